@@ -1,0 +1,53 @@
+"""Everything that ductaflow itself reports as wrong: one root class, a cause and a next step."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ductaflow.result import Result
+
+
+class DuctaflowError(Exception):
+    """Root of all errors that ductaflow raises.
+
+    Args:
+        message: what is wrong and where (file, line and column, or key path).
+        hint: what to do next; shown on a line of its own.
+    """
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n{self.hint}" if self.hint else self.message
+
+
+class ConfigError(DuctaflowError):
+    """A config, a scenario table or a value given from Python is not acceptable."""
+
+
+class InstanceError(DuctaflowError):
+    """An instance cannot be run: bad name, no source, given twice, part of a cycle."""
+
+
+class InputMissing(DuctaflowError):
+    """A run cannot start because something that its config names is not there."""
+
+
+class RunFolderError(DuctaflowError):
+    """A run folder cannot be used: locked by another run, outside the tree, or not writable."""
+
+
+class FlowFailed(DuctaflowError):
+    """A run ended red. The whole record is in `result`."""
+
+    def __init__(self, result: Result, *, hint: str = "") -> None:
+        super().__init__(f"{result.flow}[{result.instance}] failed: {result.message}", hint=hint)
+        self.result = result
+
+
+class FlowWarning(UserWarning):
+    """One warning line in the log of a run, as pytest shows it."""

@@ -1,0 +1,280 @@
+"""The record of one run: what it says, how it is kept, and how a log is judged.
+
+`result.json` is schema 1 of the design (5.4). A Result is frozen and crosses processes as plain data.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Literal
+
+from ductaflow.errors import DuctaflowError
+from ductaflow.layout import RESULT, TEMP_PREFIX, Kind
+
+SCHEMA = 1
+MAX_WARNINGS = 100
+MAX_WARNING_CHARS = 500
+
+Cause = Literal["exception", "exit", "signal", "timeout", "interrupted", "lost", "input"]
+
+
+class Status(StrEnum):
+    """What came of an instance. The first three are verdicts of a run, the others of a session."""
+
+    SUCCESS = "success"
+    WARNING = "warning"
+    ERROR = "error"
+    BLOCKED = "blocked"
+    NOT_RUN = "not_run"
+    UNCHANGED = "unchanged"
+
+    @property
+    def is_good(self) -> bool:
+        """Green or orange: what the run wrote may be read by others."""
+        return self in (Status.SUCCESS, Status.WARNING)
+
+
+#: From best to worst; a build has the worst status of itself and its flows.
+SEVERITY = (Status.UNCHANGED, Status.SUCCESS, Status.WARNING, Status.NOT_RUN, Status.BLOCKED, Status.ERROR)
+
+
+def worst(statuses: Sequence[Status]) -> Status:
+    """The worst of some statuses, success for none."""
+    return max(statuses, key=SEVERITY.index, default=Status.SUCCESS)
+
+
+@dataclass(frozen=True, slots=True)
+class LogWarning:
+    """One warning line: its line number in the log, from 1, and its text without ANSI codes."""
+
+    line: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Where and how a run failed.
+
+    Attributes:
+        file: the flow's file that was executing, relative to the project where it lies in it.
+        line: line in that file, from 1.
+        cell: number of the code cell, from 1.
+        ename: class of the exception; evalue: its text; traceback: the flow's own, without ANSI codes.
+        source: the lines around `line`, each as `{"line": 41, "text": "..."}`.
+    """
+
+    file: str | None
+    line: int | None
+    cell: int | None
+    ename: str
+    evalue: str
+    traceback: str
+    source: tuple[dict[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """How many code cells ran to their end, of how many that the notebook has."""
+
+    run: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The record of one run (design 5.4). `folder` is where it was read from and is not stored.
+
+    Times are UTC in ISO 8601; `seconds` is monotonic; `peak_memory` is in bytes, with children.
+    `inputs` and `outputs` are `{"path": str, "size": int}`: inputs relative to the project, outputs to the
+    run folder, `/` between parts. `children` are run folders of a build's flows, relative to the run folder.
+    """
+
+    flow: str
+    instance: str
+    kind: Kind
+    status: Status
+    cause: Cause | None = None
+    message: str = ""
+    session_id: str = ""
+    run_id: str = ""
+    started: str | None = None
+    finished: str | None = None
+    seconds: float = 0.0
+    warnings: tuple[LogWarning, ...] = ()
+    warning_count: int = 0
+    failure: Failure | None = None
+    exit_code: int | None = None
+    signal: str | None = None
+    cells: Cells = Cells(0, 0)
+    config_hash: str | None = None
+    inputs: tuple[dict[str, Any], ...] = ()
+    outputs: tuple[dict[str, Any], ...] = ()
+    children: tuple[str, ...] = ()
+    peak_memory: int | None = None
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    folder: Path | None = None
+
+    @property
+    def id(self) -> str:
+        return f"{self.flow}/{self.instance}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record as JSON values, `schema` first."""
+        data = asdict(replace(self, folder=None))
+        del data["folder"]
+        return {"schema": SCHEMA, **data}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], *, folder: Path | None = None) -> Result:
+        """The record that `to_dict` gave. Unknown keys of a newer minor version are passed over.
+
+        Raises:
+            ValueError: it is not a record of schema 1.
+        """
+        if data.get("schema") != SCHEMA:
+            raise ValueError(f"not a result of schema {SCHEMA}: schema is {data.get('schema')!r}")
+        known = {f.name for f in fields(cls)} - {"folder"}
+        values = {key: value for key, value in data.items() if key in known}
+        failure = values.get("failure")
+        try:
+            values["status"] = Status(values["status"])
+            values["warnings"] = tuple(LogWarning(**warning) for warning in values.get("warnings", ()))
+            values["cells"] = Cells(**values.get("cells", {"run": 0, "total": 0}))
+            values["failure"] = failure and Failure(**{**failure, "source": tuple(failure["source"])})
+            for name in ("inputs", "outputs", "children"):
+                values[name] = tuple(values.get(name, ()))
+            return cls(**values, folder=folder)
+        except (KeyError, TypeError) as exc:
+            raise ValueError(f"not a complete result: {exc}") from exc
+
+
+def write_atomic(path: Path, data: str | bytes) -> None:
+    """Replace a file whole or not at all, a power cut included.
+
+    A string is written as UTF-8; a lone surrogate, which UTF-8 has not, becomes `\\udcxx` in words.
+    """
+    raw = data.encode("utf-8", "backslashreplace") if isinstance(data, str) else data
+    handle, name = tempfile.mkstemp(prefix=TEMP_PREFIX, dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(raw)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary = Path(name)
+        temporary.chmod(0o666 & ~_UMASK)
+        temporary.replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _read_umask() -> int:
+    # The only portable way to read it is to set it; done once, at import, before there are threads.
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+_UMASK = _read_umask()
+
+
+def write_result(result: Result, folder: Path) -> None:
+    """Write `result.json` of a run folder, atomically."""
+    write_atomic(folder / RESULT, json.dumps(result.to_dict(), ensure_ascii=True, indent=1) + "\n")
+
+
+def read_result(folder: Path) -> Result | None:
+    """The result of a run folder; None if the last run wrote none.
+
+    Raises:
+        DuctaflowError: there is one, but it is not readable as one.
+    """
+    path = folder / RESULT
+    try:
+        return Result.from_dict(json.loads(path.read_bytes()), folder=folder)
+    except FileNotFoundError:
+        return None
+    except (ValueError, AttributeError) as exc:
+        raise DuctaflowError(
+            f"{path}: {exc}", hint="Remove the file, or run the instance again: it is written anew."
+        ) from exc
+
+
+# --- the scan of a log -------------------------------------------------------------------------------------
+
+_ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
+_WARNING = re.compile(r"\u26a0|warning:", re.IGNORECASE)
+_WARNING_REACH = 15
+_LINE_END = re.compile(r"\r\n|\n|\r")
+_CHUNK = 1 << 20
+#: No line is held longer than this; what is behind it in the same line cannot make a warning.
+_LINE_KEPT = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class LogScan:
+    """What a log says: its warning lines (the first 100) and how many there are."""
+
+    warnings: tuple[LogWarning, ...]
+    warning_count: int
+
+
+def strip_ansi(text: str) -> str:
+    """Text without terminal escape sequences."""
+    return _ANSI.sub("", text)
+
+
+def is_warning_line(line: str) -> bool:
+    """Whether a line of a log is a warning: the sign or `warning:` within its first 15 characters."""
+    head = strip_ansi(line)
+    match = _WARNING.search(head, 0, _WARNING_REACH + len("warning:"))
+    return match is not None and match.start() < _WARNING_REACH and _within(match, head)
+
+
+def _within(match: re.Match[str], head: str) -> bool:
+    return match.end() <= _WARNING_REACH or len(match.group()) == 1
+
+
+def log_lines(path: Path) -> Iterator[str]:
+    """The lines of a log as text, each cut after 4096 characters; memory stays bounded.
+
+    `\\n`, `\\r\\n` and `\\r` end a line; invalid UTF-8 is shown as U+FFFD.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    kept = ""
+    with path.open("rb") as file:
+        while True:
+            raw = file.read(_CHUNK)
+            text = decoder.decode(raw, final=not raw)
+            if raw and text.endswith("\r"):
+                # it may be the first half of "\r\n"
+                text += decoder.decode(file.read(1))
+            *ended, rest = _LINE_END.split(text)
+            for line in ended:
+                yield (kept + line[:_LINE_KEPT])[:_LINE_KEPT]
+                kept = ""
+            kept = (kept + rest[:_LINE_KEPT])[:_LINE_KEPT]
+            if not raw:
+                if kept:
+                    yield kept
+                return
+
+
+def scan_log(path: Path) -> LogScan:
+    """Find the warning lines of a log of any size."""
+    warnings: list[LogWarning] = []
+    count = 0
+    for number, line in enumerate(log_lines(path), start=1):
+        if is_warning_line(line):
+            count += 1
+            if count <= MAX_WARNINGS:
+                warnings.append(LogWarning(number, strip_ansi(line).strip()[:MAX_WARNING_CHARS]))
+    return LogScan(tuple(warnings), count)
