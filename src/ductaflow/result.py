@@ -234,13 +234,7 @@ def strip_ansi(text: str) -> str:
 
 def is_warning_line(line: str) -> bool:
     """Whether a line of a log is a warning: the sign or `warning:` within its first 15 characters."""
-    head = strip_ansi(line)
-    match = _WARNING.search(head, 0, _WARNING_REACH + len("warning:"))
-    return match is not None and match.start() < _WARNING_REACH and _within(match, head)
-
-
-def _within(match: re.Match[str], head: str) -> bool:
-    return match.end() <= _WARNING_REACH or len(match.group()) == 1
+    return _WARNING.search(strip_ansi(line)[:_WARNING_REACH]) is not None
 
 
 def log_lines(path: Path) -> Iterator[str]:

@@ -1,0 +1,1 @@
+"""ductaflow: plain `.py` notebooks, run for many scenarios."""

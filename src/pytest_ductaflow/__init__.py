@@ -1,0 +1,1 @@
+"""The pytest plugin of ductaflow: every stored instance is a test."""
