@@ -1,1 +1,3 @@
 """ductaflow: plain `.py` notebooks, run for many scenarios."""
+
+from ductaflow.errors import FlowWarning as FlowWarning

@@ -10,7 +10,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
 from pathlib import Path
@@ -156,18 +156,22 @@ class Result:
             raise ValueError(f"not a complete result: {exc}") from exc
 
 
-def write_atomic(path: Path, data: str | bytes) -> None:
+def write_atomic(path: Path, data: str | bytes | Iterable[str], *, sync: bool = True) -> None:
     """Replace a file whole or not at all, a power cut included.
 
-    A string is written as UTF-8; a lone surrogate, which UTF-8 has not, becomes `\\udcxx` in words.
+    A string is written as UTF-8; a lone surrogate, which UTF-8 has not, becomes `\\udcxx` in words. What is
+    too large to be held at once is given as an iterable of strings. Without `sync` a power cut may leave an
+    empty file: for what is soon written again.
     """
-    raw = data.encode("utf-8", "backslashreplace") if isinstance(data, str) else data
+    parts: Iterable[str | bytes] = (data,) if isinstance(data, str | bytes) else data
     handle, name = tempfile.mkstemp(prefix=TEMP_PREFIX, dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(raw)
+            for part in parts:
+                file.write(part.encode("utf-8", "backslashreplace") if isinstance(part, str) else part)
             file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                os.fsync(file.fileno())
         temporary = Path(name)
         temporary.chmod(0o666 & ~_UMASK)
         temporary.replace(path)
@@ -272,3 +276,23 @@ def scan_log(path: Path) -> LogScan:
             if count <= MAX_WARNINGS:
                 warnings.append(LogWarning(number, strip_ansi(line).strip()[:MAX_WARNING_CHARS]))
     return LogScan(tuple(warnings), count)
+
+
+def analyze_execution_logs(folder: str | os.PathLike[str]) -> Literal["success", "warning", "error"]:
+    """The status of the last run in a folder.
+
+    It is what the run's own result says. A log without a result is a run that never came to its end: error.
+
+    Args:
+        folder: a run folder.
+
+    Raises:
+        DuctaflowError: nothing has run there, or its result is not readable.
+    """
+    path = Path(folder)
+    result = read_result(path)
+    if result is not None:
+        return "error" if result.status is Status.ERROR else "warning" if result.status is Status.WARNING else "success"
+    if any(path.glob("*_execution_output.txt")):
+        return "error"
+    raise DuctaflowError(f"{path}: nothing has run there", hint="Give the folder of one run: runs/<flow>/<instance>.")

@@ -1,1 +1,305 @@
+"""The pytest plugin: options, ini keys and hooks; nothing else. Inert without `--ductaflow`.
 
+    options, ini keys      -> items.Settings
+    which files are items  -> items.Projects, items.InstanceFile
+    one item               -> items.InstanceItem: setup, runtest
+    which worker, when     -> scheduling.GraphScheduling
+    what came of it        -> artifact.Artifact
+    Ctrl-C, SIGTERM        -> stopping
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    import warnings
+    from pathlib import Path
+
+    from xdist.remote import Producer
+    from xdist.scheduler import Scheduling
+    from xdist.workermanage import WorkerController
+
+    from pytest_ductaflow.items import Settings
+
+LAST_FAILED = "cache/lastfailed"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("ductaflow", "stored instances of flows and builds as tests (ductaflow)")
+    group.addoption("--ductaflow", action="store_true", help="Collect and run the stored instances")
+    group.addoption(
+        "--ductaflow-timeout",
+        type=float,
+        metavar="SECONDS",
+        help="Time limit of a run whose config gives none. Default: ini ductaflow_timeout, else no limit.",
+    )
+    group.addoption(
+        "--ductaflow-engine",
+        choices=("warm", "fresh", "kernel"),
+        help="What executes the cells. Default: ini ductaflow_engine, else warm.",
+    )
+    group.addoption("--ductaflow-no-html", action="store_true", help="Make no HTML of the notebooks")
+    group.addoption("--ductaflow-no-report", action="store_true", help="Write no status report")
+
+    parser.addini("ductaflow_config_dir", "Folder of the stored instances, below a project", default="config")
+    parser.addini("ductaflow_runs_dir", "Folder of all runs, below a project", default="runs")
+    parser.addini("ductaflow_timeout", "Time limit in seconds of a run whose config gives none", default="")
+    parser.addini("ductaflow_engine", "What executes the cells: warm, fresh or kernel", default="")
+    parser.addini("ductaflow_html", "Whether runs leave HTML of their notebooks", type="bool", default=True)
+    parser.addini("ductaflow_report", "Whether to write the status report", type="bool", default=True)
+    parser.addini(
+        "ductaflow_keep_previous",
+        "Whether a new run keeps what the last good one wrote, below runs/.ductaflow",
+        type="bool",
+        default=True,
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not config.getoption("ductaflow"):
+        return
+    common = InstanceHooks(config)
+    config.pluginmanager.register(common, "ductaflow-instances")
+    if not hasattr(config, "workerinput") and not config.option.collectonly:
+        config.pluginmanager.register(ControllerHooks(config, common), "ductaflow-controller")
+
+
+def _settings(config: pytest.Config) -> Settings:
+    import os
+    import uuid
+
+    from pytest_ductaflow.items import Settings
+
+    told = getattr(config, "workerinput", {})
+    engine = config.getoption("ductaflow_engine") or config.getini("ductaflow_engine") or None
+    if engine not in (None, "warm", "fresh", "kernel"):
+        raise pytest.UsageError(f"ductaflow_engine is {engine!r}; it can be warm, fresh or kernel")
+    return Settings(
+        session_id=told.get("ductaflow_session_id") or uuid.uuid4().hex[:12],
+        owner_pid=told.get("ductaflow_owner_pid") or os.getpid(),
+        timeout=_timeout(config),
+        engine=engine,
+        html=config.getini("ductaflow_html") and not config.getoption("ductaflow_no_html"),
+        keep_previous=config.getini("ductaflow_keep_previous"),
+        echo=config.getoption("capture") == "no" and not told,
+    )
+
+
+def _timeout(config: pytest.Config) -> float | None:
+    given = config.getoption("ductaflow_timeout")
+    text = config.getini("ductaflow_timeout")
+    try:
+        seconds = float(text) if given is None and text else given
+    except ValueError:
+        raise pytest.UsageError(f"ductaflow_timeout is {text!r}; it must be a number of seconds") from None
+    if seconds is not None and not 0 < seconds < float("inf"):
+        raise pytest.UsageError(f"the timeout is {seconds}; it must be a positive number of seconds")
+    return seconds
+
+
+class InstanceHooks:
+    """In every process of a session: collection, order, the items."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        from pytest_ductaflow.items import FlowSession, Projects
+        from pytest_ductaflow.stopping import Signals, stop_without
+
+        self.settings = _settings(config)
+        self.projects = Projects(
+            config.rootpath,
+            config.invocation_params.dir,
+            config_dir=config.getini("ductaflow_config_dir"),
+            runs_dir=config.getini("ductaflow_runs_dir"),
+        )
+        self.flows = FlowSession(self.projects, self.settings)
+        self._signals = Signals()
+        self._pauses = False
+        config.args = self._arguments(config)
+        if not config.option.collectonly:
+            self._signals.install()
+        if told := getattr(config, "workerinput", None):
+            self._pauses = told.get("ductaflow_pauses", False)
+            stop_without(self.settings.owner_pid)
+
+    def _arguments(self, config: pytest.Config) -> list[str]:
+        arguments = [target for argument in config.args for target in self.projects.targets(argument)]
+        from_testpaths = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+        if from_testpaths and self.projects.is_root(config.rootpath):
+            stored = str(self.projects.config_dir(config.rootpath))
+            arguments += [stored] if stored not in arguments else []
+        return arguments
+
+    def pytest_unconfigure(self) -> None:
+        self._signals.restore()
+
+    # --- collection --------------------------------------------------------------------------------------
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_ignore_collect(
+        self, collection_path: Path, config: pytest.Config
+    ) -> Generator[None, bool | None, bool | None]:
+        ignored = yield
+        if self.projects.is_runs(collection_path) or self.projects.is_sources(collection_path):
+            return True
+        if ignored and self.projects.root_of_config(collection_path) and collection_path.is_dir():
+            # A flow may be called `dist` or `venv`; only what a person left out is left out.
+            return bool(config.getoption("ignore") or config.getoption("ignore_glob"))
+        return ignored
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collect_directory(self, path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+        from pytest_ductaflow.items import ClosedFolder
+
+        if self.projects.is_runs(path) or self.projects.is_sources(path):
+            closed: pytest.Collector = ClosedFolder.from_parent(parent, path=path)
+            return closed
+        return None
+
+    def pytest_collect_file(self, file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+        from pytest_ductaflow.items import InstanceFile
+
+        if not self.projects.instances_in(file_path):
+            return None
+        file: pytest.Collector = InstanceFile.from_parent(
+            parent, path=file_path, nodeid=self.projects.relative(file_path), flows=self.flows
+        )
+        return file
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> Generator[None, Any, Any]:
+        # the outermost wrapper, so that it orders what --ff and others have put in theirs
+        outcome = yield
+        items[:] = self.projects.in_order(items)
+        return outcome
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        from pytest_ductaflow.items import Pause
+
+        self.flows.select(session.items)
+        if self._pauses:
+            # after the worker has told what it collected: the pause is none of it
+            pause: pytest.Item = Pause.from_parent(session, name="ductaflow-pause")
+            session.items.append(pause)
+
+    # --- items -------------------------------------------------------------------------------------------
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
+        from pytest_ductaflow.items import Pause
+
+        return True if isinstance(item, Pause) else None
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        from pytest_ductaflow.items import InstanceItem
+
+        report = yield
+        if isinstance(item, InstanceItem):
+            item.complete(report)
+        return report
+
+
+class ControllerHooks:
+    """In the process that a person started: the report, the scheduler, the end of the session."""
+
+    def __init__(self, config: pytest.Config, common: InstanceHooks) -> None:
+        from pytest_ductaflow.artifact import Artifact
+        from pytest_ductaflow.stopping import Workers
+
+        self._config = config
+        self._projects = common.projects
+        self._settings = common.settings
+        self._workers = Workers()
+        with_report = config.getini("ductaflow_report") and not config.getoption("ductaflow_no_report")
+        self._artifact = Artifact(common.projects, common.settings.session_id, with_report=with_report)
+
+    # --- serial ------------------------------------------------------------------------------------------
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        self._artifact.expect(item.nodeid for item in session.items)
+
+    # --- workers -----------------------------------------------------------------------------------------
+
+    @property
+    def _schedules(self) -> bool:
+        """Whether the order is ours: a `--dist` that somebody gave is respected."""
+        return getattr(self._config.known_args_namespace, "dist", "no") == "no"
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: WorkerController) -> None:
+        node.workerinput["ductaflow_session_id"] = self._settings.session_id
+        node.workerinput["ductaflow_owner_pid"] = self._settings.owner_pid
+        node.workerinput["ductaflow_pauses"] = self._schedules
+        if node.gateway.spec.popen:
+            self._workers.add(node.gateway.id, node.gateway._rinfo().pid)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Producer) -> Scheduling | None:
+        from pytest_ductaflow.scheduling import GraphScheduling
+
+        return GraphScheduling(config, log, self._projects.edges) if self._schedules else None
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, node: WorkerController, ids: Sequence[str]) -> None:
+        self._artifact.expect(ids)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: WorkerController, error: object | None) -> None:
+        self._workers.remove(node.gateway.id)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_handlecrashitem(self, crashitem: str, report: Any) -> None:
+        self._artifact.lost(crashitem, report.node.gateway.id)
+
+    # --- both --------------------------------------------------------------------------------------------
+
+    def pytest_report_header(self) -> str | None:
+        dist = self._config.getoption("dist", "no")
+        if dist in ("no", "load") and self._schedules:
+            return None
+        return f"ductaflow: --dist={dist} is kept; an instance that it starts before its upstreams is blocked"
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        self._artifact.start(nodeid)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self._artifact.update(report)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_warning_recorded(self, warning_message: warnings.WarningMessage) -> None:
+        from pytest_ductaflow.items import without_source
+
+        without_source(warning_message)
+
+    def pytest_keyboard_interrupt(self) -> None:
+        self._workers.stop()
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, Any, Any]:
+        # Those that are still at work are not waited for, whatever ended the session.
+        self._workers.stop()
+        return (yield)
+
+    @pytest.hookimpl(trylast=True, specname="pytest_sessionfinish")
+    def finish(self, session: pytest.Session) -> None:
+        self._workers.ended()
+        self._artifact.close()
+        self._remember_blocked(session.config)
+
+    def _remember_blocked(self, config: pytest.Config) -> None:
+        """pytest forgets a red test that is skipped now; `--lf` shall bring back what is blocked too."""
+        blocked = self._artifact.blocked()
+        cache = getattr(config, "cache", None)
+        if blocked and cache is not None:
+            cache.set(LAST_FAILED, {**cache.get(LAST_FAILED, {}), **dict.fromkeys(blocked, True)})
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        self._artifact.summary(terminalreporter)

@@ -1,0 +1,220 @@
+"""The process of one run: it is in the run folder, and executes the notebook or the script there.
+
+Started by the supervisor as `python -P -m ductaflow.child <pid of the supervisor>` with the spec on standard
+input; standard output and error are the log. It tells the supervisor how far it is, and ends with the exit
+code that says how the flow ended: 0, 1 after an exception, the code of a `sys.exit`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import runpy
+import sys
+import threading
+import traceback
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from ductaflow import processes
+from ductaflow.result import Cause, Failure
+from ductaflow.spec import RunSpec, tell
+
+#: How long atexit handlers and threads of a flow may take once all is done, in seconds.
+EXIT_GRACE = 5.0
+
+
+@dataclass(slots=True)
+class Teller:
+    """The engine's observer: passes on what happens, and keeps what the exit code will be."""
+
+    spec: RunSpec
+    exit_code: int = 0
+    failed_already: bool = field(default=False, init=False)
+
+    def cell_started(self, number: int, total: int, line: int | None) -> None:
+        if number == 1:
+            tell(self.spec, event="cells", total=total)
+        tell(self.spec, event="cell_started", cell=number, line=line)
+
+    def cell_finished(self, number: int) -> None:
+        tell(self.spec, event="cell_finished", cell=number)
+
+    def failed(
+        self,
+        number: int | None,
+        exc: BaseException,
+        failure: Failure,
+        *,
+        cause: Cause = "exception",
+        signal: str | None = None,
+    ) -> None:
+        self.failed_already, self.exit_code = True, 1
+        if isinstance(exc, KeyboardInterrupt):
+            cause = "interrupted"
+        tell(self.spec, event="failed", failure=asdict(failure), cause=cause, signal=signal)
+
+    def exited(self, number: int, code: int, text: str) -> None:
+        self.exit_code = code
+        tell(self.spec, event="exited", code=code, text=text, cell=number)
+
+
+def execute(spec: RunSpec) -> int:
+    """Execute what the spec says; the current directory is the run folder. Returns the exit code."""
+    teller = Teller(spec)
+    if spec.mode == "script":
+        run_script(spec, teller)
+    else:
+        run_notebook_cells(spec, teller)
+        if spec.export_html:
+            export_html_of(spec)
+    tell(spec, event="finished", packages=loaded_packages())
+    return teller.exit_code
+
+
+def run_notebook_cells(spec: RunSpec, teller: Teller) -> None:
+    """Have papermill execute the notebook, with the engine that the spec names."""
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    from ductaflow.engine import failure_of
+    from ductaflow.notebook import atomic_output, load_notebook
+
+    if spec.engine == "kernel":
+        import ductaflow.kernel  # noqa: F401  (registers its engine with papermill)
+    try:
+        notebook = load_notebook(Path(spec.source))
+        use_project_modules(spec)
+        papermill.execute_notebook(
+            notebook,
+            atomic_output(spec.run_folder.notebook),
+            parameters={"config": spec.config},
+            engine_name="ductaflow-kernel" if spec.engine == "kernel" else "ductaflow",
+            kernel_name=spec.kernel,
+            progress_bar=False,
+            observer=teller,
+            project_root=spec.project_root,
+            log_to_stdout=True,
+        )
+    except PapermillExecutionError:
+        # told by the engine, and printed there
+        return
+    except Exception as exc:
+        # not of a cell: the notebook could not be read, the kernel not be started
+        if teller.failed_already:
+            return
+        traceback.print_exc()
+        teller.failed(None, exc, failure_of(exc, source=Path(spec.source), project_root=spec.project_root))
+
+
+def export_html_of(spec: RunSpec) -> None:
+    from ductaflow.notebook import export_html
+
+    if not spec.run_folder.notebook.exists():
+        return
+    try:
+        export_html(spec.run_folder.notebook, spec.run_folder.html)
+    except Exception as exc:
+        tell(spec, event="note", text=f"the HTML of the notebook could not be made: {type(exc).__name__}: {exc}")
+
+
+def run_script(spec: RunSpec, teller: Teller) -> None:
+    """Run the flow as plain Python. Its cells are still counted, by the lines where they begin."""
+    from ductaflow.engine import failure_of, line_in_source
+    from ductaflow.notebook import cell_lines
+
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(line_buffering=True, errors="backslashreplace")
+    source = Path(spec.source)
+    starts = cell_lines(source)
+    tell(spec, event="cells", total=len(starts))
+    use_project_modules(spec)
+    sys.argv = [spec.source]
+
+    def cell_at(line: int | None) -> int:
+        return sum(start <= line for start in starts) if line else 0
+
+    def finished(count: int) -> None:
+        for number in range(1, count + 1):
+            tell(spec, event="cell_finished", cell=number)
+
+    try:
+        runpy.run_path(spec.source, run_name="__main__")
+    except SystemExit as exc:
+        cell = cell_at(line_in_source(exc, source))
+        finished(cell - 1)
+        code, text = exit_code_of(exc)
+        if text and text != str(code):
+            print(text, file=sys.stderr)
+        tell(spec, event="cell_started", cell=cell, line=line_in_source(exc, source))
+        teller.exited(cell, code, text)
+    except BaseException as exc:
+        failure = failure_of(exc, source=source, project_root=spec.project_root)
+        cell = cell_at(line_in_source(exc, source))
+        finished(max(cell - 1, 0))
+        print(failure.traceback, file=sys.stderr)
+        tell(spec, event="cell_started", cell=cell, line=failure.line)
+        teller.failed(cell, exc, failure)
+    else:
+        finished(len(starts))
+
+
+def exit_code_of(exc: SystemExit) -> tuple[int, str]:
+    """Exit code and text of a SystemExit, as the interpreter understands its argument."""
+    if exc.code is None:
+        return 0, ""
+    if isinstance(exc.code, int):
+        return exc.code, str(exc.code)
+    return 1, str(exc.code)
+
+
+def use_project_modules(spec: RunSpec) -> None:
+    """Put the folder of the flow and the project root on `sys.path`, and the run folder nowhere.
+
+    Done after everything of ours is imported, so that no module of a project can stand in the way of it.
+    """
+    first = [str(Path(spec.source).parent), spec.project_root]
+    sys.path[:] = first + [entry for entry in sys.path if entry not in ("", *first)]
+
+
+def loaded_packages() -> dict[str, str]:
+    """Versions of the third-party packages that the run has imported."""
+    found = {}
+    for name, module in sorted(sys.modules.items()):
+        if "." in name or name in sys.stdlib_module_names:
+            continue
+        version = vars(module).get("__version__") if module is not None else None
+        if isinstance(version, str):
+            found[name] = version
+    return found
+
+
+def leave(code: int) -> None:
+    """End this process with a code, however long a thread or an atexit handler of the flow would take."""
+
+    def force() -> None:
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+
+    timer = threading.Timer(EXIT_GRACE, force)
+    timer.daemon = True
+    timer.start()
+    sys.exit(code)
+
+
+def main(parent: int) -> None:
+    processes.die_with_parent(parent)
+    spec = RunSpec.load(sys.stdin.buffer.read())
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    leave(execute(spec))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
+
+

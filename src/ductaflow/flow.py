@@ -1,0 +1,276 @@
+"""What a flow calls about its config: in a notebook, in a script, by hand.
+
+Importing this module in a process that is a flow by itself (`python flows/fit.py`, a notebook opened in Jupyter
+or VS Code) puts the project root on `sys.path`, so that a project's own modules import as they do in a run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping, MutableMapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from ductaflow.config import load_saved_config, masked
+from ductaflow.errors import ConfigError, InstanceError
+from ductaflow.folder import note_hand_work
+from ductaflow.instances import load_stored
+from ductaflow.layout import KIND_DIRS, RUNS_DIR, Project, runs_root
+from ductaflow.spec import current_run
+
+_PATH_ENDINGS = ("_dir", "_path", "_file", "_folder")
+
+
+def is_notebook_execution() -> bool:
+    """Whether this code runs as a notebook: through papermill, a Jupyter kernel, or cell by cell by hand.
+
+    False in a script, under a plain Python, and in IPython's terminal.
+    """
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return shell is not None and type(shell).__name__ != "TerminalInteractiveShell"
+
+
+def use_project_of_main() -> None:
+    """Put the project root on `sys.path` where this process is a flow that runs without us.
+
+    In a script, Python itself has put the folder of the flow there; a notebook by hand has its own folder.
+    """
+    if current_run() is not None:
+        return
+    main_file = getattr(sys.modules.get("__main__"), "__file__", None)
+    if main_file and not is_notebook_execution():
+        folder = Path(main_file).absolute().parent
+        if folder.name not in KIND_DIRS.values():
+            return
+    elif is_notebook_execution():
+        folder = Path.cwd()
+    else:
+        return
+    project = Project.around(folder)
+    if project is not None and str(project.root) not in sys.path:
+        sys.path.insert(1, str(project.root))
+
+
+# --- the config in a flow ----------------------------------------------------------------------------------
+
+
+def unpack_config(
+    config: Mapping[str, Any], name: str, namespace: MutableMapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Turn a config into variables, and print what they are.
+
+    The keys of nested objects are flattened: `database.host` is `host`, and `database` stays too. Where two
+    nested keys clash, or one with a top-level key, neither is flattened, and the summary names them. Strings
+    that are paths become `Path`: absolute ones where they contain a `/` and begin with the runs folder or an
+    existing folder of the project; plain ones under keys that end in `_dir`, `_path`, `_file`, `_folder`.
+
+    Args:
+        config: the config of the flow; it stays as it is.
+        name: heading of the printed summary.
+        namespace: `locals()` of a notebook or a script; the variables are set there.
+
+    Returns:
+        The variables by name.
+
+    Raises:
+        ConfigError: a key would replace a module, a function or a class of the flow.
+    """
+    root = _root_of(config)
+    variables = {key: _with_paths(value, key, root) for key, value in config.items()}
+    flat, clashing = _flattened(variables)
+    variables.update(flat)
+    if namespace is not None:
+        _refuse_shadowing(variables, namespace)
+        namespace.update(variables)
+    _print_summary(config, name, variables, flat, clashing)
+    return variables
+
+
+def display_config_summary(config: Mapping[str, Any], name: str) -> None:
+    """Show a config as a table in a notebook, as text in a script; secrets are masked.
+
+    Args:
+        config: the config of the flow.
+        name: heading of the table.
+    """
+    rows = [(key, _shown(value)) for key, value in _leaves(masked(dict(config)))]
+    if is_notebook_execution():
+        from IPython.display import Markdown, display
+
+        lines = [f"**{name}**", "", "| parameter | value |", "|---|---|"]
+        lines += [f"| `{key}` | {_escaped(value)} |" for key, value in rows]
+        display(Markdown("\n".join(lines)))  # type: ignore[no-untyped-call]
+        return
+    width = max((len(key) for key, _ in rows), default=0)
+    print(f"{name}:")
+    for key, value in rows:
+        print(f"  {key:<{width}}  {value}")
+
+
+def _root_of(config: Mapping[str, Any]) -> Path | None:
+    root = config.get("_project_root")
+    if isinstance(root, str):
+        return Path(root)
+    run = current_run()
+    return Path(run.project_root) if run else None
+
+
+def _with_paths(value: Any, key: str, root: Path | None) -> Any:
+    if isinstance(value, str):
+        return _as_path(value, key, root)
+    if isinstance(value, Mapping):
+        return {name: _with_paths(item, name, root) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_with_paths(item, key, root) for item in value]
+    return value
+
+
+def _as_path(text: str, key: str, root: Path | None) -> str | Path:
+    if key == "_project_root":
+        return Path(text)
+    local = text.replace("\\", "/") if sys.platform == "win32" else text
+    first, slash, _ = local.removeprefix("./").partition("/")
+    if root is not None and slash and first not in ("", ".", ".."):
+        is_folder = first == RUNS_DIR or ("\0" not in first and len(first) < 256 and (root / first).is_dir())
+        if is_folder:
+            return root / local
+    return Path(local) if key.endswith(_PATH_ENDINGS) and text else text
+
+
+def _flattened(variables: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The keys of nested objects by their last name, and the full names of those that clash."""
+    found: dict[str, list[tuple[str, Any]]] = {}
+
+    def collect(prefix: str, nested: Mapping[str, Any]) -> None:
+        for key, value in nested.items():
+            found.setdefault(key, []).append((f"{prefix}.{key}", value))
+            if isinstance(value, Mapping):
+                collect(f"{prefix}.{key}", value)
+
+    for key, value in variables.items():
+        if isinstance(value, Mapping):
+            collect(key, value)
+    flat, clashing = {}, []
+    for key, places in found.items():
+        if len(places) == 1 and key not in variables:
+            flat[key] = places[0][1]
+        else:
+            clashing += [place for place, _ in places]
+    return flat, clashing
+
+
+def _refuse_shadowing(variables: Mapping[str, Any], namespace: Mapping[str, Any]) -> None:
+    for key in variables:
+        present = namespace.get(key)
+        if isinstance(present, ModuleType) or callable(present):
+            raise ConfigError(
+                f"config key {key!r} would replace the {type(present).__name__} {key!r} of the flow",
+                hint="Rename the key, or call unpack_config before the import and without locals().",
+            )
+
+
+def _print_summary(
+    config: Mapping[str, Any],
+    name: str,
+    variables: Mapping[str, Any],
+    flat: Mapping[str, Any],
+    clashing: list[str],
+) -> None:
+    hidden = masked({key: str(value) if isinstance(value, Path) else value for key, value in variables.items()})
+    print(f"{name}: {len(variables)} variables from {len(config)} keys")
+    for key, value in variables.items():
+        kind = "Path " if isinstance(value, Path) else ""
+        print(f"  {key} = {kind}{_shown(hidden[key])}{' (flattened)' if key in flat else ''}")
+    if clashing:
+        print(f"  not flattened, since the names clash: {', '.join(clashing)}")
+
+
+def _leaves(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    for key, value in config.items():
+        if isinstance(value, Mapping) and value:
+            found += _leaves(value, f"{prefix}{key}.")
+        else:
+            found.append((f"{prefix}{key}", value))
+    return found
+
+
+def _shown(value: Any) -> str:
+    """A value as JSON on one line, cut for the eye where it is long; the saved config has it whole."""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 200 else f"{text[:180]}... ({len(text)} characters)"
+
+
+def _escaped(text: str) -> str:
+    """Text for a cell of a Markdown table: nothing in it is markup."""
+    for sign, shown in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "&#124;"), ("`", "&#96;")):
+        text = text.replace(sign, shown)
+    for sign in "*_[]$\\~":
+        text = text.replace(sign, f"&#{ord(sign)};")
+    return text
+
+
+# --- interactive work --------------------------------------------------------------------------------------
+
+
+def load_instance(instance: str | os.PathLike[str]) -> dict[str, Any]:
+    """For interactive work: the config of an instance, with the run folder as the working directory.
+
+    Both are printed. Files that are written by hand stay; a result is only written by a run.
+
+    Args:
+        instance: `"fit/scenario_A"`, a run folder, or a saved `<flow>_config.json`.
+
+    Returns:
+        The config that a run would get.
+
+    Raises:
+        InstanceError: there is no such instance or folder.
+        ConfigError: its config is not acceptable.
+    """
+    folder, config = _find_config(Path(instance))
+    root = str(config["_project_root"])
+    folder.mkdir(parents=True, exist_ok=True)
+    note_hand_work(folder, runs_root(folder, Path(root)))
+    os.chdir(folder)
+    if root not in sys.path:
+        sys.path.insert(1, root)
+    print(f"working directory: {folder}")
+    print(json.dumps(masked(config), ensure_ascii=False, indent=2))
+    return config
+
+
+def _find_config(target: Path) -> tuple[Path, dict[str, Any]]:
+    if target.is_file():
+        project = Project.around(target)
+        return target.absolute().parent, load_saved_config(target, project_root=_root(project, target))
+    if target.is_dir():
+        saved = sorted(target.glob("*_config.json"))
+        if len(saved) == 1:
+            return _find_config(saved[0])
+        found = ", ".join(path.name for path in saved) or "none"
+        raise InstanceError(
+            f"{target}: one saved config (<flow>_config.json) is needed there, found {found}",
+            hint="Name the file itself.",
+        )
+    project = Project.around(Path.cwd())
+    if project is None:
+        raise InstanceError(
+            f"{target}: no such file or folder, and {Path.cwd()} lies in no project",
+            hint="Change to the project (the folder that holds config/), or give the path of a run folder.",
+        )
+    stored = load_stored(project, target.as_posix())
+    if stored.problem:
+        raise stored.problem
+    return stored.run_folder.path, stored.config
+
+
+def _root(project: Project | None, start: Path) -> Path:
+    return project.root if project else start.absolute().parent
+
+
+use_project_of_main()

@@ -1,0 +1,120 @@
+"""The engine `kernel`: the notebook runs in the Jupyter kernel that it names, for R, Julia, widgets.
+
+It is papermill's own engine, with what a verdict needs besides: which cell is running, how it ended, and what
+became of the kernel when it died. Importing this module registers it with papermill.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from nbclient.exceptions import CellExecutionError, DeadKernelError
+from papermill.clientwrap import PapermillNotebookClient  # type: ignore[import-untyped]
+from papermill.engines import NBClientEngine, papermill_engines  # type: ignore[import-untyped]
+
+from ductaflow.failure import failure_in_kernel
+from ductaflow.notebook import KEY, cell_line, code_cells, is_executed
+
+ENGINE = "ductaflow-kernel"
+
+
+class ObservedClient(PapermillNotebookClient):  # type: ignore[misc]
+    """Papermill's client that tells an observer of each cell, and calls no cell completed that is not."""
+
+    def __init__(self, manager: Any, observer: Any, project_root: str, **options: Any) -> None:
+        super().__init__(manager, **options)
+        self._observer = observer
+        self._project_root = project_root
+
+    def papermill_execute_cells(self) -> None:
+        counted = {id(cell) for cell in code_cells(self.nb)}
+        number = 0
+        for index, cell in enumerate(self.nb.cells):
+            number += id(cell) in counted
+            self.nb_man.cell_start(cell, index)
+            if id(cell) in counted:
+                self._observer.cell_started(number, len(counted), cell_line(cell))
+            try:
+                self.execute_cell(cell, index)
+            except CellExecutionError as exc:
+                self.nb_man.cell_exception(cell, cell_index=index, exception=exc)
+                self._tell(exc, cell, max(number, 1))
+                return
+            except DeadKernelError as exc:
+                self.nb_man.cell_exception(cell, cell_index=index, exception=exc)
+                self._tell_death(exc, max(number, 1))
+                raise
+            self.nb_man.cell_complete(cell, cell_index=index)
+            if _exited(cell):
+                self._observer.exited(number, 0, "")
+                return
+            if id(cell) in counted:
+                self._observer.cell_finished(number)
+
+    def _tell(self, exc: CellExecutionError, cell: Any, number: int) -> None:
+        if exc.ename == "SystemExit":
+            text = str(exc.evalue)
+            code = int(text) if text.lstrip("-").isdigit() else (1 if text not in ("", "None") else 0)
+            self._observer.exited(number, code, text)
+            return
+        source = self.nb.metadata.get(KEY, {}).get("source")
+        failure = failure_in_kernel(
+            exc.ename,
+            str(exc.evalue),
+            exc.traceback,
+            source=Path(source) if source else None,
+            cell_line=cell_line(cell) if is_executed(cell) else None,
+            cell=number,
+            project_root=self._project_root,
+        )
+        print(failure.traceback, file=sys.stderr)
+        self._observer.failed(number, exc, failure)
+
+    def _tell_death(self, exc: DeadKernelError, number: int) -> None:
+        process = getattr(getattr(self.km, "provisioner", None), "process", None)
+        code = process.poll() if process is not None else None
+        name = signal.Signals(-code).name if code is not None and code < 0 else None
+        ended = f"killed by {name}" if name else f"exit code {code}"
+        failure = failure_in_kernel(
+            type(exc).__name__,
+            f"the kernel died: {ended}",
+            str(exc),
+            source=None,
+            cell_line=None,
+            cell=number,
+            project_root=self._project_root,
+        )
+        self._observer.failed(number, exc, failure, cause="signal" if name else "lost", signal=name)
+
+
+def _exited(cell: Any) -> bool:
+    return any(
+        output.output_type == "error" and output.ename == "SystemExit" for output in cell.get("outputs", ())
+    )
+
+
+class KernelEngine(NBClientEngine):  # type: ignore[misc]
+    """Papermill's nbclient engine with an observer; the kernel's prints go to the log as they come."""
+
+    @classmethod
+    def execute_managed_notebook(
+        cls, nb_man: Any, kernel_name: str, observer: Any = None, project_root: str = "", **options: Any
+    ) -> None:
+        for name in ("input_path", "log_to_stdout", "log_output", "start_timeout", "stdout_file", "stderr_file"):
+            options.pop(name, None)
+        ObservedClient(
+            nb_man,
+            observer,
+            project_root,
+            kernel_name=kernel_name,
+            stdout_file=sys.stdout,
+            stderr_file=sys.stderr,
+            timeout=None,
+            **options,
+        ).execute()
+
+
+papermill_engines.register(ENGINE, KernelEngine)

@@ -1,0 +1,228 @@
+"""Starts the supervisor of a run and waits for its result, in the process that asks for the run.
+
+Nothing heavy is imported here and nothing of this process is passed on but its environment: not its working
+directory, not its `__main__`, not its open files. Runs may overlap in threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO, TextIO
+
+from ductaflow import errors, processes
+from ductaflow.errors import RunFolderError
+from ductaflow.result import Result, Status
+from ductaflow.spec import CONTEXT, RunSpec, is_frame_line
+
+#: How long a supervisor may take to end its run when it is asked to, in seconds, before it is ended itself.
+STOP_SECONDS = 4.0
+#: How often a log is looked at for the console, and a stop event for its flag, in seconds.
+POLL_SECONDS = 0.05
+_CHUNK = 1 << 16
+
+Show = Callable[[str], None]
+
+
+class LogTail:
+    """Shows what is added to a log, while it is added, in a thread of its own."""
+
+    def __init__(self, log: Path, show: Show) -> None:
+        self._log = log
+        self._show = show
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="log-tail", daemon=True)
+
+    def __enter__(self) -> LogTail:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _follow(self) -> None:
+        file: BinaryIO | None = None
+        with contextlib.ExitStack() as stack:
+            while True:
+                last = self._stop.is_set()
+                if file is None and self._log.exists():
+                    file = stack.enter_context(self._log.open("rb"))
+                while file is not None and (chunk := file.read(_CHUNK)):
+                    self._show(chunk.decode("utf-8", "replace"))
+                if last:
+                    return
+                self._stop.wait(POLL_SECONDS)
+
+
+def show_on_console(text: str, stream: TextIO | None = None) -> None:
+    """Write to standard output, or to another stream, whatever characters it can show."""
+    stream = stream or sys.stdout
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    try:
+        stream.write(text)
+    except UnicodeEncodeError:
+        stream.write(text.encode(encoding, "replace").decode(encoding))
+    stream.flush()
+
+
+class IndentedLines:
+    """Shows a flow's log inside the log of its build: indented, without header and closing line."""
+
+    def __init__(self, spec: RunSpec, show: Show = show_on_console) -> None:
+        self._spec = spec
+        self._show = show
+        self._rest = ""
+
+    def __call__(self, text: str) -> None:
+        *lines, self._rest = (self._rest + text).split("\n")
+        shown = [self._indent(line) for line in lines]
+        if len(self._rest) > _CHUNK:
+            # A line without end is passed on in pieces rather than kept.
+            shown.append(self._rest)
+            self._rest = ""
+        if text := "".join(shown):
+            self._show(text)
+
+    def _indent(self, line: str) -> str:
+        if is_frame_line(line, self._spec.flow, self._spec.instance):
+            return ""
+        return f"  {line}\n"
+
+    def close(self) -> None:
+        if self._rest:
+            self._show(self._indent(self._rest))
+
+
+def launch(spec: RunSpec, *, show: Show | None = None, stop: threading.Event | None = None) -> Result:
+    """Run a spec in a process of its own and wait for the result.
+
+    Args:
+        show: called with what the run prints, while it runs.
+        stop: an event that stops the run when it is set.
+
+    Raises:
+        DuctaflowError: the run could not start (a RunFolderError: somebody else holds the folder).
+        KeyboardInterrupt: it was raised while waiting; the run has been stopped, and the exception has its
+            result as the attribute `result`.
+    """
+    supervisor = _start(spec)
+    answers: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+    threading.Thread(target=_read, args=(supervisor, answers), name="answers", daemon=True).start()
+    try:
+        if not _started(answers):
+            return _result_of(spec, supervisor, answers, stop)
+        with LogTail(spec.log, show) if show else contextlib.nullcontext():
+            return _result_of(spec, supervisor, answers, stop)
+    except KeyboardInterrupt as exc:
+        exc.result = _stop(spec, supervisor, answers)  # type: ignore[attr-defined]
+        raise
+    finally:
+        _close(supervisor)
+
+
+def _start(spec: RunSpec) -> subprocess.Popen[bytes]:
+    supervisor = subprocess.Popen(
+        [sys.executable, "-X", "utf8", "-P", "-m", "ductaflow.supervise"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=spec.environment(),
+        # Out of reach of the terminal's Ctrl-C: the supervisor is told by the session, and has work to do.
+        start_new_session=True,
+    )
+    assert supervisor.stdin is not None
+    with contextlib.suppress(BrokenPipeError):
+        supervisor.stdin.write(spec.dump().encode() + b"\n")
+        supervisor.stdin.flush()
+    return supervisor
+
+
+def _read(supervisor: subprocess.Popen[bytes], answers: queue.SimpleQueue[dict[str, Any] | None]) -> None:
+    assert supervisor.stdout is not None
+    with supervisor.stdout:
+        for line in supervisor.stdout:
+            answers.put(json.loads(line))
+    answers.put(None)
+
+
+def _started(answers: queue.SimpleQueue[dict[str, Any] | None]) -> bool:
+    answer = answers.get()
+    if answer is None:
+        answers.put(None)
+        return False
+    if answer["event"] == "refused":
+        kind = getattr(errors, answer["type"], RunFolderError)
+        raise kind(answer["message"], hint=answer["hint"])
+    return True
+
+
+def _result_of(
+    spec: RunSpec,
+    supervisor: subprocess.Popen[bytes],
+    answers: queue.SimpleQueue[dict[str, Any] | None],
+    stop: threading.Event | None,
+) -> Result:
+    while stop is not None:
+        if stop.is_set():
+            return _stop(spec, supervisor, answers)
+        with contextlib.suppress(queue.Empty):
+            return _from_answer(spec, answers.get(timeout=POLL_SECONDS), supervisor)
+    return _from_answer(spec, answers.get(), supervisor)
+
+
+def _from_answer(
+    spec: RunSpec, answer: dict[str, Any] | None, supervisor: subprocess.Popen[bytes]
+) -> Result:
+    if answer is not None:
+        return Result.from_dict(answer["result"], folder=Path(spec.folder))
+    # The supervisor is gone without a word: what it left is found by the run id.
+    code = supervisor.wait()
+    processes.sweep(CONTEXT, spec.run_id)
+    return Result(
+        flow=spec.flow,
+        instance=spec.instance,
+        kind=spec.kind,
+        status=Status.ERROR,
+        cause="lost",
+        message=f"the process that looked after the run was ended (exit code {code})",
+        session_id=spec.session_id,
+        run_id=spec.run_id,
+        folder=Path(spec.folder),
+    )
+
+
+def _stop(
+    spec: RunSpec,
+    supervisor: subprocess.Popen[bytes],
+    answers: queue.SimpleQueue[dict[str, Any] | None],
+) -> Result:
+    assert supervisor.stdin is not None
+    with contextlib.suppress(OSError):
+        supervisor.stdin.write(b"stop\n")
+        supervisor.stdin.flush()
+    while True:
+        try:
+            answer = answers.get(timeout=STOP_SECONDS)
+        except queue.Empty:
+            supervisor.kill()
+            return _from_answer(spec, None, supervisor)
+        if answer is None or answer["event"] == "result":
+            return _from_answer(spec, answer, supervisor)
+
+
+def _close(supervisor: subprocess.Popen[bytes]) -> None:
+    assert supervisor.stdin is not None
+    with contextlib.suppress(OSError):
+        supervisor.stdin.close()
+    try:
+        supervisor.wait(timeout=STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        supervisor.kill()
+        supervisor.wait()
+

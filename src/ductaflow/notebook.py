@@ -1,0 +1,296 @@
+"""From source to notebook and from notebook to page.
+
+A text source (`.py`, `.md`) is read by jupytext. Each code cell then knows where it stands in the file, kept
+under the one metadata key `ductaflow`, so that code can run under its true name:
+
+    nb.metadata.ductaflow   = {"source": "/project/flows/fit.py"}
+    cell.metadata.ductaflow = {"line": 41}      the line of the cell's first source line, from 1
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from ductaflow.errors import DuctaflowError
+from ductaflow.layout import SOURCE_SUFFIXES
+from ductaflow.result import write_atomic
+
+if TYPE_CHECKING:
+    from nbconvert import HTMLExporter
+    from nbformat import NotebookNode
+
+#: Our key in the metadata of notebooks and cells.
+KEY = "ductaflow"
+PARAMETERS = "parameters"
+INJECTED = "injected-parameters"
+KERNELSPEC = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+
+# jupytext splits lines at these, Python does not: without a stand-in they would break string literals.
+_ODD_LINE_ENDS = "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
+_HIDE_ODD = {ord(char): chr(0xF0000 + ord(char)) for char in _ODD_LINE_ENDS}
+_SHOW_ODD = {ord(stand_in): chr(char) for char, stand_in in _HIDE_ODD.items()}
+
+_CODE_MARKER = re.compile(r"\s*#\s*(?:%%|In\[|<codecell>)(?!.*\[(?:markdown|md|raw)\])|```")
+
+
+def load_notebook(source: Path) -> NotebookNode:
+    """Read a flow as a notebook whose code cells know their lines in the file.
+
+    Args:
+        source: a `.py` percent script (without any `# %%` it is one cell), a `.md` or an `.ipynb` file.
+
+    Returns:
+        A notebook of format 4 with a kernelspec, as papermill needs it.
+
+    Raises:
+        DuctaflowError: the file is missing, not UTF-8, or not a notebook.
+    """
+    if source.suffix not in SOURCE_SUFFIXES:
+        raise DuctaflowError(f"{source}: a flow is a file that ends in {', '.join(SOURCE_SUFFIXES)}")
+    text = _read_text(source)
+    notebook = _read_ipynb(source, text) if source.suffix == ".ipynb" else _read_script(source, text)
+    notebook.metadata.setdefault("kernelspec", dict(KERNELSPEC))
+    notebook.metadata[KEY] = {"source": str(source.absolute())}
+    return notebook
+
+
+def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
+    """The cells that would execute: code, not blank, not injected, not tagged `skip-execution`."""
+    return [cell for cell in notebook.cells if is_executed(cell) and INJECTED not in tags(cell)]
+
+
+def is_executed(cell: NotebookNode) -> bool:
+    """Whether an engine executes a cell at all."""
+    return cell.cell_type == "code" and bool(cell.source.strip()) and "skip-execution" not in tags(cell)
+
+
+def tags(cell: NotebookNode) -> Sequence[str]:
+    """The tags of a cell."""
+    found: Sequence[str] = cell.metadata.get("tags", ())
+    return found
+
+
+def parameters_cell(notebook: NotebookNode) -> NotebookNode | None:
+    """The cell tagged `parameters`, behind which the config is injected; None if there is none.
+
+    Raises:
+        DuctaflowError: several cells have the tag.
+    """
+    tagged = [cell for cell in notebook.cells if cell.cell_type == "code" and PARAMETERS in tags(cell)]
+    if len(tagged) > 1:
+        where = ", ".join(str(line) for line in map(cell_line, tagged) if line)
+        name = notebook.metadata.get(KEY, {}).get("source", "the notebook")
+        raise DuctaflowError(
+            f"{name}: {len(tagged)} cells are tagged {PARAMETERS!r}" + (f" (lines {where})" if where else ""),
+            hint="Keep the tag on the one cell that holds `config = {}`.",
+        )
+    return tagged[0] if tagged else None
+
+
+def cell_line(cell: NotebookNode) -> int | None:
+    """The line of the cell's first source line in the source file, from 1; None if it is not known."""
+    line = cell.metadata.get(KEY, {}).get("line")
+    return line if isinstance(line, int) else None
+
+
+def cell_lines(source: Path) -> list[int]:
+    """The lines of a flow's file at which the cells that would execute begin, in their order.
+
+    Raises:
+        DuctaflowError: the flow cannot be read.
+    """
+    return [line for line in map(cell_line, code_cells(load_notebook(source))) if line is not None]
+
+
+def stands_at(cell_source: str, file_lines: Sequence[str], line: int) -> bool:
+    """Whether a cell's source is what the file has from `line` on, magics commented or not."""
+    expected = cell_source.split("\n")
+    found = file_lines[line - 1 : line - 1 + len(expected)]
+    if len(found) < len(expected):
+        return False
+    # `# %% language="bash"` has no line of its own for `%%bash`: jupytext made it from the marker
+    pairs = list(zip(expected, found, strict=True))
+    if expected[0].startswith("%%") and _CODE_MARKER.match(found[0]):
+        pairs = pairs[1:]
+    return all(_same_line(*pair) for pair in pairs)
+
+
+def export_html(notebook: Path | NotebookNode, html: Path) -> None:
+    """Write a notebook as one HTML page, whole or not at all. Cells tagged `remove-input`,
+    `remove-output` or `remove-cell` are shown without the part that they name.
+
+    Args:
+        notebook: an `.ipynb` file or a notebook in memory.
+        html: the page to write.
+
+    Raises:
+        DuctaflowError: the notebook cannot be read.
+    """
+    if isinstance(notebook, Path):
+        name, node = notebook.stem, _read_ipynb(notebook, _read_text(notebook))
+    else:
+        name, node = html.stem, notebook
+    page, _ = _html_exporter().from_notebook_node(node, resources={"metadata": {"name": name}})
+    write_atomic(html, page)
+
+
+def convert_notebook_to_html(notebook: str | Path | NotebookNode, html: str | Path) -> None:
+    """Write a notebook as an HTML page; the same as `export_html`, paths may be strings."""
+    export_html(Path(notebook) if isinstance(notebook, str) else notebook, Path(html))
+
+
+# --- the notebook that papermill writes --------------------------------------------------------------------
+
+
+class _AtomicHandler:
+    """Papermill's way to a local file, whole or not at all, for one output notebook."""
+
+    def read(self, path: str) -> str:
+        return Path(path).read_text(encoding="utf-8")
+
+    def listdir(self, path: str) -> list[str]:
+        return [str(entry) for entry in Path(path).iterdir()]
+
+    def write(self, buf: str, path: str) -> None:
+        # papermill saves at each cell: an fsync for each save would cost more than most cells
+        write_atomic(Path(path), buf, sync=False)
+
+    def pretty_path(self, path: str) -> str:
+        return path
+
+
+def atomic_output(path: Path) -> str:
+    """Make papermill's saves of an output notebook whole or not at all.
+
+    Args:
+        path: the notebook that papermill will write.
+
+    Returns:
+        The path to give to papermill as `output_path`; `papermill.output_path` becomes the plain path.
+    """
+    from papermill.iorw import papermill_io  # type: ignore[import-untyped]
+
+    plain = str(path.absolute())
+    papermill_io.register(plain, _AtomicHandler())
+    # papermill runs `str.format` over paths
+    return plain.replace("{", "{{").replace("}", "}}")
+
+
+def settle_output(path: Path) -> None:
+    """The end of `atomic_output`: the last save is on the disk, and papermill writes plainly again."""
+    from papermill.iorw import papermill_io
+
+    plain = str(path.absolute())
+    papermill_io._handlers[:] = [entry for entry in papermill_io._handlers if entry[0] != plain]
+    if path.exists():
+        handle = os.open(path, os.O_RDWR)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+# --- reading -----------------------------------------------------------------------------------------------
+
+
+def _read_text(source: Path) -> str:
+    try:
+        raw = source.read_bytes()
+    except OSError as exc:
+        raise DuctaflowError(f"{source}: {exc.strerror or exc}") from exc
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as exc:
+        line = raw.count(b"\n", 0, exc.start) + 1
+        raise DuctaflowError(
+            f"{source}:{line}: not UTF-8: {exc.reason}", hint="Save the file as UTF-8."
+        ) from exc
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _read_ipynb(source: Path, text: str) -> NotebookNode:
+    import nbformat
+
+    try:
+        notebook = nbformat.reads(text, as_version=4)  # type: ignore[no-untyped-call]
+    except json.JSONDecodeError as exc:
+        raise DuctaflowError(f"{source}:{exc.lineno}:{exc.colno}: not a notebook: {exc.msg}") from exc
+    except Exception as exc:
+        # nbformat has no root class for what it makes of a strange file
+        raise DuctaflowError(f"{source}: not a notebook: {exc}") from exc
+    return cast("NotebookNode", notebook)
+
+
+def _read_script(source: Path, text: str) -> NotebookNode:
+    import jupytext  # type: ignore[import-untyped]
+
+    fmt = "md" if source.suffix == ".md" else "py:percent"
+    try:
+        notebook = jupytext.reads(text.translate(_HIDE_ODD), fmt=fmt, as_version=4)
+    except Exception as exc:
+        # jupytext passes on whatever its parsers of headers, YAML and cell options raise
+        first = str(exc).strip().splitlines() or [type(exc).__name__]
+        raise DuctaflowError(
+            f"{source}: jupytext cannot read it: {first[0]}",
+            hint="Look at the `# ---` header and at the options after `# %%`.",
+        ) from exc
+    for cell in notebook.cells:
+        cell.source = cell.source.translate(_SHOW_ODD)
+    _place_cells(notebook, text.split("\n"))
+    return cast("NotebookNode", notebook)
+
+
+def _place_cells(notebook: NotebookNode, lines: Sequence[str]) -> None:
+    """Note at each code cell where it stands. A cell that is not found keeps no line."""
+    begin = 1
+    for cell in notebook.cells:
+        if cell.cell_type != "code" or not cell.source.strip():
+            continue
+        line = _find(cell.source, lines, begin)
+        if line is not None:
+            cell.metadata[KEY] = {"line": line}
+            begin = line + cell.source.count("\n") + 1
+
+
+def _find(cell_source: str, lines: Sequence[str], begin: int) -> int | None:
+    places = [n for n in range(begin, len(lines) + 1) if stands_at(cell_source, lines, n)]
+    # The same text may also be part of a markdown cell further up: what follows a marker of code is meant.
+    return next((n for n in places if _follows_marker(lines, n)), places[0] if places else None)
+
+
+def _follows_marker(lines: Sequence[str], line: int) -> bool:
+    before = next((text for text in reversed(lines[: line - 1]) if text.strip()), "")
+    return _CODE_MARKER.match(before) is not None or _CODE_MARKER.match(lines[line - 1]) is not None
+
+
+def _same_line(expected: str, found: str) -> bool:
+    expected = expected.rstrip()
+    if expected == found.rstrip():
+        return True
+    bare = found.strip()
+    return bare.startswith("#") and bare[1:].strip() == expected.strip()
+
+
+@functools.cache
+def _html_exporter() -> HTMLExporter:
+    """One exporter for the process: its templates are compiled once."""
+    from nbconvert import HTMLExporter
+    from traitlets.config import Config
+
+    config: Any = Config()
+    config.TagRemovePreprocessor.enabled = True
+    config.TagRemovePreprocessor.remove_input_tags = {"remove-input"}
+    config.TagRemovePreprocessor.remove_all_outputs_tags = {"remove-output"}
+    config.TagRemovePreprocessor.remove_cell_tags = {"remove-cell"}
+    # its hints (an image without alternative text) are no news of the run and do not belong in its log
+    log = logging.getLogger("ductaflow.nbconvert")
+    log.addHandler(logging.NullHandler())
+    log.propagate = False
+    return HTMLExporter(config=config, log=log)  # type: ignore[no-untyped-call]

@@ -1,0 +1,152 @@
+"""What the operating system is asked for: to know and to end all that a run started.
+
+Linux gives orphans to the nearest subreaper, so that what daemonised itself or called `setsid` still is a
+descendant of the run's supervisor. Elsewhere such a grandchild is found by the run id in its environment,
+which is best effort.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import psutil
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+IS_LINUX = sys.platform == "linux"
+
+
+def _prctl(option: int, value: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(option, value, 0, 0, 0) != 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
+
+
+def adopt_orphans() -> None:
+    """Make this process the parent of whatever its descendants leave behind (Linux)."""
+    if IS_LINUX:
+        _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def die_with_parent(parent: int) -> None:
+    """Have the system kill this process when its parent ends (Linux).
+
+    Args:
+        parent: pid of the parent; if it is gone already, this process ends at once.
+    """
+    if IS_LINUX:
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+
+
+def descendants() -> list[psutil.Process]:
+    """All processes below this one."""
+    import psutil
+
+    try:
+        return psutil.Process().children(recursive=True)
+    except psutil.NoSuchProcess:
+        # a process that ended while the table was read
+        return descendants()
+
+
+def has_children() -> bool:
+    """Whether there may be a process to end or to reap; cheap where the system can tell."""
+    if sys.platform == "win32":
+        return True
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
+
+
+def kill(processes: Iterable[psutil.Process]) -> None:
+    """SIGKILL each that is still there."""
+    import psutil
+
+    for process in processes:
+        try:
+            process.kill()
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            # It ended by itself, or gave itself to another user, whose processes are not ours to end.
+            continue
+
+
+def reap() -> None:
+    """Collect the children that have ended, so that none is left as a zombie."""
+    if sys.platform == "win32":
+        return
+    while True:
+        try:
+            pid, _ = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+
+
+def sweep(name: str, value: str) -> None:
+    """Kill every process that carries a piece of text in an environment variable.
+
+    For what is left when a supervisor was killed itself: its run is known by the run id.
+    """
+    import psutil
+
+    for process in psutil.process_iter():
+        try:
+            found = value in process.environ().get(name, "")
+        except (psutil.Error, OSError):
+            # not ours to look into, or gone
+            continue
+        if found and process.pid != os.getpid():
+            kill([process])
+
+
+def memory_of_tree() -> int:
+    """Bytes of memory resident in all processes below this one, now; shared pages count in each."""
+    import psutil
+
+    total = 0
+    for process in descendants():
+        try:
+            total += process.memory_info().rss
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return total
+
+
+def when_gone(pid: int, then: Callable[[], None]) -> None:
+    """Call `then`, in a thread, when a process of any kinship has ended."""
+
+    def watch() -> None:
+        _wait_for(pid)
+        then()
+
+    threading.Thread(target=watch, name=f"watch-{pid}", daemon=True).start()
+
+
+def _wait_for(pid: int) -> None:
+    import psutil
+
+    try:
+        if IS_LINUX and hasattr(os, "pidfd_open"):
+            handle = os.pidfd_open(pid)
+            try:
+                select.select([handle], [], [])
+            finally:
+                os.close(handle)
+        else:
+            psutil.Process(pid).wait()
+    except (ProcessLookupError, psutil.NoSuchProcess):
+        return

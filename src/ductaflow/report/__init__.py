@@ -1,0 +1,16 @@
+"""The report of a session: results -> JSON twin (`data`) -> one HTML page (`page`), written by `live`."""
+
+from ductaflow.report.conductor import generate_status_report
+from ductaflow.report.data import Entry, build_report, earlier_entries
+from ductaflow.report.live import LiveReport, write_report
+from ductaflow.report.page import render_html
+
+__all__ = [
+    "Entry",
+    "LiveReport",
+    "build_report",
+    "earlier_entries",
+    "generate_status_report",
+    "render_html",
+    "write_report",
+]

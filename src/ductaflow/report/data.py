@@ -1,0 +1,361 @@
+"""Results -> the dict of the JSON twin. Knows nothing of HTML; reads run folders and never runs or judges.
+
+    {"schema": 1, "session_id", "started", "finished", "project",
+     "summary": {status: count}, "earlier_summary": {status: count},
+     "instances": [every field of result.json, and "id", "nodeid", "earlier", "folder", "parameters",
+                   "rerun", "links", "log_head", "log_tail", "log_size",
+                   "flows": [the same, for the flows of a build]]}
+
+`summary` counts what this session touched and has every status, also with 0. Instances that are only shown
+with the result of an earlier session (`"earlier": true`) are counted apart, in `earlier_summary`; the two
+together count each of `instances` once. Flows of a build are not counted: their build is.
+`finished` is null as long as the session runs. Long texts are cut in the middle, and say so.
+"""
+
+from __future__ import annotations
+
+import codecs
+import math
+import os
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from ductaflow.errors import DuctaflowError
+from ductaflow.layout import RESULT, RunFolder
+from ductaflow.result import Result, Status, read_result, strip_ansi
+
+SCHEMA = 1
+#: The end of a log that is shown: lines and bytes, of a green run and of any other.
+GREEN_LOG_END = (20, 2 * 1024)
+LOG_END = (60, 8 * 1024)
+#: Its beginning, where the end does not reach back to it.
+LOG_START = (8, 1024)
+MAX_TEXT = 20_000
+MAX_LINE = 2_000
+#: Builds inside builds deeper than this are shown without their flows.
+MAX_DEPTH = 20
+
+#: Statuses whose run folder, if there is one, holds what an earlier session left there.
+_DID_NOT_RUN = (Status.BLOCKED, Status.NOT_RUN)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One instance of a report.
+
+    Attributes:
+        result: what came of it; `result.folder` is the run folder. An instance that did not run in this
+            session is a Result with status blocked, not_run or unchanged and a message.
+        nodeid: its pytest node id, if it has one.
+        earlier: this session did not touch it; the result is that of an earlier one.
+        parameters: what a conductor says of it beside status and message.
+    """
+
+    result: Result
+    nodeid: str | None = None
+    earlier: bool = False
+    parameters: Mapping[str, Any] | None = None
+
+
+def build_report(
+    entries: Iterable[Entry],
+    *,
+    session_id: str,
+    started: str,
+    finished: str | None,
+    runs_dir: Path,
+    project_root: Path | None = None,
+) -> dict[str, Any]:
+    """The whole report as JSON values, instances in the order given.
+
+    Args:
+        entries: the instances, those of earlier sessions included (`earlier_entries`).
+        session_id: of the session that makes the report.
+        started, finished: UTC in ISO 8601; `finished` is None while the session runs.
+        runs_dir: the folder in which the page lies; folders and links are relative to it.
+        project_root: gives the page its name.
+    """
+    instances = [instance_data(entry, runs_dir) for entry in entries]
+    head = report_head(
+        ((instance["status"], instance["earlier"]) for instance in instances),
+        session_id=session_id,
+        started=started,
+        finished=finished,
+        project_root=project_root,
+    )
+    return {**head, "instances": instances}
+
+
+def report_head(
+    counted: Iterable[tuple[str, bool]],
+    *,
+    session_id: str,
+    started: str,
+    finished: str | None,
+    project_root: Path | None,
+) -> dict[str, Any]:
+    """The report without its instances; `counted` gives status and "earlier" of each."""
+    counts = Counter(counted)
+    return {
+        "schema": SCHEMA,
+        "session_id": session_id,
+        "started": started,
+        "finished": finished,
+        "project": project_root.absolute().name if project_root else None,
+        "summary": {status.value: counts[status.value, False] for status in Status},
+        "earlier_summary": {status.value: counts[status.value, True] for status in Status},
+    }
+
+
+def earlier_entries(runs_dir: Path, *, skip: set[str]) -> list[Entry]:
+    """What is on disk of instances that this session did not touch.
+
+    Only `runs_dir/<flow>/<instance>/result.json` counts: no flows inside builds, no hidden folders.
+
+    Args:
+        runs_dir: the folder of all runs; need not exist.
+        skip: ids (`<flow>/<instance>`) that the session did touch.
+    """
+    return list(iter_earlier(runs_dir, skip=skip))
+
+
+def iter_earlier(runs_dir: Path, *, skip: set[str]) -> Iterator[Entry]:
+    """`earlier_entries`, one at a time, so that thousands need not be held at once."""
+    for flow_dir in _folders(runs_dir):
+        try:
+            folders = _folders(flow_dir)
+        except OSError as exc:
+            yield Entry(Result(flow_dir.name, "*", "flow", Status.ERROR, "lost", str(exc)), earlier=True)
+            continue
+        for folder in folders:
+            if f"{flow_dir.name}/{folder.name}" not in skip and os.path.lexists(folder / RESULT):
+                result = _read(folder)
+                # The folder is the identity: a copied or renamed one must not stand for another instance.
+                yield Entry(replace(result, flow=flow_dir.name, instance=folder.name), earlier=True)
+
+
+def _folders(parent: Path) -> list[Path]:
+    if not is_dir(parent):
+        return []
+    return sorted(path for path in parent.iterdir() if not path.name.startswith(".") and is_dir(path))
+
+
+def _read(folder: Path) -> Result:
+    """The result of a run folder. One that is missing or unreadable is a result too, and says so."""
+    try:
+        result = read_result(folder)
+        if result is None:
+            problem = f"{folder / RESULT} is missing: the run was removed or did not come to its end"
+        elif not (problem := _misfit(result)):
+            return result
+    except (DuctaflowError, OSError, RecursionError) as exc:
+        problem = f"cannot be read: {exc}"
+    return Result(folder.parent.name, folder.name, "flow", Status.ERROR, "lost", problem, folder=folder)
+
+
+def _misfit(result: Result) -> str:
+    """What is wrong with the types of a record from disk, where anyone can write; "" for nothing."""
+    failure, cells = result.failure, result.cells
+    texts: list[object] = [result.flow, result.instance, result.message, result.kind, result.session_id]
+    texts += [*result.children, *(warning.text for warning in result.warnings)]
+    optional = [result.cause, result.started, result.finished, result.signal, result.config_hash]
+    numbers = [result.seconds, result.warning_count, cells.run, cells.total]
+    numbers += [
+        result.exit_code or 0,
+        result.peak_memory or 0,
+        *(warning.line for warning in result.warnings),
+    ]
+    records = [result.environment, *result.inputs, *result.outputs]
+    if failure:
+        texts += [failure.ename, failure.evalue, failure.traceback]
+        optional.append(failure.file)
+        numbers += [failure.line or 0, failure.cell or 0]
+        records += failure.source
+    fits = (
+        _all([*texts, *(text for text in optional if text is not None)], str)
+        and _all(numbers, (int, float))
+        and _all(records, Mapping)
+    )
+    return "" if fits else f"{result.folder and result.folder / RESULT}: a field is not of its type"
+
+
+def _all(values: Iterable[object], kind: type | tuple[type, ...]) -> bool:
+    return all(isinstance(value, kind) for value in values)
+
+
+# --- one instance ------------------------------------------------------------------------------------------
+
+
+def instance_data(entry: Entry, runs_dir: Path) -> dict[str, Any]:
+    """One instance of the JSON twin: its result, what its run folder holds, and the flows of a build."""
+    result = entry.result
+    rerun = _rerun(entry)
+    above = frozenset([_true(result.folder)]) if result.folder else frozenset[Path]()
+    return _instance(entry, runs_dir, rerun, above)
+
+
+def _instance(entry: Entry, runs_dir: Path, rerun: str, above: frozenset[Path]) -> dict[str, Any]:
+    result = entry.result
+    folder = None if result.folder is None else RunFolder(result.folder, result.flow)
+    ran = folder is not None and result.status not in _DID_NOT_RUN
+    log = _log_of(folder) if folder and ran else None
+    data: dict[str, Any] = plain(result.to_dict())
+    data |= {
+        "id": result.id if result.flow else result.instance,
+        "nodeid": entry.nodeid,
+        "earlier": entry.earlier,
+        "folder": None if folder is None else relative(folder.path, runs_dir),
+        "parameters": plain(entry.parameters or {}),
+        "rerun": rerun,
+        "links": _links(folder, log, runs_dir) if folder and ran else {},
+        **_log_ends(log, GREEN_LOG_END if result.status is Status.SUCCESS else LOG_END),
+        "flows": [],
+    }
+    if result.folder is not None and ran:
+        data["flows"] = [
+            _flow(result.folder / child, entry, runs_dir, rerun, above) for child in result.children
+        ]
+    return data
+
+
+def _flow(folder: Path, build: Entry, runs_dir: Path, rerun: str, above: frozenset[Path]) -> dict[str, Any]:
+    """A flow of a build. It is run again with its build, so it has that one's command."""
+    true_folder = _true(folder)
+    if true_folder in above or len(above) > MAX_DEPTH:
+        problem = "is a flow of itself" if true_folder in above else f"lies deeper than {MAX_DEPTH} builds"
+        message = f"{folder} {problem}, so it is not shown"
+        result = Result(folder.parent.name, folder.name, "flow", Status.ERROR, "lost", message)
+    else:
+        result = _read(folder)
+    return _instance(Entry(result, earlier=build.earlier), runs_dir, rerun, above | {true_folder})
+
+
+def _true(folder: Path) -> Path:
+    try:
+        return folder.resolve()
+    except (OSError, ValueError, RuntimeError):  # a loop of links, or no name for a file at all
+        return folder.absolute()
+
+
+def _rerun(entry: Entry) -> str:
+    if entry.nodeid:
+        return f"pytest --ductaflow {shlex.quote(entry.nodeid)}"
+    return f"pytest --ductaflow -k {shlex.quote(entry.result.instance)}"
+
+
+def _log_of(folder: RunFolder) -> Path | None:
+    # A flow may have put anything under these names; opening a pipe would wait without end.
+    return next((path for path in (folder.log, folder.cli_log) if is_file(path)), None)
+
+
+def _links(folder: RunFolder, log: Path | None, runs_dir: Path) -> dict[str, str]:
+    files = {"notebook": folder.notebook, "html": folder.html, "log": log, "config": folder.config}
+    return {name: link(path, runs_dir) for name, path in files.items() if path and is_file(path)}
+
+
+def is_file(path: Path) -> bool:
+    """`Path.is_file`, false also for what cannot be looked at or cannot be a name."""
+    with suppress(OSError):
+        return path.is_file()
+    return False
+
+
+def is_dir(path: Path) -> bool:
+    """`Path.is_dir`, false also for what cannot be looked at or cannot be a name."""
+    with suppress(OSError):
+        return path.is_dir()
+    return False
+
+
+def relative(path: Path, runs_dir: Path) -> str:
+    """A path as seen from the page, with `/`; absolute where there is no such way (another drive)."""
+    try:
+        return Path(os.path.relpath(path, runs_dir)).as_posix()
+    except ValueError:
+        return path.absolute().as_posix()
+
+
+def link(path: Path, runs_dir: Path) -> str:
+    """A link from the page to a file, percent-encoded; undecodable bytes of a name are kept."""
+    place = relative(path, runs_dir)
+    prefix = "file:///" if Path(place).is_absolute() else ""
+    return prefix + quote(os.fsencode(place.lstrip("/") if prefix else place))
+
+
+# --- texts, bounded ----------------------------------------------------------------------------------------
+
+
+def _log_ends(log: Path | None, limits: tuple[int, int]) -> dict[str, Any]:
+    """Beginning and end of a log of any size: `log_head` is empty where `log_tail` is the whole log."""
+    if log is None:
+        return {"log_head": "", "log_tail": "", "log_size": 0}
+    (end_lines, end_bytes), (start_lines, start_bytes) = limits, LOG_START
+    try:
+        with log.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - end_bytes))
+            raw = file.read(end_bytes)
+            file.seek(0)
+            start = file.read(min(start_bytes, max(0, size - end_bytes)))
+    except OSError as exc:
+        return {"log_head": "", "log_tail": f"(the log cannot be read: {exc})", "log_size": 0}
+    lines = _decode(raw, cut=size > end_bytes).splitlines(keepends=True)
+    if size > end_bytes and len(lines) > 1:
+        del lines[0]  # most likely half a line
+    if not start and len(lines) <= end_lines + start_lines:
+        end_lines = len(lines)
+    hidden, tail = lines[:-end_lines], lines[-end_lines:]
+    head = _decode(start).splitlines(keepends=True) if start else hidden
+    return {"log_head": "".join(head[:start_lines]), "log_tail": "".join(tail), "log_size": size}
+
+
+def _decode(raw: bytes, *, cut: bool = False) -> str:
+    if cut:  # the rest of a character whose first byte was cut off
+        raw = raw[next((i for i, byte in enumerate(raw[:4]) if byte & 0xC0 != 0x80), 0) :]
+    # The incremental decoder waits for the rest of a character that is cut off at the end.
+    text = strip_ansi(codecs.getincrementaldecoder("utf-8")("replace").decode(raw))
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def shorten(text: str, limit: int) -> str:
+    """A text of about `limit` characters at most; what is left out of its middle is said."""
+    if len(text) <= limit:
+        return text
+    end = limit // 4
+    cut = len(text) - limit
+    return f"{text[: limit - end]}\n[... {cut:,} characters left out ...]\n{text[-end:]}"
+
+
+def plain(value: Any, *, depth: int = 0) -> Any:
+    """A value of any kind as a JSON value that no reader chokes on: finite, bounded, keys as text."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        limit = MAX_TEXT if "\n" in value else MAX_LINE
+        return shorten(str(value), limit)
+    if isinstance(value, int):
+        return int(value) if abs(value) < 1 << 63 else f"an integer of {value.bit_length()} bits"
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if depth < MAX_DEPTH:
+        if isinstance(value, Mapping):
+            return {shorten(str(key), 200): plain(item, depth=depth + 1) for key, item in value.items()}
+        if isinstance(value, list | tuple | set | frozenset):
+            return [plain(item, depth=depth + 1) for item in value]
+    if getattr(value, "shape", None) == () and type(value).__module__ == "numpy":
+        scalar = value.item()
+        if isinstance(scalar, bool | int | float | str):
+            return plain(scalar)
+    return shorten(str(value), MAX_LINE)
+
+
+def utc_now() -> str:
+    """Now, as results write it."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

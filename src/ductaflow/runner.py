@@ -1,0 +1,387 @@
+"""Runs one instance: from Python, from a build, from pytest; and prepares one for debugging."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import subprocess
+import threading
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ductaflow.config import dump_config, json_value, load_saved_config, split_run
+from ductaflow.errors import ConfigError, FlowFailed, InstanceError
+from ductaflow.folder import note_hand_work
+from ductaflow.instances import Instance
+from ductaflow.launch import IndentedLines, launch, show_on_console
+from ductaflow.layout import KIND_DIRS, SOURCE_SUFFIXES, Kind, Project, RunFolder, runs_root
+from ductaflow.result import Result, Status, write_atomic
+from ductaflow.spec import RunSpec, current_run, tell
+
+ENGINES = ("fresh", "kernel")
+
+
+@functools.cache
+def session_id() -> str:
+    """The id of this process's session: that of the run it belongs to, else a random one."""
+    run = current_run()
+    return run.session_id if run else uuid.uuid4().hex[:12]
+
+
+def run_instance(
+    instance: Instance,
+    *,
+    session_id: str | None = None,
+    owner_pid: int | None = None,
+    timeout: float | None = None,
+    engine: str | None = None,
+    export_html: bool = True,
+    keep_previous: bool = True,
+    echo: bool = False,
+    check: bool = True,
+    stop: threading.Event | None = None,
+) -> Result:
+    """Run a stored instance into its run folder.
+
+    Args:
+        instance: what to run.
+        session_id: the session that it belongs to, by default this process's.
+        owner_pid: a process whose end ends the run, besides this one.
+        timeout: seconds for an instance that gives no `_run.timeout` itself; None for no limit.
+        engine: engine for an instance that gives no `_run.engine` itself.
+        export_html: whether to make the HTML of the notebook.
+        keep_previous: whether to keep what the last good run wrote.
+        echo: show the log on the console while the flow runs.
+        check: raise where the run ended red.
+        stop: an event that stops the run when it is set.
+
+    Raises:
+        FlowFailed: the run ended red; its result is in the exception.
+        DuctaflowError: the run could not start: what is wrong with the instance, or who holds the folder.
+    """
+    spec = spec_of_instance(instance)
+    spec = replace(
+        spec,
+        engine=spec.engine or _engine(engine),
+        timeout=spec.timeout or timeout,
+        export_html=export_html,
+        keep_previous=keep_previous,
+        owner_pid=owner_pid,
+        session_id=session_id or spec.session_id,
+    )
+    return _checked(launch(spec, show=show_on_console if echo else None, stop=stop), check)
+
+
+def run_notebook(
+    notebook_file: str | os.PathLike[str],
+    *,
+    config: Mapping[str, Any],
+    execution_dir: str | os.PathLike[str],
+    project_root: str | os.PathLike[str] | None = None,
+    timeout: float | None = None,
+    export_html: bool = True,
+    kernel_name: str | None = None,
+    engine: str | None = None,
+    no_execute: bool = False,
+) -> Path:
+    """Run a notebook with a config in a folder; what it prints is shown, and kept in the folder's log.
+
+    Inside a build, the flow's run is part of the build's: its lines are repeated in the build's log.
+
+    Args:
+        notebook_file: looked up from the working directory, then from the project root.
+        config: JSON values, or Python values that become such (numpy scalars, paths, dates).
+        execution_dir: the run folder; relative to the working directory.
+        project_root: by default the project around the notebook, inside a run that of the run.
+        timeout: seconds; None for no limit.
+        export_html: whether to make the HTML of the notebook.
+        kernel_name: Jupyter kernel, by default the one that the notebook names; implies the engine `kernel`.
+        engine: `fresh` (an interpreter of its own) or `kernel` (a Jupyter kernel).
+        no_execute: prepare the folder only: the notebook with the config injected, and the config.
+
+    Returns:
+        The executed notebook, absolute; its parent is the run folder.
+
+    Raises:
+        FlowFailed: the run ended red; its result is in the exception.
+        DuctaflowError: it could not start: config, notebook or folder; the message says which.
+    """
+    spec = spec_of_call(notebook_file, config, execution_dir, project_root)
+    spec = replace(
+        spec,
+        timeout=timeout or spec.timeout,
+        export_html=export_html,
+        kernel=kernel_name or spec.kernel,
+        engine=_engine(engine or ("kernel" if kernel_name else spec.engine)),
+    )
+    if no_execute:
+        prepare(spec)
+        return spec.run_folder.notebook
+    _checked(_launch_shown(spec), check=True)
+    return spec.run_folder.notebook
+
+
+def run_step_flow(
+    notebook_file: str | os.PathLike[str],
+    step_name: str,
+    instance_name: str,
+    config: Mapping[str, Any],
+    suffix: str = "",
+) -> Path:
+    """Run a notebook into `runs/<step>/<instance><suffix>/`, below the working directory.
+
+    Args:
+        notebook_file, config: as for `run_notebook`.
+        step_name: first folder below `runs/`, usually the name of the flow.
+        instance_name: second folder.
+        suffix: added to the instance's name, for variants such as `_high`.
+
+    Returns:
+        The executed notebook, absolute.
+
+    Raises:
+        FlowFailed, DuctaflowError: as `run_notebook`.
+    """
+    folder = Path("runs") / step_name / f"{instance_name}{suffix}"
+    return run_notebook(notebook_file, config=config, execution_dir=folder)
+
+
+def _launch_shown(spec: RunSpec) -> Result:
+    """Launch with the log on the console; a build hears of its flows, and repeats their lines."""
+    build = current_run()
+    if build is None:
+        return launch(spec, show=show_on_console)
+    tell(build, event="child", folder=Path(os.path.relpath(spec.folder, build.folder)).as_posix())
+    show = IndentedLines(spec)
+    try:
+        return launch(spec, show=show)
+    finally:
+        show.close()
+
+
+def _checked(result: Result, check: bool) -> Result:
+    if check and result.status is Status.ERROR:
+        folder = RunFolder(result.folder, result.flow) if result.folder else None
+        raise FlowFailed(result, hint=f"log: {folder.log}\nnotebook: {folder.notebook}" if folder else "")
+    return result
+
+
+def _engine(name: str | None) -> str | None:
+    if name in (None, "fresh", "warm"):
+        # A child is a fresh interpreter wherever there is no warm server to fork it.
+        return None
+    if name not in ENGINES:
+        raise ConfigError(f"unknown engine {name!r}", hint="Use one of: warm, fresh, kernel.")
+    return name
+
+
+# --- from a call to a spec ---------------------------------------------------------------------------------
+
+
+def spec_of_instance(instance: Instance) -> RunSpec:
+    """The spec of a stored instance.
+
+    Raises:
+        DuctaflowError: what is wrong with the instance.
+    """
+    if instance.problem:
+        raise instance.problem
+    if instance.source is None:
+        raise InstanceError(f"{instance.id} has no source", hint=f"Write flows/{instance.flow}.py.")
+    options = instance.options
+    return RunSpec(
+        kind=instance.kind,
+        flow=instance.flow,
+        instance=instance.name,
+        source=str(instance.source),
+        folder=str(instance.run_folder.path),
+        runs_root=str(instance.project.runs_dir),
+        project_root=str(instance.project.root),
+        config=instance.config,
+        engine=_engine(options.engine),
+        kernel=options.kernel,
+        timeout=options.timeout,
+        allow_exit=options.allow_exit,
+        **_identity(instance.project.root),
+    )
+
+
+def spec_of_call(
+    notebook_file: str | os.PathLike[str],
+    config: Mapping[str, Any],
+    execution_dir: str | os.PathLike[str],
+    project_root: str | os.PathLike[str] | None = None,
+) -> RunSpec:
+    """The spec of a notebook, a config that is taken as it is, and a folder, whose name is the instance's."""
+    source = find_notebook(notebook_file, project_root)
+    root = Path(project_root).absolute() if project_root else _root_around(source)
+    folder = Path(os.path.abspath(execution_dir))
+    values, options = split_run(
+        json_value({key: value for key, value in config.items() if key != "_project_root"}), where="config"
+    )
+    return RunSpec(
+        kind=kind_of(source),
+        flow=source.stem,
+        instance=folder.name,
+        source=str(source),
+        folder=str(folder),
+        runs_root=str(runs_root(folder, root)),
+        project_root=str(root),
+        config={**values, "_project_root": root.as_posix()},
+        timeout=options.timeout,
+        engine=_engine(options.engine),
+        kernel=options.kernel,
+        allow_exit=options.allow_exit,
+        **_identity(root),
+    )
+
+
+def find_notebook(
+    notebook_file: str | os.PathLike[str], project_root: str | os.PathLike[str] | None = None
+) -> Path:
+    """The notebook that a call names: from the working directory, then from the project root.
+
+    Raises:
+        InstanceError: it is in none of them, or it is no notebook.
+    """
+    name = Path(notebook_file)
+    run = current_run()
+    around = Project.around(Path.cwd())
+    roots = [Path.cwd(), *(Path(root) for root in (project_root, run.project_root if run else None) if root)]
+    if around:
+        roots.append(around.root)
+    looked = dict.fromkeys(Path(os.path.abspath(root / name)) for root in roots)
+    for path in looked:
+        if path.is_file():
+            if path.suffix not in SOURCE_SUFFIXES:
+                raise InstanceError(
+                    f"{path} is no notebook", hint=f"A notebook ends in {', '.join(SOURCE_SUFFIXES)}."
+                )
+            return path
+    raise InstanceError(
+        f"no notebook {name}", hint="Looked for: " + ", ".join(str(path) for path in looked) + "."
+    )
+
+
+def kind_of(source: Path) -> Kind:
+    return "build" if source.parent.name == KIND_DIRS["build"] else "flow"
+
+
+def _root_around(source: Path) -> Path:
+    run = current_run()
+    if run:
+        return Path(run.project_root)
+    project = Project.around(source.parent)
+    if project:
+        return project.root
+    return source.parent.parent if source.parent.name in KIND_DIRS.values() else source.parent
+
+
+def _identity(root: Path) -> dict[str, Any]:
+    return {"session_id": session_id(), "run_id": uuid.uuid4().hex, "git": _git_state(root)}
+
+
+@functools.cache
+def _git_state(root: Path) -> dict[str, Any] | None:
+    """Commit of the project and whether it has uncommitted changes; None without git. Once a session."""
+    run = current_run()
+    if run and run.git is not None:
+        return dict(run.git)
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=10, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    commit = git("rev-parse", "HEAD")
+    if commit is None:
+        return None
+    changes = git("status", "--porcelain", "--untracked-files=no")
+    return {"commit": commit, "dirty": bool(changes)}
+
+
+# --- debugging ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class DebugSetup:
+    """What an IDE needs to step through a run.
+
+    Attributes:
+        folder: the prepared run folder; notebook: with the config injected; config: the saved config.
+        launch: a configuration for VS Code's `launch.json`, running the source itself so that breakpoints bind.
+    """
+
+    folder: Path
+    notebook: Path
+    config: Path
+    launch: dict[str, Any]
+
+
+def debug_flow(
+    flow: str | os.PathLike[str],
+    execution_dir: str | os.PathLike[str],
+    config: Mapping[str, Any] | None = None,
+) -> DebugSetup:
+    """Prepare a run folder for debugging, without running, and print what an IDE needs.
+
+    Args:
+        flow: the notebook, as for `run_notebook`.
+        execution_dir: the run folder; what the last run wrote there stays.
+        config: by default the config that the last run left in the folder.
+
+    Returns:
+        Paths of the prepared files, and a launch configuration for VS Code.
+
+    Raises:
+        ConfigError: no config is given and the folder has none.
+        InstanceError: there is no such notebook.
+    """
+    if config is None:
+        source = find_notebook(flow)
+        saved = RunFolder(Path(os.path.abspath(execution_dir)), source.stem).config
+        if not saved.is_file():
+            raise ConfigError(f"no config is given, and there is no {saved}", hint="Pass config={...}.")
+        config = load_saved_config(saved, project_root=_root_around(source))
+    spec = spec_of_call(flow, config, execution_dir)
+    setup = prepare(spec)
+    print(json.dumps(setup.launch, indent=2))
+    return setup
+
+
+def prepare(spec: RunSpec) -> DebugSetup:
+    """Write the config and the notebook with the config injected; nothing is executed."""
+    from ductaflow.notebook import write_prepared
+
+    files = spec.run_folder
+    files.path.mkdir(parents=True, exist_ok=True)
+    note_hand_work(files.path, Path(spec.runs_root))
+    write_atomic(files.config, dump_config(spec.config))
+    write_prepared(Path(spec.source), {"config": spec.config}, files.notebook)
+    print(f"prepared, not executed: {files.path}")
+    print(f"  notebook  {files.notebook}")
+    print(f"  config    {files.config}")
+    return DebugSetup(files.path, files.notebook, files.config, launch_configuration(spec))
+
+
+def launch_configuration(spec: RunSpec) -> dict[str, Any]:
+    """One entry of VS Code's `launch.json` that runs the source as a script, under the debugger."""
+    return {
+        "name": f"{spec.flow}[{spec.instance}]",
+        "type": "debugpy",
+        "request": "launch",
+        "program": spec.source,
+        "args": ["--config", str(spec.run_folder.config), "--output-dir", spec.folder],
+        "cwd": spec.project_root,
+        "console": "integratedTerminal",
+        "justMyCode": True,
+    }
+

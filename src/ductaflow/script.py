@@ -1,0 +1,149 @@
+"""A flow as a script: `python flows/fit.py [--config FILE | --instance NAME] [--output-dir DIR] [--no-execute]`.
+
+The process that the person started only reads the command line; the flow itself runs in a child of the same
+kind as every run, so that its verdict survives a kill. Under a debugger, a profiler or coverage the flow goes
+on in the process that was started, since that is the one which the person looks at.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ductaflow.config import load_saved_config
+from ductaflow.errors import ConfigError, DuctaflowError
+from ductaflow.inplace import RunInPlace
+from ductaflow.instances import load_stored
+from ductaflow.launch import launch, show_on_console
+from ductaflow.layout import DEFAULT_INSTANCE, KIND_DIRS, Project
+from ductaflow.result import Result, Status
+from ductaflow.runner import kind_of, prepare, spec_of_call, spec_of_instance
+from ductaflow.spec import RunSpec, current_run
+
+_SIGNALLED = 128
+
+
+def load_cli_config(default_path: str | os.PathLike[str], description: str = "") -> dict[str, Any]:
+    """The config of a flow that is run as a script; the rest of the script then runs in a process of its own.
+
+    Args:
+        default_path: config file when the command line gives none; relative to the working directory or to
+            the project root. A file below `config/` is an instance and gets its bases.
+        description: shown by `--help`.
+
+    Returns:
+        The config. Outside of a debugger this returns only in the child that runs the flow: the process that
+        was started waits for it, and exits with its exit code.
+
+    Raises:
+        SystemExit: after the run, after `--no-execute`, or with code 2 for a bad command line or config.
+    """
+    run = current_run()
+    source = Path(getattr(sys.modules["__main__"], "__file__", None) or sys.argv[0]).absolute()
+    if run is not None and run.mode == "script" and Path(run.source) == source:
+        return load_saved_config(run.run_folder.config, project_root=Path(run.project_root))
+    arguments = _parse(description)
+    try:
+        spec = _spec(source, arguments, Path(default_path))
+        if arguments.no_execute:
+            prepare(spec)
+            sys.exit(0)
+        if reason := _stays_here():
+            return RunInPlace(spec, reason).begin()
+        result = launch(spec, show=show_on_console)
+    except DuctaflowError as exc:
+        print(f"{source.name}: error: {exc}", file=sys.stderr)
+        sys.exit(2)
+    sys.exit(_exit_code(result))
+
+
+def _parse(description: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=description or None)
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--config", metavar="FILE", type=Path, help="an instance below config/, or any config")
+    which.add_argument("--instance", metavar="NAME", help="name of a stored instance of this flow")
+    parser.add_argument("--output-dir", metavar="DIR", type=Path, help="run folder, by default runs/<flow>/<name>")
+    parser.add_argument("--no-execute", action="store_true", help="prepare the run folder for debugging only")
+    return parser.parse_args()
+
+
+def _spec(source: Path, arguments: argparse.Namespace, default_path: Path) -> RunSpec:
+    project = Project.around(source.parent) or Project.at(_root_without_config(source))
+    if arguments.instance:
+        spec = spec_of_instance(load_stored(project, f"{source.stem}/{arguments.instance}"))
+    else:
+        spec = _spec_of_file(project, source, _find(arguments.config or default_path, project.root))
+    spec = replace(spec, mode="script", source=str(source))
+    return spec.into(Path(os.path.abspath(arguments.output_dir))) if arguments.output_dir else spec
+
+
+def _spec_of_file(project: Project, source: Path, path: Path) -> RunSpec:
+    """A config below `config/` is a stored instance; any other is taken as it is."""
+    if not path.is_relative_to(project.config_dir):
+        config = load_saved_config(path, project_root=project.root)
+        saved = path.name == f"{source.stem}_config.json"
+        name = path.parent.name if saved else path.stem
+        folder = path.parent if saved else project.run_folder(source.stem, name).path
+        return spec_of_call(source, config, folder, project.root)
+    parts = path.relative_to(project.config_dir).with_suffix("").parts
+    if path.suffix != ".json" or len(parts) not in (2, 3) or parts[1] != source.stem:
+        raise ConfigError(
+            f"{path} is no instance of {source.stem}",
+            hint=f"Instances are config/{KIND_DIRS[kind_of(source)]}/{source.stem}.json and "
+            f"{source.stem}/<name>.json there; a row of a table is given by --instance NAME.",
+        )
+    name = parts[2] if len(parts) == 3 else DEFAULT_INSTANCE
+    return spec_of_instance(load_stored(project, f"{source.stem}/{name}"))
+
+
+def _find(path: Path, root: Path) -> Path:
+    for base in (Path.cwd(), root):
+        candidate = Path(os.path.abspath(base / path))
+        if candidate.is_file():
+            return candidate
+    raise ConfigError(
+        f"no config file {path}", hint=f"Looked in {Path.cwd()} and {root}; give one with --config FILE."
+    )
+
+
+def _root_without_config(source: Path) -> Path:
+    return source.parent.parent if source.parent.name in KIND_DIRS.values() else source.parent
+
+
+def _exit_code(result: Result) -> int:
+    if result.signal:
+        import signal
+
+        return _SIGNALLED + getattr(signal, result.signal, 0)
+    if result.status is Status.ERROR:
+        return result.exit_code or 1
+    return result.exit_code or 0
+
+
+# --- in the process that was started -----------------------------------------------------------------------
+
+
+def _stays_here() -> str | None:
+    """Why the flow has to run in this very process, None where it has not."""
+    tracer = sys.gettrace()
+    if "pydevd" in sys.modules or (tracer is not None and not _is_coverage(tracer)):
+        return "a debugger"
+    if sys.flags.inspect or sys.flags.interactive:
+        return "python -i"
+    profiled = sys.getprofile() is not None
+    monitoring = getattr(sys, "monitoring", None)
+    tools = [monitoring.get_tool(number) for number in range(6)] if monitoring is not None else []
+    watched = tracer is not None or profiled or any(tools)
+    # Coverage that follows into children measures the run there.
+    follows = any(name in os.environ for name in ("COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG"))
+    return "a profiler or coverage" if watched and not follows else None
+
+
+def _is_coverage(tracer: object) -> bool:
+    return type(tracer).__module__.partition(".")[0] == "coverage" or "coverage" in getattr(
+        getattr(tracer, "__self__", None), "__module__", ""
+    )

@@ -1,0 +1,128 @@
+"""What is asked of one run, as plain data: it crosses from the session to the supervisor and to the child.
+
+The child and every process below it find the run that they belong to in the environment (`CONTEXT`), without
+the config: that is in the run folder. What the child has to tell goes, a line of JSON each, into a file that
+the supervisor reads when the child has ended, however it ended.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from ductaflow.layout import Kind, RunFolder, runs_root
+
+#: Environment variable that names the run which a process belongs to.
+CONTEXT = "DUCTAFLOW_RUN"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSpec:
+    """One run. All paths are absolute.
+
+    Attributes:
+        source: the notebook; folder: the run folder; runs_root: the tree that it belongs to.
+        mode: `notebook` (papermill executes the cells) or `script` (plain Python).
+        engine: `fresh` or `kernel`; kernel: name of the kernel, by default the notebook's own.
+        timeout: seconds, None for no limit.
+        owner_pid: a process whose end ends the run too, besides the one that launched it.
+        echo_indent: how the lines of this run are indented when another run shows them.
+        git: commit and dirty flag of the project, as the session found them.
+        events: the file for what the child has to tell; set by the supervisor.
+    """
+
+    kind: Kind
+    flow: str
+    instance: str
+    source: str
+    folder: str
+    runs_root: str
+    project_root: str
+    session_id: str
+    run_id: str
+    config: dict[str, Any] = field(default_factory=dict)
+    mode: Literal["notebook", "script"] = "notebook"
+    engine: str | None = None
+    kernel: str | None = None
+    timeout: float | None = None
+    allow_exit: bool = False
+    export_html: bool = True
+    keep_previous: bool = True
+    owner_pid: int | None = None
+    git: Mapping[str, Any] | None = None
+    events: str = ""
+
+    @property
+    def run_folder(self) -> RunFolder:
+        return RunFolder(Path(self.folder), self.flow)
+
+    @property
+    def log(self) -> Path:
+        return self.run_folder.log if self.mode == "notebook" else self.run_folder.cli_log
+
+    @property
+    def title(self) -> str:
+        return f"{self.flow} | Instance: {self.instance}"
+
+    def into(self, folder: Path) -> RunSpec:
+        """The same run in another folder, whose name is the instance's then."""
+        return replace(
+            self,
+            folder=str(folder),
+            instance=folder.name,
+            runs_root=str(runs_root(folder, Path(self.project_root))),
+        )
+
+    def dump(self) -> str:
+        """One line of JSON."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def load(cls, text: str | bytes) -> RunSpec:
+        data = json.loads(text)
+        return cls(**{f.name: data[f.name] for f in fields(cls) if f.name in data})
+
+    def environment(self) -> dict[str, str]:
+        """The environment of the child: UTF-8 everywhere, and which run it is."""
+        data = asdict(self)
+        del data["config"]
+        return {**os.environ, "PYTHONUTF8": "1", CONTEXT: json.dumps(data)}
+
+
+def current_run() -> RunSpec | None:
+    """The run that this process belongs to, without its config; None outside of runs."""
+    text = os.environ.get(CONTEXT)
+    return RunSpec.load(text) if text else None
+
+
+def tell(spec: RunSpec, **event: Any) -> None:
+    """Add an event to what the supervisor of a run will read. One write, so that lines never mix."""
+    line = json.dumps(event, ensure_ascii=True) + "\n"
+    handle = os.open(spec.events, os.O_WRONLY | os.O_APPEND)
+    try:
+        os.write(handle, line.encode())
+    finally:
+        os.close(handle)
+
+
+def header_line(spec: RunSpec) -> str:
+    return f"🚀 Starting {spec.title}"
+
+
+def closing_line(spec: RunSpec, *, seconds: float, error: str | None) -> str:
+    if error is None:
+        return f"✅ Completed {spec.title} | Time: {seconds:.1f}s"
+    return f"❌ Failed {spec.title} | Error: {error}"
+
+
+def is_frame_line(line: str, flow: str, instance: str) -> bool:
+    """Whether a line of a log is the header or the closing line of that instance's run."""
+    title = f"{flow} | Instance: {instance}"
+    text = line.rstrip("\r\n")
+    return text == f"🚀 Starting {title}" or text.startswith(
+        (f"✅ Completed {title} | Time: ", f"❌ Failed {title} | Error: ")
+    )

@@ -1,0 +1,422 @@
+"""The supervisor of one run: a small process between the session and the child that runs the flow.
+
+It holds the run folder, starts the child, ends it on request, in time, or with its session, leaves no process
+behind, judges, and writes the result: whatever the flow does to its own process, somebody is left to say so.
+
+    session --spec, "stop", end of file--> supervisor --spec--> child
+    session <--"started", result---------- supervisor <--events (a file)-- child
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+from ductaflow import processes
+from ductaflow.config import config_hash, dump_config
+from ductaflow.errors import DuctaflowError
+from ductaflow.folder import HEARTBEAT_SECONDS, Claim, Owner
+from ductaflow.result import Result, Status, read_result, scan_log, write_atomic, write_result
+from ductaflow.spec import RunSpec, closing_line, header_line
+from ductaflow.verdict import Ending, Stop, Told, judge
+
+#: How long a child may take to end after SIGINT, in seconds. A build has to stop its flows within it.
+GRACE = {"flow": 1.0, "build": 2.5}
+#: How long the supervisors of a build's flows may take to write their results when the build is gone.
+NESTED_GRACE = 2.0
+#: A run's memory is looked at this often, in seconds; a shorter run is judged by the system's own account.
+SAMPLE_SECONDS = 1.0
+
+Event = tuple[Literal["exit", "stop", "owner"], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ChildEnd:
+    """Exit code or signal of the child, why it was stopped if it was, and the most memory it had, in bytes."""
+
+    exit_code: int | None
+    signal: str | None
+    stop: Stop | None
+    peak_memory: int | None
+
+
+class Supervisor:
+    """One run, from the claim on its folder to its result."""
+
+    def __init__(self, spec: RunSpec, requests: BinaryIO, answers: BinaryIO) -> None:
+        self.spec = spec
+        self._requests = requests
+        self._answers = answers
+        # A SimpleQueue may be filled from a signal handler.
+        self._inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
+
+    def run(self) -> None:
+        """Run and answer with the result.
+
+        Raises:
+            DuctaflowError: the run could not start; the folder is as it was.
+        """
+        started = datetime.now(UTC)
+        clock = time.monotonic()
+        claim = self._claim(started)
+        try:
+            write_beginning(self.spec)
+            Path(self.spec.events).write_bytes(b"")
+            self._answer(event="started")
+            self._listen()
+            end = self._execute(claim)
+            told = Told.of(read_events(Path(self.spec.events)))
+            result = conclude(self.spec, claim, told, end, started, time.monotonic() - clock)
+            unwritten = keep(self.spec, result)
+        except BaseException:
+            claim.release(finished=False)
+            raise
+        claim.release(finished=unwritten is None)
+        self._answer(event="result", result=(unwritten or result).to_dict())
+
+    def _claim(self, started: datetime) -> Claim:
+        spec = self.spec
+        claim = claim_folder(spec, started)
+        self.spec = replace(spec, events=str(claim.events_file))
+        return claim
+
+    # --- the child ---------------------------------------------------------------------------------------
+
+    def _listen(self) -> None:
+        """Turn the session's requests, its end and signals into events."""
+
+        def read() -> None:
+            for line in self._requests:
+                if line.strip() == b"stop":
+                    self._inbox.put(("stop", None))
+            self._inbox.put(("owner", None))
+
+        threading.Thread(target=read, name="requests", daemon=True).start()
+        if self.spec.owner_pid:
+            processes.when_gone(self.spec.owner_pid, lambda: self._inbox.put(("owner", None)))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._inbox.put(("stop", None)))
+
+    def _execute(self, claim: Claim) -> ChildEnd:
+        child = self._start()
+        threading.Thread(target=self._wait, args=(child,), name="wait", daemon=True).start()
+        try:
+            end = self._attend(child, claim)
+        finally:
+            with suppress(ProcessLookupError):
+                child.kill()
+            end_descendants()
+        return end
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        with self.spec.log.open("ab") as log:
+            child = subprocess.Popen(
+                [sys.executable, "-X", "utf8", "-P", "-m", "ductaflow.child", str(os.getpid())],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                cwd=self.spec.folder,
+                env=self.spec.environment(),
+                # A process group of its own: a flow that signals its group reaches itself only.
+                process_group=0 if sys.platform != "win32" else None,
+            )
+        assert child.stdin is not None
+        with suppress(BrokenPipeError):
+            child.stdin.write(self.spec.dump().encode())
+            child.stdin.close()
+        return child
+
+    def _wait(self, child: subprocess.Popen[bytes]) -> None:
+        if sys.platform == "win32":
+            self._inbox.put(("exit", (child.wait(), None)))
+            return
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        unit = 1 if sys.platform == "darwin" else 1024
+        self._inbox.put(("exit", (child.returncode, usage.ru_maxrss * unit)))
+
+    def _attend(self, child: subprocess.Popen[bytes], claim: Claim) -> ChildEnd:
+        """Wait for the child's end; ask it to stop, and after a grace make it."""
+        begin = time.monotonic()
+        deadline = begin + self.spec.timeout if self.spec.timeout else None
+        grace_ends: float | None = None
+        beat = begin + HEARTBEAT_SECONDS
+        stop: Stop | None = None
+        sampled = 0
+        while True:
+            until = [begin + SAMPLE_SECONDS if not sampled else time.monotonic() + SAMPLE_SECONDS]
+            until += [moment for moment in (grace_ends, None if stop else deadline) if moment is not None]
+            try:
+                kind, value = self._inbox.get(timeout=max(0.0, min(until) - time.monotonic()))
+            except queue.Empty:
+                kind, value = None, None
+            now = time.monotonic()
+            if kind == "exit":
+                code, peak = value
+                return _child_end(code, stop, max(peak or 0, sampled) or None)
+            if stop is None and (kind in ("stop", "owner") or (deadline and now >= deadline)):
+                stop = _STOPS.get(kind, "timeout")
+                grace_ends = now + GRACE[self.spec.kind]
+                _interrupt(child)
+            elif grace_ends and now >= grace_ends:
+                grace_ends = None
+                child.kill()
+            if kind is None:
+                sampled = max(sampled, processes.memory_of_tree())
+            if now >= beat:
+                claim.heartbeat()
+                beat = now + HEARTBEAT_SECONDS
+
+    # --- the end -----------------------------------------------------------------------------------------
+
+    def _answer(self, **message: Any) -> None:
+        # A session that is gone needs no answer; the result is in the run folder.
+        with suppress(OSError):
+            self._answers.write(json.dumps(message).encode() + b"\n")
+            self._answers.flush()
+
+
+def claim_folder(spec: RunSpec, started: datetime) -> Claim:
+    """Hold the run folder in the name of this process."""
+    owner = Owner(
+        spec.flow, spec.instance, spec.run_id, spec.session_id, socket.gethostname(), os.getpid(), _iso(started)
+    )
+    return Claim.take(spec.run_folder, Path(spec.runs_root), owner, keep_previous=spec.keep_previous)
+
+
+def write_beginning(spec: RunSpec) -> None:
+    """Write what a run folder has from the start: the config, and the log with its header."""
+    write_atomic(spec.run_folder.config, dump_config(spec.config))
+    with spec.log.open("wb") as log:
+        log.write((header_line(spec) + "\n").encode("utf-8", "backslashreplace"))
+
+
+def conclude(
+    spec: RunSpec, claim: Claim, told: Told, end: ChildEnd, started: datetime, seconds: float
+) -> Result:
+    """The result of a run that has ended."""
+    if claim.edited:
+        told.notes.append(f"files were changed by hand since the last run: {', '.join(claim.edited)}")
+    children = [_child_result(spec.run_folder.path / child) for child in told.children]
+    log = scan_log(spec.log)
+    verdict = judge(
+        Ending(
+            told=told,
+            exit_code=end.exit_code,
+            signal=end.signal,
+            stop=end.stop,
+            timeout=spec.timeout,
+            allow_exit=spec.allow_exit,
+            warning_count=log.warning_count,
+            children=children,
+        )
+    )
+    return Result(
+        flow=spec.flow,
+        instance=spec.instance,
+        kind=spec.kind,
+        status=verdict.status,
+        cause=verdict.cause,
+        message="; ".join(filter(None, [verdict.message, *told.notes])),
+        session_id=spec.session_id,
+        run_id=spec.run_id,
+        started=_iso(started),
+        finished=_iso(datetime.now(UTC)),
+        seconds=round(seconds, 3),
+        warnings=log.warnings,
+        warning_count=log.warning_count,
+        failure=told.failure,
+        exit_code=end.exit_code,
+        signal=end.signal or told.signal,
+        cells=told.cells,
+        config_hash=config_hash(spec.config),
+        inputs=tuple(inputs_named_in(spec)),
+        outputs=tuple(claim.outputs(told.children)),
+        children=tuple(told.children),
+        peak_memory=end.peak_memory,
+        environment=_environment(spec, told),
+    )
+
+
+def keep(spec: RunSpec, result: Result) -> Result | None:
+    """Write the closing line and the result; where that fails, give the result that says so."""
+    error = result.message if result.status is Status.ERROR else None
+    try:
+        _append_line(spec.log, closing_line(spec, seconds=result.seconds, error=error))
+        write_result(result, spec.run_folder.path)
+    except OSError as exc:
+        message = f"{result.message}; " if result.message else ""
+        return replace(
+            result,
+            status=Status.ERROR,
+            cause=result.cause or "lost",
+            message=f"{message}the result could not be written to {spec.folder}: {exc.strerror or exc}",
+        )
+    return None
+
+
+_STOPS: dict[str | None, Stop] = {"stop": "interrupted", "owner": "owner"}
+
+
+def _child_end(code: int, stop: Stop | None, peak: int | None) -> ChildEnd:
+    if code >= 0 or sys.platform == "win32":
+        return ChildEnd(code, None, stop, peak)
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    return ChildEnd(None, name, stop, peak)
+
+
+def _interrupt(child: subprocess.Popen[bytes]) -> None:
+    """Ask the child to stop as Ctrl-C would, so that the notebook shows where it was."""
+    if sys.platform == "win32":
+        child.terminate()
+    else:
+        child.send_signal(signal.SIGINT)
+
+
+def end_descendants() -> None:
+    """End all that the run left; supervisors of a build's flows first may write what became of them."""
+    deadline = time.monotonic() + NESTED_GRACE
+    while processes.has_children():
+        left = processes.descendants()
+        if not left:
+            processes.reap()
+            if not processes.has_children():
+                return
+            continue
+        spared = _supervised(left) if time.monotonic() < deadline else set()
+        processes.kill(process for process in left if process.pid not in spared)
+        processes.reap()
+        if spared:
+            time.sleep(0.02)
+
+
+def _supervised(left: Sequence[Any]) -> set[int]:
+    """Pids of other supervisors among some processes, and of what those look after."""
+    import psutil
+
+    spared: set[int] = set()
+    for process in left:
+        with suppress(psutil.Error):
+            if "ductaflow.supervise" in process.cmdline():
+                spared.add(process.pid)
+                spared.update(child.pid for child in process.children(recursive=True))
+    return spared
+
+
+def read_events(path: Path) -> list[dict[str, Any]]:
+    """What was told so far, in order."""
+    events = []
+    for line in path.read_bytes().splitlines(keepends=True):
+        # Only a kill in the midst of a write leaves a line without end; that event did not happen.
+        if line.endswith(b"\n"):
+            events.append(json.loads(line))
+    return events
+
+
+def _child_result(folder: Path) -> Result:
+    """The result of a build's flow; one that wrote none is lost."""
+    try:
+        result = read_result(folder)
+    except DuctaflowError as exc:
+        result, message = None, str(exc)
+    else:
+        message = "the run did not write a result"
+    return result or Result(
+        flow=folder.name,
+        instance=folder.name,
+        kind="flow",
+        status=Status.ERROR,
+        cause="lost",
+        message=message,
+        folder=folder,
+    )
+
+
+def inputs_named_in(spec: RunSpec) -> list[dict[str, Any]]:
+    """Existing files that the config names, as paths relative to the project where they lie in it."""
+    root, folder = spec.project_root, spec.folder
+    found: dict[str, int] = {}
+    for text in _strings({key: value for key, value in spec.config.items() if key != "_project_root"}):
+        if not text or len(text) > 4096 or "\0" in text:
+            continue
+        for base in (root, folder):
+            path = os.path.normpath(os.path.join(base, text))
+            if os.path.isfile(path):
+                inside = path.startswith(root + os.sep)
+                name = os.path.relpath(path, root) if inside else path
+                found[name.replace(os.sep, "/")] = os.path.getsize(path)
+                break
+    return [{"path": path, "size": size} for path, size in sorted(found.items())]
+
+
+def _strings(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, dict):
+        return [text for item in value.values() for text in _strings(item)]
+    if isinstance(value, list):
+        return [text for item in value for text in _strings(item)]
+    return []
+
+
+def _environment(spec: RunSpec, told: Told) -> dict[str, Any]:
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": told.packages,
+        "git": spec.git,
+        "host": socket.gethostname(),
+    }
+
+
+def _append_line(path: Path, line: str) -> None:
+    with path.open("rb+") as log:
+        log.seek(0, os.SEEK_END)
+        if log.tell() > 0:
+            log.seek(-1, os.SEEK_END)
+            if log.read(1) not in (b"\n", b"\r"):
+                log.write(b"\n")
+        log.write((line.replace("\n", " ").replace("\r", " ") + "\n").encode("utf-8", "backslashreplace"))
+
+
+def _iso(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def main() -> int:
+    """Read a spec, run it, answer on standard output."""
+    requests, answers = sys.stdin.buffer, sys.stdout.buffer
+    spec = RunSpec.load(requests.readline())
+    processes.adopt_orphans()
+    supervisor = Supervisor(spec, requests, answers)
+    try:
+        supervisor.run()
+    except (DuctaflowError, OSError) as exc:
+        hint = exc.hint if isinstance(exc, DuctaflowError) else ""
+        message = exc.message if isinstance(exc, DuctaflowError) else f"{spec.folder}: {exc}"
+        answer = {"event": "refused", "type": type(exc).__name__, "message": message, "hint": hint}
+        answers.write(json.dumps(answer).encode() + b"\n")
+        answers.flush()
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,168 @@
+"""From what is known of how a run ended to its status, its cause and one line that says why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from ductaflow.result import Cause, Cells, Failure, Result, Status
+
+Stop = Literal["timeout", "interrupted", "owner"]
+
+
+@dataclass(slots=True)
+class Told:
+    """What the child told before it ended, folded from its events.
+
+    Attributes:
+        cell, line: the code cell that started last, and where it stands in the source.
+        run, total: code cells that ran to their end, and that there are.
+        finished: the child came to its own end, with nothing left to run.
+        failure: an exception of the flow, with `cause` exception, interrupted, signal or lost.
+        exit: code and text of a `SystemExit`, and the cell that raised it.
+        children: run folders of the flows that a build ran.
+        notes: what the result shall say besides the verdict.
+    """
+
+    cell: int | None = None
+    line: int | None = None
+    run: int = 0
+    total: int = 0
+    finished: bool = False
+    failure: Failure | None = None
+    cause: Cause = "exception"
+    signal: str | None = None
+    exit: tuple[int, str, int] | None = None
+    children: list[str] = field(default_factory=list)
+    packages: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, events: Sequence[dict[str, Any]]) -> Told:
+        told = cls()
+        for event in events:
+            told._add(event)
+        return told
+
+    def _add(self, event: dict[str, Any]) -> None:
+        match event:
+            case {"event": "cells", "total": total}:
+                self.total = total
+            case {"event": "cell_started", "cell": cell, "line": line}:
+                self.cell, self.line = cell, line
+            case {"event": "cell_finished"}:
+                self.run += 1
+            case {"event": "failed", "failure": failure, "cause": cause, "signal": signal}:
+                self.failure = Failure(**{**failure, "source": tuple(failure["source"])})
+                self.cause, self.signal = cause, signal
+            case {"event": "exited", "code": code, "text": text, "cell": cell}:
+                self.exit = (code, text, cell)
+            case {"event": "child", "folder": folder}:
+                if folder not in self.children:
+                    self.children.append(folder)
+            case {"event": "finished", "packages": packages}:
+                self.finished, self.packages = True, packages
+            case {"event": "note", "text": text}:
+                self.notes.append(text)
+            case _:
+                raise ValueError(f"unknown event of a run: {event}")
+
+    @property
+    def cells(self) -> Cells:
+        return Cells(self.run, self.total)
+
+    @property
+    def place(self) -> str:
+        """` in cell 3 of 7 (line 41)`, as far as it is known."""
+        if self.cell is None:
+            return " before the first cell"
+        where = f" in cell {self.cell} of {self.total}"
+        return f"{where} (line {self.line})" if self.line else where
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How the child ended, as the supervisor saw it."""
+
+    told: Told
+    exit_code: int | None
+    signal: str | None
+    stop: Stop | None = None
+    timeout: float | None = None
+    allow_exit: bool = False
+    warning_count: int = 0
+    children: Sequence[Result] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    status: Status
+    cause: Cause | None
+    message: str
+
+
+def judge(end: Ending) -> Verdict:
+    """The verdict of the design (5.4): red for anything that kept the run from its end, then orange."""
+    return _red(end) or _orange(end) or Verdict(Status.SUCCESS, None, "")
+
+
+def _red(end: Ending) -> Verdict | None:
+    told = end.told
+    came_to_end = told.finished and end.signal is None and not end.exit_code
+    if end.stop and not came_to_end:
+        return _stopped(end)
+    if end.signal:
+        return _error("signal", f"killed by {end.signal}{told.place}{_SIGNAL_HINTS.get(end.signal, '')}")
+    if told.failure:
+        return _error(told.cause, _failure_line(told.failure))
+    if told.exit and told.exit[0] != 0:
+        code, text, _ = told.exit
+        return _error("exit", f"sys.exit({text or code}){told.place}")
+    if not told.finished or end.exit_code:
+        return _error(
+            "exit", f"the process ended with exit code {end.exit_code}{told.place}, before the run was finished"
+        )
+    red = [child for child in end.children if child.status is Status.ERROR]
+    if red:
+        return _error(red[0].cause or "lost", f"flow {red[0].id}: {red[0].message}")
+    if told.run < told.total and not told.exit:
+        return _error("lost", f"only {told.run} of {told.total} code cells ran")
+    return None
+
+
+def _stopped(end: Ending) -> Verdict:
+    place = end.told.place
+    if end.stop == "timeout":
+        return _error("timeout", f"did not finish within {end.timeout:g} s, stopped{place}")
+    if end.stop == "owner":
+        return _error("interrupted", f"the session ended before this run did, stopped{place}")
+    return _error("interrupted", f"interrupted{place}")
+
+
+def _orange(end: Ending) -> Verdict | None:
+    told = end.told
+    if told.exit and not end.allow_exit and told.exit[2] < told.total:
+        return Verdict(Status.WARNING, None, f"stopped early at cell {told.exit[2]} of {told.total}")
+    if end.warning_count:
+        return Verdict(Status.WARNING, None, f"{end.warning_count} warning line{'s'[: end.warning_count > 1]}")
+    for child in end.children:
+        if child.status is Status.WARNING:
+            return Verdict(Status.WARNING, None, f"flow {child.id}: {child.message}")
+    return None
+
+
+_SIGNAL_HINTS = {
+    "SIGKILL": " (the system does this when memory runs out)",
+    "SIGSEGV": " (a crash in compiled code)",
+}
+
+
+def _failure_line(failure: Failure) -> str:
+    place = f"{failure.file}:{failure.line}: " if failure.file and failure.line else ""
+    text = failure.evalue.strip().splitlines()
+    return f"{place}{failure.ename}{f': {text[0]}' if text else ''}"
+
+
+def _error(cause: Cause, message: str) -> Verdict:
+    return Verdict(Status.ERROR, cause, message)

@@ -1,0 +1,232 @@
+"""On the controller: collects what came of each instance, keeps the report, tells the terminal.
+
+One report for each runs folder, whatever number of workers ran its instances.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ductaflow.errors import DuctaflowError
+from ductaflow.folder import unfinished
+from ductaflow.instances import Instance
+from ductaflow.layout import CACHE_DIR
+from ductaflow.report import Entry, LiveReport
+from ductaflow.result import Cause, Result, Status, read_result
+from pytest_ductaflow.failure import clean, shown
+
+if TYPE_CHECKING:
+    import pytest
+
+    from pytest_ductaflow.items import Projects
+
+#: How many failing instances the terminal names; the report has all.
+MAX_NAMED = 30
+NOT_STARTED = "the session ended before its turn"
+
+
+@dataclass
+class _Tree:
+    """One runs folder: its project's root, what is expected and what came, by node id."""
+
+    root: Path
+    runs_dir: Path
+    report: LiveReport | None
+    expected: dict[str, Instance] = field(default_factory=dict)
+    results: dict[str, Result] = field(default_factory=dict)
+    started: set[str] = field(default_factory=set)
+    unfinished: list[str] = field(default_factory=list)
+    page: Path | None = None
+    trouble: str = ""
+
+
+class Artifact:
+    """The results of a session.
+
+    Args:
+        projects: of the session.
+        session_id: of the session.
+        with_report: whether to write the report.
+    """
+
+    def __init__(self, projects: Projects, session_id: str, *, with_report: bool) -> None:
+        self._projects = projects
+        self._session_id = session_id
+        self._with_report = with_report
+        self._trees: dict[Path, _Tree] = {}
+        self._tree_of: dict[str, _Tree] = {}
+
+    # --- while it runs -----------------------------------------------------------------------------------
+
+    def expect(self, nodeids: Iterable[str]) -> None:
+        """What will run, in its order. Said again by every worker; the first time counts."""
+        if self._trees:
+            return
+        for nodeid in nodeids:
+            instance = self._projects.instance(nodeid)
+            if instance:
+                tree = self._tree(instance)
+                tree.expected[nodeid] = instance
+                self._tree_of[nodeid] = tree
+        for tree in self._trees.values():
+            tree.unfinished = _unfinished(tree.runs_dir, self._projects)
+            if tree.report:
+                tree.report.expect(
+                    Entry(_without_run(instance, Status.NOT_RUN, "has not run yet"), nodeid)
+                    for nodeid, instance in tree.expected.items()
+                )
+
+    def start(self, nodeid: str) -> None:
+        """An item began."""
+        if tree := self._tree_of.get(nodeid):
+            tree.started.add(nodeid)
+
+    def update(self, report: pytest.TestReport) -> None:
+        """A report of pytest came; those of instances carry what came of them."""
+        tree = self._tree_of.get(report.nodeid)
+        if tree is None:
+            return
+        instance = tree.expected[report.nodeid]
+        told = getattr(report, "ductaflow", None)
+        if told:
+            self._keep(tree, report.nodeid, _told(instance, json.loads(told)))
+        elif report.nodeid not in tree.results and not report.passed:
+            # a mark of a conftest, a fixture, another plugin: the instance did not come to run
+            status = Status.NOT_RUN if report.skipped else Status.ERROR
+            self._keep(tree, report.nodeid, _without_run(instance, status, _first_line(report)))
+
+    def lost(self, nodeid: str, worker: str) -> None:
+        """The worker of an item died while the item ran."""
+        if tree := self._tree_of.get(nodeid):
+            message = f"worker {worker} died while it ran"
+            self._keep(
+                tree, nodeid, _without_run(tree.expected[nodeid], Status.ERROR, message, "lost")
+            )
+
+    def blocked(self) -> list[str]:
+        """Node ids of the blocked instances."""
+        return [
+            nodeid
+            for tree in self._trees.values()
+            for nodeid, result in tree.results.items()
+            if result.status is Status.BLOCKED
+        ]
+
+    # --- at the end --------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Account for what has not reported, and write the final reports."""
+        for tree in self._trees.values():
+            for nodeid, instance in tree.expected.items():
+                if nodeid not in tree.results:
+                    self._keep(tree, nodeid, self._left_over(instance, nodeid in tree.started))
+            if tree.report:
+                try:
+                    tree.page = tree.report.close()
+                except DuctaflowError as exc:
+                    tree.trouble = str(exc)
+
+    def summary(self, terminal: pytest.TerminalReporter) -> None:
+        """The section at the end of the session."""
+        if not self._trees:
+            return
+        terminal.write_sep("=", "ductaflow")
+        for tree in self._trees.values():
+            if len(self._trees) > 1:
+                terminal.write_line(f"{shown(tree.root, self._projects)}:")
+            for line in self._lines(tree):
+                terminal.write_line(line)
+
+    # --- inside ------------------------------------------------------------------------------------------
+
+    def _tree(self, instance: Instance) -> _Tree:
+        project = instance.project
+        if project.runs_dir not in self._trees:
+            report = None
+            if self._with_report:
+                report = LiveReport(
+                    project.runs_dir, session_id=self._session_id, project_root=project.root
+                )
+            self._trees[project.runs_dir] = _Tree(project.root, project.runs_dir, report)
+        return self._trees[project.runs_dir]
+
+    def _keep(self, tree: _Tree, nodeid: str, result: Result) -> None:
+        if tree.report:
+            tree.report.update(Entry(result, nodeid))
+        # The report has the rest; with thousands of results the texts of each would add up here.
+        failure = result.failure and replace(result.failure, traceback="", source=())
+        tree.results[nodeid] = replace(
+            result, warnings=(), inputs=(), outputs=(), environment={}, failure=failure
+        )
+
+    def _left_over(self, instance: Instance, started: bool) -> Result:
+        """An item without a report: its run was interrupted, or its turn never came."""
+        try:
+            result = read_result(instance.run_folder.path)
+        except DuctaflowError:
+            result = None
+        if result and result.session_id == self._session_id:
+            return result
+        if started:
+            message = "the session ended while it ran"
+            return _without_run(instance, Status.ERROR, message, "interrupted")
+        return _without_run(instance, Status.NOT_RUN, NOT_STARTED)
+
+    def _lines(self, tree: _Tree) -> Iterator[str]:
+        counts = Counter(result.status for result in tree.results.values())
+        yield ", ".join(f"{counts[status]} {status.value}" for status in Status if counts[status])
+        red = [result for result in tree.results.values() if result.status is Status.ERROR]
+        for result in red[:MAX_NAMED]:
+            yield f"  error    {result.id}: {_one_line(result.message)}"
+        if len(red) > MAX_NAMED:
+            yield f"  and {len(red) - MAX_NAMED} more"
+        yield from tree.unfinished
+        if tree.page:
+            yield f"report: {shown(tree.page, self._projects)}"
+        if tree.trouble:
+            yield tree.trouble
+
+
+def _told(instance: Instance, data: dict[str, Any]) -> Result:
+    if "schema" in data:
+        return Result.from_dict(data, folder=instance.run_folder.path)
+    return _without_run(instance, Status(data["status"]), data["message"], data["cause"])
+
+
+def _without_run(
+    instance: Instance, status: Status, message: str, cause: Cause | None = None
+) -> Result:
+    return Result(
+        flow=instance.flow,
+        instance=instance.name,
+        kind=instance.kind,
+        status=status,
+        cause=cause,
+        message=message,
+        folder=instance.run_folder.path,
+    )
+
+
+def _first_line(report: pytest.TestReport) -> str:
+    text: Sequence[Any] | str = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longreprtext
+    return _one_line(str(text)) or report.outcome
+
+
+def _one_line(text: str) -> str:
+    lines = clean(text).strip().splitlines()
+    return lines[0][:200] if lines else ""
+
+
+def _unfinished(runs_dir: Path, projects: Projects) -> list[str]:
+    """Runs of earlier sessions that never wrote a result, as lines for the terminal."""
+    if not (runs_dir / CACHE_DIR).is_dir():
+        return []
+    return [
+        f"unfinished in an earlier session: {shown(left.folder, projects)} (started {left.owner.started})"
+        for left in unfinished(runs_dir)
+    ]

@@ -1,0 +1,136 @@
+"""What a failed run says in the terminal: where, why, what was printed, and what to type next."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections import deque
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ductaflow.result import Failure, Result, log_lines, strip_ansi
+
+if TYPE_CHECKING:
+    from ductaflow.instances import Instance
+    from pytest_ductaflow.items import Projects
+
+LOG_LINES = 20
+MAX_LINE = 300
+MAX_TRACEBACK_LINES = 80
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def clean(text: str) -> str:
+    """Text of a flow as a terminal, a report and a channel between processes can take it.
+
+    Escape sequences are gone, other control characters and lone surrogates are written in words.
+    """
+    text = strip_ansi(text).replace("\r\n", "\n")
+    text = _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def failure_text(result: Result, instance: Instance, projects: Projects) -> str:
+    """The whole text: place, source, the flow's traceback, the end of the log, paths and commands."""
+    parts = [_headline(result, instance, projects)]
+    if result.failure and result.failure.source:
+        parts.append("\n".join(_source(result.failure)))
+    if result.failure and result.failure.traceback:
+        parts.append("\n".join(_traceback(result.failure)))
+    if tail := _log_tail(instance.run_folder.log):
+        parts.append("\n".join(["Last lines of the log:", *tail]))
+    parts.append("\n".join(_ways_on(instance, projects)))
+    return "\n\n".join(parts)
+
+
+def place_of(result: Result, instance: Instance, projects: Projects) -> tuple[str, int, str]:
+    """File, line and message of a failure, for the short summary and for annotations."""
+    failure = result.failure
+    message = clean(result.message)
+    if failure and failure.file:
+        path = shown(instance.project.root / failure.file, projects)
+        # The message of a run begins with its place, which is said already.
+        message = _what(failure) or message
+        return path, failure.line or 1, message
+    return shown(instance.source or instance.file, projects), 1, message
+
+
+def run_again(projects: Projects, instances: Iterable[Instance]) -> str:
+    """The command that runs instances, as it works where pytest was called."""
+    targets = [f"{shown(instance.file, projects)}::{instance.title}" for instance in instances]
+    return " ".join(["pytest --ductaflow", *(f'"{target}"' for target in targets)])
+
+
+def shown(path: Path, projects: Projects) -> str:
+    """A path from where pytest was called, so that it can be clicked and pasted."""
+    try:
+        relative = os.path.relpath(path, projects.invocation_dir)
+    except ValueError:
+        # another drive on Windows
+        return str(path)
+    return str(path) if relative.startswith(os.path.join("..", "..")) else relative
+
+
+def _headline(result: Result, instance: Instance, projects: Projects) -> str:
+    path, line, message = place_of(result, instance, projects)
+    if result.failure and result.failure.line:
+        return f"{path}:{line}: {message}"
+    return f"{path}: {message}"
+
+
+def _what(failure: Failure) -> str:
+    value = clean(failure.evalue).strip()
+    return f"{failure.ename}: {value}" if value else failure.ename
+
+
+def _source(failure: Failure) -> Iterator[str]:
+    for entry in failure.source:
+        mark = ">" if entry["line"] == failure.line else " "
+        yield f"{mark} {entry['line']:>5}  {_cut(clean(entry['text']))}".rstrip()
+
+
+def _traceback(failure: Failure) -> Iterator[str]:
+    lines = clean(failure.traceback).splitlines()
+    left_out = len(lines) - MAX_TRACEBACK_LINES
+    if left_out > 0:
+        half = MAX_TRACEBACK_LINES // 2
+        lines = [*lines[:half], f"... {left_out} lines left out; the log has them all ...", *lines[-half:]]
+    return (_cut(line) for line in lines)
+
+
+def _log_tail(log: Path) -> list[str]:
+    try:
+        last = deque(log_lines(log), maxlen=LOG_LINES)
+    except FileNotFoundError:
+        return []
+    return [f"| {_cut(clean(line))}".rstrip() for line in last]
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= MAX_LINE else f"{line[:MAX_LINE]} ... ({len(line)} characters)"
+
+
+def _ways_on(instance: Instance, projects: Projects) -> Iterator[str]:
+    folder = instance.run_folder
+    for name, path in (("log", folder.log), ("notebook", folder.notebook), ("config", folder.config)):
+        if path.exists():
+            yield f"{name + ':':<11}{shown(path, projects)}"
+    yield f"{'run again:':<11}{run_again(projects, [instance])}"
+    source = instance.source
+    if source and source.suffix == ".py":
+        parts = [
+            "python",
+            "-m",
+            "pdb",
+            shown(source, projects),
+            "--config",
+            shown(folder.config, projects),
+            "--output-dir",
+            shown(folder.path, projects),
+        ]
+        yield f"{'debug:':<11}{shlex.join(parts)}"
+    elif source:
+        yield f"{'debug:':<11}open {shown(folder.notebook, projects)} in Jupyter"

@@ -1,0 +1,188 @@
+"""The run folder: who holds it, what the last run wrote, what this one does."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ductaflow.errors import RunFolderError
+from ductaflow.folder import Claim, Owner, note_hand_work, previous_folder, snapshot, unfinished
+from ductaflow.layout import RunFolder
+from ductaflow.result import Result, Status, write_result
+
+
+def owner(run_id: str = "r1") -> Owner:
+    return Owner("fit", "a", run_id, "s1", os.uname().nodename, os.getpid(), "2026-01-01T00:00:00Z")
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def folder(runs: Path) -> RunFolder:
+    return RunFolder(runs / "fit" / "a", "fit")
+
+
+def run_once(folder: RunFolder, runs: Path, files: dict[str, str], status: Status = Status.SUCCESS) -> Result:
+    """What a run leaves: its files, and the result that lists them."""
+    claim = Claim.take(folder, runs, owner())
+    for name, text in files.items():
+        path = folder.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    result = Result(flow="fit", instance="a", kind="flow", status=status, outputs=tuple(claim.outputs([])))
+    write_result(result, folder.path)
+    claim.release(finished=True)
+    return result
+
+
+def test_outputs_are_what_is_new(folder: RunFolder, runs: Path) -> None:
+    """A person's file is no output, a file that the run wrote is, ours are not listed."""
+    folder.path.mkdir(parents=True)
+    (folder.path / "note.txt").write_text("mine")
+    result = run_once(folder, runs, {"clean.csv": "1,2", "sub/deep.csv": "3", "fit.ipynb": "{}"})
+    assert [{"path": "clean.csv", "size": 3}, {"path": "sub/deep.csv", "size": 1}] == list(result.outputs)
+
+
+def test_next_run_moves_the_good_outputs_away(folder: RunFolder, runs: Path) -> None:
+    """What a green run wrote is kept for one generation; a person's note and nothing else stays."""
+    run_once(folder, runs, {"clean.csv": "old", "sub/deep.csv": "3"})
+    (folder.path / "note.txt").write_text("mine")
+    claim = Claim.take(folder, runs, owner("r2"))
+    assert ["note.txt"] == sorted(snapshot(folder.path))
+    assert not (folder.path / "sub").exists()
+    kept = previous_folder(runs, folder.path)
+    assert ["clean.csv", "result.json", "sub/deep.csv"] == sorted(snapshot(kept))
+    claim.release(finished=True)
+
+
+def test_one_generation_is_kept(folder: RunFolder, runs: Path) -> None:
+    """The run before the last good one is gone, also where it wrote other files."""
+    run_once(folder, runs, {"first.csv": "1"})
+    run_once(folder, runs, {"second.csv": "2"})
+    Claim.take(folder, runs, owner()).release(finished=True)
+    assert ["result.json", "second.csv"] == sorted(snapshot(previous_folder(runs, folder.path)))
+
+
+def test_red_outputs_are_removed_and_the_last_good_ones_stay_kept(folder: RunFolder, runs: Path) -> None:
+    """A failed rerun never costs the last good result."""
+    run_once(folder, runs, {"clean.csv": "good"})
+    run_once(folder, runs, {"clean.csv": "bad"}, Status.ERROR)
+    Claim.take(folder, runs, owner()).release(finished=True)
+    assert {} == snapshot(folder.path)
+    assert "good" == (previous_folder(runs, folder.path) / "clean.csv").read_text()
+
+
+def test_previous_can_be_switched_off(folder: RunFolder, runs: Path) -> None:
+    """Without keep_previous a good run's outputs are removed."""
+    run_once(folder, runs, {"clean.csv": "good"})
+    Claim.take(folder, runs, owner(), keep_previous=False).release(finished=True)
+    assert {} == snapshot(folder.path)
+    assert not previous_folder(runs, folder.path).exists()
+
+
+def test_symlinks_are_not_followed(folder: RunFolder, runs: Path, tmp_path: Path) -> None:
+    """What lies behind a symlink in the run folder is neither listed nor cleared."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "big.csv").write_text("1")
+    folder.path.mkdir(parents=True)
+    claim = Claim.take(folder, runs, owner())
+    (folder.path / "link").symlink_to(outside)
+    assert [] == claim.outputs([])
+    claim.release(finished=True)
+    Claim.take(folder, runs, owner()).release(finished=True)
+    assert (outside / "big.csv").exists()
+
+
+def test_the_flows_of_a_build_keep_their_folders(folder: RunFolder, runs: Path) -> None:
+    """A build's new run does not clear its flows' folders, and does not list their files."""
+    claim = Claim.take(folder, runs, owner())
+    child = folder.path / "runs" / "prep"
+    child.mkdir(parents=True)
+    (child / "clean.csv").write_text("1")
+    (folder.path / "summary.json").write_text("{}")
+    assert [{"path": "summary.json", "size": 2}] == claim.outputs(["runs/prep"])
+    claim.release(finished=True)
+
+
+def test_a_held_folder_is_refused_with_the_holder(folder: RunFolder, runs: Path) -> None:
+    """The second one is told who holds the folder; nothing is touched."""
+    claim = Claim.take(folder, runs, owner())
+    (folder.path / "clean.csv").write_text("1")
+    with pytest.raises(RunFolderError, match=f"process {os.getpid()} on .* session s1"):
+        Claim.take(folder, runs, owner("r2"))
+    assert (folder.path / "clean.csv").exists()
+    claim.release(finished=True)
+
+
+def test_a_dead_holder_leaves_an_unfinished_run(folder: RunFolder, runs: Path) -> None:
+    """After a kill the folder is free, the run is told as unfinished, and what it wrote is cleared."""
+    folder.path.mkdir(parents=True)
+    (folder.path / "note.txt").write_text("mine")
+    script = f"""
+import os, signal
+from pathlib import Path
+from ductaflow.folder import Claim, Owner
+from ductaflow.layout import RunFolder
+folder = RunFolder(Path({str(folder.path)!r}), "fit")
+owner = Owner("fit", "a", "r1", "dead", os.uname().nodename, os.getpid(), "now")
+Claim.take(folder, Path({str(runs)!r}), owner)
+(folder.path / "half.csv").write_text("1,")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    subprocess.run([sys.executable, "-c", script], check=False)
+    left = unfinished(runs)
+    assert [(folder.path, "dead")] == [(run.folder, run.owner.session_id) for run in left]
+    claim = Claim.take(folder, runs, owner("r2"))
+    assert ["note.txt"] == sorted(snapshot(folder.path))
+    assert [] == unfinished(runs)
+    claim.release(finished=True)
+    assert [] == unfinished(runs)
+    assert not any((runs / ".ductaflow" / "running").iterdir())
+
+
+def test_a_symlink_out_of_the_tree_is_refused(folder: RunFolder, runs: Path, tmp_path: Path) -> None:
+    """Nothing is written where a symlink leads out of the runs folder."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    runs.mkdir()
+    (runs / "fit").symlink_to(outside)
+    with pytest.raises(RunFolderError, match="leads out of"):
+        Claim.take(folder, runs, owner())
+    assert [] == list(outside.iterdir())
+
+
+def test_an_unwritable_tree_is_one_clear_error(tmp_path: Path) -> None:
+    """A runs folder that cannot be made is named, with the reason of the system."""
+    (tmp_path / "runs").write_text("a file where a folder should be")
+    folder = RunFolder(tmp_path / "runs" / "fit" / "a", "fit")
+    with pytest.raises(RunFolderError, match="cannot be written"):
+        Claim.take(folder, tmp_path / "runs", owner())
+
+
+def test_work_by_hand_is_told_by_the_next_run(folder: RunFolder, runs: Path) -> None:
+    """Files that cells wrote by hand are named, and are the run's once it wrote them again."""
+    run_once(folder, runs, {"clean.csv": "1"})
+    note_hand_work(folder.path, runs)
+    (folder.path / "extra.csv").write_text("by hand")
+    claim = Claim.take(folder, runs, owner())
+    assert ("extra.csv",) == claim.edited
+    (folder.path / "extra.csv").write_text("by the run")
+    assert [{"path": "extra.csv", "size": 10}] == claim.outputs([])
+    claim.release(finished=True)
+
+
+def test_leftover_temporary_files_of_ours_are_removed(folder: RunFolder, runs: Path) -> None:
+    """A kill in the midst of an atomic write leaves a temporary file; the end of the run takes it away."""
+    claim = Claim.take(folder, runs, owner())
+    (folder.path / ".ductaflow-tmp-x1").write_text("half")
+    assert [] == claim.outputs([])
+    assert {} == snapshot(folder.path)
+    claim.release(finished=True)
