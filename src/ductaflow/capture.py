@@ -9,9 +9,9 @@ its place:
     spans    [stdout )[   a gap         )[stdout)
 
 A gap was written by a subprocess, by `os.write` or by C code. Descriptors 1 and 2 are opened separately, so
-each has a position of its own; if only that of 2 moved, the gap is standard error. A gap that both wrote to
-is called standard output as a whole: a Jupyter kernel, which reads two pipes, would know more of its kind and
-less of its order. A program that opens `/dev/stdout` anew by its name truncates the log, as it does whenever
+each has a position of its own: what is behind that of 1, and not behind that of 2, is standard error. Before
+it both may have written in turn, and all of it is called standard output: a Jupyter kernel, which reads two
+pipes, would know more of its kind and less of its order. A program that opens `/dev/stdout` anew by its name truncates the log, as it does whenever
 output goes to a file.
 """
 
@@ -21,6 +21,7 @@ import contextlib
 import faulthandler
 import functools
 import io
+import itertools
 import os
 import sys
 import tempfile
@@ -35,6 +36,8 @@ from ductaflow.layout import TEMP_PREFIX
 Stream = Literal["stdout", "stderr"]
 #: Of the stream output of one cell, this much of its begin and of its end is kept in the notebook, in bytes.
 HEAD = TAIL = 512 * 1024
+#: A cell with more pieces than that has them sorted by stream, as a kernel does within its flush interval.
+MANY = 2000
 
 _APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
 _DESCRIPTORS: dict[Stream, int] = {"stdout": 1, "stderr": 2}
@@ -203,7 +206,8 @@ class Capture:
 
     def _add(self, span: _Span) -> None:
         last = self._spans[-1] if self._spans else None
-        if last and last.stream == span.stream and last.tag is span.tag and last.end == span.start:
+        continues = last and (last.stream, last.tag, last.end) == (span.stream, span.tag, span.start)
+        if last and continues and self._clear_at != span.start:
             last.end = span.end
         else:
             self._spans.append(span)
@@ -219,9 +223,14 @@ class Capture:
             self._start = self._end = 0
             self._clear_at = None
         if upto > self._end:
+            # Nothing came through descriptor 1 after its position; what is behind it is of descriptor 2.
             first, second = (os.lseek(self._fds[stream], 0, os.SEEK_CUR) for stream in _DESCRIPTORS)
-            only_second = first <= self._end < second
-            self._add(_Span("stderr" if only_second else "stdout", self._end, upto))
+            if second > max(first, self._end):
+                if self._end < first < upto:
+                    self._add(_Span("stdout", self._end, first))
+                self._add(_Span("stderr", self._end, upto))
+            else:
+                self._add(_Span("stdout", self._end, upto))
 
     def _forget_middle(self, end: int) -> None:
         """Drop the notes on what `collect` will leave out: a cell may print a hundred million times."""
@@ -263,7 +272,8 @@ class Capture:
             _flush(sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)
             self._catch_up()
             self._apply_clear()
-            return list(self._texts(self._pieces(list(self._all_spans()))))
+            collected = list(self._texts(self._pieces(list(self._all_spans()))))
+        return collected if len(collected) <= MANY else _sorted_by_stream(collected)
 
     def _all_spans(self) -> Iterator[_Span]:
         """The spans of the cell without holes; what was forgotten appears as standard output."""
@@ -335,7 +345,7 @@ class Capture:
 class _TextStream(io.TextIOBase):
     """`sys.stdout` or `sys.stderr` of a flow: never buffers, never closes, takes any text."""
 
-    encoding = "utf-8"
+    encoding = "UTF-8"
     errors = "backslashreplace"
     newlines = None
     line_buffering = True
@@ -381,7 +391,7 @@ class _ByteStream(io.RawIOBase):
         self.mode = "wb"
 
     def write(self, data: Any, /) -> int:
-        raw = bytes(data)
+        raw = memoryview(data).tobytes()
         if raw:
             self._capture.write(self._stream, raw)
         return len(raw)
@@ -407,6 +417,20 @@ _flush_c: Callable[[], object] = lambda: None  # noqa: E731
 def current() -> Capture | None:
     """The capture that is open in this process, if any."""
     return _current
+
+
+def _sorted_by_stream(collected: list[tuple[Stream, str] | Any]) -> list[tuple[Stream, str] | Any]:
+    """Join what each stream wrote between two tags."""
+    joined: list[tuple[Stream, str] | Any] = []
+    for is_text, group in itertools.groupby(collected, key=lambda piece: isinstance(piece, tuple)):
+        pieces = list(group)
+        if is_text:
+            texts = {
+                name: "".join(text for stream, text in pieces if stream == name) for name in _DESCRIPTORS
+            }
+            pieces = [(name, text) for name, text in texts.items() if text]
+        joined += pieces
+    return joined
 
 
 def _overlap(span: _Span, start: int, end: int) -> int:

@@ -12,11 +12,12 @@ import os
 import runpy
 import sys
 import threading
-import traceback
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from ductaflow import processes
+from ductaflow.capture import Capture
+from ductaflow.engine import failure_of, line_in_source
 from ductaflow.result import Cause, Failure
 from ductaflow.spec import RunSpec, tell
 
@@ -42,7 +43,7 @@ class Teller:
 
     def failed(
         self,
-        number: int | None,
+        number: int,
         exc: BaseException,
         failure: Failure,
         *,
@@ -65,7 +66,8 @@ def execute(spec: RunSpec) -> int:
     if spec.mode == "script":
         run_script(spec, teller)
     else:
-        run_notebook_cells(spec, teller)
+        with Capture(spec.log):
+            run_notebook_cells(spec, teller)
         if spec.export_html:
             export_html_of(spec)
     tell(spec, event="finished", packages=loaded_packages())
@@ -77,16 +79,14 @@ def run_notebook_cells(spec: RunSpec, teller: Teller) -> None:
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
-    from ductaflow.engine import failure_of
-    from ductaflow.notebook import atomic_output, load_notebook
+    from ductaflow.notebook import atomic_output, load_notebook, settle_output
 
     if spec.engine == "kernel":
         import ductaflow.kernel  # noqa: F401  (registers its engine with papermill)
+    use_project_modules(spec)
     try:
-        notebook = load_notebook(Path(spec.source))
-        use_project_modules(spec)
         papermill.execute_notebook(
-            notebook,
+            load_notebook(Path(spec.source)),
             atomic_output(spec.run_folder.notebook),
             parameters={"config": spec.config},
             engine_name="ductaflow-kernel" if spec.engine == "kernel" else "ductaflow",
@@ -94,17 +94,19 @@ def run_notebook_cells(spec: RunSpec, teller: Teller) -> None:
             progress_bar=False,
             observer=teller,
             project_root=spec.project_root,
-            log_to_stdout=True,
         )
     except PapermillExecutionError:
         # told by the engine, and printed there
         return
     except Exception as exc:
-        # not of a cell: the notebook could not be read, the kernel not be started
         if teller.failed_already:
             return
-        traceback.print_exc()
-        teller.failed(None, exc, failure_of(exc, source=Path(spec.source), project_root=spec.project_root))
+        # not of a cell: the notebook could not be read, the kernel not be started
+        failure = failure_of(exc, project_root=spec.project_root)
+        print(failure.traceback, file=sys.stderr)
+        teller.failed(0, exc, failure)
+    finally:
+        settle_output(spec.run_folder.notebook)
 
 
 def export_html_of(spec: RunSpec) -> None:
@@ -120,7 +122,6 @@ def export_html_of(spec: RunSpec) -> None:
 
 def run_script(spec: RunSpec, teller: Teller) -> None:
     """Run the flow as plain Python. Its cells are still counted, by the lines where they begin."""
-    from ductaflow.engine import failure_of, line_in_source
     from ductaflow.notebook import cell_lines
 
     for stream in (sys.stdout, sys.stderr):

@@ -65,7 +65,7 @@ def read_text(path: str | Path) -> str:
         ConfigError: the file cannot be read or is not UTF-8.
     """
     try:
-        with open(path, "rb") as file:  # noqa: PTH123 - called for each of thousands of files
+        with open(path, "rb") as file:
             raw = file.read()
     except OSError as exc:
         raise ConfigError(f"{path}: cannot be read: {exc.strerror or exc}") from exc
@@ -766,7 +766,7 @@ def load_saved_config(path: str | Path, *, project_root: str | Path) -> dict[str
     """
     saved = read_config(path)
     config, _ = split_run(saved, where=str(path))
-    root = Path(os.path.abspath(project_root)).as_posix()  # noqa: PTH100 - without following links
+    root = Path(os.path.abspath(project_root)).as_posix()
     old = saved.get(ROOT_KEY)
     if isinstance(old, str) and len(old) > 1 and old != root:
         config = {key: _moved(value, old.rstrip("/"), root) for key, value in config.items()}

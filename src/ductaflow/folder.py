@@ -24,13 +24,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
-
-from filelock import FileLock, Timeout
+from typing import TYPE_CHECKING, Any
 
 from ductaflow.errors import DuctaflowError, RunFolderError
 from ductaflow.layout import CACHE_DIR, TEMP_PREFIX, RunFolder
 from ductaflow.result import read_result, write_atomic
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 #: A marker of another host whose heartbeat is older than this many seconds is taken for dead.
 LEASE_SECONDS = 60.0
@@ -235,6 +236,8 @@ def _make_inside(folder: Path, runs_root: Path) -> None:
 
 
 def _lock(path: Path, marker: Path, folder: Path) -> FileLock:
+    from filelock import FileLock, Timeout
+
     lock = FileLock(path, timeout=0)
     try:
         lock.acquire()
@@ -364,6 +367,8 @@ def _prune(folder: Path, names: Iterable[str]) -> None:
 
 def unfinished(runs_root: Path) -> list[Unfinished]:
     """Runs of the tree that were started and whose supervisor is gone without a result."""
+    from filelock import FileLock, Timeout
+
     found = []
     for path in sorted((runs_root / CACHE_DIR / "running").glob("*.json")):
         marker = Marker.load(path)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ductaflow.child import exit_code_of
-from ductaflow.failure import failure_of, line_in_source
+from ductaflow.engine import failure_of, line_in_source
 from ductaflow.launch import show_on_console
 from ductaflow.spec import RunSpec
 from ductaflow.supervise import ChildEnd, claim_folder, conclude, keep, read_events, write_beginning

@@ -143,7 +143,7 @@ class Instances:
 
     def in_file(self, path: str | Path) -> tuple[Instance, ...]:
         """The instances that are stored in a file, in its order."""
-        return self._by_file.get(os.path.abspath(path), ())  # noqa: PTH100 - without following links
+        return self._by_file.get(os.path.abspath(path), ())
 
     def of_flow(self, flow: str) -> tuple[Instance, ...]:
         """The instances of a flow or build."""
@@ -151,7 +151,7 @@ class Instances:
 
     @cached_property
     def _by_file(self) -> dict[str, tuple[Instance, ...]]:
-        return _grouped((os.path.abspath(instance.file), instance) for instance in self.all)  # noqa: PTH100
+        return _grouped((os.path.abspath(instance.file), instance) for instance in self.all)
 
     @cached_property
     def _by_flow(self) -> dict[str, tuple[Instance, ...]]:
@@ -218,7 +218,7 @@ def make_instance(
     *,
     source: Path | None = None,
 ) -> Instance:
-    """An instance that is not stored, from values of Python; merged over the project's bases like a stored one.
+    """An instance that is not stored, from values of Python, merged over the project's bases.
 
     Args:
         project: whose bases are taken.
@@ -263,9 +263,9 @@ _DEVICES = frozenset(
 def check_name(name: str) -> None:
     """Refuse what cannot be the name of a flow or an instance, and so of a folder on every platform.
 
-    Letters of any script, digits, `_`, `-`, `.` and `+`; no `-` or `.` at the beginning, no `.` at the end; no
-    device of Windows (`CON`, `nul.2030`); at most 80 bytes as UTF-8; letters with accents in one piece (Unicode
-    form NFC).
+    Letters of any script, digits, `_`, `-`, `.` and `+`; no `-` or `.` at the beginning, no `.` at the end;
+    no device of Windows (`CON`, `nul.2030`); at most 80 bytes as UTF-8; letters with accents in one piece
+    (Unicode form NFC). That is what pytest's `-k` can select.
 
     Raises:
         InstanceError: says what is wrong with it and gives a name that would do.
@@ -333,7 +333,7 @@ def _printable(name: str) -> str:
 
 @dataclass(slots=True)
 class _Stored:
-    """Where the instances of one flow are: its folder, its own config and its table, as far as there are such."""
+    """Where the instances of one flow are: its folder, its own config and its table, each if there is one."""
 
     kind: Kind
     flow: str
@@ -382,7 +382,7 @@ class _Finder:
         self.project = project
         self.root = _root(project)
         self.stored = [stored for kind in sorted(KIND_DIRS) for stored in _stored(project, kind)]
-        base = os.path.join(project.config_dir, BASE_CONFIG)  # noqa: PTH118
+        base = os.path.join(project.config_dir, BASE_CONFIG)
         self.base = _Layer.read(base) if os.path.lexists(base) else _NOTHING
 
     def instances(self, stored: _Stored, *, only: str | None = None) -> Iterator[Instance]:
@@ -443,7 +443,7 @@ class _Finder:
         if others:
             raise InstanceError(
                 f"the {kind} {flow} and {' and '.join(others)} would share a folder in {RUNS_DIR}/",
-                hint="Rename all but one: flows and builds share one namespace, whatever the case of letters.",
+                hint="Rename all but one: flows and builds share one namespace, and case does not count.",
             )
 
     @cached_property
@@ -460,7 +460,7 @@ class _Finder:
 def _check_hides_nothing(kind: Kind, flow: str) -> None:
     if flow in sys.stdlib_module_names or flow == "ductaflow":
         raise InstanceError(
-            f"a {kind} cannot be called {flow}: as a script it would hide the module {flow} from every import",
+            f"a {kind} cannot be called {flow}: as a script it would hide the module of that name",
             hint=f"Rename {KIND_DIRS[kind]}/{flow}.py and its configs, for example to {flow}_{kind}.",
         )
 
@@ -494,7 +494,7 @@ def _fresh(problem: DuctaflowError) -> DuctaflowError:
 
 
 def _root(project: Project) -> str:
-    return Path(os.path.abspath(project.root)).as_posix()  # noqa: PTH100 - without following links
+    return Path(os.path.abspath(project.root)).as_posix()
 
 
 def _files(folder: str) -> list[tuple[str, str, os.DirEntry[str]]]:
@@ -504,7 +504,7 @@ def _files(folder: str) -> list[tuple[str, str, os.DirEntry[str]]]:
             entries = sorted(found, key=lambda entry: entry.name)
     except (FileNotFoundError, NotADirectoryError):
         return []
-    parts = [(*os.path.splitext(entry.name), entry) for entry in entries if entry.name[0] != "."]  # noqa: PTH122
+    parts = [(*os.path.splitext(entry.name), entry) for entry in entries if entry.name[0] != "."]
     return [(stem, suffix.lower(), entry) for stem, suffix, entry in parts]
 
 
@@ -539,7 +539,7 @@ def _drafts(stored: _Stored) -> list[_Draft]:
 
 def _broken(path: str, problem: DuctaflowError) -> _Draft:
     """Stands for the instances of a file that cannot be read."""
-    return _Draft(_printable(os.path.basename(path)), path, path, _Layer(path, {}, problem))  # noqa: PTH119
+    return _Draft(_printable(os.path.basename(path)), path, path, _Layer(path, {}, problem))
 
 
 def _without_clashes(flow: str, drafts: list[_Draft], root: str) -> list[_Draft]:
@@ -583,7 +583,10 @@ def _below(root: str, place: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    """The rows of a scenario table, each with the line where it begins; `fault` is what stopped the reading."""
+    """The rows of a scenario table, each with the line where it begins.
+
+    `fault` is what stopped the reading before the end.
+    """
 
     path: str
     columns: tuple[str, ...]

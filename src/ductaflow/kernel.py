@@ -6,6 +6,7 @@ became of the kernel when it died. Importing this module registers it with paper
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 from pathlib import Path
@@ -15,10 +16,13 @@ from nbclient.exceptions import CellExecutionError, DeadKernelError
 from papermill.clientwrap import PapermillNotebookClient  # type: ignore[import-untyped]
 from papermill.engines import NBClientEngine, papermill_engines  # type: ignore[import-untyped]
 
-from ductaflow.failure import failure_in_kernel
-from ductaflow.notebook import KEY, cell_line, code_cells, is_executed
+from ductaflow.engine import lines_around, shown_path
+from ductaflow.notebook import KEY, cell_line, code_cells
+from ductaflow.result import Failure, strip_ansi
 
 ENGINE = "ductaflow-kernel"
+#: How a Python kernel names a place in its tracebacks.
+_PLACE = re.compile(r"Cell In\[(\d+)\], line (\d+)")
 
 
 class ObservedClient(PapermillNotebookClient):  # type: ignore[misc]
@@ -57,19 +61,10 @@ class ObservedClient(PapermillNotebookClient):  # type: ignore[misc]
     def _tell(self, exc: CellExecutionError, cell: Any, number: int) -> None:
         if exc.ename == "SystemExit":
             text = str(exc.evalue)
-            code = int(text) if text.lstrip("-").isdigit() else (1 if text not in ("", "None") else 0)
+            code = int(text) if text.lstrip("-").isdigit() else int(text not in ("", "None"))
             self._observer.exited(number, code, text)
             return
-        source = self.nb.metadata.get(KEY, {}).get("source")
-        failure = failure_in_kernel(
-            exc.ename,
-            str(exc.evalue),
-            exc.traceback,
-            source=Path(source) if source else None,
-            cell_line=cell_line(cell) if is_executed(cell) else None,
-            cell=number,
-            project_root=self._project_root,
-        )
+        failure = self._failure(exc.ename, str(exc.evalue), strip_ansi(exc.traceback), number)
         print(failure.traceback, file=sys.stderr)
         self._observer.failed(number, exc, failure)
 
@@ -77,17 +72,32 @@ class ObservedClient(PapermillNotebookClient):  # type: ignore[misc]
         process = getattr(getattr(self.km, "provisioner", None), "process", None)
         code = process.poll() if process is not None else None
         name = signal.Signals(-code).name if code is not None and code < 0 else None
-        ended = f"killed by {name}" if name else f"exit code {code}"
-        failure = failure_in_kernel(
-            type(exc).__name__,
-            f"the kernel died: {ended}",
-            str(exc),
-            source=None,
-            cell_line=None,
+        ended = f"the kernel was killed by {name}" if name else f"the kernel ended with exit code {code}"
+        failure = self._failure(type(exc).__name__, ended, str(exc), number)
+        print(ended, file=sys.stderr)
+        self._observer.failed(number, exc, failure, cause="signal" if name else "exit", signal=name)
+
+    def _failure(self, ename: str, evalue: str, traceback: str, number: int) -> Failure:
+        source = self.nb.metadata.get(KEY, {}).get("source")
+        line = self._line(traceback)
+        return Failure(
+            file=shown_path(Path(source), self._project_root) if source else None,
+            line=line,
             cell=number,
-            project_root=self._project_root,
+            ename=ename,
+            evalue=evalue,
+            traceback=traceback,
+            source=lines_around(source, line) if source and line else (),
         )
-        self._observer.failed(number, exc, failure, cause="signal" if name else "lost", signal=name)
+
+    def _line(self, traceback: str) -> int | None:
+        """The line in the flow's file that a Python kernel's traceback names by cell and line."""
+        places = _PLACE.findall(traceback)
+        if not places:
+            return None
+        count, line = map(int, places[-1])
+        starts = [cell_line(cell) for cell in self.nb.cells if cell.get("execution_count") == count]
+        return starts[0] + line - 1 if starts and starts[0] else None
 
 
 def _exited(cell: Any) -> bool:

@@ -146,6 +146,24 @@ def convert_notebook_to_html(notebook: str | Path | NotebookNode, html: str | Pa
     export_html(Path(notebook) if isinstance(notebook, str) else notebook, Path(html))
 
 
+def write_prepared(source: Path, parameters: dict[str, Any], notebook: Path) -> None:
+    """Write a flow as a notebook with its parameters injected, as papermill would, without executing it.
+
+    Args:
+        source: the flow.
+        parameters: injected behind the cell tagged `parameters`.
+        notebook: the file to write.
+    """
+    import nbformat
+    from papermill.parameterize import parameterize_notebook
+
+    node = load_notebook(source)
+    # what papermill's own reader adds to a notebook before it injects
+    node.metadata.setdefault("papermill", {})
+    prepared = parameterize_notebook(node, parameters, engine_name="ductaflow")
+    write_atomic(notebook, nbformat.writes(prepared) + "\n")  # type: ignore[no-untyped-call]
+
+
 # --- the notebook that papermill writes --------------------------------------------------------------------
 
 
@@ -195,6 +213,16 @@ def settle_output(path: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def remove_error_marks(path: Path) -> None:
+    """Take papermill's banner of an error out of an executed notebook again: papermill also sets it for an
+    error in a cell that is tagged `raises-exception`, which is no failure."""
+    import nbformat
+    from papermill.execute import remove_error_markers
+
+    notebook = remove_error_markers(_read_ipynb(path, _read_text(path)))
+    write_atomic(path, nbformat.writes(notebook))
 
 
 # --- reading -----------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -57,7 +57,7 @@ class ChildEnd:
 class Supervisor:
     """One run, from the claim on its folder to its result."""
 
-    def __init__(self, spec: RunSpec, requests: BinaryIO, answers: BinaryIO) -> None:
+    def __init__(self, spec: RunSpec, requests: Iterator[bytes], answers: BinaryIO) -> None:
         self.spec = spec
         self._requests = requests
         self._answers = answers
@@ -400,10 +400,21 @@ def _iso(moment: datetime) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def lines_of(descriptor: int) -> Iterator[bytes]:
+    """Lines from a pipe until its end.
+
+    Not through a buffered file: the interpreter cannot end while a thread waits in one.
+    """
+    rest = b""
+    while chunk := os.read(descriptor, 1 << 16):
+        *lines, rest = (rest + chunk).split(b"\n") if b"\n" in chunk else (rest + chunk,)
+        yield from lines
+
+
 def main() -> int:
     """Read a spec, run it, answer on standard output."""
-    requests, answers = sys.stdin.buffer, sys.stdout.buffer
-    spec = RunSpec.load(requests.readline())
+    requests, answers = lines_of(sys.stdin.fileno()), sys.stdout.buffer
+    spec = RunSpec.load(next(requests))
     processes.adopt_orphans()
     supervisor = Supervisor(spec, requests, answers)
     try:

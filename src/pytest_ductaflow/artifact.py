@@ -104,9 +104,7 @@ class Artifact:
         """The worker of an item died while the item ran."""
         if tree := self._tree_of.get(nodeid):
             message = f"worker {worker} died while it ran"
-            self._keep(
-                tree, nodeid, _without_run(tree.expected[nodeid], Status.ERROR, message, "lost")
-            )
+            self._keep(tree, nodeid, _without_run(tree.expected[nodeid], Status.ERROR, message, "lost"))
 
     def blocked(self) -> list[str]:
         """Node ids of the blocked instances."""
@@ -149,9 +147,7 @@ class Artifact:
         if project.runs_dir not in self._trees:
             report = None
             if self._with_report:
-                report = LiveReport(
-                    project.runs_dir, session_id=self._session_id, project_root=project.root
-                )
+                report = LiveReport(project.runs_dir, session_id=self._session_id, project_root=project.root)
             self._trees[project.runs_dir] = _Tree(project.root, project.runs_dir, report)
         return self._trees[project.runs_dir]
 
@@ -198,9 +194,7 @@ def _told(instance: Instance, data: dict[str, Any]) -> Result:
     return _without_run(instance, Status(data["status"]), data["message"], data["cause"])
 
 
-def _without_run(
-    instance: Instance, status: Status, message: str, cause: Cause | None = None
-) -> Result:
+def _without_run(instance: Instance, status: Status, message: str, cause: Cause | None = None) -> Result:
     return Result(
         flow=instance.flow,
         instance=instance.name,
@@ -213,7 +207,9 @@ def _without_run(
 
 
 def _first_line(report: pytest.TestReport) -> str:
-    text: Sequence[Any] | str = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longreprtext
+    text: Sequence[Any] | str = (
+        report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longreprtext
+    )
     return _one_line(str(text)) or report.outcome
 
 

@@ -138,14 +138,15 @@ class Projects:
         if not (self.is_sources(path.parent) and path.is_file() and path.suffix in SOURCE_SUFFIXES):
             return [argument]
         found = self.at(path.parent.parent).by_file.items()
-        files = [file for file, rows in found for row in rows if row.source == path]
+        flow = (path.parent.name, path.stem)
+        files = [file for file, rows in found for row in rows if (KIND_DIRS[row.kind], row.flow) == flow]
         if not files:
             stored = f"{PurePath(*self._config_parts).as_posix()}/{path.parent.name}/{path.stem}.json"
             raise pytest.UsageError(f"{name} has no stored instance. Its config would be {stored}.")
         return [f"{file}{colons}{item}" for file in dict.fromkeys(files)]
 
     def nodeid(self, instance: Instance) -> str:
-        return f"{self.relative(instance.file)}::{item_name(instance)}"
+        return f"{self.relative(instance.file)}::{instance.title}"
 
     def relative(self, path: Path) -> str:
         """As node ids spell it: from the rootdir, with `/`."""
@@ -160,14 +161,16 @@ class Projects:
         name, _, item = nodeid.partition("::")
         path = Path(os.path.normpath(self.rootdir / name))
         for instance in self.instances_in(path):
-            if item_name(instance) == item:
+            if instance.title == item:
                 return instance
         return None
 
     def upstreams(self, instance: Instance) -> list[Instance]:
         """The stored instances that an instance reads from."""
         stored = self.at(instance.project.root)
-        return [stored.instances[key] for key in stored.graph.upstreams(instance.id) if key in stored.instances]
+        return [
+            stored.instances[key] for key in stored.graph.upstreams(instance.id) if key in stored.instances
+        ]
 
     def edges(self, nodeids: Sequence[str]) -> list[list[int] | None]:
         """For each node id the indices of those that it waits for; None for ordinary tests."""
@@ -236,7 +239,7 @@ class FlowSession:
     # --- may it run? -------------------------------------------------------------------------------------
 
     def blocked_by(self, instance: Instance) -> str | None:
-        """Why an instance cannot run in this session: the red instance that it reads from, at any distance."""
+        """Why an instance cannot run in this session: what is red or missing above it, at any distance."""
         way = [instance]
         while bad := self._bad_upstream(way[-1]):
             if bad in way:
@@ -316,10 +319,6 @@ def skip_reason(instance: Instance) -> str | None:
     return f"not there: {', '.join(absent)}" if absent else None
 
 
-def item_name(instance: Instance) -> str:
-    return f"{instance.flow}[{instance.name}]"
-
-
 # --- the nodes ---------------------------------------------------------------------------------------------
 
 
@@ -334,8 +333,8 @@ class InstanceFile(pytest.File):
         for instance in self.flows.projects.instances_in(self.path):
             yield InstanceItem.from_parent(
                 self,
-                name=item_name(instance),
-                # Without one of its own, pytest takes the brackets for parameters, and --lf selects everything.
+                name=instance.title,
+                # Otherwise pytest takes the brackets for parameters, and --lf selects everything.
                 nodeid=self.flows.projects.nodeid(instance),
                 instance=instance,
                 flows=self.flows,
@@ -404,7 +403,8 @@ class InstanceItem(pytest.Item):
             pytest.skip(f"blocked: {blocked}")
         if missing := self.flows.missing(instance):
             lines = [
-                f"{instance.id} reads from {upstream.id}, but {why_not_valid(upstream)}." for upstream in missing
+                f"{instance.id} reads from {upstream.id}, but {why_not_valid(upstream)}."
+                for upstream in missing
             ]
             lines += ["Run it first:", f"    {run_again(self.flows.projects, missing)}"]
             self._stop(Status.ERROR, lines[0], "input")

@@ -1,11 +1,11 @@
 """The pytest plugin: options, ini keys and hooks; nothing else. Inert without `--ductaflow`.
 
-    options, ini keys      -> items.Settings
-    which files are items  -> items.Projects, items.InstanceFile
-    one item               -> items.InstanceItem: setup, runtest
-    which worker, when     -> scheduling.GraphScheduling
-    what came of it        -> artifact.Artifact
-    Ctrl-C, SIGTERM        -> stopping
+options, ini keys      -> items.Settings
+which files are items  -> items.Projects, items.InstanceFile
+one item               -> items.InstanceItem: setup, runtest
+which worker, when     -> scheduling.GraphScheduling
+what came of it        -> artifact.Artifact
+Ctrl-C, SIGTERM        -> stopping
 """
 
 from __future__ import annotations
@@ -289,7 +289,7 @@ class ControllerHooks:
         return (yield)
 
     @pytest.hookimpl(trylast=True, specname="pytest_sessionfinish")
-    def finish(self, session: pytest.Session) -> None:
+    def pytest_sessionfinish_last(self, session: pytest.Session) -> None:
         self._workers.ended()
         self._artifact.close()
         self._remember_blocked(session.config)

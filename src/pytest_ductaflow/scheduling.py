@@ -270,8 +270,8 @@ class GraphScheduling:
     def _begin(self) -> None:
         first = next(iter(self._collections))
         ids = self._collections[first] or []
-        others = [node for node in self._collections if node is not first]
-        if not all([self._same_collection(ids, node) for node in others]):
+        differing = [node for node in self._collections if not self._same_collection(ids, node)]
+        if differing:
             self._collections_differ = True
             return
         self._ids = ids

@@ -107,5 +107,3 @@ def _send(pid: int, number: int) -> None:
     except (ProcessLookupError, PermissionError):
         # It has ended, and perhaps somebody else has its number by now.
         return
-
-

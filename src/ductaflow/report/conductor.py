@@ -7,13 +7,13 @@ as a parameter of the scenario.
 from __future__ import annotations
 
 import itertools
-import re
-import uuid
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ductaflow.config import masked
 from ductaflow.errors import DuctaflowError
 from ductaflow.layout import RESULT
 from ductaflow.report.data import Entry, build_report, is_dir, is_file, iter_earlier, plain, utc_now
@@ -56,7 +56,6 @@ _WORDS = {
     Status.UNCHANGED: ("unchanged", "cached"),
 }
 _STATUS_OF = {word: status for status, words in _WORDS.items() for word in words}
-_SECRET = re.compile(r"passw(or)?d|secret|token|api_?key|credential", re.IGNORECASE)
 _LOGS = "*_execution_output.txt"
 #: Logs of a folder without result that are looked at: how many, and down to which depth
 #: (`<build's run folder>/runs/<flow instance>/<log>` is the third).
@@ -95,7 +94,7 @@ def generate_status_report(results: Iterable[Result | Mapping[str, Any]], runs_r
     mine = [entry.result for entry in entries if not entry.earlier]
     data = build_report(
         entries,
-        session_id=next((result.session_id for result in mine if result.session_id), uuid.uuid4().hex),
+        session_id=next((result.session_id for result in mine if result.session_id), os.urandom(16).hex()),
         started=min((result.started for result in mine if result.started), default=now),
         finished=now,
         runs_dir=runs_root,
@@ -177,21 +176,8 @@ def _status(word: object, message: str, recorded: Result | None) -> tuple[Status
 
 def _parameters(given: Mapping[str, Any]) -> dict[str, Any]:
     known = {*_NAME, *_FLOW, *_FOLDER, *_MESSAGE, *_DURATION, *_TIMES, "status"}
-    return {
-        str(key): _masked(str(key), value)
-        for key, value in given.items()
-        if key not in known and not _is_none(value)
-    }
-
-
-def _masked(key: str, value: Any) -> Any:
-    if _SECRET.search(key):
-        return "***"
-    if isinstance(value, Mapping):
-        return {str(inner): _masked(str(inner), item) for inner, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_masked("", item) for item in value]
-    return value
+    rest = {key: value for key, value in given.items() if key not in known and not _is_none(value)}
+    return masked(plain(rest))
 
 
 # --- what lies on disk -------------------------------------------------------------------------------------
@@ -209,7 +195,7 @@ def _folder(given: Mapping[str, Any], flow: str, name: str, runs_root: Path) -> 
         return found
     candidates = [path / name for path in sorted(runs_root.iterdir()) if not path.name.startswith(".")]
     candidates = [path for path in candidates if is_dir(path)]
-    if any((runs_root / name).glob(_LOGS)):
+    if is_dir(runs_root / name) and any((runs_root / name).glob(_LOGS)):
         candidates.append(runs_root / name)
     return candidates[0] if len(candidates) == 1 else None
 

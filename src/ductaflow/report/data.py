@@ -122,13 +122,20 @@ def earlier_entries(runs_dir: Path, *, skip: set[str]) -> list[Entry]:
     Args:
         runs_dir: the folder of all runs; need not exist.
         skip: ids (`<flow>/<instance>`) that the session did touch.
+
+    Raises:
+        DuctaflowError: `runs_dir` cannot be read.
     """
     return list(iter_earlier(runs_dir, skip=skip))
 
 
 def iter_earlier(runs_dir: Path, *, skip: set[str]) -> Iterator[Entry]:
     """`earlier_entries`, one at a time, so that thousands need not be held at once."""
-    for flow_dir in _folders(runs_dir):
+    try:
+        flow_dirs = _folders(runs_dir)
+    except OSError as exc:
+        raise DuctaflowError(f"{runs_dir} cannot be read: {exc.strerror or exc}") from exc
+    for flow_dir in flow_dirs:
         try:
             folders = _folders(flow_dir)
         except OSError as exc:

@@ -147,6 +147,7 @@ class LiveReport:
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
+            self._find_earlier()
             return self._write(finished or utc_now())
 
     def _write_or_wait(self) -> None:
@@ -168,18 +169,24 @@ class LiveReport:
                 self._write_now()
 
     def _write_now(self) -> None:
-        begin = self.clock()
         # A failure is not lost: `close` writes again and raises if it is still not possible.
         with suppress(DuctaflowError):
-            self._write(None)
-        end = self.clock()
-        self._next_write = end + max(self._min_interval, RESTS * (end - begin))
+            self._find_earlier()
+            begin = self.clock()
+            try:
+                self._write(None)
+            finally:
+                end = self.clock()
+                self._next_write = end + max(self._min_interval, RESTS * (end - begin))
 
-    def _write(self, finished: str | None) -> Path:
+    def _find_earlier(self) -> None:
+        """Read, once a session, what is on disk of instances that are not planned."""
         if self._earlier is None:
             found = iter_earlier(self._runs_dir, skip=set(self._kept))
             self._earlier = {entry.result.id: self._keep(entry) for entry in found}
-        kept = list({**self._earlier, **self._kept}.values())
+
+    def _write(self, finished: str | None) -> Path:
+        kept = list({**(self._earlier or {}), **self._kept}.values())
         head = report_head(
             ((entry.status.value, entry.earlier) for entry in kept),
             session_id=self._session_id,

@@ -15,7 +15,6 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from ductaflow.result import strip_ansi
@@ -317,6 +316,8 @@ def _template(name: str) -> jinja2.Template:
 
 
 def _asset_text(name: str) -> str:
+    from importlib import resources  # drags in zipfile and more, which a session without report does not need
+
     return (resources.files("ductaflow.report") / "assets" / name).read_text(encoding="utf-8")
 
 

@@ -1,0 +1,70 @@
+"""Shared by all tests: a tiny project, and the check that no process of a run is left."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+pytest_plugins = "pytester"
+
+PARAMETERS = '# %% tags=["parameters"]\nconfig = {}\n\n'
+
+
+class TinyProject:
+    """A project in a folder of its own; `flow` and `instance` add to it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        (root / "config" / "flows").mkdir(parents=True)
+        (root / "flows").mkdir()
+
+    def flow(self, name: str, code: str, *, kind: str = "flows") -> Path:
+        """A flow whose first cell is the one tagged `parameters`; `code` begins at line 4 of the file."""
+        source = self.root / kind / f"{name}.py"
+        source.parent.mkdir(exist_ok=True)
+        source.write_text(PARAMETERS + textwrap.dedent(code).lstrip("\n"), encoding="utf-8")
+        return source
+
+    def config(self, path: str, **values: Any) -> Path:
+        """A file below `config/`."""
+        file = self.root / "config" / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(values), encoding="utf-8")
+        return file
+
+    def folder(self, flow: str, instance: str) -> Path:
+        return self.root / "runs" / flow / instance
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> TinyProject:
+    return TinyProject(tmp_path / "project")
+
+
+def processes_of(text: str) -> list[psutil.Process]:
+    """Processes that belong to a run whose description in the environment contains a text."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if text in process.environ().get("DUCTAFLOW_RUN", "") and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except (psutil.Error, OSError):
+            continue
+    return found
+
+
+@pytest.fixture
+def no_process_left(tmp_path: Path) -> Iterator[None]:
+    """Fails the test when a process of a run below its folder outlives it."""
+    yield
+    left = processes_of(str(tmp_path))
+    described = [f"{process.pid}: {' '.join(process.cmdline())}" for process in left]
+    for process in left:
+        process.kill()
+    assert [] == described
