@@ -8,11 +8,6 @@
 config = {}
 
 # %%
-import json
-from pathlib import Path
-
-import pandas as pd
-
 from ductaflow import (
     display_config_summary,
     is_notebook_execution,
@@ -24,25 +19,32 @@ from ductaflow import (
 if not is_notebook_execution():
     config = load_cli_config("config/builds/projection.json", "From the raw record to a judged forecast")
 
-# %%
 settings = unpack_config(config, "projection")
 until, degree, horizon = settings["until"], settings["degree"], settings["horizon"]
 unit = settings["unit"]
 
 display_config_summary(config, "projection")
 
+# %%
+import json
+from pathlib import Path
+
+import pandas as pd
+
 # %% [markdown]
 # ## Run the flows
+#
+# `run_notebook` returns the executed notebook; what the flow wrote lies beside it.
 
 # %%
-run_notebook(
+prepared = run_notebook(
     "flows/data_prep.py",
     config={key: config[key] for key in ("raw_file", "start", "end", "unit")},
     execution_dir="runs/data_prep",
 )
 
 # %%
-run_notebook(
+fitted = run_notebook(
     "flows/fit_trend.py",
     config={
         "clean_file": "../data_prep/clean.csv",
@@ -55,7 +57,7 @@ run_notebook(
 )
 
 # %%
-run_notebook(
+judged = run_notebook(
     "flows/forecast.py",
     config={
         "clean_file": "../data_prep/clean.csv",
@@ -71,14 +73,14 @@ run_notebook(
 # ## Summary
 
 # %%
-prepared = json.loads(Path("runs/data_prep/summary.json").read_text(encoding="utf-8"))
-model = json.loads(Path("runs/fit_trend/model.json").read_text(encoding="utf-8"))
-scores = json.loads(Path("runs/forecast/scores.json").read_text(encoding="utf-8"))
+record = json.loads(prepared.with_name("summary.json").read_text(encoding="utf-8"))
+model = json.loads(fitted.with_name("model.json").read_text(encoding="utf-8"))
+scores = json.loads(judged.with_name("scores.json").read_text(encoding="utf-8"))
 summary = {
     "until": until,
     "degree": degree,
     "horizon": horizon,
-    "missing_weeks": prepared["missing"],
+    "missing_weeks": record["missing"],
     "fitted_weeks": model["weeks"],
     "residual_std": round(model["residual_std"], 3),
     "rmse": scores["rmse"],
@@ -93,4 +95,4 @@ print(
 )
 
 # %%
-pd.Series(summary, name="value").to_frame()
+pd.Series(summary, name="value", dtype=object).to_frame()

@@ -9,23 +9,23 @@
 config = {}
 
 # %%
-import json
-from pathlib import Path
-
-import pandas as pd
-
 from ductaflow import display_config_summary, is_notebook_execution, load_cli_config, unpack_config
 
 if not is_notebook_execution():
     config = load_cli_config("config/flows/data_prep.json", "Clean the weekly record")
 
-# %%
 settings = unpack_config(config, "data_prep")
 raw_file = settings["raw_file"]
 start, end = settings["start"], settings["end"]
 unit = settings["unit"]
 
 display_config_summary(config, "data_prep")
+
+# %%
+import json
+from pathlib import Path
+
+import pandas as pd
 
 # %% [markdown]
 # ## Read and cut

@@ -8,19 +8,11 @@
 config = {}
 
 # %%
-import json
-from pathlib import Path
-
-import numpy as np
-import pandas as pd
-from co2_model import column_names, decimal_year, design_matrix
-
 from ductaflow import display_config_summary, is_notebook_execution, load_cli_config, unpack_config
 
 if not is_notebook_execution():
     config = load_cli_config("config/flows/fit_trend.json", "Fit trend and season")
 
-# %%
 settings = unpack_config(config, "fit_trend")
 clean_file = settings["clean_file"]
 until = settings["until"]
@@ -28,6 +20,14 @@ degree, harmonics = settings["degree"], settings["harmonics"]
 unit = settings["unit"]
 
 display_config_summary(config, "fit_trend")
+
+# %%
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from co2_model import column_names, decimal_year, design_matrix
 
 # %% [markdown]
 # ## Weeks to fit

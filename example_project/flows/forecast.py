@@ -8,6 +8,19 @@
 config = {}
 
 # %%
+from ductaflow import display_config_summary, is_notebook_execution, load_cli_config, unpack_config
+
+if not is_notebook_execution():
+    config = load_cli_config("config/flows/forecast.json", "Forecast and judge")
+
+settings = unpack_config(config, "forecast")
+clean_file, model_file = settings["clean_file"], settings["model_file"]
+horizon, level = settings["horizon"], settings["level"]
+unit = settings["unit"]
+
+display_config_summary(config, "forecast")
+
+# %%
 import json
 from pathlib import Path
 from statistics import NormalDist
@@ -16,19 +29,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from co2_model import design_matrix
-
-from ductaflow import display_config_summary, is_notebook_execution, load_cli_config, unpack_config
-
-if not is_notebook_execution():
-    config = load_cli_config("config/flows/forecast.json", "Forecast and judge")
-
-# %%
-settings = unpack_config(config, "forecast")
-clean_file, model_file = settings["clean_file"], settings["model_file"]
-horizon, level = settings["horizon"], settings["level"]
-unit = settings["unit"]
-
-display_config_summary(config, "forecast")
 
 # %% [markdown]
 # ## Forecast

@@ -9,19 +9,19 @@
 config = {}
 
 # %%
-import pandas as pd
-
 from ductaflow import display_config_summary, is_notebook_execution, load_cli_config, unpack_config
 
 if not is_notebook_execution():
     config = load_cli_config("config/flows/seasonality.json", "How large is the yearly cycle?")
 
-# %%
 settings = unpack_config(config, "seasonality")
 clean_file = settings["clean_file"]
 unit = settings["unit"]
 
 display_config_summary(config, "seasonality")
+
+# %%
+import pandas as pd
 
 # %%
 clean = pd.read_csv(clean_file, parse_dates=["date"])

@@ -11,8 +11,8 @@ its place:
 A gap was written by a subprocess, by `os.write` or by C code. Descriptors 1 and 2 are opened separately, so
 each has a position of its own: what is behind that of 1, and not behind that of 2, is standard error. Before
 it both may have written in turn, and all of it is called standard output: a Jupyter kernel, which reads two
-pipes, would know more of its kind and less of its order. A program that opens `/dev/stdout` anew by its name truncates the log, as it does whenever
-output goes to a file.
+pipes, would know more of its kind and less of its order. A program that opens `/dev/stdout` anew by its name
+truncates the log, as it does whenever output goes to a file.
 """
 
 from __future__ import annotations
@@ -76,8 +76,10 @@ class Capture:
         self._streams: dict[Stream, TextIO | Any] = {}
         self._start = 0
         self._end = 0
-        self._clear_at: int | None = None
         self._spans: list[_Span] = []
+        #: Start and spans of what a waiting `clear` drops as soon as something new comes.
+        self._waiting: tuple[int, list[_Span]] | None = None
+        self._is_noting = False
 
     # --- switching it on and off ---------------------------------------------------------------------------
 
@@ -174,8 +176,16 @@ class Capture:
             if self._is_fork:
                 # A gap for the parent: the position of our own descriptor is shared with it.
                 _write_all(_DESCRIPTORS[stream], data)
+            elif self._is_noting:
+                # A signal handler prints in the middle of the lines below: a gap as well.
+                _write_all(self._fds[stream], data)
             elif self._fd >= 0:
-                self._append(data, stream)
+                # what `_noting` does, for half the time
+                self._is_noting = True
+                try:
+                    self._append(data, stream)
+                finally:
+                    self._is_noting = False
             elif (outer := self._outer.get(stream)) is not None:
                 outer.write(data.decode("utf-8", "replace"))
 
@@ -184,13 +194,21 @@ class Capture:
         if self._is_fork:
             self.write("stdout", text.encode("utf-8", "backslashreplace"))
             return
-        with self._lock:
+        with self._noting():
             self._catch_up()
-            self._apply_clear(force=True)
             before = self._end
             self._append(text.encode("utf-8", "backslashreplace"), "stdout", tag)
             if self._end == before:
                 self._spans.append(_Span("stdout", before, before, tag))
+
+    @contextlib.contextmanager
+    def _noting(self) -> Iterator[None]:
+        with self._lock:
+            self._is_noting = True
+            try:
+                yield
+            finally:
+                self._is_noting = False
 
     def _append(self, data: bytes, stream: Stream, tag: object = None) -> None:
         view = memoryview(data)
@@ -200,14 +218,11 @@ class Capture:
             end = os.lseek(self._fd, 0, os.SEEK_CUR)
             if end - written != self._end:
                 self._add_gap(end - written)
-            # not so if a signal handler printed between the two calls: it has noted our bytes as a gap
-            if end > self._end:
-                self._add(_Span(stream, self._end, end, tag))
+            self._add(_Span(stream, self._end, end, tag))
 
     def _add(self, span: _Span) -> None:
         last = self._spans[-1] if self._spans else None
-        continues = last and (last.stream, last.tag, last.end) == (span.stream, span.tag, span.start)
-        if last and continues and self._clear_at != span.start:
+        if last and last.stream == span.stream and last.tag is span.tag and last.end == span.start:
             last.end = span.end
         else:
             self._spans.append(span)
@@ -221,7 +236,7 @@ class Capture:
             # The log was truncated from outside: what was noted is gone, the rich results are not.
             self._spans = [_Span("stdout", 0, 0, span.tag) for span in self._spans if span.tag is not None]
             self._start = self._end = 0
-            self._clear_at = None
+            self._waiting = None
         if upto > self._end:
             # Nothing came through descriptor 1 after its position; what is behind it is of descriptor 2.
             first, second = (os.lseek(self._fds[stream], 0, os.SEEK_CUR) for stream in _DESCRIPTORS)
@@ -241,25 +256,23 @@ class Capture:
 
     def begin(self) -> None:
         """What comes from here on belongs to a new cell."""
-        with self._lock:
+        with self._noting():
             _flush_c()
-            self._spans = []
             self._start = self._end = self._size()
-            self._clear_at = None
+            self._spans, self._waiting = [], None
 
     def clear(self, *, wait: bool = False) -> None:
         """Forget what the cell has printed (the log keeps it); with `wait` as soon as something new comes."""
-        with self._lock:
+        with self._noting():
             self._catch_up()
-            self._clear_at = self._end
             if not wait:
-                self._apply_clear(force=True)
+                self._waiting = None
+            elif self._has_news():
+                self._waiting = self._start, self._spans
+            self._start, self._spans = self._end, []
 
-    def _apply_clear(self, *, force: bool = False) -> None:
-        if self._clear_at is not None and (force or self._end > self._clear_at):
-            self._spans = [span for span in self._spans if span.start >= self._clear_at]
-            self._start = self._clear_at
-            self._clear_at = None
+    def _has_news(self) -> bool:
+        return bool(self._spans) or self._end > self._start
 
     def collect(self) -> list[tuple[Stream, str] | Any]:
         """What came since `begin`, in order; may be asked several times.
@@ -268,24 +281,17 @@ class Capture:
             Pairs of stream and text, neighbours of the same stream joined, and the tags of notes between
             them. Of more than a megabyte the middle is left out, which a line says in its place.
         """
-        with self._lock:
-            _flush(sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)
+        _flush(sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)
+        with self._noting():
             self._catch_up()
-            self._apply_clear()
-            collected = list(self._texts(self._pieces(list(self._all_spans()))))
+            start, spans = self._start, self._spans
+            if self._waiting and not self._has_news():
+                start, spans = self._waiting
+            collected = list(self._texts(self._pieces(start, list(_without_holes(start, spans)))))
         return collected if len(collected) <= MANY else _sorted_by_stream(collected)
 
-    def _all_spans(self) -> Iterator[_Span]:
-        """The spans of the cell without holes; what was forgotten appears as standard output."""
-        cursor = self._start
-        for span in self._spans:
-            if span.start > cursor:
-                yield _Span("stdout", cursor, span.start)
-            yield span
-            cursor = span.end
-
-    def _pieces(self, spans: list[_Span]) -> Iterator[tuple[Stream, bytes] | _Span]:
-        head, tail = self._start + HEAD, self._end - TAIL
+    def _pieces(self, start: int, spans: list[_Span]) -> Iterator[tuple[Stream, bytes] | _Span]:
+        head, tail = start + HEAD, self._end - TAIL
         if head >= tail:
             head = tail = self._end
         left_out = sum(_overlap(span, head, tail) for span in spans if span.tag is None)
@@ -417,6 +423,15 @@ _flush_c: Callable[[], object] = lambda: None  # noqa: E731
 def current() -> Capture | None:
     """The capture that is open in this process, if any."""
     return _current
+
+
+def _without_holes(start: int, spans: Iterable[_Span]) -> Iterator[_Span]:
+    """The spans from `start` on; what was forgotten between them appears as standard output."""
+    for span in spans:
+        if span.start > start:
+            yield _Span("stdout", start, span.start)
+        yield span
+        start = span.end
 
 
 def _sorted_by_stream(collected: list[tuple[Stream, str] | Any]) -> list[tuple[Stream, str] | Any]:

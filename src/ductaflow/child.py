@@ -103,7 +103,7 @@ def run_notebook_cells(spec: RunSpec, teller: Teller) -> None:
             return
         # not of a cell: the notebook could not be read, the kernel not be started
         failure = failure_of(exc, project_root=spec.project_root)
-        print(failure.traceback, file=sys.stderr)
+        print(failure.traceback, file=sys.stderr, end="")
         teller.failed(0, exc, failure)
     finally:
         settle_output(spec.run_folder.notebook)
@@ -154,7 +154,7 @@ def run_script(spec: RunSpec, teller: Teller) -> None:
         failure = failure_of(exc, source=source, project_root=spec.project_root)
         cell = cell_at(line_in_source(exc, source))
         finished(max(cell - 1, 0))
-        print(failure.traceback, file=sys.stderr)
+        print(failure.traceback, file=sys.stderr, end="")
         tell(spec, event="cell_started", cell=cell, line=failure.line)
         teller.failed(cell, exc, failure)
     else:

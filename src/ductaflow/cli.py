@@ -1,1 +1,196 @@
-def main() -> None: ...
+"""`ductaflow ...`: lists, runs and prepares stored instances, and makes the report again.
+
+Each command imports what it needs when it is called, so that the others do not wait for it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ductaflow.errors import DuctaflowError
+
+if TYPE_CHECKING:
+    from ductaflow.instances import Instance
+    from ductaflow.layout import Project
+    from ductaflow.report import Entry
+
+#: What the shell is told, besides 0: a run is red; the command cannot do what it is asked; Ctrl-C.
+RED, UNUSABLE, INTERRUPTED = 1, 2, 130
+
+
+class _Commands(click.Group):
+    """The one place where errors become a message and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except DuctaflowError as exc:
+            _say(f"Error: {exc}", stream=sys.stderr)
+            ctx.exit(UNUSABLE)
+        except KeyboardInterrupt:
+            _say("Interrupted.", stream=sys.stderr)
+            ctx.exit(INTERRUPTED)
+
+
+def _say(text: str, stream: Any = None) -> None:
+    """Print a line, whatever characters the console can show."""
+    from ductaflow.launch import show_on_console
+
+    show_on_console(f"{text}\n", stream)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="pytest-ductaflow", prog_name="ductaflow")
+def main() -> None:
+    """Plain .py notebooks, run for many scenarios."""
+
+
+_project_option = click.option(
+    "--project",
+    "folder",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="The folder that holds config/; by default the one around the working directory.",
+)
+
+
+def _project(folder: Path | None) -> Project:
+    from ductaflow.layout import Project, is_project_root
+
+    if folder is not None:
+        if not is_project_root(folder):
+            raise DuctaflowError(
+                f"{folder} is no project: it has no config/flows, config/builds or config/base.json",
+                hint="Give the folder that holds config/.",
+            )
+        return Project.at(folder)
+    project = Project.around(Path.cwd())
+    if project is None:
+        raise DuctaflowError(
+            f"no project in {Path.cwd()} or above it: no config/flows, config/builds or config/base.json",
+            hint="Change to a folder of the project, or give --project.",
+        )
+    return project
+
+
+@main.command("list")
+@_project_option
+def list_command(folder: Path | None) -> None:
+    """List the stored instances, one a line: id, tags, and what is wrong with it."""
+    from ductaflow.graph import collect
+
+    for instance in collect(_project(folder)):
+        parts = [instance.id]
+        if instance.options.tags:
+            parts.append(f"[{' '.join(instance.options.tags)}]")
+        if instance.problem:
+            parts.append(f"!! {' '.join(instance.problem.message.split())}")
+        _say("  ".join(parts))
+
+
+@main.command("run")
+@click.argument("ids", nargs=-1, required=True, metavar="ID...")
+@_project_option
+def run_command(ids: Sequence[str], folder: Path | None) -> None:
+    """Run stored instances one after another, their logs live. An ID is flow/instance or flow[instance].
+
+    The exit code is 1 if any is red.
+    """
+    instances = _stored(_project(folder), ids)
+    red = [instance for instance in instances if not _run(instance)]
+    if red:
+        _say(f"{len(red)} of {len(instances)} red: {', '.join(instance.id for instance in red)}", sys.stderr)
+        click.get_current_context().exit(RED)
+
+
+def _stored(project: Project, ids: Sequence[str]) -> list[Instance]:
+    """The instances of some ids, each with the problems that only the graph sees."""
+    from ductaflow.graph import collect
+    from ductaflow.instances import load_stored
+
+    collected = collect(project).by_id
+    found = [load_stored(project, id) for id in dict.fromkeys(ids)]
+    return [collected.get(instance.id, instance) for instance in found]
+
+
+def _run(instance: Instance) -> bool:
+    """Run an instance; whether it is green or orange."""
+    from ductaflow.runner import run_instance
+
+    try:
+        result = run_instance(instance, echo=True, check=False)
+    except DuctaflowError as exc:
+        # One that cannot start costs itself only.
+        _say(f"Error: {instance.title}: {exc}", sys.stderr)
+        return False
+    return result.status.is_good
+
+
+@main.command("debug")
+@click.argument("id", metavar="ID")
+@_project_option
+def debug_command(id: str, folder: Path | None) -> None:
+    """Prepare the run folder of a stored instance without running it, and print a launch configuration.
+
+    The configuration is an entry of VS Code's launch.json; it runs the source itself, so breakpoints bind.
+    """
+    import json
+
+    from ductaflow.runner import prepare, spec_of_instance
+
+    (instance,) = _stored(_project(folder), [id])
+    setup = prepare(spec_of_instance(instance))
+    _say(json.dumps(setup.launch, indent=2, ensure_ascii=False))
+
+
+@main.command("report")
+@_project_option
+def report_command(folder: Path | None) -> None:
+    """Make the status page and its JSON twin anew from what lies in runs/."""
+    from ductaflow.report import build_report, write_report
+
+    project = _project(folder)
+    entries = _entries_on_disk(project)
+    ran = [entry.result for entry in entries if entry.result.finished]
+    last = max(ran, key=lambda result: str(result.finished), default=None)
+    data = build_report(
+        entries,
+        session_id=last.session_id if last else "",
+        started=min((str(result.started) for result in ran), default=""),
+        finished=str(last.finished) if last else "",
+        runs_dir=project.runs_dir,
+        project_root=project.root,
+    )
+    _say(str(write_report(data, project.runs_dir)))
+
+
+def _entries_on_disk(project: Project) -> list[Entry]:
+    """The last run of each instance, also one that never came to its end."""
+    from dataclasses import replace
+
+    from ductaflow.folder import unfinished
+    from ductaflow.report import Entry, earlier_entries
+    from ductaflow.result import Result, Status
+
+    lost = [
+        Entry(
+            Result(
+                left.folder.parent.name,
+                left.folder.name,
+                "flow",
+                Status.ERROR,
+                "lost",
+                f"never came to its end; {left.owner}",
+                folder=left.folder,
+            )
+        )
+        for left in unfinished(project.runs_dir)
+        if left.folder.parent.parent == project.runs_dir
+    ]
+    finished = earlier_entries(project.runs_dir, skip={entry.result.id for entry in lost})
+    # The page is of all that is there, not of a session.
+    return [*lost, *(replace(entry, earlier=False) for entry in finished)]

@@ -462,8 +462,8 @@ def row_config(row: Mapping[str, Any], *, where: str = "row") -> dict[str, Any]:
         ConfigError: a value is not JSON, a name has an empty part, or two columns set the same key.
     """
     config: dict[str, Any] = {}
-    # Columns without dots go first, so that the order of columns decides nothing.
-    for name in sorted(row, key=lambda name: isinstance(name, str) and "." in name):
+    # Columns without dots go first, so that the order of columns decides nothing. A Series has keys() too.
+    for name in sorted(row.keys(), key=lambda name: isinstance(name, str) and "." in name):
         value = row[name]
         if not is_missing(value):
             parts = _checked_key(name, where).split(".")

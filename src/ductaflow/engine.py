@@ -389,7 +389,7 @@ def _drop_internal_frames(described: traceback.TracebackException) -> None:
 
 
 def _is_internal(filename: str) -> bool:
-    return filename.startswith(_internal_folders())
+    return filename.startswith((*_internal_folders(), "<frozen runpy>"))
 
 
 def _internal_folders() -> tuple[str, ...]:

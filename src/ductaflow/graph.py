@@ -35,7 +35,9 @@ from ductaflow.layout import Project
 MAX_CYCLES = 20
 #: Looking for a similar name among thousands takes a tenth of a second, so only the first few are looked for.
 _MAX_SUGGESTIONS = 10
+_SHOWN_MEMBERS = 12
 _PATTERN = re.compile(r"[*?\[]")
+_WINDOWS = os.name == "nt"
 
 
 class _Group(NamedTuple):
@@ -121,8 +123,8 @@ class Graph:
             return id if id in self._positions and id != reader else None
         group = _Group(flow, name)
         members = self._matching(group)
-        # The own run folder is left out. That is needed for one reader only: a second one that is in the group
-        # too is in a cycle with the first in any case.
+        # The own run folder is left out. That is needed for the first such reader only: a second one that is
+        # in the group too is in a cycle with the first in any case.
         if _is_in(reader, group) and self._own_readers.setdefault((flow, name), reader) == reader:
             group = _Group(flow, name, but=reader)
             members = self._members.setdefault(group, tuple(id for id in members if id != reader))
@@ -234,21 +236,25 @@ class Graph:
         return [cycle for knot in self._knots for cycle in self._cycles_of(knot)]
 
     def explain(self, cycle: Sequence[str]) -> str:
-        """`a/x -> b/y -> a/x`, and on lines of their own the config keys that make it so."""
-        pairs = list(zip(cycle, (*cycle[1:], cycle[0]), strict=True))
+        """`a/x -> b/y -> a/x`, and line by line the config keys that make it so; a long one is cut."""
+        left_out = len(cycle) - _SHOWN_MEMBERS
+        pairs = list(zip(cycle, (*cycle[1:], cycle[0]), strict=True))[:_SHOWN_MEMBERS]
         lines = [f"  {id} reads {upstream}: {self.ref(id, upstream)}" for id, upstream in pairs]
-        return "\n".join([" -> ".join((*cycle, cycle[0])), *lines])
+        more = [f"({left_out} more)"] if left_out > 0 else []
+        return "\n".join([" -> ".join((*cycle[:_SHOWN_MEMBERS], *more, cycle[0])), *lines])
 
     def cycle_problems(self) -> dict[str, InstanceError]:
         """The problem of each instance that is part of a cycle."""
         problems: dict[str, InstanceError] = {}
         for knot in self._knots:
             cycles = self._cycles_of(knot)
-            texts = [self.explain(cycle) for cycle in cycles]
+            texts: dict[str, str] = {}
+            for cycle in reversed(cycles):
+                texts.update(dict.fromkeys(cycle, self.explain(cycle)))
             for id in knot:
-                own = next((i for i, cycle in enumerate(cycles) if id in cycle), 0)
+                text = texts.get(id) or f"it crosses {self.explain(cycles[0])}"
                 problems[id] = InstanceError(
-                    f"{id} is part of a cycle: {texts[own]}", hint="Take one of these references out."
+                    f"{id} is part of a cycle: {text}", hint="Take one of these references out."
                 )
         return problems
 
@@ -398,13 +404,13 @@ class _RunsTree:
 
     @staticmethod
     def _comparable(path: str) -> str:
-        return path.replace("\\", "/").lower() if os.name == "nt" else path
+        return path.replace("\\", "/").lower() if _WINDOWS else path
 
     def parts(self, text: str) -> tuple[str, str] | None:
         """Flow and instance, perhaps as patterns, that a path below the runs folder begins with."""
         if self._name not in self._comparable(text):
             return None
-        path = posixpath.normpath(text.replace("\\", "/") if os.name == "nt" else text)
+        path = posixpath.normpath(text.replace("\\", "/") if _WINDOWS else text)
         for prefix in self._prefixes:
             if self._comparable(path).startswith(prefix):
                 flow, _, rest = path[len(prefix) :].partition("/")

@@ -6,6 +6,7 @@ print, is not seen by anybody.
 
 from __future__ import annotations
 
+import ast
 import atexit
 import io
 import os
@@ -14,6 +15,7 @@ import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from ductaflow.child import exit_code_of
@@ -75,6 +77,7 @@ class RunInPlace:
         self.spec = replace(self.spec, events=str(self.claim.events_file))
         Path(self.spec.events).write_bytes(b"")
         os.environ.update(self.spec.environment())
+        self.frame = self._frame_of_script()
         self.cells = cell_lines(Path(self.spec.source))
         self.told.total = len(self.cells)
         self.log = self.spec.log.open("a", encoding="utf-8", errors="backslashreplace")
@@ -84,6 +87,12 @@ class RunInPlace:
         os.chdir(self.spec.folder)
         print(f"runs in this process for {self.told.notes[0].rpartition(' of ')[2]}: {self.spec.folder}")
         return self.spec.config
+
+    def _frame_of_script(self) -> FrameType | None:
+        frame: FrameType | None = sys._getframe()
+        while frame is not None and frame.f_code.co_filename != self.spec.source:
+            frame = frame.f_back
+        return frame
 
     def _excepthook(self, kind: type[BaseException], exc: BaseException, trace: Any) -> None:
         self.hook(kind, exc, trace)
@@ -101,12 +110,21 @@ class RunInPlace:
         self.told.exit, self.told.run, self.exit_code = (number, text, cell), cell - 1, number
         self.exit(code)
 
+    def _cells_run(self) -> int:
+        """Cells that ran to their end, by where the script's own frame stands; a debugger may have ended it."""
+        line = self.frame.f_lineno if self.frame is not None else None
+        last = ast.parse(Path(self.spec.source).read_text(encoding="utf-8-sig")).body[-1]
+        if line is None or line >= last.lineno:
+            return self.told.total
+        self.told.cell, self.told.line = self._cell_at(line), line
+        return self.told.cell - 1
+
     def _cell_at(self, line: int | None) -> int:
         return sum(start <= line for start in self.cells) if line else 0
 
     def _end(self) -> None:
         if self.told.failure is None and self.told.exit is None:
-            self.told.run = self.told.total
+            self.told.run = self._cells_run()
         self.told.finished = True
         self.told.children = Told.of(read_events(Path(self.spec.events))).children
         sys.stdout.flush()

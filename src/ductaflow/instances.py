@@ -297,7 +297,8 @@ def _name_fault(name: str) -> str:
 
 def _usable_name(name: str) -> str:
     """A name near a given one that would do."""
-    name = re.sub(r"[^\w.+-]+", "_", unicodedata.normalize("NFC", name)).lstrip("-.")
+    name = re.sub(r"[^\w.+-]+", "\0", unicodedata.normalize("NFC", name))
+    name = name.lstrip("-.\0").rstrip("\0").replace("\0", "_")
     name = name.encode()[: MAX_NAME_BYTES - 1].decode(errors="ignore").rstrip(".")
     stem, dot, rest = name.partition(".")
     if stem.upper() in _DEVICES:

@@ -56,8 +56,9 @@ def load_notebook(source: Path) -> NotebookNode:
         raise DuctaflowError(f"{source}: a flow is a file that ends in {', '.join(SOURCE_SUFFIXES)}")
     text = _read_text(source)
     notebook = _read_ipynb(source, text) if source.suffix == ".ipynb" else _read_script(source, text)
-    notebook.metadata.setdefault("kernelspec", dict(KERNELSPEC))
-    notebook.metadata[KEY] = {"source": str(source.absolute())}
+    if "kernelspec" not in notebook.metadata:
+        notebook.metadata.update(kernelspec=dict(KERNELSPEC))
+    notebook.metadata.update({KEY: {"source": str(source.absolute())}})
     return notebook
 
 
@@ -155,11 +156,10 @@ def write_prepared(source: Path, parameters: dict[str, Any], notebook: Path) -> 
         notebook: the file to write.
     """
     import nbformat
+    from papermill.iorw import load_notebook_node
     from papermill.parameterize import parameterize_notebook
 
-    node = load_notebook(source)
-    # what papermill's own reader adds to a notebook before it injects
-    node.metadata.setdefault("papermill", {})
+    node = load_notebook_node(load_notebook(source))
     prepared = parameterize_notebook(node, parameters, engine_name="ductaflow")
     write_atomic(notebook, nbformat.writes(prepared) + "\n")  # type: ignore[no-untyped-call]
 
@@ -193,7 +193,7 @@ def atomic_output(path: Path) -> str:
     Returns:
         The path to give to papermill as `output_path`; `papermill.output_path` becomes the plain path.
     """
-    from papermill.iorw import papermill_io  # type: ignore[import-untyped]
+    from papermill.iorw import papermill_io
 
     plain = str(path.absolute())
     papermill_io.register(plain, _AtomicHandler())
@@ -222,7 +222,7 @@ def remove_error_marks(path: Path) -> None:
     from papermill.execute import remove_error_markers
 
     notebook = remove_error_markers(_read_ipynb(path, _read_text(path)))
-    write_atomic(path, nbformat.writes(notebook))
+    write_atomic(path, nbformat.writes(notebook))  # type: ignore[no-untyped-call]
 
 
 # --- reading -----------------------------------------------------------------------------------------------
@@ -248,16 +248,23 @@ def _read_ipynb(source: Path, text: str) -> NotebookNode:
 
     try:
         notebook = nbformat.reads(text, as_version=4)  # type: ignore[no-untyped-call]
-    except json.JSONDecodeError as exc:
-        raise DuctaflowError(f"{source}:{exc.lineno}:{exc.colno}: not a notebook: {exc.msg}") from exc
     except Exception as exc:
         # nbformat has no root class for what it makes of a strange file
-        raise DuctaflowError(f"{source}: not a notebook: {exc}") from exc
+        raise DuctaflowError(f"{source}{_json_fault(text) or f': not a notebook: {exc}'}") from exc
     return cast("NotebookNode", notebook)
 
 
+def _json_fault(text: str) -> str:
+    """Place and kind of what is wrong with JSON; empty if nothing is."""
+    try:
+        json.loads(text)
+    except json.JSONDecodeError as exc:
+        return f":{exc.lineno}:{exc.colno}: not a notebook: {exc.msg}"
+    return ""
+
+
 def _read_script(source: Path, text: str) -> NotebookNode:
-    import jupytext  # type: ignore[import-untyped]
+    import jupytext
 
     fmt = "md" if source.suffix == ".md" else "py:percent"
     try:
@@ -283,7 +290,7 @@ def _place_cells(notebook: NotebookNode, lines: Sequence[str]) -> None:
             continue
         line = _find(cell.source, lines, begin)
         if line is not None:
-            cell.metadata[KEY] = {"line": line}
+            cell.metadata.update({KEY: {"line": line}})
             begin = line + cell.source.count("\n") + 1
 
 

@@ -73,7 +73,7 @@ def run_instance(
         owner_pid=owner_pid,
         session_id=session_id or spec.session_id,
     )
-    return _checked(launch(spec, show=show_on_console if echo else None, stop=stop), check)
+    return _checked(_launch_shown(spec, echo=echo, stop=stop), check)
 
 
 def run_notebook(
@@ -150,15 +150,17 @@ def run_step_flow(
     return run_notebook(notebook_file, config=config, execution_dir=folder)
 
 
-def _launch_shown(spec: RunSpec) -> Result:
+def _launch_shown(spec: RunSpec, *, echo: bool = True, stop: threading.Event | None = None) -> Result:
     """Launch with the log on the console; a build hears of its flows, and repeats their lines."""
     build = current_run()
     if build is None:
-        return launch(spec, show=show_on_console)
+        return launch(spec, show=show_on_console if echo else None, stop=stop)
     tell(build, event="child", folder=Path(os.path.relpath(spec.folder, build.folder)).as_posix())
+    if not echo:
+        return launch(spec, stop=stop)
     show = IndentedLines(spec)
     try:
-        return launch(spec, show=show)
+        return launch(spec, show=show, stop=stop)
     finally:
         show.close()
 
@@ -199,7 +201,7 @@ def spec_of_instance(instance: Instance) -> RunSpec:
         instance=instance.name,
         source=str(instance.source),
         folder=str(instance.run_folder.path),
-        runs_root=str(instance.project.runs_dir),
+        runs_root=_tree_of(instance),
         project_root=str(instance.project.root),
         config=instance.config,
         engine=_engine(options.engine),
@@ -208,6 +210,14 @@ def spec_of_instance(instance: Instance) -> RunSpec:
         allow_exit=options.allow_exit,
         **_identity(instance.project.root),
     )
+
+
+def _tree_of(instance: Instance) -> str:
+    """The tree that the run folder of an instance belongs to; inside a build, that of the build."""
+    run = current_run()
+    if run and instance.run_folder.path.is_relative_to(run.runs_root):
+        return run.runs_root
+    return str(instance.project.runs_dir)
 
 
 def spec_of_call(

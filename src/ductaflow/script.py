@@ -12,12 +12,12 @@ import os
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from ductaflow.config import load_saved_config
 from ductaflow.errors import ConfigError, DuctaflowError
-from ductaflow.inplace import RunInPlace
-from ductaflow.instances import load_stored
+from ductaflow.instances import load_stored, make_instance
 from ductaflow.launch import launch, show_on_console
 from ductaflow.layout import DEFAULT_INSTANCE, KIND_DIRS, Project
 from ductaflow.result import Result, Status
@@ -53,6 +53,8 @@ def load_cli_config(default_path: str | os.PathLike[str], description: str = "")
             prepare(spec)
             sys.exit(0)
         if reason := _stays_here():
+            from ductaflow.inplace import RunInPlace
+
             return RunInPlace(spec, reason).begin()
         result = launch(spec, show=show_on_console)
     except DuctaflowError as exc:
@@ -96,8 +98,11 @@ def _spec_of_file(project: Project, source: Path, path: Path) -> RunSpec:
             hint=f"Instances are config/{KIND_DIRS[kind_of(source)]}/{source.stem}.json and "
             f"{source.stem}/<name>.json there; a row of a table is given by --instance NAME.",
         )
-    name = parts[2] if len(parts) == 3 else DEFAULT_INSTANCE
-    return spec_of_instance(load_stored(project, f"{source.stem}/{name}"))
+    if len(parts) == 2:
+        # the base alone, also of a flow that has other instances
+        base = make_instance(project, kind_of(source), source.stem, DEFAULT_INSTANCE, {}, source=source)
+        return spec_of_instance(base)
+    return spec_of_instance(load_stored(project, f"{source.stem}/{parts[2]}"))
 
 
 def _find(path: Path, root: Path) -> Path:
@@ -130,17 +135,32 @@ def _exit_code(result: Result) -> int:
 def _stays_here() -> str | None:
     """Why the flow has to run in this very process, None where it has not."""
     tracer = sys.gettrace()
-    if "pydevd" in sys.modules or (tracer is not None and not _is_coverage(tracer)):
+    callers = _callers()
+    if callers & _DEBUGGERS or "pydevd" in sys.modules or (tracer is not None and not _is_coverage(tracer)):
         return "a debugger"
     if sys.flags.inspect or sys.flags.interactive:
         return "python -i"
-    profiled = sys.getprofile() is not None
     monitoring = getattr(sys, "monitoring", None)
     tools = [monitoring.get_tool(number) for number in range(6)] if monitoring is not None else []
-    watched = tracer is not None or profiled or any(tools)
+    watched = tracer is not None or sys.getprofile() is not None or any(tools) or callers & _PROFILERS
     # Coverage that follows into children measures the run there.
     follows = any(name in os.environ for name in ("COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG"))
     return "a profiler or coverage" if watched and not follows else None
+
+
+#: Modules that run a script on behalf of a debugger or a profiler; pdb stops tracing where it has no breakpoint.
+_DEBUGGERS = {"bdb", "pdb", "pydevd", "debugpy"}
+_PROFILERS = {"cProfile", "profile", "trace", "coverage", "kernprof", "pyinstrument", "scalene", "viztracer"}
+
+
+def _callers() -> set[str]:
+    """Top-level modules of the frames below this one."""
+    frame: FrameType | None = sys._getframe()
+    found = set()
+    while frame is not None:
+        found.add(str(frame.f_globals.get("__name__", "")).partition(".")[0])
+        frame = frame.f_back
+    return found
 
 
 def _is_coverage(tracer: object) -> bool:

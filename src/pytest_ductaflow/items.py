@@ -21,8 +21,8 @@ from typing import Any
 import pytest
 
 from ductaflow.errors import DuctaflowError, FlowWarning
-from ductaflow.graph import Graph
-from ductaflow.instances import Instance, find_instances
+from ductaflow.graph import Graph, collect
+from ductaflow.instances import Instance
 from ductaflow.layout import KIND_DIRS, SOURCE_SUFFIXES, Project
 from ductaflow.result import Cause, Result, Status, read_result
 from pytest_ductaflow.failure import clean, failure_text, place_of, run_again
@@ -55,22 +55,16 @@ class Settings:
     echo: bool = False
 
 
-@dataclass(frozen=True, slots=True)
 class StoredProject:
-    """A project, its instances and who reads from whom."""
+    """The instances of a project and who reads from whom."""
 
-    project: Project
-    instances: dict[str, Instance]
-    graph: Graph
-    by_file: dict[Path, list[Instance]]
+    def __init__(self, project: Project) -> None:
+        self.instances = collect(project)
+        self.graph = Graph(self.instances.all)
 
-    @classmethod
-    def load(cls, project: Project) -> StoredProject:
-        found = find_instances(project)
-        by_file: dict[Path, list[Instance]] = {}
-        for instance in found:
-            by_file.setdefault(instance.file, []).append(instance)
-        return cls(project, {instance.id: instance for instance in found}, Graph(found), by_file)
+    def upstreams(self, instance: Instance) -> list[Instance]:
+        """The stored instances that an instance reads from."""
+        return [self.instances.by_id[key] for key in self.graph.upstreams(instance.id)]
 
 
 class Projects:
@@ -94,7 +88,7 @@ class Projects:
             project = Project.at(
                 root, config_dir=str(PurePath(*self._config_parts)), runs_dir=str(PurePath(*self._runs_parts))
             )
-            self._loaded[root] = StoredProject.load(project)
+            self._loaded[root] = StoredProject(project)
         return self._loaded[root]
 
     def config_dir(self, root: Path) -> Path:
@@ -120,10 +114,10 @@ class Projects:
         """Whether it is the `flows` or `builds` folder of a project."""
         return path.name in KIND_DIRS.values() and self.is_root(path.parent)
 
-    def instances_in(self, file: Path) -> list[Instance]:
+    def instances_in(self, file: Path) -> tuple[Instance, ...]:
         """The stored instances that a file gives; none if it is not a stored config."""
         root = self.root_of_config(file) if file.suffix in INSTANCE_SUFFIXES else None
-        return self.at(root).by_file.get(file, []) if root else []
+        return self.at(root).instances.in_file(file) if root else ()
 
     def targets(self, argument: str) -> list[str]:
         """What a path on the command line stands for: a flow's source stands for its instances' files.
@@ -137,9 +131,8 @@ class Projects:
             return [str(self.config_dir(path.parent) / path.name)]
         if not (self.is_sources(path.parent) and path.is_file() and path.suffix in SOURCE_SUFFIXES):
             return [argument]
-        found = self.at(path.parent.parent).by_file.items()
-        flow = (path.parent.name, path.stem)
-        files = [file for file, rows in found for row in rows if (KIND_DIRS[row.kind], row.flow) == flow]
+        found = self.at(path.parent.parent).instances.of_flow(path.stem)
+        files = [instance.file for instance in found if KIND_DIRS[instance.kind] == path.parent.name]
         if not files:
             stored = f"{PurePath(*self._config_parts).as_posix()}/{path.parent.name}/{path.stem}.json"
             raise pytest.UsageError(f"{name} has no stored instance. Its config would be {stored}.")
@@ -167,24 +160,17 @@ class Projects:
 
     def upstreams(self, instance: Instance) -> list[Instance]:
         """The stored instances that an instance reads from."""
-        stored = self.at(instance.project.root)
-        return [
-            stored.instances[key] for key in stored.graph.upstreams(instance.id) if key in stored.instances
-        ]
+        return self.at(instance.project.root).upstreams(instance)
 
     def edges(self, nodeids: Sequence[str]) -> list[list[int] | None]:
         """For each node id the indices of those that it waits for; None for ordinary tests."""
         instances = [self.instance(nodeid) for nodeid in nodeids]
         index = {instance.run_folder.path: place for place, instance in enumerate(instances) if instance}
-        return [
-            instance
-            and [
-                index[upstream.run_folder.path]
-                for upstream in self.upstreams(instance)
-                if upstream.run_folder.path in index
-            ]
-            for instance in instances
-        ]
+        return [self._places(instance, index) if instance else None for instance in instances]
+
+    def _places(self, instance: Instance, index: dict[Path, int]) -> list[int]:
+        folders = (upstream.run_folder.path for upstream in self.upstreams(instance))
+        return [index[folder] for folder in folders if folder in index]
 
     def in_order(self, items: Sequence[pytest.Item]) -> list[pytest.Item]:
         """Every upstream first, otherwise as collected; ordinary tests keep their places."""
@@ -216,6 +202,7 @@ class FlowSession:
     projects: Projects
     settings: Settings
     selected: set[Path] = field(default_factory=set)
+    _good: set[Path] = field(default_factory=set)
 
     def select(self, items: Iterable[pytest.Item]) -> None:
         self.selected = {item.instance.run_folder.path for item in items if isinstance(item, InstanceItem)}
@@ -272,10 +259,13 @@ class FlowSession:
 
     def _bad_upstream(self, instance: Instance) -> Instance | None:
         for upstream in self.projects.upstreams(instance):
-            if self._runs_here(upstream):
+            folder = upstream.run_folder.path
+            if folder not in self._good and self._runs_here(upstream):
                 result = self._result_here(upstream)
                 if result is None or not result.status.is_good:
                     return upstream
+                # this session runs it once, so it stays good
+                self._good.add(folder)
         return None
 
     def _runs_here(self, instance: Instance) -> bool:
@@ -446,7 +436,7 @@ class InstanceItem(pytest.Item):
         for warning in result.warnings:
             text = clean(warning.text)
             try:
-                warnings.warn_explicit(FlowWarning(text), None, log, warning.line)  # type: ignore[call-overload]
+                warnings.warn_explicit(FlowWarning(text), None, log, warning.line)
             except FlowWarning:
                 yield warning.line, text
 

@@ -67,7 +67,7 @@ class Workers:
         """Interrupt those that still work; kill what has not ended when its time is over."""
         pids = list(self._pids.values())
         for pid in pids:
-            _send(pid, signal.SIGINT)
+            _send(pid, signal.SIGTERM)
         if pids and self._timer is None:
             self._timer = threading.Timer(WORKER_SECONDS, self._kill, (pids,))
             self._timer.daemon = True
@@ -98,7 +98,7 @@ def _interrupt_main() -> None:
         # to the main thread itself, so that what it waits for is interrupted too
         main = threading.main_thread().ident
         assert main is not None
-        signal.pthread_kill(main, signal.SIGINT)
+        signal.pthread_kill(main, signal.SIGTERM)
 
 
 def _send(pid: int, number: int) -> None:
