@@ -6,6 +6,7 @@ It is a plain script: a loop over the rows of a table, without a main guard. Eve
 """
 
 import json
+import sys
 import time
 from pathlib import Path
 
@@ -48,3 +49,4 @@ for row in table.to_dict("records"):
 
 print(pd.DataFrame(results).round(2).to_string(index=False))
 print(f"Report: {REPORT}")
+sys.exit(1 if any(result["status"] == "error" for result in results) else 0)

@@ -1,7 +1,8 @@
 """The engine runs cells as a kernel would, under their true names, and tells its host what happens.
 
 All flows of this module (`FLOWS`) run in one process of their own, one after the other; the tests look at
-what came of each. The notebook of `SAME` runs with a Jupyter kernel as well, and both are compared cell by cell.
+what came of each. The notebook of `SAME` runs with a Jupyter kernel as well, and both are compared cell by
+cell.
 """
 
 from __future__ import annotations
@@ -286,7 +287,7 @@ SAME: list[Any] = [
     "'IPKernelApp' in get_ipython().config, os.environ['TERM'], os.environ['MPLBACKEND']",
     "from __future__ import annotations\ndef g(x: Undefined): return 1",
     "from IPython.display import JSON, Latex, Markdown\ndisplay(Markdown('x'), Latex('$x$'), JSON({'a': 1}))",
-    "class Bundle:\n    def _repr_mimebundle_(self, **_): return {'text/plain': 'p', 'a/x': 'y'}, {'m': 1}\nBundle()",
+    "class Bundle:\n    def _repr_mimebundle_(self, **_): return {'text/plain': 'p', 'a/x': 'y'}\nBundle()",
     "class Own:\n    def _ipython_display_(self): print('own')\nOwn()",
     "display({'image/png': b'abc', 'text/plain': 'x'}, raw=True, metadata={'image/png': {'width': 1}})",
     "from threading import Thread\nt = Thread(target=lambda: print('thread'))\nt.start(); t.join()",

@@ -97,17 +97,27 @@ def test_a_keyword_selects_one_chain_of_the_example(project: Path) -> None:
     assert not (project / "runs").exists()
 
 
-def test_the_conductor_runs_its_table_from_any_working_directory(project: Path, tmp_path: Path) -> None:
-    """conductor.py: four builds, none red, one report that names them all."""
-    conductor = run(sys.executable, project / "conductor.py", cwd=tmp_path)
+def test_the_conductor_goes_on_after_a_failed_scenario(project: Path, tmp_path: Path) -> None:
+    """conductor.py, from any working directory: a red row costs itself; the report names every row."""
+    conductor_file = project / "conductor.py"
+    text = conductor_file.read_text(encoding="utf-8")
+    table = '{"until": [1993, 1995], "degree": [1, 2], "horizon": [5]}'
+    assert text.count(table) == 1
+    # Two rows are enough here, and a year and a half of data is too little to fit a yearly cycle.
+    smaller = '{"until": [1986, 1993], "degree": [1], "horizon": [5]}'
+    conductor_file.write_text(text.replace(table, smaller), encoding="utf-8")
 
-    assert conductor.returncode == 0, conductor.stdout + conductor.stderr
-    names = {f"until-{until}_degree-{degree}_horizon-5" for until in (1993, 1995) for degree in (1, 2)}
-    found = statuses(project / "runs")
-    assert {f"projection/{name}" for name in names} == set(found)
-    assert "error" not in found.values()
+    conductor = run(sys.executable, conductor_file, cwd=tmp_path)
+
+    assert conductor.returncode == 1, conductor.stdout + conductor.stderr
+    assert {
+        "projection/until-1986_degree-1_horizon-5": "error",
+        "projection/until-1993_degree-1_horizon-5": "success",
+    } == statuses(project / "runs")
     report = (project / "runs" / "conductor_status_report.html").read_text(encoding="ascii")
-    assert all(name in report for name in names)
+    assert "until-1986_degree-1_horizon-5" in report
+    assert "until-1993_degree-1_horizon-5" in report
+    assert "a yearly cycle needs two years at least" in report
 
 
 def test_the_pure_conductor_needs_scripts_only(project: Path, tmp_path: Path) -> None:

@@ -557,6 +557,7 @@ def test_make_instance(tmp_path: Path) -> None:
     [
         ("fit", "a b", {}, "a_b would do"),
         ("none", "A", {}, "there is no flows/none.py"),
+        ("calendar", "A", {}, "would hide the module"),
         ("fit", "A", {"x": {1}}, "config of fit[A].x: a value of type builtins.set"),
         ("fit", "A", {"x": "{x}"}, "config of fit[A]: placeholders refer"),
         ("fit", "A", {"_run": 1}, "config of fit[A]: _run is a number"),
@@ -575,14 +576,6 @@ def test_a_broken_base_refuses_an_instance_from_python(tmp_path: Path) -> None:
     """The base is named."""
     with pytest.raises(ConfigError, match=r"fit\.json:1:2"):
         make_instance(project(tmp_path, {"flows/fit.json": "{"}), "flow", "fit", "A", {})
-
-
-def test_an_instance_of_a_config_as_it_is(tmp_path: Path) -> None:
-    """No bases, and `_project_root` is the project's."""
-    here = project(tmp_path, {"base.json": {"a": 1}})
-    made = Instance.of_config(here, "flow", tmp_path / "flows/fit.py", "x", {"b": 2, "_project_root": "/old"})
-    assert (made.id, own(made)) == ("fit/x", {"b": 2})
-    assert made.config["_project_root"] == tmp_path.as_posix()
 
 
 def test_thousands_of_instances_are_found_quickly(tmp_path: Path) -> None:

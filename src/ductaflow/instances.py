@@ -83,19 +83,6 @@ class Instance:
     file: Path
     problem: DuctaflowError | None = None
 
-    @classmethod
-    def of_config(
-        cls, project: Project, kind: Kind, source: Path, name: str, config: Mapping[str, Any]
-    ) -> Instance:
-        """An instance of a source whose config is taken as it is, without bases.
-
-        Raises:
-            ConfigError: the config is not JSON, or its `_run` is not acceptable.
-        """
-        values, options = split_run(json_value(config), where="config")
-        values[ROOT_KEY] = _root(project)
-        return cls(kind, source.stem, name, project, values, options, source, source)
-
     @property
     def id(self) -> str:
         """`fit/scenario_A`"""
@@ -234,11 +221,10 @@ def make_instance(
     """
     check_name(flow)
     check_name(name)
+    _check_hides_nothing(kind, flow)
     finder = _Finder(project)
-    if source is None:
-        problem = finder.flow_problem(kind, flow)
-        if problem is not None:
-            raise problem
+    if source is None and (problem := finder.flow_problem(kind, flow)):
+        raise problem
     where = f"config of {flow}[{name}]"
     base = project.config_of(kind) / f"{flow}.json"
     layers = [
@@ -311,8 +297,8 @@ def _folder_name(name: str) -> str:
     return "%" + re.sub(r"[^\w+-]", "%", name)[:16] if _name_fault(name) else name
 
 
-def _spelling(name: str) -> str:
-    """What two names have in common that are one name to some file system."""
+def spelling(name: str) -> str:
+    """What two names have in common that are one name to some file system: case and Unicode form aside."""
     if name.isascii():
         return name.lower()
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
@@ -393,9 +379,9 @@ class _Finder:
         common = merge(self.base.config, base.config)
         flow_problem = self.flow_problem(kind, flow)
         source = project.source(kind, flow) if not _name_fault(flow) else None
-        wanted = None if only is None else _spelling(only)
+        wanted = None if only is None else spelling(only)
         for draft in _without_clashes(flow, _drafts(stored), self.root):
-            if wanted is not None and _spelling(draft.name) != wanted:
+            if wanted is not None and spelling(draft.name) != wanted:
                 continue
             config: dict[str, Any] = {}
             options = _NO_OPTIONS
@@ -435,11 +421,11 @@ class _Finder:
 
     def _check_alone(self, kind: Kind, flow: str) -> None:
         names = {*self._sources, *((stored.flow, stored.kind) for stored in self.stored)}
-        same = _spelling(flow)
+        same = spelling(flow)
         others = [
             f"the {other_kind} {name}"
             for name, other_kind in sorted(names)
-            if _spelling(name) == same and (name, other_kind) != (flow, kind)
+            if spelling(name) == same and (name, other_kind) != (flow, kind)
         ]
         if others:
             raise InstanceError(
@@ -550,7 +536,7 @@ def _without_clashes(flow: str, drafts: list[_Draft], root: str) -> list[_Draft]
     """
     groups: dict[str, list[_Draft]] = {}
     for draft in drafts:
-        groups.setdefault(_spelling(draft.name), []).append(draft)
+        groups.setdefault(spelling(draft.name), []).append(draft)
     if len(groups) == len(drafts):
         return drafts
     dropped: set[int] = set()

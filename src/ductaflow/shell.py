@@ -261,6 +261,12 @@ class FlowShell(ZMQInteractiveShell):
         """IPython would keep each print in its history: 200 MB of prints would stay in memory."""
         yield
 
+    def _format_exception_for_storage(
+        self, exception: BaseException, *_: Any, **__: Any
+    ) -> dict[str, str | list[str]]:
+        """For the history, which is kept nowhere: IPython would format the whole traceback a second time."""
+        return {"ename": type(exception).__name__, "evalue": _evalue(exception), "traceback": []}
+
     def enable_gui(self, gui: Any = None) -> None:
         if gui not in (None, "inline"):
             raise UsageError(f"a flow has no event loop for {gui!r}; figures are inline")

@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from ductaflow.config import did_you_mean, dump_config, is_missing, json_value, key_path, masked, row_config
 from ductaflow.errors import ConfigError, DuctaflowError, InstanceError
-from ductaflow.instances import NAME_COLUMNS, Instances, check_name, make_instance
-from ductaflow.instances import _spelling as spelling
+from ductaflow.instances import NAME_COLUMNS, Instances, check_name, make_instance, spelling
 from ductaflow.layout import KIND_DIRS, SOURCE_SUFFIXES, Kind, Project
 from ductaflow.result import write_atomic
 from ductaflow.spec import current_run

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
     import pytest
-    from xdist.remote import Producer  # type: ignore[import-untyped]
-    from xdist.workermanage import WorkerController  # type: ignore[import-untyped]
+    from xdist.remote import Producer
+    from xdist.workermanage import WorkerController
 
 #: What reads from whom: for each item, by its index, the items that must be finished before it starts.
 Upstreams = Sequence[Collection[int]]
@@ -193,7 +193,7 @@ class GraphScheduling:
         log: Producer,
         edges: Callable[[Sequence[str]], Sequence[Collection[int] | None]],
     ) -> None:
-        from xdist.workermanage import parse_tx_spec_config  # type: ignore[import-untyped]
+        from xdist.workermanage import parse_tx_spec_config
 
         self.config = config
         self.log = log.graphsched
@@ -297,7 +297,7 @@ class GraphScheduling:
             node.send_runtest_some([*items, pause])
 
     def _same_collection(self, ids: list[str], node: WorkerController) -> bool:
-        from xdist.report import report_collection_diff  # type: ignore[import-untyped]
+        from xdist.report import report_collection_diff
 
         collected = self._collections[node] or []
         difference = report_collection_diff(ids, collected, "the first worker", node.gateway.id)

@@ -1,0 +1,142 @@
+"""The command `ductaflow`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from importlib.metadata import version
+
+import pytest
+from click.testing import CliRunner, Result
+from conftest import TinyProject
+
+from ductaflow.cli import main
+from ductaflow.layout import REPORT_HTML, REPORT_JSON
+
+FLOW = """
+# %%
+print("x is", config["x"])
+assert config["x"] != 2, "two"
+"""
+
+
+@pytest.fixture
+def project(project: TinyProject, monkeypatch: pytest.MonkeyPatch) -> TinyProject:
+    """A flow with a green and a red instance; the working directory is below its root."""
+    project.flow("fit", FLOW)
+    project.config("flows/fit/good.json", x=1, _run={"tags": ["quick", "ci"]})
+    project.config("flows/fit/red.json", x=2)
+    monkeypatch.chdir(project.root / "flows")
+    return project
+
+
+def call(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def test_the_version_is_that_of_the_distribution() -> None:
+    """`--version` needs nothing heavy."""
+    code = (
+        "import sys; from ductaflow.cli import main\n"
+        "try: main(['--version'])\n"
+        "except SystemExit: print(sorted({'pandas', 'papermill', 'jinja2', 'ductaflow.runner'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert [f"ductaflow, version {version('pytest-ductaflow')}", "[]"] == done.stdout.splitlines()
+
+
+def test_list_shows_ids_tags_and_problems(project: TinyProject) -> None:
+    """One instance a line, also one that cannot be run."""
+    (project.root / "config" / "flows" / "fit" / "half.json").write_text('{"x": ')
+    done = call("list")
+    lines = done.output.splitlines()
+    assert (0, 3) == (done.exit_code, len(lines))
+    assert "fit/good  [quick ci]" == lines[0]
+    assert lines[1].startswith("fit/half  !! ")
+    assert "half.json:1:" in lines[1]
+    assert "fit/red" == lines[2]
+
+
+def test_run_shows_logs_and_fails_if_one_is_red(project: TinyProject) -> None:
+    """All are run, in the order given, by id or by title; the exit code is 1."""
+    done = call("run", "fit[red]", "fit/good", "fit/red")
+    assert 1 == done.exit_code
+    starts = [line for line in done.stdout.splitlines() if "Starting" in line]
+    assert ["🚀 Starting fit | Instance: red", "🚀 Starting fit | Instance: good"] == starts
+    assert "x is 1\n" in done.stdout
+    assert "1 of 2 red: fit/red\n" == done.stderr
+    made = call("report")
+    assert f"{project.root / 'runs' / REPORT_HTML}\n" == made.output
+    page = json.loads((project.root / "runs" / REPORT_JSON).read_bytes())
+    assert {"fit/good": "success", "fit/red": "error"} == {i["id"]: i["status"] for i in page["instances"]}
+    assert (1, 1) == (page["summary"]["success"], page["summary"]["error"])
+    assert page["finished"]
+
+
+def test_run_goes_on_after_one_that_cannot_start(project: TinyProject) -> None:
+    """It is named with what is wrong, and counts as red."""
+    (project.root / "config" / "flows" / "fit" / "half.json").write_text('{"x": ')
+    done = call("run", "fit/half", "fit/good")
+    assert 1 == done.exit_code
+    assert "Error: fit[half]: " in done.stderr
+    assert "x is 1\n" in done.stdout
+
+
+def test_run_of_an_unknown_id_runs_nothing(project: TinyProject) -> None:
+    """Exit code 2, the message says what may be meant, and there is no traceback."""
+    done = call("run", "fit/good", "fit/godo")
+    assert 2 == done.exit_code
+    assert 'Error: fit has no stored instance "godo"\nDid you mean good?\n' == done.output
+    assert not (project.root / "runs").exists()
+
+
+def test_debug_prepares_the_folder_and_prints_a_launch_configuration(project: TinyProject) -> None:
+    """The notebook and the config are there, nothing has run."""
+    done = call("debug", "fit/good")
+    folder = project.folder("fit", "good")
+    assert 0 == done.exit_code
+    launch = json.loads(done.output[done.output.index("{") :])
+    assert str(project.root / "flows" / "fit.py") == launch["program"]
+    assert ["fit.ipynb", "fit_config.json"] == sorted(path.name for path in folder.iterdir())
+
+
+def test_the_report_names_a_run_that_never_ended(project: TinyProject) -> None:
+    """A marker without a run is one that was killed."""
+    code = (
+        "import os, sys; from pathlib import Path; from ductaflow.folder import Claim, Owner\n"
+        "from ductaflow.layout import RunFolder\n"
+        "owner = Owner('fit', 'good', 'r', 's', __import__('socket').gethostname(), os.getpid(), 'noon')\n"
+        "Claim.take(RunFolder(Path('runs/fit/good').absolute(), 'fit'), Path('runs').absolute(), owner)\n"
+        "os._exit(1)"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=project.root, check=False)
+    assert 0 == call("report", "--project", project.root).exit_code
+    (instance,) = json.loads((project.root / "runs" / REPORT_JSON).read_bytes())["instances"]
+    assert ("fit/good", "error", "lost") == (instance["id"], instance["status"], instance["cause"])
+    assert "session s" in instance["message"]
+
+
+@pytest.mark.parametrize("arguments", [(), ("--project", ".")])
+def test_without_a_project_there_is_one_clear_error(
+    project: TinyProject, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    """Exit code 2 and what to do."""
+    monkeypatch.chdir(project.root.parent)
+    done = call("list", *arguments)
+    assert 2 == done.exit_code
+    assert done.output.startswith("Error: ")
+    assert "config/flows" in done.output
+
+
+def test_a_console_that_shows_ascii_only_is_enough(project: TinyProject) -> None:
+    """Characters that it has not become question marks."""
+    project.config("flows/fit/zürich.json", x=1)
+    done = subprocess.run(
+        [sys.executable, "-X", "utf8=0", "-m", "ductaflow.cli", "list"],
+        env={"PYTHONIOENCODING": "ascii", "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "fit/z?rich\n" in done.stdout + done.stderr
