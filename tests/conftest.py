@@ -52,7 +52,10 @@ def processes_of(text: str) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         try:
-            if text in process.environ().get("DUCTAFLOW_RUN", "") and process.status() != psutil.STATUS_ZOMBIE:
+            if (
+                text in process.environ().get("DUCTAFLOW_RUN", "")
+                and process.status() != psutil.STATUS_ZOMBIE
+            ):
                 found.append(process)
         except (psutil.Error, OSError):
             continue

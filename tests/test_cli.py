@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from importlib.metadata import version
@@ -11,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 from conftest import TinyProject
 
+import ductaflow.runner
 from ductaflow.cli import main
 from ductaflow.layout import REPORT_HTML, REPORT_JSON
 
@@ -40,7 +42,7 @@ def test_the_version_is_that_of_the_distribution() -> None:
     code = (
         "import sys; from ductaflow.cli import main\n"
         "try: main(['--version'])\n"
-        "except SystemExit: print(sorted({'pandas', 'papermill', 'jinja2', 'ductaflow.runner'} & set(sys.modules)))"
+        "except SystemExit: print(sorted({'pandas', 'papermill', 'ductaflow.runner'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert [f"ductaflow, version {version('pytest-ductaflow')}", "[]"] == done.stdout.splitlines()
@@ -81,6 +83,17 @@ def test_run_goes_on_after_one_that_cannot_start(project: TinyProject) -> None:
     assert 1 == done.exit_code
     assert "Error: fit[half]: " in done.stderr
     assert "x is 1\n" in done.stdout
+
+
+def test_ctrl_c_ends_the_command(project: TinyProject, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit code 130, as of a program that is ended by SIGINT, and one word."""
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ductaflow.runner, "run_instance", interrupted)
+    done = call("run", "fit/good", "fit/red")
+    assert (130, "Interrupted.\n") == (done.exit_code, done.output)
 
 
 def test_run_of_an_unknown_id_runs_nothing(project: TinyProject) -> None:
@@ -133,10 +146,10 @@ def test_a_console_that_shows_ascii_only_is_enough(project: TinyProject) -> None
     """Characters that it has not become question marks."""
     project.config("flows/fit/zürich.json", x=1)
     done = subprocess.run(
-        [sys.executable, "-X", "utf8=0", "-m", "ductaflow.cli", "list"],
-        env={"PYTHONIOENCODING": "ascii", "PATH": ""},
+        [sys.executable, "-X", "utf8=0", "-c", "from ductaflow.cli import main; main()", "list"],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
         capture_output=True,
         text=True,
-        check=False,
+        check=True,
     )
-    assert "fit/z?rich\n" in done.stdout + done.stderr
+    assert "fit/z?rich\n" in done.stdout

@@ -92,7 +92,7 @@ def test_a_table_becomes_runs_and_results(project: TinyProject, capfd: pytest.Ca
 
     assert ["success", "error", "success"] == list(done["status"])
     assert [None, "exception", None] == list(done["cause"])
-    assert "flows/fit.py:7: AssertionError: two" == done["message"][1]
+    assert "flows/fit.py:6: AssertionError: two" == done["message"][1]
     assert [str(project.folder("fit", name)) for name in "abc"] == list(done["folder"])
     assert list(rows.columns) == list(done.columns)[:2]
     assert ["1", "0"] == [(project.folder("fit", name) / "out.txt").read_text() for name in "ac"]
@@ -144,7 +144,7 @@ def test_inside_a_build_the_rows_are_its_flows(project: TinyProject) -> None:
 
 
 def test_one_job_shows_each_log_and_a_plain_script_is_enough(project: TinyProject) -> None:
-    """A script without main guard, from another directory; what the flow prints is on its output as it runs."""
+    """A script without main guard, from another directory: it shows what the flow prints."""
     project.flow("fit", FLOW)
     script = project.root / "conductor.py"
     script.write_text(
@@ -153,7 +153,8 @@ def test_one_job_shows_each_log_and_a_plain_script_is_enough(project: TinyProjec
             from ductaflow import conduct, scenarios
 
             print("begin")
-            done = conduct(scenarios({{"x": [1]}}), {str(project.root / "flows" / "fit.py")!r}, export_html=False)
+            flow = {str(project.root / "flows" / "fit.py")!r}
+            done = conduct(scenarios({{"x": [1]}}), flow, export_html=False)
             print(done["status"][0])
             """
         )
@@ -174,7 +175,8 @@ def test_one_job_shows_each_log_and_a_plain_script_is_enough(project: TinyProjec
 INTERRUPTED = """
 from ductaflow import conduct, scenarios
 
-conduct(scenarios({{"x": [1, 2, 3, 4]}}), "wait", jobs=2, project_root={root!r}, config={{"started": {started!r}}})
+rows = scenarios({{"x": [1, 2, 3, 4]}})
+conduct(rows, "wait", jobs=2, project_root={root!r}, config={{"started": {started!r}}})
 """
 WAITING = """
 # %%
@@ -189,7 +191,7 @@ if config["x"] > 1:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="process groups of POSIX")
 def test_ctrl_c_stops_what_runs_and_the_report_is_final(project: TinyProject, tmp_path: Path) -> None:
-    """SIGINT to the conductor's group: within 5 s it ends, nothing is left, and each row says what became of it."""
+    """SIGINT to the group: the conductor ends within 5 s, nothing is left, each row says what came of it."""
     project.flow("wait", WAITING)
     started = tmp_path / "started"
     started.mkdir()

@@ -728,6 +728,23 @@ def test_without_a_host(tmp_path: Path) -> None:
     assert "in the notebook\n" == (tmp_path / "stdout.txt").read_text()
 
 
+def test_autosave(tmp_path: Path) -> None:
+    """Papermill's autosave has what a long cell has displayed so far."""
+    code = """
+import nbformat, papermill
+source = "display('seen'); display('seen too'); import os; os._exit(0)"
+cells = [nbformat.v4.new_code_cell(source)]
+papermill.execute_notebook(nbformat.v4.new_notebook(cells=cells), "out.ipynb", engine_name="ductaflow",
+    progress_bar=False, autosave_cell_every=1e-9)
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, timeout=60, check=True)
+    [cell] = nbformat.read(tmp_path / "out.ipynb", as_version=4).cells
+
+    # papermill also warns that it saves too often
+    shown = [output.data["text/plain"] for output in cell.outputs if "data" in output]
+    assert ["'seen'", "'seen too'"] == shown
+
+
 def test_cell_of_an_ipynb(tmp_path: Path) -> None:
     """A cell that has no place in a file is called as IPython calls it."""
     done, notebook = standalone(tmp_path, "x = 1", "1 / 0", "print('never')")

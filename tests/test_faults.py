@@ -1,4 +1,4 @@
-"""Faults, injected for real: what the flow, its process and the system do to a run, and what is said of it."""
+"""Faults, injected for real: what flow, process and system do to a run, and what is said of it."""
 
 from __future__ import annotations
 
@@ -31,10 +31,13 @@ def run(project: TinyProject, code: str, *, timeout: float | None = None, name: 
     try:
         run_notebook(source, config={}, execution_dir=folder, timeout=timeout, export_html=False)
     except FlowFailed as failed:
-        assert read_result(folder) == failed.result
-        return failed.result
+        raised: Result | None = failed.result
+    else:
+        raised = None
     result = read_result(folder)
     assert result is not None
+    assert raised in (None, result)
+    assert (raised is not None) == (result.status is Status.ERROR)
     return result
 
 
@@ -117,7 +120,7 @@ GRANDCHILDREN = {
     "plain": "subprocess.Popen(['sleep', '600'])",
     "setsid": "subprocess.Popen(['sleep', '600'], start_new_session=True)",
     "daemonised": "subprocess.Popen(['sh', '-c', 'setsid sh -c \"sleep 600 & sleep 600\" & exit'])",
-    "without environment": "subprocess.Popen(['setsid', 'env', '-i', 'sleep', '604'], start_new_session=True)",
+    "without environment": "subprocess.Popen(['setsid', 'env', '-i', 'sleep', '604'])",
 }
 
 
@@ -183,9 +186,11 @@ print('peak', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 def test_two_sessions_on_one_folder(project: TinyProject) -> None:
     """The second session is told who holds the folder, and the first run is not disturbed."""
-    source = project.flow("fit", "# %%\nimport pathlib, time\nwhile not pathlib.Path('go').exists(): time.sleep(.05)\n")
+    source = project.flow(
+        "fit", "# %%\nimport pathlib, time\nwhile not pathlib.Path('go').exists(): time.sleep(.05)\n"
+    )
     folder = project.folder("fit", "a")
-    code = f"from ductaflow.runner import run_notebook; run_notebook({str(source)!r}, config={{}}, execution_dir={str(folder)!r}, export_html=False)"
+    code = session_code(source, folder)
     first = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
     try:
         wait_until(lambda: (folder / "fit.ipynb").exists())
@@ -203,7 +208,7 @@ def test_sigkill_of_the_session(project: TinyProject) -> None:
     """When the session is killed its run ends too, and the result says whose end it was."""
     source = project.flow("fit", "# %%\nimport subprocess\nsubprocess.run(['sleep', '600'])\n")
     folder = project.folder("fit", "a")
-    code = f"from ductaflow.runner import run_notebook; run_notebook({str(source)!r}, config={{}}, execution_dir={str(folder)!r}, export_html=False)"
+    code = session_code(source, folder)
     session = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL)
     wait_until(lambda: any(p.name() == "sleep" for p in processes_of(str(project.root))))
     session.kill()
@@ -218,7 +223,9 @@ def test_sigkill_of_the_session(project: TinyProject) -> None:
 
 def test_sigkill_of_the_supervisor(project: TinyProject) -> None:
     """When the process that looks after a run is killed, the run is lost, and nothing of it stays."""
-    source = project.flow("fit", "# %%\nimport subprocess\nsubprocess.run(['sleep', '600'], start_new_session=True)\n")
+    source = project.flow(
+        "fit", "# %%\nimport subprocess\nsubprocess.run(['sleep', '600'], start_new_session=True)\n"
+    )
     folder = project.folder("fit", "a")
     code = f"""
 from ductaflow.errors import DuctaflowError, FlowFailed
@@ -243,7 +250,7 @@ def test_a_supervisor_that_is_asked_to_end(project: TinyProject, number: signal.
     """A signal to the supervisor alone stops its run in order."""
     source = project.flow("fit", "# %%\nimport subprocess\nsubprocess.run(['sleep', '600'])\n")
     folder = project.folder("fit", "a")
-    code = f"from ductaflow.runner import run_notebook; run_notebook({str(source)!r}, config={{}}, execution_dir={str(folder)!r}, export_html=False)"
+    code = session_code(source, folder)
     session = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -270,7 +277,7 @@ def test_full_disk(project: TinyProject, tmp_path: Path) -> None:
         good = project.flow("good", "# %%\n1\n")
         run_notebook(good, config={}, execution_dir=small / "good" / "a", export_html=False)
         source = project.flow("fit", "# %%\nopen('big', 'wb').write(b'x' * 2_000_000)\n")
-        with pytest.raises(FlowFailed, match="flows/fit.py:5: OSError: .* No space left on device"):
+        with pytest.raises(FlowFailed, match=r"flows/fit.py:5: OSError: .* No space left on device"):
             run_notebook(source, config={}, execution_dir=small / "fit" / "a", export_html=False)
         with pytest.raises(DuctaflowError, match="No space left on device"):
             run_notebook(source, config={}, execution_dir=small / "fit" / "b", export_html=False)
@@ -295,6 +302,12 @@ def test_read_only_runs_folder(project: TinyProject, tmp_path: Path) -> None:
             run_notebook(source, config={}, execution_dir=runs / "fit" / "a")
     finally:
         subprocess.run(["umount", str(runs)], check=True)
+
+
+def session_code(source: Path, folder: Path) -> str:
+    """A session of its own that runs one notebook."""
+    call = f"run_notebook({str(source)!r}, config={{}}, execution_dir={str(folder)!r}, export_html=False)"
+    return f"from ductaflow import run_notebook\n{call}\n"
 
 
 def wait_until(true, *, seconds: float = 20.0) -> None:

@@ -64,7 +64,9 @@ def imported(path: Path, package: str) -> set[str]:
             elif node.module.startswith(f"{package}."):
                 names.add(node.module.split(".")[1])
         elif isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith(f"{package}.")}
+            names |= {
+                alias.name.split(".")[1] for alias in node.names if alias.name.startswith(f"{package}.")
+            }
         assert not (isinstance(node, ast.ImportFrom) and node.level), f"{path}: relative import"
     return names
 
@@ -93,7 +95,9 @@ def test_the_core_does_not_know_the_plugin_or_pytest() -> None:
                 for node in ast.walk(tree)
                 if isinstance(node, ast.Import | ast.ImportFrom)
                 for name in (
-                    [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+                    [alias.name for alias in node.names]
+                    if isinstance(node, ast.Import)
+                    else [node.module or ""]
                 )
             }
             assert not names & {"pytest", "_pytest", "xdist", "pytest_ductaflow"}, path
@@ -102,7 +106,9 @@ def test_the_core_does_not_know_the_plugin_or_pytest() -> None:
 HEAVY = ["papermill", "IPython", "jupytext", "pandas", "nbconvert", "nbformat", "jinja2", "psutil", "asyncio"]
 
 
-@pytest.mark.parametrize("module", ["ductaflow", "ductaflow.runner", "ductaflow.script", "pytest_ductaflow.items"])
+@pytest.mark.parametrize(
+    "module", ["ductaflow", "ductaflow.runner", "ductaflow.script", "pytest_ductaflow.items"]
+)
 def test_the_asking_process_stays_light(module: str) -> None:
     """Who asks for a run imports nothing that only the child needs."""
     code = f"import sys, {module}; print(sorted(set({HEAVY!r}) & set(sys.modules)))"
@@ -113,6 +119,9 @@ def test_the_asking_process_stays_light(module: str) -> None:
 
 def test_the_plugin_is_free_without_its_flag() -> None:
     """Loading the plugin imports neither the core nor anything besides pytest and the standard library."""
-    code = "import sys, pytest; import pytest_ductaflow.plugin; print([m for m in sys.modules if m.startswith('ductaflow')])"
+    code = """
+import sys, pytest, pytest_ductaflow.plugin
+print([name for name in sys.modules if name.startswith('ductaflow')])
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "[]" == done.stdout.strip()

@@ -115,12 +115,18 @@ def test_what_a_run_leaves(project: TinyProject) -> None:
         "fit_execution_output.txt",
         "result.json",
     ] == sorted(path.name for path in folder.iterdir())
-    assert {"x": 1, "_project_root": project.root.as_posix()} == json.loads((folder / "fit_config.json").read_text())
+    assert {"x": 1, "_project_root": project.root.as_posix()} == json.loads(
+        (folder / "fit_config.json").read_text()
+    )
     lines = (folder / "fit_execution_output.txt").read_text(encoding="utf-8").splitlines()
     assert ["🚀 Starting fit | Instance: a", "hello", "42"] == lines[:3]
     assert lines[3].startswith("✅ Completed fit | Instance: a | Time: ")
     cells = json.loads(notebook.read_text())["cells"]
-    assert ["hello\n"] == [o["text"] if isinstance(o["text"], str) else "".join(o["text"]) for o in cells[2]["outputs"] if o["output_type"] == "stream"]
+    assert ["hello\n"] == [
+        o["text"] if isinstance(o["text"], str) else "".join(o["text"])
+        for o in cells[2]["outputs"]
+        if o["output_type"] == "stream"
+    ]
     result = read_result(folder)
     assert result is not None
     assert result.environment["python"] == ".".join(map(str, sys.version_info[:3]))
@@ -130,7 +136,9 @@ def test_what_a_run_leaves(project: TinyProject) -> None:
 
 def test_the_console_shows_the_run_live(project: TinyProject, capsys: pytest.CaptureFixture[str]) -> None:
     """What the log has, the console has shown."""
-    source = project.flow("fit", "# %%\nimport subprocess\nprint('one', flush=True)\nsubprocess.run(['echo', 'two'])\n")
+    source = project.flow(
+        "fit", "# %%\nimport subprocess\nprint('one', flush=True)\nsubprocess.run(['echo', 'two'])\n"
+    )
     run_notebook(source, config={}, execution_dir=project.folder("fit", "a"), export_html=False)
     log = (project.folder("fit", "a") / "fit_execution_output.txt").read_text(encoding="utf-8")
     assert log == capsys.readouterr().out
@@ -140,7 +148,9 @@ def test_the_console_shows_the_run_live(project: TinyProject, capsys: pytest.Cap
 def test_a_console_that_cannot_show_it(project: TinyProject) -> None:
     """A console of an old code page shows what it can, and the run is green."""
     source = project.flow("fit", "# %%\nprint('snowman \\u2603')\n")
-    code = f"from ductaflow import run_notebook; run_notebook({str(source)!r}, config={{}}, execution_dir={str(project.folder('fit', 'a'))!r}, export_html=False)"
+    folder = project.folder("fit", "a")
+    call = f"run_notebook({str(source)!r}, config={{}}, execution_dir={str(folder)!r}, export_html=False)"
+    code = f"from ductaflow import run_notebook\n{call}\n"
     env = {**os.environ, "PYTHONIOENCODING": "ascii:strict", "PYTHONUTF8": "0"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=env, check=True)
     assert b"snowman ?" in done.stdout
@@ -153,7 +163,8 @@ from ductaflow import FlowFailed, run_notebook
 run_notebook("flows/prep.py", config={"n": config["n"]}, execution_dir="runs/prep", export_html=False)
 # %%
 try:
-    run_notebook("flows/use.py", config={"clean": "../prep/clean.csv"}, execution_dir="runs/use", export_html=False)
+    clean = {"clean": "../prep/clean.csv"}
+    run_notebook("flows/use.py", config=clean, execution_dir="runs/use", export_html=False)
 except FlowFailed as failed:
     print("use failed:", failed.result.cause)
 """
@@ -181,7 +192,11 @@ def run_build(project: TinyProject, n: int) -> Result:
 def test_a_build_runs_flows_below_its_own_folder(built: TinyProject) -> None:
     """Its flows read each other by `../`, their lines are in its log, and it is as bad as they are."""
     result = run_build(built, 3)
-    assert ("build", Status.WARNING, ("runs/prep", "runs/use")) == (result.kind, result.status, result.children)
+    assert ("build", Status.WARNING, ("runs/prep", "runs/use")) == (
+        result.kind,
+        result.status,
+        result.children,
+    )
     assert result.folder is not None
     log = (result.folder / "chain_execution_output.txt").read_text(encoding="utf-8").splitlines()
     assert "    Warning: prep" in log
@@ -190,7 +205,9 @@ def test_a_build_runs_flows_below_its_own_folder(built: TinyProject) -> None:
     assert inner is not None
     assert Status.SUCCESS is inner.status
     assert result.session_id == inner.session_id
-    assert ["prep/clean.csv"] == [Path(entry["path"]).relative_to("runs/chain/s1/runs").as_posix() for entry in inner.inputs]
+    assert ["prep/clean.csv"] == [
+        Path(entry["path"]).relative_to("runs/chain/s1/runs").as_posix() for entry in inner.inputs
+    ]
     assert () == result.outputs
 
 
@@ -208,7 +225,8 @@ def test_a_projects_own_modules_import_and_its_outputs_shadow_nothing(project: T
     (project.root / "flows" / "beside.py").write_text("B = 2\n")
     source = project.flow(
         "fit",
-        "# %%\nopen('colorsys.py', 'w').write('broken = 1')\n# %%\nimport at_root, beside, colorsys\ncolorsys.rgb_to_hls\n",
+        "# %%\nopen('colorsys.py', 'w').write('broken = 1')\n"
+        "# %%\nimport at_root, beside, colorsys\ncolorsys.rgb_to_hls\n",
     )
     run_notebook(source, config={}, execution_dir=project.folder("fit", "a"), export_html=False)
 
@@ -243,12 +261,16 @@ def test_python_values_become_json(project: TinyProject) -> None:
 
     import numpy as np
 
-    source = project.flow("fit", "# %%\nassert config['n'] == 5 and type(config['n']) is int\nassert config['p'] == \"a/it's.csv\"\nassert config['d'] == '2026-01-02'\n")
+    source = project.flow(
+        "fit",
+        "# %%\nassert config['n'] == 5 and type(config['n']) is int\n"
+        "assert config['p'] == \"a/it's.csv\"\nassert config['d'] == '2026-01-02'\n",
+    )
     config = {"n": np.int64(5), "p": Path("a/it's.csv"), "d": datetime.date(2026, 1, 2)}
     run_notebook(source, config=config, execution_dir=project.folder("fit", "a"), export_html=False)
-    with pytest.raises(ConfigError, match="config.s"):
+    with pytest.raises(ConfigError, match=r"config\.s"):
         run_notebook(source, config={"s": {1, 2}}, execution_dir=project.folder("fit", "b"))
-    with pytest.raises(ConfigError, match="config.x"):
+    with pytest.raises(ConfigError, match=r"config\.x"):
         run_notebook(source, config={"x": float("nan")}, execution_dir=project.folder("fit", "b"))
     assert not project.folder("fit", "b").exists()
 
@@ -261,20 +283,24 @@ def test_run_step_flow_names_its_folder(project: TinyProject, monkeypatch: pytes
     assert project.root / "runs" / "fit" / "a_high" / "fit.ipynb" == notebook
 
 
-def test_a_notebook_is_looked_up_from_the_project(project: TinyProject, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_notebook_is_looked_up_from_the_project(
+    project: TinyProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """From the working directory, then from the project root; a miss names the places."""
     source = project.flow("fit", "# %%\n1\n")
     monkeypatch.chdir(project.root / "config")
     assert source == find_notebook("flows/fit.py")
-    with pytest.raises(InstanceError, match="no notebook flows/fitt.py"):
+    with pytest.raises(InstanceError, match=r"no notebook flows/fitt\.py"):
         find_notebook("flows/fitt.py")
+    (project.root / "x.csv").touch()
     with pytest.raises(InstanceError, match="is no notebook"):
-        (project.root / "x.csv").touch()
         find_notebook("x.csv")
 
 
-def test_debug_flow_prepares_without_running(project: TinyProject, capsys: pytest.CaptureFixture[str]) -> None:
-    """The notebook has the config injected, the saved config is there, and the launch entry runs the source."""
+def test_debug_flow_prepares_without_running(
+    project: TinyProject, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The notebook has the config injected, the saved config is there, and the launch entry runs the .py."""
     source = project.flow("fit", "# %%\nopen('ran', 'w')\n")
     folder = project.folder("fit", "a")
     setup = debug_flow(source, folder, {"x": 5})
@@ -291,7 +317,9 @@ def test_debug_flow_prepares_without_running(project: TinyProject, capsys: pytes
 
 def test_the_launch_entry_stops_at_a_breakpoint(scripted: TinyProject) -> None:
     """What debug_flow gives runs the flow in the debugged process, so that breakpoints bind."""
-    setup = debug_flow(scripted.root / "flows/fit.py", scripted.folder("fit", "dbg"), {"x": 1, "fail": "here"})
+    setup = debug_flow(
+        scripted.root / "flows/fit.py", scripted.folder("fit", "dbg"), {"x": 1, "fail": "here"}
+    )
     commands = f"b {setup.launch['program']}:15\nc\np 'stopped', settings['x']\nq\n"
     done = subprocess.run(
         [sys.executable, "-m", "pdb", setup.launch["program"], *setup.launch["args"]],
@@ -338,7 +366,11 @@ def test_bad_command_lines(scripted: TinyProject) -> None:
         (["--config", "config/flows/fit.csv"], "no config file"),
     ]:
         done = subprocess.run(
-            [sys.executable, "flows/fit.py", *arguments], cwd=scripted.root, capture_output=True, text=True, check=False
+            [sys.executable, "flows/fit.py", *arguments],
+            cwd=scripted.root,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert 2 == done.returncode
         assert said in done.stderr

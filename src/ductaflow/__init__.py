@@ -71,7 +71,7 @@ _HOME = {
     "unpack_config": "flow",
 }
 
-__all__ = sorted(_HOME)  # noqa: PLE0605
+__all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> Any:

@@ -117,7 +117,11 @@ def export_html_of(spec: RunSpec) -> None:
     try:
         export_html(spec.run_folder.notebook, spec.run_folder.html)
     except Exception as exc:
-        tell(spec, event="note", text=f"the HTML of the notebook could not be made: {type(exc).__name__}: {exc}")
+        tell(
+            spec,
+            event="note",
+            text=f"the HTML of the notebook could not be made: {type(exc).__name__}: {exc}",
+        )
 
 
 def run_script(spec: RunSpec, teller: Teller) -> None:
@@ -217,5 +221,3 @@ def main(parent: int) -> None:
 
 if __name__ == "__main__":
     main(int(sys.argv[1]))
-
-

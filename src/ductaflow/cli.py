@@ -113,8 +113,9 @@ def _stored(project: Project, ids: Sequence[str]) -> list[Instance]:
     from ductaflow.instances import load_stored
 
     collected = collect(project).by_id
-    found = [load_stored(project, id) for id in dict.fromkeys(ids)]
-    return [collected.get(instance.id, instance) for instance in found]
+    # An id and a title may name the same one, which runs once then.
+    found = {instance.id: instance for instance in (load_stored(project, id) for id in ids)}
+    return [collected.get(id, instance) for id, instance in found.items()]
 
 
 def _run(instance: Instance) -> bool:

@@ -425,7 +425,7 @@ class _Console:
             # In a build's log it is a warning: it has not all that it asked for.
             sign = "⚠️ " if self._nested else ""
             show_on_console(f"{sign}{result.flow}[{result.instance}] {result.status}: {result.message}\n")
-        if self._bar is not None:
+        if self._bar is not None and result.message != NOT_STARTED:
             bad = [
                 f"{count} {status}" for status, count in self._counts.items() if status is not Status.SUCCESS
             ]

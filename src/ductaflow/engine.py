@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import linecache
 import sys
+import threading
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -230,8 +231,9 @@ class _Run:
             self.observer.cell_started(number, self.total, place.line if place and self.lines else None)
 
         def save() -> None:
-            cell.outputs = self.outputs.collect()
-            self.nb_man.autosave_cell()
+            if self._is_autosave_due():
+                cell.outputs = self.outputs.collect()
+                self.nb_man.autosave_cell()
 
         with self.capture.redirected():
             self.outputs.begin()
@@ -249,6 +251,14 @@ class _Run:
         if number and self.observer:
             self.observer.cell_finished(number)
         return True
+
+    def _is_autosave_due(self) -> bool:
+        """As papermill decides it, asked before the outputs are collected for it."""
+        every = self.nb_man.autosave_cell_every
+        if not every or threading.current_thread() is not threading.main_thread():
+            return False
+        waited: float = (self.nb_man.now() - self.nb_man.last_save_time).total_seconds()
+        return bool(waited >= every)
 
     def _tell(self, number: int, error: BaseException) -> None:
         if self.observer is None:

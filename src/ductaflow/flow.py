@@ -1,7 +1,7 @@
 """What a flow calls about its config: in a notebook, in a script, by hand.
 
-Importing this module in a process that is a flow by itself (`python flows/fit.py`, a notebook opened in Jupyter
-or VS Code) puts the project root on `sys.path`, so that a project's own modules import as they do in a run.
+Importing this module in a process that is a flow by itself (`python flows/fit.py`, a notebook opened in
+Jupyter or VS Code) puts the project root on `sys.path`, so that a project's own modules import as they do in a run.
 """
 
 from __future__ import annotations
@@ -180,7 +180,9 @@ def _print_summary(
     flat: Mapping[str, Any],
     clashing: list[str],
 ) -> None:
-    hidden = masked({key: str(value) if isinstance(value, Path) else value for key, value in variables.items()})
+    hidden = masked(
+        {key: str(value) if isinstance(value, Path) else value for key, value in variables.items()}
+    )
     print(f"{name}: {len(variables)} variables from {len(config)} keys")
     for key, value in variables.items():
         kind = "Path " if isinstance(value, Path) else ""

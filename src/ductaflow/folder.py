@@ -167,7 +167,7 @@ class Claim:
         stale = Marker.load(marker)
         mine, good = _written_by_last_run(folder, now, stale)
         before = {name: stamp for name, stamp in now.items() if name not in mine}
-        # The marker is written first: after a kill in what follows, the rest of `mine` is still known as ours.
+        # The marker is written first: after a kill in what follows, the rest of `mine` is known as ours.
         write_atomic(marker, Marker(owner, str(folder.path), before).dump())
         claim = cls(folder, marker, lock, before)
         claim.edited = _edited(folder, now, _taken_up_by_hand(marker))
@@ -200,7 +200,7 @@ class Claim:
             if name in own or (theirs and name.startswith(theirs)):
                 continue
             if name in self.before and not (name in self.edited and stamp != self.before[name]):
-                # A person's own file stays theirs; one that cells wrote by hand is the run's once it rewrote it.
+                # A person's own file stays theirs; one that cells wrote by hand is the run's once rewritten.
                 continue
             if name.rpartition("/")[2].startswith(TEMP_PREFIX):
                 (self.folder.path / name).unlink(missing_ok=True)

@@ -111,7 +111,7 @@ class RunInPlace:
         self.exit(code)
 
     def _cells_run(self) -> int:
-        """Cells that ran to their end, by where the script's own frame stands; a debugger may have ended it."""
+        """Cells that ran to their end, by where the script's own frame stands; a debugger may end it."""
         line = self.frame.f_lineno if self.frame is not None else None
         last = ast.parse(Path(self.spec.source).read_text(encoding="utf-8-sig")).body[-1]
         if line is None or line >= last.lineno:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from nbclient.exceptions import CellExecutionError, DeadKernelError
-from papermill.clientwrap import PapermillNotebookClient  # type: ignore[import-untyped]
-from papermill.engines import NBClientEngine, papermill_engines  # type: ignore[import-untyped]
+from papermill.clientwrap import PapermillNotebookClient
+from papermill.engines import NBClientEngine, papermill_engines
 
 from ductaflow.engine import lines_around, shown_path
 from ductaflow.notebook import KEY, cell_line, code_cells
@@ -113,7 +113,14 @@ class KernelEngine(NBClientEngine):  # type: ignore[misc]
     def execute_managed_notebook(
         cls, nb_man: Any, kernel_name: str, observer: Any = None, project_root: str = "", **options: Any
     ) -> None:
-        for name in ("input_path", "log_to_stdout", "log_output", "start_timeout", "stdout_file", "stderr_file"):
+        for name in (
+            "input_path",
+            "log_to_stdout",
+            "log_output",
+            "start_timeout",
+            "stdout_file",
+            "stderr_file",
+        ):
             options.pop(name, None)
         ObservedClient(
             nb_man,

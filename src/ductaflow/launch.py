@@ -176,9 +176,7 @@ def _result_of(
     return _from_answer(spec, answers.get(), supervisor)
 
 
-def _from_answer(
-    spec: RunSpec, answer: dict[str, Any] | None, supervisor: subprocess.Popen[bytes]
-) -> Result:
+def _from_answer(spec: RunSpec, answer: dict[str, Any] | None, supervisor: subprocess.Popen[bytes]) -> Result:
     if answer is not None:
         return Result.from_dict(answer["result"], folder=Path(spec.folder))
     # The supervisor is gone without a word: what it left is found by the run id.
@@ -225,4 +223,3 @@ def _close(supervisor: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         supervisor.kill()
         supervisor.wait()
-

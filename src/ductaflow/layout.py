@@ -1,9 +1,9 @@
 """The only place that spells folder and file names.
 
-    <project>/config/{flows,builds}/...         stored instances
-    <project>/{flows,builds}/<flow>.py          sources
-    <project>/runs/<flow>/<instance>/           run folders
-    <project>/runs/.ductaflow/                  what is ours: running markers, previous outputs
+<project>/config/{flows,builds}/...         stored instances
+<project>/{flows,builds}/<flow>.py          sources
+<project>/runs/<flow>/<instance>/           run folders
+<project>/runs/.ductaflow/                  what is ours: running markers, previous outputs
 """
 
 from __future__ import annotations

@@ -292,7 +292,15 @@ def analyze_execution_logs(folder: str | os.PathLike[str]) -> Literal["success",
     path = Path(folder)
     result = read_result(path)
     if result is not None:
-        return "error" if result.status is Status.ERROR else "warning" if result.status is Status.WARNING else "success"
+        return (
+            "error"
+            if result.status is Status.ERROR
+            else "warning"
+            if result.status is Status.WARNING
+            else "success"
+        )
     if any(path.glob("*_execution_output.txt")):
         return "error"
-    raise DuctaflowError(f"{path}: nothing has run there", hint="Give the folder of one run: runs/<flow>/<instance>.")
+    raise DuctaflowError(
+        f"{path}: nothing has run there", hint="Give the folder of one run: runs/<flow>/<instance>."
+    )

@@ -327,7 +327,7 @@ class DebugSetup:
 
     Attributes:
         folder: the prepared run folder; notebook: with the config injected; config: the saved config.
-        launch: a configuration for VS Code's `launch.json`, running the source itself so that breakpoints bind.
+        launch: a configuration for VS Code's `launch.json`, running the source itself: breakpoints bind.
     """
 
     folder: Path
@@ -394,4 +394,3 @@ def launch_configuration(spec: RunSpec) -> dict[str, Any]:
         "console": "integratedTerminal",
         "justMyCode": True,
     }
-

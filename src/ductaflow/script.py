@@ -1,4 +1,6 @@
-"""A flow as a script: `python flows/fit.py [--config FILE | --instance NAME] [--output-dir DIR] [--no-execute]`.
+"""A flow as a script.
+
+    python flows/fit.py [--config FILE | --instance NAME] [--output-dir DIR] [--no-execute]
 
 The process that the person started only reads the command line; the flow itself runs in a child of the same
 kind as every run, so that its verdict survives a kill. Under a debugger, a profiler or coverage the flow goes
@@ -68,7 +70,9 @@ def _parse(description: str) -> argparse.Namespace:
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--config", metavar="FILE", type=Path, help="an instance below config/, or any config")
     which.add_argument("--instance", metavar="NAME", help="name of a stored instance of this flow")
-    parser.add_argument("--output-dir", metavar="DIR", type=Path, help="run folder, by default runs/<flow>/<name>")
+    parser.add_argument(
+        "--output-dir", metavar="DIR", type=Path, help="run folder, by default runs/<flow>/<name>"
+    )
     parser.add_argument("--no-execute", action="store_true", help="prepare the run folder for debugging only")
     return parser.parse_args()
 
@@ -148,7 +152,7 @@ def _stays_here() -> str | None:
     return "a profiler or coverage" if watched and not follows else None
 
 
-#: Modules that run a script on behalf of a debugger or a profiler; pdb stops tracing where it has no breakpoint.
+#: Modules that run a script for a debugger or a profiler; pdb stops tracing where it has no breakpoint.
 _DEBUGGERS = {"bdb", "pdb", "pydevd", "debugpy"}
 _PROFILERS = {"cProfile", "profile", "trace", "coverage", "kernprof", "pyinstrument", "scalene", "viztracer"}
 

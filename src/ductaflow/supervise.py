@@ -46,7 +46,7 @@ Event = tuple[Literal["exit", "stop", "owner"], Any]
 
 @dataclass(frozen=True, slots=True)
 class ChildEnd:
-    """Exit code or signal of the child, why it was stopped if it was, and the most memory it had, in bytes."""
+    """Exit code or signal of the child, why it was stopped if it was, and its peak memory in bytes."""
 
     exit_code: int | None
     signal: str | None
@@ -193,7 +193,13 @@ class Supervisor:
 def claim_folder(spec: RunSpec, started: datetime) -> Claim:
     """Hold the run folder in the name of this process."""
     owner = Owner(
-        spec.flow, spec.instance, spec.run_id, spec.session_id, socket.gethostname(), os.getpid(), _iso(started)
+        spec.flow,
+        spec.instance,
+        spec.run_id,
+        spec.session_id,
+        socket.gethostname(),
+        os.getpid(),
+        _iso(started),
     )
     return Claim.take(spec.run_folder, Path(spec.runs_root), owner, keep_previous=spec.keep_previous)
 

@@ -121,7 +121,8 @@ def _red(end: Ending) -> Verdict | None:
         return _error("exit", f"sys.exit({text or code}){told.place}")
     if not told.finished or end.exit_code:
         return _error(
-            "exit", f"the process ended with exit code {end.exit_code}{told.place}, before the run was finished"
+            "exit",
+            f"the process ended with exit code {end.exit_code}{told.place}, before the run was finished",
         )
     red = [child for child in end.children if child.status is Status.ERROR]
     if red:
@@ -145,7 +146,9 @@ def _orange(end: Ending) -> Verdict | None:
     if told.exit and not end.allow_exit and told.exit[2] < told.total:
         return Verdict(Status.WARNING, None, f"stopped early at cell {told.exit[2]} of {told.total}")
     if end.warning_count:
-        return Verdict(Status.WARNING, None, f"{end.warning_count} warning line{'s'[: end.warning_count > 1]}")
+        return Verdict(
+            Status.WARNING, None, f"{end.warning_count} warning line{'s'[: end.warning_count > 1]}"
+        )
     for child in end.children:
         if child.status is Status.WARNING:
             return Verdict(Status.WARNING, None, f"flow {child.id}: {child.message}")

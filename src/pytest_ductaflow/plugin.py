@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     import warnings
     from pathlib import Path
 
-    from xdist.remote import Producer  # type: ignore[import-untyped]
-    from xdist.scheduler import Scheduling  # type: ignore[import-untyped]
-    from xdist.workermanage import WorkerController  # type: ignore[import-untyped]
+    from xdist.remote import Producer
+    from xdist.scheduler import Scheduling
+    from xdist.workermanage import WorkerController
 
     from pytest_ductaflow.items import Settings
 

@@ -17,7 +17,7 @@ from types import FrameType
 from typing import Any
 
 #: Seconds that a worker may take to end its run, before it is ended itself.
-WORKER_SECONDS = 4.2
+WORKER_SECONDS = 3.5
 #: Seconds after the first signal in which more of them are passed over.
 DEAF_SECONDS = 5.0
 
