@@ -39,7 +39,7 @@ class Observer:
         self.events.append(["finished", number])
     def failed(self, number, exc, failure):
         self.events.append(["failed", number, dataclasses.asdict(failure)])
-    def exited(self, number, code, text):
+    def exited(self, number, code, text, line):
         self.events.append(["exited", number, code, text])
 
 def run(source):

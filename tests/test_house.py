@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,8 @@ HOUSE = [
     "layout",
     "result",
     "config",
-    "graph",
     "instances",
+    "graph",
     "processes",
     "folder",
     "spec",
@@ -54,10 +55,19 @@ def modules(package: str) -> dict[str, list[Path]]:
     return found
 
 
+def executed_nodes(tree: ast.AST) -> Iterator[ast.AST]:
+    """All nodes but those that only type checkers read."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        yield node
+        yield from executed_nodes(node)
+
+
 def imported(path: Path, package: str) -> set[str]:
     """Modules of a package that a file imports, inside of functions too."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in executed_nodes(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             if node.module == package:
                 names |= {alias.name for alias in node.names}

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from ductaflow.errors import DuctaflowError as DuctaflowError
     from ductaflow.errors import FlowFailed as FlowFailed
     from ductaflow.errors import FlowWarning as FlowWarning
-    from ductaflow.errors import InputMissing as InputMissing
     from ductaflow.errors import InstanceError as InstanceError
     from ductaflow.errors import RunFolderError as RunFolderError
     from ductaflow.flow import display_config_summary as display_config_summary
@@ -44,7 +43,6 @@ _HOME = {
     "DuctaflowError": "errors",
     "FlowFailed": "errors",
     "FlowWarning": "errors",
-    "InputMissing": "errors",
     "Instance": "instances",
     "InstanceError": "errors",
     "Project": "layout",

@@ -32,6 +32,7 @@ class Teller:
     spec: RunSpec
     exit_code: int = 0
     failed_already: bool = field(default=False, init=False)
+    exited_already: bool = field(default=False, init=False)
 
     def cell_started(self, number: int, total: int, line: int | None) -> None:
         if number == 1:
@@ -55,9 +56,9 @@ class Teller:
             cause = "interrupted"
         tell(self.spec, event="failed", failure=asdict(failure), cause=cause, signal=signal)
 
-    def exited(self, number: int, code: int, text: str) -> None:
-        self.exit_code = code
-        tell(self.spec, event="exited", code=code, text=text, cell=number)
+    def exited(self, number: int, code: int, text: str, line: int | None) -> None:
+        self.exit_code, self.exited_already = code, True
+        tell(self.spec, event="exited", code=code, text=text, cell=number, line=line)
 
 
 def execute(spec: RunSpec) -> int:
@@ -79,7 +80,7 @@ def run_notebook_cells(spec: RunSpec, teller: Teller) -> None:
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
-    from ductaflow.notebook import atomic_output, load_notebook, settle_output
+    from ductaflow.notebook import atomic_output, load_notebook, remove_error_marks, settle_output
 
     if spec.engine == "kernel":
         import ductaflow.kernel  # noqa: F401  (registers its engine with papermill)
@@ -96,8 +97,10 @@ def run_notebook_cells(spec: RunSpec, teller: Teller) -> None:
             project_root=spec.project_root,
         )
     except PapermillExecutionError:
-        # told by the engine, and printed there
-        return
+        if not (teller.failed_already or teller.exited_already):
+            # Papermill has the last word on any error in the notebook, also on one that a cell may raise by its
+            # tag `raises-exception`; the engine has heard of none.
+            remove_error_marks(spec.run_folder.notebook)
     except Exception as exc:
         if teller.failed_already:
             return
@@ -153,7 +156,7 @@ def run_script(spec: RunSpec, teller: Teller) -> None:
         if text and text != str(code):
             print(text, file=sys.stderr)
         tell(spec, event="cell_started", cell=cell, line=line_in_source(exc, source))
-        teller.exited(cell, code, text)
+        teller.exited(cell, code, text, line_in_source(exc, source))
     except BaseException as exc:
         failure = failure_of(exc, source=source, project_root=spec.project_root)
         cell = cell_at(line_in_source(exc, source))

@@ -34,7 +34,7 @@ from ductaflow.layout import RUNS_DIR, SOURCE_SUFFIXES, Kind, Project
 from ductaflow.report import Entry, LiveReport
 from ductaflow.result import Cause, Result, Status
 from ductaflow.runner import find_notebook, kind_of, run_instance, spec_of_instance
-from ductaflow.spec import current_run
+from ductaflow.spec import current_run, tell
 from ductaflow.table import NAME_COLUMN, Row, find_project, kind_of_flow, read_rows
 
 if TYPE_CHECKING:
@@ -290,11 +290,15 @@ class _Session:
                     f"{upstream} is blocked: " if self._results[upstream].status is Status.BLOCKED else ""
                 )
                 return _unrun(instance, Status.BLOCKED, through + cause)
-        if reason := _skip_reason(instance):
+        if reason := instance.skip_reason():
             return _unrun(instance, Status.NOT_RUN, f"skipped: {reason}")
         return None
 
     def _settle(self, result: Result) -> None:
+        build = current_run()
+        if build and result.status is Status.ERROR and not result.run_id:
+            # it has no run folder by which the build would know it
+            tell(build, event="refused", id=result.id, message=result.message)
         self._results[result.id] = result
         if result.status is Status.ERROR:
             self._blame[result.id] = f"{result.id} is red: {result.message}"
@@ -351,14 +355,6 @@ def _unrun(instance: Instance, status: Status, message: str, cause: Cause | None
 
 def _said(exc: DuctaflowError) -> str:
     return f"{exc.message.rstrip('.')}. {exc.hint}" if exc.hint else exc.message
-
-
-def _skip_reason(instance: Instance) -> str | None:
-    """Why an instance is not run at all, as its `_run` says."""
-    if instance.options.skip:
-        return instance.options.skip
-    absent = [name for name in instance.options.skip_without if not (instance.project.root / name).exists()]
-    return f"not there: {', '.join(absent)}" if absent else None
 
 
 # --- what is shown of them ---------------------------------------------------------------------------------

@@ -51,8 +51,8 @@ class Observer(Protocol):
     def failed(self, number: int, exc: BaseException, failure: Failure) -> None:
         """A cell raised; nothing after it runs."""
 
-    def exited(self, number: int, code: int, text: str) -> None:
-        """A cell called `sys.exit`; nothing after it runs. `text` is what was given, if it was no number."""
+    def exited(self, number: int, code: int, text: str, line: int | None) -> None:
+        """A cell called `sys.exit` in a line; nothing after it runs. `text` is what it gave, if no number."""
 
 
 class DuctaflowEngine:
@@ -265,7 +265,8 @@ class _Run:
             return
         if isinstance(error, SystemExit):
             code, text = _exit_code(error)
-            self.observer.exited(number, code, text)
+            line = line_in_source(error, self.source) if self.source else None
+            self.observer.exited(number, code, text, line)
             return
         failure = failure_of(error, source=self.source, project_root=self.project_root, cell=number or None)
         self.observer.failed(number, error, failure)

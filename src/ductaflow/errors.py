@@ -33,10 +33,6 @@ class InstanceError(DuctaflowError):
     """An instance cannot be run: bad name, no source, given twice, part of a cycle."""
 
 
-class InputMissing(DuctaflowError):
-    """A run cannot start because something that its config names is not there."""
-
-
 class RunFolderError(DuctaflowError):
     """A run folder cannot be used: locked by another run, outside the tree, or not writable."""
 

@@ -1,7 +1,8 @@
 """What a flow calls about its config: in a notebook, in a script, by hand.
 
 Importing this module in a process that is a flow by itself (`python flows/fit.py`, a notebook opened in
-Jupyter or VS Code) puts the project root on `sys.path`, so that a project's own modules import as they do in a run.
+Jupyter or VS Code) puts the project root on `sys.path`, so that a project's own modules import as they do in
+a run.
 """
 
 from __future__ import annotations
@@ -98,17 +99,16 @@ def display_config_summary(config: Mapping[str, Any], name: str) -> None:
         name: heading of the table.
     """
     rows = [(key, _shown(value)) for key, value in _leaves(masked(dict(config)))]
-    if is_notebook_execution():
-        from IPython.display import Markdown, display
-
-        lines = [f"**{name}**", "", "| parameter | value |", "|---|---|"]
-        lines += [f"| `{key}` | {_escaped(value)} |" for key, value in rows]
-        display(Markdown("\n".join(lines)))  # type: ignore[no-untyped-call]
-        return
     width = max((len(key) for key, _ in rows), default=0)
-    print(f"{name}:")
-    for key, value in rows:
-        print(f"  {key:<{width}}  {value}")
+    plain = "\n".join([f"{name}:", *(f"  {key:<{width}}  {value}" for key, value in rows)])
+    if not is_notebook_execution():
+        print(plain)
+        return
+    from IPython.display import display
+
+    table = [f"**{name}**", "", "| parameter | value |", "|---|---|"]
+    table += [f"| `{key}` | {_escaped(value)} |" for key, value in rows]
+    display({"text/markdown": "\n".join(table), "text/plain": plain}, raw=True)  # type: ignore[no-untyped-call]
 
 
 def _root_of(config: Mapping[str, Any]) -> Path | None:

@@ -93,6 +93,13 @@ class Instance:
         """`fit[scenario_A]`"""
         return f"{self.flow}[{self.name}]"
 
+    def skip_reason(self) -> str | None:
+        """Why it is not run at all, as its `_run` says; None if it is."""
+        if self.options.skip:
+            return self.options.skip
+        absent = [name for name in self.options.skip_without if not (self.project.root / name).exists()]
+        return f"not there: {', '.join(absent)}" if absent else None
+
     @property
     def run_folder(self) -> RunFolder:
         """Its run folder. A name that would leave the runs tree gives a folder in it that never exists."""

@@ -53,7 +53,7 @@ class ObservedClient(PapermillNotebookClient):  # type: ignore[misc]
                 raise
             self.nb_man.cell_complete(cell, cell_index=index)
             if _exited(cell):
-                self._observer.exited(number, 0, "")
+                self._observer.exited(number, 0, "", None)
                 return
             if id(cell) in counted:
                 self._observer.cell_finished(number)
@@ -62,7 +62,7 @@ class ObservedClient(PapermillNotebookClient):  # type: ignore[misc]
         if exc.ename == "SystemExit":
             text = str(exc.evalue)
             code = int(text) if text.lstrip("-").isdigit() else int(text not in ("", "None"))
-            self._observer.exited(number, code, text)
+            self._observer.exited(number, code, text, self._line(strip_ansi(exc.traceback)))
             return
         failure = self._failure(exc.ename, str(exc.evalue), strip_ansi(exc.traceback), number)
         print(failure.traceback, file=sys.stderr)

@@ -22,6 +22,7 @@ class Told:
         failure: an exception of the flow, with `cause` exception, interrupted, signal or lost.
         exit: code and text of a `SystemExit`, and the cell that raised it.
         children: run folders of the flows that a build ran.
+        refused: flows that a build could not even start, and why.
         notes: what the result shall say besides the verdict.
     """
 
@@ -35,6 +36,7 @@ class Told:
     signal: str | None = None
     exit: tuple[int, str, int] | None = None
     children: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
     packages: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -56,8 +58,10 @@ class Told:
             case {"event": "failed", "failure": failure, "cause": cause, "signal": signal}:
                 self.failure = Failure(**{**failure, "source": tuple(failure["source"])})
                 self.cause, self.signal = cause, signal
-            case {"event": "exited", "code": code, "text": text, "cell": cell}:
-                self.exit = (code, text, cell)
+            case {"event": "exited", "code": code, "text": text, "cell": cell, "line": line}:
+                self.exit, self.line = (code, text, cell), line or self.line
+            case {"event": "refused", "id": id, "message": message}:
+                self.refused.append(f"flow {id}: {message}")
             case {"event": "child", "folder": folder}:
                 if folder not in self.children:
                     self.children.append(folder)
@@ -124,6 +128,8 @@ def _red(end: Ending) -> Verdict | None:
             "exit",
             f"the process ended with exit code {end.exit_code}{told.place}, before the run was finished",
         )
+    if told.refused:
+        return _error("input", told.refused[0])
     red = [child for child in end.children if child.status is Status.ERROR]
     if red:
         return _error(red[0].cause or "lost", f"flow {red[0].id}: {red[0].message}")

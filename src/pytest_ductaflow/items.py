@@ -131,12 +131,15 @@ class Projects:
             return [str(self.config_dir(path.parent) / path.name)]
         if not (self.is_sources(path.parent) and path.is_file() and path.suffix in SOURCE_SUFFIXES):
             return [argument]
-        found = self.at(path.parent.parent).instances.of_flow(path.stem)
-        files = [instance.file for instance in found if KIND_DIRS[instance.kind] == path.parent.name]
-        if not files:
+        found = [
+            instance
+            for instance in self.at(path.parent.parent).instances.of_flow(path.stem)
+            if KIND_DIRS[instance.kind] == path.parent.name and item in ("", instance.title)
+        ]
+        if not found:
             stored = f"{PurePath(*self._config_parts).as_posix()}/{path.parent.name}/{path.stem}.json"
-            raise pytest.UsageError(f"{name} has no stored instance. Its config would be {stored}.")
-        return [f"{file}{colons}{item}" for file in dict.fromkeys(files)]
+            raise pytest.UsageError(f"{argument} has no stored instance. Its config would be {stored}.")
+        return [f"{file}{colons}{item}" for file in dict.fromkeys(instance.file for instance in found)]
 
     def nodeid(self, instance: Instance) -> str:
         return f"{self.relative(instance.file)}::{instance.title}"
@@ -269,7 +272,7 @@ class FlowSession:
         return None
 
     def _runs_here(self, instance: Instance) -> bool:
-        return instance.run_folder.path in self.selected and not skip_reason(instance)
+        return instance.run_folder.path in self.selected and not instance.skip_reason()
 
     def _result_here(self, instance: Instance) -> Result | None:
         """What this session's run of an instance wrote, in whatever process it ran."""
@@ -299,14 +302,6 @@ def why_not_valid(instance: Instance) -> str | None:
         if path.stat().st_size != output["size"]:
             return f"its output {output['path']} was changed since"
     return None
-
-
-def skip_reason(instance: Instance) -> str | None:
-    """Why an instance is not run at all, as its `_run` says."""
-    if instance.options.skip:
-        return instance.options.skip
-    absent = [name for name in instance.options.skip_without if not (instance.project.root / name).exists()]
-    return f"not there: {', '.join(absent)}" if absent else None
 
 
 # --- the nodes ---------------------------------------------------------------------------------------------
@@ -382,7 +377,7 @@ class InstanceItem(pytest.Item):
         """Fail, skip or let run."""
         instance = self.instance
         self._property("run_folder", self.flows.projects.relative(instance.run_folder.path))
-        if reason := skip_reason(instance):
+        if reason := instance.skip_reason():
             self._stop(Status.NOT_RUN, f"skipped: {reason}")
             pytest.skip(clean(reason))
         if instance.problem:

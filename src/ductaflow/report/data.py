@@ -28,7 +28,7 @@ from typing import Any
 from urllib.parse import quote
 
 from ductaflow.errors import DuctaflowError
-from ductaflow.layout import RESULT, RunFolder
+from ductaflow.layout import KIND_DIRS, RESULT, RunFolder
 from ductaflow.result import Result, Status, read_result, strip_ansi
 
 SCHEMA = 1
@@ -203,7 +203,7 @@ def _all(values: Iterable[object], kind: type | tuple[type, ...]) -> bool:
 def instance_data(entry: Entry, runs_dir: Path) -> dict[str, Any]:
     """One instance of the JSON twin: its result, what its run folder holds, and the flows of a build."""
     result = entry.result
-    rerun = _rerun(entry)
+    rerun = _rerun(entry, runs_dir)
     above = frozenset([_true(result.folder)]) if result.folder else frozenset[Path]()
     return _instance(entry, runs_dir, rerun, above)
 
@@ -251,10 +251,23 @@ def _true(folder: Path) -> Path:
         return folder.absolute()
 
 
-def _rerun(entry: Entry) -> str:
+def _rerun(entry: Entry, runs_dir: Path) -> str:
     if entry.nodeid:
         return f"pytest --ductaflow {shlex.quote(entry.nodeid)}"
-    return f"pytest --ductaflow -k {shlex.quote(entry.result.instance)}"
+    return _as_script(entry.result, runs_dir) or f"pytest --ductaflow -k {shlex.quote(entry.result.instance)}"
+
+
+def _as_script(result: Result, runs_dir: Path) -> str | None:
+    """The command, from the project, that runs a run's saved config again where it is; for what is not stored."""
+    source = Path(KIND_DIRS[result.kind]) / f"{result.flow}.py"
+    if result.folder is None or not is_file(runs_dir.parent / source):
+        return None
+    folder = Path(runs_dir.name) / relative(result.folder, runs_dir)
+    config = RunFolder(folder, result.flow).config
+    if not is_file(runs_dir.parent / config):
+        return None
+    parts = ["python", source.as_posix(), "--config", config.as_posix(), "--output-dir", folder.as_posix()]
+    return shlex.join(parts)
 
 
 def _log_of(folder: RunFolder) -> Path | None:

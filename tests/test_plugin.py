@@ -1,0 +1,726 @@
+"""The plugin as a person meets it: what is collected, what a session says, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from conftest import TinyProject, processes_of
+
+#: A session must end within 5 s; the rest is for machines that are busy with other tests.
+END_SECONDS = 5.0
+SLACK = 10.0
+PLAIN = 'print("hello from the flow")\n'
+
+
+@dataclass(frozen=True)
+class Session:
+    """One call of pytest in a process of its own, as it ended."""
+
+    root: Path
+    code: int
+    out: str
+
+    def report(self, runs: str = "runs") -> dict[str, Any]:
+        data: dict[str, Any] = json.loads((self.root / runs / "conductor_status_report.json").read_text())
+        return data
+
+    def statuses(self, runs: str = "runs") -> dict[str, str]:
+        return {entry["id"]: entry["status"] for entry in self.report(runs)["instances"]}
+
+
+def command(*args: str) -> list[str]:
+    return [sys.executable, "-m", "pytest", "-p", "no:hypothesispytest", *args]
+
+
+def run_pytest(root: Path, *args: str, flag: str = "--ductaflow") -> Session:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
+    done = subprocess.run(
+        command(*filter(None, [flag]), *args),
+        cwd=root,
+        env={**environment, "PYTHONUTF8": "1", "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    return Session(root, done.returncode, done.stdout + done.stderr)
+
+
+def collected(root: Path, *args: str) -> list[str]:
+    """The node ids that a call collects."""
+    session = run_pytest(root, "--collect-only", "-q", *args)
+    return [line for line in session.out.splitlines() if "::" in line]
+
+
+def files_below(root: Path) -> set[str]:
+    return {path.relative_to(root).as_posix() for path in root.rglob("*") if "__pycache__" not in path.parts}
+
+
+# --- without the flag --------------------------------------------------------------------------------------
+
+
+def test_without_the_flag_nothing_is_collected_or_imported(project: TinyProject) -> None:
+    """The plugin is inert: not even the core is imported."""
+    project.flow("fit", PLAIN)
+    project.config("flows/fit.json")
+    (project.root / "test_it.py").write_text(
+        "import sys\ndef test_it(): assert not [name for name in sys.modules if name.startswith('ductaflow')]\n"
+    )
+
+    session = run_pytest(project.root, flag="")
+
+    assert session.code == 0
+    assert "1 passed" in session.out
+
+
+# --- what is collected -------------------------------------------------------------------------------------
+
+
+def test_all_three_forms_of_storage_are_items(project: TinyProject) -> None:
+    """A config file, a row of a table, the only config of a flow, and builds alike."""
+    for name in ("fit", "prep", "alone"):
+        project.flow(name, PLAIN)
+    project.flow("all", PLAIN, kind="builds")
+    project.config("flows/fit/scenario_A.json")
+    project.config("flows/fit.json")
+    project.config("flows/alone.json")
+    project.config("builds/all/one.json")
+    (project.root / "config/flows/prep.csv").write_text("instance,x\nscenario_B,1\nscenario_C,2\n")
+
+    assert sorted(collected(project.root)) == [
+        "config/builds/all/one.json::all[one]",
+        "config/flows/alone.json::alone[default]",
+        "config/flows/fit/scenario_A.json::fit[scenario_A]",
+        "config/flows/prep.csv::prep[scenario_B]",
+        "config/flows/prep.csv::prep[scenario_C]",
+    ]
+
+
+def test_node_ids_can_be_pasted_back(project: TinyProject) -> None:
+    """A row of a table and a config file are found by their node id alone."""
+    project.flow("prep", PLAIN)
+    (project.root / "config/flows/prep.csv").write_text("instance,x\nscenario_B,1\nscenario_C,2\n")
+    project.config("flows/prep/scenario_A.json")
+
+    for nodeid in collected(project.root):
+        assert collected(project.root, nodeid) == [nodeid]
+
+
+def test_collecting_writes_nothing(project: TinyProject) -> None:
+    """`--collect-only` leaves the tree as it was."""
+    project.flow("fit", PLAIN)
+    project.config("flows/fit.json")
+    before = files_below(project.root)
+
+    assert collected(project.root, "-p", "no:cacheprovider") == ["config/flows/fit.json::fit[default]"]
+
+    assert files_below(project.root) == before
+
+
+def test_projects_in_subfolders_are_found(tmp_path: Path) -> None:
+    """Several projects in one repository; node ids are relative to pytest's rootdir."""
+    for name in ("north", "south"):
+        project = TinyProject(tmp_path / name)
+        project.flow("fit", PLAIN)
+        project.config("flows/fit.json")
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+
+    assert collected(tmp_path) == [
+        "north/config/flows/fit.json::fit[default]",
+        "south/config/flows/fit.json::fit[default]",
+    ]
+
+
+def test_config_is_collected_beside_testpaths(project: TinyProject) -> None:
+    """Without paths on the command line, the project's own instances and what `testpaths` names."""
+    project.flow("fit", PLAIN)
+    project.config("flows/fit.json")
+    (project.root / "pytest.ini").write_text("[pytest]\ntestpaths = tests\n")
+    (project.root / "tests").mkdir()
+    (project.root / "tests/test_it.py").write_text("def test_it(): pass\n")
+
+    assert collected(project.root) == ["tests/test_it.py::test_it", "config/flows/fit.json::fit[default]"]
+
+
+@pytest.mark.parametrize("name", ["fit", "test_fit"])
+def test_a_source_stands_for_its_instances_and_is_never_imported(project: TinyProject, name: str) -> None:
+    """`flows/fit.py` means the instances of that flow, also where its name makes it a test."""
+    project.flow(name, "raise SystemExit('imported')")
+    project.flow("other", PLAIN)
+    project.config(f"flows/{name}/A.json")
+    project.config(f"flows/{name}/B.json")
+    project.config("flows/other.json")
+    (project.root / "pytest.ini").write_text("[pytest]\npython_files = *.py\n")
+    expected = [f"config/flows/{name}/{key}.json::{name}[{key}]" for key in "AB"]
+
+    assert collected(project.root, f"flows/{name}.py") == expected
+    assert collected(project.root, f"flows/{name}.py::{name}[B]") == expected[1:]
+    assert sorted(collected(project.root, "flows")) == sorted(
+        [*expected, "config/flows/other.json::other[default]"]
+    )
+    assert sorted(collected(project.root)) == sorted(collected(project.root, "flows"))
+
+
+def test_a_source_without_instance_says_what_its_config_would_be(project: TinyProject) -> None:
+    """The argument is refused with the way out, before anything runs."""
+    project.flow("fit", PLAIN)
+
+    session = run_pytest(project.root, "flows/fit.py")
+
+    assert session.code == pytest.ExitCode.USAGE_ERROR
+    assert "flows/fit.py has no stored instance. Its config would be config/flows/fit.json." in session.out
+
+
+def test_runs_are_never_collected(project: TinyProject) -> None:
+    """What a flow wrote is no test, whatever it is called, even if it is asked for."""
+    project.flow("fit", PLAIN)
+    project.config("flows/fit.json")
+    written = project.folder("fit", "default") / "test_it.py"
+    written.parent.mkdir(parents=True)
+    written.write_text("def test_it(): pass\n")
+
+    assert collected(project.root) == ["config/flows/fit.json::fit[default]"]
+    assert collected(project.root, "runs/fit/default/test_it.py") == []
+
+
+def test_a_flow_may_be_called_like_a_folder_that_pytest_passes_over(project: TinyProject) -> None:
+    """`dist` and `build` are in `norecursedirs`; `--ignore` still counts."""
+    project.flow("dist", PLAIN)
+    project.config("flows/dist/A.json")
+
+    assert collected(project.root) == ["config/flows/dist/A.json::dist[A]"]
+    assert collected(project.root, "--ignore=config/flows/dist") == []
+
+
+def test_folders_can_have_other_names(project: TinyProject) -> None:
+    """Ini keys name the folders of configs and runs."""
+    project.flow("fit", "raise ValueError")
+    project.config("flows/fit.json", _run={"skip": "not now"})
+    (project.root / "config").rename(project.root / "settings")
+    (project.root / "pytest.ini").write_text(
+        "[pytest]\nductaflow_config_dir = settings\nductaflow_runs_dir = out/runs\n"
+    )
+
+    session = run_pytest(project.root, "-v")
+
+    assert "settings/flows/fit.json::fit[default] SKIPPED" in session.out
+    assert session.statuses("out/runs") == {"fit/default": "not_run"}
+
+
+def test_upstreams_come_first_and_ordinary_tests_keep_their_places(project: TinyProject) -> None:
+    """The order is as collected, but for what reads from what."""
+    project.flow("a_late", PLAIN)
+    project.flow("z_early", PLAIN)
+    project.config("flows/a_late.json", data="runs/z_early/default/x.csv")
+    project.config("flows/z_early.json")
+    for name in ("test_a", "test_z"):
+        (project.root / f"{name}.py").write_text("def test_it(): pass\n")
+
+    assert collected(project.root, "test_a.py", "config", "test_z.py") == [
+        "test_a.py::test_it",
+        "config/flows/z_early.json::z_early[default]",
+        "config/flows/a_late.json::a_late[default]",
+        "test_z.py::test_it",
+    ]
+
+
+def test_failed_first_does_not_break_the_order(project: TinyProject) -> None:
+    """With `--ff` a red instance still comes after what it reads from."""
+    for name in ("a_first", "b_reads", "c_reads"):
+        project.flow(name, PLAIN)
+    project.config("flows/a_first.json")
+    project.config("flows/b_reads.json", data="runs/a_first/default/x")
+    project.config("flows/c_reads.json", data="runs/a_first/default/x")
+    cache = project.root / ".pytest_cache/v/cache/lastfailed"
+    cache.parent.mkdir(parents=True)
+    cache.write_text(json.dumps({"config/flows/c_reads.json::c_reads[default]": True}))
+
+    ids = [nodeid.partition("::")[2] for nodeid in collected(project.root, "--ff")]
+
+    assert ids == ["a_first[default]", "c_reads[default]", "b_reads[default]"]
+
+
+def test_tags_are_markers_and_names_are_keywords(project: TinyProject) -> None:
+    """`-m` and `-k` select, also under `--strict-markers`."""
+    project.flow("fit", PLAIN)
+    project.config("flows/fit/scenario_A.json", _run={"tags": ["slow", "eu"]})
+    project.config("flows/fit/scenario_B.json")
+    slow, other = (f"config/flows/fit/scenario_{key}.json::fit[scenario_{key}]" for key in "AB")
+
+    assert collected(project.root, "--strict-markers", "-m", "slow and eu") == [slow]
+    assert collected(project.root, "--strict-markers", "-m", "not slow") == [other]
+    assert collected(project.root, "-k", "scenario_A") == [slow]
+
+
+@pytest.mark.parametrize(
+    ("args", "text"),
+    [
+        (["--ductaflow-timeout", "-1"], "the timeout is -1.0; it must be a positive number of seconds"),
+        (["-o", "ductaflow_timeout=soon"], "ductaflow_timeout is 'soon'; it must be a number of seconds"),
+        (["-o", "ductaflow_engine=fast"], "ductaflow_engine is 'fast'; it can be warm, fresh or kernel"),
+    ],
+)
+def test_a_wrong_setting_is_a_usage_error(project: TinyProject, args: list[str], text: str) -> None:
+    """Before anything is collected."""
+    session = run_pytest(project.root, *args)
+
+    assert session.code == pytest.ExitCode.USAGE_ERROR
+    assert text in session.out
+
+
+# --- what is not run ---------------------------------------------------------------------------------------
+
+
+def test_what_is_wrong_with_an_instance_fails_it_in_setup_and_nothing_else(project: TinyProject) -> None:
+    """A broken config, a flow without source and a cycle cost their own items only."""
+    project.flow("fit", "raise ValueError")
+    project.config("flows/fit/good.json", _run={"skip": "only collected"})
+    project.config("flows/nowhere/A.json")
+    project.config("flows/fit/x.json", data="runs/fit/y/a")
+    project.config("flows/fit/y.json", data="runs/fit/x/a")
+    (project.root / "config/flows/fit/broken.json").write_text('{"a": 1,}')
+
+    session = run_pytest(project.root)
+
+    assert session.code == 1
+    assert "1 skipped, 4 errors" in session.out
+    assert "ERROR at setup of fit[broken]" in session.out
+    assert re.search(r"ERROR config/flows/fit/broken.json::fit\[broken\] - .*broken.json", session.out)
+    assert "ERROR at setup of nowhere[A]" in session.out
+    assert "fit/x is part of a cycle: fit/x -> fit/y -> fit/x" in session.out
+    assert "src/pytest_ductaflow" not in session.out
+    assert session.statuses() == {
+        "fit/broken": "error",
+        "fit/good": "not_run",
+        "fit/x": "error",
+        "fit/y": "error",
+        "nowhere/A": "error",
+    }
+
+
+def test_skips_say_why(project: TinyProject) -> None:
+    """`_run.skip`, and `_run.skip_without` files that are not there; the report calls both not_run."""
+    project.flow("fit", "raise ValueError")
+    project.config("flows/fit/A.json", _run={"skip": "not this year"})
+    project.config("flows/fit/B.json", _run={"skip_without": ["inputs/big.parquet", "flows/fit.py"]})
+
+    session = run_pytest(project.root, "-rs")
+
+    assert session.code == 0
+    assert "config/flows/fit/A.json:1: not this year" in session.out
+    assert "config/flows/fit/B.json:1: not there: inputs/big.parquet" in session.out
+    messages = {entry["id"]: entry["message"] for entry in session.report()["instances"]}
+    assert messages == {"fit/A": "skipped: not this year", "fit/B": "skipped: not there: inputs/big.parquet"}
+
+
+def test_an_upstream_without_valid_run_fails_the_item_and_names_the_command(project: TinyProject) -> None:
+    """What was not selected must have run before; the failure says how to make it."""
+    project.flow("prep", 'open("clean.csv", "w").write("1")')
+    project.flow("fit", PLAIN)
+    project.config("flows/prep.json")
+    project.config("flows/fit.json", data="runs/prep/default/clean.csv")
+
+    session = run_pytest(project.root, "flows/fit.py")
+    assert "fit/default reads from prep/default, but it has no finished run." in session.out
+    assert 'pytest --ductaflow "config/flows/prep.json::prep[default]"' in session.out
+    assert session.statuses() == {"fit/default": "error"}
+
+    assert run_pytest(project.root, "config/flows/prep.json::prep[default]").code == 0
+    assert run_pytest(project.root, "flows/fit.py").code == 0
+
+    (project.folder("prep", "default") / "clean.csv").write_text("changed")
+    session = run_pytest(project.root, "flows/fit.py")
+    assert "but its output clean.csv was changed since." in session.out
+
+
+# --- a whole session ---------------------------------------------------------------------------------------
+
+
+def make_mixed_project(root: Path) -> TinyProject:
+    """A is green, B orange, C red; D reads from C and E from D; one ordinary test."""
+    project = TinyProject(root)
+    project.flow(
+        "prep",
+        """
+        print("preparing", config["name"])
+        if config["name"] == "scenario_B":
+            print("⚠ few rows")
+        if config["name"] == "scenario_C":
+            raise ValueError("negative price")
+        """,
+    )
+    project.flow("fit", PLAIN)
+    project.config("flows/prep.json", name="{instance}")
+    for key in "ABC":
+        project.config(f"flows/prep/scenario_{key}.json")
+    project.config("flows/fit/D.json", data="runs/prep/scenario_C/x.csv")
+    project.config("flows/fit/E.json", data="runs/fit/D/x.csv")
+    (root / "test_ordinary.py").write_text("def test_ordinary(): pass\n")
+    return project
+
+
+@pytest.fixture(scope="module")
+def parallel(tmp_path_factory: pytest.TempPathFactory) -> Session:
+    project = make_mixed_project(tmp_path_factory.mktemp("parallel") / "project")
+    return run_pytest(project.root, "-n", "2", "-rA", "--durations=3", "--junitxml=junit.xml")
+
+
+MIXED = {
+    "prep/scenario_A": "success",
+    "prep/scenario_B": "warning",
+    "prep/scenario_C": "error",
+    "fit/D": "blocked",
+    "fit/E": "blocked",
+}
+
+
+def test_a_parallel_session_counts_as_pytest_does(parallel: Session) -> None:
+    """Green and orange pass, red fails, blocked is skipped; ordinary tests run along."""
+    assert parallel.code == 1
+    assert re.search(r"1 failed, 3 passed, 2 skipped, 1 warning", parallel.out)
+    assert "2 workers [6 items]" in parallel.out
+
+
+def test_one_report_has_every_instance(parallel: Session) -> None:
+    """Written by the controller, final at the end."""
+    report = parallel.report()
+
+    assert report["finished"]
+    assert parallel.statuses() == MIXED
+    assert {entry["nodeid"] for entry in report["instances"]} >= {
+        "config/flows/prep/scenario_A.json::prep[scenario_A]"
+    }
+
+
+def test_the_end_says_counts_causes_and_where_the_report_is(parallel: Session) -> None:
+    """One section, whatever else pytest prints."""
+    section = parallel.out.partition(" ductaflow =")[2]
+
+    assert "1 success, 1 warning, 1 error, 2 blocked" in section
+    assert "error    prep/scenario_C: flows/prep.py:8: ValueError: negative price" in section
+    assert f"report: {Path('runs/conductor_status_report.html')}" in section
+
+
+def test_a_failure_says_where_why_and_what_to_do(parallel: Session) -> None:
+    """Place and source first, the flow's own traceback, the log, the paths, the commands."""
+    text = parallel.out.partition("prep[scenario_C] _")[2].partition("====")[0]
+    expected = [
+        r"flows/prep.py:8: ValueError: negative price",
+        r"^ +7  if config\[\"name\"\] == \"scenario_C\":",
+        r"^> +8      raise ValueError\(\"negative price\"\)",
+        r"^Traceback \(most recent call last\):",
+        r"^ValueError: negative price",
+        r"^Last lines of the log:",
+        r"^\| preparing scenario_C",
+        r"^log: +runs/prep/scenario_C/prep_execution_output.txt",
+        r"^notebook: +runs/prep/scenario_C/prep.ipynb",
+        r"^config: +runs/prep/scenario_C/prep_config.json",
+        r"^run again: pytest --ductaflow \"config/flows/prep/scenario_C.json::prep\[scenario_C\]\"",
+        r"^debug: +python -m pdb flows/prep.py --config runs/prep/scenario_C/prep_config.json",
+    ]
+
+    at = 0
+    for pattern in expected:
+        found = re.compile(pattern, re.MULTILINE).search(text, at)
+        assert found, f"{pattern} is not in, or not in this order:\n{text}"
+        at = found.end()
+    assert "pytest_ductaflow" not in text
+    assert (
+        "FAILED config/flows/prep/scenario_C.json::prep[scenario_C] - ValueError: negative price"
+        in parallel.out
+    )
+
+
+def test_blocked_names_the_cause_at_any_distance(parallel: Session) -> None:
+    """A skip whose reason is the red instance and the way to it."""
+    assert "blocked: prep/scenario_C is red: flows/prep.py:8: ValueError: negative price" in parallel.out
+    assert "blocked: fit/D is blocked: prep/scenario_C is red" in parallel.out
+
+
+def test_a_warning_line_is_a_warning_at_its_place_in_the_log(parallel: Session) -> None:
+    """As pytest shows warnings: file, line, category, text, once."""
+    assert re.search(r"prep_execution_output.txt:3: FlowWarning: ⚠ few rows$", parallel.out, re.MULTILINE)
+
+
+def test_junit_has_the_facts_of_a_run(parallel: Session) -> None:
+    """Run folder, status, config hash and warnings as properties."""
+    cases = {case.get("name"): case for case in ET.parse(parallel.root / "junit.xml").iter("testcase")}
+    facts = {
+        name: {entry.get("name"): entry.get("value") for entry in case.iter("property")}
+        for name, case in cases.items()
+    }
+
+    assert facts["prep[scenario_B]"].pop("config_hash")
+    assert facts["prep[scenario_B]"] == {
+        "run_folder": "runs/prep/scenario_B",
+        "status": "warning",
+        "warnings": "1",
+        "warning": "3: ⚠ few rows",
+    }
+    assert facts["fit[E]"] == {"run_folder": "runs/fit/E", "status": "blocked"}
+    assert cases["prep[scenario_C]"].find("failure") is not None
+
+
+def test_last_failed_brings_back_red_and_blocked(parallel: Session) -> None:
+    """`--lf` selects what is red and what it blocked, nothing else."""
+    names = [nodeid.partition("::")[2] for nodeid in collected(parallel.root, "--lf")]
+
+    assert names == ["prep[scenario_C]", "fit[D]", "fit[E]"]
+
+
+def test_a_serial_session_without_xdist_gives_the_same(tmp_path: Path, parallel: Session) -> None:
+    """Node ids, outcomes and statuses do not depend on the number of workers."""
+
+    def outcomes(session: Session) -> set[str]:
+        return set(re.findall(r"^(?:PASSED|FAILED) \S+", session.out, re.MULTILINE))
+
+    project = make_mixed_project(tmp_path / "project")
+    serial = run_pytest(project.root, "-p", "no:xdist", "-rA")
+
+    assert serial.code == parallel.code
+    assert outcomes(serial) == outcomes(parallel)
+    assert serial.statuses() == MIXED
+
+
+def test_pytest_may_fail_what_is_orange_but_the_status_stays(project: TinyProject) -> None:
+    """`-W error::ductaflow.FlowWarning` fails the test; what reads from it is not blocked."""
+    project.flow("prep", 'print("⚠ few rows")')
+    project.flow("fit", PLAIN)
+    project.config("flows/prep.json")
+    project.config("flows/fit.json", data="runs/prep/default/x.csv")
+
+    session = run_pytest(project.root, "-W", "error::ductaflow.FlowWarning")
+
+    assert "1 failed, 1 passed" in session.out
+    assert "runs/prep/default/prep_execution_output.txt:2: FlowWarning: ⚠ few rows" in session.out
+    assert "pytest_ductaflow/items.py" not in session.out
+    assert session.statuses() == {"prep/default": "warning", "fit/default": "success"}
+
+
+def test_an_expected_failure_stays_red_in_the_report(project: TinyProject) -> None:
+    """`_run.xfail` is pytest's affair; the status is the run's."""
+    project.flow("fit", "raise ValueError('as expected')")
+    project.config("flows/fit.json", _run={"xfail": "known"})
+
+    session = run_pytest(project.root, "-rx")
+
+    assert session.code == 0
+    assert "1 xfailed" in session.out
+    assert session.statuses() == {"fit/default": "error"}
+
+
+def test_the_first_failure_can_end_the_session(project: TinyProject) -> None:
+    """With `-x` the rest is in the report as not_run."""
+    project.flow("fit", "raise ValueError('first')")
+    project.config("flows/fit/A.json")
+    project.config("flows/fit/B.json")
+
+    session = run_pytest(project.root, "-x")
+
+    assert session.code == 1
+    assert session.statuses() == {"fit/A": "error", "fit/B": "not_run"}
+
+
+def test_options_reach_the_run(project: TinyProject) -> None:
+    """Time limit, no HTML, no report, and the log on the console with `-s`."""
+    project.flow("quick", PLAIN)
+    project.flow("slow", 'import time\nprint("waiting")\ntime.sleep(600)')
+    project.config("flows/quick.json")
+    project.config("flows/slow.json", _run={"timeout": 1})
+
+    session = run_pytest(
+        project.root, "-s", "--ductaflow-no-html", "--ductaflow-no-report", "--ductaflow-timeout=60"
+    )
+
+    assert "1 failed, 1 passed" in session.out
+    assert "hello from the flow" in session.out.partition("FAILURES")[0]
+    assert (project.folder("quick", "default") / "quick.ipynb").exists()
+    assert not (project.folder("quick", "default") / "quick.html").exists()
+    assert not (project.root / "runs/conductor_status_report.html").exists()
+    assert json.loads((project.folder("slow", "default") / "result.json").read_text())["cause"] == "timeout"
+
+
+def test_texts_of_flows_cannot_break_the_session(project: TinyProject) -> None:
+    """Escape codes, lone surrogates and control characters are shown in words, also across processes."""
+    project.flow(
+        "fit", r'print("⚠ \x1b[31mred\x07")' "\n" r'raise ValueError("half \udcff \x1b]0;title\x07 <b>")'
+    )
+    project.config("flows/fit.json")
+
+    session = run_pytest(project.root, "-n", "1", "--junitxml=junit.xml")
+
+    assert session.code == 1
+    assert session.statuses() == {"fit/default": "error"}
+    assert r"ValueError: half \udcff" in session.out
+    assert "\x1b" not in session.out.partition("FAILURES")[2]
+    ET.parse(project.root / "junit.xml")
+
+
+def test_a_distribution_that_somebody_chose_is_kept(project: TinyProject) -> None:
+    """With a note; an instance that it starts too early would be blocked, never run out of order."""
+    project.flow("fit", PLAIN)
+    project.config("flows/fit.json", _run={"skip": "only scheduled"})
+
+    session = run_pytest(project.root, "-n", "1", "--dist", "loadfile", "-v")
+
+    assert session.code == 0
+    assert "ductaflow: --dist=loadfile is kept" in session.out
+    assert "scheduling tests via LoadFileScheduling" in session.out
+
+
+# --- how a session ends ------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("no_process_left")
+def test_a_dead_worker_costs_its_one_item(project: TinyProject) -> None:
+    """The instance is lost and what reads from it blocked; the rest runs on a new worker."""
+    project.flow(
+        "deadly",
+        """
+        import os, signal, psutil
+        worker = psutil.Process(os.getppid()).parent()
+        worker.send_signal(signal.SIGKILL)
+        worker.wait()
+        """,
+    )
+    project.flow("fit", PLAIN)
+    project.config("flows/deadly.json")
+    project.config("flows/fit/A.json")
+    project.config("flows/fit/B.json", data="runs/deadly/default/x.csv")
+
+    session = run_pytest(project.root, "-n", "1", "-rs")
+
+    assert session.code == 1
+    assert "worker 'gw0' crashed while running 'config/flows/deadly.json::deadly[default]'" in session.out
+    assert session.statuses() == {"deadly/default": "error", "fit/A": "success", "fit/B": "blocked"}
+    lost = next(entry for entry in session.report()["instances"] if entry["id"] == "deadly/default")
+    assert lost["cause"] == "lost"
+
+
+@dataclass
+class Running:
+    """A session that waits in its flows, and how it is ended."""
+
+    project: TinyProject
+    process: subprocess.Popen[str]
+
+    def wait_for(self, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 60
+        while not condition():
+            assert self.process.poll() is None, self.process.communicate()[0]
+            assert time.monotonic() < deadline
+            # not a wait for an effect of time: looking again costs the processor
+            time.sleep(0.02)
+
+    def end(self) -> tuple[Session, float]:
+        began = time.monotonic()
+        out, _ = self.process.communicate(timeout=END_SECONDS + SLACK)
+        return Session(self.project.root, self.process.returncode, out), time.monotonic() - began
+
+
+WAITING = """
+    import subprocess, sys, time, pathlib
+    if config["quick"]:
+        sys.stdout.write("done")
+    else:
+        command = [sys.executable, "-c", "import time; time.sleep(600)"]
+        subprocess.Popen(command, start_new_session=True)
+        pathlib.Path("waiting").touch()
+        time.sleep(600)
+"""
+
+
+@pytest.fixture
+def start(project: TinyProject, no_process_left: None) -> Iterator[Callable[..., Running]]:
+    """Starts a session with one instance that ends at once and six that wait."""
+    project.flow("wait", WAITING)
+    project.config("flows/wait/a_quick.json", quick=True)
+    for name in "bcdefg":
+        project.config(f"flows/wait/{name}.json", quick=False)
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*args: str, waiting: int) -> Running:
+        process = subprocess.Popen(
+            command("--ductaflow", "-p", "no:cacheprovider", *args),
+            cwd=project.root,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        started.append(process)
+        running = Running(project, process)
+        runs = project.root / "runs/wait"
+        running.wait_for(
+            lambda: (runs / "a_quick/result.json").exists() and len(list(runs.glob("*/waiting"))) >= waiting
+        )
+        return running
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+@pytest.mark.parametrize("to", ["group", "controller"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("workers", [0, 4])
+def test_an_interrupted_session_ends_in_order(
+    start: Callable[..., Running], workers: int, number: signal.Signals, to: str
+) -> None:
+    """Results so far are kept, the rest is interrupted or not_run, no process is left."""
+    running = start(*(["-n", str(workers)] if workers else []), waiting=max(1, workers - 1))
+
+    if to == "group":
+        os.killpg(running.process.pid, number)
+    else:
+        running.process.send_signal(number)
+    session, seconds = running.end()
+
+    assert session.code == pytest.ExitCode.INTERRUPTED
+    assert seconds < END_SECONDS + SLACK
+    assert processes_of(str(running.project.root)) == []
+    report = session.report()
+    assert report["finished"]
+    ends = {entry["id"]: (entry["status"], entry["cause"]) for entry in report["instances"]}
+    assert ends.pop("wait/a_quick") == ("success", None)
+    assert set(ends.values()) == {("error", "interrupted"), ("not_run", None)}
+    assert "report: " in session.out
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_killed_session_leaves_nothing_and_the_next_one_says_so(
+    start: Callable[..., Running], workers: int
+) -> None:
+    """SIGKILL of pytest: runs and workers end by themselves; the next session names what was unfinished."""
+    running = start(*(["-n", str(workers)] if workers else []), waiting=1)
+    tree = psutil.Process(running.process.pid).children(recursive=True)
+
+    running.process.kill()
+
+    _, alive = psutil.wait_procs(tree, timeout=END_SECONDS + SLACK)
+    assert [process for process in alive if process.is_running()] == []
+    running.process.communicate()
+    project = running.project
+    project.flow("wait", PLAIN)
+    session = run_pytest(project.root, "config/flows/wait/b.json", "config/flows/wait/c.json")
+    assert session.code == 0
+    assert re.search(r"unfinished in an earlier session: runs/wait/[bc] ", session.out)
+    statuses = session.statuses()
+    assert (statuses["wait/b"], statuses["wait/c"]) == ("success", "success")
