@@ -456,7 +456,7 @@ def test_every_status_has_sign_and_word_and_failures_come_first(runs: Path) -> N
     shown = [str(attrs["data-status"]) for attrs in page.all("details")]
     assert shown == ["error", "blocked", "warning", "success", "unchanged", "not_run"]
     assert all(page.all("use", href=f"#sign-{status}") for status in shown)
-    assert "1 failed, 1 blocked, 1 with warnings, 1 passed, 1 unchanged, 1 not run" in page.text
+    assert "1 error, 1 blocked, 1 warning, 1 success, 1 unchanged, 1 not run" in page.text
 
 
 def test_earlier_results_are_marked_and_follow_those_of_the_session(runs: Path) -> None:

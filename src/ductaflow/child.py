@@ -98,8 +98,8 @@ def run_notebook_cells(spec: RunSpec, teller: Teller) -> None:
         )
     except PapermillExecutionError:
         if not (teller.failed_already or teller.exited_already):
-            # Papermill has the last word on any error in the notebook, also on one that a cell may raise by its
-            # tag `raises-exception`; the engine has heard of none.
+            # Papermill has the last word on any error in the notebook, also on one that a cell may raise by
+            # its tag `raises-exception`; the engine has heard of none.
             remove_error_marks(spec.run_folder.notebook)
     except Exception as exc:
         if teller.failed_already:

@@ -6,6 +6,7 @@ One report for each runs folder, whatever number of workers ran its instances.
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ductaflow.errors import DuctaflowError
-from ductaflow.folder import unfinished
+from ductaflow.folder import Unfinished, unfinished
 from ductaflow.instances import Instance
 from ductaflow.layout import CACHE_DIR
 from ductaflow.report import Entry, LiveReport
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 #: How many failing instances the terminal names; the report has all.
 MAX_NAMED = 30
 NOT_STARTED = "the session ended before its turn"
+_ENDED_EARLY = re.compile(rb'"(interrupted|lost)"')
 
 
 @dataclass
@@ -74,7 +76,7 @@ class Artifact:
                 tree.expected[nodeid] = instance
                 self._tree_of[nodeid] = tree
         for tree in self._trees.values():
-            tree.unfinished = _unfinished(tree.runs_dir, self._projects)
+            tree.unfinished = list(self._unfinished(tree))
             if tree.report:
                 tree.report.expect(
                     Entry(_without_run(instance, Status.NOT_RUN, "has not run yet"), nodeid)
@@ -151,6 +153,15 @@ class Artifact:
             self._trees[project.runs_dir] = _Tree(project.root, project.runs_dir, report)
         return self._trees[project.runs_dir]
 
+    def _unfinished(self, tree: _Tree) -> Iterator[str]:
+        """What earlier sessions began and did not end, before this one runs it again."""
+        left = {run.folder: f"started {run.owner.started}" for run in _without_result(tree.runs_dir)}
+        for instance in tree.expected.values():
+            if result := _ended_early(instance):
+                left[instance.run_folder.path] = _one_line(result.message)
+        for folder, why in left.items():
+            yield f"unfinished in an earlier session: {shown(folder, self._projects)} ({why})"
+
     def _keep(self, tree: _Tree, nodeid: str, result: Result) -> None:
         if tree.report:
             tree.report.update(Entry(result, nodeid))
@@ -181,7 +192,9 @@ class Artifact:
             yield f"  error    {result.id}: {_one_line(result.message)}"
         if len(red) > MAX_NAMED:
             yield f"  and {len(red) - MAX_NAMED} more"
-        yield from tree.unfinished
+        yield from tree.unfinished[:MAX_NAMED]
+        if len(tree.unfinished) > MAX_NAMED:
+            yield f"and {len(tree.unfinished) - MAX_NAMED} more"
         if tree.page:
             yield f"report: {shown(tree.page, self._projects)}"
         if tree.trouble:
@@ -218,11 +231,18 @@ def _one_line(text: str) -> str:
     return lines[0][:200] if lines else ""
 
 
-def _unfinished(runs_dir: Path, projects: Projects) -> list[str]:
-    """Runs of earlier sessions that never wrote a result, as lines for the terminal."""
-    if not (runs_dir / CACHE_DIR).is_dir():
-        return []
-    return [
-        f"unfinished in an earlier session: {shown(left.folder, projects)} (started {left.owner.started})"
-        for left in unfinished(runs_dir)
-    ]
+def _without_result(runs_dir: Path) -> list[Unfinished]:
+    return unfinished(runs_dir) if (runs_dir / CACHE_DIR).is_dir() else []
+
+
+def _ended_early(instance: Instance) -> Result | None:
+    """The last result of an instance, if its session ended before its run did."""
+    try:
+        # Looking for the word first: parsing thousands of results would hold up the session.
+        if not _ENDED_EARLY.search(instance.run_folder.result.read_bytes()):
+            return None
+        result = read_result(instance.run_folder.path)
+    except (OSError, DuctaflowError):
+        # None, or not readable: it will be replaced, and there is nothing to be told.
+        return None
+    return result if result and result.cause in ("interrupted", "lost") else None

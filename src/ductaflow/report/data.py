@@ -258,7 +258,7 @@ def _rerun(entry: Entry, runs_dir: Path) -> str:
 
 
 def _as_script(result: Result, runs_dir: Path) -> str | None:
-    """The command, from the project, that runs a run's saved config again where it is; for what is not stored."""
+    """The command, from the project, that runs a saved config again in its folder; for what is not stored."""
     source = Path(KIND_DIRS[result.kind]) / f"{result.flow}.py"
     if result.folder is None or not is_file(runs_dir.parent / source):
         return None

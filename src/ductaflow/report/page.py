@@ -30,22 +30,21 @@ LONG_PAGE = 500
 
 @dataclass(frozen=True)
 class Look:
-    """How a status is shown: the word of a row, the word after a count, the title of a section."""
+    """How a status is shown: its word and the title of its section."""
 
     status: str
     word: str
-    many: str
     title: str
 
 
 #: In the order of the page: what needs a person first.
 LOOKS = (
-    Look("error", "failed", "failed", "Failed"),
-    Look("blocked", "blocked", "blocked", "Blocked by a failed upstream"),
-    Look("warning", "warning", "with warnings", "With warnings"),
-    Look("success", "passed", "passed", "Passed"),
-    Look("unchanged", "unchanged", "unchanged", "Unchanged, not run again"),
-    Look("not_run", "not run", "not run", "Not run"),
+    Look("error", "error", "Error"),
+    Look("blocked", "blocked", "Blocked by a red upstream"),
+    Look("warning", "warning", "Warning"),
+    Look("success", "success", "Success"),
+    Look("unchanged", "unchanged", "Unchanged, not run again"),
+    Look("not_run", "not run", "Not run"),
 )
 _LOOK_OF = {look.status: look for look in LOOKS}
 _CAUSES = {
@@ -146,7 +145,7 @@ def _frame(head: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, Any]:
 def _verdict(head: Mapping[str, Any]) -> str:
     """The session in a few words: the title of the page and of its tab."""
     counts = head["summary"]
-    shown = [f"{counts[look.status]} {look.many}" for look in LOOKS if counts[look.status]]
+    shown = [f"{counts[look.status]} {look.word}" for look in LOOKS if counts[look.status]]
     return ", ".join(shown) or "nothing run"
 
 
