@@ -42,7 +42,7 @@ HOUSE = [
     "cli",
 ]
 #: The plugin stands on the core, and the core does not know it.
-ANNEX = ["failure", "items", "scheduling", "stopping", "artifact", "plugin"]
+ANNEX = ["failure", "projects", "items", "scheduling", "stopping", "artifact", "plugin"]
 
 
 def modules(package: str) -> dict[str, list[Path]]:

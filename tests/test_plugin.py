@@ -270,6 +270,7 @@ def test_tags_are_markers_and_names_are_keywords(project: TinyProject) -> None:
     [
         (["--ductaflow-timeout", "-1"], "the timeout is -1.0; it must be a positive number of seconds"),
         (["-o", "ductaflow_timeout=soon"], "ductaflow_timeout is 'soon'; it must be a number of seconds"),
+        (["-o", "ductaflow_runs_dir=/tmp"], "'/tmp' is no folder below a project"),
         (["-o", "ductaflow_engine=fast"], "ductaflow_engine is 'fast'; it can be warm, fresh or kernel"),
     ],
 )
@@ -568,6 +569,38 @@ def test_texts_of_flows_cannot_break_the_session(project: TinyProject) -> None:
     assert r"ValueError: half \udcff" in session.out
     assert "\x1b" not in session.out.partition("FAILURES")[2]
     ET.parse(project.root / "junit.xml")
+
+
+def test_ordinary_tests_of_a_file_share_its_fixtures(project: TinyProject) -> None:
+    """Between instances, neighbours of one file go to a worker together."""
+    project.flow("fit", PLAIN)
+    project.config("flows/fit.json", _run={"skip": "only scheduled"})
+    (project.root / "test_it.py").write_text(
+        "import pytest\n"
+        "@pytest.fixture(scope='module')\n"
+        "def costly():\n"
+        "    with open('made.txt', 'a') as file: file.write('x')\n"
+        "@pytest.mark.parametrize('number', range(12))\n"
+        "def test_it(costly, number): pass\n"
+    )
+
+    session = run_pytest(project.root, "-n", "2")
+
+    assert "12 passed, 1 skipped" in session.out
+    assert len((project.root / "made.txt").read_text()) <= 4
+
+
+def test_stepwise_goes_on_where_it_stopped(project: TinyProject) -> None:
+    """`--sw` leaves out what came before the last failure, in the order of the graph."""
+    project.flow("a_reads", "raise ValueError")
+    project.flow("z_read", PLAIN)
+    project.config("flows/a_reads.json", data="runs/z_read/default/x")
+    project.config("flows/z_read.json")
+
+    assert "1 failed, 1 passed" in run_pytest(project.root, "--sw").out
+    again = run_pytest(project.root, "--sw").out
+
+    assert "1 failed, 1 deselected" in again
 
 
 def test_a_distribution_that_somebody_chose_is_kept(project: TinyProject) -> None:

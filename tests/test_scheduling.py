@@ -133,7 +133,7 @@ def test_ordinary_tests_of_a_file_stay_together() -> None:
     portions = portions_of(ids, ordinary, workers=2)
 
     assert portions[:3] == [[0, 1], [3], [4]]
-    assert [len(portion) for portion in portions[3:]] == [2] * 6
+    assert [len(portion) for portion in portions[3:]] == [4] * 3
 
 
 @st.composite
@@ -230,13 +230,8 @@ class Hooks:
 
 
 class Config:
-    def __init__(self, workers: int) -> None:
-        self.tx = ["popen"] * workers
+    def __init__(self) -> None:
         self.hook = Hooks()
-
-    def getvalue(self, name: str) -> list[str]:
-        assert name == "tx"
-        return self.tx
 
 
 IDS = ["config/flows/fit.csv::fit[A]", "config/flows/fit.csv::fit[B]", "test_x.py::test_x"]
@@ -250,8 +245,8 @@ def edges(ids: Sequence[str]) -> list[list[int] | None]:
 def scheduling(
     workers: int, collections: Sequence[list[str]] | None = None
 ) -> tuple[Any, list[Node], Config]:
-    config = Config(workers)
-    scheduler: Any = GraphScheduling(config, Log(), edges)  # type: ignore[arg-type]
+    config = Config()
+    scheduler: Any = GraphScheduling(config, Log(), edges, workers)  # type: ignore[arg-type]
     nodes = [Node(f"gw{number}") for number in range(workers)]
     for node in nodes:
         scheduler.add_node(node)

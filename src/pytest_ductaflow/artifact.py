@@ -24,7 +24,7 @@ from pytest_ductaflow.failure import clean, shown
 if TYPE_CHECKING:
     import pytest
 
-    from pytest_ductaflow.items import Projects
+    from pytest_ductaflow.projects import Projects
 
 #: How many failing instances the terminal names; the report has all.
 MAX_NAMED = 30

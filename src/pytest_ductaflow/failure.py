@@ -14,7 +14,7 @@ from ductaflow.result import Failure, Result, log_lines, strip_ansi
 
 if TYPE_CHECKING:
     from ductaflow.instances import Instance
-    from pytest_ductaflow.items import Projects
+    from pytest_ductaflow.projects import Projects
 
 LOG_LINES = 20
 MAX_LINE = 300

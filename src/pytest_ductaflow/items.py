@@ -11,23 +11,20 @@ from __future__ import annotations
 
 import json
 import linecache
-import os
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ductaflow.errors import DuctaflowError, FlowWarning
-from ductaflow.graph import Graph, collect
+from ductaflow.errors import DuctaflowError, FlowWarning, RunFolderError
 from ductaflow.instances import Instance
-from ductaflow.layout import KIND_DIRS, SOURCE_SUFFIXES, Project
 from ductaflow.result import Cause, Result, Status, read_result
 from pytest_ductaflow.failure import clean, failure_text, place_of, run_again
+from pytest_ductaflow.projects import Projects
 
-INSTANCE_SUFFIXES = (".json", ".csv")
 #: Marks with a meaning of their own: a tag of that name selects nothing and must not skip anything.
 PYTEST_MARKS = frozenset({"skip", "skipif", "xfail", "parametrize", "usefixtures", "filterwarnings"})
 
@@ -38,7 +35,7 @@ class Settings:
 
     Attributes:
         session_id: random, one for the session.
-        owner_pid: the controller; its end ends all runs.
+        owner_pid: the controller; its end ends all runs. None on another machine.
         timeout: seconds, for instances that give none; None for no limit.
         engine: for instances that name none; None for the default.
         html: whether runs leave their notebook as HTML.
@@ -47,151 +44,12 @@ class Settings:
     """
 
     session_id: str
-    owner_pid: int
+    owner_pid: int | None
     timeout: float | None = None
     engine: str | None = None
     html: bool = True
     keep_previous: bool = True
     echo: bool = False
-
-
-class StoredProject:
-    """The instances of a project and who reads from whom."""
-
-    def __init__(self, project: Project) -> None:
-        self.instances = collect(project)
-        self.graph = Graph(self.instances.all)
-
-    def upstreams(self, instance: Instance) -> list[Instance]:
-        """The stored instances that an instance reads from."""
-        return [self.instances.by_id[key] for key in self.graph.upstreams(instance.id)]
-
-
-class Projects:
-    """The projects that a session meets. Each is read once.
-
-    Args:
-        rootdir: pytest's; node ids are relative to it.
-        invocation_dir: where pytest was called; commands that we show work there.
-        config_dir, runs_dir: names of the two folders below each project's root.
-    """
-
-    def __init__(self, rootdir: Path, invocation_dir: Path, *, config_dir: str, runs_dir: str) -> None:
-        self.rootdir = rootdir
-        self.invocation_dir = invocation_dir
-        self._config_parts = PurePath(config_dir).parts
-        self._runs_parts = PurePath(runs_dir).parts
-        self._loaded: dict[Path, StoredProject] = {}
-
-    def at(self, root: Path) -> StoredProject:
-        if root not in self._loaded:
-            project = Project.at(
-                root, config_dir=str(PurePath(*self._config_parts)), runs_dir=str(PurePath(*self._runs_parts))
-            )
-            self._loaded[root] = StoredProject(project)
-        return self._loaded[root]
-
-    def config_dir(self, root: Path) -> Path:
-        return root.joinpath(*self._config_parts)
-
-    def is_root(self, folder: Path) -> bool:
-        return any((self.config_dir(folder) / kind).is_dir() for kind in KIND_DIRS.values())
-
-    def root_of_config(self, path: Path) -> Path | None:
-        """The project whose stored instances `path`, a file or folder below `config/flows`, belongs to."""
-        depth = len(self._config_parts)
-        for folder in (path, *path.parents):
-            if folder.name in KIND_DIRS.values() and folder.parent.parts[-depth:] == self._config_parts:
-                return folder.parents[depth]
-        return None
-
-    def is_runs(self, path: Path) -> bool:
-        """Whether it is the runs folder of a project."""
-        depth = len(self._runs_parts)
-        return path.parts[-depth:] == self._runs_parts and self.is_root(path.parents[depth - 1])
-
-    def is_sources(self, path: Path) -> bool:
-        """Whether it is the `flows` or `builds` folder of a project."""
-        return path.name in KIND_DIRS.values() and self.is_root(path.parent)
-
-    def instances_in(self, file: Path) -> tuple[Instance, ...]:
-        """The stored instances that a file gives; none if it is not a stored config."""
-        root = self.root_of_config(file) if file.suffix in INSTANCE_SUFFIXES else None
-        return self.at(root).instances.in_file(file) if root else ()
-
-    def targets(self, argument: str) -> list[str]:
-        """What a path on the command line stands for: a flow's source stands for its instances' files.
-
-        Raises:
-            pytest.UsageError: it is the source of no stored instance.
-        """
-        name, colons, item = argument.partition("::")
-        path = Path(os.path.abspath(self.invocation_dir / name))
-        if self.is_sources(path) and path.is_dir() and not colons:
-            return [str(self.config_dir(path.parent) / path.name)]
-        if not (self.is_sources(path.parent) and path.is_file() and path.suffix in SOURCE_SUFFIXES):
-            return [argument]
-        found = [
-            instance
-            for instance in self.at(path.parent.parent).instances.of_flow(path.stem)
-            if KIND_DIRS[instance.kind] == path.parent.name and item in ("", instance.title)
-        ]
-        if not found:
-            stored = f"{PurePath(*self._config_parts).as_posix()}/{path.parent.name}/{path.stem}.json"
-            raise pytest.UsageError(f"{argument} has no stored instance. Its config would be {stored}.")
-        return [f"{file}{colons}{item}" for file in dict.fromkeys(instance.file for instance in found)]
-
-    def nodeid(self, instance: Instance) -> str:
-        return f"{self.relative(instance.file)}::{instance.title}"
-
-    def relative(self, path: Path) -> str:
-        """As node ids spell it: from the rootdir, with `/`."""
-        try:
-            return Path(os.path.relpath(path, self.rootdir)).as_posix()
-        except ValueError:
-            # another drive on Windows
-            return path.as_posix()
-
-    def instance(self, nodeid: str) -> Instance | None:
-        """The instance of a node id; None for an ordinary test."""
-        name, _, item = nodeid.partition("::")
-        path = Path(os.path.normpath(self.rootdir / name))
-        for instance in self.instances_in(path):
-            if instance.title == item:
-                return instance
-        return None
-
-    def upstreams(self, instance: Instance) -> list[Instance]:
-        """The stored instances that an instance reads from."""
-        return self.at(instance.project.root).upstreams(instance)
-
-    def edges(self, nodeids: Sequence[str]) -> list[list[int] | None]:
-        """For each node id the indices of those that it waits for; None for ordinary tests."""
-        instances = [self.instance(nodeid) for nodeid in nodeids]
-        index = {instance.run_folder.path: place for place, instance in enumerate(instances) if instance}
-        return [self._places(instance, index) if instance else None for instance in instances]
-
-    def _places(self, instance: Instance, index: dict[Path, int]) -> list[int]:
-        folders = (upstream.run_folder.path for upstream in self.upstreams(instance))
-        return [index[folder] for folder in folders if folder in index]
-
-    def in_order(self, items: Sequence[pytest.Item]) -> list[pytest.Item]:
-        """Every upstream first, otherwise as collected; ordinary tests keep their places."""
-        ordered = list(items)
-        places: dict[Path, list[int]] = {}
-        for place, item in enumerate(items):
-            if isinstance(item, InstanceItem):
-                places.setdefault(item.instance.project.root, []).append(place)
-        for root, taken in places.items():
-            mine: dict[str, list[pytest.Item]] = {}
-            for place in taken:
-                item = items[place]
-                assert isinstance(item, InstanceItem)
-                mine.setdefault(item.instance.id, []).append(item)
-            sequence = [item for key in self.at(root).graph.order(list(mine)) for item in mine[key]]
-            for place, item in zip(taken, sequence, strict=True):
-                ordered[place] = item
-        return ordered
 
 
 @dataclass
@@ -209,6 +67,11 @@ class FlowSession:
 
     def select(self, items: Iterable[pytest.Item]) -> None:
         self.selected = {item.instance.run_folder.path for item in items if isinstance(item, InstanceItem)}
+
+    def in_order(self, items: list[pytest.Item]) -> list[pytest.Item]:
+        """Every upstream first, otherwise as collected; ordinary tests keep their places."""
+        instances = [item.instance if isinstance(item, InstanceItem) else None for item in items]
+        return [items[place] for place in self.projects.order(instances)]
 
     def run(self, instance: Instance) -> Result:
         from ductaflow.runner import run_instance
@@ -403,7 +266,8 @@ class InstanceItem(pytest.Item):
         try:
             result = self.flows.run(self.instance)
         except DuctaflowError as exc:
-            self._stop(Status.ERROR, exc.message, "input")
+            # Somebody else holds the folder, or something that the run needs is not there.
+            self._stop(Status.ERROR, exc.message, None if isinstance(exc, RunFolderError) else "input")
             self._fail(str(exc))
         self._property("config_hash", result.config_hash or "")
         self._property("warnings", str(result.warning_count))

@@ -80,7 +80,7 @@ def _settings(config: pytest.Config) -> Settings:
         raise pytest.UsageError(f"ductaflow_engine is {engine!r}; it can be warm, fresh or kernel")
     return Settings(
         session_id=told.get("ductaflow_session_id") or uuid.uuid4().hex[:12],
-        owner_pid=told.get("ductaflow_owner_pid") or os.getpid(),
+        owner_pid=told.get("ductaflow_owner_pid") if told else os.getpid(),
         timeout=_timeout(config),
         engine=engine,
         html=config.getini("ductaflow_html") and not config.getoption("ductaflow_no_html"),
@@ -105,7 +105,8 @@ class InstanceHooks:
     """In every process of a session: collection, order, the items."""
 
     def __init__(self, config: pytest.Config) -> None:
-        from pytest_ductaflow.items import FlowSession, Projects
+        from pytest_ductaflow.items import FlowSession
+        from pytest_ductaflow.projects import Projects
         from pytest_ductaflow.stopping import Signals, stop_without
 
         self.settings = _settings(config)
@@ -123,7 +124,8 @@ class InstanceHooks:
             self._signals.install()
         if told := getattr(config, "workerinput", None):
             self._pauses = told.get("ductaflow_pauses", False)
-            stop_without(self.settings.owner_pid)
+            if self.settings.owner_pid:
+                stop_without(self.settings.owner_pid)
 
     def _arguments(self, config: pytest.Config) -> list[str]:
         arguments = [target for argument in config.args for target in self.projects.targets(argument)]
@@ -171,9 +173,11 @@ class InstanceHooks:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> Generator[None, Any, Any]:
-        # the outermost wrapper, so that it orders what --ff and others have put in theirs
+        # First for --sw, which leaves out what came before the last failure; again for --ff, which moves
+        # items in a wrapper of its own: this one is registered later and so is around it.
+        items[:] = self.flows.in_order(items)
         outcome = yield
-        items[:] = self.projects.in_order(items)
+        items[:] = self.flows.in_order(items)
         return outcome
 
     @pytest.hookimpl(trylast=True)
@@ -217,6 +221,7 @@ class ControllerHooks:
         self._projects = common.projects
         self._settings = common.settings
         self._workers = Workers()
+        self._worker_count = 0
         with_report = config.getini("ductaflow_report") and not config.getoption("ductaflow_no_report")
         self._artifact = Artifact(common.projects, common.settings.session_id, with_report=with_report)
 
@@ -234,18 +239,26 @@ class ControllerHooks:
         return getattr(self._config.known_args_namespace, "dist", "no") == "no"
 
     @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_setupnodes(self, specs: Sequence[object]) -> None:
+        self._worker_count = len(specs)
+
+    @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: WorkerController) -> None:
         node.workerinput["ductaflow_session_id"] = self._settings.session_id
-        node.workerinput["ductaflow_owner_pid"] = self._settings.owner_pid
         node.workerinput["ductaflow_pauses"] = self._schedules
-        if node.gateway.spec.popen:
+        spec = node.gateway.spec
+        is_local = spec.popen and not spec.via
+        node.workerinput["ductaflow_owner_pid"] = self._settings.owner_pid if is_local else None
+        if is_local:
             self._workers.add(node.gateway.id, node.gateway._rinfo().pid)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Producer) -> Scheduling | None:
         from pytest_ductaflow.scheduling import GraphScheduling
 
-        return GraphScheduling(config, log, self._projects.edges) if self._schedules else None
+        if not self._schedules:
+            return None
+        return GraphScheduling(config, log, self._projects.edges, self._worker_count)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, node: WorkerController, ids: Sequence[str]) -> None:
@@ -263,7 +276,7 @@ class ControllerHooks:
 
     def pytest_report_header(self) -> str | None:
         dist = self._config.getoption("dist", "no")
-        if dist in ("no", "load") and self._schedules:
+        if self._schedules or dist == "no" or not self._config.getoption("tx", None):
             return None
         return f"ductaflow: --dist={dist} is kept; an instance that it starts before its upstreams is blocked"
 

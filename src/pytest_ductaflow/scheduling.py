@@ -33,8 +33,8 @@ Priority = Callable[[int], float]
 Worker = TypeVar("Worker", bound=Hashable)
 
 #: Consecutive ordinary tests of one file go to a worker together, so that its fixtures are made once; each
-#: worker gets about this many such portions, so that none is left with a long one at the end.
-PORTIONS_PER_WORKER = 4
+#: worker gets about this many portions of a large file, so that none is left with a long one at the end.
+PORTIONS_PER_WORKER = 2
 
 
 class Policy(Generic[Worker]):
@@ -164,7 +164,7 @@ def longest_paths(upstreams: Upstreams, weights: Sequence[float]) -> list[float]
 
 def portions_of(ids: Sequence[str], ordinary: Collection[int], workers: int) -> list[list[int]]:
     """Consecutive ordinary tests of the same file, in portions of a size that all workers get some of."""
-    size = max(1, len(ordinary) // (PORTIONS_PER_WORKER * max(1, workers)))
+    size = -(-len(ordinary) // (PORTIONS_PER_WORKER * max(1, workers)))
     portions: list[list[int]] = []
     last_file = None
     for item in sorted(ordinary):
@@ -185,6 +185,7 @@ class GraphScheduling:
         log: xdist's.
         edges: gives for the collected node ids what each waits for, and which are instances: None for the
             ordinary tests.
+        workers: how many are started; nothing is sent before all have collected.
     """
 
     def __init__(
@@ -192,13 +193,12 @@ class GraphScheduling:
         config: pytest.Config,
         log: Producer,
         edges: Callable[[Sequence[str]], Sequence[Collection[int] | None]],
+        workers: int,
     ) -> None:
-        from xdist.workermanage import parse_tx_spec_config
-
         self.config = config
         self.log = log.graphsched
         self._edges = edges
-        self._expected_nodes = len(parse_tx_spec_config(config))
+        self._expected_nodes = workers
         self._collections: dict[WorkerController, list[str] | None] = {}
         self._policy: Policy[WorkerController] | None = None
         self._ids: list[str] = []

@@ -1,0 +1,166 @@
+"""What paths and node ids mean: the projects of a session, their instances and who reads from whom.
+
+config/flows/fit/scenario_A.json::fit[scenario_A]   a node id: the file that stores an instance, its title
+flows/fit.py                                        on the command line: the instances of that flow
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path, PurePath
+
+import pytest
+
+from ductaflow.graph import Graph, collect
+from ductaflow.instances import Instance
+from ductaflow.layout import KIND_DIRS, SOURCE_SUFFIXES, Project
+
+INSTANCE_SUFFIXES = (".json", ".csv")
+
+
+class StoredProject:
+    """The instances of a project and who reads from whom."""
+
+    def __init__(self, project: Project) -> None:
+        self.instances = collect(project)
+        self.graph = Graph(self.instances.all)
+
+    def upstreams(self, instance: Instance) -> list[Instance]:
+        """The stored instances that an instance reads from."""
+        return [self.instances.by_id[key] for key in self.graph.upstreams(instance.id)]
+
+
+class Projects:
+    """The projects that a session meets. Each is read once.
+
+    Args:
+        rootdir: pytest's; node ids are relative to it.
+        invocation_dir: where pytest was called; commands that we show work there.
+        config_dir, runs_dir: names of the two folders below each project's root.
+
+    Raises:
+        pytest.UsageError: one of the two is not below the root.
+    """
+
+    def __init__(self, rootdir: Path, invocation_dir: Path, *, config_dir: str, runs_dir: str) -> None:
+        for name in (config_dir, runs_dir):
+            if not PurePath(name).parts or PurePath(name).is_absolute() or ".." in PurePath(name).parts:
+                raise pytest.UsageError(
+                    f"{name!r} is no folder below a project: give it relative, without .."
+                )
+        self.rootdir = rootdir
+        self.invocation_dir = invocation_dir
+        self._config_parts = PurePath(config_dir).parts
+        self._runs_parts = PurePath(runs_dir).parts
+        self._loaded: dict[Path, StoredProject] = {}
+        self._titles: dict[Path, dict[str, Instance]] = {}
+
+    def at(self, root: Path) -> StoredProject:
+        if root not in self._loaded:
+            project = Project.at(
+                root, config_dir=str(PurePath(*self._config_parts)), runs_dir=str(PurePath(*self._runs_parts))
+            )
+            self._loaded[root] = StoredProject(project)
+        return self._loaded[root]
+
+    def config_dir(self, root: Path) -> Path:
+        return root.joinpath(*self._config_parts)
+
+    def is_root(self, folder: Path) -> bool:
+        return any((self.config_dir(folder) / kind).is_dir() for kind in KIND_DIRS.values())
+
+    def root_of_config(self, path: Path) -> Path | None:
+        """The project whose stored instances `path`, a file or folder below `config/flows`, belongs to."""
+        depth = len(self._config_parts)
+        for folder in (path, *path.parents):
+            if folder.name in KIND_DIRS.values() and folder.parent.parts[-depth:] == self._config_parts:
+                return folder.parents[depth]
+        return None
+
+    def is_runs(self, path: Path) -> bool:
+        """Whether it is the runs folder of a project."""
+        depth = len(self._runs_parts)
+        return path.parts[-depth:] == self._runs_parts and self.is_root(path.parents[depth - 1])
+
+    def is_sources(self, path: Path) -> bool:
+        """Whether it is the `flows` or `builds` folder of a project."""
+        return path.name in KIND_DIRS.values() and self.is_root(path.parent)
+
+    def instances_in(self, file: Path) -> tuple[Instance, ...]:
+        """The stored instances that a file gives; none if it is not a stored config."""
+        root = self.root_of_config(file) if file.suffix in INSTANCE_SUFFIXES else None
+        return self.at(root).instances.in_file(file) if root else ()
+
+    def targets(self, argument: str) -> list[str]:
+        """What a path on the command line stands for: a flow's source stands for its instances' files.
+
+        Raises:
+            pytest.UsageError: it is the source of no stored instance.
+        """
+        name, colons, item = argument.partition("::")
+        path = Path(os.path.abspath(self.invocation_dir / name))
+        if self.is_sources(path) and path.is_dir() and not colons:
+            return [str(self.config_dir(path.parent) / path.name)]
+        if not (self.is_sources(path.parent) and path.is_file() and path.suffix in SOURCE_SUFFIXES):
+            return [argument]
+        found = [
+            instance
+            for instance in self.at(path.parent.parent).instances.of_flow(path.stem)
+            if KIND_DIRS[instance.kind] == path.parent.name and item in ("", instance.title)
+        ]
+        if not found:
+            stored = f"{PurePath(*self._config_parts).as_posix()}/{path.parent.name}/{path.stem}.json"
+            raise pytest.UsageError(f"{argument} has no stored instance. Its config would be {stored}.")
+        return [f"{file}{colons}{item}" for file in dict.fromkeys(instance.file for instance in found)]
+
+    def nodeid(self, instance: Instance) -> str:
+        return f"{self.relative(instance.file)}::{instance.title}"
+
+    def relative(self, path: Path) -> str:
+        """As node ids spell it: from the rootdir, with `/`."""
+        try:
+            return Path(os.path.relpath(path, self.rootdir)).as_posix()
+        except ValueError:
+            # another drive on Windows
+            return path.as_posix()
+
+    def instance(self, nodeid: str) -> Instance | None:
+        """The instance of a node id; None for an ordinary test."""
+        name, _, title = nodeid.partition("::")
+        file = Path(os.path.normpath(self.rootdir / name))
+        if file not in self._titles:
+            self._titles[file] = {instance.title: instance for instance in self.instances_in(file)}
+        return self._titles[file].get(title)
+
+    def upstreams(self, instance: Instance) -> list[Instance]:
+        """The stored instances that an instance reads from."""
+        return self.at(instance.project.root).upstreams(instance)
+
+    def edges(self, nodeids: Sequence[str]) -> list[list[int] | None]:
+        """For each node id the indices of those that it waits for; None for ordinary tests."""
+        instances = [self.instance(nodeid) for nodeid in nodeids]
+        index = {instance.run_folder.path: place for place, instance in enumerate(instances) if instance}
+        return [self._places(instance, index) if instance else None for instance in instances]
+
+    def _places(self, instance: Instance, index: dict[Path, int]) -> list[int]:
+        folders = (upstream.run_folder.path for upstream in self.upstreams(instance))
+        return [index[folder] for folder in folders if folder in index]
+
+    def order(self, instances: Sequence[Instance | None]) -> list[int]:
+        """Places of instances such that every upstream comes first, otherwise as given.
+
+        Args:
+            instances: as collected; None for an ordinary test, which keeps its place.
+        """
+        order = list(range(len(instances)))
+        taken: dict[Path, dict[str, list[int]]] = {}
+        for place, instance in enumerate(instances):
+            if instance:
+                taken.setdefault(instance.project.root, {}).setdefault(instance.id, []).append(place)
+        for root, by_id in taken.items():
+            slots = sorted(place for places in by_id.values() for place in places)
+            sequence = [place for key in self.at(root).graph.order(by_id) for place in by_id[key]]
+            for slot, place in zip(slots, sequence, strict=True):
+                order[slot] = place
+        return order
