@@ -65,7 +65,7 @@ ENDINGS = {
     "sys.exit(3)": (
         "# %%\nimport sys\nsys.exit(3)\n# %%\n1\n",
         ("error", "exit", 3, None),
-        "sys.exit(3) in cell 2 of 3 (line 5)",
+        "sys.exit(3) in cell 2 of 3 (line 6)",
     ),
     "exception": (
         "# %%\n1\n\n# %%\nraise ValueError('no weeks')\n",
