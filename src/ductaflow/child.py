@@ -7,13 +7,21 @@ code that says how the flow ended: 0, 1 after an exception, the code of a `sys.e
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import importlib
 import os
+import random
 import runpy
+import signal
 import sys
 import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any, NoReturn
 
 from ductaflow import processes
 from ductaflow.capture import Capture
@@ -198,28 +206,95 @@ def loaded_packages() -> dict[str, str]:
     return found
 
 
-def leave(code: int) -> None:
-    """End this process with a code, however long a thread or an atexit handler of the flow would take."""
+def leave_soon(code: int) -> None:
+    """Have this process end with a code, however long a thread or an atexit handler of the flow would take."""
 
     def force() -> None:
-        with contextlib.suppress(Exception):
-            sys.stdout.flush()
-            sys.stderr.flush()
+        flush()
         os._exit(code)
 
     timer = threading.Timer(EXIT_GRACE, force)
     timer.daemon = True
     timer.start()
-    sys.exit(code)
 
 
-def main(parent: int) -> None:
+def flush() -> None:
+    # A flow may have closed or replaced the streams; there is nobody left to tell.
+    with contextlib.suppress(Exception):
+        sys.stdout.flush()
+        sys.stderr.flush()
+
+
+def main(parent: int) -> NoReturn:
+    """Be the child as a fresh interpreter."""
     processes.die_with_parent(parent)
     spec = RunSpec.load(sys.stdin.buffer.read())
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
-    leave(execute(spec))
+    code = execute(spec)
+    leave_soon(code)
+    sys.exit(code)
+
+
+# --- as a fork of a warm process ---------------------------------------------------------------------------
+
+
+def be_forked(spec: RunSpec, environment: Mapping[str, str], parent: int) -> NoReturn:
+    """Be the child in a process that has just been forked from a warm one.
+
+    It becomes what a fresh interpreter would be: own process group, own descriptors, environment, directory,
+    signal handlers and random numbers; nothing of the warm process is reached any more.
+    """
+    code = 1
+    try:
+        processes.die_with_parent(parent)
+        _be_anew(spec, environment)
+        code = execute(spec)
+        leave_soon(code)
+        # what the interpreter does at its own end
+        threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
+    except BaseException:
+        with contextlib.suppress(Exception):
+            traceback.print_exc()
+        code = code or 1
+    finally:
+        flush()
+        os._exit(code)
+
+
+def _be_anew(spec: RunSpec, environment: Mapping[str, str]) -> None:
+    os.setpgid(0, 0)
+    log = os.open(spec.log, os.O_WRONLY | os.O_APPEND)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for descriptor, target in ((nothing, 0), (log, 1), (log, 2)):
+        os.dup2(descriptor, target)
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    os.chdir(spec.folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    time.tzset()
+    sys.argv = ["-c"]
+    importlib.invalidate_caches()
+    seed_anew()
+
+
+def seed_anew() -> None:
+    """Seed every random generator that loaded packages hold from the system: forks would draw the same."""
+    random.seed()
+    for name, seed in _SEEDS.items():
+        if (module := sys.modules.get(name)) is not None:
+            seed(module)
+
+
+#: Global generators of packages, and how each is seeded from the system.
+_SEEDS: dict[str, Callable[[Any], object]] = {
+    "numpy.random": lambda numpy_random: numpy_random.seed(),
+    "torch": lambda torch: torch.seed(),
+}
 
 
 if __name__ == "__main__":

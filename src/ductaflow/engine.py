@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from ductaflow.shell import FlowShell, Outputs, Place
 
 INJECTED_NAME = "<injected parameters>"
+#: Options of papermill's that are its manager's, not its engine's.
+MANAGED = ("output_path", "progress_bar", "log_output", "autosave_cell_every")
 #: Lines shown above and below a failing one.
 CONTEXT_LINES = 2
 
@@ -65,13 +67,20 @@ class DuctaflowEngine:
     @classmethod
     def execute_notebook(cls, nb: NotebookNode, kernel_name: str, **options: Any) -> NotebookNode:
         """What papermill calls; see `papermill.engines.Engine.execute_notebook`."""
-        from papermill.engines import Engine
+        from ductaflow.manager import FewerSaves
 
         about = nb.metadata.get("papermill", {})
         if not isinstance(about.get("input_path", ""), str | None):
             # given a notebook instead of a path papermill would store it as a whole in its own copy
             about["input_path"] = nb.metadata.get(KEY, {}).get("source")
-        executed: NotebookNode = Engine.execute_notebook.__func__(cls, nb, kernel_name, **options)
+        manager = FewerSaves(nb, **{name: options.pop(name) for name in MANAGED if name in options})
+        manager.notebook_start()
+        try:
+            cls.execute_managed_notebook(manager, kernel_name, log_output=manager.log_output, **options)
+        finally:
+            manager.cleanup_pbar()
+            manager.notebook_complete()
+        executed: NotebookNode = manager.nb
         return executed
 
     @classmethod

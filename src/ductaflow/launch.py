@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import queue
+import signal
+import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO
+from typing import Any, BinaryIO, NoReturn, Protocol, TextIO
 
-from ductaflow import errors, processes
+from ductaflow import errors, processes, warm
 from ductaflow.errors import RunFolderError
+from ductaflow.imports import third_party_imports
 from ductaflow.result import Result, Status
 from ductaflow.spec import CONTEXT, RunSpec, is_frame_line
 
@@ -112,11 +116,11 @@ def launch(spec: RunSpec, *, show: Show | None = None, stop: threading.Event | N
         KeyboardInterrupt: it was raised while waiting; the run has been stopped, and the exception has its
             result as the attribute `result`.
     """
-    supervisor = _start(spec)
-    answers: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+    supervisor = _supervisor_of(spec)
+    answers: Answers = queue.SimpleQueue()
     threading.Thread(target=_read, args=(supervisor, answers), name="answers", daemon=True).start()
     try:
-        if not _started(answers):
+        if not _started(answers, supervisor):
             return _result_of(spec, supervisor, answers, stop)
         with LogTail(spec.log, show) if show else contextlib.nullcontext():
             return _result_of(spec, supervisor, answers, stop)
@@ -124,49 +128,142 @@ def launch(spec: RunSpec, *, show: Show | None = None, stop: threading.Event | N
         exc.result = _stop(spec, supervisor, answers)  # type: ignore[attr-defined]
         raise
     finally:
-        _close(supervisor)
+        supervisor.close()
 
 
-def _start(spec: RunSpec) -> subprocess.Popen[bytes]:
-    supervisor = subprocess.Popen(
-        [sys.executable, "-X", "utf8", "-P", "-m", "ductaflow.supervise"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env=spec.environment(),
-        # Out of reach of the terminal's Ctrl-C: the supervisor is told by the session, and has work to do.
-        start_new_session=True,
-    )
-    assert supervisor.stdin is not None
-    with contextlib.suppress(BrokenPipeError):
-        supervisor.stdin.write(spec.dump().encode() + b"\n")
-        supervisor.stdin.flush()
-    return supervisor
+# --- the supervisor, seen from here ------------------------------------------------------------------------
 
 
-def _read(supervisor: subprocess.Popen[bytes], answers: queue.SimpleQueue[dict[str, Any] | None]) -> None:
-    assert supervisor.stdout is not None
-    with supervisor.stdout:
-        for line in supervisor.stdout:
-            answers.put(json.loads(line))
+class Supervisor(Protocol):
+    """The process that looks after a run, however it was started."""
+
+    def ask(self, line: bytes) -> None:
+        """Send a line; that it has gone already shows by its answers."""
+
+    def lines(self) -> Iterator[bytes]:
+        """What it answers, until its end."""
+
+    def kill(self) -> None: ...
+
+    def close(self) -> None:
+        """Tell it that the session wants no more of it, and see it end."""
+
+    def ending(self) -> str:
+        """How it ended, where it did so without a word."""
+
+
+class _Spawned:
+    """A supervisor that is a fresh interpreter."""
+
+    def __init__(self, spec: RunSpec) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-X", "utf8", "-P", "-m", "ductaflow.supervise"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=spec.environment(),
+            # Out of reach of the terminal's Ctrl-C: the supervisor is told by the session, and has work to do.
+            start_new_session=True,
+        )
+        self.ask(spec.dump().encode() + b"\n")
+
+    def ask(self, line: bytes) -> None:
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):
+            self._process.stdin.write(line)
+            self._process.stdin.flush()
+
+    def lines(self) -> Iterator[bytes]:
+        assert self._process.stdout is not None
+        with self._process.stdout:
+            yield from self._process.stdout
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):
+            self._process.stdin.close()
+        try:
+            self._process.wait(timeout=STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def ending(self) -> str:
+        return f"exit code {self._process.wait()}"
+
+
+class _Forked:
+    """A supervisor that the warm server has forked; the connection to it is all that is known of it."""
+
+    def __init__(self, spec: RunSpec, connection: socket.socket) -> None:
+        self._connection = connection
+        self.pid: int | None = None
+        request = {"spec": json.loads(spec.dump()), "environment": dict(os.environ)}
+        self.ask(json.dumps(request).encode() + b"\n")
+
+    def ask(self, line: bytes) -> None:
+        with contextlib.suppress(OSError):
+            self._connection.sendall(line)
+
+    def lines(self) -> Iterator[bytes]:
+        with contextlib.suppress(OSError), self._connection.makefile("rb") as answers:
+            yield from answers
+
+    def kill(self) -> None:
+        if self.pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._connection.shutdown(socket.SHUT_RDWR)
+        self._connection.close()
+
+    def ending(self) -> str:
+        return f"process {self.pid}"
+
+
+def _supervisor_of(spec: RunSpec) -> Supervisor:
+    if spec.engine != "fresh" and spec.mode == "notebook" and warm.is_possible():
+        modules = third_party_imports(Path(spec.source), Path(spec.project_root))
+        connection = warm.connect(modules)
+        if connection is not None:
+            return _Forked(spec, connection)
+    return _Spawned(spec)
+
+
+# --- its answers -------------------------------------------------------------------------------------------
+
+Answers = queue.SimpleQueue[dict[str, Any] | None]
+
+
+def _read(supervisor: Supervisor, answers: Answers) -> None:
+    for line in supervisor.lines():
+        answers.put(json.loads(line))
     answers.put(None)
 
 
-def _started(answers: queue.SimpleQueue[dict[str, Any] | None]) -> bool:
+def _started(answers: Answers, supervisor: Supervisor) -> bool:
     answer = answers.get()
     if answer is None:
         answers.put(None)
         return False
     if answer["event"] == "refused":
-        kind = getattr(errors, answer["type"], RunFolderError)
-        raise kind(answer["message"], hint=answer["hint"])
+        _refuse(answer)
+    if isinstance(supervisor, _Forked):
+        supervisor.pid = answer["pid"]
     return True
 
 
+def _refuse(answer: dict[str, Any]) -> NoReturn:
+    kind = getattr(errors, answer["type"], RunFolderError)
+    raise kind(answer["message"], hint=answer["hint"])
+
+
 def _result_of(
-    spec: RunSpec,
-    supervisor: subprocess.Popen[bytes],
-    answers: queue.SimpleQueue[dict[str, Any] | None],
-    stop: threading.Event | None,
+    spec: RunSpec, supervisor: Supervisor, answers: Answers, stop: threading.Event | None
 ) -> Result:
     while stop is not None:
         if stop.is_set():
@@ -176,11 +273,13 @@ def _result_of(
     return _from_answer(spec, answers.get(), supervisor)
 
 
-def _from_answer(spec: RunSpec, answer: dict[str, Any] | None, supervisor: subprocess.Popen[bytes]) -> Result:
+def _from_answer(spec: RunSpec, answer: dict[str, Any] | None, supervisor: Supervisor) -> Result:
+    if answer is not None and answer["event"] == "refused":
+        _refuse(answer)
     if answer is not None:
         return Result.from_dict(answer["result"], folder=Path(spec.folder))
     # The supervisor is gone without a word: what it left is found by the run id.
-    code = supervisor.wait()
+    ending = supervisor.ending()
     processes.sweep(CONTEXT, spec.run_id)
     return Result(
         flow=spec.flow,
@@ -188,22 +287,15 @@ def _from_answer(spec: RunSpec, answer: dict[str, Any] | None, supervisor: subpr
         kind=spec.kind,
         status=Status.ERROR,
         cause="lost",
-        message=f"the process that looked after the run was ended (exit code {code})",
+        message=f"the process that looked after the run was ended ({ending})",
         session_id=spec.session_id,
         run_id=spec.run_id,
         folder=Path(spec.folder),
     )
 
 
-def _stop(
-    spec: RunSpec,
-    supervisor: subprocess.Popen[bytes],
-    answers: queue.SimpleQueue[dict[str, Any] | None],
-) -> Result:
-    assert supervisor.stdin is not None
-    with contextlib.suppress(OSError):
-        supervisor.stdin.write(b"stop\n")
-        supervisor.stdin.flush()
+def _stop(spec: RunSpec, supervisor: Supervisor, answers: Answers) -> Result:
+    supervisor.ask(b"stop\n")
     while True:
         try:
             answer = answers.get(timeout=STOP_SECONDS)
@@ -212,14 +304,3 @@ def _stop(
             return _from_answer(spec, None, supervisor)
         if answer is None or answer["event"] == "result":
             return _from_answer(spec, answer, supervisor)
-
-
-def _close(supervisor: subprocess.Popen[bytes]) -> None:
-    assert supervisor.stdin is not None
-    with contextlib.suppress(OSError):
-        supervisor.stdin.close()
-    try:
-        supervisor.wait(timeout=STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        supervisor.kill()
-        supervisor.wait()

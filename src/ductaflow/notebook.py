@@ -138,8 +138,14 @@ def export_html(notebook: Path | NotebookNode, html: Path) -> None:
         name, node = notebook.stem, _read_ipynb(notebook, _read_text(notebook))
     else:
         name, node = html.stem, notebook
-    page, _ = _html_exporter().from_notebook_node(node, resources={"metadata": {"name": name}})
-    write_atomic(html, page)
+    write_atomic(html, html_of(node, name))
+
+
+def html_of(notebook: NotebookNode, name: str) -> str:
+    """A notebook as one HTML page with a title."""
+    page: str
+    page, _ = _html_exporter().from_notebook_node(notebook, resources={"metadata": {"name": name}})
+    return page
 
 
 def convert_notebook_to_html(notebook: str | Path | NotebookNode, html: str | Path) -> None:

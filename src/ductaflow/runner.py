@@ -22,7 +22,7 @@ from ductaflow.layout import KIND_DIRS, SOURCE_SUFFIXES, Kind, Project, RunFolde
 from ductaflow.result import Result, Status, write_atomic
 from ductaflow.spec import RunSpec, current_run, tell
 
-ENGINES = ("fresh", "kernel")
+ENGINES = (None, "warm", "fresh", "kernel")
 
 
 @functools.cache
@@ -173,12 +173,10 @@ def _checked(result: Result, check: bool) -> Result:
 
 
 def _engine(name: str | None) -> str | None:
-    if name in (None, "fresh", "warm"):
-        # A child is a fresh interpreter wherever there is no warm server to fork it.
-        return None
+    """The engine of a spec: None stands for `warm`, which is `fresh` where there can be no warm server."""
     if name not in ENGINES:
         raise ConfigError(f"unknown engine {name!r}", hint="Use one of: warm, fresh, kernel.")
-    return name
+    return None if name == "warm" else name
 
 
 # --- from a call to a spec ---------------------------------------------------------------------------------

@@ -86,11 +86,15 @@ class RunSpec:
         data = json.loads(text)
         return cls(**{f.name: data[f.name] for f in fields(cls) if f.name in data})
 
-    def environment(self) -> dict[str, str]:
-        """The environment of the child: UTF-8 everywhere, and which run it is."""
+    def environment(self, base: Mapping[str, str] | None = None) -> dict[str, str]:
+        """The environment of the child: UTF-8 everywhere, and which run it is.
+
+        Args:
+            base: what else is in it, by default the environment of this process.
+        """
         data = asdict(self)
         del data["config"]
-        return {**os.environ, "PYTHONUTF8": "1", CONTEXT: json.dumps(data)}
+        return {**(os.environ if base is None else base), "PYTHONUTF8": "1", CONTEXT: json.dumps(data)}
 
 
 def current_run() -> RunSpec | None:

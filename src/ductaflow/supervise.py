@@ -19,12 +19,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, Protocol
 
 from ductaflow import processes
 from ductaflow.config import config_hash, dump_config
@@ -54,13 +54,44 @@ class ChildEnd:
     peak_memory: int | None
 
 
-class Supervisor:
-    """One run, from the claim on its folder to its result."""
+class Child(Protocol):
+    """The process that executes the flow, however it was started."""
 
-    def __init__(self, spec: RunSpec, requests: Iterator[bytes], answers: BinaryIO) -> None:
+    @property
+    def pid(self) -> int: ...
+
+    def kill(self) -> None: ...
+
+    def send_signal(self, sig: int, /) -> None: ...
+
+
+Start = Callable[[RunSpec], Child]
+
+
+class Supervisor:
+    """One run, from the claim on its folder to its result.
+
+    Args:
+        spec: what to run.
+        requests: lines from the session; their end is the end of the session.
+        answers: where the session reads.
+        start: starts the child.
+        notes: what the result shall say of how the run was started.
+    """
+
+    def __init__(
+        self,
+        spec: RunSpec,
+        requests: Iterator[bytes],
+        answers: BinaryIO,
+        start: Start,
+        notes: Sequence[str] = (),
+    ) -> None:
         self.spec = spec
         self._requests = requests
         self._answers = answers
+        self._start = start
+        self._notes = notes
         # A SimpleQueue may be filled from a signal handler.
         self._inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
 
@@ -76,10 +107,10 @@ class Supervisor:
         try:
             write_beginning(self.spec)
             Path(self.spec.events).write_bytes(b"")
-            self._answer(event="started")
-            self._listen()
+            self._answer(event="started", pid=os.getpid())
             end = self._execute(claim)
             told = Told.of(read_events(Path(self.spec.events)))
+            told.notes += self._notes
             result = conclude(self.spec, claim, told, end, started, time.monotonic() - clock)
             unwritten = keep(self.spec, result)
         except BaseException:
@@ -112,9 +143,11 @@ class Supervisor:
             signal.signal(number, lambda *_: self._inbox.put(("stop", None)))
 
     def _execute(self, claim: Claim) -> ChildEnd:
-        child = self._start()
+        # Before there are threads: the child may be a fork of this process.
+        child = self._start(self.spec)
         threading.Thread(target=self._wait, args=(child,), name="wait", daemon=True).start()
         try:
+            self._listen()
             end = self._attend(child, claim)
         finally:
             with suppress(ProcessLookupError):
@@ -122,34 +155,11 @@ class Supervisor:
             end_descendants()
         return end
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        with self.spec.log.open("ab") as log:
-            child = subprocess.Popen(
-                [sys.executable, "-X", "utf8", "-P", "-m", "ductaflow.child", str(os.getpid())],
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                cwd=self.spec.folder,
-                env=self.spec.environment(),
-                # A process group of its own: a flow that signals its group reaches itself only.
-                process_group=0 if sys.platform != "win32" else None,
-            )
-        assert child.stdin is not None
-        with suppress(BrokenPipeError):
-            child.stdin.write(self.spec.dump().encode())
-            child.stdin.close()
-        return child
+    def _wait(self, child: Child) -> None:
+        code, peak = wait_for(child)
+        self._inbox.put(("exit", (code, peak)))
 
-    def _wait(self, child: subprocess.Popen[bytes]) -> None:
-        if sys.platform == "win32":
-            self._inbox.put(("exit", (child.wait(), None)))
-            return
-        _, status, usage = os.wait4(child.pid, 0)
-        child.returncode = os.waitstatus_to_exitcode(status)
-        unit = 1 if sys.platform == "darwin" else 1024
-        self._inbox.put(("exit", (child.returncode, usage.ru_maxrss * unit)))
-
-    def _attend(self, child: subprocess.Popen[bytes], claim: Claim) -> ChildEnd:
+    def _attend(self, child: Child, claim: Claim) -> ChildEnd:
         """Wait for the child's end; ask it to stop, and after a grace make it."""
         begin = time.monotonic()
         deadline = begin + self.spec.timeout if self.spec.timeout else None
@@ -188,6 +198,43 @@ class Supervisor:
         with suppress(OSError):
             self._answers.write(json.dumps(message).encode() + b"\n")
             self._answers.flush()
+
+
+def spawn(spec: RunSpec, environment: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+    """Start the child as a fresh interpreter.
+
+    Args:
+        environment: the variables of the session, by default those of this process.
+    """
+    with spec.log.open("ab") as log:
+        child = subprocess.Popen(
+            [sys.executable, "-X", "utf8", "-P", "-m", "ductaflow.child", str(os.getpid())],
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=log,
+            cwd=spec.folder,
+            env=spec.environment(environment),
+            # A process group of its own: a flow that signals its group reaches itself only.
+            process_group=0 if sys.platform != "win32" else None,
+        )
+    assert child.stdin is not None
+    with suppress(BrokenPipeError):
+        child.stdin.write(spec.dump().encode())
+        child.stdin.close()
+    return child
+
+
+def wait_for(child: Child) -> tuple[int, int | None]:
+    """Exit code of a child (negative for a signal) when it has ended, and its peak memory in bytes."""
+    if sys.platform == "win32":
+        assert isinstance(child, subprocess.Popen)
+        return child.wait(), None
+    _, status, usage = os.wait4(child.pid, 0)
+    code = os.waitstatus_to_exitcode(status)
+    if isinstance(child, subprocess.Popen):
+        # its own way to hear of the end is taken
+        child.returncode = code
+    return code, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def claim_folder(spec: RunSpec, started: datetime) -> Claim:
@@ -288,10 +335,10 @@ def _child_end(code: int, stop: Stop | None, peak: int | None) -> ChildEnd:
     return ChildEnd(None, name, stop, peak)
 
 
-def _interrupt(child: subprocess.Popen[bytes]) -> None:
+def _interrupt(child: Child) -> None:
     """Ask the child to stop as Ctrl-C would, so that the notebook shows where it was."""
     if sys.platform == "win32":
-        child.terminate()
+        child.kill()
     else:
         child.send_signal(signal.SIGINT)
 
@@ -417,22 +464,28 @@ def lines_of(descriptor: int) -> Iterator[bytes]:
         yield from lines
 
 
-def main() -> int:
-    """Read a spec, run it, answer on standard output."""
-    requests, answers = lines_of(sys.stdin.fileno()), sys.stdout.buffer
-    spec = RunSpec.load(next(requests))
+def supervise(
+    spec: RunSpec, requests: Iterator[bytes], answers: BinaryIO, start: Start = spawn, notes: Sequence[str] = ()
+) -> bool:
+    """Run a spec; what keeps it from starting is the answer then. Returns whether it ran."""
     processes.adopt_orphans()
-    supervisor = Supervisor(spec, requests, answers)
     try:
-        supervisor.run()
+        Supervisor(spec, requests, answers, start, notes).run()
     except (DuctaflowError, OSError) as exc:
         hint = exc.hint if isinstance(exc, DuctaflowError) else ""
         message = exc.message if isinstance(exc, DuctaflowError) else f"{spec.folder}: {exc}"
         answer = {"event": "refused", "type": type(exc).__name__, "message": message, "hint": hint}
-        answers.write(json.dumps(answer).encode() + b"\n")
-        answers.flush()
-        return 1
-    return 0
+        with suppress(OSError):
+            answers.write(json.dumps(answer).encode() + b"\n")
+            answers.flush()
+        return False
+    return True
+
+
+def main() -> int:
+    """Read a spec from standard input, run it, answer on standard output."""
+    requests = lines_of(sys.stdin.fileno())
+    return 0 if supervise(RunSpec.load(next(requests)), requests, sys.stdout.buffer) else 1
 
 
 if __name__ == "__main__":

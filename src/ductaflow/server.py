@@ -1,0 +1,248 @@
+"""The warm server: one process for a session that has imported what flows import, and forks for each run.
+
+    session --connects, sends spec and environment--> server --forks--> supervisor --forks--> child
+    session <------------------ the same connection ------------------- supervisor
+
+The server itself only accepts and forks: it knows nothing of runs, and a run whose server is gone goes on
+under its supervisor. It has a single thread at the moment of a fork. What it imports is third-party only: the
+project root is not on its `sys.path`. A package that starts a thread and is not known to survive a fork makes
+it start anew without that package. It ends when the pipe from its session does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from ductaflow import child, processes, supervise
+from ductaflow.imports import why_not_warm
+from ductaflow.spec import RunSpec
+
+#: What a run itself needs, imported first; a flow's own imports come with `preload` lines.
+BASE = (
+    "papermill",
+    "jupytext",
+    "nbconvert",
+    "ductaflow.manager",
+    "ductaflow.shell",
+    "ductaflow.script",
+    "psutil",
+    "filelock",
+    # what IPython imports when a shell is made
+    "IPython.core.application",
+    "IPython.core.completer",
+    "IPython.core.completerlib",
+    "IPython.core.crashhandler",
+    "IPython.core.logger",
+    "IPython.core.oinspect",
+    "pdb",
+)
+#: What packages import when they are first used for what flows do all the time.
+WITH: dict[str, tuple[str, ...]] = {
+    "pandas": (
+        "pandas.io.formats.csvs",
+        "pandas.io.formats.html",
+        "pandas.io.formats.string",
+        "pandas.io.parsers.readers",
+    ),
+    "matplotlib.pyplot": ("matplotlib_inline.backend_inline", "matplotlib.backends.backend_agg"),
+}
+#: Packages whose threads survive a fork: OpenBLAS and Arrow stop theirs before and start them again after it.
+THREADS_SURVIVE = frozenset({"numpy", "scipy", "pandas", "pyarrow", "sklearn", "statsmodels", "matplotlib"})
+#: Set for a server that was started anew: packages that it must not import.
+EXCLUDED = "DUCTAFLOW_SERVER_EXCLUDES"
+
+
+class Server:
+    """Accepts connections on a listening socket and forks for each.
+
+    Args:
+        listener: the socket, bound by the session.
+        lifeline: descriptor of the pipe from the session; lines `preload a b.c`; its end is the server's.
+        folder: the folder of the socket, removed at the end.
+        asked: modules to import, of a server that was started anew.
+    """
+
+    def __init__(self, listener: socket.socket, lifeline: int, folder: Path, asked: Iterable[str]) -> None:
+        self._listener = listener
+        self._lifeline = lifeline
+        self._folder = folder
+        self._excluded = set(filter(None, os.environ.get(EXCLUDED, "").split(",")))
+        self._asked = list(asked)
+        self._rest = b""
+
+    def serve(self) -> None:
+        """Run until the session ends."""
+        wakeup, wake = os.pipe()
+        os.set_blocking(wake, False)
+        signal.set_wakeup_fd(wake)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        try:
+            self._preload([*BASE, *self._asked])
+            use_once()
+            settle_memory()
+            while self._wait(wakeup):
+                pass
+        finally:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _wait(self, wakeup: int) -> bool:
+        """Serve what comes next; False when the session has ended."""
+        ready, _, _ = select.select([self._lifeline, self._listener, wakeup], [], [])
+        if wakeup in ready:
+            os.read(wakeup, 4096)
+            processes.reap()
+        if self._lifeline in ready:
+            # Before a connection is served: what its run needs was asked for before it.
+            return self._listen()
+        if self._listener in ready:
+            self._accept((wakeup,))
+        return True
+
+    def _listen(self) -> bool:
+        chunk = os.read(self._lifeline, 1 << 16)
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        for line in lines:
+            _, *modules = line.decode().split()
+            self._asked += modules
+            self._preload(modules)
+            settle_memory()
+        return bool(chunk)
+
+    def _preload(self, modules: Iterable[str]) -> None:
+        for name in [part for module in modules for part in (module, *WITH.get(module, ()))]:
+            package = name.partition(".")[0]
+            if package in self._excluded or name in sys.modules:
+                continue
+            before = _threads()
+            # An import may fail in any way; it will fail again in the flow, where it is told.
+            with contextlib.suppress(Exception, SystemExit):
+                importlib.import_module(name)
+            if _threads() > before and package not in THREADS_SURVIVE:
+                self._start_anew(package)
+
+    def _start_anew(self, package: str) -> NoReturn:
+        """Replace this process by one without a package whose thread may hold a lock at a fork."""
+        print(f"ductaflow: {package} starts threads, it is not kept warm", file=sys.stderr, flush=True)
+        os.environ[EXCLUDED] = ",".join(sorted({*self._excluded, package}))
+        for descriptor in (self._listener.fileno(), self._lifeline):
+            os.set_inheritable(descriptor, True)
+        os.execv(sys.executable, command(self._listener.fileno(), self._lifeline, self._folder, self._asked))
+
+    def _accept(self, others: Iterable[int]) -> None:
+        connection, _ = self._listener.accept()
+        if os.fork():
+            connection.close()
+            return
+        code = 1
+        try:
+            os.setsid()
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            self._listener.close()
+            for descriptor in (self._lifeline, *others):
+                os.close(descriptor)
+            look_after_one(connection)
+            code = 0
+        finally:
+            os._exit(code)
+
+
+def command(listener: int, lifeline: int, folder: Path, asked: Iterable[str] = ()) -> list[str]:
+    """The command line of a server; the two descriptors are inherited."""
+    return [
+        *(sys.executable, "-X", "utf8", "-P", "-m", "ductaflow.server"),
+        *(str(listener), str(lifeline), str(folder), *asked),
+    ]
+
+
+def look_after_one(connection: socket.socket) -> None:
+    """In the forked process: be the supervisor of the run that the connection asks for."""
+    requests = supervise.lines_of(connection.fileno())
+    line = next(requests, None)
+    if line is None:
+        # the session has gone away again
+        return
+    asked = json.loads(line)
+    spec = RunSpec.load(json.dumps(asked["spec"]))
+    environment: dict[str, str] = asked["environment"]
+    why = why_not_warm(Path(spec.source), environment, os.environ)
+    with connection.makefile("wb") as answers:
+        if why:
+            supervise.supervise(
+                spec,
+                requests,
+                answers,
+                lambda spec: supervise.spawn(spec, environment),
+                [f"ran in a fresh interpreter: {why}"],
+            )
+        else:
+            supervise.supervise(spec, requests, answers, lambda spec: fork_child(spec, environment))
+
+
+@dataclass(frozen=True, slots=True)
+class ForkedChild:
+    """A child that is a fork of its supervisor."""
+
+    pid: int
+
+    def kill(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+
+    def send_signal(self, sig: int, /) -> None:
+        os.kill(self.pid, sig)
+
+
+def fork_child(spec: RunSpec, environment: Mapping[str, str]) -> ForkedChild:
+    """Start the child as a fork of this process, which has a single thread of Python."""
+    supervisor = os.getpid()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid == 0:
+        child.be_forked(spec, spec.environment(environment), supervisor)
+    return ForkedChild(pid)
+
+
+def use_once() -> None:
+    """Do once what is slow the first time: validate a notebook, write it, export it."""
+    import nbformat
+
+    from ductaflow.notebook import html_of
+
+    cells = [nbformat.v4.new_code_cell("1"), nbformat.v4.new_markdown_cell("# 1")]  # type: ignore[no-untyped-call]
+    notebook = nbformat.v4.new_notebook(cells=cells)  # type: ignore[no-untyped-call]
+    nbformat.writes(notebook)  # type: ignore[no-untyped-call]
+    html_of(notebook, "warm")
+
+
+def settle_memory() -> None:
+    """Keep what is loaded out of the collector's way, so that its pages stay shared with the children."""
+    gc.collect()
+    gc.freeze()
+
+
+def _threads() -> int:
+    return len(os.listdir("/proc/self/task"))
+
+
+def main(arguments: list[str]) -> None:
+    """Serve, with what `command` has on the command line."""
+    listener, lifeline, folder, *asked = arguments
+    Server(socket.socket(fileno=int(listener)), int(lifeline), Path(folder), asked).serve()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

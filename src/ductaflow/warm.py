@@ -1,0 +1,131 @@
+"""The session's side of the warm server: starts it once, finds it from any process of the session.
+
+The server is known by the folder of its socket in the environment (`SERVER`), so that workers, builds inside
+runs and threads share one. When it has died, the next run that needs it starts another one in its place.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+
+#: Environment variable that names the folder of the session's server; `off` where there is to be none.
+SERVER = "DUCTAFLOW_SERVER"
+OFF = "off"
+_SOCKET = "socket"
+
+_lock = threading.Lock()
+_own: _Server | None = None
+
+
+class _Server:
+    """A server that this process has started, and its lifeline."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self.folder = Path(tempfile.mkdtemp(prefix="ductaflow-"))
+        self.asked: set[str] = set()
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(self.folder / _SOCKET))
+            listener.listen(128)
+            end, self._lifeline = os.pipe()
+            try:
+                self._start(listener.fileno(), end)
+            finally:
+                os.close(end)
+
+    def _start(self, listener: int, lifeline: int) -> None:
+        from ductaflow.server import command
+
+        self.process = subprocess.Popen(
+            command(listener, lifeline, self.folder),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            pass_fds=(listener, lifeline),
+            cwd="/",
+            start_new_session=True,
+        )
+
+    @property
+    def lives(self) -> bool:
+        return self.pid == os.getpid() and self.process.poll() is None
+
+    def preload(self, modules: Iterable[str]) -> None:
+        wanted = [name for name in modules if name not in self.asked]
+        if wanted:
+            self.asked.update(wanted)
+            with contextlib.suppress(BrokenPipeError):
+                os.write(self._lifeline, f"preload {' '.join(wanted)}\n".encode())
+
+    def end(self) -> None:
+        if self.pid == os.getpid():
+            os.close(self._lifeline)
+            self.process.wait()
+
+
+def is_possible() -> bool:
+    """Whether runs of this process may be forks of a warm server: on Linux, unless it is switched off."""
+    return sys.platform == "linux" and os.environ.get(SERVER) != OFF
+
+
+def start(modules: Iterable[str] = ()) -> None:
+    """Start the session's server in the background, or have it import more.
+
+    Args:
+        modules: what the flows of the session import. Only the process that started the server can ask.
+    """
+    global _own
+    if not is_possible():
+        return
+    with _lock:
+        if _own is None or not _own.lives:
+            if _is_there():
+                return
+            _own = _Server()
+            os.environ[SERVER] = str(_own.folder)
+            atexit.register(_own.end)
+        _own.preload(modules)
+
+
+def connect(modules: Iterable[str]) -> socket.socket | None:
+    """A connection to the session's server, which is started where there is none; None if there cannot be one.
+
+    Args:
+        modules: what the flow imports.
+    """
+    for _ in range(2):
+        start(modules)
+        connection = _connected()
+        if connection is not None:
+            return connection
+        # It has died in between: once more, with another one.
+    return None
+
+
+def _is_there() -> bool:
+    connection = _connected()
+    if connection is None:
+        return False
+    connection.close()
+    return True
+
+
+def _connected() -> socket.socket | None:
+    folder = os.environ.get(SERVER)
+    if not folder or not is_possible():
+        return None
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.connect(str(Path(folder) / _SOCKET))
+    except OSError:
+        connection.close()
+        return None
+    return connection
