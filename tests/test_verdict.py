@@ -13,7 +13,7 @@ FAILURE = Failure("flows/fit.py", 41, 3, "ValueError", "no weeks\nat all", "Trac
 
 
 def told(**values: Any) -> Told:
-    return Told(**{"cell": 7, "line": 60, "run": 7, "total": 7, "finished": True, **values})
+    return Told(**{"cell": 7, "line": 60, "run": 7, "total": 7, "executed": True, "finished": True, **values})
 
 
 def ending(told: Told, **values: Any) -> Ending:
@@ -21,7 +21,7 @@ def ending(told: Told, **values: Any) -> Ending:
 
 
 def stopped_in_cell_3(**values: Any) -> Told:
-    return told(cell=3, line=41, run=2, finished=False, **values)
+    return told(cell=3, line=41, run=2, executed=False, finished=False, **values)
 
 
 def flow(status: Status, **values: Any) -> Result:
@@ -79,6 +79,10 @@ CASES = {
     ),
     "timeout that came as the run ended": (
         ending(told(), stop="timeout", timeout=1.5),
+        ("success", None, ""),
+    ),
+    "interrupted while its HTML was made": (
+        ending(told(finished=False), exit_code=None, signal="SIGKILL", stop="interrupted"),
         ("success", None, ""),
     ),
     "interrupted, whatever the flow made of it": (

@@ -18,6 +18,7 @@ from pathlib import Path
 from ductaflow import processes
 from ductaflow.capture import Capture
 from ductaflow.engine import failure_of, line_in_source
+from ductaflow.errors import DuctaflowError
 from ductaflow.result import Cause, Failure
 from ductaflow.spec import RunSpec, tell
 
@@ -68,11 +69,38 @@ def execute(spec: RunSpec) -> int:
         run_script(spec, teller)
     else:
         with Capture(spec.log):
+            warn_of_lost_config(spec)
             run_notebook_cells(spec, teller)
-        if spec.export_html:
-            export_html_of(spec)
+    tell(spec, event="executed")
+    if spec.mode == "notebook" and spec.export_html:
+        export_html_of(spec)
     tell(spec, event="finished", packages=loaded_packages())
     return teller.exit_code
+
+
+def warn_of_lost_config(spec: RunSpec) -> None:
+    """Say so where the injected config would not reach the flow, which would be green with its defaults.
+
+    Papermill injects behind the cell tagged `parameters`, without one before all cells.
+    """
+    import logging
+
+    from ductaflow.notebook import assigns_config, cell_line, code_cells, load_notebook, parameters_cell
+
+    # what it says of this is no warning line, and says nothing to who does not know papermill
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    try:
+        notebook = load_notebook(Path(spec.source))
+        tagged = parameters_cell(notebook)
+    except DuctaflowError:
+        # told by the run itself
+        return
+    if tagged is not None and not assigns_config(tagged):
+        print(f"Warning: the cell tagged `parameters` (line {cell_line(tagged)}) does not assign `config`")
+    if tagged is None:
+        for cell in filter(assigns_config, code_cells(notebook)):
+            where = f"the cell in line {cell_line(cell)}" if cell_line(cell) else "a cell"
+            print(f'Warning: {where} replaces the config: it lacks `tags=["parameters"]`')
 
 
 def run_notebook_cells(spec: RunSpec, teller: Teller) -> None:

@@ -125,7 +125,7 @@ class RunInPlace:
     def _end(self) -> None:
         if self.told.failure is None and self.told.exit is None:
             self.told.run = self._cells_run()
-        self.told.finished = True
+        self.told.executed = self.told.finished = True
         self.told.children = Told.of(read_events(Path(self.spec.events))).children
         sys.stdout.flush()
         self.log.close()

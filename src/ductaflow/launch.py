@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import queue
 import subprocess
 import sys
@@ -66,10 +67,14 @@ def show_on_console(text: str, stream: TextIO | None = None) -> None:
     stream = stream or sys.stdout
     encoding = getattr(stream, "encoding", None) or "utf-8"
     try:
-        stream.write(text)
-    except UnicodeEncodeError:
-        stream.write(text.encode(encoding, "replace").decode(encoding))
-    stream.flush()
+        try:
+            stream.write(text)
+        except UnicodeEncodeError:
+            stream.write(text.encode(encoding, "replace").decode(encoding))
+        stream.flush()
+    except BrokenPipeError:
+        # Whoever read the console (`| head`) has seen enough; the log has it all, and the run goes on.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 class IndentedLines:

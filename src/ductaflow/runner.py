@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import subprocess
+import sys
 import threading
 import uuid
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from typing import Any
 from ductaflow.config import dump_config, json_value, load_saved_config, split_run
 from ductaflow.errors import ConfigError, FlowFailed, InstanceError
 from ductaflow.folder import note_hand_work
-from ductaflow.instances import Instance
+from ductaflow.instances import Instance, load_stored
 from ductaflow.launch import IndentedLines, launch, show_on_console
 from ductaflow.layout import KIND_DIRS, SOURCE_SUFFIXES, Kind, Project, RunFolder, runs_root
 from ductaflow.result import Result, Status, write_atomic
@@ -33,7 +34,7 @@ def session_id() -> str:
 
 
 def run_instance(
-    instance: Instance,
+    instance: Instance | str,
     *,
     session_id: str | None = None,
     owner_pid: int | None = None,
@@ -48,7 +49,8 @@ def run_instance(
     """Run a stored instance into its run folder.
 
     Args:
-        instance: what to run.
+        instance: what to run; or its id, such as `"fit/scenario_A"`, in the project around the working
+            directory.
         session_id: the session that it belongs to, by default this process's.
         owner_pid: a process whose end ends the run, besides this one.
         timeout: seconds for an instance that gives no `_run.timeout` itself; None for no limit.
@@ -59,10 +61,15 @@ def run_instance(
         check: raise where the run ended red.
         stop: an event that stops the run when it is set.
 
+    Returns:
+        The record of the run.
+
     Raises:
-        FlowFailed: the run ended red; its result is in the exception.
+        FlowFailed: with `check`, the run ended red; its result is in the exception.
         DuctaflowError: the run could not start: what is wrong with the instance, or who holds the folder.
     """
+    if isinstance(instance, str):
+        instance = load_stored(project_here(), instance)
     spec = spec_of_instance(instance)
     spec = replace(
         spec,
@@ -274,6 +281,23 @@ def find_notebook(
             return path
     raise InstanceError(
         f"no notebook {name}", hint="Looked for: " + ", ".join(str(path) for path in looked) + "."
+    )
+
+
+def project_here() -> Project:
+    """The project around the working directory, else around the script that runs.
+
+    Raises:
+        InstanceError: there is none.
+    """
+    main_file = getattr(sys.modules.get("__main__"), "__file__", None)
+    for start in (Path.cwd(), Path(main_file).absolute().parent if main_file else None):
+        project = Project.around(start) if start else None
+        if project is not None:
+            return project
+    raise InstanceError(
+        f"{Path.cwd()} lies in no project",
+        hint="Change to a folder that holds config/flows, config/builds or config/base.json.",
     )
 
 

@@ -110,13 +110,13 @@ def _spec_of_file(project: Project, source: Path, path: Path) -> RunSpec:
 
 
 def _find(path: Path, root: Path) -> Path:
-    for base in (Path.cwd(), root):
+    bases = dict.fromkeys([Path.cwd(), root])
+    for base in bases:
         candidate = Path(os.path.abspath(base / path))
         if candidate.is_file():
             return candidate
-    raise ConfigError(
-        f"no config file {path}", hint=f"Looked in {Path.cwd()} and {root}; give one with --config FILE."
-    )
+    looked = " and ".join(str(base) for base in bases)
+    raise ConfigError(f"no config file {path}", hint=f"Looked in {looked}; give one with --config FILE.")
 
 
 def _root_without_config(source: Path) -> Path:

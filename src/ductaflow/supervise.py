@@ -32,12 +32,14 @@ from ductaflow.errors import DuctaflowError
 from ductaflow.folder import HEARTBEAT_SECONDS, Claim, Owner
 from ductaflow.result import Result, Status, read_result, scan_log, write_atomic, write_result
 from ductaflow.spec import RunSpec, closing_line, header_line
-from ductaflow.verdict import Ending, Stop, Told, judge
+from ductaflow.verdict import Ending, Stop, Told, judge, stopped_early
 
 #: How long a child may take to end after SIGINT, in seconds. A build has to stop its flows within it.
 GRACE = {"flow": 1.0, "build": 2.5}
 #: How long the supervisors of a build's flows may take to write their results when the build is gone.
 NESTED_GRACE = 2.0
+#: How long the HTML may take once the time limit of a flow is over, in seconds.
+EXPORT_SECONDS = 60.0
 #: A run's memory is looked at this often, in seconds; a shorter run is judged by the system's own account.
 SAMPLE_SECONDS = 1.0
 
@@ -156,6 +158,7 @@ class Supervisor:
         grace_ends: float | None = None
         beat = begin + HEARTBEAT_SECONDS
         stop: Stop | None = None
+        exporting = False
         sampled = 0
         while True:
             until = [begin + SAMPLE_SECONDS if not sampled else time.monotonic() + SAMPLE_SECONDS]
@@ -168,7 +171,10 @@ class Supervisor:
             if kind == "exit":
                 code, peak = value
                 return _child_end(code, stop, max(peak or 0, sampled) or None)
-            if stop is None and (kind in ("stop", "owner") or (deadline and now >= deadline)):
+            if deadline and now >= deadline and not exporting and self._is_executed():
+                # The time limit is the flow's; what is left is the HTML, which has one of its own.
+                exporting, deadline = True, now + EXPORT_SECONDS
+            elif stop is None and (kind in ("stop", "owner") or (deadline and now >= deadline)):
                 stop = _STOPS.get(kind, "timeout")
                 grace_ends = now + GRACE[self.spec.kind]
                 _interrupt(child)
@@ -180,6 +186,9 @@ class Supervisor:
             if now >= beat:
                 claim.heartbeat()
                 beat = now + HEARTBEAT_SECONDS
+
+    def _is_executed(self) -> bool:
+        return Told.of(read_events(Path(self.spec.events))).executed
 
     # --- the end -----------------------------------------------------------------------------------------
 
@@ -217,7 +226,12 @@ def conclude(
     """The result of a run that has ended."""
     if claim.edited:
         told.notes.append(f"files were changed by hand since the last run: {', '.join(claim.edited)}")
+    if told.executed and not told.finished:
+        told.notes.append("the HTML of the notebook was not finished")
     children = [_child_result(spec.run_folder.path / child) for child in told.children]
+    if (early := stopped_early(told)) and not spec.allow_exit:
+        # A warning line like any other: for the log, for pytest, for the page.
+        append_line(spec.log, f"⚠ {early}")
     log = scan_log(spec.log)
     verdict = judge(
         Ending(
@@ -262,7 +276,7 @@ def keep(spec: RunSpec, result: Result) -> Result | None:
     """Write the closing line and the result; where that fails, give the result that says so."""
     error = result.message if result.status is Status.ERROR else None
     try:
-        _append_line(spec.log, closing_line(spec, seconds=result.seconds, error=error))
+        append_line(spec.log, closing_line(spec, seconds=result.seconds, error=error))
         write_result(result, spec.run_folder.path)
     except OSError as exc:
         message = f"{result.message}; " if result.message else ""
@@ -392,7 +406,8 @@ def _environment(spec: RunSpec, told: Told) -> dict[str, Any]:
     }
 
 
-def _append_line(path: Path, line: str) -> None:
+def append_line(path: Path, line: str) -> None:
+    """Add a line of ours to a log, on a line of its own."""
     with path.open("rb+") as log:
         log.seek(0, os.SEEK_END)
         if log.tell() > 0:

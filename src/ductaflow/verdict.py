@@ -18,7 +18,8 @@ class Told:
     Attributes:
         cell, line: the code cell that started last, and where it stands in the source.
         run, total: code cells that ran to their end, and that there are.
-        finished: the child came to its own end, with nothing left to run.
+        executed: the flow came to its end, of whatever kind; what comes after it is ours.
+        finished: the child came to its own end, with nothing left to do.
         failure: an exception of the flow, with `cause` exception, interrupted, signal or lost.
         exit: code and text of a `SystemExit`, and the cell that raised it.
         children: run folders of the flows that a build ran.
@@ -30,6 +31,7 @@ class Told:
     line: int | None = None
     run: int = 0
     total: int = 0
+    executed: bool = False
     finished: bool = False
     failure: Failure | None = None
     cause: Cause = "exception"
@@ -65,12 +67,19 @@ class Told:
             case {"event": "child", "folder": folder}:
                 if folder not in self.children:
                     self.children.append(folder)
+            case {"event": "executed"}:
+                self.executed = True
             case {"event": "finished", "packages": packages}:
                 self.finished, self.packages = True, packages
             case {"event": "note", "text": text}:
                 self.notes.append(text)
             case _:
                 raise ValueError(f"unknown event of a run: {event}")
+
+    @property
+    def ended_by_itself(self) -> bool:
+        """The flow came to an end that was not an interruption."""
+        return self.executed and not (self.failure and self.cause == "interrupted")
 
     @property
     def cells(self) -> Cells:
@@ -113,17 +122,16 @@ def judge(end: Ending) -> Verdict:
 
 def _red(end: Ending) -> Verdict | None:
     told = end.told
-    came_to_end = told.finished and end.signal is None and not end.exit_code
-    if end.stop and not came_to_end:
+    if end.stop and not told.ended_by_itself:
         return _stopped(end)
-    if end.signal:
+    if end.signal and not end.stop:
         return _error("signal", f"killed by {end.signal}{told.place}{_SIGNAL_HINTS.get(end.signal, '')}")
     if told.failure:
         return _error(told.cause, _failure_line(told.failure))
     if told.exit and told.exit[0] != 0:
         code, text, _ = told.exit
         return _error("exit", f"sys.exit({text or code}){told.place}")
-    if not told.finished or end.exit_code:
+    if not told.executed or (end.exit_code and not told.exit):
         return _error(
             "exit",
             f"the process ended with exit code {end.exit_code}{told.place}, before the run was finished",
@@ -139,6 +147,9 @@ def _red(end: Ending) -> Verdict | None:
 
 
 def _stopped(end: Ending) -> Verdict:
+    if end.told.failure and end.told.failure.line:
+        # the interrupt was raised in this very line
+        end.told.line = end.told.failure.line
     place = end.told.place
     if end.stop == "timeout":
         return _error("timeout", f"did not finish within {end.timeout:g} s, stopped{place}")
@@ -147,10 +158,17 @@ def _stopped(end: Ending) -> Verdict:
     return _error("interrupted", f"interrupted{place}")
 
 
+def stopped_early(told: Told) -> str | None:
+    """That a flow left by `sys.exit(0)` before its last cell; None if it did not."""
+    if told.exit and told.exit[0] == 0 and told.exit[2] < told.total:
+        return f"stopped early at cell {told.exit[2]} of {told.total}"
+    return None
+
+
 def _orange(end: Ending) -> Verdict | None:
-    told = end.told
-    if told.exit and not end.allow_exit and told.exit[2] < told.total:
-        return Verdict(Status.WARNING, None, f"stopped early at cell {told.exit[2]} of {told.total}")
+    early = stopped_early(end.told)
+    if early and not end.allow_exit:
+        return Verdict(Status.WARNING, None, early)
     if end.warning_count:
         return Verdict(
             Status.WARNING, None, f"{end.warning_count} warning line{'s'[: end.warning_count > 1]}"
