@@ -144,7 +144,7 @@ def test_interactive_work_on_what_is_not_there(
     with pytest.raises(InstanceError, match="scenario"):
         load_instance("fit/scenari")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InstanceError, match="one saved config .* is needed there, found none"):
+    with pytest.raises(InstanceError, match=r"one saved config .* is needed there, found none"):
         load_instance(tmp_path / "empty")
     monkeypatch.chdir("/")
     with pytest.raises(InstanceError, match="lies in no project"):

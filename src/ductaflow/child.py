@@ -22,8 +22,9 @@ from ductaflow.errors import DuctaflowError
 from ductaflow.result import Cause, Failure
 from ductaflow.spec import RunSpec, tell
 
-#: How long atexit handlers and threads of a flow may take once all is done, in seconds.
-EXIT_GRACE = 5.0
+#: How long threads and exit handlers of a flow may take once all cells ran, in seconds. As long as it takes,
+#: as in plain Python, would be for ever where a thread of some library never ends.
+EXIT_GRACE = 10.0
 
 
 @dataclass(slots=True)
@@ -31,16 +32,27 @@ class Teller:
     """The engine's observer: passes on what happens, and keeps what the exit code will be."""
 
     spec: RunSpec
+    pid: int = field(default_factory=os.getpid)
     exit_code: int = 0
     failed_already: bool = field(default=False, init=False)
     exited_already: bool = field(default=False, init=False)
 
+    def leave_if_forked(self, code: int = 0) -> None:
+        """End a copy of this process that a flow forked and that came back; the run is the original's."""
+        if os.getpid() != self.pid:
+            with contextlib.suppress(Exception):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            os._exit(code)
+
     def cell_started(self, number: int, total: int, line: int | None) -> None:
+        self.leave_if_forked()
         if number == 1:
             tell(self.spec, event="cells", total=total)
         tell(self.spec, event="cell_started", cell=number, line=line)
 
     def cell_finished(self, number: int) -> None:
+        self.leave_if_forked()
         tell(self.spec, event="cell_finished", cell=number)
 
     def failed(
@@ -52,12 +64,14 @@ class Teller:
         cause: Cause = "exception",
         signal: str | None = None,
     ) -> None:
+        self.leave_if_forked(1)
         self.failed_already, self.exit_code = True, 1
         if isinstance(exc, KeyboardInterrupt):
             cause = "interrupted"
         tell(self.spec, event="failed", failure=asdict(failure), cause=cause, signal=signal)
 
     def exited(self, number: int, code: int, text: str, line: int | None) -> None:
+        self.leave_if_forked(code)
         self.exit_code, self.exited_already = code, True
         tell(self.spec, event="exited", code=code, text=text, cell=number, line=line)
 
@@ -178,6 +192,7 @@ def run_script(spec: RunSpec, teller: Teller) -> None:
     try:
         runpy.run_path(spec.source, run_name="__main__")
     except SystemExit as exc:
+        teller.leave_if_forked(exit_code_of(exc)[0])
         cell = cell_at(line_in_source(exc, source))
         finished(cell - 1)
         code, text = exit_code_of(exc)
@@ -186,6 +201,7 @@ def run_script(spec: RunSpec, teller: Teller) -> None:
         tell(spec, event="cell_started", cell=cell, line=line_in_source(exc, source))
         teller.exited(cell, code, text, line_in_source(exc, source))
     except BaseException as exc:
+        teller.leave_if_forked(1)
         failure = failure_of(exc, source=source, project_root=spec.project_root)
         cell = cell_at(line_in_source(exc, source))
         finished(max(cell - 1, 0))
@@ -193,6 +209,7 @@ def run_script(spec: RunSpec, teller: Teller) -> None:
         tell(spec, event="cell_started", cell=cell, line=failure.line)
         teller.failed(cell, exc, failure)
     else:
+        teller.leave_if_forked()
         finished(len(starts))
 
 
@@ -227,10 +244,13 @@ def loaded_packages() -> dict[str, str]:
 
 
 def leave(code: int) -> None:
-    """End this process with a code, however long a thread or an atexit handler of the flow would take."""
+    """End this process with a code. Threads and exit handlers of the flow have a grace, and are told of."""
 
     def force() -> None:
+        left = [thread.name for thread in threading.enumerate() if not thread.daemon]
+        working = [name for name in left if name != "MainThread"] or ["an exit handler"]
         with contextlib.suppress(Exception):
+            print(f"⚠ ended {EXIT_GRACE:g} s after the last cell, while {', '.join(working)} still worked")
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(code)

@@ -7,6 +7,7 @@ directory, not its `__main__`, not its open files. Runs may overlap in threads.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import queue
@@ -15,12 +16,12 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO
+from typing import Any, BinaryIO, NoReturn, TextIO
 
 from ductaflow import errors, processes
 from ductaflow.errors import RunFolderError
 from ductaflow.result import Result, Status
-from ductaflow.spec import CONTEXT, RunSpec, is_frame_line
+from ductaflow.spec import CONTEXT, RunSpec, is_below, is_frame_line
 
 #: How long a supervisor may take to end its run when it is asked to, in seconds, before it is ended itself.
 STOP_SECONDS = 4.0
@@ -162,9 +163,13 @@ def _started(answers: queue.SimpleQueue[dict[str, Any] | None]) -> bool:
         answers.put(None)
         return False
     if answer["event"] == "refused":
-        kind = getattr(errors, answer["type"], RunFolderError)
-        raise kind(answer["message"], hint=answer["hint"])
+        _refuse(answer)
     return True
+
+
+def _refuse(answer: dict[str, Any]) -> NoReturn:
+    kind = getattr(errors, answer["type"], RunFolderError)
+    raise kind(answer["message"], hint=answer["hint"])
 
 
 def _result_of(
@@ -182,11 +187,13 @@ def _result_of(
 
 
 def _from_answer(spec: RunSpec, answer: dict[str, Any] | None, supervisor: subprocess.Popen[bytes]) -> Result:
+    if answer is not None and answer["event"] == "refused":
+        _refuse(answer)
     if answer is not None:
         return Result.from_dict(answer["result"], folder=Path(spec.folder))
-    # The supervisor is gone without a word: what it left is found by the run id.
+    # The supervisor is gone without a word: what it left is found by the environment.
     code = supervisor.wait()
-    processes.sweep(CONTEXT, spec.run_id)
+    processes.sweep(CONTEXT, functools.partial(is_below, Path(spec.folder)))
     return Result(
         flow=spec.flow,
         instance=spec.instance,

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ductaflow.config import dump_config, json_value, load_saved_config, split_run
-from ductaflow.errors import ConfigError, FlowFailed, InstanceError
+from ductaflow.errors import ConfigError, DuctaflowError, FlowFailed, InstanceError
 from ductaflow.folder import note_hand_work
 from ductaflow.instances import Instance, load_stored
 from ductaflow.launch import IndentedLines, launch, show_on_console
@@ -80,7 +80,7 @@ def run_instance(
         owner_pid=owner_pid,
         session_id=session_id or spec.session_id,
     )
-    return _checked(_launch_shown(spec, echo=echo, stop=stop), check)
+    return _checked(launch_shown(spec, echo=echo, stop=stop), check)
 
 
 def run_notebook(
@@ -117,7 +117,13 @@ def run_notebook(
         FlowFailed: the run ended red; its result is in the exception.
         DuctaflowError: it could not start: config, notebook or folder; the message says which.
     """
-    spec = spec_of_call(notebook_file, config, execution_dir, project_root)
+    try:
+        spec = spec_of_call(notebook_file, config, execution_dir, project_root)
+    except DuctaflowError as exc:
+        if build := current_run():
+            # whatever the build makes of it, one of its flows did not run
+            tell(build, event="refused", id=os.fspath(notebook_file), message=exc.message)
+        raise
     spec = replace(
         spec,
         timeout=timeout or spec.timeout,
@@ -128,7 +134,7 @@ def run_notebook(
     if no_execute:
         prepare(spec)
         return spec.run_folder.notebook
-    _checked(_launch_shown(spec), check=True)
+    _checked(launch_shown(spec), check=True)
     return spec.run_folder.notebook
 
 
@@ -157,19 +163,21 @@ def run_step_flow(
     return run_notebook(notebook_file, config=config, execution_dir=folder)
 
 
-def _launch_shown(spec: RunSpec, *, echo: bool = True, stop: threading.Event | None = None) -> Result:
+def launch_shown(spec: RunSpec, *, echo: bool = True, stop: threading.Event | None = None) -> Result:
     """Launch with the log on the console; a build hears of its flows, and repeats their lines."""
     build = current_run()
     if build is None:
         return launch(spec, show=show_on_console if echo else None, stop=stop)
+    show = IndentedLines(spec) if echo else None
     tell(build, event="child", folder=Path(os.path.relpath(spec.folder, build.folder)).as_posix())
-    if not echo:
-        return launch(spec, stop=stop)
-    show = IndentedLines(spec)
     try:
         return launch(spec, show=show, stop=stop)
+    except DuctaflowError as exc:
+        tell(build, event="refused", id=f"{spec.flow}/{spec.instance}", message=exc.message)
+        raise
     finally:
-        show.close()
+        if show:
+            show.close()
 
 
 def _checked(result: Result, check: bool) -> Result:

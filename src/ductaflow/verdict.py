@@ -62,6 +62,8 @@ class Told:
                 self.cause, self.signal = cause, signal
             case {"event": "exited", "code": code, "text": text, "cell": cell, "line": line}:
                 self.exit, self.line = (code, text, cell), line or self.line
+                # a clean exit is the end of the last cell as good as any
+                self.run += code == 0 and cell == self.total
             case {"event": "refused", "id": id, "message": message}:
                 self.refused.append(f"flow {id}: {message}")
             case {"event": "child", "folder": folder}:
@@ -75,11 +77,6 @@ class Told:
                 self.notes.append(text)
             case _:
                 raise ValueError(f"unknown event of a run: {event}")
-
-    @property
-    def ended_by_itself(self) -> bool:
-        """The flow came to an end that was not an interruption."""
-        return self.executed and not (self.failure and self.cause == "interrupted")
 
     @property
     def cells(self) -> Cells:
@@ -96,12 +93,18 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How the child ended, as the supervisor saw it."""
+    """How the child ended, as the supervisor saw it.
+
+    Attributes:
+        stop: why it was asked to stop before the flow had come to its end, whatever the flow made of that.
+        cut_off: it was ended after the flow had come to its end, in what is ours.
+    """
 
     told: Told
     exit_code: int | None
     signal: str | None
     stop: Stop | None = None
+    cut_off: bool = False
     timeout: float | None = None
     allow_exit: bool = False
     warning_count: int = 0
@@ -122,9 +125,9 @@ def judge(end: Ending) -> Verdict:
 
 def _red(end: Ending) -> Verdict | None:
     told = end.told
-    if end.stop and not told.ended_by_itself:
+    if end.stop:
         return _stopped(end)
-    if end.signal and not end.stop:
+    if end.signal and not end.cut_off:
         return _error("signal", f"killed by {end.signal}{told.place}{_SIGNAL_HINTS.get(end.signal, '')}")
     if told.failure:
         return _error(told.cause, _failure_line(told.failure))
