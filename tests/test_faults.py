@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -237,9 +238,8 @@ except FlowFailed as failed:
 """
     session = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     wait_until(lambda: any(p.name() == "sleep" for p in processes_of(str(project.root))))
-    for process in processes_of(str(project.root)):
-        if "ductaflow.supervise" in process.cmdline():
-            process.kill()
+    for process in supervisors_of(project):
+        process.kill()
     output, _ = session.communicate(timeout=15)
     assert "RESULT error lost the process that looked after the run was ended (exit code -9)" in output
     assert [] == processes_of(str(project.root))
@@ -255,9 +255,8 @@ def test_a_supervisor_that_is_asked_to_end(project: TinyProject, number: signal.
         [sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     wait_until(lambda: any(p.name() == "sleep" for p in processes_of(str(project.root))))
-    for process in processes_of(str(project.root)):
-        if "ductaflow.supervise" in process.cmdline():
-            process.send_signal(number)
+    for process in supervisors_of(project):
+        process.send_signal(number)
     assert 1 == session.wait(10)
     result = read_result(folder)
     assert result is not None
@@ -304,6 +303,16 @@ def test_read_only_runs_folder(project: TinyProject, tmp_path: Path) -> None:
         subprocess.run(["umount", str(runs)], check=True)
 
 
+def supervisors_of(project: TinyProject) -> list[psutil.Process]:
+    """The processes that look after the runs of a project."""
+    found = []
+    for process in processes_of(str(project.root)):
+        with contextlib.suppress(psutil.Error):
+            if "ductaflow.supervise" in process.cmdline():
+                found.append(process)
+    return found
+
+
 def session_code(source: Path, folder: Path) -> str:
     """A session of its own that runs one notebook."""
     call = f"run_notebook({str(source)!r}, config={{}}, execution_dir={str(folder)!r}, export_html=False)"
@@ -316,3 +325,178 @@ def wait_until(true, *, seconds: float = 20.0) -> None:
     while not true():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.02)
+
+
+def test_a_person_s_file_survives_a_killed_run(project: TinyProject) -> None:
+    """After a kill of everything, what the run wrote is cleared, and what a person wrote later stays."""
+    code = "# %%\nopen('half.csv', 'w').write('1,')\nimport subprocess\nsubprocess.run(['sleep', '600'])\n"
+    source = project.flow("fit", code)
+    folder = project.folder("fit", "a")
+    session = subprocess.Popen(
+        [sys.executable, "-c", session_code(source, folder)], stdout=subprocess.DEVNULL
+    )
+    wait_until(lambda: any(p.name() == "sleep" for p in processes_of(str(project.root))))
+    for process in [session, *processes_of(str(project.root))]:
+        process.kill()
+    session.wait()
+    note = folder / "notes.md"
+    note.write_text("mine")
+    later = time.time() + 60
+    os.utime(note, (later, later))
+    run(project, "# %%\nimport os\nprint(sorted(os.listdir()))\n")
+    assert "mine" == note.read_text()
+    assert not (folder / "half.csv").exists()
+
+
+def test_a_run_folder_that_is_the_project(project: TinyProject) -> None:
+    """A run folder in which the project or a repository lies is refused: its next run would clear it."""
+    source = project.flow("fit", "# %%\n1\n")
+    for folder in (project.root, project.root / "flows", project.root.parent):
+        with pytest.raises(RunFolderError, match="cannot be a run folder"):
+            run_notebook(source, config={}, execution_dir=folder)
+
+
+SWALLOWS = """
+# %%
+import time
+rows = []
+while True:
+    try:
+        time.sleep(0.05)
+        rows.append(1)
+    except BaseException:
+        break
+# %%
+print(len(rows), "rows")
+"""
+
+
+def test_a_flow_that_swallows_the_time_limit(project: TinyProject) -> None:
+    """A calculation that the limit has cut is red, though the flow goes on to its end."""
+    result = run(project, SWALLOWS, timeout=4)
+    assert ("error", "timeout") == (result.status, result.cause)
+
+
+TIDY = {
+    "clears its folder": "import os\nfor name in os.listdir('.'):\n    os.remove(name)\n",
+    "links its log away": "import os\nos.remove('fit_execution_output.txt')\n"
+    "os.symlink(config['victim'], 'fit_execution_output.txt')\n",
+    "makes a pipe of its log": "import os\nos.remove('fit_execution_output.txt')\n"
+    "os.mkfifo('fit_execution_output.txt')\n",
+    "makes a folder of its result": "import os\nos.mkdir('result.json')\n",
+}
+
+
+@pytest.mark.parametrize("deed", TIDY)
+def test_a_flow_that_touches_what_is_ours(project: TinyProject, tmp_path: Path, deed: str) -> None:
+    """Log, config and result are put back; what lies elsewhere is not touched; the verdict is the flow's."""
+    victim = tmp_path / "victim.txt"
+    victim.write_text("not yours")
+    source = project.flow("fit", f"# %%\nprint('Warning: before')\n{TIDY[deed]}print('after')\n")
+    folder = project.folder("fit", "a")
+    for _ in range(2):
+        run_notebook(source, config={"victim": str(victim)}, execution_dir=folder, export_html=False)
+        result = read_result(folder)
+        assert result is not None
+        assert (Status.WARNING, 1) == (result.status, result.warning_count)
+        log = (folder / "fit_execution_output.txt").read_text(encoding="utf-8")
+        assert "Warning: before\nafter\n" in log
+        assert (folder / "fit_config.json").is_file()
+    assert "not yours" == victim.read_text()
+
+
+def test_a_flow_that_removes_its_folder(project: TinyProject) -> None:
+    """Its notebook cannot be written any more: red, with a result and a log that say so."""
+    result = run(project, "# %%\nimport os, shutil\nshutil.rmtree(os.getcwd())\n")
+    assert ("error", "exception") == (result.status, result.cause)
+    log = project.folder("fit", "a") / "fit_execution_output.txt"
+    assert "No such file or directory" in log.read_text()
+
+
+def test_a_flow_that_removes_what_it_told(project: TinyProject) -> None:
+    """Without the record of how far it came a run is red, and says that it was removed."""
+    code = "# %%\nimport json, os\nos.remove(json.loads(os.environ['DUCTAFLOW_RUN'])['events'])\n"
+    result = run(project, code)
+    assert Status.ERROR is result.status
+    assert "what the run told of itself was removed or overwritten" in result.message
+
+
+def test_a_log_that_is_cut_off(project: TinyProject) -> None:
+    """Opening /dev/stdout anew empties the log: the warnings in it are lost, so the run is orange."""
+    empties = "# %%\nimport subprocess\nsubprocess.run('echo x > /dev/stdout', shell=True)\n"
+    result = run(project, f"# %%\nprint('Warning: gaps')\n{empties}")
+    assert Status.WARNING is result.status
+    assert "the log was cut off" in result.warnings[-1].text
+
+
+def test_a_forked_copy_does_not_speak_for_the_run(project: TinyProject) -> None:
+    """A copy that a flow forks and that comes back ends with its cell; the original is judged."""
+    result = run(project, "# %%\nimport os\npid = os.fork()\n# %%\nos.waitpid(pid, 0)\nprint('one')\n")
+    assert (Status.SUCCESS, 3, 3) == (result.status, result.cells.run, result.cells.total)
+    log = (project.folder("fit", "a") / "fit_execution_output.txt").read_text()
+    assert 1 == log.count("one\n")
+    exits = run(
+        project,
+        "# %%\nimport os, sys\npid = os.fork()\nif not pid:\n    sys.exit(0)\nos.waitpid(pid, 0)\n# %%\n1\n",
+    )
+    assert (Status.SUCCESS, "") == (exits.status, exits.message)
+    lost = run(
+        project,
+        "# %%\nimport os\npid = os.fork()\nif pid:\n    os.waitpid(pid, 0)\n    os._exit(0)\n# %%\n1\n",
+    )
+    assert ("error", "exit") == (lost.status, lost.cause)
+
+
+def test_a_thread_that_does_not_end(project: TinyProject) -> None:
+    """A thread that outlives the cells has its time, and where it is cut off the run says so."""
+    code = """
+    # %%
+    import threading, time
+    def save():
+        time.sleep(2)
+        open('saved', 'w')
+    threading.Thread(target=save).start()
+    threading.Thread(target=threading.Event().wait, name='endless').start()
+    """
+    result = run(project, code)
+    assert Status.WARNING is result.status
+    assert "while endless still worked" in result.warnings[0].text
+    assert (project.folder("fit", "a") / "saved").exists()
+
+
+def test_a_build_whose_flow_could_not_start(project: TinyProject) -> None:
+    """A build is red when one of its flows could not start, also where it passes over that."""
+    source = project.flow(
+        "chain",
+        """
+        # %%
+        from ductaflow import DuctaflowError, run_notebook
+        try:
+            run_notebook("flows/nowhere.py", config={}, execution_dir="runs/nowhere")
+        except DuctaflowError:
+            pass
+        """,
+        kind="builds",
+    )
+    with pytest.raises(FlowFailed, match=r"flow flows/nowhere\.py: no notebook flows/nowhere\.py"):
+        run_notebook(source, config={}, execution_dir=project.folder("chain", "a"), export_html=False)
+
+
+def test_nested_supervisors_are_killed(project: TinyProject) -> None:
+    """When all supervisors of a build are killed, what its flows left is found and ended by the session."""
+    project.flow("leave", "# %%\nimport subprocess\nsubprocess.run(['setsid', 'sleep', '600'])\n")
+    source = project.flow(
+        "chain",
+        "# %%\nfrom ductaflow import run_notebook\n"
+        "run_notebook('flows/leave.py', config={}, execution_dir='runs/leave')\n",
+        kind="builds",
+    )
+    code = session_code(source, project.folder("chain", "a"))
+    session = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    wait_until(lambda: any(p.name() == "sleep" for p in processes_of(str(project.root))))
+    for process in supervisors_of(project):
+        process.kill()
+    assert 1 == session.wait(10)
+    assert [] == processes_of(str(project.root))

@@ -413,3 +413,73 @@ def test_a_notebook_that_cannot_be_read(project: TinyProject) -> None:
     source.write_text("{ half")
     with pytest.raises(FlowFailed, match="not a notebook"):
         run_notebook(source, config={}, execution_dir=project.folder("fit", "a"))
+
+
+def test_the_time_limit_is_the_flows_own(project: TinyProject) -> None:
+    """A flow that ended in time is green though its HTML takes longer than the limit."""
+    code = """
+    # %%
+    import time
+    import ductaflow.notebook
+    export = ductaflow.notebook.export_html
+    def slow(*paths):
+        time.sleep(5)
+        export(*paths)
+    ductaflow.notebook.export_html = slow
+    """
+    folder = project.folder("fit", "a")
+    run_notebook(project.flow("fit", code), config={}, execution_dir=folder, timeout=4)
+    result = read_result(folder)
+    assert result is not None
+    assert (Status.SUCCESS, "") == (result.status, result.message)
+    assert (folder / "fit.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("first", "warning"),
+    [
+        ("# %%\nconfig = {}\n", 'the cell in line 2 replaces the config: it lacks `tags=["parameters"]`'),
+        (
+            '# %% tags=["parameters"]\nparams = {}\n',
+            "the cell tagged `parameters` (line 2) does not assign `config`",
+        ),
+        ("# %%\nprint('no parameters at all')\n", None),
+    ],
+)
+def test_a_config_that_does_not_reach_the_flow(project: TinyProject, first: str, warning: str | None) -> None:
+    """A flow that would run with its defaults instead of its config is orange and says why."""
+    source = project.root / "flows" / "fit.py"
+    source.write_text(f"{first}\n# %%\nprint('the flow')\n")
+    run_notebook(source, config={"x": 1}, execution_dir=project.folder("fit", "a"), export_html=False)
+    result = read_result(project.folder("fit", "a"))
+    assert result is not None
+    assert ([f"Warning: {warning}"] if warning else []) == [line.text for line in result.warnings]
+
+
+def test_an_early_exit_is_a_warning_line(scripted: TinyProject) -> None:
+    """What makes the run orange stands in its log, where pytest and the page find it."""
+    result = run_instance(load_stored(Project.at(scripted.root), "fit/left"), export_html=False)
+    assert "stopped early at cell 4 of 5" == result.message
+    assert "⚠ stopped early at cell 4 of 5" in [warning.text for warning in result.warnings]
+
+
+def test_an_instance_by_its_id(scripted: TinyProject, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`run_instance` takes the id of a stored instance of the project around the working directory."""
+    monkeypatch.chdir(scripted.root / "flows")
+    assert "good" == run_instance("fit/good", export_html=False).instance
+    with pytest.raises(FlowFailed, match="no weeks"):
+        run_instance("fit/bad", export_html=False)
+    monkeypatch.chdir("/")
+    with pytest.raises(InstanceError, match="lies in no project"):
+        run_instance("fit/good")
+
+
+def test_a_console_that_is_closed(scripted: TinyProject) -> None:
+    """`python flows/fit.py | head -1` runs to its end without a word of ours."""
+    script = f"{sys.executable} flows/fit.py --instance good | head -1"
+    done = subprocess.run(["sh", "-c", script], cwd=scripted.root, capture_output=True, text=True, check=True)
+    assert "🚀 Starting fit | Instance: good\n" == done.stdout
+    assert "" == done.stderr
+    result = read_result(scripted.folder("fit", "good"))
+    assert result is not None
+    assert Status.WARNING is result.status

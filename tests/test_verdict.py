@@ -13,7 +13,7 @@ FAILURE = Failure("flows/fit.py", 41, 3, "ValueError", "no weeks\nat all", "Trac
 
 
 def told(**values: Any) -> Told:
-    return Told(**{"cell": 7, "line": 60, "run": 7, "total": 7, "finished": True, **values})
+    return Told(**{"cell": 7, "line": 60, "run": 7, "total": 7, "executed": True, "finished": True, **values})
 
 
 def ending(told: Told, **values: Any) -> Ending:
@@ -21,7 +21,7 @@ def ending(told: Told, **values: Any) -> Ending:
 
 
 def stopped_in_cell_3(**values: Any) -> Told:
-    return told(cell=3, line=41, run=2, finished=False, **values)
+    return told(cell=3, line=41, run=2, executed=False, finished=False, **values)
 
 
 def flow(status: Status, **values: Any) -> Result:
@@ -72,13 +72,17 @@ CASES = {
         ending(told(cell=3, run=2, exit=(0, "", 3)), allow_exit=True),
         ("success", None, ""),
     ),
-    "sys.exit(0) in the last cell": (ending(told(run=6, exit=(0, "", 7))), ("success", None, "")),
+    "sys.exit(0) in the last cell": (ending(told(run=7, exit=(0, "", 7))), ("success", None, "")),
     "timeout": (
         ending(stopped_in_cell_3(), exit_code=None, signal="SIGKILL", stop="timeout", timeout=1.5),
         ("error", "timeout", "did not finish within 1.5 s, stopped in cell 3 of 7 (line 41)"),
     ),
-    "timeout that came as the run ended": (
+    "timeout whose interrupt the flow swallowed": (
         ending(told(), stop="timeout", timeout=1.5),
+        ("error", "timeout", "did not finish within 1.5 s, stopped in cell 7 of 7 (line 60)"),
+    ),
+    "interrupted while its HTML was made": (
+        ending(told(finished=False), exit_code=None, signal="SIGKILL", cut_off=True),
         ("success", None, ""),
     ),
     "interrupted, whatever the flow made of it": (

@@ -26,11 +26,13 @@ from typing import Any, NoReturn
 from ductaflow import processes
 from ductaflow.capture import Capture
 from ductaflow.engine import failure_of, line_in_source
+from ductaflow.errors import DuctaflowError
 from ductaflow.result import Cause, Failure
 from ductaflow.spec import RunSpec, tell
 
-#: How long atexit handlers and threads of a flow may take once all is done, in seconds.
-EXIT_GRACE = 5.0
+#: How long threads and exit handlers of a flow may take once all cells ran, in seconds. As long as it takes,
+#: as in plain Python, would be for ever where a thread of some library never ends.
+EXIT_GRACE = 10.0
 
 
 @dataclass(slots=True)
@@ -38,16 +40,25 @@ class Teller:
     """The engine's observer: passes on what happens, and keeps what the exit code will be."""
 
     spec: RunSpec
+    pid: int = field(default_factory=os.getpid)
     exit_code: int = 0
     failed_already: bool = field(default=False, init=False)
     exited_already: bool = field(default=False, init=False)
 
+    def leave_if_forked(self, code: int = 0) -> None:
+        """End a copy of this process that a flow forked and that came back; the run is the original's."""
+        if os.getpid() != self.pid:
+            flush()
+            os._exit(code)
+
     def cell_started(self, number: int, total: int, line: int | None) -> None:
+        self.leave_if_forked()
         if number == 1:
             tell(self.spec, event="cells", total=total)
         tell(self.spec, event="cell_started", cell=number, line=line)
 
     def cell_finished(self, number: int) -> None:
+        self.leave_if_forked()
         tell(self.spec, event="cell_finished", cell=number)
 
     def failed(
@@ -59,12 +70,14 @@ class Teller:
         cause: Cause = "exception",
         signal: str | None = None,
     ) -> None:
+        self.leave_if_forked(1)
         self.failed_already, self.exit_code = True, 1
         if isinstance(exc, KeyboardInterrupt):
             cause = "interrupted"
         tell(self.spec, event="failed", failure=asdict(failure), cause=cause, signal=signal)
 
     def exited(self, number: int, code: int, text: str, line: int | None) -> None:
+        self.leave_if_forked(code)
         self.exit_code, self.exited_already = code, True
         tell(self.spec, event="exited", code=code, text=text, cell=number, line=line)
 
@@ -76,11 +89,38 @@ def execute(spec: RunSpec) -> int:
         run_script(spec, teller)
     else:
         with Capture(spec.log):
+            warn_of_lost_config(spec)
             run_notebook_cells(spec, teller)
-        if spec.export_html:
-            export_html_of(spec)
+    tell(spec, event="executed")
+    if spec.mode == "notebook" and spec.export_html:
+        export_html_of(spec)
     tell(spec, event="finished", packages=loaded_packages())
     return teller.exit_code
+
+
+def warn_of_lost_config(spec: RunSpec) -> None:
+    """Say so where the injected config would not reach the flow, which would be green with its defaults.
+
+    Papermill injects behind the cell tagged `parameters`, without one before all cells.
+    """
+    import logging
+
+    from ductaflow.notebook import assigns_config, cell_line, code_cells, load_notebook, parameters_cell
+
+    # what it says of this is no warning line, and says nothing to who does not know papermill
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    try:
+        notebook = load_notebook(Path(spec.source))
+        tagged = parameters_cell(notebook)
+    except DuctaflowError:
+        # told by the run itself
+        return
+    if tagged is not None and not assigns_config(tagged):
+        print(f"Warning: the cell tagged `parameters` (line {cell_line(tagged)}) does not assign `config`")
+    if tagged is None:
+        for cell in filter(assigns_config, code_cells(notebook)):
+            where = f"the cell in line {cell_line(cell)}" if cell_line(cell) else "a cell"
+            print(f'Warning: {where} replaces the config: it lacks `tags=["parameters"]`')
 
 
 def run_notebook_cells(spec: RunSpec, teller: Teller) -> None:
@@ -158,6 +198,7 @@ def run_script(spec: RunSpec, teller: Teller) -> None:
     try:
         runpy.run_path(spec.source, run_name="__main__")
     except SystemExit as exc:
+        teller.leave_if_forked(exit_code_of(exc)[0])
         cell = cell_at(line_in_source(exc, source))
         finished(cell - 1)
         code, text = exit_code_of(exc)
@@ -166,6 +207,7 @@ def run_script(spec: RunSpec, teller: Teller) -> None:
         tell(spec, event="cell_started", cell=cell, line=line_in_source(exc, source))
         teller.exited(cell, code, text, line_in_source(exc, source))
     except BaseException as exc:
+        teller.leave_if_forked(1)
         failure = failure_of(exc, source=source, project_root=spec.project_root)
         cell = cell_at(line_in_source(exc, source))
         finished(max(cell - 1, 0))
@@ -173,6 +215,7 @@ def run_script(spec: RunSpec, teller: Teller) -> None:
         tell(spec, event="cell_started", cell=cell, line=failure.line)
         teller.failed(cell, exc, failure)
     else:
+        teller.leave_if_forked()
         finished(len(starts))
 
 
@@ -207,9 +250,13 @@ def loaded_packages() -> dict[str, str]:
 
 
 def leave_soon(code: int) -> None:
-    """Have this process end with a code, however long a thread or an atexit handler of the flow would take."""
+    """Have this process end with a code, also where a thread or an exit handler of the flow goes on."""
 
     def force() -> None:
+        left = [thread.name for thread in threading.enumerate() if not thread.daemon]
+        working = [name for name in left if name != "MainThread"] or ["an exit handler"]
+        with contextlib.suppress(Exception):
+            print(f"⚠ ended {EXIT_GRACE:g} s after the last cell, while {', '.join(working)} still worked")
         flush()
         os._exit(code)
 

@@ -15,6 +15,7 @@ import json
 import math
 import os
 import re
+import stat
 import sys
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping
@@ -65,6 +66,8 @@ def read_text(path: str | Path) -> str:
         ConfigError: the file cannot be read or is not UTF-8.
     """
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise ConfigError(f"{path}: is not a regular file", hint="Put the JSON or CSV itself there.")
         with open(path, "rb") as file:
             raw = file.read()
     except OSError as exc:

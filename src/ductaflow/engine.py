@@ -426,7 +426,8 @@ def _frames(tb: TracebackType | None) -> Iterator[tuple[str, int]]:
 def _text_of(exc: BaseException) -> str:
     try:
         return str(exc)
-    except Exception as broken:
+    except BaseException as broken:
+        # a SystemExit of it would end the run as if the flow had called it
         return f"<its text raises {type(broken).__name__}>"
 
 

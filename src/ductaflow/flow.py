@@ -95,7 +95,7 @@ def display_config_summary(config: Mapping[str, Any], name: str) -> None:
     """Show a config as a table in a notebook, as text in a script; secrets are masked.
 
     Args:
-        config: the config of the flow.
+        config: the config of the flow; it stays as it is.
         name: heading of the table.
     """
     rows = [(key, _shown(value)) for key, value in _leaves(masked(dict(config)))]
@@ -225,7 +225,8 @@ def load_instance(instance: str | os.PathLike[str]) -> dict[str, Any]:
     Both are printed. Files that are written by hand stay; a result is only written by a run.
 
     Args:
-        instance: `"fit/scenario_A"`, a run folder, or a saved `<flow>_config.json`.
+        instance: `"fit/scenario_A"`, a run folder, or a saved `<flow>_config.json`; paths are looked up from
+            the working directory, then from the project root.
 
     Returns:
         The config that a run would get.
@@ -260,6 +261,8 @@ def _find_config(target: Path) -> tuple[Path, dict[str, Any]]:
             hint="Name the file itself.",
         )
     project = Project.around(Path.cwd())
+    if project is not None and not target.is_absolute() and (project.root / target).exists():
+        return _find_config(project.root / target)
     if project is None:
         raise InstanceError(
             f"{target}: no such file or folder, and {Path.cwd()} lies in no project",

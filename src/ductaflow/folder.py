@@ -14,6 +14,7 @@ What is ours lies in `runs/.ductaflow/`, never in a run folder, since a flow tha
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -26,16 +27,19 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ductaflow import processes
 from ductaflow.errors import DuctaflowError, RunFolderError
 from ductaflow.layout import CACHE_DIR, TEMP_PREFIX, RunFolder
 from ductaflow.result import read_result, write_atomic
+from ductaflow.spec import CONTEXT, is_below
 
 if TYPE_CHECKING:
     from filelock import FileLock
 
 #: A marker of another host whose heartbeat is older than this many seconds is taken for dead.
 LEASE_SECONDS = 60.0
-HEARTBEAT_SECONDS = 10.0
+#: Also how exactly it is known until when a run that was killed may have written files.
+HEARTBEAT_SECONDS = 1.0
 
 Stamp = tuple[int, int, int]
 """What tells one state of a file from another without reading it: size, mtime in ns, inode."""
@@ -163,10 +167,15 @@ class Claim:
         lock: FileLock,
         keep_previous: bool,
     ) -> Claim:
+        clear_odd(folder)
         now = snapshot(folder.path)
         stale = Marker.load(marker)
+        if stale is not None:
+            # Its supervisor was killed, and may have left what it would have ended.
+            processes.sweep(CONTEXT, functools.partial(is_below, folder.path))
+            now = _older(now, _last_sign_of_life(marker))
         mine, good = _written_by_last_run(folder, now, stale)
-        before = {name: stamp for name, stamp in now.items() if name not in mine}
+        before = {name: stamp for name, stamp in snapshot(folder.path).items() if name not in mine}
         # The marker is written first: after a kill in what follows, the rest of `mine` is known as ours.
         write_atomic(marker, Marker(owner, str(folder.path), before).dump())
         claim = cls(folder, marker, lock, before)
@@ -233,6 +242,50 @@ def _make_inside(folder: Path, runs_root: Path) -> None:
             hint="Remove the symlink, or link the whole runs folder instead.",
         )
     folder.mkdir(parents=True, exist_ok=True)
+
+
+def refuse_folder(folder: Path, source: Path, project_root: Path) -> None:
+    """Refuse a run folder that holds what is no run's: what a run writes there is cleared by the next one.
+
+    Raises:
+        RunFolderError: the project, its sources or a repository lie in it.
+    """
+    for inside, what in (
+        (project_root, "the project"),
+        (source, "the notebook"),
+        (folder / ".git", "a repository"),
+    ):
+        if inside.is_relative_to(folder) and inside.exists():
+            raise RunFolderError(
+                f"{folder} cannot be a run folder: {what} lies in it ({inside})",
+                hint="Give a folder of its own, such as runs/<flow>/<instance>.",
+            )
+
+
+def clear_odd(folder: RunFolder) -> None:
+    """Remove what is no file and stands where ours belong: it would be written through, or block us."""
+    for path in folder.own_files:
+        if path.is_symlink() or (path.exists() and not path.is_file() and not path.is_dir()):
+            path.unlink()
+        elif path.is_dir():
+            shutil.rmtree(path)
+
+
+def _last_sign_of_life(marker: Path) -> float:
+    """When a run that was killed was seen alive last, as a time of the file system."""
+    times = [path.stat().st_mtime for path in (marker, marker.with_suffix(".events")) if path.exists()]
+    return max(times, default=0.0)
+
+
+def _older(now: Mapping[str, Stamp], moment: float) -> dict[str, Stamp]:
+    """The files that a killed run may have written; what is younger is a person's."""
+    limit = int((moment + 2 * HEARTBEAT_SECONDS) * 1e9)
+    return {name: stamp for name, stamp in now.items() if stamp[1] <= limit}
+
+
+def has_unfinished_run(runs_root: Path, folder: Path) -> bool:
+    """Whether a run of a folder goes on, or was killed and left no result: the one there is another one's."""
+    return _admin(runs_root, folder).with_suffix(".json").exists()
 
 
 def _lock(path: Path, marker: Path, folder: Path) -> FileLock:

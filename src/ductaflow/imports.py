@@ -94,5 +94,6 @@ def _is_foreign(line: str) -> bool:
 
 def _is_own(top: str, source: Path, project_root: Path) -> bool:
     return any(
-        (folder / top).is_dir() or (folder / f"{top}.py").is_file() for folder in (source.parent, project_root)
+        (folder / top).is_dir() or (folder / f"{top}.py").is_file()
+        for folder in (source.parent, project_root)
     )

@@ -22,7 +22,7 @@ from ductaflow.child import exit_code_of
 from ductaflow.engine import failure_of, line_in_source
 from ductaflow.launch import show_on_console
 from ductaflow.spec import RunSpec
-from ductaflow.supervise import ChildEnd, claim_folder, conclude, keep, read_events, write_beginning
+from ductaflow.supervise import ChildEnd, claim_folder, conclude, keep, what_was_told, write_beginning
 from ductaflow.verdict import Told
 
 
@@ -125,11 +125,11 @@ class RunInPlace:
     def _end(self) -> None:
         if self.told.failure is None and self.told.exit is None:
             self.told.run = self._cells_run()
-        self.told.finished = True
-        self.told.children = Told.of(read_events(Path(self.spec.events))).children
+        self.told.executed = self.told.finished = True
+        self.told.children = what_was_told(self.spec).children
         sys.stdout.flush()
         self.log.close()
-        end = ChildEnd(self.exit_code, None, None, None)
+        end = ChildEnd(self.exit_code, None)
         seconds = time.monotonic() - self.clock
         unwritten = keep(self.spec, conclude(self.spec, self.claim, self.told, end, self.started, seconds))
         self.claim.release(finished=unwritten is None)

@@ -502,11 +502,19 @@ def _files(folder: str) -> list[tuple[str, str, os.DirEntry[str]]]:
     return [(stem, suffix.lower(), entry) for stem, suffix, entry in parts]
 
 
+def _is_dir(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        # a loop of symlinks: reading it will say so
+        return False
+
+
 def _stored(project: Project, kind: Kind) -> list[_Stored]:
     """What `config/flows` or `config/builds` holds, by the name of the flow."""
     found: dict[str, _Stored] = {}
     for stem, suffix, entry in _files(str(project.config_of(kind))):
-        is_folder = entry.is_dir()
+        is_folder = _is_dir(entry)
         if is_folder or suffix in (".json", ".csv"):
             flow = _printable(entry.name if is_folder else stem)
             stored = found.setdefault(flow, _Stored(kind, flow))
@@ -519,7 +527,7 @@ def _drafts(stored: _Stored) -> list[_Draft]:
     drafts: list[_Draft] = []
     try:
         for stem, suffix, entry in _files(stored.folder) if stored.folder else ():
-            if suffix == ".json" and not entry.is_dir():
+            if suffix == ".json" and not _is_dir(entry):
                 drafts.append(_Draft(_printable(stem), entry.path, entry.path))
     except OSError as exc:
         folder = str(stored.folder)

@@ -7,6 +7,7 @@ directory, not its `__main__`, not its open files. Runs may overlap in threads.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import queue
@@ -23,7 +24,7 @@ from ductaflow import errors, processes, warm
 from ductaflow.errors import RunFolderError
 from ductaflow.imports import third_party_imports
 from ductaflow.result import Result, Status
-from ductaflow.spec import CONTEXT, RunSpec, is_frame_line
+from ductaflow.spec import CONTEXT, RunSpec, is_below, is_frame_line
 
 #: How long a supervisor may take to end its run when it is asked to, in seconds, before it is ended itself.
 STOP_SECONDS = 4.0
@@ -70,10 +71,14 @@ def show_on_console(text: str, stream: TextIO | None = None) -> None:
     stream = stream or sys.stdout
     encoding = getattr(stream, "encoding", None) or "utf-8"
     try:
-        stream.write(text)
-    except UnicodeEncodeError:
-        stream.write(text.encode(encoding, "replace").decode(encoding))
-    stream.flush()
+        try:
+            stream.write(text)
+        except UnicodeEncodeError:
+            stream.write(text.encode(encoding, "replace").decode(encoding))
+        stream.flush()
+    except BrokenPipeError:
+        # Whoever read the console (`| head`) has seen enough; the log has it all, and the run goes on.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 class IndentedLines:
@@ -278,9 +283,9 @@ def _from_answer(spec: RunSpec, answer: dict[str, Any] | None, supervisor: Super
         _refuse(answer)
     if answer is not None:
         return Result.from_dict(answer["result"], folder=Path(spec.folder))
-    # The supervisor is gone without a word: what it left is found by the run id.
+    # The supervisor is gone without a word: what it left is found by the environment.
     ending = supervisor.ending()
-    processes.sweep(CONTEXT, spec.run_id)
+    processes.sweep(CONTEXT, functools.partial(is_below, Path(spec.folder)))
     return Result(
         flow=spec.flow,
         instance=spec.instance,

@@ -37,6 +37,7 @@ _ODD_LINE_ENDS = "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
 _HIDE_ODD = {ord(char): chr(0xF0000 + ord(char)) for char in _ODD_LINE_ENDS}
 _SHOW_ODD = {ord(stand_in): chr(char) for char, stand_in in _HIDE_ODD.items()}
 
+_ASSIGNS_CONFIG = re.compile(r"^config\s*(?::[^=\n]*)?=\s*(?:\{\s*\}|dict\(\s*\)|None|\{)", re.MULTILINE)
 _CODE_MARKER = re.compile(r"\s*#\s*(?:%%|In\[|<codecell>)(?!.*\[(?:markdown|md|raw)\])|```")
 
 
@@ -93,6 +94,11 @@ def parameters_cell(notebook: NotebookNode) -> NotebookNode | None:
             hint="Keep the tag on the one cell that holds `config = {}`.",
         )
     return tagged[0] if tagged else None
+
+
+def assigns_config(cell: NotebookNode) -> bool:
+    """Whether a code cell assigns the name `config` at its top level to something that is not made of it."""
+    return _ASSIGNS_CONFIG.search(cell.source) is not None
 
 
 def cell_line(cell: NotebookNode) -> int | None:

@@ -49,15 +49,22 @@ def die_with_parent(parent: int) -> None:
             os._exit(1)
 
 
-def descendants() -> list[psutil.Process]:
-    """All processes below this one."""
+def descendants(of: psutil.Process | None = None) -> list[psutil.Process]:
+    """All processes below this one, or below another one."""
     import psutil
 
     try:
-        return psutil.Process().children(recursive=True)
+        return (of or psutil.Process()).children(recursive=True)
     except psutil.NoSuchProcess:
-        # a process that ended while the table was read
-        return descendants()
+        # a process that ended while the table was read; or the one that is meant, which then has none
+        return [] if of else descendants()
+
+
+def children() -> list[psutil.Process]:
+    """The processes whose parent this one is."""
+    import psutil
+
+    return psutil.Process().children()
 
 
 def has_children() -> bool:
@@ -96,20 +103,24 @@ def reap() -> None:
             return
 
 
-def sweep(name: str, value: str) -> None:
-    """Kill every process that carries a piece of text in an environment variable.
+def sweep(variable: str, belongs: Callable[[str], bool]) -> None:
+    """Kill every other process whose environment says that it belongs to a run that is gone.
 
-    For what is left when a supervisor was killed itself: its run is known by the run id.
+    For what is left when a supervisor was killed itself.
+
+    Args:
+        variable: the environment variable that names the run of a process.
+        belongs: whether its value is meant.
     """
     import psutil
 
     for process in psutil.process_iter():
         try:
-            found = value in process.environ().get(name, "")
+            value = process.environ().get(variable)
         except (psutil.Error, OSError):
             # not ours to look into, or gone
             continue
-        if found and process.pid != os.getpid():
+        if value and process.pid != os.getpid() and belongs(value):
             kill([process])
 
 

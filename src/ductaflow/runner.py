@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import subprocess
+import sys
 import threading
 import uuid
 from collections.abc import Mapping
@@ -14,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from ductaflow.config import dump_config, json_value, load_saved_config, split_run
-from ductaflow.errors import ConfigError, FlowFailed, InstanceError
+from ductaflow.errors import ConfigError, DuctaflowError, FlowFailed, InstanceError
 from ductaflow.folder import note_hand_work
-from ductaflow.instances import Instance
+from ductaflow.instances import Instance, load_stored
 from ductaflow.launch import IndentedLines, launch, show_on_console
 from ductaflow.layout import KIND_DIRS, SOURCE_SUFFIXES, Kind, Project, RunFolder, runs_root
 from ductaflow.result import Result, Status, write_atomic
@@ -33,7 +34,7 @@ def session_id() -> str:
 
 
 def run_instance(
-    instance: Instance,
+    instance: Instance | str,
     *,
     session_id: str | None = None,
     owner_pid: int | None = None,
@@ -48,7 +49,8 @@ def run_instance(
     """Run a stored instance into its run folder.
 
     Args:
-        instance: what to run.
+        instance: what to run; or its id, such as `"fit/scenario_A"`, in the project around the working
+            directory.
         session_id: the session that it belongs to, by default this process's.
         owner_pid: a process whose end ends the run, besides this one.
         timeout: seconds for an instance that gives no `_run.timeout` itself; None for no limit.
@@ -59,10 +61,15 @@ def run_instance(
         check: raise where the run ended red.
         stop: an event that stops the run when it is set.
 
+    Returns:
+        The record of the run.
+
     Raises:
-        FlowFailed: the run ended red; its result is in the exception.
+        FlowFailed: with `check`, the run ended red; its result is in the exception.
         DuctaflowError: the run could not start: what is wrong with the instance, or who holds the folder.
     """
+    if isinstance(instance, str):
+        instance = load_stored(project_here(), instance)
     spec = spec_of_instance(instance)
     spec = replace(
         spec,
@@ -73,7 +80,7 @@ def run_instance(
         owner_pid=owner_pid,
         session_id=session_id or spec.session_id,
     )
-    return _checked(_launch_shown(spec, echo=echo, stop=stop), check)
+    return _checked(launch_shown(spec, echo=echo, stop=stop), check)
 
 
 def run_notebook(
@@ -110,7 +117,13 @@ def run_notebook(
         FlowFailed: the run ended red; its result is in the exception.
         DuctaflowError: it could not start: config, notebook or folder; the message says which.
     """
-    spec = spec_of_call(notebook_file, config, execution_dir, project_root)
+    try:
+        spec = spec_of_call(notebook_file, config, execution_dir, project_root)
+    except DuctaflowError as exc:
+        if build := current_run():
+            # whatever the build makes of it, one of its flows did not run
+            tell(build, event="refused", id=os.fspath(notebook_file), message=exc.message)
+        raise
     spec = replace(
         spec,
         timeout=timeout or spec.timeout,
@@ -121,7 +134,7 @@ def run_notebook(
     if no_execute:
         prepare(spec)
         return spec.run_folder.notebook
-    _checked(_launch_shown(spec), check=True)
+    _checked(launch_shown(spec), check=True)
     return spec.run_folder.notebook
 
 
@@ -150,19 +163,21 @@ def run_step_flow(
     return run_notebook(notebook_file, config=config, execution_dir=folder)
 
 
-def _launch_shown(spec: RunSpec, *, echo: bool = True, stop: threading.Event | None = None) -> Result:
+def launch_shown(spec: RunSpec, *, echo: bool = True, stop: threading.Event | None = None) -> Result:
     """Launch with the log on the console; a build hears of its flows, and repeats their lines."""
     build = current_run()
     if build is None:
         return launch(spec, show=show_on_console if echo else None, stop=stop)
+    show = IndentedLines(spec) if echo else None
     tell(build, event="child", folder=Path(os.path.relpath(spec.folder, build.folder)).as_posix())
-    if not echo:
-        return launch(spec, stop=stop)
-    show = IndentedLines(spec)
     try:
         return launch(spec, show=show, stop=stop)
+    except DuctaflowError as exc:
+        tell(build, event="refused", id=f"{spec.flow}/{spec.instance}", message=exc.message)
+        raise
     finally:
-        show.close()
+        if show:
+            show.close()
 
 
 def _checked(result: Result, check: bool) -> Result:
@@ -272,6 +287,23 @@ def find_notebook(
             return path
     raise InstanceError(
         f"no notebook {name}", hint="Looked for: " + ", ".join(str(path) for path in looked) + "."
+    )
+
+
+def project_here() -> Project:
+    """The project around the working directory, else around the script that runs.
+
+    Raises:
+        InstanceError: there is none.
+    """
+    main_file = getattr(sys.modules.get("__main__"), "__file__", None)
+    for start in (Path.cwd(), Path(main_file).absolute().parent if main_file else None):
+        project = Project.around(start) if start else None
+        if project is not None:
+            return project
+    raise InstanceError(
+        f"{Path.cwd()} lies in no project",
+        hint="Change to a folder that holds config/flows, config/builds or config/base.json.",
     )
 
 

@@ -20,10 +20,9 @@ from typing import Any
 from ductaflow.config import load_saved_config
 from ductaflow.errors import ConfigError, DuctaflowError
 from ductaflow.instances import load_stored, make_instance
-from ductaflow.launch import launch, show_on_console
 from ductaflow.layout import DEFAULT_INSTANCE, KIND_DIRS, Project
 from ductaflow.result import Result, Status
-from ductaflow.runner import kind_of, prepare, spec_of_call, spec_of_instance
+from ductaflow.runner import kind_of, launch_shown, prepare, spec_of_call, spec_of_instance
 from ductaflow.spec import RunSpec, current_run
 
 _SIGNALLED = 128
@@ -58,7 +57,7 @@ def load_cli_config(default_path: str | os.PathLike[str], description: str = "")
             from ductaflow.inplace import RunInPlace
 
             return RunInPlace(spec, reason).begin()
-        result = launch(spec, show=show_on_console)
+        result = launch_shown(spec)
     except DuctaflowError as exc:
         print(f"{source.name}: error: {exc}", file=sys.stderr)
         sys.exit(2)
@@ -110,13 +109,13 @@ def _spec_of_file(project: Project, source: Path, path: Path) -> RunSpec:
 
 
 def _find(path: Path, root: Path) -> Path:
-    for base in (Path.cwd(), root):
+    bases = dict.fromkeys([Path.cwd(), root])
+    for base in bases:
         candidate = Path(os.path.abspath(base / path))
         if candidate.is_file():
             return candidate
-    raise ConfigError(
-        f"no config file {path}", hint=f"Looked in {Path.cwd()} and {root}; give one with --config FILE."
-    )
+    looked = " and ".join(str(base) for base in bases)
+    raise ConfigError(f"no config file {path}", hint=f"Looked in {looked}; give one with --config FILE.")
 
 
 def _root_without_config(source: Path) -> Path:

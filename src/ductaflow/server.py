@@ -81,10 +81,12 @@ class Server:
         self._folder = folder
         self._excluded = set(filter(None, os.environ.get(EXCLUDED, "").split(",")))
         self._asked = list(asked)
+        self._supervisors: set[int] = set()
         self._rest = b""
 
     def serve(self) -> None:
         """Run until the session ends."""
+        processes.adopt_orphans()
         wakeup, wake = os.pipe()
         os.set_blocking(wake, False)
         signal.set_wakeup_fd(wake)
@@ -100,16 +102,29 @@ class Server:
 
     def _wait(self, wakeup: int) -> bool:
         """Serve what comes next; False when the session has ended."""
-        ready, _, _ = select.select([self._lifeline, self._listener, wakeup], [], [])
+        ready, _, _ = select.select([self._lifeline, self._listener.fileno(), wakeup], [], [])
         if wakeup in ready:
             os.read(wakeup, 4096)
-            processes.reap()
+            self._reap()
         if self._lifeline in ready:
             # Before a connection is served: what its run needs was asked for before it.
             return self._listen()
-        if self._listener in ready:
+        if self._listener.fileno() in ready:
             self._accept((wakeup,))
         return True
+
+    def _reap(self) -> None:
+        """Collect supervisors that have ended, and end what one that was killed has left to this process."""
+        processes.reap()
+        children = {process.pid: process for process in processes.children()}
+        self._supervisors.intersection_update(children)
+        orphans = [process for pid, process in children.items() if pid not in self._supervisors]
+        while orphans:
+            for orphan in orphans:
+                # with what it has started, which would come here next
+                processes.kill([*processes.descendants(orphan), orphan])
+            processes.reap()
+            orphans = [process for process in processes.children() if process.pid not in self._supervisors]
 
     def _listen(self) -> bool:
         chunk = os.read(self._lifeline, 1 << 16)
@@ -143,7 +158,9 @@ class Server:
 
     def _accept(self, others: Iterable[int]) -> None:
         connection, _ = self._listener.accept()
-        if os.fork():
+        pid = os.fork()
+        if pid:
+            self._supervisors.add(pid)
             connection.close()
             return
         code = 1

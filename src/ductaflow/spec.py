@@ -103,6 +103,15 @@ def current_run() -> RunSpec | None:
     return RunSpec.load(text) if text else None
 
 
+def is_below(folder: Path, described: str) -> bool:
+    """Whether what `CONTEXT` holds in some process is a run in a folder, or of a flow of the build in it."""
+    try:
+        return Path(json.loads(described)["folder"]).is_relative_to(folder)
+    except (ValueError, KeyError, TypeError):
+        # some other program's variable
+        return False
+
+
 def tell(spec: RunSpec, **event: Any) -> None:
     """Add an event to what the supervisor of a run will read. One write, so that lines never mix."""
     line = json.dumps(event, ensure_ascii=True) + "\n"

@@ -29,17 +29,18 @@ from typing import Any, BinaryIO, Literal, Protocol
 from ductaflow import processes
 from ductaflow.config import config_hash, dump_config
 from ductaflow.errors import DuctaflowError
-from ductaflow.folder import HEARTBEAT_SECONDS, Claim, Owner
+from ductaflow.folder import HEARTBEAT_SECONDS, Claim, Owner, clear_odd, refuse_folder
 from ductaflow.result import Result, Status, read_result, scan_log, write_atomic, write_result
 from ductaflow.spec import RunSpec, closing_line, header_line
-from ductaflow.verdict import Ending, Stop, Told, judge
+from ductaflow.verdict import Ending, Stop, Told, judge, stopped_early
 
 #: How long a child may take to end after SIGINT, in seconds. A build has to stop its flows within it.
 GRACE = {"flow": 1.0, "build": 2.5}
 #: How long the supervisors of a build's flows may take to write their results when the build is gone.
 NESTED_GRACE = 2.0
-#: A run's memory is looked at this often, in seconds; a shorter run is judged by the system's own account.
-SAMPLE_SECONDS = 1.0
+_CHUNK = 1 << 20
+#: How long the HTML may take once the time limit of a flow is over, in seconds.
+EXPORT_SECONDS = 60.0
 
 Event = tuple[Literal["exit", "stop", "owner"], Any]
 
@@ -50,8 +51,9 @@ class ChildEnd:
 
     exit_code: int | None
     signal: str | None
-    stop: Stop | None
-    peak_memory: int | None
+    stop: Stop | None = None
+    cut_off: bool = False
+    peak_memory: int | None = None
 
 
 class Child(Protocol):
@@ -107,9 +109,11 @@ class Supervisor:
         try:
             write_beginning(self.spec)
             Path(self.spec.events).write_bytes(b"")
-            self._answer(event="started", pid=os.getpid())
-            end = self._execute(claim)
-            told = Told.of(read_events(Path(self.spec.events)))
+            with self.spec.log.open("rb") as log:
+                self._answer(event="started", pid=os.getpid())
+                end = self._execute(claim)
+                restore(self.spec, log)
+            told = what_was_told(self.spec)
             told.notes += self._notes
             result = conclude(self.spec, claim, told, end, started, time.monotonic() - clock)
             unwritten = keep(self.spec, result)
@@ -161,35 +165,47 @@ class Supervisor:
 
     def _attend(self, child: Child, claim: Claim) -> ChildEnd:
         """Wait for the child's end; ask it to stop, and after a grace make it."""
-        begin = time.monotonic()
-        deadline = begin + self.spec.timeout if self.spec.timeout else None
+        limit = time.monotonic() + self.spec.timeout if self.spec.timeout else None
         grace_ends: float | None = None
-        beat = begin + HEARTBEAT_SECONDS
         stop: Stop | None = None
+        cut_off = exporting = False
         sampled = 0
         while True:
-            until = [begin + SAMPLE_SECONDS if not sampled else time.monotonic() + SAMPLE_SECONDS]
-            until += [moment for moment in (grace_ends, None if stop else deadline) if moment is not None]
-            try:
-                kind, value = self._inbox.get(timeout=max(0.0, min(until) - time.monotonic()))
-            except queue.Empty:
-                kind, value = None, None
+            kind, value = self._next([grace_ends, None if stop else limit])
             now = time.monotonic()
             if kind == "exit":
                 code, peak = value
-                return _child_end(code, stop, max(peak or 0, sampled) or None)
-            if stop is None and (kind in ("stop", "owner") or (deadline and now >= deadline)):
-                stop = _STOPS.get(kind, "timeout")
+                return _child_end(code, stop, cut_off, max(peak or 0, sampled) or None)
+            reason = _STOPS.get(kind) or ("timeout" if limit and now >= limit else None)
+            if reason and not stop and not cut_off:
+                if not self._is_executed():
+                    stop = reason
+                elif reason == "timeout" and not exporting:
+                    # The limit is the flow's; what is left is the HTML, which has a time of its own.
+                    exporting, limit = True, now + EXPORT_SECONDS
+                    continue
+                else:
+                    cut_off = True
                 grace_ends = now + GRACE[self.spec.kind]
                 _interrupt(child)
             elif grace_ends and now >= grace_ends:
                 grace_ends = None
                 child.kill()
             if kind is None:
-                sampled = max(sampled, processes.memory_of_tree())
-            if now >= beat:
                 claim.heartbeat()
-                beat = now + HEARTBEAT_SECONDS
+                sampled = max(sampled, processes.memory_of_tree())
+
+    def _next(self, moments: Sequence[float | None]) -> tuple[str | None, Any]:
+        """The next event; None when one of the moments has come, or the time for a heartbeat."""
+        beat = time.monotonic() + HEARTBEAT_SECONDS
+        until = min([beat, *(moment for moment in moments if moment is not None)])
+        try:
+            return self._inbox.get(timeout=max(0.0, until - time.monotonic()))
+        except queue.Empty:
+            return None, None
+
+    def _is_executed(self) -> bool:
+        return what_was_told(self.spec).executed
 
     # --- the end -----------------------------------------------------------------------------------------
 
@@ -248,14 +264,54 @@ def claim_folder(spec: RunSpec, started: datetime) -> Claim:
         os.getpid(),
         _iso(started),
     )
+    refuse_folder(Path(spec.folder), Path(spec.source), Path(spec.project_root))
     return Claim.take(spec.run_folder, Path(spec.runs_root), owner, keep_previous=spec.keep_previous)
 
 
 def write_beginning(spec: RunSpec) -> None:
     """Write what a run folder has from the start: the config, and the log with its header."""
     write_atomic(spec.run_folder.config, dump_config(spec.config))
-    with spec.log.open("wb") as log:
-        log.write((header_line(spec) + "\n").encode("utf-8", "backslashreplace"))
+    spec.log.write_bytes(_header(spec))
+
+
+def _header(spec: RunSpec) -> bytes:
+    return (header_line(spec) + "\n").encode("utf-8", "backslashreplace")
+
+
+def restore(spec: RunSpec, log: BinaryIO) -> None:
+    """Put back what a flow removed or replaced of ours: the log, which is still open here, and the config."""
+    spec.run_folder.path.mkdir(parents=True, exist_ok=True)
+    clear_odd(spec.run_folder)
+    try:
+        is_there = os.path.samestat(os.stat(spec.log), os.fstat(log.fileno()))
+    except FileNotFoundError:
+        is_there = False
+    if not is_there:
+        write_atomic(
+            spec.log, (chunk.decode("utf-8", "replace") for chunk in iter(lambda: log.read(_CHUNK), b""))
+        )
+    if not spec.run_folder.config.exists():
+        write_atomic(spec.run_folder.config, dump_config(spec.config))
+
+
+def what_was_told(spec: RunSpec) -> Told:
+    """What the child told; of what cannot be understood any more, that it is so."""
+    try:
+        return Told.of(read_events(Path(spec.events)))
+    except (OSError, ValueError, LookupError, TypeError) as exc:
+        told = Told()
+        told.notes.append(f"what the run told of itself was removed or overwritten ({type(exc).__name__})")
+        return told
+
+
+def _lines_of_ours(spec: RunSpec, told: Told) -> Iterator[str]:
+    """Warning lines that we add to a log: they are in pytest and on the page like those of the flow."""
+    with spec.log.open("rb") as log:
+        header = _header(spec)
+        if log.read(len(header)) != header:
+            yield "⚠ the log was cut off by something that opened it anew, such as `> /dev/stdout`"
+    if (early := stopped_early(told)) and not spec.allow_exit:
+        yield f"⚠ {early}"
 
 
 def conclude(
@@ -264,7 +320,11 @@ def conclude(
     """The result of a run that has ended."""
     if claim.edited:
         told.notes.append(f"files were changed by hand since the last run: {', '.join(claim.edited)}")
+    if told.executed and not told.finished:
+        told.notes.append("the HTML of the notebook was not finished")
     children = [_child_result(spec.run_folder.path / child) for child in told.children]
+    for line in list(_lines_of_ours(spec, told)):
+        append_line(spec.log, line)
     log = scan_log(spec.log)
     verdict = judge(
         Ending(
@@ -272,6 +332,7 @@ def conclude(
             exit_code=end.exit_code,
             signal=end.signal,
             stop=end.stop,
+            cut_off=end.cut_off,
             timeout=spec.timeout,
             allow_exit=spec.allow_exit,
             warning_count=log.warning_count,
@@ -309,7 +370,7 @@ def keep(spec: RunSpec, result: Result) -> Result | None:
     """Write the closing line and the result; where that fails, give the result that says so."""
     error = result.message if result.status is Status.ERROR else None
     try:
-        _append_line(spec.log, closing_line(spec, seconds=result.seconds, error=error))
+        append_line(spec.log, closing_line(spec, seconds=result.seconds, error=error))
         write_result(result, spec.run_folder.path)
     except OSError as exc:
         message = f"{result.message}; " if result.message else ""
@@ -325,14 +386,14 @@ def keep(spec: RunSpec, result: Result) -> Result | None:
 _STOPS: dict[str | None, Stop] = {"stop": "interrupted", "owner": "owner"}
 
 
-def _child_end(code: int, stop: Stop | None, peak: int | None) -> ChildEnd:
+def _child_end(code: int, stop: Stop | None, cut_off: bool, peak: int | None) -> ChildEnd:
     if code >= 0 or sys.platform == "win32":
-        return ChildEnd(code, None, stop, peak)
+        return ChildEnd(code, None, stop, cut_off, peak)
     try:
         name = signal.Signals(-code).name
     except ValueError:
         name = f"signal {-code}"
-    return ChildEnd(None, name, stop, peak)
+    return ChildEnd(None, name, stop, cut_off, peak)
 
 
 def _interrupt(child: Child) -> None:
@@ -439,7 +500,8 @@ def _environment(spec: RunSpec, told: Told) -> dict[str, Any]:
     }
 
 
-def _append_line(path: Path, line: str) -> None:
+def append_line(path: Path, line: str) -> None:
+    """Add a line of ours to a log, on a line of its own."""
     with path.open("rb+") as log:
         log.seek(0, os.SEEK_END)
         if log.tell() > 0:
@@ -465,7 +527,11 @@ def lines_of(descriptor: int) -> Iterator[bytes]:
 
 
 def supervise(
-    spec: RunSpec, requests: Iterator[bytes], answers: BinaryIO, start: Start = spawn, notes: Sequence[str] = ()
+    spec: RunSpec,
+    requests: Iterator[bytes],
+    answers: BinaryIO,
+    start: Start = spawn,
+    notes: Sequence[str] = (),
 ) -> bool:
     """Run a spec; what keeps it from starting is the answer then. Returns whether it ran."""
     processes.adopt_orphans()

@@ -18,7 +18,8 @@ class Told:
     Attributes:
         cell, line: the code cell that started last, and where it stands in the source.
         run, total: code cells that ran to their end, and that there are.
-        finished: the child came to its own end, with nothing left to run.
+        executed: the flow came to its end, of whatever kind; what comes after it is ours.
+        finished: the child came to its own end, with nothing left to do.
         failure: an exception of the flow, with `cause` exception, interrupted, signal or lost.
         exit: code and text of a `SystemExit`, and the cell that raised it.
         children: run folders of the flows that a build ran.
@@ -30,6 +31,7 @@ class Told:
     line: int | None = None
     run: int = 0
     total: int = 0
+    executed: bool = False
     finished: bool = False
     failure: Failure | None = None
     cause: Cause = "exception"
@@ -60,11 +62,15 @@ class Told:
                 self.cause, self.signal = cause, signal
             case {"event": "exited", "code": code, "text": text, "cell": cell, "line": line}:
                 self.exit, self.line = (code, text, cell), line or self.line
+                # a clean exit is the end of the last cell as good as any
+                self.run += code == 0 and cell == self.total
             case {"event": "refused", "id": id, "message": message}:
                 self.refused.append(f"flow {id}: {message}")
             case {"event": "child", "folder": folder}:
                 if folder not in self.children:
                     self.children.append(folder)
+            case {"event": "executed"}:
+                self.executed = True
             case {"event": "finished", "packages": packages}:
                 self.finished, self.packages = True, packages
             case {"event": "note", "text": text}:
@@ -87,12 +93,18 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How the child ended, as the supervisor saw it."""
+    """How the child ended, as the supervisor saw it.
+
+    Attributes:
+        stop: why it was asked to stop before the flow had come to its end, whatever the flow made of that.
+        cut_off: it was ended after the flow had come to its end, in what is ours.
+    """
 
     told: Told
     exit_code: int | None
     signal: str | None
     stop: Stop | None = None
+    cut_off: bool = False
     timeout: float | None = None
     allow_exit: bool = False
     warning_count: int = 0
@@ -113,17 +125,16 @@ def judge(end: Ending) -> Verdict:
 
 def _red(end: Ending) -> Verdict | None:
     told = end.told
-    came_to_end = told.finished and end.signal is None and not end.exit_code
-    if end.stop and not came_to_end:
+    if end.stop:
         return _stopped(end)
-    if end.signal:
+    if end.signal and not end.cut_off:
         return _error("signal", f"killed by {end.signal}{told.place}{_SIGNAL_HINTS.get(end.signal, '')}")
     if told.failure:
         return _error(told.cause, _failure_line(told.failure))
     if told.exit and told.exit[0] != 0:
         code, text, _ = told.exit
         return _error("exit", f"sys.exit({text or code}){told.place}")
-    if not told.finished or end.exit_code:
+    if not told.executed or (end.exit_code and not told.exit):
         return _error(
             "exit",
             f"the process ended with exit code {end.exit_code}{told.place}, before the run was finished",
@@ -139,6 +150,9 @@ def _red(end: Ending) -> Verdict | None:
 
 
 def _stopped(end: Ending) -> Verdict:
+    if end.told.failure and end.told.failure.line:
+        # the interrupt was raised in this very line
+        end.told.line = end.told.failure.line
     place = end.told.place
     if end.stop == "timeout":
         return _error("timeout", f"did not finish within {end.timeout:g} s, stopped{place}")
@@ -147,10 +161,17 @@ def _stopped(end: Ending) -> Verdict:
     return _error("interrupted", f"interrupted{place}")
 
 
+def stopped_early(told: Told) -> str | None:
+    """That a flow left by `sys.exit(0)` before its last cell; None if it did not."""
+    if told.exit and told.exit[0] == 0 and told.exit[2] < told.total:
+        return f"stopped early at cell {told.exit[2]} of {told.total}"
+    return None
+
+
 def _orange(end: Ending) -> Verdict | None:
-    told = end.told
-    if told.exit and not end.allow_exit and told.exit[2] < told.total:
-        return Verdict(Status.WARNING, None, f"stopped early at cell {told.exit[2]} of {told.total}")
+    early = stopped_early(end.told)
+    if early and not end.allow_exit:
+        return Verdict(Status.WARNING, None, early)
     if end.warning_count:
         return Verdict(
             Status.WARNING, None, f"{end.warning_count} warning line{'s'[: end.warning_count > 1]}"
