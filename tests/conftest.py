@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,14 +49,16 @@ def project(tmp_path: Path) -> TinyProject:
 
 
 def processes_of(text: str) -> list[psutil.Process]:
-    """Processes that belong to a run whose description in the environment contains a text."""
+    """Processes that belong to a run in a folder whose path contains a text.
+
+    By the description in their environment; a fork of a warm process has none that others see, but its
+    working directory.
+    """
     found = []
     for process in psutil.process_iter():
         try:
-            if (
-                text in process.environ().get("DUCTAFLOW_RUN", "")
-                and process.status() != psutil.STATUS_ZOMBIE
-            ):
+            named = text in process.environ().get("DUCTAFLOW_RUN", "") or text in process.cwd()
+            if named and process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
         except (psutil.Error, OSError):
             continue

@@ -166,7 +166,7 @@ class _Spawned:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=spec.environment(),
-            # Out of reach of the terminal's Ctrl-C: the supervisor is told by the session, and has work to do.
+            # Out of reach of the terminal's Ctrl-C: it is told by the session, and has work to do then.
             start_new_session=True,
         )
         self.ask(spec.dump().encode() + b"\n")

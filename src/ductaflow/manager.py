@@ -15,8 +15,8 @@ from papermill.iorw import papermill_io
 class FewerSaves(NotebookExecutionManager):  # type: ignore[misc]
     """Saves when a cell starts: that tells of the end of the one before it too, at the same moment.
 
-    Each save is whole and is what nbformat would write, but it is validated once only, by papermill's own last
-    save: the first validation of a process costs more than a light flow, each other one as much as a save.
+    Each save is whole and is what nbformat would write, but it is validated only once, by papermill's own
+    last save: a validation costs as much as a save.
     """
 
     def __init__(self, nb: Any, **options: Any) -> None:

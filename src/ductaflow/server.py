@@ -29,6 +29,7 @@ from typing import NoReturn
 from ductaflow import child, processes, supervise
 from ductaflow.imports import why_not_warm
 from ductaflow.spec import RunSpec
+from ductaflow.warm import NOTES, command
 
 #: What a run itself needs, imported first; a flow's own imports come with `preload` lines.
 BASE = (
@@ -115,16 +116,17 @@ class Server:
 
     def _reap(self) -> None:
         """Collect supervisors that have ended, and end what one that was killed has left to this process."""
-        processes.reap()
-        children = {process.pid: process for process in processes.children()}
-        self._supervisors.intersection_update(children)
-        orphans = [process for pid, process in children.items() if pid not in self._supervisors]
-        while orphans:
-            for orphan in orphans:
-                # with what it has started, which would come here next
-                processes.kill([*processes.descendants(orphan), orphan])
+        while True:
             processes.reap()
-            orphans = [process for process in processes.children() if process.pid not in self._supervisors]
+            children = processes.child_pids()
+            self._supervisors &= children
+            orphans = children - self._supervisors
+            if not orphans:
+                return
+            # What an orphan has started itself comes here when it is gone.
+            for pid in orphans:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
     def _listen(self) -> bool:
         chunk = os.read(self._lifeline, 1 << 16)
@@ -150,7 +152,8 @@ class Server:
 
     def _start_anew(self, package: str) -> NoReturn:
         """Replace this process by one without a package whose thread may hold a lock at a fork."""
-        print(f"ductaflow: {package} starts threads, it is not kept warm", file=sys.stderr, flush=True)
+        with (self._folder / NOTES).open("a", encoding="utf-8") as notes:
+            notes.write(f"{package} starts threads when it is imported, so it is not kept warm\n")
         os.environ[EXCLUDED] = ",".join(sorted({*self._excluded, package}))
         for descriptor in (self._listener.fileno(), self._lifeline):
             os.set_inheritable(descriptor, True)
@@ -175,14 +178,6 @@ class Server:
             code = 0
         finally:
             os._exit(code)
-
-
-def command(listener: int, lifeline: int, folder: Path, asked: Iterable[str] = ()) -> list[str]:
-    """The command line of a server; the two descriptors are inherited."""
-    return [
-        *(sys.executable, "-X", "utf8", "-P", "-m", "ductaflow.server"),
-        *(str(listener), str(lifeline), str(folder), *asked),
-    ]
 
 
 def look_after_one(connection: socket.socket) -> None:

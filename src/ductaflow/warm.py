@@ -21,6 +21,8 @@ from pathlib import Path
 SERVER = "DUCTAFLOW_SERVER"
 OFF = "off"
 _SOCKET = "socket"
+#: File in the server's folder for what it has to say.
+NOTES = "notes"
 
 _lock = threading.Lock()
 _own: _Server | None = None
@@ -43,8 +45,6 @@ class _Server:
                 os.close(end)
 
     def _start(self, listener: int, lifeline: int) -> None:
-        from ductaflow.server import command
-
         self.process = subprocess.Popen(
             command(listener, lifeline, self.folder),
             stdin=subprocess.DEVNULL,
@@ -71,16 +71,24 @@ class _Server:
             self.process.wait()
 
 
+def command(listener: int, lifeline: int, folder: Path, asked: Iterable[str] = ()) -> list[str]:
+    """The command line of a server; the two descriptors are inherited."""
+    return [
+        *(sys.executable, "-X", "utf8", "-P", "-m", "ductaflow.server"),
+        *(str(listener), str(lifeline), str(folder), *asked),
+    ]
+
+
 def is_possible() -> bool:
     """Whether runs of this process may be forks of a warm server: on Linux, unless it is switched off."""
     return sys.platform == "linux" and os.environ.get(SERVER) != OFF
 
 
 def start(modules: Iterable[str] = ()) -> None:
-    """Start the session's server in the background, or have it import more.
+    """Start the session's server in the background, where there is none yet.
 
     Args:
-        modules: what the flows of the session import. Only the process that started the server can ask.
+        modules: what it imports besides what every run needs. Only the process that started the server can ask.
     """
     global _own
     if not is_possible():
@@ -96,18 +104,33 @@ def start(modules: Iterable[str] = ()) -> None:
 
 
 def connect(modules: Iterable[str]) -> socket.socket | None:
-    """A connection to the session's server, which is started where there is none; None if there cannot be one.
+    """A connection to the session's server, which is started where there is none; None if there can be none.
 
     Args:
         modules: what the flow imports.
     """
+    if not is_possible():
+        return None
     for _ in range(2):
-        start(modules)
+        if _own is not None and _own.lives:
+            with _lock:
+                _own.preload(modules)
         connection = _connected()
         if connection is not None:
             return connection
-        # It has died in between: once more, with another one.
-    return None
+        # There is none yet, or it has died: one is started in its place.
+        start(modules)
+    return _connected()
+
+
+def notes() -> list[str]:
+    """What the server of this process has to say, such as a package that it does not keep warm."""
+    if _own is None:
+        return []
+    try:
+        return (_own.folder / NOTES).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return []
 
 
 def _is_there() -> bool:
