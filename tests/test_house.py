@@ -28,10 +28,14 @@ HOUSE = [
     "notebook",
     "capture",
     "shell",
+    "manager",
     "engine",
     "kernel",
     "child",
     "supervise",
+    "imports",
+    "warm",
+    "server",
     "flow",
     "launch",
     "runner",
@@ -43,7 +47,7 @@ HOUSE = [
     "cli",
 ]
 #: The plugin stands on the core, and the core does not know it.
-ANNEX = ["failure", "projects", "items", "scheduling", "stopping", "artifact", "plugin"]
+ANNEX = ["failure", "projects", "items", "scheduling", "stopping", "warming", "artifact", "plugin"]
 
 
 def modules(package: str) -> dict[str, list[Path]]:

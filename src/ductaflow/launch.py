@@ -122,9 +122,13 @@ def launch(spec: RunSpec, *, show: Show | None = None, stop: threading.Event | N
             result as the attribute `result`.
     """
     supervisor = _supervisor_of(spec)
-    answers: Answers = queue.SimpleQueue()
-    threading.Thread(target=_read, args=(supervisor, answers), name="answers", daemon=True).start()
+    answers = _answers_of(supervisor)
     try:
+        if isinstance(supervisor, _Forked) and not _started(answers, supervisor):
+            # The server died before it had heard of the run: nothing has begun.
+            supervisor.close()
+            supervisor = _supervisor_of(spec)
+            answers = _answers_of(supervisor)
         if not _started(answers, supervisor):
             return _result_of(spec, supervisor, answers, stop)
         with LogTail(spec.log, show) if show else contextlib.nullcontext():
@@ -140,7 +144,13 @@ def launch(spec: RunSpec, *, show: Show | None = None, stop: threading.Event | N
 
 
 class Supervisor(Protocol):
-    """The process that looks after a run, however it was started."""
+    """The process that looks after a run, however it was started.
+
+    Attributes:
+        pid: of the supervisor, once it has said that the run has begun.
+    """
+
+    pid: int | None
 
     def ask(self, line: bytes) -> None:
         """Send a line; that it has gone already shows by its answers."""
@@ -161,6 +171,7 @@ class _Spawned:
     """A supervisor that is a fresh interpreter."""
 
     def __init__(self, spec: RunSpec) -> None:
+        self.pid: int | None = None
         self._process = subprocess.Popen(
             [sys.executable, "-X", "utf8", "-P", "-m", "ductaflow.supervise"],
             stdin=subprocess.PIPE,
@@ -244,21 +255,29 @@ def _supervisor_of(spec: RunSpec) -> Supervisor:
 Answers = queue.SimpleQueue[dict[str, Any] | None]
 
 
-def _read(supervisor: Supervisor, answers: Answers) -> None:
-    for line in supervisor.lines():
-        answers.put(json.loads(line))
-    answers.put(None)
+def _answers_of(supervisor: Supervisor) -> Answers:
+    answers: Answers = queue.SimpleQueue()
+
+    def read() -> None:
+        for line in supervisor.lines():
+            answers.put(json.loads(line))
+        answers.put(None)
+
+    threading.Thread(target=read, name="answers", daemon=True).start()
+    return answers
 
 
 def _started(answers: Answers, supervisor: Supervisor) -> bool:
+    """Whether the run has begun; otherwise the supervisor is gone without a word."""
+    if supervisor.pid is not None:
+        return True
     answer = answers.get()
     if answer is None:
         answers.put(None)
         return False
     if answer["event"] == "refused":
         _refuse(answer)
-    if isinstance(supervisor, _Forked):
-        supervisor.pid = answer["pid"]
+    supervisor.pid = answer["pid"]
     return True
 
 

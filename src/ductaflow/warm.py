@@ -88,7 +88,7 @@ def start(modules: Iterable[str] = ()) -> None:
     """Start the session's server in the background, where there is none yet.
 
     Args:
-        modules: what it imports besides what every run needs. Only the process that started the server can ask.
+        modules: what it imports besides what every run needs; only who started the server can ask for more.
     """
     global _own
     if not is_possible():

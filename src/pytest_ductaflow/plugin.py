@@ -52,6 +52,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini("ductaflow_html", "Whether runs leave HTML of their notebooks", type="bool", default=True)
     parser.addini("ductaflow_report", "Whether to write the status report", type="bool", default=True)
     parser.addini(
+        "ductaflow_preload",
+        "Modules that the warm server imports besides those that flows import; off: no warm server",
+        type="args",
+        default=[],
+    )
+    parser.addini(
         "ductaflow_keep_previous",
         "Whether a new run keeps what the last good one wrote, below runs/.ductaflow",
         type="bool",
@@ -78,6 +84,8 @@ def _settings(config: pytest.Config) -> Settings:
     engine = config.getoption("ductaflow_engine") or config.getini("ductaflow_engine") or None
     if engine not in (None, "warm", "fresh", "kernel"):
         raise pytest.UsageError(f"ductaflow_engine is {engine!r}; it can be warm, fresh or kernel")
+    if engine in (None, "warm") and "off" in config.getini("ductaflow_preload"):
+        engine = "fresh"
     return Settings(
         session_id=told.get("ductaflow_session_id") or uuid.uuid4().hex[:12],
         owner_pid=told.get("ductaflow_owner_pid") if told else os.getpid(),
@@ -216,12 +224,15 @@ class ControllerHooks:
     def __init__(self, config: pytest.Config, common: InstanceHooks) -> None:
         from pytest_ductaflow.artifact import Artifact
         from pytest_ductaflow.stopping import Workers
+        from pytest_ductaflow.warming import Warming
 
         self._config = config
         self._projects = common.projects
         self._settings = common.settings
         self._workers = Workers()
+        self._warming = Warming(common.projects, config.getini("ductaflow_preload"), common.settings.engine)
         self._worker_count = 0
+        self._told = False
         with_report = config.getini("ductaflow_report") and not config.getoption("ductaflow_no_report")
         self._artifact = Artifact(common.projects, common.settings.session_id, with_report=with_report)
 
@@ -229,7 +240,9 @@ class ControllerHooks:
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        self._artifact.expect(item.nodeid for item in session.items)
+        nodeids = [item.nodeid for item in session.items]
+        self._warming.expect(nodeids)
+        self._artifact.expect(nodeids)
 
     # --- workers -----------------------------------------------------------------------------------------
 
@@ -262,6 +275,10 @@ class ControllerHooks:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, node: WorkerController, ids: Sequence[str]) -> None:
+        if not self._told:
+            # All workers collect alike.
+            self._told = True
+            self._warming.expect(ids)
         self._artifact.expect(ids)
 
     @pytest.hookimpl(optionalhook=True)

@@ -1,0 +1,36 @@
+"""The session's warm server, from the side of pytest: started first, told what to import once that is known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from ductaflow import warm
+from ductaflow.imports import third_party_imports
+from pytest_ductaflow.projects import Projects
+
+
+class Warming:
+    """Starts the server while pytest collects.
+
+    Args:
+        preload: the ini key `ductaflow_preload`: modules to import in any case.
+        engine: the session's engine; only `warm`, which is the default, has a server.
+    """
+
+    def __init__(self, projects: Projects, preload: Sequence[str], engine: str | None) -> None:
+        self._projects = projects
+        self._wanted = engine in (None, "warm") and warm.is_possible()
+        if self._wanted:
+            warm.start(preload)
+
+    def expect(self, nodeids: Iterable[str]) -> None:
+        """Have the server import what the flows of some instances do."""
+        if not self._wanted:
+            return
+        sources = {}
+        for nodeid in nodeids:
+            instance = self._projects.instance(nodeid)
+            if instance and instance.source and instance.options.engine in (None, "warm"):
+                sources[instance.source] = instance.project.root
+        for source, root in sources.items():
+            warm.start(third_party_imports(source, root))
