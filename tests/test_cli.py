@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 from conftest import TinyProject
 
-import ductaflow.runner
+import ductaflow.conductor
 from ductaflow.cli import main
 from ductaflow.layout import REPORT_HTML, REPORT_JSON
 
@@ -61,7 +61,7 @@ def test_list_shows_ids_tags_and_problems(project: TinyProject) -> None:
 
 
 def test_run_shows_logs_and_fails_if_one_is_red(project: TinyProject) -> None:
-    """All are run, in the order given, by id or by title; the exit code is 1."""
+    """All are run, by id or by title, in the order given where none reads another; the exit code is 1."""
     done = call("run", "fit[red]", "fit/good", "fit/red")
     assert 1 == done.exit_code
     starts = [line for line in done.stdout.splitlines() if "Starting" in line]
@@ -85,13 +85,72 @@ def test_run_goes_on_after_one_that_cannot_start(project: TinyProject) -> None:
     assert "x is 1\n" in done.stdout
 
 
+@pytest.fixture
+def chain(project: TinyProject) -> TinyProject:
+    """Who reads: end/z <- mid/y <- fit/red and fit/good; a skipped one and its reader."""
+    for name in ("mid", "end"):
+        project.flow(name, "print('a run of it')")
+    project.config("flows/mid/y.json", data="runs/fit/red/x.csv", other="runs/fit/good/x.csv")
+    project.config("flows/end/z.json", data="runs/mid/y/x.csv")
+    project.config("flows/end/ok.json", data="runs/fit/good/x")
+    project.config("flows/fit/later.json", x=1, _run={"skip_without": ["inputs/secret.csv"]})
+    project.config("flows/mid/late.json", data="runs/fit/later/x.csv")
+    return project
+
+
+def starts(done: Result) -> list[str]:
+    return [line.rpartition(" ")[2] for line in done.stdout.splitlines() if "Starting" in line]
+
+
+def test_run_follows_the_graph_and_blocks(chain: TinyProject) -> None:
+    """Upstreams first; what reads from a red one is blocked, at any distance, and only that."""
+    done = call("run", "end/z", "end/ok", "mid/y", "fit/red", "fit/good")
+    assert 1 == done.exit_code
+    assert ["good", "ok", "red"] == sorted(starts(done))
+    assert starts(done).index("good") < starts(done).index("ok")
+    assert "mid[y] blocked: fit/red is red: flows/fit.py:6: AssertionError: two\n" in done.stderr
+    assert "end[z] blocked: mid/y is blocked: fit/red is red: " in done.stderr
+    assert done.stderr.endswith("1 of 5 red: fit/red\n")
+
+
+def test_run_respects_a_skip(chain: TinyProject) -> None:
+    """It is not run, its reader is blocked with the reason, and nothing of that is red."""
+    done = call("run", "mid/late", "fit/later")
+    assert (0, []) == (done.exit_code, starts(done))
+    assert "fit[later] not_run: skipped: not there: inputs/secret.csv\n" in done.stderr
+    assert "mid[late] blocked: fit/later is skipped: not there: inputs/secret.csv\n" in done.stderr
+
+
+def test_run_of_one_whose_upstream_never_ran(chain: TinyProject) -> None:
+    """It is red before it starts, with the command that makes what it lacks; after that it runs."""
+    done = call("run", "end/ok")
+    assert (1, []) == (done.exit_code, starts(done))
+    assert (
+        "Error: end[ok]: end/ok reads from fit/good, but it has no finished run."
+        " Run it first: ductaflow run fit/good\n" in done.stderr
+    )
+    assert 0 == call("run", "fit/good").exit_code
+    assert 0 == call("run", "end/ok").exit_code
+
+
+def test_run_of_one_that_reads_a_run_that_is_not_stored(chain: TinyProject) -> None:
+    """The mistake in the config is named before anything runs."""
+    chain.config("flows/end/typo.json", data="runs/fit/godo/x.csv")
+    done = call("run", "end/typo")
+    assert (1, []) == (done.exit_code, starts(done))
+    assert (
+        "Error: end[typo]: end/typo reads runs/fit/godo/x.csv, which is not there;"
+        " fit has no stored instance godo. Did you mean good?\n" in done.stderr
+    )
+
+
 def test_ctrl_c_ends_the_command(project: TinyProject, monkeypatch: pytest.MonkeyPatch) -> None:
     """Exit code 130, as of a program that is ended by SIGINT, and one word."""
 
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(ductaflow.runner, "run_instance", interrupted)
+    monkeypatch.setattr(ductaflow.conductor, "run_instance", interrupted)
     done = call("run", "fit/good", "fit/red")
     assert (130, "Interrupted.\n") == (done.exit_code, done.output)
 

@@ -23,7 +23,7 @@ from ductaflow.errors import ConfigError, DuctaflowError, InstanceError
 from ductaflow.folder import Claim, Owner
 from ductaflow.instances import Instance
 from ductaflow.layout import REPORT_JSON, RunFolder
-from ductaflow.result import Result, Status, read_result
+from ductaflow.result import Result, Status, read_result, write_result
 
 pytestmark = pytest.mark.usefixtures("no_process_left")
 
@@ -329,15 +329,26 @@ def test_a_folder_that_another_session_holds_is_an_error_row(project: TinyProjec
 
 
 def test_a_row_can_say_that_it_is_not_run(project: TinyProject, fake: Fake) -> None:
-    """`_run.skip` and `_run.skip_without`; who reads from it runs all the same."""
+    """`_run.skip` and `_run.skip_without`; its reader is blocked unless it has a valid earlier run."""
     project.flow("fit", "")
-    rows = table("a", "b", "c", source=[float("nan"), float("nan"), "runs/fit/a"])
-    rows["_run.skip"] = ["later", float("nan"), float("nan")]
-    rows["_run.skip_without"] = [float("nan"), "inputs/big.csv", float("nan")]
+    none = float("nan")
+    rows = table("a", "b", "c", "d", source=[none, none, "runs/fit/a", "runs/fit/c"])
+    rows["_run.skip"] = ["later", none, none, none]
+    rows["_run.skip_without"] = [none, "inputs/big.csv", none, none]
     done = conduct(rows, "fit", project_root=project.root)
-    assert ["c"] == fake.started
-    assert ["not_run", "not_run", "success"] == list(done["status"])
-    assert ["skipped: later", "skipped: not there: inputs/big.csv", ""] == list(done["message"])
+    assert ["not_run", "not_run", "blocked", "blocked"] == list(done["status"])
+    assert "skipped: later" == done["message"][0]
+    assert "skipped: not there: inputs/big.csv" == done["message"][1]
+    assert "fit/a is skipped: later" == done["message"][2]
+    assert "fit/c is blocked: fit/a is skipped: later" == done["message"][3]
+    assert [] == fake.started
+
+    folder = project.folder("fit", "a")
+    folder.mkdir(parents=True)
+    write_result(Result("fit", "a", "flow", Status.SUCCESS), folder)
+    assert ["not_run", "not_run", "success", "success"] == list(
+        conduct(rows, "fit", project_root=project.root)["status"]
+    )
 
 
 def test_a_page_that_cannot_be_written_costs_no_result(project: TinyProject, fake: Fake) -> None:
@@ -412,6 +423,7 @@ def test_a_notebook_outside_of_a_project_can_be_conducted(tmp_path: Path, fake: 
     [
         ({"jobs": 0}, ConfigError, "jobs is a number of at least 1, not 0"),
         ({"build": "fitt"}, InstanceError, "has no flow or build fitt"),
+        ({"scenarios": table("a", "a")}, ConfigError, "rows 0 and 1 are both called a"),
         ({"build": "flows/fitt.py"}, InstanceError, "no notebook flows/fitt.py"),
         ({"scenarios": [{"x": 1}]}, ConfigError, "a DataFrame, not list"),
         ({"scenarios": table("a", "A")}, ConfigError, "both called a and A"),
@@ -429,6 +441,13 @@ def test_what_cannot_be_conducted_is_refused_before_anything_runs(
     assert message in raised.value.message
     assert [] == fake.started
     assert not (project.root / "runs").exists()
+
+
+def test_the_remedy_for_a_missing_flow_or_build_names_both_places(project: TinyProject) -> None:
+    """What is conducted may be either."""
+    with pytest.raises(InstanceError, match="has no flow or build projection") as error:
+        conduct(table("a"), "projection", project_root=project.root)
+    assert "Pass project_root=..., or write flows/projection.py or builds/projection.py." == error.value.hint
 
 
 def test_a_bar_is_shown_when_asked_for(

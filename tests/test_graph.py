@@ -160,6 +160,55 @@ def test_no_instances() -> None:
     assert ([], ["x/y"]) == (found.cycles(), found.order(["x/y"]))
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("runs/prep/nowhere/clean.csv", ("prep", "nowhere", "runs/prep/nowhere/clean.csv")),
+        ("/project/runs/prep/nowhere", ("prep", "nowhere", "/project/runs/prep/nowhere")),
+        ("runs/perp/A/x.csv", ("perp", "A", "runs/perp/A/x.csv")),
+        ("runs/prep/nowhere/sub/*.csv", ("prep", "nowhere", "runs/prep/nowhere/sub/")),
+        ("runs/prep/nowhere/part-{n}.csv", ("prep", "nowhere", "runs/prep/nowhere/")),
+        ("runs/prep/A/x.csv", None),
+        ("runs/fit/A/x.csv", None),
+        ("runs/prep/{year}/x.csv", None),
+        ("runs/prep/no*/x.csv", None),
+        ("runs/perp", None),
+        ("runs/.ductaflow/previous/x", None),
+        ("inputs/prep/nowhere", None),
+    ],
+)
+def test_a_reference_to_a_run_that_is_not_stored(text: str, expected: tuple[str, str, str] | None) -> None:
+    """It is no edge but kept apart, without what is a pattern, a template or the own folder."""
+    found = graph(fit__A=text, prep__A=None)
+    flows = [(one.flow, one.name, one.path) for one in found.unstored("fit/A")]
+    assert ([expected] if expected else []) == flows
+    assert () == found.unstored("prep/A")
+
+
+def test_a_build_may_name_the_runs_of_its_flows() -> None:
+    """Below its own run folder they are called alike."""
+    from dataclasses import replace
+
+    build = replace(instance("all/A", "runs/prep/nowhere/x.csv"), kind="build")
+    assert () == Graph([build, instance("prep/A")]).unstored("all/A")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("runs/prep/twoo/x", "prep has no stored instance twoo. Did you mean two?"),
+        ("runs/prep/nowhere/x", "prep has no stored instance nowhere. There is one, two."),
+        ("runs/perp/one/x", "perp has no stored instance at all. Did you mean prep?"),
+        ("runs/zzz/one/x", "zzz has no stored instance at all. There is fit, prep."),
+    ],
+)
+def test_what_is_stored_instead(text: str, expected: str) -> None:
+    """The nearest name, or those that there are."""
+    found = graph(fit__A=text, prep__two=None, prep__one=None)
+    (reference,) = found.unstored("fit/A")
+    assert expected == found.about(reference)
+
+
 # --- order -------------------------------------------------------------------------------------------------
 
 

@@ -19,6 +19,9 @@ import psutil
 import pytest
 from conftest import TinyProject, processes_of
 
+from ductaflow.folder import Claim, Owner
+from ductaflow.layout import RunFolder
+
 #: A session must end within 5 s; the rest is for machines that are busy with other tests.
 END_SECONDS = 5.0
 SLACK = 10.0
@@ -184,6 +187,56 @@ def test_a_source_without_instance_says_what_its_config_would_be(project: TinyPr
     assert "flows/fit.py has no stored instance. Its config would be config/flows/fit.json." in session.out
 
 
+def test_a_base_config_stands_for_what_it_is_the_base_of(project: TinyProject) -> None:
+    """That of a flow for its instances, that of the project for all."""
+    for name in ("fit", "alone"):
+        project.flow(name, PLAIN)
+    for path in ("base.json", "flows/fit.json", "flows/fit/A.json", "flows/alone.json"):
+        project.config(path)
+    (project.root / "config/flows/fit.csv").write_text("instance\nB\n")
+    fit = ["config/flows/fit.csv::fit[B]", "config/flows/fit/A.json::fit[A]"]
+
+    assert sorted(collected(project.root, "config/flows/fit.json")) == fit
+    assert collected(project.root, "config/flows/fit.json::fit[A]") == fit[1:]
+    assert sorted(collected(project.root, "config/base.json")) == [
+        "config/flows/alone.json::alone[default]",
+        *fit,
+    ]
+
+
+@pytest.mark.parametrize("argument", ["config/flows/fit.json::fit[default]", "config/flows/fit.json"])
+def test_an_instance_without_the_flag_says_what_is_missing(project: TinyProject, argument: str) -> None:
+    """pytest's own words stay, one line is added."""
+    project.flow("fit", PLAIN)
+    project.config("flows/fit.json")
+
+    session = run_pytest(project.root, argument, flag="")
+
+    assert session.code == pytest.ExitCode.USAGE_ERROR
+    assert "ductaflow: to run what is stored in config/, add --ductaflow\n" in session.out
+    assert "add --ductaflow" not in run_pytest(project.root, "other.py", flag="").out
+
+
+@pytest.mark.parametrize("args", [(), ("-n", "1"), ("--collect-only",)])
+def test_where_there_is_no_project_it_says_so(tmp_path: Path, args: tuple[str, ...]) -> None:
+    """One line of the terminal; the exit code is that of pytest."""
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    project = TinyProject(tmp_path / "sub")
+    project.flow("fit", PLAIN)
+    project.config("flows/fit.json")
+    (tmp_path / "other").mkdir()
+    signs = "config/flows, config/builds or config/base.json"
+    line = f"ductaflow: no project in {{}}: a project is a folder with {signs}\n"
+
+    nothing = run_pytest(tmp_path, "other", *args)
+    assert nothing.code == pytest.ExitCode.NO_TESTS_COLLECTED
+    assert line.format(tmp_path / "other") in nothing.out
+
+    nothing_selected = run_pytest(tmp_path, "-k", "nothing", *args)
+    assert nothing_selected.code == pytest.ExitCode.NO_TESTS_COLLECTED
+    assert "no project" not in nothing_selected.out
+
+
 def test_runs_are_never_collected(project: TinyProject) -> None:
     """What a flow wrote is no test, whatever it is called, even if it is asked for."""
     project.flow("fit", PLAIN)
@@ -321,8 +374,8 @@ def test_skips_say_why(project: TinyProject) -> None:
     session = run_pytest(project.root, "-rs")
 
     assert session.code == 0
-    assert "config/flows/fit/A.json:1: not this year" in session.out
-    assert "config/flows/fit/B.json:1: not there: inputs/big.parquet" in session.out
+    assert "config/flows/fit/A.json:1: fit/A: not this year" in session.out
+    assert "config/flows/fit/B.json:1: fit/B: not there: inputs/big.parquet" in session.out
     messages = {entry["id"]: entry["message"] for entry in session.report()["instances"]}
     assert messages == {"fit/A": "skipped: not this year", "fit/B": "skipped: not there: inputs/big.parquet"}
 
@@ -345,6 +398,87 @@ def test_an_upstream_without_valid_run_fails_the_item_and_names_the_command(proj
     (project.folder("prep", "default") / "clean.csv").write_text("changed")
     session = run_pytest(project.root, "flows/fit.py")
     assert "but its output clean.csv was changed since." in session.out
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "1")])
+def test_what_reads_from_a_skipped_instance_is_blocked(
+    project: TinyProject, workers: tuple[str, ...]
+) -> None:
+    """With the reason of the skip, at any distance, and not red; with a valid earlier run it runs."""
+    for name in ("prep", "fit", "end"):
+        project.flow(name, 'open("x.csv", "w").write("1")')
+    prep = project.config("flows/prep/nine.json", _run={"skip_without": ["inputs/secret.csv"]})
+    project.config("flows/end.json", data="runs/fit/one/x.csv")
+    (project.root / "config/flows/fit.csv").write_text("instance,data\none,runs/prep/nine/x.csv\n")
+
+    session = run_pytest(project.root, "-rs", *workers)
+
+    assert session.code == 0
+    reason = "prep/nine is skipped: not there: inputs/secret.csv"
+    assert f"config/flows/fit.csv:1: fit/one blocked: {reason}\n" in session.out
+    assert f"end/default blocked: fit/one is blocked: {reason}\n" in session.out
+    assert session.statuses() == {"prep/nine": "not_run", "fit/one": "blocked", "end/default": "blocked"}
+    assert "fit/one blocked" in run_pytest(project.root, "-rs", "flows/fit.py", *workers).out
+
+    told = prep.read_text()
+    prep.write_text("{}")
+    assert run_pytest(project.root, "flows/prep.py").code == 0
+    prep.write_text(told)
+    session = run_pytest(project.root, *workers)
+    assert "2 passed, 1 skipped" in session.out
+
+
+def test_a_path_to_a_run_that_is_not_stored_has_to_be_there(project: TinyProject) -> None:
+    """Neither the instance nor the flow is known: the item fails before it starts and says what is."""
+    project.flow("prep", PLAIN)
+    project.flow("fit", PLAIN)
+    project.flow("end", PLAIN)
+    for name in ("one", "two"):
+        project.config(f"flows/prep/{name}.json", _run={"skip": "not needed"})
+    project.config("flows/fit/far.json", data="runs/prep/nowhere/clean.csv")
+    project.config("flows/fit/near.json", data="runs/prep/twoo/clean.csv")
+    project.config("flows/fit/flow.json", data="runs/perp/one/clean.csv")
+    project.config("flows/fit/made.json", data="runs/by_hand/one/clean.csv")
+    project.config("flows/end.json", data="runs/fit/far/x.csv")
+    made = project.folder("by_hand", "one") / "clean.csv"
+    made.parent.mkdir(parents=True)
+    made.touch()
+
+    session = run_pytest(project.root, "-rs")
+
+    for line in (
+        "fit/far reads runs/prep/nowhere/clean.csv, which is not there;"
+        " prep has no stored instance nowhere. There is one, two.",
+        "fit/near reads runs/prep/twoo/clean.csv, which is not there;"
+        " prep has no stored instance twoo. Did you mean two?",
+        "fit/flow reads runs/perp/one/clean.csv, which is not there;"
+        " perp has no stored instance at all. Did you mean prep?",
+    ):
+        assert f"\n{line}\n" in session.out
+    assert "end/default blocked: fit/far cannot run: fit/far reads runs/prep/nowhere/clean.csv" in session.out
+    assert "1 passed, 3 skipped, 3 errors" in session.out
+    causes = {entry["id"]: entry["cause"] for entry in session.report()["instances"]}
+    assert causes["fit/far"] == causes["fit/near"] == causes["fit/flow"] == "input"
+
+
+def test_a_run_that_is_not_stored_any_more_has_to_be_valid(project: TinyProject) -> None:
+    """It may be read as long as its outputs are as it wrote them."""
+    project.flow("prep", 'open("clean.csv", "w").write("1")')
+    project.flow("fit", PLAIN)
+    project.config("flows/prep/new.json")
+    old = project.config("flows/prep/old.json")
+    project.config("flows/fit.json", data="runs/prep/old/clean.csv")
+    assert run_pytest(project.root).code == 0
+    old.unlink()
+
+    assert run_pytest(project.root, "flows/fit.py").code == 0
+
+    (project.folder("prep", "old") / "clean.csv").write_text("changed")
+    session = run_pytest(project.root, "flows/fit.py")
+    assert (
+        "fit/default reads runs/prep/old/clean.csv, but its output clean.csv was changed since;"
+        " prep has no stored instance old. There is new." in session.out
+    )
 
 
 # --- a whole session ---------------------------------------------------------------------------------------
@@ -448,8 +582,10 @@ def test_a_failure_says_where_why_and_what_to_do(parallel: Session) -> None:
 
 def test_blocked_names_the_cause_at_any_distance(parallel: Session) -> None:
     """A skip whose reason is the red instance and the way to it."""
-    assert "blocked: prep/scenario_C is red: flows/prep.py:9: ValueError: negative price" in parallel.out
-    assert "blocked: fit/D is blocked: prep/scenario_C is red" in parallel.out
+    assert (
+        "fit/D blocked: prep/scenario_C is red: flows/prep.py:9: ValueError: negative price" in parallel.out
+    )
+    assert "fit/E blocked: fit/D is blocked: prep/scenario_C is red" in parallel.out
 
 
 def test_a_warning_line_is_a_warning_at_its_place_in_the_log(parallel: Session) -> None:
@@ -524,6 +660,35 @@ def test_an_expected_failure_stays_red_in_the_report(project: TinyProject) -> No
     assert session.statuses() == {"fit/default": "error"}
 
 
+def test_an_expected_failure_is_a_run_that_is_red_and_nothing_else(project: TinyProject) -> None:
+    """What keeps an instance from running is an error, whatever its `_run.xfail` says."""
+    project.flow("fit", "raise ValueError('as expected')")
+    project.flow("prep", PLAIN)
+    known = {"xfail": "known"}
+    project.config("flows/prep.json")
+    project.config("flows/nowhere.json", _run=known)
+    project.config("flows/fit/input.json", data="runs/prep/default/x.csv", _run=known)
+    project.config("flows/fit/cycle.json", data="runs/fit/round/x.csv", _run=known)
+    project.config("flows/fit/round.json", data="runs/fit/cycle/x.csv", _run=known)
+    project.config("flows/fit/held.json", _run=known)
+    project.config("flows/fit/red.json", _run=known)
+    owner = Owner("fit", "held", "run", "their session", "host", os.getpid(), "now")
+    folder = RunFolder(project.folder("fit", "held"), "fit")
+    claim = Claim.take(folder, project.root / "runs", owner)
+    try:
+        session = run_pytest(project.root, "-rx", "flows/fit.py", "config/flows/nowhere.json")
+    finally:
+        claim.release(finished=True)
+
+    assert "1 failed, 1 xfailed, 4 errors" in session.out
+    assert "their session" in session.out
+    assert re.search(r"XFAIL \S+fit\[red\] - known", session.out)
+    section = session.out.partition(" ductaflow =")[2]
+    assert "5 error, 1 xfail\n" in section
+    assert "  error    fit/red (xfail): flows/fit.py:4: ValueError: as expected\n" in section
+    assert "  error    fit/held: " in section
+
+
 def test_the_first_failure_can_end_the_session(project: TinyProject) -> None:
     """With `-x` the rest is in the report as not_run."""
     project.flow("fit", "raise ValueError('first')")
@@ -534,6 +699,73 @@ def test_the_first_failure_can_end_the_session(project: TinyProject) -> None:
 
     assert session.code == 1
     assert session.statuses() == {"fit/A": "error", "fit/B": "not_run"}
+
+
+ENDED = """
+    # %%
+    import os, signal, sys, time
+    if config["how"] == "timeout":
+        time.sleep(600)
+    if config["how"] == "signal":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if config["how"] == "exit":
+        sys.exit(3)
+"""
+
+
+def test_the_headline_is_what_ended_the_run(project: TinyProject) -> None:
+    """Time limit, signal, exit: place and cause, in the text, in the short summary and in junit."""
+    project.flow("prep", ENDED)
+    for how in ("exit", "signal", "timeout"):
+        project.config(f"flows/prep/{how}.json", how=how, _run={"timeout": 4})
+
+    session = run_pytest(project.root, "-n", "2", "--junitxml=junit.xml")
+
+    said = {
+        "exit": (11, "exit: sys.exit(3) in cell 2 of 2"),
+        "signal": (5, "signal: killed by SIGKILL in cell 2 of 2"),
+        "timeout": (7, "timeout: did not finish within 4 s, stopped in cell 2 of 2"),
+    }
+    cases = {case.get("name"): case for case in ET.parse(session.root / "junit.xml").iter("testcase")}
+    for how, (line, text) in said.items():
+        assert f"\nflows/prep.py:{line}: {text}" in session.out
+        assert f"FAILED config/flows/prep/{how}.json::prep[{how}] - {text}" in session.out
+        failure = cases[f"prep[{how}]"].find("failure")
+        assert failure is not None
+        assert str(failure.get("message")).startswith(text)
+    assert "KeyboardInterrupt" in session.out
+    assert ": KeyboardInterrupt" not in session.out
+
+
+def test_a_build_is_as_orange_as_its_flows(project: TinyProject) -> None:
+    """There is a warning of pytest, whether or not the build's log repeats the flow's line."""
+    project.flow("fit", 'print("⚠ few rows")')
+    project.flow(
+        "loud",
+        """
+        from ductaflow import run_notebook
+        run_notebook("flows/fit.py", config={}, execution_dir="runs/fit")
+        """,
+        kind="builds",
+    )
+    project.flow(
+        "quiet",
+        """
+        from ductaflow import run_instance
+        run_instance("fit/default", echo=False)
+        """,
+        kind="builds",
+    )
+    for path in ("flows/fit.json", "builds/loud.json", "builds/quiet.json"):
+        project.config(path)
+
+    session = run_pytest(project.root, "builds")
+
+    assert re.search(r"loud_execution_output.txt:\d+: FlowWarning: ⚠ few rows\n", session.out)
+    assert re.search(
+        r"quiet_execution_output.txt:1: FlowWarning: flow fit/default: 1 warning line\n", session.out
+    )
+    assert session.statuses() == {"loud/default": "warning", "quiet/default": "warning"}
 
 
 def test_options_reach_the_run(project: TinyProject) -> None:

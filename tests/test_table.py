@@ -206,7 +206,7 @@ def test_numbers_are_names() -> None:
         (pd.DataFrame([["a", 1, 2]], columns=["instance", "x", "x"]), "two columns 'x'"),
         (pd.DataFrame({"instance": ["a"], 1: [2]}), "the column 1 is not named by a string"),
         (pd.DataFrame({"instance": ["a", None]}), "row 1: instance is nan, no name"),
-        (pd.DataFrame({"instance": ["a", "b", "A"]}), "rows 0 () and 2 () are both called a and A"),
+        (pd.DataFrame({"instance": ["a", "b", "A"]}), "rows 0 and 2 are both called a and A"),
     ],
 )
 def test_a_table_that_is_none_is_refused(table: Any, message: str) -> None:

@@ -15,7 +15,6 @@ import click
 from ductaflow.errors import DuctaflowError
 
 if TYPE_CHECKING:
-    from ductaflow.instances import Instance
     from ductaflow.layout import Project
     from ductaflow.report import Entry
 
@@ -96,39 +95,29 @@ def list_command(folder: Path | None) -> None:
 @click.argument("ids", nargs=-1, required=True, metavar="ID...")
 @_project_option
 def run_command(ids: Sequence[str], folder: Path | None) -> None:
-    """Run stored instances one after another, their logs live. An ID is flow/instance or flow[instance].
+    """Run stored instances one after another, upstreams first, their logs live.
 
-    The exit code is 1 if any is red.
+    An ID is flow/instance or flow[instance]. What reads from a red one is blocked, what its config skips is
+    not run. The exit code is 1 if any is red.
     """
-    instances = _stored(_project(folder), ids)
-    red = [instance for instance in instances if not _run(instance)]
+    from ductaflow.conductor import run_stored
+    from ductaflow.graph import collect
+    from ductaflow.result import Status
+
+    project = _project(folder)
+    named = _ids(project, ids)
+    results = run_stored(collect(project), named)
+    red = [result.id for result in results if result.status is Status.ERROR]
     if red:
-        _say(f"{len(red)} of {len(instances)} red: {', '.join(instance.id for instance in red)}", sys.stderr)
+        _say(f"{len(red)} of {len(results)} red: {', '.join(red)}", sys.stderr)
         click.get_current_context().exit(RED)
 
 
-def _stored(project: Project, ids: Sequence[str]) -> list[Instance]:
-    """The instances of some ids, each with the problems that only the graph sees."""
-    from ductaflow.graph import collect
+def _ids(project: Project, given: Sequence[str]) -> list[str]:
+    """The ids of stored instances, each once: an id and a title may name the same one."""
     from ductaflow.instances import load_stored
 
-    collected = collect(project).by_id
-    # An id and a title may name the same one, which runs once then.
-    found = {instance.id: instance for instance in (load_stored(project, id) for id in ids)}
-    return [collected.get(id, instance) for id, instance in found.items()]
-
-
-def _run(instance: Instance) -> bool:
-    """Run an instance; whether it is green or orange."""
-    from ductaflow.runner import run_instance
-
-    try:
-        result = run_instance(instance, echo=True, check=False)
-    except DuctaflowError as exc:
-        # One that cannot start costs itself only.
-        _say(f"Error: {instance.title}: {exc}", sys.stderr)
-        return False
-    return result.status.is_good
+    return list(dict.fromkeys(load_stored(project, id).id for id in given))
 
 
 @main.command("debug")
@@ -141,10 +130,12 @@ def debug_command(id: str, folder: Path | None) -> None:
     """
     import json
 
+    from ductaflow.graph import collect
     from ductaflow.runner import prepare, spec_of_instance
 
-    (instance,) = _stored(_project(folder), [id])
-    setup = prepare(spec_of_instance(instance))
+    project = _project(folder)
+    (known,) = _ids(project, [id])
+    setup = prepare(spec_of_instance(collect(project).by_id[known]))
     _say(json.dumps(setup.launch, indent=2, ensure_ascii=False))
 
 

@@ -1,5 +1,7 @@
 """Runs a table of scenarios: DataFrame -> instances -> runs, some at a time -> DataFrame of results.
 
+Stored instances that are named one by one run by the same rules.
+
     rows of the table -> instances -> their graph
     for each whose upstreams are done: a thread that waits for a run of its own process
     each result -> live report, console -> the columns beside the parameters
@@ -11,26 +13,28 @@ without a main guard, or a notebook.
 from __future__ import annotations
 
 import functools
+import heapq
 import os
 import sys
 import threading
 import time
 import uuid
 import warnings
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from ductaflow.config import RunOptions, masked, merge
 from ductaflow.errors import ConfigError, DuctaflowError
 from ductaflow.flow import is_notebook_execution
 from ductaflow.graph import Graph
-from ductaflow.instances import NAME_COLUMNS, Instance, make_instance
+from ductaflow.instances import NAME_COLUMNS, Instance, Instances, make_instance
 from ductaflow.launch import IndentedLines, show_on_console
 from ductaflow.layout import RUNS_DIR, SOURCE_SUFFIXES, Kind, Project
+from ductaflow.readiness import Readiness
 from ductaflow.report import Entry, LiveReport
 from ductaflow.result import Cause, Result, Status
 from ductaflow.runner import find_notebook, kind_of, run_instance, spec_of_instance
@@ -105,10 +109,43 @@ def conduct(
     run = functools.partial(
         _run_one, session_id=session_id, timeout=timeout, export_html=export_html, echo=console.echo
     )
-    results = _Session(plan, run, jobs, page, console).work()
+    readiness = Readiness(Instances(target.project, plan))
+    results = _Session(plan, readiness, run, jobs, page, console).work()
     if check:
         _check(results, target.flow)
     return _beside(table, rows, results)
+
+
+def run_stored(instances: Instances, ids: Sequence[str]) -> list[Result]:
+    """Run stored instances one after another, upstreams first, their logs live.
+
+    One whose upstream is red, or is skipped without a valid earlier run, is blocked. One that reads what is
+    not there, neither from these runs nor from earlier ones, is red.
+
+    Args:
+        instances: all of the project.
+        ids: of those to run.
+
+    Returns:
+        What came of each, in the order of the graph.
+
+    Raises:
+        KeyboardInterrupt: what was running has been stopped.
+    """
+    readiness = Readiness(instances)
+    plan = [instances.by_id[id] for id in readiness.graph.order(ids)]
+    here = {instance.id for instance in plan}
+    session_id = uuid.uuid4().hex[:12]
+
+    def run(instance: Instance, stop: threading.Event) -> Result:
+        lack = readiness.lack(instance, lambda upstream: upstream.id in here)
+        if lack is None:
+            return _run_one(instance, stop, session_id=session_id, timeout=None, export_html=True, echo=True)
+        first = " ".join(upstream.id for upstream in lack.run_first)
+        remedy = f" Run it first: ductaflow run {first}" if first else ""
+        return _unrun(instance, Status.ERROR, " ".join(lack.sentences) + remedy, "input")
+
+    return _Session(plan, readiness, run, 1, None, _Refusals()).work()
 
 
 # --- the table and its runs --------------------------------------------------------------------------------
@@ -210,11 +247,22 @@ def _check(results: Sequence[Result], flow: str) -> None:
 # --- the runs of one call ----------------------------------------------------------------------------------
 
 
+class _Shows(Protocol):
+    """What a person sees of a session."""
+
+    def show(self, instance: Instance, result: Result) -> None: ...
+
+    def tick(self) -> None: ...
+
+    def close(self, page: Path | None) -> None: ...
+
+
 class _Session:
     """The runs of one call: which may start, and what came of each.
 
     Args:
-        plan: an instance for each row.
+        plan: what to run. Among those that may start the first comes first.
+        readiness: of all instances that there are.
         run: runs one until its end, or until the event that it is given is set.
         jobs: how many run at a time.
         page, console: what is told of each result.
@@ -223,10 +271,11 @@ class _Session:
     def __init__(
         self,
         plan: Sequence[Instance],
+        readiness: Readiness,
         run: Callable[[Instance, threading.Event], Result],
         jobs: int,
         page: _Page | None,
-        console: _Console,
+        console: _Shows,
     ) -> None:
         self._plan = {instance.id: instance for instance in plan}
         self._run = run
@@ -235,10 +284,13 @@ class _Session:
         self._console = console
         self._stop = threading.Event()
         self._results: dict[str, Result] = {}
-        self._graph = Graph(plan)
-        self._waits = {id: set(self._graph.upstreams(id)) for id in self._plan}
-        self._ready = deque(id for id, upstreams in self._waits.items() if not upstreams)
-        #: For each red or blocked one the red instance that is the cause, and what it says.
+        self._readiness = readiness
+        self._graph = readiness.graph
+        self._places = {id: place for place, id in enumerate(self._plan)}
+        self._waits = {id: self._places.keys() & self._graph.upstreams(id) for id in self._plan}
+        #: A heap of those that wait for nothing, by their place in the plan.
+        self._ready = [(place, id) for id, place in self._places.items() if not self._waits[id]]
+        #: For each red or blocked one the instance that is the cause, and what it says.
         self._blame: dict[str, str] = {}
 
     def work(self) -> list[Result]:
@@ -254,7 +306,8 @@ class _Session:
                 self._page.expect([_unrun(i, Status.NOT_RUN, NOT_YET) for i in self._plan.values()])
             for instance in self._plan.values():
                 if instance.problem:
-                    self._settle(_unrun(instance, Status.ERROR, _said(instance.problem), "input"))
+                    refused = _unrun(instance, Status.ERROR, _said(instance.problem), "input")
+                    self._settle(_skipped(instance) or refused)
             while self._start(pool, running):
                 for future in wait(running, timeout=_TICK, return_when=FIRST_COMPLETED).done:
                     self._settle(future.result())
@@ -272,7 +325,7 @@ class _Session:
     def _start(self, pool: ThreadPoolExecutor, running: dict[Future[Result], str]) -> bool:
         """Start what may start; tell whether anything runs."""
         while self._ready and len(running) < self._jobs:
-            instance = self._plan[self._ready.popleft()]
+            instance = self._plan[heapq.heappop(self._ready)[1]]
             if instance.id in self._results:
                 continue
             if unrun := self._why_not(instance):
@@ -283,6 +336,8 @@ class _Session:
 
     def _why_not(self, instance: Instance) -> Result | None:
         """Why an instance whose turn has come does not run."""
+        if skipped := _skipped(instance):
+            return skipped
         for upstream in self._graph.upstreams(instance.id):
             if upstream in self._blame:
                 cause = self._blame[instance.id] = self._blame[upstream]
@@ -290,8 +345,9 @@ class _Session:
                     f"{upstream} is blocked: " if self._results[upstream].status is Status.BLOCKED else ""
                 )
                 return _unrun(instance, Status.BLOCKED, through + cause)
-        if reason := instance.skip_reason():
-            return _unrun(instance, Status.NOT_RUN, f"skipped: {reason}")
+        if absent := self._readiness.skipped_upstream(instance):
+            self._blame[instance.id] = absent
+            return _unrun(instance, Status.BLOCKED, absent)
         return None
 
     def _settle(self, result: Result) -> None:
@@ -303,9 +359,10 @@ class _Session:
         if result.status is Status.ERROR:
             self._blame[result.id] = f"{result.id} is red: {result.message}"
         for reader in self._graph.downstreams(result.id):
-            self._waits[reader].discard(result.id)
-            if not self._waits[reader]:
-                self._ready.append(reader)
+            if result.id in self._waits.get(reader, ()):
+                self._waits[reader].discard(result.id)
+                if not self._waits[reader]:
+                    heapq.heappush(self._ready, (self._places[reader], reader))
         self._console.show(self._plan[result.id], result)
         if self._page:
             self._page.update(result)
@@ -344,6 +401,12 @@ def _run_one(
         return _unrun(instance, Status.ERROR, _said(exc), "input")
     except OSError as exc:
         return _unrun(instance, Status.ERROR, f"the run could not be started: {exc}", "lost")
+
+
+def _skipped(instance: Instance) -> Result | None:
+    """The record of an instance that its config skips."""
+    reason = instance.skip_reason()
+    return _unrun(instance, Status.NOT_RUN, f"skipped: {reason}") if reason else None
 
 
 def _unrun(instance: Instance, status: Status, message: str, cause: Cause | None = None) -> Result:
@@ -443,6 +506,22 @@ class _Console:
             )
             where = f" | Report: {page}" if page else ""
             show_on_console(f"{self._flow}: {counts or 'nothing to run'}{where}\n")
+
+
+class _Refusals:
+    """What a person sees of runs whose logs are live: besides those, why one did not run."""
+
+    def show(self, instance: Instance, result: Result) -> None:
+        if not result.run_id and result.message != NOT_STARTED:
+            refused = result.status is Status.ERROR
+            begin = f"Error: {instance.title}" if refused else f"{instance.title} {result.status}"
+            show_on_console(f"{begin}: {result.message}\n", sys.stderr)
+
+    def tick(self) -> None:
+        pass
+
+    def close(self, page: Path | None) -> None:
+        pass
 
 
 def _is_watched() -> bool:

@@ -5,8 +5,8 @@
                                      "runs/data_prep"                        an edge to each of data_prep
     _run.needs                       ["data_prep/scenario_A"]                an edge
 
-A path in the own run folder is no edge, nor is one to something that is not stored. Nothing else is declared
-anywhere.
+A path in the own run folder is no edge, nor is one to something that is not stored: that is kept apart, as
+`unstored`. Nothing else is declared anywhere.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 
 from ductaflow.config import ROOT_KEY, RUN_KEY, did_you_mean, key_path
 from ductaflow.errors import InstanceError
-from ductaflow.instances import Instance, Instances, find_instances
+from ductaflow.instances import Instance, Instances, check_name, find_instances
 from ductaflow.layout import Project
 
 #: Of a knot of cycles that cross, so many are looked for; to find them all would take for ever.
@@ -37,6 +37,9 @@ MAX_CYCLES = 20
 _MAX_SUGGESTIONS = 10
 _SHOWN_MEMBERS = 12
 _PATTERN = re.compile(r"[*?\[]")
+#: What a flow fills in itself: `part-{n}.csv`, `%d.csv`.
+_TEMPLATE = re.compile(r"[*?\[{%]")
+_SHOWN_NAMES = 10
 _WINDOWS = os.name == "nt"
 
 
@@ -52,6 +55,21 @@ class _Group(NamedTuple):
 
 
 _Node = str | _Group
+
+
+class Unstored(NamedTuple):
+    """A reference to a run of which no instance is stored.
+
+    Attributes:
+        text: the string in the config.
+        path: as much of it as names one file or folder; relative to the project, or absolute.
+        flow, name: what the path says below the runs folder.
+    """
+
+    text: str
+    path: str
+    flow: str
+    name: str
 
 
 def collect(project: Project) -> Instances:
@@ -93,6 +111,7 @@ class Graph:
         # what each instance reads, and the key path of its config that says so
         self._reads: dict[str, dict[_Node, str]] = {id: {} for id in self._positions}
         self._unknown: dict[str, dict[str, str]] = {}
+        self._unstored: dict[str, list[Unstored]] = {}
         for instance in instances:
             self._add_references(instance)
             self._add_needs(instance)
@@ -107,6 +126,8 @@ class Graph:
             node = self._node(instance.id, *parts) if parts else None
             if node:
                 edges.setdefault(node, _path_of(trail))
+            elif parts and _is_run(*parts) and not _is_own(instance, *parts):
+                self._unstored.setdefault(instance.id, []).append(Unstored(text, _literal(text), *parts))
 
     def _add_needs(self, instance: Instance) -> None:
         for index, need in enumerate(instance.options.needs):
@@ -182,6 +203,19 @@ class Graph:
             if isinstance(node, _Group) and _is_in(upstream, node):
                 return path
         raise KeyError(upstream)
+
+    def unstored(self, id: str) -> tuple[Unstored, ...]:
+        """The references of an instance to runs of which no instance is stored."""
+        return tuple(self._unstored.get(id, ()))
+
+    def about(self, reference: Unstored) -> str:
+        """What is stored instead: `prep has no stored instance nowhere. There is one, two.`"""
+        flow, name = reference.flow, reference.name
+        if flow in self._names:
+            near = did_you_mean(name, self._names[flow]) or f"There is {_listed(self._names[flow])}."
+            return f"{flow} has no stored instance {name}. {near}"
+        near = did_you_mean(flow, self._names) or f"There is {_listed(sorted(self._names))}."
+        return f"{flow} has no stored instance at all. {near}"
 
     def unknown_needs(self, id: str) -> tuple[str, ...]:
         """The entries of an instance's `_run.needs` that are not stored."""
@@ -390,6 +424,33 @@ def _path_of(trail: _Trail) -> str:
     key, before = trail
     path = _path_of(before)
     return f"{path}[{key}]" if isinstance(key, int) else key_path(path, key).removeprefix(".")
+
+
+def _is_run(flow: str, name: str) -> bool:
+    """Whether both could be names; a flow may keep a template, such as `runs/prep/{year}/x.csv`."""
+    try:
+        check_name(flow)
+        check_name(name)
+    except InstanceError:
+        return False
+    return True
+
+
+def _is_own(reader: Instance, flow: str, name: str) -> bool:
+    """Whether a run may be one that the reader makes: its own, or in a build that of one of its flows."""
+    return reader.kind == "build" or reader.id == f"{flow}/{name}"
+
+
+def _literal(text: str) -> str:
+    """A path up to the first part that is a pattern or a template."""
+    found = _TEMPLATE.search(text)
+    if not found:
+        return text
+    return text[: max(text.rfind(sign, 0, found.start()) for sign in ("/", os.sep)) + 1]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN_NAMES]) + (" ..." if names[_SHOWN_NAMES:] else "")
 
 
 class _RunsTree:

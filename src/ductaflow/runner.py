@@ -206,7 +206,9 @@ def spec_of_instance(instance: Instance) -> RunSpec:
     if instance.problem:
         raise instance.problem
     if instance.source is None:
-        raise InstanceError(f"{instance.id} has no source", hint=f"Write flows/{instance.flow}.py.")
+        raise InstanceError(
+            f"{instance.id} has no source", hint=f"Write {KIND_DIRS[instance.kind]}/{instance.flow}.py."
+        )
     options = instance.options
     return RunSpec(
         kind=instance.kind,

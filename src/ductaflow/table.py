@@ -149,7 +149,7 @@ def _check_names(names: Sequence[str], records: Sequence[Mapping[str, Any]], *, 
         try:
             check_name(name)
         except InstanceError as exc:
-            raise ConfigError(f"row {index} ({_shown(record)}): {exc.message}", hint=remedy) from exc
+            raise ConfigError(f"row {_row(index, record)}: {exc.message}", hint=remedy) from exc
 
 
 def _check_distinct(names: Sequence[str], records: Sequence[Mapping[str, Any]], *, remedy: str) -> None:
@@ -159,15 +159,14 @@ def _check_distinct(names: Sequence[str], records: Sequence[Mapping[str, Any]], 
         other = first.setdefault(spelling(name), index)
         if other != index:
             called = name if names[other] == name else f"{names[other]} and {name}, one name to some systems"
-            raise ConfigError(
-                f"rows {other} ({_shown(records[other])}) and {index} ({_shown(records[index])})"
-                f" are both called {called}",
-                hint=remedy,
-            )
+            both = f"{_row(other, records[other])} and {_row(index, records[index])}"
+            raise ConfigError(f"rows {both} are both called {called}", hint=remedy)
 
 
-def _shown(record: Mapping[str, Any]) -> str:
-    return _short(", ".join(f"{column}={value}" for column, value in masked(dict(record)).items()))
+def _row(index: int, record: Mapping[str, Any]) -> str:
+    """A row by its place, and by its values if it has some."""
+    values = ", ".join(f"{column}={value}" for column, value in masked(dict(record)).items())
+    return f"{index} ({_short(values)})" if values else str(index)
 
 
 def _short(text: str) -> str:
@@ -344,5 +343,6 @@ def kind_of_flow(project: Project, flow: str) -> Kind:
     }
     raise InstanceError(
         f"{project.root} has no flow or build {flow}",
-        hint=did_you_mean(flow, known) or "Pass project_root=..., or write flows/" + f"{flow}.py.",
+        hint=did_you_mean(flow, known)
+        or f"Pass project_root=..., or write flows/{flow}.py or builds/{flow}.py.",
     )

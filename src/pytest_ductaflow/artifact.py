@@ -41,6 +41,7 @@ class _Tree:
     report: LiveReport | None
     expected: dict[str, Instance] = field(default_factory=dict)
     results: dict[str, Result] = field(default_factory=dict)
+    xfailed: set[str] = field(default_factory=set)
     started: set[str] = field(default_factory=set)
     unfinished: list[str] = field(default_factory=list)
     page: Path | None = None
@@ -94,6 +95,8 @@ class Artifact:
         if tree is None:
             return
         instance = tree.expected[report.nodeid]
+        if report.skipped and hasattr(report, "wasxfail"):
+            tree.xfailed.add(report.nodeid)
         told = getattr(report, "ductaflow", None)
         if told:
             self._keep(tree, report.nodeid, _told(instance, json.loads(told)))
@@ -185,11 +188,15 @@ class Artifact:
         return _without_run(instance, Status.NOT_RUN, NOT_STARTED)
 
     def _lines(self, tree: _Tree) -> Iterator[str]:
-        counts = Counter(result.status for result in tree.results.values())
-        yield ", ".join(f"{counts[status]} {status.value}" for status in Status if counts[status])
-        red = [result for result in tree.results.values() if result.status is Status.ERROR]
-        for result in red[:MAX_NAMED]:
-            yield f"  error    {result.id}: {_one_line(result.message)}"
+        red = {nodeid: result for nodeid, result in tree.results.items() if result.status is Status.ERROR}
+        expected = red.keys() & tree.xfailed
+        counts = Counter(
+            "xfail" if nodeid in expected else result.status for nodeid, result in tree.results.items()
+        )
+        yield ", ".join(f"{counts[status]} {status}" for status in (*Status, "xfail") if counts[status])
+        for nodeid in sorted(red, key=expected.__contains__)[:MAX_NAMED]:
+            mark = " (xfail)" if nodeid in expected else ""
+            yield f"  error    {red[nodeid].id}{mark}: {_one_line(red[nodeid].message)}"
         if len(red) > MAX_NAMED:
             yield f"  and {len(red) - MAX_NAMED} more"
         yield from tree.unfinished[:MAX_NAMED]

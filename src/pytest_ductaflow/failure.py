@@ -20,6 +20,8 @@ LOG_LINES = 20
 MAX_LINE = 300
 MAX_TRACEBACK_LINES = 80
 
+#: How the message of a run that was ended says where it was.
+_LINE = re.compile(r"( in cell \d+ of \d+) \(line (\d+)\)")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
@@ -48,14 +50,34 @@ def failure_text(result: Result, instance: Instance, projects: Projects) -> str:
 
 def place_of(result: Result, instance: Instance, projects: Projects) -> tuple[str, int, str]:
     """File, line and message of a failure, for the short summary and for annotations."""
+    path, line, message = _place(result, instance, projects)
+    return path, line or 1, message
+
+
+def _place(result: Result, instance: Instance, projects: Projects) -> tuple[str, int | None, str]:
+    """File, line if it is known, and what happened there; the message of a run says all of that in one."""
     failure = result.failure
     message = clean(result.message)
+    if failure and failure.file and result.cause == "exception":
+        return _path_of(failure, instance, projects), failure.line, _what(failure) or message
+    source = shown(instance.source or instance.file, projects)
+    if result.cause in (None, "exception", "input"):
+        return source, None, message
+    # What ended the run from outside has no exception, or only the one that the flow was stopped by.
     if failure and failure.file:
-        path = shown(instance.project.root / failure.file, projects)
-        # The message of a run begins with its place, which is said already.
-        message = _what(failure) or message
-        return path, failure.line or 1, message
-    return shown(instance.source or instance.file, projects), 1, message
+        message = message.removeprefix(f"{clean(failure.file)}:{failure.line}: ")
+        message = _LINE.sub(r"\1", message, count=1)
+        return _path_of(failure, instance, projects), failure.line, f"{result.cause}: {message}"
+    found = _LINE.search(message)
+    if found is None or message.startswith("flow "):
+        # nowhere, or in a flow of this build
+        return source, None, f"{result.cause}: {message}"
+    message = f"{message[: found.end(1)]}{message[found.end() :]}"
+    return source, int(found[2]), f"{result.cause}: {message}"
+
+
+def _path_of(failure: Failure, instance: Instance, projects: Projects) -> str:
+    return shown(instance.project.root / str(failure.file), projects)
 
 
 def run_again(projects: Projects, instances: Iterable[Instance]) -> str:
@@ -75,10 +97,8 @@ def shown(path: Path, projects: Projects) -> str:
 
 
 def _headline(result: Result, instance: Instance, projects: Projects) -> str:
-    path, line, message = place_of(result, instance, projects)
-    if result.failure and result.failure.line:
-        return f"{path}:{line}: {message}"
-    return f"{path}: {message}"
+    path, line, message = _place(result, instance, projects)
+    return f"{path}:{line}: {message}" if line else f"{path}: {message}"
 
 
 def _what(failure: Failure) -> str:

@@ -21,6 +21,7 @@ import pytest
 
 from ductaflow.errors import DuctaflowError, FlowWarning, RunFolderError
 from ductaflow.instances import Instance
+from ductaflow.readiness import Lack, why_not_valid
 from ductaflow.result import Cause, Result, Status, read_result
 from pytest_ductaflow.failure import clean, failure_text, place_of, run_again
 from pytest_ductaflow.projects import Projects
@@ -98,41 +99,49 @@ class FlowSession:
             if bad in way:
                 break
             way.append(bad)
+            if bad.skip_reason():
+                break
         if len(way) == 1:
             return None
         cause = way[-1]
         through = "".join(f", which reads from {step.id}" for step in way[2:-1])
-        result = self._result_here(cause)
-        if result:
-            why = f"is red: {clean(result.message)}" if result.message else "is red"
-        elif cause.problem:
-            why = f"cannot run: {clean(cause.problem.message)}"
-        elif missing := self.missing(cause):
-            why = f"cannot run: {missing[0].id} has no valid run"
-        else:
-            why = "did not finish in this session"
-        if len(way) == 2:
-            return f"{cause.id} {why}"
-        return f"{way[1].id}{through} is blocked: {cause.id} {why}"
+        why = f"{cause.id} {self._why_bad(cause)}"
+        return why if len(way) == 2 else f"{way[1].id}{through} is blocked: {why}"
 
-    def missing(self, instance: Instance) -> list[Instance]:
-        """The upstreams that this session does not run and that have no valid earlier run."""
-        return [
-            upstream
-            for upstream in self.projects.upstreams(instance)
-            if not self._runs_here(upstream) and why_not_valid(upstream)
-        ]
+    def _why_bad(self, cause: Instance) -> str:
+        """Why nothing can be read from an instance, whose upstreams are fine, in this session."""
+        if reason := cause.skip_reason():
+            return f"is skipped: {clean(reason)}"
+        if result := self._result_here(cause):
+            return f"is red: {clean(result.message)}" if result.message else "is red"
+        if cause.problem:
+            return f"cannot run: {clean(cause.problem.message)}"
+        if lack := self.lack(cause):
+            return f"cannot run: {clean(lack.sentences[0])}"
+        return "did not finish in this session"
+
+    def lack(self, instance: Instance) -> Lack | None:
+        """What an instance lacks that no run of this session makes."""
+        return self.projects.of(instance).lack(instance, self._runs_here)
 
     def _bad_upstream(self, instance: Instance) -> Instance | None:
+        """The first upstream that this session answers for and that is not good."""
         for upstream in self.projects.upstreams(instance):
             folder = upstream.run_folder.path
-            if folder not in self._good and self._runs_here(upstream):
-                result = self._result_here(upstream)
-                if result is None or not result.status.is_good:
+            if folder not in self._good:
+                if self._is_bad(upstream):
                     return upstream
                 # this session runs it once, so it stays good
                 self._good.add(folder)
         return None
+
+    def _is_bad(self, upstream: Instance) -> bool:
+        if upstream.skip_reason():
+            return why_not_valid(upstream.run_folder.path) is not None
+        if not self._runs_here(upstream):
+            return False
+        result = self._result_here(upstream)
+        return result is None or not result.status.is_good
 
     def _runs_here(self, instance: Instance) -> bool:
         return instance.run_folder.path in self.selected and not instance.skip_reason()
@@ -145,26 +154,6 @@ class FlowSession:
             # Not readable as a result is as good as none: this session's run would have replaced it.
             return None
         return result if result and result.session_id == self.settings.session_id else None
-
-
-def why_not_valid(instance: Instance) -> str | None:
-    """Why the last run of an instance cannot be read from; None if it can."""
-    folder = instance.run_folder.path
-    try:
-        result = read_result(folder)
-    except DuctaflowError as exc:
-        return clean(exc.message)
-    if result is None:
-        return "it has no finished run"
-    if not result.status.is_good:
-        return f"its last run is red: {clean(result.message)}"
-    for output in result.outputs:
-        path = folder / output["path"]
-        if not path.is_file():
-            return f"its output {output['path']} is gone"
-        if path.stat().st_size != output["size"]:
-            return f"its output {output['path']} was changed since"
-    return None
 
 
 # --- the nodes ---------------------------------------------------------------------------------------------
@@ -196,6 +185,10 @@ class ClosedFolder(pytest.Directory):
         return iter(())
 
 
+class RunFailed(pytest.fail.Exception):  # type: ignore[name-defined, misc]
+    """A run came to an end that fails its test: the one failure that `_run.xfail` expects."""
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What came of an item: a result, or why there is none."""
@@ -225,7 +218,7 @@ class InstanceItem(pytest.Item):
             if tag not in PYTEST_MARKS:
                 self._add_tag(tag)
         if instance.options.xfail:
-            self.add_marker(pytest.mark.xfail(reason=instance.options.xfail))
+            self.add_marker(pytest.mark.xfail(reason=instance.options.xfail, raises=RunFailed))
 
     def _add_tag(self, tag: str) -> None:
         line = f"{tag}: tag of stored instances"
@@ -242,19 +235,17 @@ class InstanceItem(pytest.Item):
         self._property("run_folder", self.flows.projects.relative(instance.run_folder.path))
         if reason := instance.skip_reason():
             self._stop(Status.NOT_RUN, f"skipped: {reason}")
-            pytest.skip(clean(reason))
+            pytest.skip(clean(f"{instance.id}: {reason}"))
         if instance.problem:
             self._stop(Status.ERROR, instance.problem.message, "input")
             self._fail(str(instance.problem))
         if blocked := self.flows.blocked_by(instance):
             self._stop(Status.BLOCKED, blocked)
-            pytest.skip(f"blocked: {blocked}")
-        if missing := self.flows.missing(instance):
-            lines = [
-                f"{instance.id} reads from {upstream.id}, but {why_not_valid(upstream)}."
-                for upstream in missing
-            ]
-            lines += ["Run it first:", f"    {run_again(self.flows.projects, missing)}"]
+            pytest.skip(f"{instance.id} blocked: {blocked}")
+        if lack := self.flows.lack(instance):
+            lines = list(lack.sentences)
+            if lack.run_first:
+                lines += ["Run it first:", f"    {run_again(self.flows.projects, lack.run_first)}"]
             self._stop(Status.ERROR, lines[0], "input")
             self._fail("\n".join(lines))
 
@@ -281,23 +272,27 @@ class InstanceItem(pytest.Item):
         raised = list(self._warn(result))
         if result.status is Status.ERROR:
             self.place = place_of(result, self.instance, self.flows.projects)
-            pytest.fail(failure_text(result, self.instance, self.flows.projects), pytrace=False)
+            raise RunFailed(failure_text(result, self.instance, self.flows.projects), pytrace=False)
         if raised:
             log = self.flows.projects.relative(self.instance.run_folder.log)
             first = raised[0]
             self.place = (log, first[0], f"FlowWarning: {first[1]}")
             lines = [f"{log}:{line}: FlowWarning: {text}" for line, text in raised]
-            pytest.fail("\n".join([*lines, "", "The filters of this session make warnings errors."]), False)
+            text = "\n".join([*lines, "", "The filters of this session make warnings errors."])
+            raise RunFailed(text, pytrace=False)
 
     def _warn(self, result: Result) -> Iterator[tuple[int, str]]:
         """Issue the warnings of a run, and give those that the session's filters make errors."""
         log = str(self.instance.run_folder.log)
-        for warning in result.warnings:
-            text = clean(warning.text)
+        lines = [(warning.line, clean(warning.text)) for warning in result.warnings]
+        if result.status is Status.WARNING and not lines:
+            # A build may be orange for a flow whose lines it does not repeat.
+            lines = [(1, clean(result.message))]
+        for line, text in lines:
             try:
-                warnings.warn_explicit(FlowWarning(text), None, log, warning.line)
+                warnings.warn_explicit(FlowWarning(text), None, log, line)
             except FlowWarning:
-                yield warning.line, text
+                yield line, text
 
     def _stop(self, status: Status, message: str, cause: Cause | None = None) -> None:
         self._keep(Outcome(status, message, cause))

@@ -74,6 +74,16 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(ControllerHooks(config, common), "ductaflow-controller")
 
 
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config
+) -> None:
+    """Help who pasted the node id of an instance without the flag: for pytest it is in no file."""
+    if exitstatus == pytest.ExitCode.USAGE_ERROR and not config.getoption("ductaflow"):
+        stored = config.getini("ductaflow_config_dir").strip("/")
+        if any(f"{stored}/{kind}/" in argument for argument in config.args for kind in ("flows", "builds")):
+            terminalreporter.write_line(f"ductaflow: to run what is stored in {stored}/, add --ductaflow")
+
+
 def _settings(config: pytest.Config) -> Settings:
     import os
     import uuid
@@ -127,6 +137,8 @@ class InstanceHooks:
         self.flows = FlowSession(self.projects, self.settings)
         self._signals = Signals()
         self._pauses = False
+        #: Whether a worker met a project; the controller of workers collects nothing itself.
+        self.met_one = False
         config.args = self._arguments(config)
         if not config.option.collectonly:
             self._signals.install()
@@ -145,6 +157,23 @@ class InstanceHooks:
 
     def pytest_unconfigure(self) -> None:
         self._signals.restore()
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if (output := getattr(session.config, "workeroutput", None)) is not None:
+            output["ductaflow_met_one"] = self.projects.met_one
+
+    def pytest_terminal_summary(
+        self, terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config
+    ) -> None:
+        if exitstatus != pytest.ExitCode.NO_TESTS_COLLECTED or self.met_one or self.projects.met_one:
+            return
+        paths = [config.invocation_params.dir / argument.partition("::")[0] for argument in config.args]
+        if not any(self.projects.is_inside(path) for path in paths):
+            stored = config.getini("ductaflow_config_dir")
+            terminalreporter.write_line(
+                f"ductaflow: no project in {', '.join(map(str, paths))}: a project is a folder with"
+                f" {stored}/flows, {stored}/builds or {stored}/base.json"
+            )
 
     # --- collection --------------------------------------------------------------------------------------
 
@@ -227,6 +256,7 @@ class ControllerHooks:
         from pytest_ductaflow.warming import Warming
 
         self._config = config
+        self._common = common
         self._projects = common.projects
         self._settings = common.settings
         self._workers = Workers()
@@ -284,6 +314,9 @@ class ControllerHooks:
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: WorkerController, error: object | None) -> None:
         self._workers.remove(node.gateway.id)
+        # a worker that died told nothing
+        if getattr(node, "workeroutput", {}).get("ductaflow_met_one"):
+            self._common.met_one = True
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_handlecrashitem(self, crashitem: str, report: Any) -> None:

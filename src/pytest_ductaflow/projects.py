@@ -12,23 +12,12 @@ from pathlib import Path, PurePath
 
 import pytest
 
-from ductaflow.graph import Graph, collect
+from ductaflow.graph import collect
 from ductaflow.instances import Instance
-from ductaflow.layout import KIND_DIRS, SOURCE_SUFFIXES, Project
+from ductaflow.layout import BASE_CONFIG, KIND_DIRS, SOURCE_SUFFIXES, Project
+from ductaflow.readiness import Readiness
 
 INSTANCE_SUFFIXES = (".json", ".csv")
-
-
-class StoredProject:
-    """The instances of a project and who reads from whom."""
-
-    def __init__(self, project: Project) -> None:
-        self.instances = collect(project)
-        self.graph = Graph(self.instances.all)
-
-    def upstreams(self, instance: Instance) -> list[Instance]:
-        """The stored instances that an instance reads from."""
-        return [self.instances.by_id[key] for key in self.graph.upstreams(instance.id)]
 
 
 class Projects:
@@ -53,16 +42,33 @@ class Projects:
         self.invocation_dir = invocation_dir
         self._config_parts = PurePath(config_dir).parts
         self._runs_parts = PurePath(runs_dir).parts
-        self._loaded: dict[Path, StoredProject] = {}
+        self._loaded: dict[Path, Readiness] = {}
         self._titles: dict[Path, dict[str, Instance]] = {}
 
-    def at(self, root: Path) -> StoredProject:
+    def at(self, root: Path) -> Readiness:
+        """The instances of a project, and who reads from whom."""
         if root not in self._loaded:
             project = Project.at(
                 root, config_dir=str(PurePath(*self._config_parts)), runs_dir=str(PurePath(*self._runs_parts))
             )
-            self._loaded[root] = StoredProject(project)
+            self._loaded[root] = Readiness(collect(project))
         return self._loaded[root]
+
+    def of(self, instance: Instance) -> Readiness:
+        """The instances of the project of one of them."""
+        return self.at(instance.project.root)
+
+    @property
+    def met_one(self) -> bool:
+        """Whether a project was met so far."""
+        return bool(self._loaded)
+
+    def is_inside(self, path: Path) -> bool:
+        """Whether a path is that of a project or lies below one."""
+        signs = (*KIND_DIRS.values(), BASE_CONFIG)
+        return any(
+            (self.config_dir(folder) / sign).exists() for folder in (path, *path.parents) for sign in signs
+        )
 
     def config_dir(self, root: Path) -> Path:
         return root.joinpath(*self._config_parts)
@@ -93,7 +99,10 @@ class Projects:
         return self.at(root).instances.in_file(file) if root else ()
 
     def targets(self, argument: str) -> list[str]:
-        """What a path on the command line stands for: a flow's source stands for its instances' files.
+        """What a path on the command line stands for.
+
+        The source or the base config of a flow stands for the files of its instances, the base config of a
+        project for all that it stores.
 
         Raises:
             pytest.UsageError: it is the source of no stored instance.
@@ -102,17 +111,33 @@ class Projects:
         path = Path(os.path.abspath(self.invocation_dir / name))
         if self.is_sources(path) and path.is_dir() and not colons:
             return [str(self.config_dir(path.parent) / path.name)]
-        if not (self.is_sources(path.parent) and path.is_file() and path.suffix in SOURCE_SUFFIXES):
+        if self._is_project_base(path) and not colons:
+            return [str(path.parent)]
+        is_source = self.is_sources(path.parent) and path.is_file() and path.suffix in SOURCE_SUFFIXES
+        if not is_source and not self._is_flow_base(path):
             return [argument]
+        root = path.parent.parent if is_source else path.parents[1 + len(self._config_parts)]
         found = [
             instance
-            for instance in self.at(path.parent.parent).instances.of_flow(path.stem)
+            for instance in self.at(root).instances.of_flow(path.stem)
             if KIND_DIRS[instance.kind] == path.parent.name and item in ("", instance.title)
         ]
-        if not found:
+        if not found and is_source:
             stored = f"{PurePath(*self._config_parts).as_posix()}/{path.parent.name}/{path.stem}.json"
             raise pytest.UsageError(f"{argument} has no stored instance. Its config would be {stored}.")
-        return [f"{file}{colons}{item}" for file in dict.fromkeys(instance.file for instance in found)]
+        files = dict.fromkeys(instance.file for instance in found)
+        return [f"{file}{colons}{item}" for file in files] or [argument]
+
+    def _is_project_base(self, path: Path) -> bool:
+        depth = len(self._config_parts)
+        return (
+            path.name == BASE_CONFIG and path.parent.parts[-depth:] == self._config_parts and path.is_file()
+        )
+
+    def _is_flow_base(self, path: Path) -> bool:
+        """Whether it is the config that instances of a flow have in common, and none itself."""
+        root = self.root_of_config(path) if path.suffix == ".json" and path.is_file() else None
+        return bool(root and path.parents[1] == self.config_dir(root) and not self.instances_in(path))
 
     def nodeid(self, instance: Instance) -> str:
         return f"{self.relative(instance.file)}::{instance.title}"
@@ -135,7 +160,7 @@ class Projects:
 
     def upstreams(self, instance: Instance) -> list[Instance]:
         """The stored instances that an instance reads from."""
-        return self.at(instance.project.root).upstreams(instance)
+        return self.of(instance).upstreams(instance)
 
     def edges(self, nodeids: Sequence[str]) -> list[list[int] | None]:
         """For each node id the indices of those that it waits for; None for ordinary tests."""
