@@ -67,7 +67,9 @@ def read_text(path: str | Path) -> str:
     """
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
-            raise ConfigError(f"{path}: is not a regular file", hint="Put the JSON or CSV itself there.")
+            raise ConfigError(
+                f"{path}: cannot be read: not a regular file", hint="Put the JSON or CSV itself there."
+            )
         with open(path, "rb") as file:
             raw = file.read()
     except OSError as exc:
