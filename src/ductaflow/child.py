@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import importlib
+import logging
 import os
 import random
 import runpy
@@ -21,14 +22,16 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ductaflow import processes
 from ductaflow.capture import Capture
 from ductaflow.engine import failure_of, line_in_source
-from ductaflow.errors import DuctaflowError
 from ductaflow.result import Cause, Failure
 from ductaflow.spec import RunSpec, tell
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
 
 #: How long threads and exit handlers of a flow may take once all cells ran, in seconds. As long as it takes,
 #: as in plain Python, would be for ever where a thread of some library never ends.
@@ -89,38 +92,12 @@ def execute(spec: RunSpec) -> int:
         run_script(spec, teller)
     else:
         with Capture(spec.log):
-            warn_of_lost_config(spec)
             run_notebook_cells(spec, teller)
     tell(spec, event="executed")
     if spec.mode == "notebook" and spec.export_html:
         export_html_of(spec)
     tell(spec, event="finished", packages=loaded_packages())
     return teller.exit_code
-
-
-def warn_of_lost_config(spec: RunSpec) -> None:
-    """Say so where the injected config would not reach the flow, which would be green with its defaults.
-
-    Papermill injects behind the cell tagged `parameters`, without one before all cells.
-    """
-    import logging
-
-    from ductaflow.notebook import assigns_config, cell_line, code_cells, load_notebook, parameters_cell
-
-    # what it says of this is no warning line, and says nothing to who does not know papermill
-    logging.getLogger("papermill").setLevel(logging.ERROR)
-    try:
-        notebook = load_notebook(Path(spec.source))
-        tagged = parameters_cell(notebook)
-    except DuctaflowError:
-        # told by the run itself
-        return
-    if tagged is not None and not assigns_config(tagged):
-        print(f"Warning: the cell tagged `parameters` (line {cell_line(tagged)}) does not assign `config`")
-    if tagged is None:
-        for cell in filter(assigns_config, code_cells(notebook)):
-            where = f"the cell in line {cell_line(cell)}" if cell_line(cell) else "a cell"
-            print(f'Warning: {where} replaces the config: it lacks `tags=["parameters"]`')
 
 
 def run_notebook_cells(spec: RunSpec, teller: Teller) -> None:
@@ -130,12 +107,16 @@ def run_notebook_cells(spec: RunSpec, teller: Teller) -> None:
 
     from ductaflow.notebook import atomic_output, load_notebook, remove_error_marks, settle_output
 
+    # What it says of a parameters cell that is missing is told below as a warning line.
+    logging.getLogger("papermill").setLevel(logging.ERROR)
     if spec.engine == "kernel":
         import ductaflow.kernel  # noqa: F401  (registers its engine with papermill)
     use_project_modules(spec)
     try:
+        notebook = load_notebook(Path(spec.source))
+        warn_of_lost_config(notebook)
         papermill.execute_notebook(
-            load_notebook(Path(spec.source)),
+            notebook,
             atomic_output(spec.run_folder.notebook),
             parameters={"config": spec.config},
             engine_name="ductaflow-kernel" if spec.engine == "kernel" else "ductaflow",
@@ -158,6 +139,22 @@ def run_notebook_cells(spec: RunSpec, teller: Teller) -> None:
         teller.failed(0, exc, failure)
     finally:
         settle_output(spec.run_folder.notebook)
+
+
+def warn_of_lost_config(notebook: NotebookNode) -> None:
+    """Say so where the injected config would not reach the flow, which would be green with its defaults.
+
+    Papermill injects behind the cell tagged `parameters`, without one before all cells.
+    """
+    from ductaflow.notebook import assigns_config, cell_line, code_cells, parameters_cell
+
+    tagged = parameters_cell(notebook)
+    if tagged is not None and not assigns_config(tagged):
+        print(f"Warning: the cell tagged `parameters` (line {cell_line(tagged)}) does not assign `config`")
+    if tagged is None:
+        for cell in filter(assigns_config, code_cells(notebook)):
+            where = f"the cell in line {cell_line(cell)}" if cell_line(cell) else "a cell"
+            print(f'Warning: {where} replaces the config: it lacks `tags=["parameters"]`')
 
 
 def export_html_of(spec: RunSpec) -> None:

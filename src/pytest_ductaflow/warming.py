@@ -1,4 +1,4 @@
-"""The session's warm server, from the side of pytest: started first, told what to import once that is known."""
+"""The session's warm server, from the side of pytest: started first, then told what to import."""
 
 from __future__ import annotations
 
