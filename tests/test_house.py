@@ -47,7 +47,7 @@ HOUSE = [
     "cli",
 ]
 #: The plugin stands on the core, and the core does not know it.
-ANNEX = ["failure", "projects", "items", "scheduling", "stopping", "warming", "artifact", "plugin"]
+ANNEX = ["failure", "projects", "items", "scheduling", "warming", "stopping", "artifact", "plugin"]
 
 
 def modules(package: str) -> dict[str, list[Path]]:

@@ -856,10 +856,12 @@ def test_a_dead_worker_costs_its_one_item(project: TinyProject) -> None:
     project.flow(
         "deadly",
         """
-        import os, signal, psutil
-        worker = psutil.Process(os.getppid()).parent()
-        worker.send_signal(signal.SIGKILL)
-        worker.wait()
+        import signal, psutil
+        for worker in psutil.process_iter():
+            # by its command line, which is execnet's, and its folder
+            if worker.cmdline()[2:3] == ["-c"] and worker.cwd() == config["_project_root"]:
+                worker.send_signal(signal.SIGKILL)
+                worker.wait()
         """,
     )
     project.flow("fit", PLAIN)

@@ -16,7 +16,7 @@ _RUNS_FLOW = re.compile(r"""["'](?:[^"'\n]*/)?flows/(\w[\w.+-]*?)\.(?:py|md|ipyn
 #: Variables that libraries read when they are imported; a value that differs needs an interpreter of its own.
 _READ_AT_IMPORT = (
     *("OMP_", "OPENBLAS_", "GOTO_", "MKL_", "BLIS_", "VECLIB_", "KMP_", "NUMEXPR_", "NUMBA_", "ARROW_"),
-    *("POLARS_", "TORCH_", "CUDA_", "JAX_", "XLA_", "TF_", "PYTHON", "MPL", "LD_"),
+    *("POLARS_", "TORCH_", "CUDA_", "JAX_", "XLA_", "TF_", "PYTHONPATH", "PYTHONHASHSEED", "LD_"),
 )
 
 
