@@ -856,10 +856,12 @@ def test_a_dead_worker_costs_its_one_item(project: TinyProject) -> None:
     project.flow(
         "deadly",
         """
+        # %%
         import signal, psutil
-        for worker in psutil.process_iter():
+        for worker in psutil.process_iter(["cmdline", "cwd"]):
             # by its command line, which is execnet's, and its folder
-            if worker.cmdline()[2:3] == ["-c"] and worker.cwd() == config["_project_root"]:
+            line, folder = worker.info["cmdline"] or [], worker.info["cwd"]
+            if line[2:3] == ["-c"] and folder == config["_project_root"]:
                 worker.send_signal(signal.SIGKILL)
                 worker.wait()
         """,
