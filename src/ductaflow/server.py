@@ -94,7 +94,11 @@ class Server:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         try:
             self._preload([*BASE, *self._asked])
-            use_once()
+            try:
+                use_once()
+            except Exception as exc:
+                # The HTML of each run will fail in the same way, and be told there; runs go on without it.
+                self._note(f"what is slow the first time could not be done once: {exc}")
             settle_memory()
             while self._wait(wakeup):
                 pass
@@ -143,21 +147,25 @@ class Server:
             package = name.partition(".")[0]
             if package in self._excluded or name in sys.modules:
                 continue
-            before = _threads()
+            threads, packages = _threads(), _packages()
             # An import may fail in any way; it will fail again in the flow, where it is told.
             with contextlib.suppress(Exception, SystemExit):
                 importlib.import_module(name)
-            if _threads() > before and package not in THREADS_SURVIVE:
+            # It may be the first to bring numpy along, whose threads are known.
+            if _threads() > threads and not THREADS_SURVIVE & (_packages() - packages):
                 self._start_anew(package)
 
     def _start_anew(self, package: str) -> NoReturn:
         """Replace this process by one without a package whose thread may hold a lock at a fork."""
-        with (self._folder / NOTES).open("a", encoding="utf-8") as notes:
-            notes.write(f"{package} starts threads when it is imported, so it is not kept warm\n")
+        self._note(f"{package} starts threads when it is imported, so it is not kept warm")
         os.environ[EXCLUDED] = ",".join(sorted({*self._excluded, package}))
         for descriptor in (self._listener.fileno(), self._lifeline):
             os.set_inheritable(descriptor, True)
         os.execv(sys.executable, command(self._listener.fileno(), self._lifeline, self._folder, self._asked))
+
+    def _note(self, text: str) -> None:
+        with (self._folder / NOTES).open("a", encoding="utf-8") as notes:
+            notes.write(f"{text}\n")
 
     def _accept(self, others: Iterable[int]) -> None:
         connection, _ = self._listener.accept()
@@ -244,6 +252,10 @@ def settle_memory() -> None:
     """Keep what is loaded out of the collector's way, so that its pages stay shared with the children."""
     gc.collect()
     gc.freeze()
+
+
+def _packages() -> set[str]:
+    return {name.partition(".")[0] for name in list(sys.modules)}
 
 
 def _threads() -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -69,6 +70,8 @@ class _Server:
         if self.pid == os.getpid():
             os.close(self._lifeline)
             self.process.wait()
+            # it does so itself, if it was not killed
+            shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def command(listener: int, lifeline: int, folder: Path, asked: Iterable[str] = ()) -> list[str]:

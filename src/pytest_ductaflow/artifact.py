@@ -99,6 +99,8 @@ class Artifact:
             tree.xfailed.add(report.nodeid)
         told = getattr(report, "ductaflow", None)
         if told:
+            # the terminal keeps every report to the end
+            del report.ductaflow
             self._keep(tree, report.nodeid, _told(instance, json.loads(told)))
         elif report.nodeid not in tree.results and not report.passed:
             # a mark of a conftest, a fixture, another plugin: the instance did not come to run

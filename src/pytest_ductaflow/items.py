@@ -313,6 +313,8 @@ class InstanceItem(pytest.Item):
         """Add to a report what the controller needs, and the place that a person looks for."""
         if self.outcome:
             report.ductaflow = self.outcome.dump()  # type: ignore[attr-defined]
+            # told once; the items of a session live as long as it does
+            self.outcome = None
         if report.outcome == "skipped" and isinstance(report.longrepr, tuple):
             report.longrepr = (str(self.path), 1, report.longrepr[2])
         crash = getattr(report.longrepr, "reprcrash", None)
