@@ -229,7 +229,8 @@ def test_many_runs_leave_nothing(project: TinyProject) -> None:
     run_notebook(source, config={}, execution_dir=project.folder("fit", "last"), export_html=False)
     psutil.wait_procs(server.children(), timeout=5)
     assert [] == server.children()
-    assert before == (server.num_fds(), this.num_fds())
+    assert before[0] == server.num_fds()
+    assert before[1] >= this.num_fds()
     assert 1 == server.num_threads()
 
 
