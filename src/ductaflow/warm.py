@@ -97,13 +97,13 @@ def start(modules: Iterable[str] = ()) -> None:
     if not is_possible():
         return
     with _lock:
-        if _own is None or not _own.lives:
-            if _is_there():
-                return
+        # Asked by connecting: one that was killed a moment ago still has a process.
+        if not _is_there():
             _own = _Server()
             os.environ[SERVER] = str(_own.folder)
             atexit.register(_own.end)
-        _own.preload(modules)
+        if _own is not None and _own.lives:
+            _own.preload(modules)
 
 
 def connect(modules: Iterable[str]) -> socket.socket | None:
