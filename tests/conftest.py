@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import textwrap
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -74,3 +75,11 @@ def no_process_left(tmp_path: Path) -> Iterator[None]:
     for process in left:
         process.kill()
     assert [] == described
+
+
+def wait_until(true: Callable[[], object], *, seconds: float = 20.0) -> None:
+    """Wait for an event that other processes make; fail when it does not come."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)

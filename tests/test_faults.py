@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import TinyProject, processes_of
+from conftest import TinyProject, processes_of, wait_until
 
 from ductaflow import warm
 from ductaflow.errors import DuctaflowError, FlowFailed, RunFolderError
@@ -327,14 +327,6 @@ def session_code(source: Path, folder: Path) -> str:
     """A session of its own that runs one notebook."""
     call = f"run_notebook({str(source)!r}, config={{}}, execution_dir={str(folder)!r}, export_html=False)"
     return f"from ductaflow import run_notebook\n{call}\n"
-
-
-def wait_until(true, *, seconds: float = 20.0) -> None:
-    """Wait for an event that other processes make; fail when it does not come."""
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
 
 
 def test_a_person_s_file_survives_a_killed_run(project: TinyProject) -> None:
