@@ -1,13 +1,11 @@
 """The engine runs cells as a kernel would, under their true names, and tells its host what happens.
 
 All flows of this module (`FLOWS`) run in one process of their own, one after the other; the tests look at
-what came of each. The notebook of `SAME` runs with a Jupyter kernel as well, and both are compared cell by
-cell.
+what came of each. `test_fidelity` compares with a Jupyter kernel, cell by cell.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
 import subprocess
@@ -21,7 +19,6 @@ import pytest
 
 from ductaflow.engine import DuctaflowEngine, failure_of, line_in_source
 from ductaflow.errors import DuctaflowError
-from ductaflow.layout import TEMP_PREFIX
 
 RUNNER = """
 import dataclasses, json, sys
@@ -229,6 +226,132 @@ FLOWS = {
         shell = get_ipython()
         print(shell.history_manager.enabled, len(str(shell.history_manager.outputs)) < 100_000)
         """,
+    "line_magic": """
+        # %%
+        def divide(a):
+            return 1 / a
+
+        # %%
+        # %time divide(1)
+        # %timeit -n1 -r1 divide(1)
+        x = 1
+
+        # %time divide(0)
+        """,
+    "timed_def": """
+        # %%
+        # %%time
+
+        def divide(a):
+            b = 1
+            return b / a
+
+        # %%
+        # %%timeit -n1 -r1
+        divide(1)
+
+        # %%
+
+        divide(0)
+        """,
+    "multiline": """
+        # %%
+        x = [
+            1,
+            2,
+        ]
+        total = max(
+            x,
+            key=lambda n: (
+                n
+                / 0
+            ),
+        )
+        """,
+    "awaited": """
+        # %%
+        import asyncio
+        async def divide(a):
+            await asyncio.sleep(0)
+            return 1 / a
+
+        # %%
+        x = 1
+        await asyncio.gather(divide(1), divide(0))
+        """,
+    "decorated": """
+        # %%
+        import functools
+
+        @functools.cache
+        def divide(a):
+            return 1 / a
+
+        class Kept:
+            value = [divide(n) for n in (1, 0)]
+        """,
+    "bash": """
+        # %%
+        x = 1
+
+        # %% language="bash"
+        # echo one
+        # exit 3
+        """,
+    "usage": """
+        # %%
+        x = 1
+        # %no_such_magic
+        """,
+    "after_command": """
+        # %%
+        # !echo one \\
+        #     two
+        x = 1
+        y = = 2
+        """,
+    "indented": """
+        # %%
+        def f():
+            x = 1
+              y = 2
+        """,
+    "evaluated": """
+        # %%
+        x = 1
+        eval("1 +")
+        """,
+    "told": """
+        # %%
+        import logging, sys, threading, warnings
+        from concurrent.futures import ProcessPoolExecutor
+
+        def fail():
+            raise KeyError("told")
+
+        warnings.warn("old")
+        logging.basicConfig(format="%(pathname)s:%(lineno)d: %(message)s")
+        logging.warning("logged")
+        thread = threading.Thread(target=fail); thread.start(); thread.join()
+        with ProcessPoolExecutor(1) as pool:
+            print(pool.submit(fail).exception().__cause__)
+
+        def stop():
+            frame = sys._getframe(1)
+            print(f"stops at {frame.f_code.co_filename}:{frame.f_lineno}")
+        sys.breakpointhook = stop
+
+        # %%
+        # %time x = 1
+        for n in range(1):
+            breakpoint()
+        """,
+    "breakpoint": """
+        # %%
+        x = 1
+        breakpoint()
+        y = 2
+        """,
     "surrogates": """
         # %%
         display({"text/plain": "a\\udc80b"}, raw=True)
@@ -245,66 +368,6 @@ FLOWS = {
         sys.stdout = sys.__stdout__
         """,
 }
-
-#: The cells that both engines shall treat alike. A pair has tags.
-SAME: list[Any] = [
-    ("import pandas as pd\ndf = pd.DataFrame({'a': [1, 2]})\ndf", []),
-    "display(df, df.a)",
-    "df.a;",
-    "None",
-    "_, Out[1] is df, In[3]",
-    "handle = display('first', display_id='id')\nprint('between')",
-    "handle.update('second')",
-    "display('third', display_id='id')",
-    "from IPython.display import clear_output\nprint('a'); display('b'); clear_output(); print('c')",
-    "print('a'); clear_output(wait=True)",
-    "print('a'); clear_output(wait=True); print('b')",
-    "for i in range(3):\n    clear_output(wait=True); display(i)",
-    "import matplotlib.pyplot as plt\nplt.plot([1, 2]);",
-    "fig, ax = plt.subplots()\nplt.show()\nprint('after')",
-    "fig",
-    "import matplotlib_inline.backend_inline as b\nb.set_matplotlib_formats('svg')\nplt.plot([1]);",
-    "%%bash\necho hi; echo err >&2",
-    "!echo sys",
-    "lines = !echo a\nlines",
-    "%load_ext autoreload",
-    "%matplotlib inline",
-    "%%capture caught\nprint('hidden')",
-    "caught.stdout",
-    "%%writefile script.py\nprint('w', __name__); v = 3",
-    "v = 0\n%run script.py\nv",
-    "%timeit -n1 -r1 pass",
-    "%%time\n2 + 3",
-    "%no_such_magic",
-    "len?",
-    "import asyncio\nawait asyncio.sleep(0)\n5",
-    "async def f():\n    return 7\nawait f()",
-    "import logging\nlogging.getLogger('flow').error('logged')",
-    "from tqdm import tqdm\nfor _ in tqdm(range(2), ncols=30, bar_format='{bar}'): pass",
-    "print('a\\rb'); print('\\x1b[31mred\\x1b[0m')",
-    "import os, sys\nos.system('echo os'); os.write(2, b'raw\\n'); print('end')",
-    "__name__, '__file__' in globals(), get_ipython().__class__.__name__, sys.stdout.isatty()",
-    "'IPKernelApp' in get_ipython().config, os.environ['TERM'], os.environ['MPLBACKEND']",
-    "from __future__ import annotations\ndef g(x: Undefined): return 1",
-    "from IPython.display import JSON, Latex, Markdown\ndisplay(Markdown('x'), Latex('$x$'), JSON({'a': 1}))",
-    "class Bundle:\n    def _repr_mimebundle_(self, **_): return {'text/plain': 'p', 'a/x': 'y'}\nBundle()",
-    "class Own:\n    def _ipython_display_(self): print('own')\nOwn()",
-    "display({'image/png': b'abc', 'text/plain': 'x'}, raw=True, metadata={'image/png': {'width': 1}})",
-    "from threading import Thread\nt = Thread(target=lambda: print('thread'))\nt.start(); t.join()",
-    "# only a comment",
-    "   \n\n1",
-    ("raise ValueError('expected')", ["raises-exception"]),
-    ("1 / 0", ["skip-execution"]),
-    ("def g(): raise KeyError('k')\ntry:\n    g()\nexcept KeyError as e:\n    raise ValueError('v') from e",
-     ["raises-exception"]),
-    ("input('question')", ["raises-exception"]),
-    ("import getpass\ngetpass.getpass()", ["raises-exception"]),
-    ("%%bash\nexit 3", ["raises-exception"]),
-    ("%%no_such_cell_magic\nx", ["raises-exception"]),
-    ("raise KeyboardInterrupt('k')", ["raises-exception"]),
-    ("display({'application/json': object()}, raw=True)\n1", ["raises-exception"]),
-    "'last'",
-]  # fmt: skip
 
 # --- what runs once ----------------------------------------------------------------------------------------
 
@@ -330,29 +393,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def results(root: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((root / "results.json").read_text())
-    return found
-
-
-def same_notebook() -> nbformat.NotebookNode:
-    cells = [cell if isinstance(cell, tuple) else (cell, []) for cell in SAME]
-    spec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    return nbformat.v4.new_notebook(
-        metadata={"kernelspec": spec},
-        cells=[nbformat.v4.new_code_cell(source, metadata={"tags": tags}) for source, tags in cells],
-    )
-
-
-@pytest.fixture(scope="module")
-def executed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, nbformat.NotebookNode]:
-    """The notebook of `SAME`, executed by `papermill` with a kernel and with the engine."""
-    found = {}
-    for engine, options in (("kernel", []), ("ductaflow", ["--engine", "ductaflow"])):
-        folder = tmp_path_factory.mktemp(engine)
-        nbformat.write(same_notebook(), folder / "in.ipynb")
-        command = [sys.executable, "-m", "papermill", "in.ipynb", "out.ipynb", *options]
-        subprocess.run(command, cwd=folder, capture_output=True, timeout=120, check=False)
-        found[engine] = nbformat.read(folder / "out.ipynb", as_version=4)
-        assert [] == list(folder.glob(f"{TEMP_PREFIX}*"))
     return found
 
 
@@ -445,11 +485,21 @@ def test_traceback_in_the_notebook(results: dict[str, Any], root: Path) -> None:
         ("interrupt", 5, "KeyboardInterrupt"),
         ("broken_text", 8, "Broken"),
         ("edited", 10, "ZeroDivisionError"),
+        ("line_magic", 6, "ZeroDivisionError"),
+        ("timed_def", 9, "ZeroDivisionError"),
+        ("multiline", 12, "ZeroDivisionError"),
+        ("awaited", 8, "ZeroDivisionError"),
+        ("decorated", 9, "ZeroDivisionError"),
+        ("bash", 7, "CalledProcessError"),
+        ("usage", 6, "UsageError"),
+        ("after_command", 8, "SyntaxError"),
+        ("indented", 7, "IndentationError"),
+        ("evaluated", 6, "SyntaxError"),
     ],
 )
 def test_lines(results: dict[str, Any], flow: str, line: int, ename: str) -> None:
-    """The line is right in a library's error, in cell magics, for syntax errors, and in a file that was
-    edited while it ran."""
+    """The line is right in a library's error, in and behind magics, in functions of another cell, in
+    statements of several lines, for syntax errors, and in a file that was edited while it ran."""
     found = failure(results[flow])
 
     assert (f"flows/{flow}.py", line, ename) == (found["file"], found["line"], found["ename"])
@@ -472,6 +522,28 @@ def test_true_names(results: dict[str, Any], root: Path) -> None:
     printed = text_of(cells_of(results["names"])[1])
 
     assert f"{root / 'flows' / 'names.py'} 5\ndef function():\n    return 1\n\n" == printed
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        (11, ":{line}: UserWarning: old"),
+        (13, ":{line}: logged"),
+        (9, '", line {line}, in fail\n    raise KeyError("told")'),
+        (26, ":{line}\n"),
+    ],
+)
+def test_true_names_in_what_is_told(results: dict[str, Any], root: Path, line: int, text: str) -> None:
+    """Warnings, logging, threads, other processes and breakpoints name the flow's file and line."""
+    assert str(root / "flows" / "told.py") + text.format(line=line) in results["told"]["log"]
+
+
+def test_a_breakpoint_without_anybody(results: dict[str, Any]) -> None:
+    """A breakpoint that nobody can answer fails the flow in its line."""
+    found = failure(results["breakpoint"])
+
+    assert ("flows/breakpoint.py", 6) == (found["file"], found["line"])
+    assert "breakpoint was called, but" in found["evalue"]
 
 
 def test_injected_parameters(results: dict[str, Any]) -> None:
@@ -565,70 +637,6 @@ def test_notebook_metadata(results: dict[str, Any], root: Path) -> None:
     assert str(root / "flows" / "success.py") == metadata["ductaflow"]["source"]
     assert metadata["ductaflow"]["source"] == metadata["papermill"]["input_path"]
     assert str(root / "flows" / "success.out.ipynb") == metadata["papermill"]["output_path"]
-
-
-# --- as a kernel -------------------------------------------------------------------------------------------
-
-
-def joined(outputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Outputs with neighbouring streams of one name joined, in the order that a kernel keeps: it has two
-    pipes, and what came through them within its flush interval is sorted by stream."""
-    found: list[dict[str, Any]] = []
-    for output in outputs:
-        same = [o for o in found[-2:] if o["output_type"] == "stream" == output["output_type"]]
-        same = [o for o in same if o["name"] == output["name"]]
-        if same:
-            same[0]["text"] += output["text"]
-        else:
-            found.append(dict(output))
-    return sorted_streams(found)
-
-
-def sorted_streams(outputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    for i, (first, second) in enumerate(itertools.pairwise(outputs)):
-        if [first.get("name"), second.get("name")] == ["stderr", "stdout"]:
-            outputs[i : i + 2] = [second, first]
-    return outputs
-
-
-def compared(output: dict[str, Any]) -> dict[str, Any]:
-    """What of an output does not depend on time, addresses and the names of files."""
-    if output["output_type"] == "error":
-        ename = "JSON" if "JSON" in output["evalue"] else output["ename"]
-        evalue = "" if ename == "JSON" else output["evalue"]
-        return {"ename": ename, "evalue": evalue, "frames": len(output["traceback"]) > 0}
-    text = json.dumps(output, sort_keys=True)
-    if "image/svg+xml" in text:
-        return {"mime": sorted(output["data"]), "kind": output["output_type"]}
-    text = re.sub(r"[\d.e+]+ (ns|\\u[0-9a-f]{4}s|ms|s)\b", "TIME", text)
-    text = re.sub(r"0x[0-9a-f]+", "ADDRESS", text)
-    found: dict[str, Any] = json.loads(text)
-    return found
-
-
-@pytest.mark.parametrize("number", range(len(SAME)))
-def test_same_as_a_kernel(executed: dict[str, nbformat.NotebookNode], number: int) -> None:
-    """Outputs, MIME types, execution count and papermill's status of a cell are those of a kernel."""
-    kernel, ours = (notebook_cells(executed[engine])[number] for engine in ("kernel", "ductaflow"))
-
-    assert list(map(compared, joined(kernel.outputs))) == list(map(compared, joined(ours.outputs)))
-    assert kernel.execution_count == ours.execution_count
-    for key in ("status", "exception"):
-        assert kernel.metadata.papermill[key] == ours.metadata.papermill[key]
-
-
-def notebook_cells(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
-    """The code cells; papermill's banner of an error is none."""
-    return [cell for cell in notebook.cells if cell.cell_type == "code"]
-
-
-def test_same_metadata(executed: dict[str, nbformat.NotebookNode]) -> None:
-    """The notebook's metadata are those of a kernel, and papermill's keys are there."""
-    kernel, ours = executed["kernel"].metadata, executed["ductaflow"].metadata
-
-    assert kernel.language_info == ours.language_info
-    assert kernel.kernelspec == ours.kernelspec
-    assert set(kernel.papermill) == set(ours.papermill)
 
 
 # --- in this process ---------------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ HOUSE = [
     "manager",
     "engine",
     "kernel",
+    "measuring",
     "child",
     "supervise",
     "imports",
@@ -47,7 +48,7 @@ HOUSE = [
     "cli",
 ]
 #: The plugin stands on the core, and the core does not know it.
-ANNEX = ["failure", "projects", "items", "scheduling", "warming", "stopping", "artifact", "plugin"]
+ANNEX = ["failure", "projects", "items", "scheduling", "warming", "stopping", "measuring", "artifact", "plugin"]
 
 
 def modules(package: str) -> dict[str, list[Path]]:

@@ -279,6 +279,7 @@ def test_imports_are_found_in_the_source(project: TinyProject) -> None:
         ("os.environ['A'] = '1'", True),
         ("os.environ.setdefault('A', '1')", True),
         ("%env A=1", True),
+        ("# %env A=1", True),
         ("print(os.environ['A'] == '1')", False),
         ("# os.environ['A'] = '1'", False),
     ],
@@ -316,6 +317,37 @@ print("NOTES", warm.notes())
     result = read_result(project.folder("fit", "a"))
     assert result is not None
     assert Status.SUCCESS is result.status
+
+
+def test_packages_that_act_when_they_are_imported(project: TinyProject, tmp_path: Path) -> None:
+    """What a package says when it is imported is in the log of each flow that imports it, so such a package
+    is left out; what it sets in the environment is there as well. It finds the streams of the flow."""
+    packages = tmp_path / "packages"
+    packages.mkdir()
+    (packages / "warns.py").write_text("import warnings\nwarnings.warn('old', FutureWarning, stacklevel=2)\n")
+    (packages / "displays.py").write_text("from IPython.display import display\ndisplay('shown')\n")
+    (packages / "sets.py").write_text(
+        "import os, sys\nos.environ['KMP_X'] = 'set'\nout = sys.stdout\nshell = get_ipython()\n"
+    )
+    code = "# %%\nimport warns\n\n# %%\nimport displays\n\n# %%\nimport os, sys, sets\n"
+    code += "print(os.environ['KMP_X'], sets.out is sys.stdout, sets.shell is get_ipython())\n"
+    project.flow("fit", code)
+    session_code = """
+run("fit", "a")
+run("fit", "b")
+print("NOTES", warm.notes())
+"""
+    path = os.pathsep.join([str(packages), os.environ.get("PYTHONPATH", "")])
+    output, _ = session(project, session_code, PYTHONPATH=path).communicate(timeout=60)
+    for package in ("warns", "displays"):
+        assert f"{package} prints something when it is imported" in output
+    for instance in ("a", "b"):
+        warning, source, *rest = printed(project, instance=instance).splitlines()
+        assert warning.endswith("flows/fit.py:5: FutureWarning: old")
+        assert ["import warns", "'shown'", "set True True"] == [source.strip(), *rest]
+        result = read_result(project.folder("fit", instance))
+        assert result is not None
+        assert "interpreter" not in result.message
 
 
 def test_without_a_server_everything_stays_the_same(

@@ -99,7 +99,7 @@ class Capture:
         self._fd = os.open(self._path, _APPEND)
         # each with a position of its own, see the head of this module
         self._fds = {stream: os.open(self._path, _APPEND) for stream in _DESCRIPTORS}
-        self._streams = {stream: _TextStream(self, stream) for stream in _DESCRIPTORS}
+        self._streams = {stream: _stream_of(self, stream) for stream in _DESCRIPTORS}
         self._reader = self._path.open("rb", buffering=0)
         if self.log is None and os.name == "posix":
             self._path.unlink()
@@ -348,6 +348,43 @@ class Capture:
             self._add_gap(size)
 
 
+class Ahead(Capture):
+    """Stands in for the capture of a run that has not begun, while modules are imported for it.
+
+    The streams that they find, and may keep, are those of the run: the next capture that is opened in this
+    process, or in a fork of it, takes them over.
+
+    Attributes:
+        said: whether anything was printed or displayed.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said = False
+        for stream in _DESCRIPTORS:
+            _streams_ahead[stream] = _TextStream(self, stream)
+
+    def write(self, stream: Stream, data: bytes) -> None:
+        self.said = True
+
+    def note(self, text: str, tag: object) -> None:
+        self.said = True
+
+    def clear(self, *, wait: bool = False) -> None:
+        """There is nothing."""
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """What is printed goes here for a while, and nowhere else."""
+        self.said = False
+        outer = sys.stdout, sys.stderr
+        sys.stdout, sys.stderr = _streams_ahead["stdout"], _streams_ahead["stderr"]
+        try:
+            yield
+        finally:
+            sys.stdout, sys.stderr = outer
+
+
 class _TextStream(io.TextIOBase):
     """`sys.stdout` or `sys.stderr` of a flow: never buffers, never closes, takes any text."""
 
@@ -391,7 +428,7 @@ class _ByteStream(io.RawIOBase):
     """The `buffer` of a text stream."""
 
     def __init__(self, capture: Capture, stream: Stream) -> None:
-        self._capture = capture
+        self.capture = capture
         self._stream: Stream = stream
         self.name = f"<{stream}>"
         self.mode = "wb"
@@ -399,7 +436,7 @@ class _ByteStream(io.RawIOBase):
     def write(self, data: Any, /) -> int:
         raw = memoryview(data).tobytes()
         if raw:
-            self._capture.write(self._stream, raw)
+            self.capture.write(self._stream, raw)
         return len(raw)
 
     def fileno(self) -> int:
@@ -416,6 +453,8 @@ class _ByteStream(io.RawIOBase):
 
 
 _current: Capture | None = None
+#: Streams that were made before their capture, see `Ahead`.
+_streams_ahead: dict[Stream, _TextStream] = {}
 #: Writes out what the C library holds back of standard output, if we found out how.
 _flush_c: Callable[[], object] = lambda: None  # noqa: E731
 
@@ -423,6 +462,12 @@ _flush_c: Callable[[], object] = lambda: None  # noqa: E731
 def current() -> Capture | None:
     """The capture that is open in this process, if any."""
     return _current
+
+
+def _stream_of(capture: Capture, name: Stream) -> _TextStream:
+    stream = _streams_ahead.pop(name, None) or _TextStream(capture, name)
+    stream.buffer.capture = capture
+    return stream
 
 
 def _without_holes(start: int, spans: Iterable[_Span]) -> Iterator[_Span]:

@@ -10,12 +10,14 @@ from __future__ import annotations
 import atexit
 import contextlib
 import importlib
+import locale
 import logging
 import os
 import random
 import runpy
 import signal
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -27,6 +29,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from ductaflow import processes
 from ductaflow.capture import Capture
 from ductaflow.engine import failure_of, line_in_source
+from ductaflow.measuring import measured
 from ductaflow.result import Cause, Failure
 from ductaflow.spec import RunSpec, tell
 
@@ -91,7 +94,7 @@ def execute(spec: RunSpec) -> int:
     if spec.mode == "script":
         run_script(spec, teller)
     else:
-        with Capture(spec.log):
+        with Capture(spec.log), measured(Path(spec.source)):
             run_notebook_cells(spec, teller)
     tell(spec, event="executed")
     if spec.mode == "notebook" and spec.export_html:
@@ -111,7 +114,7 @@ def run_notebook_cells(spec: RunSpec, teller: Teller) -> None:
     logging.getLogger("papermill").setLevel(logging.ERROR)
     if spec.engine == "kernel":
         import ductaflow.kernel  # noqa: F401  (registers its engine with papermill)
-    use_project_modules(spec)
+    stand_in_project(spec)
     try:
         notebook = load_notebook(Path(spec.source))
         warn_of_lost_config(notebook)
@@ -182,8 +185,7 @@ def run_script(spec: RunSpec, teller: Teller) -> None:
     source = Path(spec.source)
     starts = cell_lines(source)
     tell(spec, event="cells", total=len(starts))
-    use_project_modules(spec)
-    sys.argv = [spec.source]
+    stand_in_project(spec)
 
     def cell_at(line: int | None) -> int:
         return sum(start <= line for start in starts) if line else 0
@@ -225,11 +227,12 @@ def exit_code_of(exc: SystemExit) -> tuple[int, str]:
     return 1, str(exc.code)
 
 
-def use_project_modules(spec: RunSpec) -> None:
-    """Put the folder of the flow and the project root on `sys.path`, and the run folder nowhere.
+def stand_in_project(spec: RunSpec) -> None:
+    """Be called like the flow, put its folder and the project root on `sys.path`, and the run folder nowhere.
 
     Done after everything of ours is imported, so that no module of a project can stand in the way of it.
     """
+    sys.argv = [spec.source]
     first = [str(Path(spec.source).parent), spec.project_root]
     sys.path[:] = first + [entry for entry in sys.path if entry not in ("", *first)]
 
@@ -320,22 +323,29 @@ def _be_anew(spec: RunSpec, environment: Mapping[str, str]) -> None:
     os.chdir(spec.folder)
     os.environ.clear()
     os.environ.update(environment)
+    # what was read from the environment of the warm process
     time.tzset()
-    sys.argv = ["-c"]
+    with contextlib.suppress(locale.Error):
+        locale.setlocale(locale.LC_CTYPE, "")
+    tempfile.tempdir = None
     importlib.invalidate_caches()
     seed_anew()
 
 
 def seed_anew() -> None:
-    """Seed every random generator that loaded packages hold from the system: forks would draw the same."""
+    """Seed every random generator that loaded modules hold from the system: forks would draw the same."""
     random.seed()
     for name, seed in _SEEDS.items():
         if (module := sys.modules.get(name)) is not None:
             seed(module)
 
 
-#: Global generators of packages, and how each is seeded from the system.
+#: Global generators of modules, and how each is seeded from the system.
 _SEEDS: dict[str, Callable[[Any], object]] = {
+    # no generator, but a key that is drawn once in a process
+    "multiprocessing.process": lambda module: vars(module.current_process()).update(
+        authkey=module.AuthenticationString(os.urandom(32))
+    ),
     "numpy.random": lambda numpy_random: numpy_random.seed(),
     "torch": lambda torch: torch.seed(),
 }

@@ -10,7 +10,9 @@ from pathlib import Path
 
 _IMPORT = re.compile(r"\s*(?:import\s+(?P<names>[\w., ]+)|from\s+(?P<module>\w[\w.]*)\s+import\s)")
 _SETS_ENVIRONMENT = re.compile(
-    r"\s*(?:(?:os\.)?environ\s*(?:\[[^]]*\]\s*=[^=]|\.(?:setdefault|update)\()|(?:os\.)?putenv\(|%(?:set_)?env\s)"
+    r"\s*(?:(?:os\.)?environ\s*(?:\[[^]]*\]\s*=[^=]|\.(?:setdefault|update)\()|(?:os\.)?putenv\("
+    # a magic is a comment in a percent notebook
+    r"|(?:#\s*)?%(?:set_)?env\s)"
 )
 _RUNS_FLOW = re.compile(r"""["'](?:[^"'\n]*/)?flows/(\w[\w.+-]*?)\.(?:py|md|ipynb)["']""")
 #: Variables that libraries read when they are imported; a value that differs needs an interpreter of its own.

@@ -6,6 +6,7 @@ became of the kernel when it died. Importing this module registers it with paper
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import sys
@@ -122,6 +123,8 @@ class KernelEngine(NBClientEngine):  # type: ignore[misc]
             "stderr_file",
         ):
             options.pop(name, None)
+        # With it a kernel believes to be under pytest's capture, and does not hear what subprocesses print.
+        os.environ.pop("PYTEST_CURRENT_TEST", None)
         ObservedClient(
             nb_man,
             observer,

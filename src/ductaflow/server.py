@@ -21,12 +21,13 @@ import shutil
 import signal
 import socket
 import sys
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from ductaflow import child, processes, supervise
+from ductaflow import child, processes, shell, supervise
 from ductaflow.imports import why_not_warm
 from ductaflow.spec import RunSpec
 from ductaflow.warm import NOTES, command
@@ -35,9 +36,7 @@ from ductaflow.warm import NOTES, command
 BASE = (
     "papermill",
     "jupytext",
-    "nbconvert",
     "ductaflow.manager",
-    "ductaflow.shell",
     "ductaflow.script",
     "psutil",
     "filelock",
@@ -58,8 +57,10 @@ WITH: dict[str, tuple[str, ...]] = {
         "pandas.io.formats.string",
         "pandas.io.parsers.readers",
     ),
-    "matplotlib.pyplot": ("matplotlib_inline.backend_inline", "matplotlib.backends.backend_agg"),
+    "matplotlib.pyplot": ("matplotlib.backends.backend_agg", "IPython.core.pylabtools"),
 }
+#: What changes the shell when it is imported, which is for a flow's own import, or its first figure, to do.
+ACTS_ON_SHELL = frozenset({"matplotlib_inline", "pylab"})
 #: Packages whose threads survive a fork: OpenBLAS and Arrow stop theirs before and start them again after it.
 THREADS_SURVIVE = frozenset({"numpy", "scipy", "pandas", "pyarrow", "sklearn", "statsmodels", "matplotlib"})
 #: Set for a server that was started anew: packages that it must not import.
@@ -81,6 +82,9 @@ class Server:
         self._lifeline = lifeline
         self._folder = folder
         self._excluded = set(filter(None, os.environ.get(EXCLUDED, "").split(",")))
+        #: The variables with which it has started, and those that packages set when they were imported.
+        self._environment = dict(os.environ)
+        self._set_by_imports: dict[str, str] = {}
         self._asked = list(asked)
         self._supervisors: set[int] = set()
         self._rest = b""
@@ -93,9 +97,14 @@ class Server:
         signal.set_wakeup_fd(wake)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         try:
-            self._preload([*BASE, *self._asked])
+            for name in BASE:
+                importlib.import_module(name)
+            shell.make_ready()
+            self._preload(self._asked)
             try:
-                use_once()
+                with warnings.catch_warnings():
+                    # a flow has no filters of what it does not import
+                    use_once()
             except Exception as exc:
                 # The HTML of each run will fail in the same way, and be told there; runs go on without it.
                 self._note(f"what is slow the first time could not be done once: {exc}")
@@ -145,23 +154,31 @@ class Server:
     def _preload(self, modules: Iterable[str]) -> None:
         for name in [part for module in modules for part in (module, *WITH.get(module, ()))]:
             package = name.partition(".")[0]
-            if package in self._excluded or name in sys.modules:
+            if package in self._excluded or name in sys.modules or package in ACTS_ON_SHELL:
                 continue
-            threads, packages = _threads(), _packages()
+            threads, packages, variables = _threads(), _packages(), dict(os.environ)
             # An import may fail in any way; it will fail again in the flow, where it is told.
-            with contextlib.suppress(Exception, SystemExit):
+            with shell.as_in_a_cell() as shown, contextlib.suppress(Exception, SystemExit):
                 importlib.import_module(name)
             # It may be the first to bring numpy along, whose threads are known.
             if _threads() > threads and not THREADS_SURVIVE & (_packages() - packages):
-                self._start_anew(package)
+                self._start_anew(package, "starts threads")
+            if shown.said:
+                # such as a warning, which belongs into the log of each flow that imports it
+                self._start_anew(package, "prints something")
+            new = {name: value for name, value in os.environ.items() if variables.get(name) != value}
+            self._set_by_imports.update(new)
 
-    def _start_anew(self, package: str) -> NoReturn:
-        """Replace this process by one without a package whose thread may hold a lock at a fork."""
-        self._note(f"{package} starts threads when it is imported, so it is not kept warm")
-        os.environ[EXCLUDED] = ",".join(sorted({*self._excluded, package}))
+    def _start_anew(self, package: str, why: str) -> NoReturn:
+        """Replace this process by one without a package that each flow has to import itself."""
+        self._note(f"{package} {why} when it is imported, so it is not kept warm")
         for descriptor in (self._listener.fileno(), self._lifeline):
             os.set_inheritable(descriptor, True)
-        os.execv(sys.executable, command(self._listener.fileno(), self._lifeline, self._folder, self._asked))
+        os.execve(
+            sys.executable,
+            command(self._listener.fileno(), self._lifeline, self._folder, self._asked),
+            {**self._environment, EXCLUDED: ",".join(sorted({*self._excluded, package}))},
+        )
 
     def _note(self, text: str) -> None:
         with (self._folder / NOTES).open("a", encoding="utf-8") as notes:
@@ -182,14 +199,22 @@ class Server:
             self._listener.close()
             for descriptor in (self._lifeline, *others):
                 os.close(descriptor)
-            look_after_one(connection)
+            look_after_one(connection, self._environment, self._set_by_imports)
             code = 0
         finally:
             os._exit(code)
 
 
-def look_after_one(connection: socket.socket) -> None:
-    """In the forked process: be the supervisor of the run that the connection asks for."""
+def look_after_one(
+    connection: socket.socket, started_with: Mapping[str, str], set_by_imports: Mapping[str, str]
+) -> None:
+    """In the forked process: be the supervisor of the run that the connection asks for.
+
+    Args:
+        connection: from the session.
+        started_with: the variables with which the server has started.
+        set_by_imports: those that packages set when they were imported; a flow finds them as well.
+    """
     requests = supervise.lines_of(connection.fileno())
     line = next(requests, None)
     if line is None:
@@ -198,7 +223,7 @@ def look_after_one(connection: socket.socket) -> None:
     asked = json.loads(line)
     spec = RunSpec.load(json.dumps(asked["spec"]))
     environment: dict[str, str] = asked["environment"]
-    why = why_not_warm(Path(spec.source), environment, os.environ)
+    why = why_not_warm(Path(spec.source), environment, started_with)
     with connection.makefile("wb") as answers:
         if why:
             supervise.supervise(
@@ -209,7 +234,8 @@ def look_after_one(connection: socket.socket) -> None:
                 [f"ran in a fresh interpreter: {why}"],
             )
         else:
-            supervise.supervise(spec, requests, answers, lambda spec: fork_child(spec, environment))
+            variables = {**set_by_imports, **environment}
+            supervise.supervise(spec, requests, answers, lambda spec: fork_child(spec, variables))
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,9 +20,11 @@ import linecache
 import os
 import shutil
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from types import CodeType
 from typing import Any, cast
 
@@ -39,7 +41,8 @@ from nbformat import NotebookNode
 from traitlets import Type, default
 from traitlets.config import Config
 
-from ductaflow.capture import Capture
+from ductaflow.capture import Ahead, Capture
+from ductaflow.layout import TEMP_PREFIX
 
 INLINE_BACKEND = "module://matplotlib_inline.backend_inline"
 
@@ -213,6 +216,7 @@ class FlowShell(ZMQInteractiveShell):
 
     Attributes:
         outputs: what the cells show.
+        backend: what matplotlib reads when it is imported before the run begins.
         shown_error: the last exception of which the running cell has an error output.
         describe_error: gives the text of an exception for the log.
     """
@@ -223,15 +227,21 @@ class FlowShell(ZMQInteractiveShell):
     outputs: Outputs
     compile: FlowCompiler
 
-    def __init__(self, outputs: Outputs, describe_error: Callable[[BaseException], str]) -> None:
+    def __init__(self, outputs: Outputs) -> None:
         self.outputs = outputs
         self.shown_error: BaseException | None = None
-        self.describe_error = describe_error
+        self.describe_error: Callable[[BaseException], str] = str
         self._own_loop: asyncio.AbstractEventLoop | None = None
         config: Any = Config()
         # its SQLite file would be shared by all runs of the user
         config.HistoryManager.enabled = False
         super().__init__(config=config, loop_runner=self._run_in_loop)  # type: ignore[no-untyped-call]
+        self.backend = os.environ["MPLBACKEND"]
+
+    def init_environment(self) -> None:
+        super().init_environment()  # type: ignore[no-untyped-call]
+        # read by matplotlib when it is imported: figures become outputs at the end of a cell
+        os.environ["MPLBACKEND"] = os.environ.get("MPLBACKEND") or INLINE_BACKEND
 
     def init_ipython_dir(self, ipython_dir: str | None) -> None:
         """Of no use here, and nothing is made in the user's home."""
@@ -245,6 +255,29 @@ class FlowShell(ZMQInteractiveShell):
     @default("exiter")
     def _default_exiter(self) -> ZMQExitAutocall:
         return _Exit(self)  # type: ignore[no-untyped-call]
+
+    def begin(self, outputs: Outputs, describe_error: Callable[[BaseException], str]) -> None:
+        """Be the shell of a run from here on, in this directory and environment."""
+        self.outputs, self.describe_error = outputs, describe_error
+        self.init_environment()
+        sys.modules["__main__"] = self.user_module
+        self.starting_dir = os.getcwd()
+        self.user_ns["_dh"][:] = [Path.cwd()]
+
+    @property
+    def db(self) -> Any:
+        """What `%cd`, `%store` and `%bookmark` keep in a profile is kept for the run."""
+        if self._db is None:
+            from IPython.external.pickleshare import PickleShareDB
+
+            folder = Path(tempfile.mkdtemp(prefix=TEMP_PREFIX))
+            self.tempdirs.append(folder)
+            self._db = PickleShareDB(folder)  # type: ignore[no-untyped-call]
+        return self._db
+
+    @db.setter
+    def db(self, value: Any) -> None:
+        """Not IPython's own one, which is a folder of the user's profile."""
 
     def run_flow_cell(self, source: str, place: Place | None) -> BaseException | None:
         """Run a cell; returns the exception with which it ended, if any."""
@@ -310,8 +343,7 @@ def flow_shell(outputs: Outputs, describe_error: Callable[[BaseException], str])
         outputs: takes what the cells show.
         describe_error: gives the text of an exception for the log.
     """
-    singletons: list[Any] = list(FlowShell._walk_mro())
-    before = [(cls, cls._instance) for cls in singletons]
+    before = [(cls, cls._instance) for cls in _singletons()]
     state: list[tuple[Any, str]] = [
         (sys.modules, "__main__"),
         (vars(builtins), "display"),
@@ -321,24 +353,26 @@ def flow_shell(outputs: Outputs, describe_error: Callable[[BaseException], str])
     state += [(os.environ, name) for name in ("TERM", "PAGER", "GIT_PAGER", "MPLBACKEND")]
     state += [(os.environ, name) for name in ("CLICOLOR", "FORCE_COLOR", "CLICOLOR_FORCE")]
     saved = [(mapping, name, mapping.get(name)) for mapping, name in state]
-    hooks = sys.displayhook, sys.excepthook
-    for cls in singletons:
-        cls._instance = None
-    shell = FlowShell(outputs, describe_error)
-    for cls in singletons:
-        cls._instance = shell
+    hooks = sys.displayhook, sys.excepthook, sys.breakpointhook
+    ready = _take_ready()
+    shell = ready or _new_shell(outputs)
+    shell.begin(outputs, describe_error)
     try:
         vars(builtins)["input"] = functools.partial(_no_input, "raw_input")
         getpass.getpass = functools.partial(_no_input, "getpass")
+        if not os.environ.get("PYTHONBREAKPOINT"):
+            # a debugger would fail somewhere in itself, where the flow's line is not seen any more
+            sys.breakpointhook = functools.partial(_no_input, "breakpoint")
         # IPython's advice for people at a prompt
         warnings.filterwarnings("ignore", message="To exit: use", category=UserWarning)
-        _use_inline_figures(shell)
+        if ready is None or shell.backend != os.environ["MPLBACKEND"]:
+            _use_backend(shell)
         yield shell
     finally:
         shell.close()
         for cls, instance in before:
             cls._instance = instance
-        sys.displayhook, sys.excepthook = hooks
+        sys.displayhook, sys.excepthook, sys.breakpointhook = hooks
         for mapping, name, value in saved:
             if value is None:
                 mapping.pop(name, None)
@@ -346,23 +380,69 @@ def flow_shell(outputs: Outputs, describe_error: Callable[[BaseException], str])
                 mapping[name] = value
 
 
+def make_ready() -> None:
+    """Make the shell of the next run ahead of it, in a process that is forked for runs.
+
+    What is imported in `as_in_a_cell` from then on finds it, as in a flow: pandas, matplotlib, plotly, tqdm
+    and others decide when they are imported how they show things.
+    """
+    global _ready
+    ahead = Ahead()
+    _ready = _new_shell(Outputs(ahead)), ahead
+
+
+@contextlib.contextmanager
+def as_in_a_cell() -> Iterator[Ahead]:
+    """For imports ahead of a run; gives whether they show anything, which only a flow's own import would."""
+    assert _ready is not None
+    shell, ahead = _ready
+    with ahead.listening(), shell.builtin_trap:
+        yield ahead
+
+
+_ready: tuple[FlowShell, Ahead] | None = None
+
+
+def _take_ready() -> FlowShell | None:
+    global _ready
+    shell = _ready[0] if _ready else None
+    _ready = None
+    return shell
+
+
+def _new_shell(outputs: Outputs) -> FlowShell:
+    for cls in _singletons():
+        cls._instance = None
+    shell = FlowShell(outputs)
+    for cls in _singletons():
+        cls._instance = shell
+    return shell
+
+
+def _singletons() -> list[Any]:
+    """The classes that remember the shell of this process."""
+    return list(FlowShell._walk_mro())
+
+
 def know_source(filename: str, text: str) -> None:
     """Have tracebacks show this text for a file, also when the file is edited during the run."""
     linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
 
 
-def _no_input(function: str, prompt: str = "", stream: Any = None) -> str:
+def _no_input(function: str, *_: Any, **__: Any) -> str:
     """Nobody is there to answer; said as a kernel says it."""
     raise StdinNotImplementedError(
         f"{function} was called, but this frontend does not support input requests."
     )
 
 
-def _use_inline_figures(shell: FlowShell) -> None:
-    """Figures become outputs at the end of a cell, whether matplotlib is imported already or not."""
-    os.environ["MPLBACKEND"] = os.environ.get("MPLBACKEND") or INLINE_BACKEND
+def _use_backend(shell: FlowShell) -> None:
+    """Have matplotlib follow `MPLBACKEND` also where it was imported before the run."""
     matplotlib = sys.modules.get("matplotlib")
-    if matplotlib is None or os.environ["MPLBACKEND"] != INLINE_BACKEND:
+    if matplotlib is None:
+        return
+    if os.environ["MPLBACKEND"] != INLINE_BACKEND:
+        matplotlib.use(os.environ["MPLBACKEND"])
         return
     from matplotlib_inline.backend_inline import configure_inline_support
     from matplotlib_inline.config import InlineBackend

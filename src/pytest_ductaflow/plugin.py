@@ -119,6 +119,11 @@ def _timeout(config: pytest.Config) -> float | None:
     return seconds
 
 
+def _is_covered(config: pytest.Config) -> bool:
+    """Whether pytest-cov measures."""
+    return bool(config.pluginmanager.hasplugin("_cov") and not config.getoption("no_cov"))
+
+
 class InstanceHooks:
     """In every process of a session: collection, order, the items."""
 
@@ -229,6 +234,15 @@ class InstanceHooks:
 
     # --- items -------------------------------------------------------------------------------------------
 
+    @pytest.hookimpl(wrapper=True, specname="pytest_runtest_protocol")
+    def pytest_runtest_protocol_measured(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        if not _is_covered(item.config):
+            return (yield)
+        from pytest_ductaflow.measuring import measured
+
+        with measured(item):
+            return (yield)
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
         from pytest_ductaflow.items import Pause
@@ -260,7 +274,8 @@ class ControllerHooks:
         self._projects = common.projects
         self._settings = common.settings
         self._workers = Workers()
-        self._warming = Warming(common.projects, config.getini("ductaflow_preload"), common.settings.engine)
+        preload = [*config.getini("ductaflow_preload"), *(["coverage"] if _is_covered(config) else [])]
+        self._warming = Warming(common.projects, preload, common.settings.engine)
         self._worker_count = 0
         self._told = False
         with_report = config.getini("ductaflow_report") and not config.getoption("ductaflow_no_report")
