@@ -286,7 +286,8 @@ def test_options_reach_the_runs(project: TinyProject, fake: Fake) -> None:
     project.flow("fit", "")
     conduct(table("a"), "fit", project_root=project.root, timeout=3, export_html=False)
     session_id = fake.options.pop("session_id")
-    assert {"timeout": 3, "export_html": False, "echo": True} == fake.options
+    options = {"timeout": 3, "export_html": False, "echo": True, "await_page": False}
+    assert options == fake.options
     assert session_id == report(project)["session_id"]
 
 

@@ -16,8 +16,11 @@ from conftest import TinyProject, wait_until
 
 from ductaflow import warm
 from ductaflow.imports import third_party_imports, why_not_warm
+from ductaflow.instances import load_stored
+from ductaflow.launch import await_pages
+from ductaflow.layout import Project
 from ductaflow.result import Result, Status, read_result
-from ductaflow.runner import run_notebook
+from ductaflow.runner import run_instance, run_notebook
 
 pytestmark = [
     pytest.mark.usefixtures("no_process_left"),
@@ -373,3 +376,21 @@ def test_threads_are_joined_and_exit_handlers_run(project: TinyProject) -> None:
     assert Status.SUCCESS is run(project, code).status
     assert (project.folder("fit", "a") / "at_exit").exists()
     assert (project.folder("fit", "a") / "joined").exists()
+
+
+def test_pages_are_made_when_nobody_waits(project: TinyProject) -> None:
+    """The result is there before the page, links to which lead somewhere at once; the next run of the same
+    folder waits for it, and so does who asks. A flow that was killed has its page too."""
+    project.flow("fit", "# %%\nprint('shown' * 2)\n")
+    project.flow("dies", "# %%\nprint('before')\n\n# %%\nimport os\nos.kill(os.getpid(), 9)\n")
+    for flow in ("fit", "dies"):
+        project.config(f"flows/{flow}/a.json")
+    stored = Project.at(project.root)
+    for flow in ("fit", "fit", "dies"):
+        run_instance(load_stored(stored, f"{flow}/a"), check=False, await_page=False)
+        assert (project.folder(flow, "a") / f"{flow}.html").exists()
+
+    await_pages()
+    assert "shownshown" in (project.folder("fit", "a") / "fit.html").read_text()
+    assert "before" in (project.folder("dies", "a") / "dies.html").read_text()
+    assert [] == list((project.root / "runs/.ductaflow/running").iterdir())

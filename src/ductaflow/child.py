@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import importlib
 import locale
 import logging
 import os
@@ -237,16 +236,41 @@ def stand_in_project(spec: RunSpec) -> None:
     sys.path[:] = first + [entry for entry in sys.path if entry not in ("", *first)]
 
 
+@dataclass(slots=True)
+class Packages:
+    """Versions of the third-party packages that are loaded, and the module up to which they are known."""
+
+    versions: dict[str, str] = field(default_factory=dict)
+    last: str | None = None
+
+    def look(self) -> None:
+        """Add what was imported since the last look.
+
+        Only that is touched: in a fork, each page with an old module on it would have to be copied.
+        """
+        names = []
+        for name in reversed(sys.modules):
+            if name == self.last:
+                break
+            names.append(name)
+        for name in names:
+            if "." in name or name in sys.stdlib_module_names:
+                continue
+            module = sys.modules.get(name)
+            version = vars(module).get("__version__") if module is not None else None
+            if isinstance(version, str):
+                self.versions[name] = version
+        self.last = names[0] if names else self.last
+
+
+#: Those of this process, and of the one that it is a fork of.
+packages = Packages()
+
+
 def loaded_packages() -> dict[str, str]:
     """Versions of the third-party packages that the run has imported."""
-    found = {}
-    for name, module in sorted(sys.modules.items()):
-        if "." in name or name in sys.stdlib_module_names:
-            continue
-        version = vars(module).get("__version__") if module is not None else None
-        if isinstance(version, str):
-            found[name] = version
-    return found
+    packages.look()
+    return dict(sorted(packages.versions.items()))
 
 
 def leave_soon(code: int) -> None:
@@ -328,7 +352,6 @@ def _be_anew(spec: RunSpec, environment: Mapping[str, str]) -> None:
     with contextlib.suppress(locale.Error):
         locale.setlocale(locale.LC_CTYPE, "")
     tempfile.tempdir = None
-    importlib.invalidate_caches()
     seed_anew()
 
 

@@ -32,7 +32,7 @@ from ductaflow.errors import ConfigError, DuctaflowError
 from ductaflow.flow import is_notebook_execution
 from ductaflow.graph import Graph
 from ductaflow.instances import NAME_COLUMNS, Instance, Instances, make_instance
-from ductaflow.launch import IndentedLines, show_on_console
+from ductaflow.launch import IndentedLines, await_pages, show_on_console
 from ductaflow.layout import RUNS_DIR, SOURCE_SUFFIXES, Kind, Project
 from ductaflow.readiness import Readiness
 from ductaflow.report import Entry, LiveReport
@@ -320,6 +320,7 @@ class _Session:
                 pool.shutdown()
             finally:
                 self._close(running)
+        await_pages()
         return [self._results[id] for id in self._plan]
 
     def _start(self, pool: ThreadPoolExecutor, running: dict[Future[Result], str]) -> bool:
@@ -396,6 +397,7 @@ def _run_one(
             echo=echo,
             check=False,
             stop=stop,
+            await_page=False,
         )
     except DuctaflowError as exc:
         return _unrun(instance, Status.ERROR, _said(exc), "input")

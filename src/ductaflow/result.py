@@ -9,7 +9,6 @@ import codecs
 import json
 import os
 import re
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
@@ -164,30 +163,19 @@ def write_atomic(path: Path, data: str | bytes | Iterable[str], *, sync: bool = 
     empty file: for what is soon written again.
     """
     parts: Iterable[str | bytes] = (data,) if isinstance(data, str | bytes) else data
-    handle, name = tempfile.mkstemp(prefix=TEMP_PREFIX, dir=path.parent)
+    # not by `tempfile`, whose files are for their owner alone whatever the umask says
+    name = os.path.join(path.parent, f"{TEMP_PREFIX}{os.urandom(8).hex()}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with open(name, "xb") as file:
             for part in parts:
                 file.write(part.encode("utf-8", "backslashreplace") if isinstance(part, str) else part)
-            file.flush()
             if sync:
+                file.flush()
                 os.fsync(file.fileno())
-        temporary = Path(name)
-        temporary.chmod(0o666 & ~_UMASK)
-        temporary.replace(path)
+        os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
-
-
-def _read_umask() -> int:
-    # The only portable way to read it is to set it; done once, at import, before there are threads.
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-_UMASK = _read_umask()
 
 
 def write_result(result: Result, folder: Path) -> None:

@@ -45,6 +45,7 @@ def run_instance(
     echo: bool = False,
     check: bool = True,
     stop: threading.Event | None = None,
+    await_page: bool = True,
 ) -> Result:
     """Run a stored instance into its run folder.
 
@@ -60,6 +61,7 @@ def run_instance(
         echo: show the log on the console while the flow runs.
         check: raise where the run ended red.
         stop: an event that stops the run when it is set.
+        await_page: wait for the HTML too; otherwise `ductaflow.launch.await_pages` has to be called.
 
     Returns:
         The record of the run.
@@ -80,7 +82,7 @@ def run_instance(
         owner_pid=owner_pid,
         session_id=session_id or spec.session_id,
     )
-    return _checked(launch_shown(spec, echo=echo, stop=stop), check)
+    return _checked(launch_shown(spec, echo=echo, stop=stop, await_page=await_page), check)
 
 
 def run_notebook(
@@ -163,15 +165,17 @@ def run_step_flow(
     return run_notebook(notebook_file, config=config, execution_dir=folder)
 
 
-def launch_shown(spec: RunSpec, *, echo: bool = True, stop: threading.Event | None = None) -> Result:
+def launch_shown(
+    spec: RunSpec, *, echo: bool = True, stop: threading.Event | None = None, await_page: bool = True
+) -> Result:
     """Launch with the log on the console; a build hears of its flows, and repeats their lines."""
     build = current_run()
     if build is None:
-        return launch(spec, show=show_on_console if echo else None, stop=stop)
+        return launch(spec, show=show_on_console if echo else None, stop=stop, await_page=await_page)
     show = IndentedLines(spec) if echo else None
     tell(build, event="child", folder=Path(os.path.relpath(spec.folder, build.folder)).as_posix())
     try:
-        return launch(spec, show=show, stop=stop)
+        return launch(spec, show=show, stop=stop, await_page=await_page)
     except DuctaflowError as exc:
         tell(build, event="refused", id=f"{spec.flow}/{spec.instance}", message=exc.message)
         raise

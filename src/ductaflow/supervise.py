@@ -29,7 +29,8 @@ from typing import Any, BinaryIO, Literal, Protocol
 from ductaflow import processes
 from ductaflow.config import config_hash, dump_config
 from ductaflow.errors import DuctaflowError
-from ductaflow.folder import HEARTBEAT_SECONDS, Claim, Owner, clear_odd, refuse_folder
+from ductaflow.folder import AFTERWARDS_SECONDS, HEARTBEAT_SECONDS, Claim, Owner, clear_odd, refuse_folder
+from ductaflow.notebook import announce_page
 from ductaflow.result import Result, Status, read_result, scan_log, write_atomic, write_result
 from ductaflow.spec import RunSpec, closing_line, header_line
 from ductaflow.verdict import Ending, Stop, Told, judge, stopped_early
@@ -38,6 +39,8 @@ from ductaflow.verdict import Ending, Stop, Told, judge, stopped_early
 GRACE = {"flow": 1.0, "build": 2.5}
 #: How long the supervisors of a build's flows may take to write their results when the build is gone.
 NESTED_GRACE = 2.0
+#: How long the page may still take when the session is gone, in seconds.
+PAGE_GRACE = 3.0
 _CHUNK = 1 << 20
 #: How long the HTML may take once the time limit of a flow is over, in seconds.
 EXPORT_SECONDS = 60.0
@@ -79,6 +82,7 @@ class Supervisor:
         answers: where the session reads.
         start: starts the child.
         notes: what the result shall say of how the run was started.
+        afterwards: what is done when the run has been answered for and nobody waits: it makes the page.
     """
 
     def __init__(
@@ -88,12 +92,14 @@ class Supervisor:
         answers: BinaryIO,
         start: Start,
         notes: Sequence[str] = (),
+        afterwards: Callable[[RunSpec], None] | None = None,
     ) -> None:
         self.spec = spec
         self._requests = requests
         self._answers = answers
         self._start = start
         self._notes = notes
+        self._afterwards = afterwards
         # A SimpleQueue may be filled from a signal handler.
         self._inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
 
@@ -106,6 +112,7 @@ class Supervisor:
         started = datetime.now(UTC)
         clock = time.monotonic()
         claim = self._claim(started)
+        finished = False
         try:
             write_beginning(self.spec)
             Path(self.spec.events).write_bytes(b"")
@@ -117,11 +124,32 @@ class Supervisor:
             told.notes += self._notes
             result = conclude(self.spec, claim, told, end, started, time.monotonic() - clock)
             unwritten = keep(self.spec, result)
-        except BaseException:
-            claim.release(finished=False)
-            raise
-        claim.release(finished=unwritten is None)
-        self._answer(event="result", result=(unwritten or result).to_dict())
+            finished = unwritten is None
+            if finished:
+                claim.finish()
+            with_page = self._afterwards is not None and end.stop in (None, "timeout")
+            if with_page and self.spec.run_folder.notebook.exists():
+                announce_page(self.spec.run_folder)
+            self._answer(event="result", result=(unwritten or result).to_dict())
+            if with_page:
+                self._make_page()
+        finally:
+            claim.release(finished=finished)
+
+    def _make_page(self) -> None:
+        """While the folder is still held: its next run waits, and finds a page of nobody but itself."""
+        assert self._afterwards is not None
+        threading.Thread(target=self._leave_in_time, name="leave", daemon=True).start()
+        self._afterwards(self.spec)
+
+    def _leave_in_time(self) -> None:
+        """End this process when the page takes too long, or soon after its session."""
+        limit = time.monotonic() + AFTERWARDS_SECONDS
+        while time.monotonic() < limit:
+            kind, _ = self._next([limit])
+            if kind is not None:
+                limit = min(limit, time.monotonic() + PAGE_GRACE)
+        os._exit(1)
 
     def _claim(self, started: datetime) -> Claim:
         spec = self.spec
@@ -532,11 +560,12 @@ def supervise(
     answers: BinaryIO,
     start: Start = spawn,
     notes: Sequence[str] = (),
+    afterwards: Callable[[RunSpec], None] | None = None,
 ) -> bool:
     """Run a spec; what keeps it from starting is the answer then. Returns whether it ran."""
     processes.adopt_orphans()
     try:
-        Supervisor(spec, requests, answers, start, notes).run()
+        Supervisor(spec, requests, answers, start, notes, afterwards).run()
     except (DuctaflowError, OSError) as exc:
         hint = exc.hint if isinstance(exc, DuctaflowError) else ""
         message = exc.message if isinstance(exc, DuctaflowError) else f"{spec.folder}: {exc}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import json
 import os
 import shutil
 import socket
@@ -15,8 +16,10 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from ductaflow.imports import third_party_imports, with_flows
 
 #: Environment variable that names the folder of the session's server; `off` where there is to be none.
 SERVER = "DUCTAFLOW_SERVER"
@@ -24,6 +27,45 @@ OFF = "off"
 _SOCKET = "socket"
 #: File in the server's folder for what it has to say.
 NOTES = "notes"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a server shall have ready.
+
+    Attributes:
+        modules: to import, in this order; sources: flows to read, absolute paths.
+    """
+
+    modules: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, source: Path, project_root: Path) -> Wanted:
+        """What the runs of a flow or build need."""
+        sources = tuple(map(str, with_flows(source, project_root)))
+        return cls(tuple(third_party_imports(source, project_root)), sources)
+
+    def without(self, other: Wanted) -> Wanted:
+        """What is not in another one."""
+        modules, sources = set(other.modules), set(other.sources)
+        return Wanted(
+            tuple(name for name in self.modules if name not in modules),
+            tuple(source for source in self.sources if source not in sources),
+        )
+
+    def and_also(self, other: Wanted) -> Wanted:
+        return Wanted(self.modules + other.modules, self.sources + other.sources)
+
+    def dump(self) -> str:
+        """One line of JSON."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def load(cls, text: str | bytes) -> Wanted:
+        data = json.loads(text)
+        return cls(tuple(data["modules"]), tuple(data["sources"]))
+
 
 _lock = threading.Lock()
 _own: _Server | None = None
@@ -35,7 +77,7 @@ class _Server:
     def __init__(self) -> None:
         self.pid = os.getpid()
         self.folder = Path(tempfile.mkdtemp(prefix="ductaflow-"))
-        self.asked: set[str] = set()
+        self.asked = Wanted()
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(str(self.folder / _SOCKET))
             listener.listen(128)
@@ -59,12 +101,12 @@ class _Server:
     def lives(self) -> bool:
         return self.pid == os.getpid() and self.process.poll() is None
 
-    def preload(self, modules: Iterable[str]) -> None:
-        wanted = [name for name in modules if name not in self.asked]
-        if wanted:
-            self.asked.update(wanted)
+    def expect(self, wanted: Wanted) -> None:
+        new = wanted.without(self.asked)
+        if new.modules or new.sources:
+            self.asked = self.asked.and_also(new)
             with contextlib.suppress(BrokenPipeError):
-                os.write(self._lifeline, f"preload {' '.join(wanted)}\n".encode())
+                os.write(self._lifeline, new.dump().encode() + b"\n")
 
     def end(self) -> None:
         if self.pid == os.getpid():
@@ -74,11 +116,11 @@ class _Server:
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def command(listener: int, lifeline: int, folder: Path, asked: Iterable[str] = ()) -> list[str]:
+def command(listener: int, lifeline: int, folder: Path, wanted: Wanted | None = None) -> list[str]:
     """The command line of a server; the two descriptors are inherited."""
     return [
         *(sys.executable, "-X", "utf8", "-P", "-m", "ductaflow.server"),
-        *(str(listener), str(lifeline), str(folder), *asked),
+        *(str(listener), str(lifeline), str(folder), (wanted or Wanted()).dump()),
     ]
 
 
@@ -87,11 +129,11 @@ def is_possible() -> bool:
     return sys.platform == "linux" and os.environ.get(SERVER) != OFF
 
 
-def start(modules: Iterable[str] = ()) -> None:
+def start(wanted: Wanted | None = None) -> None:
     """Start the session's server in the background, where there is none yet.
 
     Args:
-        modules: what it imports besides what every run needs; only who started the server can ask for more.
+        wanted: what it shall have ready besides what every run needs; only who started it can ask for more.
     """
     global _own
     if not is_possible():
@@ -102,27 +144,27 @@ def start(modules: Iterable[str] = ()) -> None:
             _own = _Server()
             os.environ[SERVER] = str(_own.folder)
             atexit.register(_own.end)
-        if _own is not None and _own.lives:
-            _own.preload(modules)
+        if wanted and _own is not None and _own.lives:
+            _own.expect(wanted)
 
 
-def connect(modules: Iterable[str]) -> socket.socket | None:
+def connect(source: Path, project_root: Path) -> socket.socket | None:
     """A connection to the session's server, which is started where there is none; None if there can be none.
 
     Args:
-        modules: what the flow imports.
+        source: the flow that shall run, absolute; project_root: the project that it belongs to.
     """
     if not is_possible():
         return None
     for _ in range(2):
         if _own is not None and _own.lives:
             with _lock:
-                _own.preload(modules)
+                _own.expect(Wanted.of(source, project_root))
         connection = _connected()
         if connection is not None:
             return connection
         # There is none yet, or it has died: one is started in its place.
-        start(modules)
+        start(Wanted.of(source, project_root))
     return _connected()
 
 

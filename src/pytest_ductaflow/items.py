@@ -88,6 +88,7 @@ class FlowSession:
             keep_previous=settings.keep_previous,
             echo=settings.echo,
             check=False,
+            await_page=False,
         )
 
     # --- may it run? -------------------------------------------------------------------------------------

@@ -163,7 +163,11 @@ class InstanceHooks:
     def pytest_unconfigure(self) -> None:
         self._signals.restore()
 
-    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        from ductaflow.launch import await_pages
+
+        if exitstatus != pytest.ExitCode.INTERRUPTED:
+            await_pages()
         if (output := getattr(session.config, "workeroutput", None)) is not None:
             output["ductaflow_met_one"] = self.projects.met_one
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from ductaflow import warm
-from ductaflow.imports import third_party_imports
 from pytest_ductaflow.projects import Projects
 
 
@@ -21,7 +20,7 @@ class Warming:
         self._projects = projects
         self._wanted = engine in (None, "warm") and warm.is_possible()
         if self._wanted:
-            warm.start(preload)
+            warm.start(warm.Wanted(tuple(preload)))
 
     def expect(self, nodeids: Iterable[str]) -> None:
         """Have the server import what the flows of some instances do."""
@@ -33,4 +32,4 @@ class Warming:
             if instance and instance.source and instance.options.engine in (None, "warm"):
                 sources[instance.source] = instance.project.root
         for source, root in sources.items():
-            warm.start(third_party_imports(source, root))
+            warm.start(warm.Wanted.of(source, root))
