@@ -208,7 +208,8 @@ def measure_commands(bench: Bench) -> None:
     for flow in FLOWS.values():
         cases = [(1, 0), (many, 0), (many, 2)] if flow.name == "light" else [(1, 0), (many, 2)]
         for count, workers in cases:
-            _in_turns(bench, flow, count, workers, list(bench.here()))
+            rivals = [contender for contender in bench.here() if not contender.runs_only]
+            _in_turns(bench, flow, count, workers, rivals)
     largest = [contender for contender in bench.here() if contender.name == "warm"]
     for workers in (0, 2):
         _in_turns(bench, FLOWS["light"], most, workers, largest)
