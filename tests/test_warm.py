@@ -324,7 +324,8 @@ print("NOTES", warm.notes())
 
 def test_packages_that_act_when_they_are_imported(project: TinyProject, tmp_path: Path) -> None:
     """What a package says when it is imported is in the log of each flow that imports it, so such a package
-    is left out; what it sets in the environment is there as well. It finds the streams of the flow."""
+    is left out; what it sets in the environment is there as well, also for the flows of a build, which are
+    as warm. It finds the streams of the flow."""
     packages = tmp_path / "packages"
     packages.mkdir()
     (packages / "warns.py").write_text("import warnings\nwarnings.warn('old', FutureWarning, stacklevel=2)\n")
@@ -335,9 +336,12 @@ def test_packages_that_act_when_they_are_imported(project: TinyProject, tmp_path
     code = "# %%\nimport warns\n\n# %%\nimport displays\n\n# %%\nimport os, sys, sets\n"
     code += "print(os.environ['KMP_X'], sets.out is sys.stdout, sets.shell is get_ipython())\n"
     project.flow("fit", code)
+    inner = "run_notebook('flows/fit.py', config={}, execution_dir='runs/inner', export_html=False)"
+    project.flow("outer", f"# %%\nimport sets\nfrom ductaflow import run_notebook\n{inner}\n")
     session_code = """
 run("fit", "a")
 run("fit", "b")
+run("outer", "a")
 print("NOTES", warm.notes())
 """
     path = os.pathsep.join([str(packages), os.environ.get("PYTHONPATH", "")])
@@ -351,6 +355,9 @@ print("NOTES", warm.notes())
         result = read_result(project.folder("fit", instance))
         assert result is not None
         assert "interpreter" not in result.message
+    nested = read_result(project.folder("outer", "a") / "runs" / "inner")
+    assert nested is not None
+    assert "interpreter" not in nested.message
 
 
 def test_without_a_server_everything_stays_the_same(

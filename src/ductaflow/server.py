@@ -230,7 +230,9 @@ def look_after_one(
     asked = json.loads(line)
     spec = RunSpec.load(json.dumps(asked["spec"]))
     environment: dict[str, str] = asked["environment"]
-    why = why_not_warm(Path(spec.source), environment, started_with)
+    # A build passes on to its flows what its own imports have set.
+    given = {name: value for name, value in environment.items() if set_by_imports.get(name) != value}
+    why = why_not_warm(Path(spec.source), given, started_with)
     with connection.makefile("wb") as answers:
         if why:
             supervise.supervise(
@@ -310,6 +312,8 @@ def main(arguments: list[str]) -> None:
     listener, lifeline, folder, wanted = arguments
     listening = socket.socket(fileno=int(listener))
     Server(listening, int(lifeline), Path(folder), Wanted.load(wanted)).serve()
+    # The session waits for the end, and to take apart what was imported lasts as long as some runs.
+    os._exit(0)
 
 
 if __name__ == "__main__":
