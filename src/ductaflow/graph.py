@@ -183,6 +183,27 @@ class Graph:
         """The ids that read from an instance directly, as collected."""
         return self._expanded(id, lambda node: self._readers.get(node, ()))
 
+    def above(self, ids: Iterable[str]) -> tuple[str, ...]:
+        """All that some instances read from, at any distance, as collected; those given left out."""
+        return self._reached(ids, self._read_by_node)
+
+    def below(self, ids: Iterable[str]) -> tuple[str, ...]:
+        """All that reads from some instances, at any distance, as collected; those given left out."""
+        return self._reached(ids, lambda node: self._readers.get(node, ()))
+
+    def _reached(
+        self, ids: Iterable[str], neighbours: Callable[[_Node], Collection[_Node]]
+    ) -> tuple[str, ...]:
+        given = set(ids)
+        seen: set[_Node] = set(given)
+        stack: list[_Node] = list(given)
+        while stack:
+            new = [node for node in neighbours(stack.pop()) if node not in seen]
+            seen.update(new)
+            stack += new
+        found = (node for node in seen if isinstance(node, str) and node not in given)
+        return tuple(sorted(found, key=self._positions.__getitem__))
+
     def _expanded(self, id: str, neighbours: Callable[[_Node], Collection[_Node]]) -> tuple[str, ...]:
         found: set[_Node] = set()
         for node in neighbours(id):

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import linecache
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,8 @@ class Settings:
         html: whether runs leave their notebook as HTML.
         keep_previous: whether what the last good run wrote is kept.
         echo: show logs on the console while flows run.
+        upstream: whether the selection takes in what it reads from.
+        downstream: whether it takes in what reads from it.
     """
 
     session_id: str
@@ -51,6 +53,8 @@ class Settings:
     html: bool = True
     keep_previous: bool = True
     echo: bool = False
+    upstream: bool = False
+    downstream: bool = False
 
 
 @dataclass
@@ -73,6 +77,33 @@ class FlowSession:
         """Every upstream first, otherwise as collected; ordinary tests keep their places."""
         instances = [item.instance if isinstance(item, InstanceItem) else None for item in items]
         return [items[place] for place in self.projects.order(instances)]
+
+    def related(
+        self, session: pytest.Session, selected: Sequence[pytest.Item], collected: Sequence[pytest.Item]
+    ) -> list[pytest.Item]:
+        """The items of what the selected instances read from, or of what reads from them, as asked for.
+
+        Args:
+            session: parent of files that the command line did not name.
+            selected: what is left after all that deselects.
+            collected: all that was collected, also what is deselected now.
+        """
+        items = [item for item in collected if isinstance(item, InstanceItem)]
+        chosen = [item.instance for item in selected if isinstance(item, InstanceItem)]
+        related = self.projects.related(
+            chosen, upstream=self.settings.upstream, downstream=self.settings.downstream
+        )
+        known = {item.nodeid: item for item in items}
+        files = {item.path: item.file for item in items}
+        added: list[pytest.Item] = []
+        for instance in related:
+            item = known.get(self.projects.nodeid(instance))
+            if item is None:
+                if instance.file not in files:
+                    files[instance.file] = InstanceFile.of(session, instance.file, self)
+                item = _collected_late(files[instance.file], instance)
+            added.append(item)
+        return added
 
     def run(self, instance: Instance) -> Result:
         from ductaflow.runner import run_instance
@@ -167,16 +198,35 @@ class InstanceFile(pytest.File):
         super().__init__(**kwargs)
         self.flows = flows
 
+    @classmethod
+    def of(cls, parent: pytest.Collector, path: Path, flows: FlowSession) -> InstanceFile:
+        file: InstanceFile = cls.from_parent(
+            parent, path=path, nodeid=flows.projects.relative(path), flows=flows
+        )
+        return file
+
     def collect(self) -> Iterator[InstanceItem]:
-        for instance in self.flows.projects.instances_in(self.path):
-            yield InstanceItem.from_parent(
-                self,
-                name=instance.title,
-                # Otherwise pytest takes the brackets for parameters, and --lf selects everything.
-                nodeid=self.flows.projects.nodeid(instance),
-                instance=instance,
-                flows=self.flows,
-            )
+        return map(self.item, self.flows.projects.instances_in(self.path))
+
+    def item(self, instance: Instance) -> InstanceItem:
+        """The item of an instance that is stored in this file."""
+        item: InstanceItem = InstanceItem.from_parent(
+            self,
+            name=instance.title,
+            # Otherwise pytest takes the brackets for parameters, and --lf selects everything.
+            nodeid=self.flows.projects.nodeid(instance),
+            instance=instance,
+            flows=self.flows,
+        )
+        return item
+
+
+def _collected_late(file: InstanceFile, instance: Instance) -> InstanceItem:
+    """The item of an instance that the command line did not name; whoever counts items hears of it."""
+    item = file.item(instance)
+    item.ihook.pytest_itemcollected(item=item)
+    file.ihook.pytest_collectreport(report=pytest.CollectReport(file.nodeid, "passed", None, [item]))
+    return item
 
 
 class ClosedFolder(pytest.Directory):
@@ -221,6 +271,11 @@ class InstanceItem(pytest.Item):
         if instance.options.xfail:
             self.add_marker(pytest.mark.xfail(reason=instance.options.xfail, raises=RunFailed))
 
+    @property
+    def file(self) -> InstanceFile:
+        assert isinstance(self.parent, InstanceFile)
+        return self.parent
+
     def _add_tag(self, tag: str) -> None:
         line = f"{tag}: tag of stored instances"
         if line not in self.config.getini("markers"):
@@ -246,7 +301,10 @@ class InstanceItem(pytest.Item):
         if lack := self.flows.lack(instance):
             lines = list(lack.sentences)
             if lack.run_first:
-                lines += ["Run it first:", f"    {run_again(self.flows.projects, lack.run_first)}"]
+                lines += [
+                    "Run it first, or add --ductaflow-upstream:",
+                    f"    {run_again(self.flows.projects, lack.run_first)}",
+                ]
             self._stop(Status.ERROR, lines[0], "input")
             self._fail("\n".join(lines))
 

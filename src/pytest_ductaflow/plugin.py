@@ -42,6 +42,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         choices=("warm", "fresh", "kernel"),
         help="What executes the cells. Default: ini ductaflow_engine, else warm.",
     )
+    group.addoption(
+        "--ductaflow-upstream",
+        action="store_true",
+        help="Run also what the selected instances read from, at any distance",
+    )
+    group.addoption(
+        "--ductaflow-downstream",
+        action="store_true",
+        help="Run also what reads from the selected instances, at any distance",
+    )
     group.addoption("--ductaflow-no-html", action="store_true", help="Make no HTML of the notebooks")
     group.addoption("--ductaflow-no-report", action="store_true", help="Write no status report")
 
@@ -104,6 +114,8 @@ def _settings(config: pytest.Config) -> Settings:
         html=config.getini("ductaflow_html") and not config.getoption("ductaflow_no_html"),
         keep_previous=config.getini("ductaflow_keep_previous"),
         echo=config.getoption("capture") == "no" and not told,
+        upstream=config.getoption("ductaflow_upstream"),
+        downstream=config.getoption("ductaflow_downstream"),
     )
 
 
@@ -122,6 +134,15 @@ def _timeout(config: pytest.Config) -> float | None:
 def _is_covered(config: pytest.Config) -> bool:
     """Whether pytest-cov measures."""
     return bool(config.pluginmanager.hasplugin("_cov") and not config.getoption("no_cov"))
+
+
+def _take_back_deselected(config: pytest.Config, items: Sequence[pytest.Item]) -> None:
+    """Correct the count in the terminal: what -k and others have left out runs after all."""
+    terminal = config.pluginmanager.get_plugin("terminalreporter")
+    deselected = terminal.stats.get("deselected") if terminal else None
+    if deselected and items:
+        taken = set(items)
+        deselected[:] = [item for item in deselected if item not in taken]
 
 
 class InstanceHooks:
@@ -212,18 +233,20 @@ class InstanceHooks:
 
         if not self.projects.instances_in(file_path):
             return None
-        file: pytest.Collector = InstanceFile.from_parent(
-            parent, path=file_path, nodeid=self.projects.relative(file_path), flows=self.flows
-        )
-        return file
+        return InstanceFile.of(parent, file_path, self.flows)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> Generator[None, Any, Any]:
+    def pytest_collection_modifyitems(
+        self, session: pytest.Session, items: list[pytest.Item]
+    ) -> Generator[None, Any, Any]:
         # First for --sw, which leaves out what came before the last failure; again for --ff, which moves
         # items in a wrapper of its own: this one is registered later and so is around it.
+        collected = list(items)
         items[:] = self.flows.in_order(items)
         outcome = yield
-        items[:] = self.flows.in_order(items)
+        added = self.flows.related(session, items, collected)
+        _take_back_deselected(session.config, added)
+        items[:] = self.flows.in_order([*items, *added])
         return outcome
 
     @pytest.hookimpl(trylast=True)

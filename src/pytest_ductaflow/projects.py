@@ -7,7 +7,7 @@ flows/fit.py                                        on the command line: the ins
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath
 
 import pytest
@@ -161,6 +161,22 @@ class Projects:
     def upstreams(self, instance: Instance) -> list[Instance]:
         """The stored instances that an instance reads from."""
         return self.of(instance).upstreams(instance)
+
+    def related(self, instances: Iterable[Instance], *, upstream: bool, downstream: bool) -> list[Instance]:
+        """What some instances read from, or what reads from them, at any distance; those given left out.
+
+        With both it is also what the latter read from, so that nothing lacks.
+        """
+        given: dict[Path, set[str]] = {}
+        for instance in instances:
+            given.setdefault(instance.project.root, set()).add(instance.id)
+        found: list[Instance] = []
+        for root, ids in given.items():
+            graph = self.at(root).graph
+            wanted = ids.union(graph.below(ids) if downstream else ())
+            wanted.update(graph.above(wanted) if upstream else ())
+            found += [other for other in self.at(root).instances.all if other.id in wanted - ids]
+        return found
 
     def edges(self, nodeids: Sequence[str]) -> list[list[int] | None]:
         """For each node id the indices of those that it waits for; None for ordinary tests."""
