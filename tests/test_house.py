@@ -20,6 +20,7 @@ HOUSE = [
     "config",
     "instances",
     "graph",
+    "diagram",
     "readiness",
     "processes",
     "spec",

@@ -120,6 +120,37 @@ def _ids(project: Project, given: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(load_stored(project, id).id for id in given))
 
 
+@main.command("graph")
+@click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.option(
+    "--format",
+    "language",
+    type=click.Choice(["mermaid", "dot", "json"]),
+    default="mermaid",
+    show_default=True,
+    help="Mermaid, as Markdown pages show it; Graphviz; or nodes and edges as JSON.",
+)
+@click.option("--flows", is_flag=True, help="One node for each flow, whatever number of instances it has.")
+@_project_option
+def graph_command(ids: Sequence[str], language: str, flows: bool, folder: Path | None) -> None:
+    """Draw who reads from whom: all stored instances, or some with all above and below them."""
+    from ductaflow.diagram import FORMATS, Diagram, beyond_mermaid
+    from ductaflow.graph import Graph, collect
+
+    project = _project(folder)
+    instances = collect(project)
+    named = _ids(project, ids) if ids else None
+    diagram = Diagram.of(instances, Graph(instances.all), named)
+    if flows:
+        diagram = diagram.by_flow()
+    text = FORMATS[language](diagram)
+    _say(text)
+    if language == "mermaid" and (why := beyond_mermaid(diagram, text)):
+        ways = [] if flows else ["--flows for a node a flow", "the ids of some instances"]
+        remedy = " or ".join([*ways, "--format dot for Graphviz, which has no limit"])
+        _say(f"Note: {why} unless its page raises the limit. Give {remedy}.", sys.stderr)
+
+
 @main.command("debug")
 @click.argument("id", metavar="ID")
 @_project_option

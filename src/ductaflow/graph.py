@@ -72,6 +72,23 @@ class Unstored(NamedTuple):
     name: str
 
 
+class Wildcard(NamedTuple):
+    """A reference to all that a pattern matches.
+
+    Attributes:
+        id: the pattern, `runs/data_prep/*`, and the instance that is left out of it, if one is.
+        flow, name: the patterns that it consists of.
+        members: ids of the instances that it matches.
+        readers: ids of those that read it, each with the key path that says so.
+    """
+
+    id: str
+    flow: str
+    name: str
+    members: tuple[str, ...]
+    readers: dict[str, str]
+
+
 def collect(project: Project) -> Instances:
     """The stored instances of a project with every problem, also those that only the graph can see."""
     return Instances(project, check(find_instances(project)))
@@ -224,6 +241,20 @@ class Graph:
             if isinstance(node, _Group) and _is_in(upstream, node):
                 return path
         raise KeyError(upstream)
+
+    def links(self) -> Iterator[tuple[str, str, str]]:
+        """Each upstream that a config names by itself, the instance that reads it, and the key path."""
+        for id, reads in self._reads.items():
+            yield from ((node, id, path) for node, path in reads.items() if isinstance(node, str))
+
+    def wildcards(self) -> Iterator[Wildcard]:
+        """The references that name several instances at once, each pattern once."""
+        for group, members in self._members.items():
+            ids = [reader for reader in self._readers.get(group, ()) if isinstance(reader, str)]
+            if ids:
+                readers = {id: self._reads[id][group] for id in ids}
+                text = f"runs/{group.flow}/{group.name}" + (f" without {group.but}" if group.but else "")
+                yield Wildcard(text, group.flow, group.name, members, readers)
 
     def unstored(self, id: str) -> tuple[Unstored, ...]:
         """The references of an instance to runs of which no instance is stored."""
