@@ -43,6 +43,8 @@ HOUSE = [
     "runner",
     "inplace",
     "script",
+    "saved",
+    "again",
     "report",
     "table",
     "conductor",

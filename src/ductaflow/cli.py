@@ -17,6 +17,8 @@ from ductaflow.errors import DuctaflowError
 if TYPE_CHECKING:
     from ductaflow.layout import Project
     from ductaflow.report import Entry
+    from ductaflow.result import Result
+    from ductaflow.saved import SavedRun
 
 #: What the shell is told, besides 0: a run is red; the command cannot do what it is asked; Ctrl-C.
 RED, UNUSABLE, INTERRUPTED = 1, 2, 130
@@ -92,25 +94,59 @@ def list_command(folder: Path | None) -> None:
 
 
 @main.command("run")
-@click.argument("ids", nargs=-1, required=True, metavar="ID...")
+@click.argument("targets", nargs=-1, required=True, metavar="ID|FOLDER...")
+@click.option("-j", "--jobs", type=click.IntRange(min=1), default=1, metavar="N", help="How many at a time.")
+@click.option(
+    "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Another value; needs --as. Repeatable."
+)
+@click.option("--as", "name", metavar="NAME", help="Run the one that is given under another name.")
 @_project_option
-def run_command(ids: Sequence[str], folder: Path | None) -> None:
-    """Run stored instances one after another, upstreams first, their logs live.
+def run_command(
+    targets: Sequence[str], jobs: int, assignments: Sequence[str], name: str | None, folder: Path | None
+) -> None:
+    """Run stored instances, or run folders again, upstreams first.
 
-    An ID is flow/instance or flow[instance]. What reads from a red one is blocked, what its config skips is
-    not run. The exit code is 1 if any is red.
+    An ID is flow/instance or flow[instance]. A FOLDER is that of a run, also of a flow inside a build, whose
+    status follows; it runs again in place, with its saved config. What reads from a red one is blocked, what
+    its config skips is not run. The exit code is 1 if any is red.
     """
-    from ductaflow.conductor import run_stored
+    from ductaflow.again import run_again
+    from ductaflow.conductor import run_stored, show_line
     from ductaflow.graph import collect
     from ductaflow.result import Status
+    from ductaflow.saved import as_variant, find_targets, with_saved
 
-    project = _project(folder)
-    named = _ids(project, ids)
-    results = run_stored(collect(project), named)
-    red = [result.id for result in results if result.status is Status.ERROR]
+    project = _project_of(targets, folder)
+    instances = collect(project)
+    found = find_targets(instances, targets)
+    if assignments or name is not None:
+        found = [as_variant(instances, found, assignments, name)]
+    stored, loose, instances = with_saved(instances, found)
+    results = {}
+    if stored:
+        results = {result.id: result for result in run_stored(instances, stored, jobs=jobs)}
+    if loose:
+
+        def show(run: SavedRun, result: Result) -> None:
+            show_line(run.shown(project), result, jobs=jobs)
+
+        ran = run_again(loose, project, jobs=jobs, show=show)
+        results |= {run.shown(project): result for run, result in zip(loose, ran, strict=True)}
+    red = [shown for shown, result in results.items() if result.status is Status.ERROR]
     if red:
         _say(f"{len(red)} of {len(results)} red: {', '.join(red)}", sys.stderr)
         click.get_current_context().exit(RED)
+
+
+def _project_of(targets: Sequence[str], folder: Path | None) -> Project:
+    """The project given or around the working directory, else that around the first folder to run."""
+    from ductaflow.layout import Project
+
+    if folder is None and Project.around(Path.cwd()) is None:
+        for target in targets:
+            if Path(target).is_dir() and (project := Project.around(Path(target))):
+                return project
+    return _project(folder)
 
 
 def _ids(project: Project, given: Sequence[str]) -> list[str]:

@@ -28,10 +28,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from ductaflow.config import RunOptions, masked, merge
-from ductaflow.errors import ConfigError, DuctaflowError
+from ductaflow.errors import ConfigError, DuctaflowError, InstanceError
 from ductaflow.flow import is_notebook_execution
 from ductaflow.graph import Graph
-from ductaflow.instances import NAME_COLUMNS, Instance, Instances, make_instance
+from ductaflow.instances import NAME_COLUMNS, Instance, Instances, find_instances, make_instance
 from ductaflow.launch import IndentedLines, await_pages, show_on_console
 from ductaflow.layout import RUNS_DIR, SOURCE_SUFFIXES, Kind, Project
 from ductaflow.readiness import Readiness
@@ -116,8 +116,8 @@ def conduct(
     return _beside(table, rows, results)
 
 
-def run_stored(instances: Instances, ids: Sequence[str]) -> list[Result]:
-    """Run stored instances one after another, upstreams first, their logs live.
+def run_stored(instances: Instances, ids: Sequence[str], *, jobs: int = 1) -> list[Result]:
+    """Run stored instances, upstreams first.
 
     One whose upstream is red, or is skipped without a valid earlier run, is blocked. One that reads what is
     not there, neither from these runs nor from earlier ones, is red.
@@ -125,6 +125,7 @@ def run_stored(instances: Instances, ids: Sequence[str]) -> list[Result]:
     Args:
         instances: all of the project.
         ids: of those to run.
+        jobs: how many run at a time. With one their logs are live, with several there is a line for each.
 
     Returns:
         What came of each, in the order of the graph.
@@ -140,12 +141,12 @@ def run_stored(instances: Instances, ids: Sequence[str]) -> list[Result]:
     def run(instance: Instance, stop: threading.Event) -> Result:
         lack = readiness.lack(instance, lambda upstream: upstream.id in here)
         if lack is None:
-            return _run_one(instance, stop, session_id=session_id, timeout=None, export_html=True, echo=True)
-        first = " ".join(upstream.id for upstream in lack.run_first)
-        remedy = f" Run it first: ductaflow run {first}" if first else ""
-        return _unrun(instance, Status.ERROR, " ".join(lack.sentences) + remedy, "input")
+            echo = jobs == 1
+            return _run_one(instance, stop, session_id=session_id, timeout=None, export_html=True, echo=echo)
+        message = " ".join(filter(None, [*lack.sentences, lack.remedy]))
+        return _unrun(instance, Status.ERROR, message, "input")
 
-    return _Session(plan, readiness, run, 1, None, _Refusals()).work()
+    return _Session(plan, readiness, run, jobs, None, _Lines(jobs)).work()
 
 
 # --- the table and its runs --------------------------------------------------------------------------------
@@ -194,13 +195,40 @@ def _without_results(table: DataFrame) -> DataFrame:
 def _plan(rows: Sequence[Row], target: _Target, common: Mapping[str, Any]) -> list[Instance]:
     """The instance of each row; one that cannot be run says why."""
     instances = [_instance(row, target, common) for row in rows]
-    cycles = Graph(instances).cycle_problems()
+    # In a build the rows are its flows, in a runs folder of their own: what is stored is elsewhere.
+    nested = current_run() is not None
+    problems = Graph(instances).cycle_problems() if nested else _problems(instances, target.project)
     return [
-        replace(instance, problem=cycles[instance.id])
-        if instance.id in cycles and not instance.problem
+        replace(instance, problem=problems[instance.id])
+        if instance.id in problems and not instance.problem
         else instance
         for instance in instances
     ]
+
+
+def _problems(rows: Sequence[Instance], project: Project) -> dict[str, InstanceError]:
+    """What only the graph can see: cycles, and what rows read that is neither another row nor there.
+
+    A stored instance that is no row does not run here, so it must have a valid earlier run.
+    """
+    here = {row.id for row in rows}
+    stored = find_instances(project) if _may_read_others(rows, project) else ()
+    readiness = Readiness(Instances(project, [*rows, *(other for other in stored if other.id not in here)]))
+    problems = {**readiness.graph.cycle_problems(), **readiness.graph.unknown_problems()}
+    for row in rows:
+        lack = None if row.problem else readiness.lack(row, lambda upstream: upstream.id in here)
+        if lack and row.id not in problems:
+            problems[row.id] = InstanceError(" ".join(lack.sentences), hint=lack.remedy)
+    return problems
+
+
+def _may_read_others(rows: Sequence[Instance], project: Project) -> bool:
+    """Whether it is worth reading what is stored, which may be thousands of files."""
+    sign = f"{project.runs_dir.name}{os.sep}"
+    return any(
+        row.options.needs or sign in str(row.config) or f"{project.runs_dir.name}/" in str(row.config)
+        for row in rows
+    )
 
 
 def _instance(row: Row, target: _Target, common: Mapping[str, Any]) -> Instance:
@@ -510,14 +538,24 @@ class _Console:
             show_on_console(f"{self._flow}: {counts or 'nothing to run'}{where}\n")
 
 
-class _Refusals:
-    """What a person sees of runs whose logs are live: besides those, why one did not run."""
+def show_line(title: str, result: Result, *, jobs: int) -> None:
+    """Show what came of a run, beside the logs where those are live, as they are with one job."""
+    if not result.run_id and result.message != NOT_STARTED:
+        begin = f"Error: {title}" if result.status is Status.ERROR else f"{title} {result.status}"
+        show_on_console(f"{begin}: {result.message}\n", sys.stderr)
+    elif result.run_id and jobs > 1:
+        why = f": {result.message}" if result.message else ""
+        show_on_console(f"{title} {result.status} in {result.seconds:.1f} s{why}\n")
+
+
+class _Lines:
+    """What a person sees of stored instances that run."""
+
+    def __init__(self, jobs: int) -> None:
+        self._jobs = jobs
 
     def show(self, instance: Instance, result: Result) -> None:
-        if not result.run_id and result.message != NOT_STARTED:
-            refused = result.status is Status.ERROR
-            begin = f"Error: {instance.title}" if refused else f"{instance.title} {result.status}"
-            show_on_console(f"{begin}: {result.message}\n", sys.stderr)
+        show_line(instance.title, result, jobs=self._jobs)
 
     def tick(self) -> None:
         pass

@@ -584,6 +584,12 @@ class RunOptions:
                 values[key] = _OPTION_CHECKS[key](value, key_path(where, key))
         return cls(**values)
 
+    @property
+    def of_execution(self) -> dict[str, Any]:
+        """Those that are given and say how a run is executed; with its config, enough to run it again."""
+        names = ("timeout", "engine", "kernel", "allow_exit")
+        return {name: value for name in names if (value := getattr(self, name)) not in (None, False)}
+
 
 def _seconds(value: object, where: str) -> float:
     if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= MAX_TIMEOUT:
@@ -774,13 +780,14 @@ def load_saved_config(path: str | Path, *, project_root: str | Path) -> dict[str
     root = Path(os.path.abspath(project_root)).as_posix()
     old = saved.get(ROOT_KEY)
     if isinstance(old, str) and len(old) > 1 and old != root:
-        config = {key: _moved(value, old.rstrip("/"), root) for key, value in config.items()}
+        config = {key: moved(value, old.rstrip("/"), root) for key, value in config.items()}
     return {**config, ROOT_KEY: root}
 
 
-def _moved(value: Any, old: str, new: str) -> Any:
+def moved(value: Any, old: str, new: str) -> Any:
+    """A JSON value in which every string that is a path, or lies below it, is so with another one."""
     if isinstance(value, str):
         return new + value[len(old) :] if value == old or value.startswith(f"{old}/") else value
     if isinstance(value, dict):
-        return {key: _moved(item, old, new) for key, item in value.items()}
-    return [_moved(item, old, new) for item in value] if isinstance(value, list) else value
+        return {key: moved(item, old, new) for key, item in value.items()}
+    return [moved(item, old, new) for item in value] if isinstance(value, list) else value

@@ -22,7 +22,7 @@ import shutil
 import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -242,6 +242,24 @@ class Claim:
                 # While the lock is held nobody else can have it; one who waits sees that the file is gone.
                 Path(self._lock.lock_file).unlink(missing_ok=True)
         self._lock.release()
+
+
+@contextmanager
+def held(folder: Path, runs_root: Path) -> Iterator[None]:
+    """Keep others from running in a run folder, without a run and without touching what lies there.
+
+    Raises:
+        RunFolderError: a run holds it.
+    """
+    base = _admin(runs_root, folder)
+    base.parent.mkdir(parents=True, exist_ok=True)
+    lock = _lock(base.with_suffix(".lock"), base.with_suffix(".json"), folder)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
 
 
 def _make_inside(folder: Path, runs_root: Path) -> None:

@@ -21,6 +21,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from ductaflow.config import (
@@ -54,6 +55,7 @@ from ductaflow.layout import (
 NAME_COLUMNS = ("instance", "instance_name")
 MAX_NAME_BYTES = 80
 _NO_OPTIONS = RunOptions()
+_UNCHANGED: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,10 +178,15 @@ def find_instances(project: Project) -> tuple[Instance, ...]:
     return tuple(instance for stored in finder.stored for instance in finder.instances(stored))
 
 
-def load_stored(project: Project, id: str) -> Instance:
+def load_stored(project: Project, id: str, *, over: Mapping[str, Any] = _UNCHANGED) -> Instance:
     """One stored instance by its id, `fit/scenario_A`, or its title, `fit[scenario_A]`.
 
     Only what bears on it is read. It may have a `problem`, but not one that only the graph can see.
+
+    Args:
+        project: where it is stored.
+        id: its id or title.
+        over: values, `_run` included, that are merged over its config before placeholders are filled.
 
     Raises:
         InstanceError: there is no such instance; the message says which one may be meant.
@@ -195,7 +202,7 @@ def load_stored(project: Project, id: str) -> Instance:
         hint = did_you_mean(flow, flows) or f"Flows that have some: {', '.join(flows) or 'none'}."
         raise InstanceError(f"{id}: {flow} has no stored instance in {project.config_dir}", hint=hint)
     for entry in stored:
-        for instance in finder.instances(entry, only=name):
+        for instance in finder.instances(entry, only=name, over=over):
             if instance.name == name:
                 return instance
     names = [instance.name for entry in stored for instance in finder.instances(entry)]
@@ -379,8 +386,15 @@ class _Finder:
         base = os.path.join(project.config_dir, BASE_CONFIG)
         self.base = _Layer.read(base) if os.path.lexists(base) else _NOTHING
 
-    def instances(self, stored: _Stored, *, only: str | None = None) -> Iterator[Instance]:
-        """The instances of one flow; with `only`, just those whose name is that one to some file system."""
+    def instances(
+        self, stored: _Stored, *, only: str | None = None, over: Mapping[str, Any] = _UNCHANGED
+    ) -> Iterator[Instance]:
+        """The instances of one flow.
+
+        Args:
+            only: just those whose name is that one to some file system.
+            over: merged over the config of each, before its placeholders are filled.
+        """
         kind, flow, project = stored.kind, stored.flow, self.project
         base = _Layer.read(stored.base) if stored.base else _NOTHING
         common = merge(self.base.config, base.config)
@@ -396,7 +410,10 @@ class _Finder:
             try:
                 check_name(draft.name)
                 own = draft.layer or _Layer.read(draft.file)
-                config, options = _made(flow, draft.name, self.root, [self.base, base, own], common)
+                below = common
+                if over:
+                    below, own = merge(common, own.config), _Layer(own.where, dict(over), own.problem)
+                config, options = _made(flow, draft.name, self.root, [self.base, base, own], below)
             except DuctaflowError as exc:
                 problem = problem or exc
             # Each instance has an exception of its own: one that is raised again and again grows a traceback.

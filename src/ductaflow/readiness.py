@@ -30,6 +30,12 @@ class Lack:
     sentences: tuple[str, ...]
     run_first: tuple[Instance, ...]
 
+    @property
+    def remedy(self) -> str:
+        """The command that makes what is missing; empty where no command does."""
+        ids = " ".join(instance.id for instance in self.run_first)
+        return f"Run it first: ductaflow run {ids}" if ids else ""
+
 
 class Readiness:
     """Who of some instances reads from whom, and whether that is there.

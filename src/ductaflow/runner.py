@@ -126,12 +126,15 @@ def run_notebook(
             # whatever the build makes of it, one of its flows did not run
             tell(build, event="refused", id=os.fspath(notebook_file), message=exc.message)
         raise
+    engine = engine or ("kernel" if kernel_name else spec.engine)
+    given = {"timeout": timeout, "kernel": kernel_name, "engine": engine}
     spec = replace(
         spec,
         timeout=timeout or spec.timeout,
         export_html=export_html,
         kernel=kernel_name or spec.kernel,
-        engine=_engine(engine or ("kernel" if kernel_name else spec.engine)),
+        engine=_engine(engine),
+        options={**spec.options, **{name: value for name, value in given.items() if value}},
     )
     if no_execute:
         prepare(spec)
@@ -227,6 +230,7 @@ def spec_of_instance(instance: Instance) -> RunSpec:
         kernel=options.kernel,
         timeout=options.timeout,
         allow_exit=options.allow_exit,
+        options=options.of_execution,
         **_identity(instance.project.root),
     )
 
@@ -265,6 +269,7 @@ def spec_of_call(
         engine=_engine(options.engine),
         kernel=options.kernel,
         allow_exit=options.allow_exit,
+        options=options.of_execution,
         **_identity(root),
     )
 
@@ -410,7 +415,7 @@ def prepare(spec: RunSpec) -> DebugSetup:
     files = spec.run_folder
     files.path.mkdir(parents=True, exist_ok=True)
     note_hand_work(files.path, Path(spec.runs_root))
-    write_atomic(files.config, dump_config(spec.config))
+    write_atomic(files.config, dump_config(spec.saved_config))
     write_prepared(Path(spec.source), {"config": spec.config}, files.notebook)
     print(f"prepared, not executed: {files.path}")
     print(f"  notebook  {files.notebook}")

@@ -298,7 +298,7 @@ def claim_folder(spec: RunSpec, started: datetime) -> Claim:
 
 def write_beginning(spec: RunSpec) -> None:
     """Write what a run folder has from the start: the config, and the log with its header."""
-    write_atomic(spec.run_folder.config, dump_config(spec.config))
+    write_atomic(spec.run_folder.config, dump_config(spec.saved_config))
     spec.log.write_bytes(_header(spec))
 
 
@@ -319,7 +319,7 @@ def restore(spec: RunSpec, log: BinaryIO) -> None:
             spec.log, (chunk.decode("utf-8", "replace") for chunk in iter(lambda: log.read(_CHUNK), b""))
         )
     if not spec.run_folder.config.exists():
-        write_atomic(spec.run_folder.config, dump_config(spec.config))
+        write_atomic(spec.run_folder.config, dump_config(spec.saved_config))
 
 
 def what_was_told(spec: RunSpec) -> Told:
@@ -350,7 +350,7 @@ def conclude(
         told.notes.append(f"files were changed by hand since the last run: {', '.join(claim.edited)}")
     if told.executed and not told.finished:
         told.notes.append("the HTML of the notebook was not finished")
-    children = [_child_result(spec.run_folder.path / child) for child in told.children]
+    children = [result_of_flow(spec.run_folder.path / child) for child in told.children]
     for line in list(_lines_of_ours(spec, told)):
         append_line(spec.log, line)
     log = scan_log(spec.log)
@@ -472,7 +472,7 @@ def read_events(path: Path) -> list[dict[str, Any]]:
     return events
 
 
-def _child_result(folder: Path) -> Result:
+def result_of_flow(folder: Path) -> Result:
     """The result of a build's flow; one that wrote none is lost."""
     try:
         result = read_result(folder)
