@@ -264,6 +264,68 @@ def test_rows_that_read_each_other_do_not_run(project: TinyProject, fake: Fake) 
     assert "fit/a is part of a cycle" in done["message"][0]
 
 
+def test_a_stored_instance_that_is_no_row_must_have_run(project: TinyProject, fake: Fake) -> None:
+    """It does not run here: its last run is valid, or the row is red before it starts, with the command."""
+    project.flow("fit", FLOW)
+    project.flow("prep", FLOW)
+    project.config("flows/prep/x.json")
+    project.config("flows/prep/y.json")
+    rows = table("a", "b", "c", "d", data=["runs/prep/x/out.csv", "runs/fit/a/x", "runs/prep/*", "inputs/x"])
+
+    first = conduct(rows, "fit", project_root=project.root)
+    assert ["error", "blocked", "error", "success"] == list(first["status"])
+    assert (
+        "fit/a reads from prep/x, but it has no finished run. Run it first: ductaflow run prep/x"
+        == first["message"][0]
+    )
+    assert first["message"][2].endswith("Run it first: ductaflow run prep/x prep/y")
+    assert ["d"] == fake.started
+
+    for name, status in (("x", Status.WARNING), ("y", Status.ERROR)):
+        folder = project.folder("prep", name)
+        folder.mkdir(parents=True)
+        write_result(Result("prep", name, "flow", status, message="boom"), folder)
+    second = conduct(rows, "fit", project_root=project.root)
+    assert ["success", "success", "error", "success"] == list(second["status"])
+    assert "fit/c reads from prep/y, but its last run is red: boom." in second["message"][2]
+
+
+def test_a_row_of_a_builds_table_reads_what_is_stored(project: TinyProject, fake: Fake) -> None:
+    """Builds alike, and by `_run.needs`; one that is not stored is named."""
+    project.flow("all", "pass", kind="builds")
+    project.flow("prep", FLOW)
+    project.config("flows/prep/x.json")
+    rows = table("a", "b", "c", data=["runs/prep/x/out.csv", "", ""])
+    rows["_run.needs"] = [None, "prep/x", "prep/z"]
+
+    done = conduct(rows, "all", project_root=project.root)
+    assert ["error"] * 3 == list(done["status"])
+    assert "Run it first: ductaflow run prep/x" in done["message"][0]
+    assert "Run it first: ductaflow run prep/x" in done["message"][1]
+    assert "all/c needs prep/z (_run.needs[0]), which is no stored instance" in done["message"][2]
+    assert [] == fake.started
+
+
+def test_a_file_below_runs_that_nothing_stored_makes_must_be_there(project: TinyProject, fake: Fake) -> None:
+    """As in every other way of running."""
+    project.flow("fit", FLOW)
+    rows = table("a", data=["runs/other/x/out.csv"])
+    assert "which is not there" in conduct(rows, "fit", project_root=project.root)["message"][0]
+    file = project.folder("other", "x") / "out.csv"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    assert ["success"] == list(conduct(rows, "fit", project_root=project.root)["status"])
+
+
+def test_what_is_stored_is_not_read_without_need(
+    project: TinyProject, fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Thousands of stored configs cost nothing where no row names a run."""
+    monkeypatch.setattr(conductor, "find_instances", None)
+    project.flow("fit", FLOW)
+    assert ["success"] == list(conduct(table("a", x=[1]), "fit", project_root=project.root)["status"])
+
+
 def test_jobs_is_the_most_that_run_at_a_time(project: TinyProject, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three jobs are reached and never passed."""
     project.flow("fit", "")
