@@ -257,6 +257,31 @@ def test_a_build_that_runs_keeps_its_flows(project: TinyProject) -> None:
     assert 0 == call("runs/projection/s1/runs/assign").exit_code
 
 
+def test_a_build_that_has_no_result_yet_keeps_its_flows(project: TinyProject) -> None:
+    """Its run goes on in another process."""
+    assert 0 == call("projection/s1").exit_code
+    project.flow("projection", 'open("here", "w")\nimport time\ntime.sleep(600)\n', kind="builds")
+    command = "import sys; from ductaflow.cli import main; main(['run', 'projection/s1'])"
+    process = subprocess.Popen([sys.executable, "-c", command])
+    try:
+        wait_until((project.folder("projection", "s1") / "here").exists)
+        done = call("runs/projection/s1/runs/assign")
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait()
+    assert 1 == done.exit_code
+    assert "projection/s1 is held by process" in done.stderr
+
+
+def test_a_linked_runs_folder_is_known_by_both_names(project: TinyProject) -> None:
+    """Results may lie where there is room."""
+    there = project.root.with_name("scratch")
+    there.mkdir()
+    (project.root / "runs").symlink_to(there)
+    assert 0 == call("fit/a").exit_code
+    assert "x is 1\n" in call(there / "fit/a").stdout
+
+
 def test_builds_in_builds_follow_up_to_the_top(project: TinyProject) -> None:
     """The inner build is judged first, then the one around it."""
     outer = """

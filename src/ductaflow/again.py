@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ductaflow.config import RUN_KEY, RunOptions, read_config, split_run
 from ductaflow.errors import DuctaflowError
-from ductaflow.folder import held
+from ductaflow.folder import has_unfinished_run, held
 from ductaflow.launch import show_on_console
 from ductaflow.layout import Project, RunFolder, runs_root
 from ductaflow.result import Cause, Result, Status, write_result
@@ -74,14 +74,18 @@ def run_again(runs: Sequence[SavedRun], project: Project, *, jobs: int, show: Sh
 
 
 def builds_around(folder: Path, project: Project) -> list[Path]:
-    """The run folders of the builds that a flow's run belongs to, the inner first."""
+    """The run folders of the builds that a flow's run belongs to, the inner first.
+
+    One whose run goes on, or was killed, has no result that says so: any run around it counts then.
+    """
     found = []
     inner = folder
     for parent in folder.parents:
         if parent == project.root:
             break
         build = result_in(parent)
-        if build is not None and inner.relative_to(parent).as_posix() in build.children:
+        is_child = build is not None and inner.relative_to(parent).as_posix() in build.children
+        if is_child or has_unfinished_run(runs_root(parent, project.root), parent):
             found.append(parent)
             inner = parent
     return found
@@ -133,7 +137,7 @@ def _judge(build: Path, ran: Result) -> None:
     """Judge a build again after one of its flows has run by itself."""
     last = result_in(build)
     if last is None:
-        # the flow was the build's when it was looked for, and somebody has removed the result since
+        # it was killed, or somebody has removed its result: there is nothing to follow
         return
     saved = RunFolder(build, last.flow).config
     options = split_run(read_config(saved), where=str(saved))[1] if saved.exists() else RunOptions()

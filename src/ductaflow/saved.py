@@ -253,7 +253,9 @@ def find_targets(instances: Instances, targets: Iterable[str]) -> list[Instance 
     found: dict[str, Instance | SavedRun] = {}
     for target in targets:
         try:
-            one: Instance | SavedRun = instances.by_id[load_stored(instances.project, target).id]
+            one: Instance | SavedRun = (
+                instances.by_id.get(target) or instances.by_id[load_stored(instances.project, target).id]
+            )
         except InstanceError:
             folder = _folder_of(instances.project, target)
             if folder is None:
@@ -273,6 +275,10 @@ def _folder_of(project: Project, target: str) -> Path | None:
         folder = Path(os.path.abspath(base / target))
         if folder.is_dir():
             if not folder.is_relative_to(project.root):
+                real, runs = folder.resolve(), project.runs_dir.resolve()
+                if real.is_relative_to(runs):
+                    # runs/ is a link to where there is room
+                    return project.runs_dir / real.relative_to(runs)
                 raise InstanceError(
                     f"{folder} does not belong to the project {project.root}",
                     hint="Give its own project with --project.",
