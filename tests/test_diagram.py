@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from conftest import TinyProject
+from hypothesis import given, settings
+from test_graph import GRAPHS
+from test_graph import instance as graph_instance
 
 from ductaflow.cli import main
 from ductaflow.config import RunOptions
@@ -106,6 +109,28 @@ def test_a_reader_inside_its_own_wildcard() -> None:
     """`runs/a/*` read by a/sum is all of the others, and no loop."""
     found = diagram(instance("a/x"), instance("a/y"), instance("a/sum", "a/*"))
     assert [("a/x", "a/sum"), ("a/y", "a/sum")] == pairs(found)
+
+
+@settings(max_examples=80, deadline=None)
+@given(GRAPHS)
+def test_the_edges_are_those_of_the_graph(configs: dict[str, list[str]]) -> None:
+    """Through wildcards too, and no more of them than that takes; by flow alike."""
+    instances = [graph_instance(id, config) for id, config in configs.items()]
+    graph = Graph(instances)
+    found = Diagram.of(instances, graph)
+    expected = {(upstream, id) for id in configs for upstream in graph.upstreams(id)}
+    members: dict[str, list[str]] = {}
+    for edge in found.edges:
+        members.setdefault(edge.target, []).append(edge.source)
+    spelled = {
+        (source, edge.target)
+        for edge in found.edges
+        for source in ([edge.source] if edge.source in configs else members[edge.source])
+        if edge.target in configs and source != edge.target
+    }
+    assert expected == spelled
+    flows = {(up.partition("/")[0], id.partition("/")[0]) for up, id in expected}
+    assert flows <= set(pairs(found.by_flow()))
 
 
 def test_flows_that_read_each_other() -> None:
