@@ -19,6 +19,7 @@ HOUSE = [
     "result",
     "config",
     "instances",
+    "durations",
     "graph",
     "diagram",
     "readiness",

@@ -44,6 +44,7 @@ class Settings:
         echo: show logs on the console while flows run.
         upstream: whether the selection takes in what it reads from.
         downstream: whether it takes in what reads from it.
+        dist: the `--dist` that somebody gave, so that the order is not ours; None when it is.
     """
 
     session_id: str
@@ -55,6 +56,20 @@ class Settings:
     echo: bool = False
     upstream: bool = False
     downstream: bool = False
+    dist: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Why an instance cannot run in this session.
+
+    Attributes:
+        why: the cause, and the way from it.
+        awaited: the upstream that may still run, which only happens when the order is not ours.
+    """
+
+    why: str
+    awaited: Instance | None = None
 
 
 @dataclass
@@ -124,7 +139,7 @@ class FlowSession:
 
     # --- may it run? -------------------------------------------------------------------------------------
 
-    def blocked_by(self, instance: Instance) -> str | None:
+    def blocked_by(self, instance: Instance) -> Block | None:
         """Why an instance cannot run in this session: what is red or missing above it, at any distance."""
         way = [instance]
         while bad := self._bad_upstream(way[-1]):
@@ -137,11 +152,14 @@ class FlowSession:
             return None
         cause = way[-1]
         through = "".join(f", which reads from {step.id}" for step in way[2:-1])
-        why = f"{cause.id} {self._why_bad(cause)}"
-        return why if len(way) == 2 else f"{way[1].id}{through} is blocked: {why}"
+        fault = self._fault_of(cause)
+        why = f"{cause.id} {fault or 'did not finish in this session'}"
+        if len(way) > 2:
+            why = f"{way[1].id}{through} is blocked: {why}"
+        return Block(why, None if fault or self.settings.dist is None else cause)
 
-    def _why_bad(self, cause: Instance) -> str:
-        """Why nothing can be read from an instance, whose upstreams are fine, in this session."""
+    def _fault_of(self, cause: Instance) -> str | None:
+        """What is wrong with an instance whose upstreams are fine; None if it has only not finished."""
         if reason := cause.skip_reason():
             return f"is skipped: {clean(reason)}"
         if result := self._result_here(cause):
@@ -150,7 +168,7 @@ class FlowSession:
             return f"cannot run: {clean(cause.problem.message)}"
         if lack := self.lack(cause):
             return f"cannot run: {clean(lack.sentences[0])}"
-        return "did not finish in this session"
+        return None
 
     def lack(self, instance: Instance) -> Lack | None:
         """What an instance lacks that no run of this session makes."""
@@ -295,9 +313,11 @@ class InstanceItem(pytest.Item):
         if instance.problem:
             self._stop(Status.ERROR, instance.problem.message, "input")
             self._fail(str(instance.problem))
-        if blocked := self.flows.blocked_by(instance):
-            self._stop(Status.BLOCKED, blocked)
-            pytest.skip(f"{instance.id} blocked: {blocked}")
+        if block := self.flows.blocked_by(instance):
+            if block.awaited:
+                self._fail_too_early(block.awaited)
+            self._stop(Status.BLOCKED, block.why)
+            pytest.skip(f"{instance.id} blocked: {block.why}")
         if lack := self.flows.lack(instance):
             lines = list(lack.sentences)
             if lack.run_first:
@@ -307,6 +327,16 @@ class InstanceItem(pytest.Item):
                 ]
             self._stop(Status.ERROR, lines[0], "input")
             self._fail("\n".join(lines))
+
+    def _fail_too_early(self, awaited: Instance) -> None:
+        """Its turn came too early. Waiting could take forever: the upstream may be next on this worker."""
+        dist = self.flows.settings.dist
+        line = f"{self.instance.id} needs {awaited.id}, which has not finished in this session."
+        self._stop(Status.ERROR, line, "input")
+        self._fail(
+            f"{line}\n--dist={dist} does not keep the order of the graph. Leave it out, or run what is left"
+            f" in a session of its own:\n    {run_again(self.flows.projects, [self.instance])}"
+        )
 
     def runtest(self) -> None:
         self.judge(self.run())

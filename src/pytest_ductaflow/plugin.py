@@ -116,6 +116,7 @@ def _settings(config: pytest.Config) -> Settings:
         echo=config.getoption("capture") == "no" and not told,
         upstream=config.getoption("ductaflow_upstream"),
         downstream=config.getoption("ductaflow_downstream"),
+        dist=told.get("ductaflow_dist"),
     )
 
 
@@ -162,16 +163,13 @@ class InstanceHooks:
         )
         self.flows = FlowSession(self.projects, self.settings)
         self._signals = Signals()
-        self._pauses = False
         #: Whether a worker met a project; the controller of workers collects nothing itself.
         self.met_one = False
         config.args = self._arguments(config)
         if not config.option.collectonly:
             self._signals.install()
-        if told := getattr(config, "workerinput", None):
-            self._pauses = told.get("ductaflow_pauses", False)
-            if self.settings.owner_pid:
-                stop_without(self.settings.owner_pid)
+        if hasattr(config, "workerinput") and self.settings.owner_pid:
+            stop_without(self.settings.owner_pid)
 
     def _arguments(self, config: pytest.Config) -> list[str]:
         arguments = [target for argument in config.args for target in self.projects.targets(argument)]
@@ -254,7 +252,7 @@ class InstanceHooks:
         from pytest_ductaflow.items import Pause
 
         self.flows.select(session.items)
-        if self._pauses:
+        if hasattr(session.config, "workerinput") and self.settings.dist is None:
             # after the worker has told what it collected: the pause is none of it
             pause: pytest.Item = Pause.from_parent(session, name="ductaflow-pause")
             session.items.append(pause)
@@ -319,9 +317,10 @@ class ControllerHooks:
     # --- workers -----------------------------------------------------------------------------------------
 
     @property
-    def _schedules(self) -> bool:
-        """Whether the order is ours: a `--dist` that somebody gave is respected."""
-        return getattr(self._config.known_args_namespace, "dist", "no") == "no"
+    def _dist(self) -> str | None:
+        """The `--dist` that somebody gave, which is respected; None if the order is ours."""
+        dist = getattr(self._config.known_args_namespace, "dist", "no")
+        return None if dist == "no" else dist
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_setupnodes(self, specs: Sequence[object]) -> None:
@@ -330,7 +329,7 @@ class ControllerHooks:
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: WorkerController) -> None:
         node.workerinput["ductaflow_session_id"] = self._settings.session_id
-        node.workerinput["ductaflow_pauses"] = self._schedules
+        node.workerinput["ductaflow_dist"] = self._dist
         spec = node.gateway.spec
         is_local = spec.popen and not spec.via
         node.workerinput["ductaflow_owner_pid"] = self._settings.owner_pid if is_local else None
@@ -341,9 +340,10 @@ class ControllerHooks:
     def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Producer) -> Scheduling | None:
         from pytest_ductaflow.scheduling import GraphScheduling
 
-        if not self._schedules:
+        if self._dist:
             return None
-        return GraphScheduling(config, log, self._projects.edges, self._worker_count)
+        projects = self._projects
+        return GraphScheduling(config, log, projects.edges, projects.seconds, self._worker_count)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, node: WorkerController, ids: Sequence[str]) -> None:
@@ -367,10 +367,12 @@ class ControllerHooks:
     # --- both --------------------------------------------------------------------------------------------
 
     def pytest_report_header(self) -> str | None:
-        dist = self._config.getoption("dist", "no")
-        if self._schedules or dist == "no" or not self._config.getoption("tx", None):
+        if self._dist is None or not self._config.getoption("tx", None):
             return None
-        return f"ductaflow: --dist={dist} is kept; an instance that it starts before its upstreams is blocked"
+        return (
+            f"ductaflow: --dist={self._dist} is kept; it does not know the graph,"
+            " and an instance that it starts before its upstreams have finished fails"
+        )
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         self._artifact.start(nodeid)

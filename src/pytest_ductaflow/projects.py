@@ -12,6 +12,7 @@ from pathlib import Path, PurePath
 
 import pytest
 
+from ductaflow.durations import expected_seconds
 from ductaflow.graph import collect
 from ductaflow.instances import Instance
 from ductaflow.layout import BASE_CONFIG, KIND_DIRS, SOURCE_SUFFIXES, Project
@@ -183,6 +184,10 @@ class Projects:
         instances = [self.instance(nodeid) for nodeid in nodeids]
         index = {instance.run_folder.path: place for place, instance in enumerate(instances) if instance}
         return [self._places(instance, index) if instance else None for instance in instances]
+
+    def seconds(self, nodeids: Sequence[str]) -> list[float]:
+        """How many seconds each node id is likely to take, by earlier runs."""
+        return expected_seconds([self.instance(nodeid) for nodeid in nodeids])
 
     def _places(self, instance: Instance, index: dict[Path, int]) -> list[int]:
         folders = (upstream.run_folder.path for upstream in self.upstreams(instance))
