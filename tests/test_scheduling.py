@@ -372,6 +372,20 @@ def test_a_late_worker_that_collects_differently_gets_nothing() -> None:
     assert [report.nodeid for report in config.hook.reports] == ["gw1"]
 
 
+def test_when_only_a_stranger_is_left_the_session_ends() -> None:
+    """The difference is its error; xdist without workers would be an internal one."""
+    scheduler, (one,), config = scheduling(1)
+    scheduler.remove_node(one)
+    newcomer = Node("gw1")
+    scheduler.add_node(newcomer)
+    assert not scheduler.tests_finished
+
+    scheduler.add_node_collection(newcomer, IDS[:1])
+
+    assert scheduler.tests_finished
+    assert ["gw1"] == [report.nodeid for report in config.hook.reports]
+
+
 def test_no_collected_item_is_a_finished_session() -> None:
     """Workers that collect nothing are not kept waiting."""
     scheduler, _, _ = scheduling(2, [[], []])

@@ -207,6 +207,7 @@ class GraphScheduling:
         self._policy: Policy[WorkerController] | None = None
         self._ids: list[str] = []
         self._collections_differ = False
+        self._strangers: set[WorkerController] = set()
 
     # --- what xdist asks ---------------------------------------------------------------------------------
 
@@ -223,7 +224,7 @@ class GraphScheduling:
     def tests_finished(self) -> bool:
         if self._policy is None:
             return self._collections_differ
-        return self._policy.finished
+        return self._policy.finished or self._none_can_go_on()
 
     @property
     def has_pending(self) -> bool:
@@ -241,6 +242,7 @@ class GraphScheduling:
             if self._same_collection(self._ids, node):
                 self._policy.add_worker(node)
             else:
+                self._strangers.add(node)
                 node.shutdown()
 
     def schedule(self) -> None:
@@ -263,6 +265,7 @@ class GraphScheduling:
 
     def remove_node(self, node: WorkerController) -> str | None:
         collected = self._collections.pop(node)
+        self._strangers.discard(node)
         if self._policy is None or collected != self._ids:
             return None
         crashed = self._policy.remove_worker(node)
@@ -299,6 +302,10 @@ class GraphScheduling:
         for node, items in self._policy.assign(lambda node: node.shutting_down):
             self.log("sending", node, items)
             node.send_runtest_some([*items, pause])
+
+    def _none_can_go_on(self) -> bool:
+        """Whether all that is left are workers that collected something else, which ends the session."""
+        return bool(self._strangers) and self._strangers.issuperset(self._collections)
 
     def _same_collection(self, ids: list[str], node: WorkerController) -> bool:
         from xdist.report import report_collection_diff
