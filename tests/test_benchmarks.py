@@ -63,12 +63,12 @@ def test_the_verdict_is_of_the_ratio_of_medians(
 ) -> None:
     """One outlier changes nothing; what was not measured has no verdict."""
     monkeypatch.syspath_prepend(BENCHMARKS)
-    from figures import Figures, tables
+    from figures import Figures, overhead_tables
 
     figures = Figures()
     for sample in (1.0, 1.0, 50.0):
         figures.add(("collect", "plain"), sample)
         if seconds:
             figures.add(("collect", "ours"), sample * seconds)
-    rows = tables(figures, 24, 10_000)[0].rows
+    rows = overhead_tables(figures, 24, 10_000)[0].rows
     assert verdict == next(row[-1] for row in rows if row[0].startswith("`--collect-only`"))
