@@ -159,6 +159,8 @@ def environment(workspace: Path, *, with_ploomber: bool = False) -> dict[str, st
         "HOME": str(workspace / "home"),
         "PYTHONUSERBASE": site.getuserbase(),
         "PYTHONPATH": os.pathsep.join(paths),
+        # pytest with workers makes a folder there that nobody removes
+        "PYTEST_DEBUG_TEMPROOT": str(workspace / "home"),
         "PYTHONUTF8": "1",
         "COLUMNS": "120",
         # it would report each run over the network
