@@ -273,7 +273,8 @@ def graph_targets(plan: Plan) -> list[Target]:
 
 
 def _quotient(upper: float | None, lower: float | None) -> float | None:
-    return None if upper is None or not lower else upper / lower
+    # what is less than the noise of a start-up is no cost
+    return None if upper is None or lower is None or lower <= 0 else upper / lower
 
 
 def cost_of(figures: Figures, plan: Plan, count: int) -> float | None:
