@@ -17,6 +17,7 @@ HOUSE = [
     "errors",
     "layout",
     "result",
+    "causes",
     "config",
     "instances",
     "durations",
@@ -49,18 +50,22 @@ HOUSE = [
     "report",
     "table",
     "conductor",
+    "looking",
     "cli",
 ]
 #: The plugin stands on the core, and the core does not know it.
 ANNEX = [
     "failure",
     "projects",
+    "debugging",
     "items",
     "scheduling",
     "warming",
     "stopping",
     "measuring",
+    "summary",
     "artifact",
+    "progress",
     "plugin",
 ]
 

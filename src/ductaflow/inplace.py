@@ -1,6 +1,7 @@
 """A run in the very process that a person watches: under a debugger, a profiler, `python -i`.
 
-The result is written when that process ends. It is best effort, and says so: a kill, and what subprocesses
+`RunInPlace` is a script that was started so; its result is written when that process ends. `run_here` is one
+run of a session that goes on afterwards. Both are best effort, and say so: a kill, and what subprocesses
 print, is not seen by anybody.
 """
 
@@ -12,15 +13,18 @@ import io
 import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from types import CodeType, FrameType, ModuleType, TracebackType
+from typing import Any, Protocol, TextIO
 
-from ductaflow.child import exit_code_of
+from ductaflow.child import exit_code_of, stand_in_project
 from ductaflow.engine import failure_of, line_in_source
 from ductaflow.launch import show_on_console
+from ductaflow.result import Result
 from ductaflow.spec import RunSpec
 from ductaflow.supervise import ChildEnd, claim_folder, conclude, keep, what_was_told, write_beginning
 from ductaflow.verdict import Told
@@ -133,3 +137,177 @@ class RunInPlace:
         seconds = time.monotonic() - self.clock
         unwritten = keep(self.spec, conclude(self.spec, self.claim, self.told, end, self.started, seconds))
         self.claim.release(finished=unwritten is None)
+
+
+# --- one run of a session that goes on ---------------------------------------------------------------------
+
+
+class Watcher(Protocol):
+    """The debugger of a person who watches a run."""
+
+    def execute(self, code: CodeType, namespace: dict[str, Any]) -> None:
+        """Execute a flow; what it raises comes out."""
+
+    def look(self, exc: BaseException, trace: TracebackType | None) -> None:
+        """Show a failed flow while its variables are there; `trace` begins in the flow's own file."""
+
+
+def code_to_watch(spec: RunSpec) -> CodeType | None:
+    """A flow as one piece of code under its true name and lines, with the config behind its parameters cell.
+
+    None if it is no plain Python: another kind of notebook, another kernel, magics that are not commented, or
+    a syntax error, about which the ordinary run says more.
+    """
+    from ductaflow.notebook import cell_line, load_notebook, parameters_cell
+
+    if not spec.source.endswith(".py") or spec.engine == "kernel" or spec.kernel:
+        return None
+    notebook = load_notebook(Path(spec.source))
+    tagged = parameters_cell(notebook)
+    after = (cell_line(tagged) or 1) + tagged.source.count("\n") if tagged is not None else 0
+    try:
+        tree = ast.parse(Path(spec.source).read_bytes(), spec.source)
+        _insert_config(tree, spec.config, after)
+        return compile(tree, spec.source, "exec", dont_inherit=True)
+    except SyntaxError:
+        return None
+
+
+def _insert_config(tree: ast.Module, config: dict[str, Any], after: int) -> None:
+    """Assign the config behind a line, and behind what has to be first in a file."""
+    (assignment,) = ast.parse(f"config = {config!r}").body
+    for node in ast.walk(assignment):
+        if isinstance(node, ast.expr | ast.stmt):
+            node.lineno = node.end_lineno = max(after, 1)
+            node.col_offset = node.end_col_offset = 0
+    place = 0
+    for number, node in enumerate(tree.body, start=1):
+        is_future = isinstance(node, ast.ImportFrom) and node.module == "__future__"
+        if node.lineno <= after or is_future:
+            place = number
+    tree.body.insert(place, assignment)
+
+
+def run_here(spec: RunSpec, code: CodeType, watcher: Watcher) -> Result:
+    """Run a flow in this process, watched, into its run folder.
+
+    It is plain Python, as in a script: the folder gets the config, the log and the result, but no notebook.
+    A time limit does not count, since a person looks. What the run changed in this process (directory,
+    environment, path, streams, the project's own modules) is put back.
+
+    Args:
+        spec: what to run.
+        code: from `code_to_watch`.
+        watcher: executes it, and is called when it fails.
+
+    Raises:
+        DuctaflowError: the run could not start: somebody holds the folder.
+    """
+    return _RunHere(spec, watcher).run(code)
+
+
+class _RunHere:
+    def __init__(self, spec: RunSpec, watcher: Watcher) -> None:
+        from ductaflow.notebook import cell_lines
+
+        self.spec = spec
+        self.watcher = watcher
+        self.cells = cell_lines(Path(spec.source))
+        self.told = Told(notes=["best effort: it ran in the process of a debugger"], total=len(self.cells))
+        self.exit_code = 0
+
+    def run(self, code: CodeType) -> Result:
+        started, clock = datetime.now(UTC), time.monotonic()
+        claim = claim_folder(self.spec, started)
+        finished = False
+        try:
+            write_beginning(self.spec)
+            self.spec = replace(self.spec, events=str(claim.events_file))
+            Path(self.spec.events).write_bytes(b"")
+            try:
+                with self.spec.log.open("a", encoding="utf-8", errors="backslashreplace") as log:
+                    self._execute(code, log)
+            finally:
+                # also when the person leaves the session from the debugger
+                self.told.executed = self.told.finished = True
+                self.told.children = what_was_told(self.spec).children
+                end, seconds = ChildEnd(self.exit_code, None), time.monotonic() - clock
+                result = conclude(self.spec, claim, self.told, end, started, seconds)
+                unwritten = keep(self.spec, result)
+                finished = unwritten is None
+        finally:
+            claim.release(finished=finished)
+        return replace(unwritten or result, folder=Path(self.spec.folder))
+
+    def _execute(self, code: CodeType, log: TextIO) -> None:
+        with _standing_in(self.spec, log) as namespace:
+            try:
+                self.watcher.execute(code, namespace)
+                self.told.run = self.told.total
+            except BaseException as exc:
+                trace = self._trace_in_flow(exc)
+                if self._note(exc.with_traceback(trace)):
+                    self.watcher.look(exc, trace)
+
+    def _trace_in_flow(self, exc: BaseException) -> TracebackType | None:
+        """The traceback without the frames of whoever executes the flow."""
+        trace = exc.__traceback__
+        while trace is not None and trace.tb_frame.f_code.co_filename != self.spec.source:
+            trace = trace.tb_next
+        return trace
+
+    def _note(self, exc: BaseException) -> bool:
+        """Keep how the flow ended; whether it failed."""
+        source = Path(self.spec.source)
+        line = line_in_source(exc, source)
+        cell = sum(start <= line for start in self.cells) if line else 0
+        self.told.cell, self.told.line, self.told.run = cell, line, max(cell - 1, 0)
+        if isinstance(exc, SystemExit):
+            code, text = exit_code_of(exc)
+            self.told.exit, self.exit_code = (code, text, cell), code
+            self.told.run += code == 0 and cell == self.told.total
+            return code != 0
+        failure = failure_of(exc, source=source, project_root=self.spec.project_root)
+        self.told.failure, self.exit_code = failure, 1
+        if isinstance(exc, KeyboardInterrupt):
+            self.told.cause = "interrupted"
+        print(failure.traceback, file=sys.stderr, end="")
+        return True
+
+
+@contextmanager
+def _standing_in(spec: RunSpec, log: TextIO) -> Iterator[dict[str, Any]]:
+    """Be the process of a flow for a while; gives the namespace that it runs in."""
+    main = ModuleType("__main__")
+    main.__file__ = spec.source
+    vars(main)["display"] = _display
+    folder, environment, path, argv = os.getcwd(), dict(os.environ), sys.path[:], sys.argv
+    streams, modules = (sys.stdout, sys.stderr), dict(sys.modules)
+    # As a script has it: `load_cli_config` gives the config of the run, and reads no command line.
+    os.environ.update(replace(spec, mode="script").environment())
+    os.chdir(spec.folder)
+    stand_in_project(spec)
+    sys.modules["__main__"] = main
+    sys.stdout, sys.stderr = _Tee(sys.stdout, log), _Tee(sys.stderr, log)
+    try:
+        yield vars(main)
+    finally:
+        sys.stdout, sys.stderr = streams
+        sys.modules["__main__"] = modules["__main__"]
+        sys.path[:], sys.argv = path, argv
+        os.chdir(folder)
+        for name in os.environ.keys() - environment.keys():
+            del os.environ[name]
+        os.environ.update(environment)
+        for name, module in list(sys.modules.items()):
+            # The next flow imports the project's own modules anew, as in a process of its own.
+            file = getattr(module, "__file__", None)
+            if name not in modules and file and Path(file).is_relative_to(spec.project_root):
+                del sys.modules[name]
+
+
+def _display(*objects: Any) -> None:
+    """What every notebook has; shows text here."""
+    from IPython.display import display
+
+    display(*objects)  # type: ignore[no-untyped-call]

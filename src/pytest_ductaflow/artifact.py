@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,14 +18,15 @@ from ductaflow.instances import Instance
 from ductaflow.layout import CACHE_DIR
 from ductaflow.report import Entry, LiveReport
 from ductaflow.result import Cause, Result, Status, read_result
-from pytest_ductaflow.failure import clean, shown
+from pytest_ductaflow.failure import shown
+from pytest_ductaflow.summary import one_line, summary_lines
 
 if TYPE_CHECKING:
     import pytest
 
     from pytest_ductaflow.projects import Projects
 
-#: How many failing instances the terminal names; the report has all.
+#: How many unfinished runs of earlier sessions the terminal names.
 MAX_NAMED = 30
 NOT_STARTED = "the session ended before its turn"
 _ENDED_EARLY = re.compile(rb'"(interrupted|lost)"')
@@ -113,6 +113,12 @@ class Artifact:
             message = f"worker {worker} died while it ran"
             self._keep(tree, nodeid, _without_run(tree.expected[nodeid], Status.ERROR, message, "lost"))
 
+    def status_of(self, nodeid: str) -> Status | None:
+        """The status of an instance; None if it has none yet, or is none."""
+        tree = self._tree_of.get(nodeid)
+        result = tree.results.get(nodeid) if tree else None
+        return result.status if result else None
+
     def blocked(self) -> list[str]:
         """Node ids of the blocked instances."""
         return [
@@ -137,14 +143,14 @@ class Artifact:
                     tree.trouble = str(exc)
 
     def summary(self, terminal: pytest.TerminalReporter) -> None:
-        """The section at the end of the session."""
-        if not self._trees:
+        """The section at the end of the session; none with `-qq`, nor without an instance."""
+        if not self._trees or terminal.verbosity < -1:
             return
         terminal.write_sep("=", "ductaflow")
         for tree in self._trees.values():
             if len(self._trees) > 1:
                 terminal.write_line(f"{shown(tree.root, self._projects)}:")
-            for line in self._lines(tree):
+            for line in self._lines(tree, terminal.verbosity):
                 terminal.write_line(line)
 
     # --- inside ------------------------------------------------------------------------------------------
@@ -163,7 +169,7 @@ class Artifact:
         left = {run.folder: f"started {run.owner.started}" for run in _without_result(tree.runs_dir)}
         for instance in tree.expected.values():
             if result := _ended_early(instance):
-                left[instance.run_folder.path] = _one_line(result.message)
+                left[instance.run_folder.path] = one_line(result.message)
         for folder, why in left.items():
             yield f"unfinished in an earlier session: {shown(folder, self._projects)} ({why})"
 
@@ -189,18 +195,8 @@ class Artifact:
             return _without_run(instance, Status.ERROR, message, "interrupted")
         return _without_run(instance, Status.NOT_RUN, NOT_STARTED)
 
-    def _lines(self, tree: _Tree) -> Iterator[str]:
-        red = {nodeid: result for nodeid, result in tree.results.items() if result.status is Status.ERROR}
-        expected = red.keys() & tree.xfailed
-        counts = Counter(
-            "xfail" if nodeid in expected else result.status for nodeid, result in tree.results.items()
-        )
-        yield ", ".join(f"{counts[status]} {status}" for status in (*Status, "xfail") if counts[status])
-        for nodeid in sorted(red, key=expected.__contains__)[:MAX_NAMED]:
-            mark = " (xfail)" if nodeid in expected else ""
-            yield f"  error    {red[nodeid].id}{mark}: {_one_line(red[nodeid].message)}"
-        if len(red) > MAX_NAMED:
-            yield f"  and {len(red) - MAX_NAMED} more"
+    def _lines(self, tree: _Tree, verbosity: int) -> Iterator[str]:
+        yield from summary_lines(tree.results, tree.xfailed, verbosity)
         yield from tree.unfinished[:MAX_NAMED]
         if len(tree.unfinished) > MAX_NAMED:
             yield f"and {len(tree.unfinished) - MAX_NAMED} more"
@@ -232,12 +228,7 @@ def _first_line(report: pytest.TestReport) -> str:
     text: Sequence[Any] | str = (
         report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longreprtext
     )
-    return _one_line(str(text)) or report.outcome
-
-
-def _one_line(text: str) -> str:
-    lines = clean(text).strip().splitlines()
-    return lines[0][:200] if lines else ""
+    return one_line(str(text)) or report.outcome
 
 
 def _without_result(runs_dir: Path) -> list[Unfinished]:

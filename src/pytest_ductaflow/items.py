@@ -9,11 +9,12 @@ Nothing raises there: what is wrong with an instance is raised when the item is 
 
 from __future__ import annotations
 
+import bdb
 import json
 import linecache
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ class Settings:
         upstream: whether the selection takes in what it reads from.
         downstream: whether it takes in what reads from it.
         dist: the `--dist` that somebody gave, so that the order is not ours; None when it is.
+        debug: run flows in this process, under the debugger of a person.
     """
 
     session_id: str
@@ -57,6 +59,7 @@ class Settings:
     upstream: bool = False
     downstream: bool = False
     dist: str | None = None
+    debug: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +123,13 @@ class FlowSession:
             added.append(item)
         return added
 
-    def run(self, instance: Instance) -> Result:
+    def run(self, item: InstanceItem) -> Result:
+        """Run the instance of an item: in a process of its own, or in this one under a debugger."""
         from ductaflow.runner import run_instance
 
-        settings = self.settings
+        settings, instance = self.settings, item.instance
+        if settings.debug and (watched := self._watched(item)):
+            return watched
         return run_instance(
             instance,
             session_id=settings.session_id,
@@ -136,6 +142,22 @@ class FlowSession:
             check=False,
             await_page=False,
         )
+
+    def _watched(self, item: InstanceItem) -> Result | None:
+        """A run under the debugger; None if the flow is nothing that can run in this process."""
+        from ductaflow.inplace import code_to_watch
+        from ductaflow.runner import spec_of_instance
+        from pytest_ductaflow.debugging import run_watched
+
+        spec = replace(
+            spec_of_instance(item.instance),
+            session_id=self.settings.session_id,
+            keep_previous=self.settings.keep_previous,
+        )
+        if (code := code_to_watch(spec)) is None:
+            return None
+        is_expected_red = bool(item.instance.options.xfail)
+        return run_watched(spec, code, item.config, is_expected_red=is_expected_red)
 
     # --- may it run? -------------------------------------------------------------------------------------
 
@@ -258,6 +280,14 @@ class RunFailed(pytest.fail.Exception):  # type: ignore[name-defined, misc]
     """A run came to an end that fails its test: the one failure that `_run.xfail` expects."""
 
 
+class RunFailedAndSeen(RunFailed, bdb.BdbQuit):
+    """The same under `--pdb`, of which pytest shall not open a prompt of its own, in our frames."""
+
+
+class RefusedAndSeen(pytest.fail.Exception, bdb.BdbQuit):  # type: ignore[name-defined, misc]
+    """An item that could not start, under `--pdb`: there is nothing to look at."""
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What came of an item: a result, or why there is none."""
@@ -344,7 +374,7 @@ class InstanceItem(pytest.Item):
     def run(self) -> Result:
         """Run the instance and keep what came of it."""
         try:
-            result = self.flows.run(self.instance)
+            result = self.flows.run(self)
         except DuctaflowError as exc:
             # Somebody else holds the folder, or something that the run needs is not there.
             self._stop(Status.ERROR, exc.message, None if isinstance(exc, RunFolderError) else "input")
@@ -361,14 +391,18 @@ class InstanceItem(pytest.Item):
         raised = list(self._warn(result))
         if result.status is Status.ERROR:
             self.place = place_of(result, self.instance, self.flows.projects)
-            raise RunFailed(failure_text(result, self.instance, self.flows.projects), pytrace=False)
+            raise self._failed(failure_text(result, self.instance, self.flows.projects))
         if raised:
             log = self.flows.projects.relative(self.instance.run_folder.log)
             first = raised[0]
             self.place = (log, first[0], f"FlowWarning: {first[1]}")
             lines = [f"{log}:{line}: FlowWarning: {text}" for line, text in raised]
             text = "\n".join([*lines, "", "The filters of this session make warnings errors."])
-            raise RunFailed(text, pytrace=False)
+            raise self._failed(text)
+
+    def _failed(self, text: str) -> RunFailed:
+        kind = RunFailedAndSeen if self.flows.settings.debug else RunFailed
+        return kind(text, pytrace=False)  # type: ignore[call-arg]
 
     def _warn(self, result: Result) -> Iterator[tuple[int, str]]:
         """Issue the warnings of a run, and give those that the session's filters make errors."""
@@ -396,6 +430,8 @@ class InstanceItem(pytest.Item):
     def _fail(self, text: str) -> None:
         text = clean(text)
         self.place = (self.flows.projects.relative(self.path), 1, text.partition("\n")[0])
+        if self.flows.settings.debug:
+            raise RefusedAndSeen(text, pytrace=False)  # type: ignore[call-arg]
         pytest.fail(text, pytrace=False)
 
     def complete(self, report: pytest.TestReport) -> None:

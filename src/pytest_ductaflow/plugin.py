@@ -4,7 +4,9 @@ options, ini keys      -> items.Settings
 which files are items  -> items.Projects, items.InstanceFile
 one item               -> items.InstanceItem: setup, runtest
 which worker, when     -> scheduling.GraphScheduling
-what came of it        -> artifact.Artifact
+what came of it        -> artifact.Artifact, summary
+while it runs          -> progress.Live
+--pdb, --trace         -> debugging
 Ctrl-C, SIGTERM        -> stopping
 """
 
@@ -117,6 +119,7 @@ def _settings(config: pytest.Config) -> Settings:
         upstream=config.getoption("ductaflow_upstream"),
         downstream=config.getoption("ductaflow_downstream"),
         dist=told.get("ductaflow_dist"),
+        debug=bool(config.getoption("usepdb") or config.getoption("trace")),
     )
 
 
@@ -291,6 +294,7 @@ class ControllerHooks:
 
     def __init__(self, config: pytest.Config, common: InstanceHooks) -> None:
         from pytest_ductaflow.artifact import Artifact
+        from pytest_ductaflow.progress import Live
         from pytest_ductaflow.stopping import Workers
         from pytest_ductaflow.warming import Warming
 
@@ -305,6 +309,7 @@ class ControllerHooks:
         self._told = False
         with_report = config.getini("ductaflow_report") and not config.getoption("ductaflow_no_report")
         self._artifact = Artifact(common.projects, common.settings.session_id, with_report=with_report)
+        self._live = Live(config, common.projects)
 
     # --- serial ------------------------------------------------------------------------------------------
 
@@ -313,6 +318,7 @@ class ControllerHooks:
         nodeids = [item.nodeid for item in session.items]
         self._warming.expect(nodeids)
         self._artifact.expect(nodeids)
+        self._live.expect(nodeids, workers=1)
 
     # --- workers -----------------------------------------------------------------------------------------
 
@@ -352,6 +358,7 @@ class ControllerHooks:
             self._told = True
             self._warming.expect(ids)
         self._artifact.expect(ids)
+        self._live.expect(ids, self._worker_count)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: WorkerController, error: object | None) -> None:
@@ -363,6 +370,7 @@ class ControllerHooks:
     @pytest.hookimpl(optionalhook=True)
     def pytest_handlecrashitem(self, crashitem: str, report: Any) -> None:
         self._artifact.lost(crashitem, report.node.gateway.id)
+        self._live.finish(crashitem)
 
     # --- both --------------------------------------------------------------------------------------------
 
@@ -376,9 +384,14 @@ class ControllerHooks:
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         self._artifact.start(nodeid)
+        self._live.start(nodeid)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self._artifact.update(report)
+        self._live.report(report, self._artifact.status_of(report.nodeid))
+
+    def pytest_runtest_logfinish(self, nodeid: str) -> None:
+        self._live.finish(nodeid)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_warning_recorded(self, warning_message: warnings.WarningMessage) -> None:
@@ -391,6 +404,7 @@ class ControllerHooks:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, Any, Any]:
+        self._live.close()
         # Those that are still at work are not waited for, whatever ended the session.
         self._workers.stop()
         return (yield)

@@ -1,0 +1,337 @@
+"""The status line while a session runs in a terminal: how far it is, what is at work, how long it may take.
+
+    12/300  9 green, 1 orange, 2 red  about 4 min left  running: fit[EU_2030], fit[EU_2040] and 2 more
+
+It stands below what pytest writes. A thread draws it, since pytest itself waits for runs. Every write of
+pytest passes through `_Terminal`, which first takes the line away: so pytest's own output stays as it is.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TextIO
+
+import pytest
+
+from ductaflow.durations import UNKNOWN
+from ductaflow.result import Status
+from pytest_ductaflow.failure import clean
+from pytest_ductaflow.scheduling import Upstreams, longest_paths
+
+if TYPE_CHECKING:
+    from pytest_ductaflow.projects import Projects
+
+#: Seconds between two looks at what has changed, and after which the line is drawn anew in any case.
+TICK, REFRESH = 0.2, 1.0
+MAX_RUNNING = 4
+_WORDS = {
+    Status.SUCCESS: ("green", {"green": True}),
+    Status.WARNING: ("orange", {"yellow": True}),
+    Status.ERROR: ("red", {"red": True}),
+    Status.BLOCKED: ("blocked", {"purple": True}),
+    Status.UNCHANGED: ("unchanged", {"cyan": True}),
+    Status.NOT_RUN: ("not run", {}),
+}
+
+
+class Estimate:
+    """How long a session may still take, by what its items took earlier and by its own pace.
+
+    Args:
+        upstreams: what each item waits for.
+        seconds: how long each is likely to take.
+        workers: how many run at a time.
+    """
+
+    def __init__(self, upstreams: Upstreams, seconds: Sequence[float], workers: int) -> None:
+        self._seconds = seconds
+        self._paths = longest_paths(upstreams, seconds)
+        self._workers = max(1, workers)
+        self._open = set(range(len(seconds)))
+        self._known = any(value != UNKNOWN for value in seconds)
+        self._expected = self._measured = 0.0
+
+    def finish(self, item: int, seconds: float) -> None:
+        """An item has ended; `seconds` is what it took, 0 if it did not run."""
+        if item in self._open:
+            self._open.remove(item)
+            if seconds:
+                self._expected += self._seconds[item]
+                self._measured += seconds
+
+    def left(self, running: Sequence[tuple[int, float]]) -> float | None:
+        """Seconds to the end; None while nothing is known.
+
+        Args:
+            running: items at work, and for how many seconds they have been.
+        """
+        if not self._known and not self._expected:
+            return None
+        # With many results the pace of this session says more than that of earlier ones.
+        pace = self._measured / self._expected if self._expected else 1.0
+        work = sum(self._seconds[item] for item in self._open) * pace
+        way = max((self._paths[item] for item in self._open), default=0.0) * pace
+        for item, elapsed in running:
+            work -= min(elapsed, self._seconds[item] * pace)
+        longest = max((elapsed for _, elapsed in running), default=0.0)
+        return max(work / self._workers, way - longest, 0.0)
+
+
+class Progress:
+    """What the line says: counts, the estimate, names in flight. Hooks tell, the thread that draws reads.
+
+    Args:
+        nodeids: what will run.
+        estimate: of the same items.
+    """
+
+    def __init__(self, nodeids: Sequence[str], estimate: Estimate) -> None:
+        self._places = {nodeid: place for place, nodeid in enumerate(nodeids)}
+        self._estimate = estimate
+        self._lock = threading.Lock()
+        self._done: set[str] = set()
+        self._counted: dict[str, Status] = {}
+        self._running: dict[str, float] = {}
+        self._durations: dict[str, float] = {}
+
+    def start(self, nodeid: str) -> None:
+        """An item began."""
+        with self._lock:
+            self._running[nodeid] = time.monotonic()
+
+    def report(self, report: pytest.TestReport, status: Status | None) -> None:
+        """A phase of an item has ended.
+
+        Args:
+            report: pytest's.
+            status: of the instance, if that is known; None for an ordinary test.
+        """
+        status = status or _like(report)
+        with self._lock:
+            self._durations[report.nodeid] = self._durations.get(report.nodeid, 0.0) + report.duration
+            if status:
+                self._counted.setdefault(report.nodeid, status)
+
+    def finish(self, nodeid: str) -> None:
+        """An item has ended."""
+        with self._lock:
+            self._running.pop(nodeid, None)
+            seconds = self._durations.pop(nodeid, 0.0)
+            if nodeid in self._places and nodeid not in self._done:
+                self._done.add(nodeid)
+                has_run = self._counted.get(nodeid) in (Status.SUCCESS, Status.WARNING, Status.ERROR)
+                self._estimate.finish(self._places[nodeid], seconds if has_run else 0.0)
+
+    def parts(self) -> list[tuple[str, dict[str, bool]]]:
+        """The line in pieces, each with its markup."""
+        with self._lock:
+            running = dict(self._running)
+            counts = Counter(self._counted.values())
+            now = time.monotonic()
+            places = [(self._places[nodeid], now - since) for nodeid, since in running.items()]
+            left = self._estimate.left(places)
+            total = f"{len(self._done)}/{len(self._places)}"
+        pieces: list[tuple[str, dict[str, bool]]] = [(total, {"bold": True})]
+        for status in (status for status in _WORDS if counts[status]):
+            word, markup = _WORDS[status]
+            pieces.append(("  " if len(pieces) == 1 else ", ", {}))
+            pieces.append((f"{counts[status]} {word}", markup))
+        if left is not None:
+            pieces.append((f"  about {duration(left)} left", {}))
+        if running:
+            names = [clean(nodeid.rpartition("::")[2]) for nodeid in list(running)[:MAX_RUNNING]]
+            more = f" and {len(running) - len(names)} more" if len(running) > len(names) else ""
+            pieces.append((f"  running: {', '.join(names)}{more}", {}))
+        return pieces
+
+
+def _like(report: pytest.TestReport) -> Status | None:
+    """What an ordinary test counts as, once that is known."""
+    if report.failed:
+        return Status.ERROR
+    if report.skipped:
+        return Status.NOT_RUN
+    return Status.SUCCESS if report.when == "call" else None
+
+
+def duration(seconds: float) -> str:
+    """A time as a person says it: `40 s`, `4 min`, `2 h 10 min`."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+# --- the terminal ------------------------------------------------------------------------------------------
+
+
+def is_watched(config: pytest.Config) -> bool:
+    """Whether a person looks at a terminal where such a line is welcome."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or reporter.verbosity < 0 or config.getoption("capture") == "no":
+        return False
+    if config.getoption("usepdb") or config.getoption("trace"):
+        return False
+    if os.environ.get("CI") or os.environ.get("BUILD_NUMBER") or os.environ.get("TERM") in (None, "", "dumb"):
+        return False
+    # pytest's colours on Windows go through a translator that does not know these sequences
+    return sys.platform != "win32" and bool(reporter.isatty)
+
+
+class StatusLine:
+    """Draws the progress below pytest's output, and keeps out of its way.
+
+    Args:
+        config: of the session; its terminal is watched (`is_watched`).
+        progress: what to draw.
+    """
+
+    def __init__(self, config: pytest.Config, progress: Progress) -> None:
+        self._writer = config.get_terminal_writer()
+        self._progress = progress
+        self._lock = threading.RLock()
+        self._changed = threading.Event()
+        self._ended = False
+        self._column: int | None = None  # where pytest's cursor is while the line is drawn
+        self._file: Any = self._writer._file
+        # While a test runs, standard output is pytest's capture.
+        self._terminal = os.dup(self._file.fileno())
+        self._writer._file = _Terminal(self._file, self)
+        self._thread = threading.Thread(target=self._draw_on, name="status line", daemon=True)
+        self._thread.start()
+
+    def change(self) -> None:
+        """The progress has changed."""
+        self._changed.set()
+
+    def close(self) -> None:
+        """Take the line away for good."""
+        with self._lock:
+            if self._ended:
+                return
+            self._ended = True
+            self._erase()
+            self._writer._file = self._file
+        self._changed.set()
+        self._thread.join()
+        os.close(self._terminal)
+
+    def write(self, text: str) -> None:
+        """Write for pytest, without the line in the way."""
+        with self._lock:
+            self._erase()
+            self._file.write(text)
+            self._file.flush()
+        self._changed.set()
+
+    # --- inside ------------------------------------------------------------------------------------------
+
+    def _draw_on(self) -> None:
+        while not self._ended:
+            self._changed.wait(REFRESH)
+            self._changed.clear()
+            with self._lock:
+                if not self._ended:
+                    self._draw()
+            # Not after every letter that pytest writes.
+            time.sleep(TICK)
+
+    def _draw(self) -> None:
+        width = self._writer.width_of_current_line
+        if width < 0:
+            return  # control characters: nobody knows where the cursor is
+        self._erase()
+        columns = max(20, self._writer.fullwidth)
+        column = width % columns if width % columns or not width else columns
+        down, up = ("\r\n", f"\x1b[A\r\x1b[{column}C") if column else ("", "\r")
+        self._put(f"{down}\x1b[K{self._text(columns - 1)}{up}")
+        self._column = column
+
+    def _text(self, room: int) -> str:
+        text = ""
+        for piece, markup in self._progress.parts():
+            if _width(piece) > room:
+                while piece and _width(piece) >= room:
+                    piece = piece[:-1]
+                return text + self._writer.markup(f"{piece}…", **markup)
+            room -= _width(piece)
+            text += self._writer.markup(piece, **markup)
+        return text
+
+    def _erase(self) -> None:
+        if self._column is not None:
+            column, self._column = self._column, None
+            self._put(f"\r\n\x1b[K\x1b[A\r\x1b[{column}C" if column else "\r\x1b[K")
+
+    def _put(self, text: str) -> None:
+        data = text.encode(self._file.encoding or "ascii", "replace")
+        while data:
+            data = data[os.write(self._terminal, data) :]
+
+
+def _width(text: str) -> int:
+    """Columns of a text, at most: one that wraps would be drawn over what pytest wrote."""
+    return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
+
+
+class _Terminal:
+    """The file that pytest writes to, with the line taken away before."""
+
+    def __init__(self, file: TextIO, line: StatusLine) -> None:
+        self._file = file
+        self._line = line
+
+    def write(self, text: str) -> int:
+        self._line.write(text)
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+class Live:
+    """The status line of a session: none where nobody looks, or where no instance runs."""
+
+    def __init__(self, config: pytest.Config, projects: Projects) -> None:
+        self._config = config
+        self._projects = projects
+        self._progress: Progress | None = None
+        self._line: StatusLine | None = None
+
+    def expect(self, nodeids: Sequence[str], workers: int) -> None:
+        """What will run, on how many workers. Said again by every worker; the first time counts."""
+        if self._progress or not nodeids or not is_watched(self._config):
+            return
+        edges = self._projects.edges(nodeids)
+        if any(upstreams is not None for upstreams in edges):
+            seconds = self._projects.seconds(nodeids)
+            estimate = Estimate([upstreams or () for upstreams in edges], seconds, workers)
+            self._progress = Progress(nodeids, estimate)
+
+    def start(self, nodeid: str) -> None:
+        """An item began; with the first one the line appears."""
+        if self._progress:
+            self._progress.start(nodeid)
+            self._line = self._line or StatusLine(self._config, self._progress)
+            self._line.change()
+
+    def report(self, report: pytest.TestReport, status: Status | None) -> None:
+        """See `Progress.report`."""
+        if self._progress:
+            self._progress.report(report, status)
+
+    def finish(self, nodeid: str) -> None:
+        """An item has ended."""
+        if self._progress:
+            self._progress.finish(nodeid)
+
+    def close(self) -> None:
+        """Take the line away: what follows is the end of the session."""
+        if self._line:
+            self._line.close()

@@ -1,0 +1,124 @@
+"""The section at the end of a session: counts, causes, what is blocked, what took longest."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from ductaflow.causes import CauseKey, cause_key
+from ductaflow.errors import DuctaflowError
+from ductaflow.result import Result, Status, read_result
+from pytest_ductaflow.failure import clean
+
+#: How many causes, and how many instances of each, are named; the report has all, and so has `-v`.
+MAX_CAUSES, MAX_IDS = 30, 5
+MAX_BLOCKED = 5
+SLOWEST = 5
+_MAX_CHARS = 200
+#: `fit/D is blocked: `, as often as there are steps between an instance and what is red above it.
+_WAY = re.compile(r"^(?:\S+(?:, which reads from \S+)* is blocked: )+")
+
+
+def summary_lines(results: Mapping[str, Result], xfailed: Collection[str], verbosity: int) -> Iterator[str]:
+    """What the terminal says of the instances of one runs folder.
+
+    Args:
+        results: what came of each, by node id.
+        xfailed: node ids of those that were expected to be red.
+        verbosity: pytest's: below 0 only counts and causes, above it every instance by its id.
+    """
+    red = {nodeid: result for nodeid, result in results.items() if result.status is Status.ERROR}
+    expected = red.keys() & set(xfailed)
+    counts = Counter("xfail" if nodeid in expected else result.status for nodeid, result in results.items())
+    yield ", ".join(f"{counts[status]} {status}" for status in (*Status, "xfail") if counts[status])
+    everything = verbosity > 0
+    yield from _causes([red[nodeid] for nodeid in red if nodeid not in expected], everything=everything)
+    for nodeid in sorted(expected):
+        yield f"  error    {red[nodeid].id} (xfail): {one_line(red[nodeid].message)}"
+    if verbosity < 0:
+        return
+    yield from _blocked(
+        [result for result in results.values() if result.status is Status.BLOCKED], everything=everything
+    )
+    yield from _slowest(list(results.values()))
+
+
+def one_line(text: str) -> str:
+    """The first line of a text of a flow, cut."""
+    lines = clean(text).strip().splitlines()
+    return lines[0][:_MAX_CHARS] if lines else ""
+
+
+def _causes(red: Sequence[Result], *, everything: bool) -> Iterator[str]:
+    groups: dict[CauseKey, list[Result]] = {}
+    for result in red:
+        groups.setdefault(cause_key(_record(result)), []).append(result)
+    if len(red) > 1:
+        yield f"{len(red)} red, {len(groups)} cause{'s' if len(groups) > 1 else ''}:"
+    ordered = sorted(groups.items(), key=lambda group: -len(group[1]))
+    shown = ordered if everything else ordered[:MAX_CAUSES]
+    for key, results in shown:
+        if len(results) == 1:
+            yield f"  error    {results[0].id}: {one_line(results[0].message)}"
+            continue
+        yield f"  error    {len(results)} x {one_line(key.line)}"
+        yield f"           {_named([result.id for result in results], everything=everything)}"
+    if len(ordered) > len(shown):
+        yield f"  and {len(ordered) - len(shown)} more causes"
+
+
+def _record(result: Result) -> dict[str, Any]:
+    """What of a result tells its cause; that of a build's flow is read from the flow's folder."""
+    return {
+        "instance": result.instance,
+        "status": result.status,
+        "cause": result.cause,
+        "message": clean(result.message),
+        "failure": _failure(result),
+        "flows": [_record(flow) for flow in _red_flows(result)],
+    }
+
+
+def _failure(result: Result) -> dict[str, Any] | None:
+    if result.failure is None:
+        return None
+    failure = asdict(result.failure)
+    return {**failure, "evalue": clean(failure["evalue"])}
+
+
+def _red_flows(result: Result) -> Iterator[Result]:
+    for child in result.children:
+        assert result.folder is not None
+        try:
+            flow = read_result(result.folder / child)
+        except DuctaflowError:
+            # The build's own message names what is wrong with it.
+            continue
+        if flow and flow.status is Status.ERROR:
+            yield flow
+
+
+def _blocked(blocked: Sequence[Result], *, everything: bool) -> Iterator[str]:
+    groups: dict[str, list[str]] = {}
+    for result in blocked:
+        groups.setdefault(_WAY.sub("", result.message), []).append(result.id)
+    shown = list(groups.items()) if everything else list(groups.items())[:MAX_BLOCKED]
+    for why, ids in shown:
+        yield f"  blocked  {_named(ids, everything=everything)}: {one_line(why)}"
+    if len(groups) > len(shown):
+        yield f"  and {sum(map(len, groups.values())) - sum(len(ids) for _, ids in shown)} more blocked"
+
+
+def _named(ids: Sequence[str], *, everything: bool) -> str:
+    if everything or len(ids) <= MAX_IDS:
+        return ", ".join(ids)
+    return f"{', '.join(ids[:MAX_IDS])} and {len(ids) - MAX_IDS} more"
+
+
+def _slowest(results: Sequence[Result]) -> Iterator[str]:
+    ran = sorted((result for result in results if result.seconds), key=lambda result: -result.seconds)
+    if len(ran) > 1:
+        yield "slowest: " + ", ".join(f"{result.id} {result.seconds:.1f} s" for result in ran[:SLOWEST])
