@@ -163,16 +163,6 @@ def test_run_of_an_unknown_id_runs_nothing(project: TinyProject) -> None:
     assert not (project.root / "runs").exists()
 
 
-def test_debug_prepares_the_folder_and_prints_a_launch_configuration(project: TinyProject) -> None:
-    """The notebook and the config are there, nothing has run."""
-    done = call("debug", "fit/good")
-    folder = project.folder("fit", "good")
-    assert 0 == done.exit_code
-    launch = json.loads(done.output[done.output.index("{") :])
-    assert str(project.root / "flows" / "fit.py") == launch["program"]
-    assert ["fit.ipynb", "fit_config.json"] == sorted(path.name for path in folder.iterdir())
-
-
 def test_the_report_names_a_run_that_never_ended(project: TinyProject) -> None:
     """A marker without a run is one that was killed."""
     code = (

@@ -16,6 +16,7 @@ from ductaflow.errors import DuctaflowError
 
 if TYPE_CHECKING:
     from ductaflow.layout import Project
+    from ductaflow.looking import Seen
     from ductaflow.report import Entry
     from ductaflow.result import Result
     from ductaflow.saved import SavedRun
@@ -187,23 +188,86 @@ def graph_command(ids: Sequence[str], language: str, flows: bool, folder: Path |
         _say(f"Note: {why} unless its page raises the limit. Give {remedy}.", sys.stderr)
 
 
-@main.command("debug")
-@click.argument("id", metavar="ID")
+@main.command("status")
+@click.argument("targets", nargs=-1, metavar="[ID|FOLDER]...")
 @_project_option
-def debug_command(id: str, folder: Path | None) -> None:
-    """Prepare the run folder of a stored instance without running it, and print a launch configuration.
+def status_command(targets: Sequence[str], folder: Path | None) -> None:
+    """Tell the last run of each: status, when, seconds, message. The exit code is 1 if any is red.
 
-    The configuration is an entry of VS Code's launch.json; it runs the source itself, so breakpoints bind.
+    A FOLDER is that of a run, also of a flow inside a build.
     """
-    import json
+    from ductaflow.looking import rows, status_lines
 
+    project, seen = _see(targets, folder)
+    found = rows(project, seen)
+    for line in status_lines(found):
+        _say(line)
+    if any(row.is_red for row in found):
+        click.get_current_context().exit(RED)
+
+
+@main.command("logs")
+@click.argument("targets", nargs=-1, metavar="[ID|FOLDER]...")
+@click.option("--warnings", is_flag=True, help="Only warning lines, each with its place.")
+@click.option("--errors", is_flag=True, help="Only why red runs are red: message and traceback.")
+@click.option("--grep", "pattern", metavar="REGEX", help="Only lines that it finds something in.")
+@_project_option
+def logs_command(
+    targets: Sequence[str], warnings: bool, errors: bool, pattern: str | None, folder: Path | None
+) -> None:
+    """Print the logs of the last runs, or what is looked for in them."""
+    from ductaflow.looking import log_texts
+
+    _, seen = _see(targets, folder)
+    for line in log_texts(seen, warnings=warnings, errors=errors, pattern=pattern):
+        _say(line)
+
+
+@main.command("show")
+@click.argument("target", metavar="ID|FOLDER")
+@_project_option
+def show_command(target: str, folder: Path | None) -> None:
+    """Show one: verdict, cause, config, inputs, outputs, warnings, paths, and what to type next."""
+    from ductaflow.looking import show_lines
+
+    project, seen = _see([target], folder)
+    for line in show_lines(project, seen[0]):
+        _say(line)
+
+
+def _see(targets: Sequence[str], folder: Path | None) -> tuple[Project, list[Seen]]:
+    """What a command looks at: what it names, else all stored instances."""
     from ductaflow.graph import collect
-    from ductaflow.runner import prepare, spec_of_instance
+    from ductaflow.looking import see
 
-    project = _project(folder)
-    (known,) = _ids(project, [id])
-    setup = prepare(spec_of_instance(collect(project).by_id[known]))
-    _say(json.dumps(setup.launch, indent=2, ensure_ascii=False))
+    project = _project_of(targets, folder)
+    return project, see(collect(project), targets)
+
+
+@main.command("debug")
+@click.argument("target", metavar="ID|FOLDER")
+@click.option("--notebook", is_flag=True, help="Open the notebook in Jupyter, if that is installed.")
+@_project_option
+def debug_command(target: str, notebook: bool, folder: Path | None) -> None:
+    """Prepare a run folder for a debugger, without running it.
+
+    It gets the config and the notebook: an ID the stored config, a FOLDER, that of a run, the config that it
+    ran with. The cells of the notebook keep what they showed in the last run, up to the one that failed. The
+    launch configuration for VS Code runs the .py itself, so that breakpoints bind. It is written to
+    .vscode/launch.json if the project has none, and printed otherwise.
+    """
+    from ductaflow.looking import changed_keys, offer_launch, open_notebook, prepare_debugging
+
+    project, (one,) = _see([target], folder)
+    changed = changed_keys(one)
+    setup = prepare_debugging(project, one)
+    if changed:
+        _say(f"  changed since the last run: {', '.join(changed)}")
+    if setup.launch["program"].endswith(".py"):
+        for line in offer_launch(project, setup.launch):
+            _say(line)
+    if notebook:
+        open_notebook(setup.notebook)
 
 
 @main.command("report")

@@ -209,13 +209,16 @@ def convert_notebook_to_html(notebook: str | Path | NotebookNode, html: str | Pa
     export_html(Path(notebook) if isinstance(notebook, str) else notebook, Path(html))
 
 
-def write_prepared(source: Path, parameters: dict[str, Any], notebook: Path) -> None:
+def write_prepared(
+    source: Path, parameters: dict[str, Any], notebook: Path, *, outputs_of: Path | None = None
+) -> None:
     """Write a flow as a notebook with its parameters injected, as papermill would, without executing it.
 
     Args:
         source: the flow.
         parameters: injected behind the cell tagged `parameters`.
         notebook: the file to write.
+        outputs_of: an executed notebook of the flow, whose outputs are taken over.
     """
     import nbformat
     from papermill.iorw import load_notebook_node
@@ -223,7 +226,24 @@ def write_prepared(source: Path, parameters: dict[str, Any], notebook: Path) -> 
 
     node = load_notebook_node(load_notebook(source))
     prepared = parameterize_notebook(node, parameters, engine_name="ductaflow")
+    if outputs_of is not None:
+        _take_outputs(prepared, _read_ipynb(outputs_of, _read_text(outputs_of)))
     write_atomic(notebook, nbformat.writes(prepared) + "\n")  # type: ignore[no-untyped-call]
+
+
+def _take_outputs(prepared: NotebookNode, executed: NotebookNode) -> None:
+    """Give cells the outputs that they had, up to the first that failed or has been edited since."""
+    pairs = zip(
+        (cell for cell in prepared.cells if cell.cell_type == "code"),
+        (cell for cell in executed.cells if cell.cell_type == "code"),
+        strict=False,
+    )
+    for cell, before in pairs:
+        if cell.source != before.source:
+            return
+        cell.outputs, cell.execution_count = before.outputs, before.execution_count
+        if any(output.output_type == "error" for output in before.outputs):
+            return
 
 
 # --- the notebook that papermill writes --------------------------------------------------------------------

@@ -408,15 +408,19 @@ def debug_flow(
     return setup
 
 
-def prepare(spec: RunSpec) -> DebugSetup:
-    """Write the config and the notebook with the config injected; nothing is executed."""
+def prepare(spec: RunSpec, *, with_outputs: bool = False) -> DebugSetup:
+    """Write the config and the notebook with the config injected; nothing is executed.
+
+    With `with_outputs` the cells keep what they showed in the last run, up to the one that failed.
+    """
     from ductaflow.notebook import write_prepared
 
     files = spec.run_folder
     files.path.mkdir(parents=True, exist_ok=True)
     note_hand_work(files.path, Path(spec.runs_root))
     write_atomic(files.config, dump_config(spec.saved_config))
-    write_prepared(Path(spec.source), {"config": spec.config}, files.notebook)
+    executed = files.notebook if with_outputs and files.notebook.is_file() else None
+    write_prepared(Path(spec.source), {"config": spec.config}, files.notebook, outputs_of=executed)
     print(f"prepared, not executed: {files.path}")
     print(f"  notebook  {files.notebook}")
     print(f"  config    {files.config}")
