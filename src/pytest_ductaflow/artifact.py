@@ -18,7 +18,7 @@ from ductaflow.instances import Instance
 from ductaflow.layout import CACHE_DIR
 from ductaflow.report import Entry, LiveReport
 from ductaflow.result import Cause, Result, Status, read_result
-from pytest_ductaflow.failure import shown
+from pytest_ductaflow.failure import paint, shown
 from pytest_ductaflow.summary import one_line, summary_lines
 
 if TYPE_CHECKING:
@@ -97,6 +97,8 @@ class Artifact:
         instance = tree.expected[report.nodeid]
         if report.skipped and hasattr(report, "wasxfail"):
             tree.xfailed.add(report.nodeid)
+        if report.failed:
+            paint(report)
         told = getattr(report, "ductaflow", None)
         if told:
             # the terminal keeps every report to the end

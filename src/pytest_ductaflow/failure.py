@@ -8,11 +8,13 @@ import shlex
 from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ductaflow.result import Failure, Result, log_lines, strip_ansi
+from ductaflow.result import Failure, Result, is_warning_line, log_lines, strip_ansi
 
 if TYPE_CHECKING:
+    import pytest
+
     from ductaflow.instances import Instance
     from pytest_ductaflow.projects import Projects
 
@@ -46,6 +48,33 @@ def failure_text(result: Result, instance: Instance, projects: Projects) -> str:
         parts.append("\n".join(["Last lines of the log:", *tail]))
     parts.append("\n".join(_ways_on(instance, projects)))
     return "\n\n".join(parts)
+
+
+def paint(report: pytest.TestReport) -> None:
+    """Have the text of a failure in colours where the terminal has some; elsewhere it stays as it is."""
+    longrepr: Any = report.longrepr
+    plain = getattr(longrepr, "toterminal", None)
+    if plain is None:
+        return
+
+    def toterminal(writer: Any) -> None:
+        if not writer.hasmarkup:
+            plain(writer)
+            return
+        lines = report.longreprtext.split("\n")
+        # The report itself begins with the name of the worker that it comes from.
+        for number, line in enumerate(lines[1:] if hasattr(report, "node") else lines):
+            writer.line(line, **_markup(line, is_first=number == 0))
+
+    longrepr.toterminal = toterminal
+
+
+def _markup(line: str, *, is_first: bool) -> dict[str, bool]:
+    if is_first or line.startswith("> "):
+        return {"bold": True, "red": True}
+    if line.startswith("| ") and is_warning_line(line[2:]):
+        return {"yellow": True}
+    return {"bold": True} if line.startswith(("run again:", "debug:")) else {}
 
 
 def place_of(result: Result, instance: Instance, projects: Projects) -> tuple[str, int, str]:
