@@ -119,7 +119,7 @@ def _settings(config: pytest.Config) -> Settings:
         upstream=config.getoption("ductaflow_upstream"),
         downstream=config.getoption("ductaflow_downstream"),
         dist=told.get("ductaflow_dist"),
-        debug=bool(config.getoption("usepdb") or config.getoption("trace")),
+        debug=not told and bool(config.getoption("usepdb", False) or config.getoption("trace", False)),
     )
 
 
@@ -389,6 +389,9 @@ class ControllerHooks:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self._artifact.update(report)
         self._live.report(report, self._artifact.status_of(report.nodeid))
+
+    def pytest_enter_pdb(self) -> None:
+        self._live.abandon()
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
         self._live.finish(nodeid)

@@ -174,9 +174,12 @@ def duration(seconds: float) -> str:
 def is_watched(config: pytest.Config) -> bool:
     """Whether a person looks at a terminal where such a line is welcome."""
     reporter = config.pluginmanager.get_plugin("terminalreporter")
-    if reporter is None or reporter.verbosity < 0 or config.getoption("capture") == "no":
+    # a reporter of another plugin has its own ways to show how far it is
+    if type(reporter) is not pytest.TerminalReporter or reporter.verbosity < 0:
         return False
-    if config.getoption("usepdb") or config.getoption("trace"):
+    if config.getoption("capture") == "no" or config.getoption("usepdb", False):
+        return False
+    if config.getoption("trace", False):
         return False
     if os.environ.get("CI") or os.environ.get("BUILD_NUMBER") or os.environ.get("TERM") in (None, "", "dumb"):
         return False
@@ -210,13 +213,14 @@ class StatusLine:
         """The progress has changed."""
         self._changed.set()
 
-    def close(self) -> None:
-        """Take the line away for good."""
+    def close(self, *, erase: bool = True) -> None:
+        """Draw no more; and take the line away, if the cursor still is where it was left."""
         with self._lock:
             if self._ended:
                 return
             self._ended = True
-            self._erase()
+            if erase:
+                self._erase()
             self._writer._file = self._file
         self._changed.set()
         self._thread.join()
@@ -335,3 +339,8 @@ class Live:
         """Take the line away: what follows is the end of the session."""
         if self._line:
             self._line.close()
+
+    def abandon(self) -> None:
+        """A debugger has the terminal, and has written over the line."""
+        if self._line:
+            self._line.close(erase=False)
