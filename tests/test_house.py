@@ -48,7 +48,17 @@ HOUSE = [
     "cli",
 ]
 #: The plugin stands on the core, and the core does not know it.
-ANNEX = ["failure", "projects", "items", "scheduling", "warming", "stopping", "measuring", "artifact", "plugin"]
+ANNEX = [
+    "failure",
+    "projects",
+    "items",
+    "scheduling",
+    "warming",
+    "stopping",
+    "measuring",
+    "artifact",
+    "plugin",
+]
 
 
 def modules(package: str) -> dict[str, list[Path]]:

@@ -140,12 +140,29 @@ def debug_command(id: str, folder: Path | None) -> None:
 
 
 @main.command("report")
+@click.argument("paths", nargs=-1, metavar="[RUNS | FILE...]", type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "--merge", is_flag=True, help="Join the JSON reports FILE..., such as those of the shards of a CI run."
+)
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="With --merge: the folder to write to, instead of the project's runs/.",
+)
 @_project_option
-def report_command(folder: Path | None) -> None:
-    """Make the status page and its JSON twin anew from what lies in runs/."""
-    from ductaflow.report import build_report, write_report
+def report_command(paths: Sequence[Path], merge: bool, output: Path | None, folder: Path | None) -> None:
+    """Make the status page and its JSON twin anew from what lies in runs/, or in the folder RUNS."""
+    from ductaflow.report import build_report, merge_reports, write_report
 
-    project = _project(folder)
+    if merge:
+        if not paths:
+            raise DuctaflowError("--merge needs files", hint="ductaflow report --merge a.json b.json")
+        target = output or _project(folder).runs_dir
+        _say(str(write_report(merge_reports(paths, target), target)))
+        return
+    if output or len(paths) > 1:
+        raise DuctaflowError("--output and more than one path go with --merge", hint="Add --merge.")
+    project = _project_of_runs(paths[0]) if paths else _project(folder)
     entries = _entries_on_disk(project)
     ran = [entry.result for entry in entries if entry.result.finished]
     last = max(ran, key=lambda result: str(result.finished), default=None)
@@ -160,12 +177,26 @@ def report_command(folder: Path | None) -> None:
     _say(str(write_report(data, project.runs_dir)))
 
 
+def _project_of_runs(runs_dir: Path) -> Project:
+    """The project around a runs folder; the folder above it, where that is none."""
+    from dataclasses import replace
+
+    from ductaflow.layout import Project
+
+    if not runs_dir.is_dir():
+        raise DuctaflowError(f"{runs_dir} is no folder", hint="Give a folder of runs, or --merge and files.")
+    project = Project.around(runs_dir) or Project.at(runs_dir.absolute().parent)
+    return replace(project, runs_dir=runs_dir.absolute())
+
+
 def _entries_on_disk(project: Project) -> list[Entry]:
     """The last run of each instance, also one that never came to its end."""
     from dataclasses import replace
 
     from ductaflow.folder import unfinished
+    from ductaflow.graph import Graph, collect
     from ductaflow.report import Entry, earlier_entries
+    from ductaflow.report.data import relative
     from ductaflow.result import Result, Status
 
     lost = [
@@ -184,5 +215,20 @@ def _entries_on_disk(project: Project) -> list[Entry]:
         if left.folder.parent.parent == project.runs_dir
     ]
     finished = earlier_entries(project.runs_dir, skip={entry.result.id for entry in lost})
-    # The page is of all that is there, not of a session.
-    return [*lost, *(replace(entry, earlier=False) for entry in finished)]
+    stored = collect(project)
+    graph = Graph(stored.all)
+
+    def known(entry: Entry) -> Entry:
+        # The page is of all that is there, not of a session.
+        instance = stored.by_id.get(entry.result.id)
+        if instance is None:
+            return replace(entry, earlier=False)
+        return replace(
+            entry,
+            earlier=False,
+            nodeid=f"{relative(instance.file, project.root)}::{instance.title}",
+            tags=instance.options.tags,
+            upstreams=graph.upstreams(instance.id),
+        )
+
+    return [known(entry) for entry in (*lost, *finished)]

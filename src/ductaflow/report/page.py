@@ -90,7 +90,7 @@ def row_of(instance: Mapping[str, Any], packer: Packer) -> Row:
         "parameters": _parameters(shown),
         "upstreams": shown["upstreams"],
         "worker": shown["worker"],
-        "at": packer.add(_json(_details(shown))) if shown["started"] or shown["links"] else None,
+        "at": packer.add(_json(_details(shown))) if _has_details(shown) else None,
     }
     return Row(instance["status"], _json(_without_empty(row)))
 
@@ -166,6 +166,11 @@ def _verdict(head: Mapping[str, Any]) -> str:
 
 
 # --- an instance as the script reads it --------------------------------------------------------------------
+
+
+def _has_details(instance: Mapping[str, Any]) -> bool:
+    """What is planned or blocked has its row alone: thousands of them cost nothing when they come to run."""
+    return instance["status"] not in ("not_run", "blocked") or bool(instance["links"])
 
 
 def _brief(instance: Mapping[str, Any]) -> dict[str, Any]:

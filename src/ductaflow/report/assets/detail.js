@@ -25,10 +25,10 @@ function detailOf(node, details) {
     causeLine(it, details),
     commands(node, it),
     known ? null : noDetails(node),
+    flowsOf(node),
     source(it),
     it.failure && it.failure.traceback
       ? part("traceback", "Traceback", code("Traceback", it.failure.traceback)) : null,
-    flowsOf(node),
     known ? log(it, details) : null,
     figures(it),
     known ? config(it) : null,
@@ -45,20 +45,23 @@ function noDetails(node) {
 
 function causeLine(it, details) {
   const failure = it.failure;
-  const message = (details && details.message) || it.message;
+  // An orange run's message only counts what its first warning says.
+  const message = it.status === "warning" ? it.message : (details && details.message) || it.message;
   const said = [];
   if (it.cause && it.status === "error") {
     said.push(h("strong", CAUSE[it.cause] || it.cause));
     if (failure && failure.file) said.push(" at ", h("code", failure.file + (failure.line ? ":" + failure.line : "")));
-    if (failure && failure.ename) said.push(": ", h("code", failure.ename), failure.evalue ? [": ", h("span.said", failure.evalue)] : null);
+    if (failure && failure.ename) said.push(": ", h("code", failure.ename), failure.evalue ? [": ", h("span.said", firstLine(failure.evalue))] : null);
     else if (message) said.push(": ", h("span.said", message));
   } else if (message) {
     said.push(h("span.said", message));
   }
+  // The traceback has the whole text.
   const number = causesOf.get(it.id);
   const same = number ? head.causes[number - 1].instances.length - 1 : 0;
   const row = it.status === "error" ? redInARow(it.id) : 0;
   const notes = [
+    it.status === "warning" && it.warnings > 1 ? h("span.note", "and " + plural(it.warnings - 1, "more warning line")) : null,
     same > 0 ? button("The same cause in " + plural(same, "other"), () => search("cause:" + number), { class: "link" }) : null,
     it.status !== "error" || before.length === 0 ? null
       : row === 0 ? h("span.note", "New: not red in the session before.")
@@ -77,6 +80,8 @@ function commands(node, it) {
     it.nodeid ? line("Node id", it.nodeid) : null,
     links(it));
 }
+
+const firstLine = (text) => text.split("\n", 1)[0];
 
 const LINKS = [["log", "Log"], ["html", "Notebook as HTML"], ["notebook", "Notebook"], ["config", "Config"]];
 
@@ -160,7 +165,7 @@ function jumper(element, warnings, count) {
   if (places.length) requestAnimationFrame(() => { go(1); where.textContent += count > places.length ? ", " + count + " in all" : ""; });
   const hidden = warnings.filter((warning) => !places.some((place) => Number(place.dataset.line) === warning.line));
   return h("div.jumps", where,
-    places.length > 1 ? [button("Previous warning", () => go(-1)), button("Next warning", () => go(1))] : null,
+    places.length > 1 ? [button("Previous", () => go(-1), { "aria-label": "Previous warning" }), button("Next", () => go(1), { "aria-label": "Next warning" })] : null,
     hidden.length && places.every((place) => place.dataset.line) ? warningList(hidden, count) : null);
 }
 

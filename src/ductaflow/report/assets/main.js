@@ -105,7 +105,7 @@ function causesPart() {
       cause.parameters.length ? h("p.shared", h("span.note", cause.instances.length > 1 ? "all with" : "only with"),
         button(cause.parameters.map(([name, value]) => h("code", name + "=" + value)), () => search(cause.parameters.map(parameterTerm).join(" ")),
           { title: "Show all instances with these parameters" }),
-        h("span.note", "that no good one has")) : null))),
+        h("span.note", cause.parameters.length === 1 ? "which no good one has" : "which no good one has together")) : null))),
     head.causes.length > 8 ? h("p.note", "and " + (head.causes.length - 8) + " more") : null);
 }
 
