@@ -119,7 +119,9 @@ class Causes:
         for place, pairs in enumerate(good):
             for number in shared.intersection(pairs):
                 having[number] |= 1 << place
-        ordered = sorted(shared, key=lambda number: (having[number].bit_count(), number))
+        # A path mostly follows from a shorter parameter, which tells more.
+        paths = {number for (_, value), number in self._numbers.items() if "/" in value or "\\" in value}
+        ordered = sorted(shared, key=lambda number: (number in paths, having[number].bit_count(), number))
         everyone = (1 << len(good)) - 1
         candidates = [number for number in ordered if having[number] != everyone][:MAX_CANDIDATES]
         for size in range(1, MAX_SHARED + 1):

@@ -63,7 +63,8 @@ def _images(notebook: Path) -> Iterator[dict[str, Any]]:
         number = 0
         for cell in cells:
             if cell.get("cell_type") == "code":
-                number += 1
+                # The cell that papermill puts in does not count, here as in a result.
+                number += "injected-parameters" not in cell.get("metadata", {}).get("tags", ())
                 for output in cell.get("outputs", ()):
                     yield from _of_output(output, number)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):

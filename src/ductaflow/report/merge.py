@@ -1,4 +1,4 @@
-"""Twins of several sessions -> one twin: the shards of a CI run, each of which ran a part on a machine of its own."""
+"""Twins of several sessions -> one twin: the shards of a CI run, each on a machine of its own."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _HINT = "Give the conductor_status_report.json of each shard, as a session of th
 def merge_reports(files: Sequence[Path], runs_dir: Path) -> dict[str, Any]:
     """One report of several sessions.
 
-    An instance that several of them have is shown once: as it ran rather than as an earlier result, then by the
-    worst status, then by the latest run. A session that did not end is named in `notes`.
+    An instance that several of them have is shown once: as it ran rather than as an earlier result, then by
+    the worst status, then by the latest run. A session that did not end is named in `notes`.
 
     Args:
         files: the JSON twins.
-        runs_dir: where the merged report is to lie; links are made to lead from there to the files as they lie
-            beside the twins.
+        runs_dir: where the merged report is to lie; links are made to lead from there to the files as they
+            lie beside the twins.
 
     Returns:
         The twin, for `write_report` and `render_html`.
@@ -73,7 +73,7 @@ def _rank(instance: Mapping[str, Any]) -> tuple[bool, int, str]:
 
 
 def _moved(instance: Mapping[str, Any], way: str) -> dict[str, Any]:
-    """An instance whose folder and links lead from somewhere else, `way` being the way to where they began."""
+    """An instance whose folder and links begin elsewhere; `way` leads to where they began."""
     if way == ".":
         return dict(instance)
     folder = instance["folder"]

@@ -5,7 +5,7 @@ const ROW = 60; // pixels, as in list.css
 class Tree {
   // state: what is opened, active and expanded; opened(node): called when a row is chosen.
   constructor(element, state, chosen, expandedChanged) {
-    Object.assign(this, { element, state, chosen, expandedChanged, rows: [], active: null, drawn: "", printing: false });
+    Object.assign(this, { element, state, chosen, expandedChanged, rows: [], active: null, drawn: "", printing: false, elements: new Map() });
     element.addEventListener("keydown", (event) => this.key(event));
     element.addEventListener("click", (event) => this.click(event));
     element.addEventListener("focus", () => { if (!this.active && this.rows.length) this.activate(this.rows[0], false); });
@@ -33,7 +33,7 @@ class Tree {
   }
 
   draw() {
-    if (!this.element.offsetParent && !this.printing) return; // another view is on the screen
+    if (!this.element.offsetParent && !this.printing && this.rows.length) return; // another view is on the screen
     const top = -this.element.getBoundingClientRect().top;
     let first = Math.max(0, Math.floor(top / ROW) - 6);
     let last = Math.min(this.rows.length, Math.ceil((top + innerHeight) / ROW) + 6);
@@ -42,32 +42,52 @@ class Tree {
     const drawn = [first, last, this.active && this.active.key, this.state.id, this.printing].join("|");
     if (drawn === this.drawn) return;
     this.drawn = drawn;
-    const elements = [];
+    const wanted = [];
     // The active row exists wherever it is: it is what a screen reader is told of.
-    if (active >= 0 && active < first) elements.push(this.row(active));
-    for (let index = first; index < last; index += 1) elements.push(this.row(index));
-    if (active >= last) elements.push(this.row(active));
-    this.element.replaceChildren(...elements);
+    if (active >= 0 && active < first) wanted.push(active);
+    for (let index = first; index < last; index += 1) wanted.push(index);
+    if (active >= last) wanted.push(active);
+    this.place(wanted);
     if (this.active) this.element.setAttribute("aria-activedescendant", "row-" + this.active.number);
     else this.element.removeAttribute("aria-activedescendant");
   }
 
-  row(index) {
-    const node = this.rows[index];
+  // A row that stays is not touched: one that was taken out between press and release would not be clicked.
+  place(wanted) {
+    const kept = new Map();
+    for (const index of wanted) {
+      const node = this.rows[index];
+      kept.set(node.key, this.elements.get(node.key) || this.row(node));
+      this.update(kept.get(node.key), node, index);
+    }
+    for (const [key, element] of this.elements) if (!kept.has(key)) element.remove();
+    this.elements = kept;
+    let next = this.element.firstChild;
+    for (const element of kept.values()) {
+      if (element === next) next = next.nextSibling;
+      else this.element.insertBefore(element, next);
+    }
+  }
+
+  update(element, node, index) {
+    element.style.top = index * ROW + "px";
+    const attributes = {
+      "aria-posinset": node.position, "aria-setsize": node.siblings, "aria-selected": this.state.id === node.key,
+      "aria-expanded": node.flows.length ? this.state.expanded.has(node.key) : null,
+    };
+    for (const [name, value] of Object.entries(attributes)) if (value !== null) element.setAttribute(name, String(value));
+    element.toggleAttribute("data-active", node === this.active);
+  }
+
+  row(node) {
     const { row } = node;
-    const expanded = node.flows.length ? String(this.state.expanded.has(node.key)) : null;
-    const element = h("div.row.s-" + row.status, {
-      role: "treeitem", id: "row-" + node.number, "data-key": node.key, "aria-level": node.depth + 1,
-      "aria-posinset": node.position, "aria-setsize": node.siblings, "aria-expanded": expanded,
-      "aria-selected": String(this.state.id === node.key), "data-active": node === this.active,
-    },
+    const element = h("div.row.s-" + row.status, { role: "treeitem", id: "row-" + node.number, "data-key": node.key, "aria-level": node.depth + 1 },
     h("span.twisty", { "aria-hidden": "true", "data-twisty": node.flows.length > 0 }),
     badge(row.status),
     h("span.what",
       h("span.line", h("span.name", instanceName(row.id)), h("span.tags", this.tags(node))),
       row.message ? h("span.message", row.message) : null),
     h("span.time", duration(row.seconds)));
-    element.style.top = index * ROW + "px";
     element.style.setProperty("--depth", node.depth);
     return element;
   }

@@ -83,7 +83,7 @@ function criticalPath(ran) {
 }
 
 function runTable(title, runs) {
-  return h("section", h("h3", title), h("div.scroll", { tabindex: "0", role: "region", "aria-label": title }, h("table.runs",
+  return h("section", h("h2", title), h("div.scroll", { tabindex: "0", role: "region", "aria-label": title }, h("table.runs",
     h("thead", h("tr", ["Instance", "Status", "Took", "Worker", "Started"].map((name) => h("th", { scope: "col" }, name)))),
     h("tbody", runs.map(({ node }) => h("tr", h("td", button(node.row.id, () => openNode(node), { class: "link" })),
       h("td.s-" + node.row.status, badge(node.row.status)), h("td.number", duration(node.row.seconds)),
