@@ -40,6 +40,7 @@ from ductaflow.report.configs import NO_CONFIGS, Configs
 from ductaflow.report.figures import NO_FIGURES, FigureBudget, figures_of
 from ductaflow.report.history import read_history
 from ductaflow.report.logs import GREEN_LOG_END, LOG_END, log_parts
+from ductaflow.result import SCHEMA as RESULT_SCHEMA
 from ductaflow.result import Result, Status, read_result
 
 SCHEMA = 1
@@ -242,7 +243,8 @@ def instance_data(entry: Entry, sources: Sources) -> dict[str, Any]:
     """One instance of the JSON twin: its result, what its run folder holds, and the flows of a build."""
     result = entry.result
     rerun = _rerun(entry, sources.runs_dir)
-    above = frozenset([_true(result.folder)]) if result.folder else frozenset[Path]()
+    # Where the run folder truly lies is asked for builds alone: it costs a look at each folder above.
+    above = frozenset([_true(result.folder)]) if result.folder and result.children else frozenset[Path]()
     return _instance(entry, sources, rerun, above)
 
 
@@ -254,9 +256,8 @@ def _instance(
     ran = folder if result.status not in _DID_NOT_RUN else None
     log = _log_of(ran) if ran else None
     green = result.status in (Status.SUCCESS, Status.UNCHANGED)
-    data: dict[str, Any] = plain(
-        {**result.to_dict(), **_first(result, "inputs"), **_first(result, "outputs")}
-    )
+    lists = {**_first(result, "inputs"), **_first(result, "outputs")}
+    data: dict[str, Any] = plain({"schema": RESULT_SCHEMA, **_fields(result), **lists})
     data |= {
         "id": result.id if result.flow else result.instance,
         "nodeid": entry.nodeid,
@@ -277,6 +278,17 @@ def _instance(
     if ran:
         data["flows"] = [_flow(ran.path / child, entry, sources, rerun, above) for child in result.children]
     return data
+
+
+def _fields(record: Any) -> dict[str, Any]:
+    """The fields of a record and of those in it; `asdict` would copy what they hold, as `plain` does too."""
+    return {name: _value(getattr(record, name)) for name in record.__dataclass_fields__ if name != "folder"}
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_value(item) for item in value]
+    return _fields(value) if hasattr(value, "__dataclass_fields__") else value
 
 
 def _first(result: Result, name: str) -> dict[str, Any]:
@@ -330,7 +342,12 @@ def _log_of(folder: RunFolder) -> Path | None:
 
 def _links(folder: RunFolder, log: Path | None, runs_dir: Path) -> dict[str, str]:
     files = {"notebook": folder.notebook, "html": folder.html, "log": log, "config": folder.config}
-    return {name: link(path, runs_dir) for name, path in files.items() if path and is_file(path)}
+    way = link(folder.path, runs_dir)
+    return {
+        name: f"{way}/{quote(os.fsencode(path.name))}"
+        for name, path in files.items()
+        if path and is_file(path)
+    }
 
 
 def is_file(path: Path) -> bool:

@@ -42,6 +42,6 @@ class Packer:
 
 
 def _packed(texts: list[str]) -> bytes:
-    packer = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS)
+    packer = zlib.compressobj(4, zlib.DEFLATED, -zlib.MAX_WBITS)
     raw = packer.compress(f"[{','.join(texts)}]".encode("ascii")) + packer.flush()
     return base64.b64encode(raw)
