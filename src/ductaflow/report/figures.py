@@ -74,7 +74,7 @@ def _images(notebook: Path) -> Iterator[dict[str, Any]]:
 def _of_output(output: dict[str, Any], cell: int) -> Iterator[dict[str, Any]]:
     bundle = output.get("data", {})
     for kind in _TYPES:
-        if kind in bundle:
+        if isinstance(bundle.get(kind), str | list):
             data = "".join("".join(bundle[kind]).split())
             if _BASE64.fullmatch(data):
                 yield {"cell": cell, "type": kind, "data": data, "text": _text(bundle.get("text/plain", ""))}

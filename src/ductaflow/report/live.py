@@ -23,8 +23,9 @@ from ductaflow.report.packing import Packer
 from ductaflow.report.page import Row, page_chunks, render_html, row_of
 from ductaflow.result import Status, write_atomic
 
-#: The next write is not before this many times the length of the last one: 2 % of the time at most.
-RESTS = 50
+#: The next write is not before this many times the length of the last one. That is 1 % of the time; taking in
+#: the results may take another.
+RESTS = 100
 #: Seconds after which a page is written again though nothing happened, as a sign that the session lives.
 HEARTBEAT = 30.0
 
@@ -134,6 +135,7 @@ class LiveReport:
         self._rest = min_interval
         self._timer: threading.Timer | None = None
         self._is_due = False
+        self._is_noted = False
         self._closed = False
         self._lock = threading.RLock()
 
@@ -163,7 +165,7 @@ class LiveReport:
             DuctaflowError: it cannot be written.
         """
         with self._lock:
-            again, self._closed = self._closed, True
+            self._closed = True
             self._stop_timer()
             self._find_earlier()
             finished = finished or utc_now()
@@ -171,8 +173,9 @@ class LiveReport:
             line = session_line(head, self.clock() - self._begin, self._red())
             head["history"] = [*head["history"], line][-MAX_SESSIONS:]
             path = self._write(head)
-            if self._kept and not again:
+            if self._kept and not self._is_noted:
                 self._remember(line)
+                self._is_noted = True
             return path
 
     def _write_or_wait(self) -> None:

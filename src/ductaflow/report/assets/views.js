@@ -87,7 +87,7 @@ function runTable(title, runs) {
     h("thead", h("tr", ["Instance", "Status", "Took", "Worker", "Started"].map((name) => h("th", { scope: "col" }, name)))),
     h("tbody", runs.map(({ node }) => h("tr", h("td", button(node.row.id, () => openNode(node), { class: "link" })),
       h("td.s-" + node.row.status, badge(node.row.status)), h("td.number", duration(node.row.seconds)),
-      h("td", node.row.worker || ""), h("td", moment(node.row.started))))))));
+      h("td", node.row.worker || ""), h("td.moment", moment(node.row.started))))))));
 }
 
 // --- graph --------------------------------------------------------------------------------------------------
@@ -227,7 +227,7 @@ function sessionTable(sessions) {
     h("tbody", sessions.map((session, index) => {
       const old = new Set(index ? sessions[index - 1].red : []);
       const fresh = index ? session.red.filter((id) => !old.has(id)) : [];
-      return h("tr", h("td", moment(session.started), session.session_id === head.session_id ? h("span.tag", "this session") : null),
+      return h("tr", h("td.moment", moment(session.started), session.session_id === head.session_id ? h("span.tag", "this session") : null),
         shown.map((status) => h("td.number", String(session.summary[status] || 0))), h("td.number", session.finished ? duration(session.seconds) : "running"),
         h("td", fresh.slice(0, 5).join(", ") + (fresh.length > 5 ? " and " + (fresh.length - 5) + " more" : "")));
     }).reverse())));
