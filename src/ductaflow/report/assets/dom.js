@@ -102,8 +102,17 @@ function copyButton(text, label, what) {
   return made;
 }
 
+// A name in full, which breaks where a person would break it.
 const instanceName = (id) => {
-  const cut = id.indexOf("/");
-  if (cut < 0) return [h("span.own", id)];
-  return [h("span.flow", id.slice(0, cut + 1)), h("wbr"), h("span.own", id.slice(cut + 1))];
+  const cut = id.indexOf("/") + 1;
+  const breaking = (text) => text.split(/(?<=[_+.-])/).map((word) => [h("wbr"), word]);
+  return [cut ? h("span.flow", id.slice(0, cut)) : null, h("span.own", breaking(id.slice(cut)))];
+};
+
+// A name in one line. Of a long one the middle is left out: what tells scenarios apart is often at their end.
+const shortName = (id) => {
+  const cut = id.indexOf("/") + 1;
+  const own = id.slice(cut);
+  const end = own.length > 24 ? own.length - 12 : own.length;
+  return [cut ? h("span.flow", id.slice(0, cut)) : null, h("span.own", own.slice(0, end)), end < own.length ? h("span.end", own.slice(end)) : null];
 };

@@ -85,7 +85,7 @@ class Tree {
     h("span.twisty", { "aria-hidden": "true", "data-twisty": node.flows.length > 0 }),
     badge(row.status),
     h("span.what",
-      h("span.line", h("span.name", instanceName(row.id)), h("span.tags", this.tags(node))),
+      h("span.line", h("span.name", shortName(row.id)), h("span.tags", this.tags(node))),
       row.message ? h("span.message", row.message) : null),
     h("span.time", duration(row.seconds)));
     element.style.setProperty("--depth", node.depth);
