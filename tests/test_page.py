@@ -759,3 +759,21 @@ def test_empty_report_says_what_to_do(desk: Desk, tmp_path: Path) -> None:
     page.write_text(render_html(build_report([], session_id="", started="", finished="", runs_dir=tmp_path)))
     desk.open(page)
     assert "pytest --ductaflow runs those" in desk.page.inner_text("main")
+
+
+def test_the_benchmark_works(tmp_path: Path) -> None:
+    """It measures size, share of the session, paint and keys, says it is too little, and leaves nothing."""
+    program = Path(__file__).parents[1] / "benchmarks" / "report.py"
+    done = subprocess.run(
+        [sys.executable, str(program), "--quick", "--markdown"],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert 0 == done.returncode, done.stderr
+    assert "too little to judge" in done.stdout
+    for line in ("page", "processor time", "first paint", "a key in the search, median"):
+        assert f"| {line}" in done.stdout
+    assert not list(tmp_path.glob("report-*"))
