@@ -35,4 +35,9 @@ def page_data(html: str) -> PageData:
         for name, text in texts.items()
         if name.startswith("pack-")
     }
-    return PageData(json.loads(texts["head"]), json.loads(texts["rows"]), blocks)
+    head, rows = json.loads(texts["head"]), json.loads(texts["rows"])
+    for row in rows:
+        if "parameters" in row:
+            shape, *values = row["parameters"]
+            row["parameters"] = dict(zip(head["shapes"][shape], values, strict=True))
+    return PageData(head, rows, blocks)

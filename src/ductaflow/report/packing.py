@@ -16,9 +16,14 @@ BLOCK = 96 * 1024
 
 
 class Packer:
-    """Packs JSON texts into blocks: JSON arrays, deflated without header, in base64."""
+    """Packs JSON texts into blocks: JSON arrays, deflated without header, in base64.
+
+    Attributes:
+        shapes: the names of parameters that rows have, each set once; see `shape`.
+    """
 
     def __init__(self) -> None:
+        self.shapes: dict[tuple[str, ...], int] = {}
         self._full: list[bytes] = []
         self._open: list[str] = []
         self._size = 0
@@ -33,6 +38,10 @@ class Packer:
             self._open, self._size = [], 0
         return place
 
+    def shape(self, names: tuple[str, ...]) -> int:
+        """The number of a set of names. Thousands of rows have the same, and only say which."""
+        return self.shapes.setdefault(names, len(self.shapes))
+
     def blocks(self) -> Iterator[str]:
         """All blocks, the one that is not full yet last."""
         for block in self._full:
@@ -42,6 +51,6 @@ class Packer:
 
 
 def _packed(texts: list[str]) -> bytes:
-    packer = zlib.compressobj(4, zlib.DEFLATED, -zlib.MAX_WBITS)
+    packer = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS)
     raw = packer.compress(f"[{','.join(texts)}]".encode("ascii")) + packer.flush()
     return base64.b64encode(raw)

@@ -81,13 +81,14 @@ def render_html(data: Mapping[str, Any]) -> str:
 def row_of(instance: Mapping[str, Any], packer: Packer) -> Row:
     """The row of an instance of the twin. Its details go to the packer, once."""
     shown = instance if _is_visible(instance) else _all_visible(instance)
+    parameters = _parameters(shown)
     row = _brief(shown)
     row |= {
         "earlier": shown["earlier"],
         "nodeid": shown["nodeid"],
         "rerun": None if shown["nodeid"] else shown["rerun"],
         "tags": shown["tags"],
-        "parameters": _parameters(shown),
+        "parameters": [packer.shape(tuple(parameters)), *parameters.values()] if parameters else None,
         "upstreams": shown["upstreams"],
         "worker": shown["worker"],
         "at": packer.add(_json(_details(shown))) if _has_details(shown) else None,
@@ -104,7 +105,8 @@ def page_chunks(head: Mapping[str, Any], rows: Sequence[Row], packer: Packer) ->
     """
     before, data, after = _ascii(_template("page.html").render(**_frame(head, rows))).split(_HERE)
     yield before
-    yield _json(_all_visible({key: value for key, value in head.items() if key != "instances"}))
+    told = {key: value for key, value in head.items() if key != "instances"}
+    yield _json(_all_visible({**told, "shapes": list(packer.shapes)}))
     yield data
     yield from _joined(row.text for row in rows)
     yield after
@@ -185,7 +187,6 @@ def _brief(instance: Mapping[str, Any]) -> dict[str, Any]:
         "warnings": instance["warning_count"],
         "seconds": instance["seconds"],
         "started": instance["started"],
-        "finished": instance["finished"],
         "flows": [_without_empty(_brief(flow)) for flow in instance["flows"]],
     }
 
@@ -218,7 +219,7 @@ def _details(instance: Mapping[str, Any]) -> dict[str, Any]:
 
 _IN_ROW = frozenset(
     {
-        *("schema", "id", "flow", "status", "kind", "cause", "seconds", "started", "finished", "flows"),
+        *("schema", "id", "flow", "status", "kind", "cause", "seconds", "started", "flows"),
         *("earlier", "nodeid", "tags", "upstreams", "worker"),
     }
 )

@@ -93,8 +93,9 @@ const FIELDS = new Set(["status", "flow", "tag", "kind", "cause", "id", "worker"
 // The parameters by name, and by the last part of a nested name; made when a term asks for one.
 function parametersOf(node) {
   if (node.parameters === undefined) {
-    node.parameters = Object.entries(node.row.parameters || {})
-      .map(([name, value]) => [name.toLowerCase(), String(value).toLowerCase()]);
+    // A row has the number of its names, which many rows have in common, and its values.
+    const [shape, ...values] = node.row.parameters || [];
+    node.parameters = values.map((value, index) => [head.shapes[shape][index].toLowerCase(), String(value).toLowerCase()]);
   }
   return node.parameters;
 }
