@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ from ductaflow.config import dump_config, json_value, load_saved_config, split_r
 from ductaflow.errors import ConfigError, DuctaflowError, FlowFailed, InstanceError
 from ductaflow.folder import note_hand_work
 from ductaflow.instances import Instance, load_stored
-from ductaflow.launch import IndentedLines, launch, show_on_console
+from ductaflow.launch import IndentedLines, StopFlag, launch, show_on_console
 from ductaflow.layout import KIND_DIRS, SOURCE_SUFFIXES, Kind, Project, RunFolder, runs_root
 from ductaflow.result import Result, Status, write_atomic
 from ductaflow.spec import RunSpec, current_run, tell
@@ -44,7 +43,7 @@ def run_instance(
     keep_previous: bool = True,
     echo: bool = False,
     check: bool = True,
-    stop: threading.Event | None = None,
+    stop: StopFlag | None = None,
     await_page: bool = True,
 ) -> Result:
     """Run a stored instance into its run folder.
@@ -60,7 +59,7 @@ def run_instance(
         keep_previous: whether to keep what the last good run wrote.
         echo: show the log on the console while the flow runs.
         check: raise where the run ended red.
-        stop: an event that stops the run when it is set.
+        stop: a flag that stops the run when it is set.
         await_page: wait for the HTML too; otherwise `ductaflow.launch.await_pages` has to be called.
 
     Returns:
@@ -72,7 +71,7 @@ def run_instance(
     """
     if isinstance(instance, str):
         instance = load_stored(project_here(), instance)
-    spec = spec_of_instance(instance)
+    spec = spec_of_instance(instance, session_id)
     spec = replace(
         spec,
         engine=spec.engine or _engine(engine),
@@ -80,7 +79,6 @@ def run_instance(
         export_html=export_html,
         keep_previous=keep_previous,
         owner_pid=owner_pid,
-        session_id=session_id or spec.session_id,
     )
     return _checked(launch_shown(spec, echo=echo, stop=stop, await_page=await_page), check)
 
@@ -169,7 +167,7 @@ def run_step_flow(
 
 
 def launch_shown(
-    spec: RunSpec, *, echo: bool = True, stop: threading.Event | None = None, await_page: bool = True
+    spec: RunSpec, *, echo: bool = True, stop: StopFlag | None = None, await_page: bool = True
 ) -> Result:
     """Launch with the log on the console; a build hears of its flows, and repeats their lines."""
     build = current_run()
@@ -204,8 +202,12 @@ def _engine(name: str | None) -> str | None:
 # --- from a call to a spec ---------------------------------------------------------------------------------
 
 
-def spec_of_instance(instance: Instance) -> RunSpec:
+def spec_of_instance(instance: Instance, session: str | None = None) -> RunSpec:
     """The spec of a stored instance.
+
+    Args:
+        instance: what to run.
+        session: id of the session that it belongs to, by default this process's.
 
     Raises:
         DuctaflowError: what is wrong with the instance.
@@ -231,7 +233,7 @@ def spec_of_instance(instance: Instance) -> RunSpec:
         timeout=options.timeout,
         allow_exit=options.allow_exit,
         options=options.of_execution,
-        **_identity(instance.project.root),
+        **_identity(instance.project.root, session),
     )
 
 
@@ -332,13 +334,17 @@ def _root_around(source: Path) -> Path:
     return source.parent.parent if source.parent.name in KIND_DIRS.values() else source.parent
 
 
-def _identity(root: Path) -> dict[str, Any]:
-    return {"session_id": session_id(), "run_id": uuid.uuid4().hex, "git": _git_state(root)}
+def _identity(root: Path, session: str | None = None) -> dict[str, Any]:
+    session = session or session_id()
+    return {"session_id": session, "run_id": uuid.uuid4().hex, "git": _git_state(root, session)}
 
 
-@functools.cache
-def _git_state(root: Path) -> dict[str, Any] | None:
-    """Commit of the project and whether it has uncommitted changes; None without git. Once a session."""
+@functools.lru_cache(maxsize=64)
+def _git_state(root: Path, session: str) -> dict[str, Any] | None:
+    """Commit of the project and whether it has uncommitted changes; None without git.
+
+    Once a session; a worker of a cluster lives through many of them.
+    """
     run = current_run()
     if run and run.git is not None:
         return dict(run.git)

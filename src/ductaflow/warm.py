@@ -148,6 +148,14 @@ def start(wanted: Wanted | None = None) -> None:
             _own.expect(wanted)
 
 
+def disown() -> None:
+    """Forget a server that some other process has started, and that ends with that one."""
+    with _lock:
+        own = _own is not None and _own.pid == os.getpid() and str(_own.folder)
+        if os.environ.get(SERVER, OFF) not in (OFF, own):
+            del os.environ[SERVER]
+
+
 def connect(source: Path, project_root: Path) -> socket.socket | None:
     """A connection to the session's server, which is started where there is none; None if there can be none.
 
