@@ -33,6 +33,8 @@ class RunSpec:
         owner_pid: a process whose end ends the run too, besides the one that launched it.
         echo_indent: how the lines of this run are indented when another run shows them.
         git: commit and dirty flag of the project, as the session found them.
+        needs: ids of instances that `_run.needs` puts before this one.
+        by_stat: globs of files that are recorded with size and time of modification instead of their content.
         events: the file for what the child has to tell; set by the supervisor.
     """
 
@@ -56,6 +58,8 @@ class RunSpec:
     only_changed: bool = False
     owner_pid: int | None = None
     git: Mapping[str, Any] | None = None
+    needs: tuple[str, ...] = ()
+    by_stat: tuple[str, ...] = ()
     events: str = ""
 
     @property
