@@ -21,6 +21,7 @@ HOUSE = [
     "spec",
     "lineage",
     "instances",
+    "durations",
     "graph",
     "readiness",
     "processes",
@@ -41,6 +42,7 @@ HOUSE = [
     "flow",
     "launch",
     "runner",
+    "forecast",
     "inplace",
     "script",
     "report",
@@ -49,7 +51,17 @@ HOUSE = [
     "cli",
 ]
 #: The plugin stands on the core, and the core does not know it.
-ANNEX = ["failure", "projects", "items", "scheduling", "warming", "stopping", "measuring", "artifact", "plugin"]
+ANNEX = [
+    "failure",
+    "projects",
+    "items",
+    "scheduling",
+    "warming",
+    "stopping",
+    "measuring",
+    "artifact",
+    "plugin",
+]
 
 
 def modules(package: str) -> dict[str, list[Path]]:

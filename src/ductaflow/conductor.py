@@ -30,14 +30,23 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 from ductaflow.config import RunOptions, masked, merge
 from ductaflow.errors import ConfigError, DuctaflowError
 from ductaflow.flow import is_notebook_execution
+from ductaflow.forecast import Forecast, Planned
 from ductaflow.graph import Graph
 from ductaflow.instances import NAME_COLUMNS, Instance, Instances, make_instance
 from ductaflow.launch import IndentedLines, show_on_console
 from ductaflow.layout import RUNS_DIR, SOURCE_SUFFIXES, Kind, Project
+from ductaflow.lineage import DEFAULT, Comparison
 from ductaflow.readiness import Readiness
 from ductaflow.report import Entry, LiveReport
 from ductaflow.result import Cause, Result, Status
-from ductaflow.runner import find_notebook, kind_of, run_instance, spec_of_instance
+from ductaflow.runner import (
+    comparison_of,
+    find_notebook,
+    kind_of,
+    run_instance,
+    spec_of_instance,
+    unchanged_lines,
+)
 from ductaflow.spec import current_run, tell
 from ductaflow.table import NAME_COLUMN, Row, find_project, kind_of_flow, read_rows
 
@@ -46,6 +55,8 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 RESULT_COLUMNS = ("status", "cause", "message", "seconds", "warning_count", "folder")
+#: The columns that a dry run adds.
+FORECAST_COLUMNS = ("would", "reason", "expected_seconds")
 #: How often the progress bar's clock is set, and on Windows how late a Ctrl-C is heard, in seconds.
 _TICK = 0.5
 #: Characters of a log that are held at once.
@@ -66,6 +77,8 @@ def conduct(
     progress: bool | None = None,
     report: bool = True,
     check: bool = False,
+    only_changed: bool | None = None,
+    dry_run: bool = False,
 ) -> DataFrame:
     """Run every row of a table as an instance of a build or flow, in `runs/<build>/<instance>/`.
 
@@ -86,10 +99,16 @@ def conduct(
             each run's log live, and several show a bar where somebody can see it.
         report: whether to keep the status page in the project's runs folder up to date.
         check: raise when all have run and some are red.
+        only_changed: whether rows that have not changed, and such flows of the builds that run, are left as
+            they are. By default they are; in a run as that run was asked (`pytest --ductaflow-changed`).
+        dry_run: run nothing and write nothing, but tell what would run.
 
     Returns:
         A copy of the table, with the column `instance` and for each row `status`, `cause`, `message`,
-        `seconds`, `warning_count` and `folder`. The result of an earlier call may be given again.
+        `seconds`, `warning_count` and `folder`; all but the status of an `unchanged` row are those of its
+        last run. With `dry_run` it has the columns `would` (`run`, `may run`: if what it reads from changes,
+        `unchanged`, `blocked`, `not_run`: skipped, `error`: cannot start), `reason` and `expected_seconds`
+        instead. The result of an earlier call may be given again.
 
     Raises:
         ConfigError, InstanceError: the table as such or the build is not acceptable; nothing has run.
@@ -103,20 +122,31 @@ def conduct(
     rows = read_rows(table)
     plan = _plan(rows, target, config or {})
     outer = current_run()
+    if only_changed is None:
+        only_changed = outer is None or outer.only_changed
+    comparison = comparison_of(outer) if outer else DEFAULT
+    readiness = Readiness(Instances(target.project, plan))
+    if dry_run:
+        return _forecast(table, rows, Forecast(readiness, comparison if only_changed else None).of(plan))
     session_id = outer.session_id if outer else uuid.uuid4().hex[:12]
     page = _Page(target.project, session_id, rows) if report and not outer else None
     console = _Console(target.flow, len(plan), jobs, progress)
     run = functools.partial(
-        _run_one, session_id=session_id, timeout=timeout, export_html=export_html, echo=console.echo
+        _run_one,
+        session_id=session_id,
+        timeout=timeout,
+        export_html=export_html,
+        echo=console.echo,
+        only_changed=only_changed,
+        comparison=comparison,
     )
-    readiness = Readiness(Instances(target.project, plan))
     results = _Session(plan, readiness, run, jobs, page, console).work()
     if check:
         _check(results, target.flow)
     return _beside(table, rows, results)
 
 
-def run_stored(instances: Instances, ids: Sequence[str]) -> list[Result]:
+def run_stored(instances: Instances, ids: Sequence[str], *, only_changed: bool = False) -> list[Result]:
     """Run stored instances one after another, upstreams first, their logs live.
 
     One whose upstream is red, or is skipped without a valid earlier run, is blocked. One that reads what is
@@ -125,6 +155,7 @@ def run_stored(instances: Instances, ids: Sequence[str]) -> list[Result]:
     Args:
         instances: all of the project.
         ids: of those to run.
+        only_changed: leave as it is what has not changed since its last run.
 
     Returns:
         What came of each, in the order of the graph.
@@ -140,7 +171,15 @@ def run_stored(instances: Instances, ids: Sequence[str]) -> list[Result]:
     def run(instance: Instance, stop: threading.Event) -> Result:
         lack = readiness.lack(instance, lambda upstream: upstream.id in here)
         if lack is None:
-            return _run_one(instance, stop, session_id=session_id, timeout=None, export_html=True, echo=True)
+            return _run_one(
+                instance,
+                stop,
+                session_id=session_id,
+                timeout=None,
+                export_html=True,
+                echo=True,
+                only_changed=only_changed,
+            )
         first = " ".join(upstream.id for upstream in lack.run_first)
         remedy = f" Run it first: ductaflow run {first}" if first else ""
         return _unrun(instance, Status.ERROR, " ".join(lack.sentences) + remedy, "input")
@@ -181,9 +220,10 @@ def _nested(project: Project) -> Project:
 
 def _without_results(table: DataFrame) -> DataFrame:
     """The table without the columns that an earlier call has added."""
+    for names in (RESULT_COLUMNS, FORECAST_COLUMNS):
+        if all(name in getattr(table, "columns", ()) for name in names):
+            table = table.drop(columns=list(names))
     added = [column for column in RESULT_COLUMNS if column in getattr(table, "columns", ())]
-    if len(added) == len(RESULT_COLUMNS):
-        return table.drop(columns=added)
     if added:
         raise ConfigError(
             f"the table has the column {added[0]!r}, which the results need", hint="Rename it, or drop it."
@@ -216,9 +256,7 @@ def _instance(row: Row, target: _Target, common: Mapping[str, Any]) -> Instance:
 def _beside(table: DataFrame, rows: Sequence[Row], results: Sequence[Result]) -> DataFrame:
     import pandas as pd
 
-    out = table.copy()
-    if not any(column in out for column in NAME_COLUMNS):
-        out.insert(0, NAME_COLUMN, [row.name for row in rows])
+    out = _named(table, rows)
     columns: dict[str, list[Any]] = {
         "status": [result.status.value for result in results],
         "cause": [result.cause for result in results],
@@ -231,6 +269,21 @@ def _beside(table: DataFrame, rows: Sequence[Row], results: Sequence[Result]) ->
         # As objects, so that "none" stays None.
         dtype = object if name in ("cause", "folder") else None
         out[name] = pd.Series(columns[name], index=out.index, dtype=dtype)
+    return out
+
+
+def _forecast(table: DataFrame, rows: Sequence[Row], planned: Sequence[Planned]) -> DataFrame:
+    out = _named(table, rows)
+    out["would"] = [one.would.value for one in planned]
+    out["reason"] = [one.reason for one in planned]
+    out["expected_seconds"] = [one.seconds for one in planned]
+    return out
+
+
+def _named(table: DataFrame, rows: Sequence[Row]) -> DataFrame:
+    out = table.copy()
+    if not any(column in out for column in NAME_COLUMNS):
+        out.insert(0, NAME_COLUMN, [row.name for row in rows])
     return out
 
 
@@ -385,6 +438,8 @@ def _run_one(
     timeout: float | None,
     export_html: bool,
     echo: bool,
+    only_changed: bool,
+    comparison: Comparison = DEFAULT,
 ) -> Result:
     """Run an instance; what could not start is a result too."""
     try:
@@ -396,6 +451,8 @@ def _run_one(
             echo=echo,
             check=False,
             stop=stop,
+            only_changed=only_changed,
+            comparison=comparison,
         )
     except DuctaflowError as exc:
         return _unrun(instance, Status.ERROR, _said(exc), "input")
@@ -478,7 +535,9 @@ class _Console:
     def show(self, instance: Instance, result: Result) -> None:
         self._counts[result.status] += 1
         ran = bool(result.run_id)
-        if self._repeats and ran:
+        if self._repeats and result.status is Status.UNCHANGED:
+            show_on_console(unchanged_lines(result))
+        elif self._repeats and ran:
             _repeat(instance)
         elif not ran and result.message != NOT_STARTED and (self.echo or self._repeats):
             # In a build's log it is a warning: it has not all that it asked for.

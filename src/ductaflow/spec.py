@@ -29,7 +29,8 @@ class RunSpec:
         mode: `notebook` (papermill executes the cells) or `script` (plain Python).
         engine: `fresh` or `kernel`; kernel: name of the kernel, by default the notebook's own.
         timeout: seconds, None for no limit.
-        only_changed: whether the flows of this run, if it is a build, are run only where something changed.
+        only_changed: whether the flows of this run, if it is a build, are run only where something changed;
+            rerun_on: what counts as a change then.
         owner_pid: a process whose end ends the run too, besides the one that launched it.
         echo_indent: how the lines of this run are indented when another run shows them.
         git: commit and dirty flag of the project, as the session found them.
@@ -56,6 +57,7 @@ class RunSpec:
     export_html: bool = True
     keep_previous: bool = True
     only_changed: bool = False
+    rerun_on: tuple[str, ...] = ("config", "code", "inputs")
     owner_pid: int | None = None
     git: Mapping[str, Any] | None = None
     needs: tuple[str, ...] = ()
