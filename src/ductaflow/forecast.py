@@ -19,9 +19,9 @@ from enum import StrEnum
 from ductaflow.durations import expected_seconds
 from ductaflow.errors import DuctaflowError
 from ductaflow.instances import Instance
-from ductaflow.lineage import Comparison, changes
+from ductaflow.lineage import Comparison
 from ductaflow.readiness import Readiness
-from ductaflow.runner import spec_of_instance
+from ductaflow.runner import changes_of
 
 
 class Would(StrEnum):
@@ -102,7 +102,7 @@ def _through(upstream: Planned) -> str:
 
 def _compared(instance: Instance, comparison: Comparison, above: Sequence[Planned]) -> Planned:
     try:
-        found = changes(spec_of_instance(instance), comparison)
+        found = changes_of(instance, comparison)
     except DuctaflowError as exc:
         return Planned(instance, Would.ERROR, exc.message)
     if found:

@@ -90,7 +90,8 @@ class Cells:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The record of one run (design 5.4). `folder` is where it was read from and is not stored.
+    """The record of one run (design 5.4). `folder` is where it was read from and is not stored; nor is
+    `former_status`, which is the status of the run where that of the session is `unchanged`.
 
     Times are UTC in ISO 8601; `seconds` is monotonic; `peak_memory` is in bytes, with children.
     `inputs` and `outputs` are `{"path": str, "size": int}`: inputs relative to the project, outputs to the
@@ -121,6 +122,7 @@ class Result:
     peak_memory: int | None = None
     environment: Mapping[str, Any] = field(default_factory=dict)
     folder: Path | None = None
+    former_status: Status | None = None
 
     @property
     def id(self) -> str:
@@ -129,7 +131,7 @@ class Result:
     def to_dict(self) -> dict[str, Any]:
         """The record as JSON values, `schema` first."""
         data = asdict(replace(self, folder=None))
-        del data["folder"]
+        del data["folder"], data["former_status"]
         return {"schema": SCHEMA, **data}
 
     @classmethod
@@ -141,7 +143,7 @@ class Result:
         """
         if data.get("schema") != SCHEMA:
             raise ValueError(f"not a result of schema {SCHEMA}: schema is {data.get('schema')!r}")
-        known = {f.name for f in fields(cls)} - {"folder"}
+        known = {f.name for f in fields(cls)} - {"folder", "former_status"}
         values = {key: value for key, value in data.items() if key in known}
         failure = values.get("failure")
         try:

@@ -187,6 +187,15 @@ def run_step_flow(
     return run_notebook(notebook_file, config=config, execution_dir=folder)
 
 
+def changes_of(instance: Instance, comparison: Comparison = DEFAULT) -> tuple[Change, ...]:
+    """Why a stored instance has to run; empty if its last run is what a new one would be.
+
+    Raises:
+        DuctaflowError: what is wrong with the instance.
+    """
+    return changes(spec_of_instance(instance), comparison)
+
+
 def comparison_of(run: RunSpec) -> Comparison:
     """What counts as a change for the flows of a run."""
     return Comparison(frozenset(run.rerun_on), tuple(run.by_stat))
@@ -220,7 +229,14 @@ def unchanged(
         _tell_of_child(build, spec)
     if echo:
         show_on_console(unchanged_lines(last))
-    return replace(last, flow=spec.flow, instance=spec.instance, status=Status.UNCHANGED)
+    return replace(
+        last,
+        # A run folder may have been copied from that of another instance.
+        flow=spec.flow,
+        instance=spec.instance,
+        status=Status.UNCHANGED,
+        former_status=last.status,
+    )
 
 
 def unchanged_lines(last: Result) -> str:

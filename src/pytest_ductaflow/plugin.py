@@ -23,14 +23,21 @@ if TYPE_CHECKING:
     from xdist.scheduler import Scheduling
     from xdist.workermanage import WorkerController
 
+    from ductaflow.lineage import Comparison
     from pytest_ductaflow.items import Settings
 
 LAST_FAILED = "cache/lastfailed"
+RERUN_ON = frozenset(("config", "code", "inputs", "environment"))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("ductaflow", "stored instances of flows and builds as tests (ductaflow)")
     group.addoption("--ductaflow", action="store_true", help="Collect and run the stored instances")
+    group.addoption(
+        "--ductaflow-changed",
+        action="store_true",
+        help="Run what has changed since its last good run; the rest is `unchanged`",
+    )
     group.addoption(
         "--ductaflow-timeout",
         type=float,
@@ -51,6 +58,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini("ductaflow_engine", "What executes the cells: warm, fresh or kernel", default="")
     parser.addini("ductaflow_html", "Whether runs leave HTML of their notebooks", type="bool", default=True)
     parser.addini("ductaflow_report", "Whether to write the status report", type="bool", default=True)
+    parser.addini(
+        "ductaflow_rerun_on",
+        "What counts as a change: config, code, inputs, environment (versions of Python and packages)",
+        type="args",
+        default=["config", "code", "inputs"],
+    )
+    parser.addini(
+        "ductaflow_hash",
+        "Globs of files that are compared by size and time instead of by content",
+        type="args",
+        default=[],
+    )
     parser.addini(
         "ductaflow_preload",
         "Modules that the warm server imports besides those that flows import; off: no warm server",
@@ -104,7 +123,19 @@ def _settings(config: pytest.Config) -> Settings:
         html=config.getini("ductaflow_html") and not config.getoption("ductaflow_no_html"),
         keep_previous=config.getini("ductaflow_keep_previous"),
         echo=config.getoption("capture") == "no" and not told,
+        only_changed=config.getoption("ductaflow_changed"),
+        comparison=_comparison(config),
     )
+
+
+def _comparison(config: pytest.Config) -> Comparison:
+    from ductaflow.lineage import Comparison
+
+    rerun_on = frozenset(config.getini("ductaflow_rerun_on"))
+    if unknown := sorted(rerun_on - RERUN_ON):
+        known = ", ".join(sorted(RERUN_ON))
+        raise pytest.UsageError(f"ductaflow_rerun_on has {unknown[0]!r}; it can have: {known}")
+    return Comparison(rerun_on, tuple(config.getini("ductaflow_hash")))
 
 
 def _timeout(config: pytest.Config) -> float | None:
@@ -344,6 +375,12 @@ class ControllerHooks:
         if self._schedules or dist == "no" or not self._config.getoption("tx", None):
             return None
         return f"ductaflow: --dist={dist} is kept; an instance that it starts before its upstreams is blocked"
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_report_teststatus(self, report: pytest.TestReport) -> Any:
+        from pytest_ductaflow.items import teststatus
+
+        return teststatus(report)
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         self._artifact.start(nodeid)

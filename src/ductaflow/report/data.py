@@ -241,6 +241,8 @@ def _former(result: Result) -> Result | None:
     """The last run of an instance that is unchanged, as its folder has it; None for all others."""
     if result.status is not Status.UNCHANGED or result.folder is None:
         return None
+    if result.former_status:
+        return replace(result, status=result.former_status)
     former = _read(result.folder)
     # Without a record there is none: a conductor of a person's own may call unchanged what it likes.
     return replace(former, flow=result.flow, instance=result.instance) if former.finished else None
