@@ -93,8 +93,9 @@ def list_command(folder: Path | None) -> None:
 
 @main.command("run")
 @click.argument("ids", nargs=-1, required=True, metavar="ID...")
+@click.option("--changed", is_flag=True, help="Leave as it is what has not changed since its last run.")
 @_project_option
-def run_command(ids: Sequence[str], folder: Path | None) -> None:
+def run_command(ids: Sequence[str], changed: bool, folder: Path | None) -> None:
     """Run stored instances one after another, upstreams first, their logs live.
 
     An ID is flow/instance or flow[instance]. What reads from a red one is blocked, what its config skips is
@@ -106,7 +107,7 @@ def run_command(ids: Sequence[str], folder: Path | None) -> None:
 
     project = _project(folder)
     named = _ids(project, ids)
-    results = run_stored(collect(project), named)
+    results = run_stored(collect(project), named, only_changed=changed)
     red = [result.id for result in results if result.status is Status.ERROR]
     if red:
         _say(f"{len(red)} of {len(results)} red: {', '.join(red)}", sys.stderr)
@@ -118,6 +119,80 @@ def _ids(project: Project, given: Sequence[str]) -> list[str]:
     from ductaflow.instances import load_stored
 
     return list(dict.fromkeys(load_stored(project, id).id for id in given))
+
+
+@main.command("why")
+@click.argument("id", metavar="ID")
+@_project_option
+def why_command(id: str, folder: Path | None) -> None:
+    """Tell what has changed since the last run of a stored instance, field by field and file by file.
+
+    Versions of Python and packages are told too; they make nothing run.
+    """
+    from ductaflow.forecast import Forecast, Would
+    from ductaflow.graph import collect
+    from ductaflow.lineage import DEFAULT, differences_of_environment
+    from ductaflow.readiness import Readiness
+    from ductaflow.runner import changes_of, spec_of_instance
+
+    project = _project(folder)
+    (known,) = _ids(project, [id])
+    readiness = Readiness(collect(project))
+    instance = readiness.instances.by_id[known]
+    found = changes_of(instance)
+    _say(f"{known} has to run:" if found else f"{known} is unchanged.")
+    for change in found:
+        _say(f"  {change.text}")
+    for upstream in Forecast(readiness, DEFAULT).of(readiness.with_upstreams(instance))[:-1]:
+        if upstream.would is Would.RUN:
+            _say(f"Before it would run {upstream.instance.id}: {upstream.reason}")
+    if versions := differences_of_environment(spec_of_instance(instance)):
+        _say("Other versions than in its last run, which alone make nothing run:")
+        for change in versions:
+            _say(f"  {change.text}")
+
+
+@main.command("plan")
+@click.argument("ids", nargs=-1, metavar="[ID...]")
+@click.option("-j", "--jobs", type=click.IntRange(1), default=1, help="How many would run at a time.")
+@_project_option
+def plan_command(ids: Sequence[str], jobs: int, folder: Path | None) -> None:
+    """List what would run with `--changed` and why, what is unchanged or blocked, and for how long.
+
+    By default of all stored instances. One that reads from what would run may run: it does not if that writes
+    the same as before.
+    """
+    from collections import Counter
+    from dataclasses import replace
+
+    from ductaflow.forecast import Forecast, Would, seconds_with
+    from ductaflow.graph import collect
+    from ductaflow.lineage import DEFAULT
+    from ductaflow.readiness import Readiness
+
+    project = _project(folder)
+    readiness = Readiness(collect(project))
+    named = _ids(project, ids) if ids else list(readiness.instances.by_id)
+    order = [readiness.instances.by_id[id] for id in readiness.graph.order(named)]
+    planned = Forecast(readiness, DEFAULT).of(order)
+    for one in planned:
+        seconds = f"about {_clock(one.seconds)}" if one.would.takes_time else ""
+        parts = [f"{one.would:<10}", one.instance.id, " ".join(one.reason.split()), seconds]
+        _say("  ".join(filter(None, parts)))
+    counts = Counter(one.would for one in planned)
+    _say(", ".join(f"{counts[would]} {would}" for would in Would if counts[would]) or "nothing is stored")
+    surely = [one if one.would is Would.RUN else replace(one, would=Would.UNCHANGED) for one in planned]
+    at_least, at_most = (_clock(seconds_with(jobs, some, readiness)) for some in (surely, planned))
+    if any(one.would.takes_time for one in planned):
+        span = at_least if at_least == at_most else f"{at_least} to {at_most}"
+        _say(f"By earlier runs it takes about {span}, {jobs} at a time (h:mm:ss).")
+
+
+def _clock(seconds: float) -> str:
+    """A duration as hours, minutes and seconds: `1:07:30`."""
+    from datetime import timedelta
+
+    return str(timedelta(seconds=round(seconds)))
 
 
 @main.command("debug")

@@ -358,7 +358,6 @@ class InstanceItem(pytest.Item):
         if self.place and crash:
             crash.path, crash.lineno, crash.message = self.place
 
-
     def _word(self) -> str:
         """What the terminal says besides the outcome: that nothing had to run, or with -v why it ran."""
         if self.outcome and self.outcome.status is Status.UNCHANGED:

@@ -306,7 +306,9 @@ class ControllerHooks:
         self._settings = common.settings
         self._workers = Workers()
         preload = [*config.getini("ductaflow_preload"), *(["coverage"] if _is_covered(config) else [])]
-        self._warming = Warming(common.projects, preload, common.settings.engine)
+        self._warming = Warming(
+            common.projects, preload, common.settings.engine, when_needed=common.settings.only_changed
+        )
         self._worker_count = 0
         self._told = False
         with_report = config.getini("ductaflow_report") and not config.getoption("ductaflow_no_report")
