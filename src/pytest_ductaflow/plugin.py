@@ -312,7 +312,12 @@ class ControllerHooks:
         self._worker_count = 0
         self._told = False
         with_report = config.getini("ductaflow_report") and not config.getoption("ductaflow_no_report")
-        self._artifact = Artifact(common.projects, common.settings.session_id, with_report=with_report)
+        self._artifact = Artifact(
+            common.projects,
+            common.settings.session_id,
+            with_report=with_report,
+            only_changed=common.settings.only_changed,
+        )
 
     # --- serial ------------------------------------------------------------------------------------------
 
