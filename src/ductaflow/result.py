@@ -94,8 +94,10 @@ class Result:
     `former_status`, which is the status of the run where that of the session is `unchanged`.
 
     Times are UTC in ISO 8601; `seconds` is monotonic; `peak_memory` is in bytes, with children.
-    `inputs` and `outputs` are `{"path": str, "size": int}`: inputs relative to the project, outputs to the
-    run folder, `/` between parts. `children` are run folders of a build's flows, relative to the run folder.
+    `inputs` and `outputs` are `{"path": str, "size": int, "mtime": int, "hash": str}`, of a red run path and
+    size only: inputs relative to the project, outputs to the run folder, `/` between parts. `lineage` is what
+    else a run depends on (`record.py`), empty for a red one. `children` are run folders of a build's flows,
+    relative to the run folder.
     """
 
     flow: str
@@ -118,6 +120,7 @@ class Result:
     config_hash: str | None = None
     inputs: tuple[dict[str, Any], ...] = ()
     outputs: tuple[dict[str, Any], ...] = ()
+    lineage: Mapping[str, Any] = field(default_factory=dict)
     children: tuple[str, ...] = ()
     peak_memory: int | None = None
     environment: Mapping[str, Any] = field(default_factory=dict)
