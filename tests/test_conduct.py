@@ -23,6 +23,7 @@ from ductaflow.errors import ConfigError, DuctaflowError, InstanceError
 from ductaflow.folder import Claim, Owner
 from ductaflow.instances import Instance
 from ductaflow.layout import REPORT_JSON, RunFolder
+from ductaflow.lineage import DEFAULT
 from ductaflow.result import Result, Status, read_result, write_result
 
 pytestmark = pytest.mark.usefixtures("no_process_left")
@@ -286,7 +287,13 @@ def test_options_reach_the_runs(project: TinyProject, fake: Fake) -> None:
     project.flow("fit", "")
     conduct(table("a"), "fit", project_root=project.root, timeout=3, export_html=False)
     session_id = fake.options.pop("session_id")
-    assert {"timeout": 3, "export_html": False, "echo": True} == fake.options
+    assert {
+        "timeout": 3,
+        "export_html": False,
+        "echo": True,
+        "only_changed": True,
+        "comparison": DEFAULT,
+    } == fake.options
     assert session_id == report(project)["session_id"]
 
 
