@@ -1,8 +1,8 @@
 """The hash of code, as far as it decides what a run does.
 
-Of Python the syntax tree counts, without docstrings: comments, blank lines, quotes and line wraps do not. Of a
-flow the code cells count, its markdown does not. What is a comment for Python and code for a notebook counts:
-magics (`# %time`, `# !ls`), cells in other languages, and the tags that change what is executed.
+Of Python the syntax tree counts, without docstrings: comments, blank lines, quotes and line wraps do not. Of
+a flow the code cells count, its markdown does not. What is a comment for Python and code for a notebook
+counts: magics (`# %time`, `# !ls`), cells in other languages, and the tags that change what is executed.
 
 No notebook library is imported here: the process that asks for a run reads thousands of these.
 """
@@ -29,9 +29,10 @@ _TAG_LIST = re.compile(r"\btags\"?\s*[:=]\s*(\[[^\]]*\])")
 _WORD = re.compile(r"\"([^\"]*)\"|'([^']*)'")
 _OPTION = re.compile(r"\b(language|active)\"?\s*[:=]\s*\"([^\"]*)\"")
 #: As a title of a percent cell, these say its language.
-_LANGUAGES = frozenset(
-    "bash sh r html javascript js perl latex ruby script svg matlab octave sql cython haskell".split()
-)
+_LANGUAGES = {
+    *("bash", "sh", "r", "html", "javascript", "js", "perl", "latex", "ruby", "script", "svg", "matlab"),
+    *("octave", "sql", "cython", "haskell"),
+}
 _KERNEL = re.compile(r"^(?:#\s*)?\s+(name|language):\s*(\S+)\s*$", re.MULTILINE)
 _HEADER = re.compile(
     r"\A(?:#[^\n]*\n)*?# ---\n(?:#[^\n]*\n)*?# ---(?:\n|\Z)|\A---\n.*?\n---(?:\n|\Z)", re.DOTALL

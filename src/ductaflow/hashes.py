@@ -157,7 +157,9 @@ class Hashes:
         new, self._new, self._count = self._new, {}, 0
         try:
             if new:
-                self.folder.mkdir(parents=True, exist_ok=True)
+                # Not its parents: a tree that was removed does not come back for its hashes.
+                self.folder.parent.mkdir(exist_ok=True)
+                self.folder.mkdir(exist_ok=True)
             for number, lines in new.items():
                 # It begins with a line end: what another process left as half a line costs that line only.
                 data = b"\n" + b"".join(b"%s\t%s\n" % item for item in lines.items())
@@ -166,6 +168,8 @@ class Hashes:
                     os.write(handle, data)
                 finally:
                     os.close(handle)
+        except FileNotFoundError:
+            return
         except OSError as exc:
             self.fault = f"{self.folder}: hashes cannot be kept: {exc.strerror or exc}"
 

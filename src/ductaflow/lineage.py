@@ -1,6 +1,6 @@
 """Whether what a run read and wrote has changed since, and what of it.
 
-    changes(spec)    ()                                                       the last run is as a new one would be
+    changes(spec)    ()                                   the last run is as a new one would be
                      (Change("config", "horizon", "config horizon: 2030 -> 2040"),)
 
 The last run's own record (`record.py`) is held against what is there now. Nothing is executed, and a file is

@@ -5,8 +5,8 @@
     undeclared(spec, told.reads, children)       what it read of other instances without saying so
     record = make_record(spec, begun, told.reads, outputs, children)
 
-In `result.json` that is `inputs` and `outputs`, each a list of `{"path", "size", "mtime", "hash"}` (`mtime` in
-ns; no hash where size and time are what counts), and `lineage`:
+In `result.json` that is `inputs` and `outputs`, each a list of `{"path", "size", "mtime", "hash"}` (the time
+in ns; no hash where size and time are what counts), and `lineage`:
 
     source, code      the flow's file and the hash of its code
     config, secrets   hash of the config without its secrets; a salted hash of those
@@ -484,8 +484,8 @@ def undeclared(spec: RunSpec, reads: Reads, children: Sequence[Result]) -> list[
         if not named.has(place) and os.path.exists(os.path.join(spec.runs_root, *place, RESULT)):
             found.setdefault(place, []).append(site.relative(path))
     lines = [
-        f"⚠ undeclared input: {paths[0]}{_and_more(len(paths) - 1)} is read, and no key of the config names it, "
-        "so it may be read before it is made"
+        f"⚠ undeclared input: {paths[0]}{_and_more(len(paths) - 1)} is read, and no key of the config "
+        "names it, so it may be read before it is made"
         for paths in found.values()
     ]
     return lines[:_UNDECLARED_SHOWN]

@@ -20,7 +20,7 @@ class Reads:
             None for one that was not there.
         written: those that the run wrote, moved or removed, outside of its own folder.
         listed: folders whose listing was read.
-        modules: the project's own Python modules, with their stamp when they were imported, where it is known.
+        modules: the project's own Python modules, with their stamp when they were imported, if it is known.
         declared: what `reads` names.
     """
 

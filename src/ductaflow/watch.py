@@ -12,9 +12,11 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from types import FrameType
 from typing import Any
 
 from ductaflow.hashes import Stamp, stamp_of
+from ductaflow.layout import CONFIG_DIR
 from ductaflow.spec import RunSpec, tell
 
 #: Folders of installed packages, which may lie inside a project.
@@ -38,6 +40,7 @@ class Watch:
         self._at_once = at_once
         self._active = False
         self._root = spec.project_root.rstrip(os.sep) + os.sep
+        self._config = self._root + CONFIG_DIR + os.sep
         self._own = _both_names(spec.folder)
         self._prefixes = _both_names(spec.project_root)
         installed = _both_names(sys.prefix) + _both_names(sys.base_prefix)
@@ -98,7 +101,9 @@ class Watch:
         if _PYCACHE in path:
             self._note_module(path)
         elif not flags & _WRITES:
-            self._note_read(path)
+            # Of what our own library reads for a flow, only stored instances decide what is run.
+            if path.startswith(self._config) or not _is_for_us(sys._getframe(2)):
+                self._note_read(path)
         else:
             if flags & os.O_RDWR and not flags & os.O_TRUNC:
                 self._note_read(path)
@@ -110,8 +115,9 @@ class Watch:
         if path is None or path in self.listed or path in sys.path:
             return
         # Python looks for modules in folders too, and for the versions of packages.
-        caller = sys._getframe(2).f_code.co_filename
-        if "importlib" not in caller and not caller.endswith("pkgutil.py"):
+        caller = sys._getframe(2)
+        name = caller.f_code.co_filename
+        if "importlib" not in name and not name.endswith("pkgutil.py") and not _is_for_us(caller):
             self._note(self.listed, path)
 
     def _renamed(self, arguments: Any) -> None:
@@ -185,6 +191,16 @@ class Watch:
             return None
         path = self._root + inside
         return None if path == self._spec.source else path
+
+
+def _is_for_us(frame: FrameType | None) -> bool:
+    """Whether it is ductaflow that calls, through the standard library or directly."""
+    while frame is not None:
+        name = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        if name not in sys.stdlib_module_names or name == "__main__":
+            return name == "ductaflow"
+        frame = frame.f_back
+    return False
 
 
 def is_hidden(inside: str) -> bool:
