@@ -19,13 +19,16 @@ from test_plugin import Session, command, files_below, run_pytest
 from ductaflow import run_notebook
 from ductaflow.cli import main
 from ductaflow.conductor import conduct
+from ductaflow.errors import ConfigError
 from ductaflow.forecast import Planned, Would, seconds_with
 from ductaflow.graph import collect
 from ductaflow.layout import Project
+from ductaflow.lineage import Comparison
 from ductaflow.readiness import Readiness
 from ductaflow.report import Entry, build_report
 from ductaflow.result import Result, Status, read_result
 from ductaflow.runner import run_instance
+from ductaflow.settings import comparison_in
 
 pytestmark = pytest.mark.usefixtures("no_process_left")
 
@@ -204,7 +207,45 @@ def test_what_counts_is_an_ini_key(ran: TinyProject) -> None:
     (ran.root / "pytest.ini").write_text("[pytest]\nductaflow_rerun_on = config input\n")
     session = run_pytest(ran.root, *CHANGED)
     assert 4 == session.code
-    assert "ductaflow_rerun_on has 'input'; it can have: code, config, environment, inputs" in session.out
+    assert "pytest.ini: ductaflow_rerun_on has 'input'" in session.out
+    assert "Did you mean inputs? It can have: config, code, inputs, environment." in session.out
+
+
+AS_TOML = "ductaflow_rerun_on = ['code', 'config']\nductaflow_hash = ['a b/*', 'c']\n"
+AS_INI = "addopts = -q\nductaflow_rerun_on = config\n  code\nductaflow_hash = 'a b/*' c\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("pytest.ini", f"[pytest]\n{AS_INI}"),
+        ("pyproject.toml", f"[tool.pytest.ini_options]\n{AS_TOML}"),
+        ("pyproject.toml", f"[tool.pytest]\n{AS_TOML}"),
+        ("pytest.toml", f"[pytest]\n{AS_TOML}"),
+        ("tox.ini", f"[tox]\n[pytest]\n{AS_INI}"),
+        ("setup.cfg", f"[tool:pytest]\n{AS_INI}"),
+    ],
+)
+def test_who_is_not_pytest_reads_the_same_file(tmp_path: Path, name: str, text: str) -> None:
+    """The nearest file that says something to pytest counts, as pytest reads it."""
+    root = tmp_path / "project"
+    root.mkdir()
+    (root / "tox.ini").write_text("[tox]\n")
+    (tmp_path / name).write_text(text)
+    assert Comparison(frozenset(("config", "code")), ("a b/*", "c")) == comparison_in(root)
+    (root / "pytest.ini").touch()
+    assert Comparison() == comparison_in(root)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("[pytest", "cannot"), ("[pytest]\nductaflow_hash = 3", "is 3"), ("pytest = 3", "cannot")],
+)
+def test_a_broken_file_of_pytest_is_named(tmp_path: Path, text: str, said: str) -> None:
+    """File and key are in the message."""
+    (tmp_path / "pytest.toml").write_text(text)
+    with pytest.raises(ConfigError, match=rf"pytest\.toml.*{said}"):
+        comparison_in(tmp_path)
 
 
 # --- builds ------------------------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ HOUSE = [
     "watch",
     "record",
     "lineage",
+    "settings",
     "notebook",
     "capture",
     "shell",

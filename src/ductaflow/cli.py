@@ -131,19 +131,21 @@ def why_command(id: str, folder: Path | None) -> None:
     """
     from ductaflow.forecast import Forecast, Would
     from ductaflow.graph import collect
-    from ductaflow.lineage import DEFAULT, differences_of_environment
+    from ductaflow.lineage import differences_of_environment
     from ductaflow.readiness import Readiness
     from ductaflow.runner import changes_of, spec_of_instance
+    from ductaflow.settings import comparison_in
 
     project = _project(folder)
     (known,) = _ids(project, [id])
     readiness = Readiness(collect(project))
     instance = readiness.instances.by_id[known]
-    found = changes_of(instance)
+    comparison = comparison_in(project.root)
+    found = changes_of(instance, comparison)
     _say(f"{known} has to run:" if found else f"{known} is unchanged.")
     for change in found:
-        _say(f"  {change.text}")
-    for upstream in Forecast(readiness, DEFAULT).of(readiness.with_upstreams(instance))[:-1]:
+        _say(f"  {' '.join(change.text.split())}")
+    for upstream in Forecast(readiness, comparison).of(readiness.with_upstreams(instance))[:-1]:
         if upstream.would is Would.RUN:
             _say(f"Before it would run {upstream.instance.id}: {upstream.reason}")
     if versions := differences_of_environment(spec_of_instance(instance)):
@@ -167,14 +169,14 @@ def plan_command(ids: Sequence[str], jobs: int, folder: Path | None) -> None:
 
     from ductaflow.forecast import Forecast, Would, seconds_with
     from ductaflow.graph import collect
-    from ductaflow.lineage import DEFAULT
     from ductaflow.readiness import Readiness
+    from ductaflow.settings import comparison_in
 
     project = _project(folder)
     readiness = Readiness(collect(project))
     named = _ids(project, ids) if ids else list(readiness.instances.by_id)
     order = [readiness.instances.by_id[id] for id in readiness.graph.order(named)]
-    planned = Forecast(readiness, DEFAULT).of(order)
+    planned = Forecast(readiness, comparison_in(project.root)).of(order)
     for one in planned:
         seconds = f"about {_clock(one.seconds)}" if one.would.takes_time else ""
         parts = [f"{one.would:<10}", one.instance.id, " ".join(one.reason.split()), seconds]

@@ -35,7 +35,7 @@ from ductaflow.graph import Graph
 from ductaflow.instances import NAME_COLUMNS, Instance, Instances, make_instance
 from ductaflow.launch import IndentedLines, show_on_console
 from ductaflow.layout import RUNS_DIR, SOURCE_SUFFIXES, Kind, Project
-from ductaflow.lineage import DEFAULT, Comparison
+from ductaflow.lineage import Comparison
 from ductaflow.readiness import Readiness
 from ductaflow.report import Entry, LiveReport
 from ductaflow.result import Cause, Result, Status
@@ -47,6 +47,7 @@ from ductaflow.runner import (
     spec_of_instance,
     unchanged_lines,
 )
+from ductaflow.settings import comparison_in
 from ductaflow.spec import current_run, tell
 from ductaflow.table import NAME_COLUMN, Row, find_project, kind_of_flow, read_rows
 
@@ -124,7 +125,7 @@ def conduct(
     outer = current_run()
     if only_changed is None:
         only_changed = outer is None or outer.only_changed
-    comparison = comparison_of(outer) if outer else DEFAULT
+    comparison = comparison_of(outer) if outer else comparison_in(target.project.root)
     readiness = Readiness(Instances(target.project, plan))
     if dry_run:
         return _forecast(table, rows, Forecast(readiness, comparison if only_changed else None).of(plan))
@@ -167,6 +168,7 @@ def run_stored(instances: Instances, ids: Sequence[str], *, only_changed: bool =
     plan = [instances.by_id[id] for id in readiness.graph.order(ids)]
     here = {instance.id for instance in plan}
     session_id = uuid.uuid4().hex[:12]
+    comparison = comparison_in(instances.project.root)
 
     def run(instance: Instance, stop: threading.Event) -> Result:
         lack = readiness.lack(instance, lambda upstream: upstream.id in here)
@@ -179,6 +181,7 @@ def run_stored(instances: Instances, ids: Sequence[str], *, only_changed: bool =
                 export_html=True,
                 echo=True,
                 only_changed=only_changed,
+                comparison=comparison,
             )
         first = " ".join(upstream.id for upstream in lack.run_first)
         remedy = f" Run it first: ductaflow run {first}" if first else ""
@@ -439,7 +442,7 @@ def _run_one(
     export_html: bool,
     echo: bool,
     only_changed: bool,
-    comparison: Comparison = DEFAULT,
+    comparison: Comparison,
 ) -> Result:
     """Run an instance; what could not start is a result too."""
     try:

@@ -239,7 +239,7 @@ class InstanceItem(pytest.Item):
         self.flows = flows
         self.outcome: Outcome | None = None
         self.place: tuple[str, int, str] | None = None
-        self.why: tuple[Change, ...] = ()
+        self.why: tuple[str, ...] = ()
         for tag in instance.options.tags:
             if tag not in PYTEST_MARKS:
                 self._add_tag(tag)
@@ -299,8 +299,9 @@ class InstanceItem(pytest.Item):
         return result
 
     def _explain(self, why: tuple[Change, ...]) -> None:
-        self.why = why
-        self._property("why", "; ".join(change.text for change in why))
+        # a red run's message may have many lines
+        self.why = tuple(clean(" ".join(change.text.split())) for change in why)
+        self._property("why", "; ".join(self.why))
 
     def judge(self, result: Result) -> None:
         """Warn and fail as pytest does. What it makes of a run never changes the run's status."""
@@ -367,7 +368,7 @@ class InstanceItem(pytest.Item):
             return ""
         told = self.why if verbosity > 1 else self.why[:1]
         more = len(self.why) - len(told)
-        return clean("; ".join(change.text for change in told)) + (f", and {more} more" if more else "")
+        return "; ".join(told) + (f", and {more} more" if more else "")
 
 
 def teststatus(report: pytest.TestReport) -> tuple[str, str, str | tuple[str, dict[str, bool]]] | None:

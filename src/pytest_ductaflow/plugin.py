@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from pytest_ductaflow.items import Settings
 
 LAST_FAILED = "cache/lastfailed"
-RERUN_ON = frozenset(("config", "code", "inputs", "environment"))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -129,13 +128,14 @@ def _settings(config: pytest.Config) -> Settings:
 
 
 def _comparison(config: pytest.Config) -> Comparison:
-    from ductaflow.lineage import Comparison
+    from ductaflow.errors import ConfigError
+    from ductaflow.settings import HASH_KEY, RERUN_ON_KEY, comparison
 
-    rerun_on = frozenset(config.getini("ductaflow_rerun_on"))
-    if unknown := sorted(rerun_on - RERUN_ON):
-        known = ", ".join(sorted(RERUN_ON))
-        raise pytest.UsageError(f"ductaflow_rerun_on has {unknown[0]!r}; it can have: {known}")
-    return Comparison(rerun_on, tuple(config.getini("ductaflow_hash")))
+    where = str(config.inipath or config.rootpath)
+    try:
+        return comparison(config.getini(RERUN_ON_KEY), config.getini(HASH_KEY), where=where)
+    except ConfigError as exc:
+        raise pytest.UsageError(str(exc)) from None
 
 
 def _timeout(config: pytest.Config) -> float | None:
