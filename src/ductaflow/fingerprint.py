@@ -16,7 +16,7 @@ import json
 import re
 import threading
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,15 +39,16 @@ _HEADER = re.compile(
 )
 _FENCE = re.compile(r"(?P<ticks>`{3,})\s*(?P<options>\{?[\w+-].*)$")
 
-#: What jupytext takes out of a comment, since it is code for IPython.
-_MAGICS = re.compile(
-    r"\s*(?:#\s?)*%{1,3}[A-Za-z]"
-    r"|\s*(?:(?:#\s?)+\s*)?[?!]\s*[A-Za-z.~$\\/{}]"
-    r"|(?:#\s?)*\s*[A-Za-z_][\w$]*\s*=\s*(?:%{1,3}|!)[A-Za-z]"
-    r"|(?:#\s?)*(?:cat|cd|cp|mv|rm|rmdir|mkdir|copy|ddir|echo|ls|ldir|ren)(?:$|\s$|\s[^=,])"
-    r"|\s*(?:# )*\S*\?\s*$"
+#: What is no Python, but code for IPython, if no comment sign hides it.
+_MAGIC = re.compile(
+    r"\s*%{1,3}[A-Za-z]"
+    r"|\s*[?!]\s*[A-Za-z.~$\\/{}]"
+    r"|\s*[A-Za-z_][\w$]*\s*=\s*(?:%{1,3}|!)[A-Za-z]"
+    r"|(?:cat|cd|cp|mv|rm|rmdir|mkdir|copy|ddir|echo|ls|ldir|ren)(?:$|\s$|\s[^=,])"
+    r"|\s*[^\s#]*\?\s*$"
 )
-_CELL_MAGIC = re.compile(r"\s*(?:#\s?)*%%(?P<name>[A-Za-z]\w*)")
+_COMMENT_SIGNS = re.compile(r"(\s*)((?:#\s?)*)(.*)", re.DOTALL)
+_CELL_MAGIC = re.compile(r"\s*%%(?P<name>[A-Za-z]\w*)")
 #: Cell magics whose cell is Python.
 _ABOUT_PYTHON = frozenset(("time", "timeit", "capture", "prun"))
 _QUOTE = re.compile(r"\\.|\"\"\"|'''|\"|'|#", re.DOTALL)
@@ -107,38 +108,54 @@ def _words(cells: Iterable[_Cell], *, is_python: bool) -> Iterator[str]:
 
 
 def _python_words(lines: list[str]) -> Iterator[str]:
-    first = next((line for line in lines if line.strip()), "")
-    magic = _CELL_MAGIC.match(first)
-    if magic and magic["name"] not in _ABOUT_PYTHON:
-        yield from (_bare(line).rstrip() for line in lines if line.strip())
-        return
-    tree = _tree("\n".join(_with_calls_for_magics(lines)) + "\n")
+    magic = _CELL_MAGIC.match(_first(lines))
+    is_text = magic is not None and magic["name"] not in _ABOUT_PYTHON
+    tree = None if is_text else _tree("\n".join(_with_calls_for_magics(lines)) + "\n")
     if tree is None:
         yield from (line.rstrip() for line in lines if line.strip())
     else:
         yield from (_dump(node) for node in tree.body if not _is_bare_string(node))
 
 
-def _with_calls_for_magics(lines: list[str]) -> Iterator[str]:
+def _first(lines: Iterable[str]) -> str:
+    return next((line for line in lines if line.strip()), "")
+
+
+def _with_calls_for_magics(lines: Iterable[str]) -> Iterator[str]:
     """The lines with each magic as a call, so that the syntax tree has it in its place."""
+    for line, is_magic in _magics(lines, _MAGIC.match):
+        indent = line[: len(line) - len(line.lstrip())]
+        yield f"{indent}__magic__({line.strip()!r})" if is_magic else line
+
+
+def _magics(
+    lines: Iterable[str], matches: Callable[[str], re.Match[str] | None]
+) -> Iterator[tuple[str, bool]]:
+    """Each line, and whether it is a magic or goes on with the one before."""
     quote, goes_on = "", False
     for line in lines:
-        if quote or not (goes_on or _MAGICS.match(line)):
-            goes_on = False
+        is_magic = not quote and (goes_on or matches(line) is not None)
+        goes_on = is_magic and line.rstrip().endswith("\\")
+        if not is_magic:
             quote = _open_quote(line, quote)
-            yield line
-            continue
-        indent = "" if goes_on else line[: len(line) - len(line.lstrip())]
-        yield f"{indent}__magic__({_bare(line).strip()!r})"
-        goes_on = line.rstrip().endswith("\\")
+        yield line, is_magic
+
+
+def _hidden_magic(line: str) -> re.Match[str] | None:
+    """Whether a line is a magic behind comment signs, however many."""
+    found = _COMMENT_SIGNS.match(line)
+    return found and _MAGIC.match(found[3])
+
+
+def _uncommented(lines: list[str]) -> list[str]:
+    """The lines of a cell in a script as jupytext gives them to IPython: magics have one comment sign less."""
+    return [_bare(line) if is_magic else line for line, is_magic in _magics(lines, _hidden_magic)]
 
 
 def _bare(line: str) -> str:
-    """A line without the comment sign that hides it from Python."""
-    bare = line.lstrip()
-    while bare.startswith("#"):
-        bare = bare[1:].removeprefix(" ")
-    return bare
+    """A line without its first comment sign."""
+    text = line.lstrip()
+    return line[: len(line) - len(text)] + text[1:].removeprefix(" ") if text.startswith("#") else line
 
 
 def _open_quote(line: str, quote: str) -> str:
@@ -174,6 +191,8 @@ def _percent_cells(text: str) -> tuple[list[_Cell], set[str]]:
         quote = _open_quote(line, quote)
         if is_code:
             cell.lines.append(line)
+    for cell in cells:
+        cell.lines = _uncommented(cell.lines)
     return cells, kernel
 
 
