@@ -41,7 +41,7 @@ class _Server:
     def __init__(self, *, when_needed: bool = False) -> None:
         self.pid = os.getpid()
         self.folder = Path(tempfile.mkdtemp(prefix="ductaflow-"))
-        self.asked: set[str] = set()
+        self.asked: dict[str, None] = {}
         self.process: subprocess.Popen[bytes] | None = None
         self._environment = dict(os.environ)
         self._starting = threading.Lock()
@@ -74,6 +74,7 @@ class _Server:
                         env=self._environment,
                         start_new_session=True,
                     )
+                    self._ask(self.asked)
             finally:
                 os.close(self._end)
                 os.close(self._over)
@@ -88,11 +89,17 @@ class _Server:
         return self.lives and self.process is None
 
     def preload(self, modules: Iterable[str]) -> None:
-        wanted = [name for name in modules if name not in self.asked]
-        if wanted:
-            self.asked.update(wanted)
+        with self._starting:
+            wanted = [name for name in modules if name not in self.asked]
+            self.asked.update(dict.fromkeys(wanted))
+            # A pipe that nobody reads yet takes so much and no more.
+            if self.process is not None:
+                self._ask(wanted)
+
+    def _ask(self, modules: Iterable[str]) -> None:
+        if modules:
             with contextlib.suppress(BrokenPipeError):
-                os.write(self._lifeline, f"preload {' '.join(wanted)}\n".encode())
+                os.write(self._lifeline, f"preload {' '.join(modules)}\n".encode())
 
     def end(self) -> None:
         if self.pid == os.getpid():

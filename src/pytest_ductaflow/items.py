@@ -319,14 +319,13 @@ class InstanceItem(pytest.Item):
 
     def _warn(self, result: Result) -> Iterator[tuple[int, str]]:
         """Issue the warnings of a run, and give those that the session's filters make errors."""
-        log = str(self.instance.run_folder.log)
         lines = [(warning.line, clean(warning.text)) for warning in result.warnings]
         if Status.WARNING in (result.status, result.former_status) and not lines:
             # A build may be orange for a flow whose lines it does not repeat.
             lines = [(1, clean(result.message))]
         for line, text in lines:
             try:
-                warnings.warn_explicit(FlowWarning(text), None, log, line)
+                warnings.warn_explicit(FlowWarning(text), None, str(self.instance.run_folder.log), line)
             except FlowWarning:
                 yield line, text
 
