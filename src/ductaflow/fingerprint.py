@@ -148,7 +148,7 @@ def _hidden_magic(line: str) -> re.Match[str] | None:
 
 
 def _uncommented(lines: list[str]) -> list[str]:
-    """The lines of a cell in a script as jupytext gives them to IPython: magics have one comment sign less."""
+    """The lines of a script as jupytext gives them to IPython: magics have one comment sign less."""
     return [_bare(line) if is_magic else line for line, is_magic in _magics(lines, _hidden_magic)]
 
 
