@@ -177,7 +177,7 @@ class Artifact:
         # The report has the rest; with thousands of results the texts of each would add up here.
         failure = result.failure and replace(result.failure, traceback="", source=())
         tree.results[nodeid] = replace(
-            result, warnings=(), inputs=(), outputs=(), environment={}, failure=failure
+            result, warnings=(), inputs=(), outputs=(), lineage={}, environment={}, failure=failure
         )
 
     def _left_over(self, instance: Instance, started: bool) -> Result:

@@ -2,8 +2,8 @@
 
     {"schema": 1, "session_id", "started", "finished", "project",
      "summary": {status: count}, "earlier_summary": {status: count},
-     "instances": [every field of result.json, and "id", "nodeid", "earlier", "former_status", "folder",
-                   "parameters", "rerun", "links", "log_head", "log_tail", "log_size",
+     "instances": [every field of result.json but `lineage`, and "id", "nodeid", "earlier", "former_status",
+                   "folder", "parameters", "rerun", "links", "log_head", "log_tail", "log_size",
                    "flows": [the same, for the flows of a build]]}
 
 `summary` counts what this session touched and has every status, also with 0. Instances that are only shown
@@ -217,7 +217,10 @@ def _instance(entry: Entry, runs_dir: Path, rerun: str, above: frozenset[Path]) 
     folder = None if result.folder is None else RunFolder(result.folder, result.flow)
     ran = folder is not None and result.status not in _DID_NOT_RUN
     log = _log_of(folder) if folder and ran else None
-    data: dict[str, Any] = plain(result.to_dict())
+    record = result.to_dict()
+    # as long as the files that it read are many; `ductaflow why` reads it
+    del record["lineage"]
+    data: dict[str, Any] = plain(record)
     data |= {
         "id": result.id if result.flow else result.instance,
         "nodeid": entry.nodeid,
