@@ -196,6 +196,20 @@ def test_compiled_modules_are_known_by_their_source(
     assert ["the code of helpers.py is another one"] == changed(project, "fit/A")
 
 
+def test_a_python_kernel_tells_what_it_reads(project: TinyProject) -> None:
+    """The flow runs in a process of Jupyter's then."""
+    put(project, "inputs/a.csv")
+    put(project, "helpers.py", "X = 1\n")
+    flow(project, 'import helpers\n(ROOT / "inputs/a.csv").read_text()', _run={"engine": "kernel"})
+    result = run(project, "fit/A")
+    assert (["helpers.py"], ["inputs/a.csv"]) == (list(result.lineage["modules"]), inputs(result))
+    put(project, "inputs/a.csv", "2")
+    put(project, "helpers.py", "X = 1  # one\n")
+    assert ["inputs/a.csv has other content"] == changed(project, "fit/A")
+    project.config("flows/fit/A.json")
+    assert 'config _run.kernel: "" -> null' in changed(project, "fit/A")
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_copies_of_the_process_are_seen(project: TinyProject) -> None:
     """What the workers of `multiprocessing` read counts too."""

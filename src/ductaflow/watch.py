@@ -22,6 +22,7 @@ from ductaflow.spec import RunSpec, tell
 #: Folders of installed packages, which may lie inside a project.
 _NOT_THE_PROJECTS = frozenset(("site-packages", "dist-packages", "node_modules"))
 _PYCACHE = os.sep + "__pycache__" + os.sep
+_IMPORTER = "<frozen importlib._bootstrap_external>"
 _WRITES = os.O_WRONLY | os.O_RDWR
 
 
@@ -95,10 +96,16 @@ class Watch:
 
     def _opened(self, arguments: Any) -> None:
         name, _, flags = arguments
+        if isinstance(name, str) and name in self.files and not flags & _WRITES:
+            return
         path = self._watched(name)
         if path is None:
             return
         if _PYCACHE in path:
+            # A compiled module is read or written: its source is meant.
+            folder, _, name = path.rpartition(_PYCACHE)
+            self._note_module(f"{folder}{os.sep}{name.partition('.')[0]}.py")
+        elif path.endswith(".py") and sys._getframe(2).f_code.co_filename == _IMPORTER:
             self._note_module(path)
         elif not flags & _WRITES:
             # Of what our own library reads for a flow, only stored instances decide what is run.
@@ -149,10 +156,7 @@ class Watch:
             if self._at_once:
                 self._tell({path: stamp}, (), (), {})
 
-    def _note_module(self, path: str) -> None:
-        """A compiled module is read or written: its source is meant."""
-        folder, _, name = path.rpartition(_PYCACHE)
-        source = f"{folder}{os.sep}{name.partition('.')[0]}.py"
+    def _note_module(self, source: str) -> None:
         if source not in self.modules and (stamp := stamp_of_file(source)):
             self.modules[source] = stamp
             if self._at_once:
