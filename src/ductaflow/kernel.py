@@ -22,8 +22,8 @@ from ductaflow.notebook import KEY, cell_line, code_cells
 from ductaflow.result import Failure, strip_ansi
 
 ENGINE = "ductaflow-kernel"
-#: A Python kernel imports the modules of the project as every run does, and tells what it opens and imports if
-#: it has ductaflow. No names are left behind.
+#: A Python kernel imports the modules of the project as every run does. If it has ductaflow, it tells what it
+#: opens and imports. No names are left behind.
 _BEGIN = """
 __import__("sys").path[:] = {first!r} + [p for p in __import__("sys").path if p not in ("", *{first!r})]
 try:
