@@ -43,9 +43,9 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tree:
     """Notes which files are read."""
     tree = Tree(tmp_path)
 
-    def noted(path: str, what: hashes.What = "content") -> str:
+    def noted(path: str, what: hashes.What, stopped: Callable[[], bool]) -> str:
         tree.read.append(Path(path).name)
-        return hash_file(path, what)
+        return hash_file(path, what, stopped)
 
     monkeypatch.setattr(hashes, "hash_file", noted)
     return tree

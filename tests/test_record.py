@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import subprocess
 import sys
 import textwrap
+import threading
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
-from conftest import TinyProject
+from conftest import TinyProject, wait_until
 
 from ductaflow import record
 from ductaflow.instances import load_stored
@@ -520,3 +523,34 @@ def test_a_listing_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert everything[:10] == listing(str(tmp_path), deep=True, own="")
     assert ["0/", "1/", "2/"] == listing(str(tmp_path), deep=False, own="")
     assert everything[10:20] == [f"1/{name}" for name in listing(str(tmp_path / "1"), deep=True, own="")]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_a_session_that_ends_does_not_wait_for_large_files(project: TinyProject) -> None:
+    """The run is good, but nothing says of what, so it runs again."""
+    path = put(project, "inputs/large.bin")
+    os.truncate(path, 1 << 40)
+    flow(project, 'Path("done").write_text("")', a="inputs/large.bin")
+    stop = threading.Event()
+    done = project.folder("fit", "A") / "done"
+    results: list[Result] = []
+    session = threading.Thread(target=lambda: results.append(run(project, "fit/A", stop=stop)))
+    session.start()
+    wait_until(done.exists)
+    # Behind the last cell there is nothing but the end of the run, and the file of a terabyte.
+    wait_until(lambda: reads_file(path))
+    stop.set()
+    session.join()
+    (result,) = results
+    assert Status.SUCCESS is result.status
+    assert "what it read was not recorded" in result.message
+    assert ["its last run left no record of what it read"] == changed(project, "fit/A")
+
+
+def reads_file(path: Path) -> bool:
+    """Whether some process has a file open."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if str(path) in [file.path for file in process.open_files()]:
+                return True
+    return False

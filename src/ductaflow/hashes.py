@@ -48,6 +48,10 @@ def stamp_of(status: os.stat_result) -> Stamp:
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
+class StoppedError(Exception):
+    """Files were not read to their end, since nobody waits for it any more."""
+
+
 class Hashes:
     """The kept hashes of one tree of runs. May be used by several threads.
 
@@ -61,6 +65,8 @@ class Hashes:
         self.folder = folder
         #: Why hashes are not kept or found again, None if they are.
         self.fault: str | None = None
+        #: Asked now and then while a file is read; a yes ends that with StoppedError.
+        self.stopped: Callable[[], bool] = lambda: False
         self._prefix = root.rstrip(os.sep) + os.sep
         self._now = now
         self._lock = threading.Lock()
@@ -79,6 +85,7 @@ class Hashes:
 
         Raises:
             OSError: it cannot be read, or is no regular file.
+            StoppedError: see `stopped`.
         """
         status = status or os.stat(path)
         if not stat.S_ISREG(status.st_mode):
@@ -89,7 +96,7 @@ class Hashes:
         if known is not None and known[0] == stamp:
             return known[1].decode()
         begun = self._now()
-        found = hash_file(path, what)
+        found = hash_file(path, what, self.stopped)
         if max(status.st_mtime_ns, status.st_ctime_ns) < begun - RACY_NS:
             # Had it been changed since `status`, it would have a time that is no older than `begun`.
             self._keep(key, stamp, found.encode())
@@ -181,11 +188,12 @@ def _checksum(*parts: bytes) -> bytes:
     return b"%08x" % zlib.crc32(b"\t".join(parts))
 
 
-def hash_file(path: str, what: What = "content") -> str:
+def hash_file(path: str, what: What = "content", stopped: Callable[[], bool] = lambda: False) -> str:
     """Read a file and give its hash, in hex.
 
     Raises:
         OSError: it cannot be read.
+        StoppedError: `stopped` says that nobody waits for it.
     """
     # Without waiting: a pipe that has come in the place of a file would never give a writer.
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
@@ -197,6 +205,8 @@ def hash_file(path: str, what: What = "content") -> str:
         digest = hashlib.sha256()
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
+            if stopped():
+                raise StoppedError(path)
     return digest.hexdigest()
 
 

@@ -131,6 +131,7 @@ def _last_run(folder: str, runs_root: str) -> _Last | Change:
             return none(f"its result is of schema {data['schema']}")
         lineage = data.get("lineage")
         status = Status(data["status"])
+        is_complete = not lineage or _is_complete(data, lineage)
     except FileNotFoundError:
         return none("it has no finished run")
     except OSError as exc:
@@ -144,30 +145,54 @@ def _last_run(folder: str, runs_root: str) -> _Last | Change:
         return none(f"its last run is red: {data.get('message', '')}")
     if not lineage:
         return none("its last run left no record of what it read")
+    if not is_complete:
+        return none("its record of what it read is no complete one")
     return _Last(folder, data, lineage)
+
+
+#: What a record has to have, to be held against anything: somebody may have edited it.
+_ENTRY = {"path", "size", "mtime", "hash"}
+_FOLDER = {"path", "deep", "whole", "count", "hash"}
+_LINEAGE: dict[str, type] = {
+    **{"source": str, "config": str, "options": dict, "modules": dict, "folders": list},
+    **{"absent": list, "written": list, "changed": list},
+}
+
+
+def _is_complete(data: Mapping[str, Any], lineage: Mapping[str, Any]) -> bool:
+    """Whether a record has what it has to have.
+
+    Raises:
+        LookupError, TypeError, AttributeError: it has not.
+    """
+    secrets = lineage["secrets"]
+    return (
+        all(isinstance(lineage[key], kind) for key, kind in _LINEAGE.items())
+        and "code" in lineage
+        and (secrets is None or isinstance(bytes.fromhex(secrets["salt"]), bytes))
+        and all(entry.keys() >= _ENTRY for entry in (*data["inputs"], *data["outputs"]))
+        and all(entry.keys() >= _FOLDER for entry in lineage["folders"])
+        and all(isinstance(child, str) for child in data["children"])
+    )
 
 
 def _of_run(
     site: Site, last: _Last, comparison: Comparison, named: Mapping[str, os.stat_result], runs_root: str
 ) -> Iterator[Change]:
     """Changes of code, inputs and outputs of a run, and of the flows of a build."""
-    try:
-        if "code" in comparison.rerun_on:
-            yield from _of_code(site, last.lineage)
-        if "inputs" in comparison.rerun_on:
-            yield from _of_inputs(site, last)
-            yield from _new_inputs(site, last, named)
-        yield from _of_outputs(site, last)
-        for child in last.data["children"]:
-            folder = os.path.normpath(os.path.join(last.folder, child))
-            nested = _last_run(folder, runs_root)
-            if isinstance(nested, Change):
-                yield Change("run", site.relative(folder), f"flow {child}: {nested.text}")
-            else:
-                yield from _of_run(site, nested, comparison, {}, runs_root)
-    except (LookupError, TypeError, AttributeError) as exc:
-        # Somebody has edited it, or another version of ductaflow has written it.
-        yield Change("run", last.folder, f"its record cannot be understood ({type(exc).__name__}: {exc})")
+    if "code" in comparison.rerun_on:
+        yield from _of_code(site, last.lineage)
+    if "inputs" in comparison.rerun_on:
+        yield from _of_inputs(site, last)
+        yield from _new_inputs(site, last, named)
+    yield from _of_outputs(site, last)
+    for child in last.data["children"]:
+        folder = os.path.normpath(os.path.join(last.folder, child))
+        nested = _last_run(folder, runs_root)
+        if isinstance(nested, Change):
+            yield Change("run", site.relative(folder), f"flow {child}: {nested.text}")
+        else:
+            yield from _of_run(site, nested, comparison, {}, runs_root)
 
 
 # --- config ------------------------------------------------------------------------------------------------

@@ -327,6 +327,9 @@ def make_record(
         reads: what it was seen to read.
         outputs: what it wrote into its folder, as `{"path", ...}`.
         children: run folders of a build's flows, relative to its own.
+
+    Raises:
+        StoppedError: see `Hashes.stopped`.
     """
     maker = _Maker(spec, begun, reads, children)
     return maker.make([str(output["path"]) for output in outputs])

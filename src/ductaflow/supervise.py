@@ -30,7 +30,7 @@ from ductaflow import processes
 from ductaflow.config import config_hash, dump_config, masked
 from ductaflow.errors import DuctaflowError
 from ductaflow.folder import HEARTBEAT_SECONDS, Claim, Owner, clear_odd, refuse_folder
-from ductaflow.hashes import faults_of_hashes
+from ductaflow.hashes import StoppedError, faults_of_hashes
 from ductaflow.record import Beginning, Record, Site, begin, make_record, undeclared
 from ductaflow.result import Result, Status, read_result, scan_log, write_atomic, write_result
 from ductaflow.spec import RunSpec, closing_line, header_line
@@ -118,6 +118,7 @@ class Supervisor:
                 restore(self.spec, log)
             told = what_was_told(self.spec)
             told.notes += self._notes
+            self._watch_while_hashing(claim)
             result = conclude(self.spec, claim, told, end, started, clock, begun)
             unwritten = keep(self.spec, result)
         except BaseException:
@@ -131,6 +132,19 @@ class Supervisor:
         claim = claim_folder(spec, started)
         self.spec = replace(spec, events=str(claim.events_file))
         return claim
+
+    def _watch_while_hashing(self, claim: Claim) -> None:
+        """Have the reading of large files end with the session, and the claim stay alive meanwhile."""
+        last = time.monotonic()
+
+        def is_over() -> bool:
+            nonlocal last
+            if time.monotonic() - last > HEARTBEAT_SECONDS:
+                last = time.monotonic()
+                claim.heartbeat()
+            return not self._inbox.empty()
+
+        Site.of(self.spec).hashes.stopped = is_over
 
     # --- the child ---------------------------------------------------------------------------------------
 
@@ -387,9 +401,13 @@ def _record(spec: RunSpec, claim: Claim, told: Told, begun: Beginning, *, is_goo
     """What the run read and wrote. A red one always runs again, so of it only names and sizes are kept."""
     outputs = claim.outputs(told.children)
     if is_good:
-        record = make_record(spec, begun, told.reads, outputs, told.children)
-        told.notes += faults_of_hashes()
-        return record
+        try:
+            record = make_record(spec, begun, told.reads, outputs, told.children)
+        except StoppedError:
+            told.notes.append("what it read was not recorded, since its session ended: it will run again")
+        else:
+            told.notes += faults_of_hashes()
+            return record
     site = Site.of(spec)
     inputs = ({"path": site.relative(path), "size": stamp[0]} for path, stamp in sorted(begun.files.items()))
     return Record(tuple(inputs), tuple(outputs), {})

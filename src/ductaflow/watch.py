@@ -79,9 +79,8 @@ class Watch:
         self._tell(self.files, self.written, self.listed, self.modules)
 
     def _be_copy(self) -> None:
+        # What it has noted so far, the original tells.
         self._at_once = True
-        for noted in (self.files, self.written, self.listed, self.modules):
-            noted.clear()
 
     def _tell(self, files: Any, written: Any, listed: Any, modules: Any) -> None:
         tell_reads(self._spec, files=files, written=written, listed=listed, modules=modules)
