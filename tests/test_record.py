@@ -442,6 +442,19 @@ def test_a_build_answers_for_its_flows(project: TinyProject) -> None:
     assert ["runs/prep/A/a.csv has other content"] == changed(project, "all/s")
 
 
+def test_what_a_build_has_run_itself_it_may_read(project: TinyProject) -> None:
+    """Also a stored instance, which has its folder elsewhere; it is stale when that one is."""
+    flow(project, 'Path("a.csv").write_text("1")', "prep")
+    code = 'from ductaflow import run_instance\nrun_instance("prep/A", export_html=False)\n'
+    project.flow("all", BEGIN + code + READ_OTHER, kind="builds")
+    project.config("builds/all/s.json")
+    result = run(project, "all/s")
+    assert (["../../prep/A"], []) == (list(result.children), warnings_of(result))
+    assert [] == changed(project, "all/s")
+    flow(project, 'Path("a.csv").write_text("2")', "prep")
+    assert ["the code of flows/prep.py is another one"] == changed(project, "all/s")
+
+
 # --- environment -------------------------------------------------------------------------------------------
 
 

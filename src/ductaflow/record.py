@@ -341,7 +341,8 @@ class _Maker:
         self.site = Site.of(spec)
         self.changed: list[str] = []
         self._own = spec.folder + os.sep
-        self._children = tuple(os.path.join(spec.folder, child) + os.sep for child in children)
+        paths = (os.path.normpath(os.path.join(spec.folder, child)) for child in children)
+        self._children = tuple(path + os.sep for path in paths)
 
     def make(self, outputs: Sequence[str]) -> Record:
         folders = self._folders()
@@ -478,11 +479,14 @@ def undeclared(spec: RunSpec, reads: Reads, children: Sequence[Result]) -> list[
     site = Site.of(spec)
     read = {*reads.files, *reads.declared}
     read.update(site.absolute(entry["path"]) for child in children for entry in child.inputs)
-    own, named = _place(spec.folder, spec), _Named(spec)
+    named = _Named(spec)
+    # What a build has run itself is there.
+    folders = [spec.folder, *(os.path.normpath(child.folder) for child in children if child.folder)]
+    own = {_place(folder, spec) for folder in folders}
     found: dict[tuple[str, str], list[str]] = {}
     for path in sorted(read):
         place = _place(path, spec)
-        if place is None or place == own or is_ours(path) or not os.path.isfile(path):
+        if place is None or place in own or is_ours(path) or not os.path.isfile(path):
             continue
         if not named.has(place) and os.path.exists(os.path.join(spec.runs_root, *place, RESULT)):
             found.setdefault(place, []).append(site.relative(path))
