@@ -6,7 +6,10 @@ import json
 import os
 import signal
 import subprocess
+import sys
+import threading
 import xml.etree.ElementTree as ET
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ from click.testing import CliRunner
 from conftest import TinyProject, wait_until
 from test_plugin import Session, command, files_below, run_pytest
 
-from ductaflow import run_notebook
+from ductaflow import run_notebook, warm
 from ductaflow.cli import main
 from ductaflow.conductor import conduct
 from ductaflow.errors import ConfigError
@@ -29,6 +32,8 @@ from ductaflow.report import Entry, build_report
 from ductaflow.result import Result, Status, read_result
 from ductaflow.runner import run_instance
 from ductaflow.settings import comparison_in
+from pytest_ductaflow import paging
+from pytest_ductaflow.paging import Page
 
 pytestmark = pytest.mark.usefixtures("no_process_left")
 
@@ -252,7 +257,7 @@ def test_a_broken_file_of_pytest_is_named(tmp_path: Path, text: str, said: str) 
 
 BUILD = """
 # %%
-from ductaflow import run_notebook
+from ductaflow import run_notebook, warm
 
 for name in ("first", "second", "third"):
     run_notebook(f"flows/{name}.py", config={}, execution_dir=f"runs/{name}", export_html=False)
@@ -467,3 +472,101 @@ def test_the_twin_of_a_persons_own_conductor_may_say_unchanged(tmp_path: Path) -
     data = build_report([of_mine], session_id="s", started="", finished=None, runs_dir=tmp_path / "runs")
     assert [("unchanged", None)] == [(i["status"], i["former_status"]) for i in data["instances"]]
     assert json.dumps(data)
+
+
+# --- what is not started and not written -------------------------------------------------------------------
+
+
+class Kept:
+    """A report that remembers what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, list[str]]] = []
+        self.was_told = threading.Event()
+
+    def expect(self, entries: Iterable[Entry]) -> None:
+        self.told.append(("expect", [entry.result.status.value for entry in entries]))
+        self.was_told.set()
+
+    def update(self, entry: Entry) -> None:
+        self.told.append(("update", [entry.result.status.value]))
+
+    def close(self) -> Path:
+        self.told.append(("close", []))
+        return Path("page.html")
+
+
+def entry_of(name: str, status: Status, run_id: str = "") -> Entry:
+    return Entry(Result("fit", name, "flow", status, run_id=run_id))
+
+
+def page_of(kept: Kept, *, held: bool = True) -> Page:
+    """A page that expects the instances a and b."""
+    page = Page(kept, held=held)  # type: ignore[arg-type]
+    page.expect([entry_of(name, Status.NOT_RUN) for name in "ab"])
+    return page
+
+
+def test_a_page_waits_for_something_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is unchanged is shown once, as such: with the first result of a run, or at the end."""
+    monkeypatch.setattr(paging, "QUIET_SECONDS", 60.0)
+    kept = Kept()
+    page = page_of(kept)
+    page.update(entry_of("a", Status.UNCHANGED))
+    assert [] == kept.told
+    page.update(entry_of("b", Status.SUCCESS, run_id="r"))
+    assert [("expect", ["unchanged", "not_run"]), ("update", ["success"])] == kept.told
+
+    last = Kept()
+    page = page_of(last)
+    page.update(entry_of("b", Status.UNCHANGED))
+    assert Path("page.html") == page.close()
+    assert [("expect", ["not_run", "unchanged"]), ("close", [])] == last.told
+
+    first = Kept()
+    page_of(first, held=False)
+    assert [("expect", ["not_run", "not_run"])] == first.told
+
+
+def test_a_page_does_not_wait_for_a_long_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing is heard for a while, something runs: the page is there before its result."""
+    monkeypatch.setattr(paging, "QUIET_SECONDS", 0.01)
+    kept = Kept()
+    page = page_of(kept)
+    assert kept.was_told.wait(20)
+    assert [("expect", ["not_run", "not_run"])] == kept.told
+    page.close()
+
+
+@pytest.mark.skipif(not warm.is_possible(), reason="no warm server on this platform")
+def test_the_warm_server_starts_when_it_is_needed(project: TinyProject) -> None:
+    """A session in which nothing runs has none and leaves no folder; the first run starts it, with what was
+    asked for before."""
+    source = project.flow("fit", "# %%\nprint('x')\n")
+    code = f"""
+import tempfile
+from pathlib import Path
+from ductaflow import run_notebook, warm
+warm.start(when_needed=True)
+own = warm._own
+print("WAITS", own.waits, own.process, own.folder)
+if {{runs}}:
+    warm.start(["colorsys"])
+    run_notebook({str(source)!r}, config={{{{}}}}, execution_dir="runs/fit/a", export_html=False)
+    print("LIVES", own.waits, own.lives, own is warm._own, own.process is not None)
+"""
+    inherited = {name: value for name, value in os.environ.items() if name != warm.SERVER}
+    for runs in (False, True):
+        done = subprocess.run(
+            [sys.executable, "-c", code.format(runs=runs)],
+            cwd=project.root,
+            env=inherited,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        )
+        waits = next(line for line in done.stdout.splitlines() if line.startswith("WAITS")).split()
+        assert ["True", "None"] == waits[1:3]
+        assert not Path(waits[3]).exists()
+        assert runs == ("LIVES False True True True" in done.stdout), done.stderr
