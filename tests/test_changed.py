@@ -162,6 +162,23 @@ def test_what_was_red_or_stopped_runs_again(ran: TinyProject) -> None:
     assert {"prep/a": "success", "fit/a": "unchanged"} == session.statuses()
 
 
+def test_what_is_unchanged_can_be_blocked(ran: TinyProject) -> None:
+    """fit needs an instance that is red now, and reads nothing of it: it is blocked, and so is its reader."""
+    ran.flow("check", "# %%\nprint('x')\n")
+    ran.flow("last", "# %%\nprint(config)\n")
+    ran.config("flows/check/a.json")
+    ran.config("flows/last/a.json", fit="runs/fit/a")
+    ran.config("flows/fit/a.json", clean="runs/prep/a/clean.txt", _run={"needs": ["check/a"]})
+    assert 0 == run_pytest(ran.root, *CHANGED).code
+    ran.flow("check", "# %%\nraise ValueError('no')\n")
+    ran.config("flows/last/a.json", fit="runs/fit/a", more=1)
+
+    session = run_pytest(ran.root, *CHANGED)
+
+    found = {"check/a": "error", "fit/a": "blocked", "last/a": "blocked", "prep/a": "unchanged"}
+    assert found == session.statuses()
+
+
 def test_an_interrupted_run_runs_again(project: TinyProject) -> None:
     """Ctrl-C in the second session, which waits; the third one runs it and nothing else."""
     go = str(project.root / "go")

@@ -163,10 +163,12 @@ class FlowSession:
         if not self.settings.only_changed:
             return False
         try:
-            return not changes_of(upstream, self.settings.comparison)
+            unchanged = not changes_of(upstream, self.settings.comparison)
         except DuctaflowError:
             # Whatever is wrong with it was told when its turn came.
             return False
+        # It may itself be blocked, or what it reads from may not have had its turn (`--dist`).
+        return unchanged and self._bad_upstream(upstream) is None
 
     def _runs_here(self, instance: Instance) -> bool:
         return instance.run_folder.path in self.selected and not instance.skip_reason()
