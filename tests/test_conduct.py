@@ -23,6 +23,7 @@ from ductaflow.errors import ConfigError, DuctaflowError, InstanceError
 from ductaflow.folder import Claim, Owner
 from ductaflow.instances import Instance
 from ductaflow.layout import REPORT_JSON, RunFolder
+from ductaflow.lineage import DEFAULT
 from ductaflow.result import Result, Status, read_result, write_result
 from ductaflow.turns import Threads
 
@@ -399,7 +400,7 @@ def test_options_reach_the_runs(project: TinyProject, fake: Fake) -> None:
     conduct(table("a"), "fit", project_root=project.root, timeout=3, export_html=False)
     session_id = fake.options.pop("session_id")
     options = {"timeout": 3, "export_html": False, "echo": True, "await_page": False}
-    assert options == fake.options
+    assert options | {"only_changed": True, "comparison": DEFAULT} == fake.options
     assert session_id == report(project)["session_id"]
 
 

@@ -27,13 +27,23 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 from ductaflow.config import RunOptions, masked, merge
 from ductaflow.errors import ConfigError, DuctaflowError, InstanceError
 from ductaflow.flow import is_notebook_execution
+from ductaflow.forecast import Forecast, Planned
 from ductaflow.instances import NAME_COLUMNS, Instance, Instances, find_instances, make_instance
 from ductaflow.launch import IndentedLines, StopFlag, await_pages, show_on_console
 from ductaflow.layout import RUNS_DIR, SOURCE_SUFFIXES, Kind, Project
+from ductaflow.lineage import Comparison
 from ductaflow.readiness import Readiness, why_not_valid
 from ductaflow.report import Entry, LiveReport
 from ductaflow.result import Result, Status
-from ductaflow.runner import find_notebook, kind_of, run_instance, spec_of_instance
+from ductaflow.runner import (
+    comparison_of,
+    find_notebook,
+    kind_of,
+    run_instance,
+    spec_of_instance,
+    unchanged_lines,
+)
+from ductaflow.settings import comparison_in
 from ductaflow.spec import current_run, tell
 from ductaflow.table import NAME_COLUMN, Row, find_project, kind_of_flow, read_rows
 from ductaflow.turns import Executor, Outcome, Run, Threads, Turn, refused, said, unrun_record
@@ -44,6 +54,8 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 RESULT_COLUMNS = ("status", "cause", "message", "seconds", "warning_count", "folder")
+#: The columns that a dry run adds.
+FORECAST_COLUMNS = ("would", "reason", "expected_seconds")
 #: Characters of a log that are held at once.
 _PIECE = 1 << 16
 NOT_YET = "has not run yet"
@@ -63,6 +75,8 @@ def conduct(
     progress: bool | None = None,
     report: bool = True,
     check: bool = False,
+    only_changed: bool | None = None,
+    dry_run: bool = False,
 ) -> DataFrame:
     """Run every row of a table as an instance of a build or flow, in `runs/<build>/<instance>/`.
 
@@ -87,10 +101,16 @@ def conduct(
             each run's log live, and several show a bar where somebody can see it.
         report: whether to keep the status page in the project's runs folder up to date.
         check: raise when all have run and some are red.
+        only_changed: whether rows that have not changed, and such flows of the builds that run, are left as
+            they are. By default they are; in a run as that run was asked (`pytest --ductaflow-changed`).
+        dry_run: run nothing and write nothing, but tell what would run.
 
     Returns:
         A copy of the table, with the column `instance` and for each row `status`, `cause`, `message`,
-        `seconds`, `warning_count` and `folder`. The result of an earlier call may be given again.
+        `seconds`, `warning_count` and `folder`; all but the status of an `unchanged` row are those of its
+        last run. With `dry_run` it has the columns `would` (`run`, `may run`: if what it reads from changes,
+        `unchanged`, `blocked`, `not_run`: skipped, `error`: cannot start), `reason` and `expected_seconds`
+        instead. The result of an earlier call may be given again.
 
     Raises:
         ConfigError, InstanceError: the table as such or the build is not acceptable; nothing has run.
@@ -107,6 +127,12 @@ def conduct(
     asked = [_instance(row, target, config or {}) for row in rows]
     plan, readiness = _plan(asked, target.project, with_upstreams=executor is not None)
     outer = current_run()
+    if only_changed is None:
+        only_changed = outer is None or outer.only_changed
+    comparison = comparison_of(outer) if outer else comparison_in(target.project.root)
+    if dry_run:
+        planned = Forecast(readiness, comparison if only_changed else None).of(plan)
+        return _forecast(table, rows, planned[len(plan) - len(rows) :])
     session_id = outer.session_id if outer else uuid.uuid4().hex[:12]
     where = _executor(executor, jobs, target.project, session_id)
     page = _Page(target, session_id, rows) if report and not outer else None
@@ -120,6 +146,8 @@ def conduct(
         echo=console.echo,
         # On a worker nobody would wait for it afterwards.
         await_page=executor is not None,
+        only_changed=only_changed,
+        comparison=comparison,
     )
     results = _Session(plan, readiness, run, where, page, console).work()
     if check:
@@ -127,7 +155,9 @@ def conduct(
     return _beside(table, rows, results[len(plan) - len(rows) :])
 
 
-def run_stored(instances: Instances, ids: Sequence[str], *, jobs: int = 1) -> list[Result]:
+def run_stored(
+    instances: Instances, ids: Sequence[str], *, jobs: int = 1, only_changed: bool = False
+) -> list[Result]:
     """Run stored instances, upstreams first.
 
     One whose upstream is red, or is skipped without a valid earlier run, is blocked. One that reads what is
@@ -137,6 +167,7 @@ def run_stored(instances: Instances, ids: Sequence[str], *, jobs: int = 1) -> li
         instances: all of the project.
         ids: of those to run.
         jobs: how many run at a time. With one their logs are live, with several there is a line for each.
+        only_changed: leave as it is what has not changed since its last run.
 
     Returns:
         What came of each, in the order of the graph.
@@ -148,14 +179,23 @@ def run_stored(instances: Instances, ids: Sequence[str], *, jobs: int = 1) -> li
     plan = [instances.by_id[id] for id in readiness.graph.order(ids)]
     here = {instance.id for instance in plan}
     session_id = uuid.uuid4().hex[:12]
+    comparison = comparison_in(instances.project.root)
 
     def run(instance: Instance, stop: StopFlag) -> Result:
         if absent := readiness.skipped_upstream(instance):
             return unrun_record(instance, Status.BLOCKED, absent)
         lack = readiness.lack(instance, lambda upstream: upstream.id in here)
         if lack is None:
-            echo = jobs == 1
-            return _run_one(instance, stop, session_id=session_id, timeout=None, export_html=True, echo=echo)
+            return _run_one(
+                instance,
+                stop,
+                session_id=session_id,
+                timeout=None,
+                export_html=True,
+                echo=jobs == 1,
+                only_changed=only_changed,
+                comparison=comparison,
+            )
         message = " ".join(filter(None, [*lack.sentences, lack.remedy]))
         return unrun_record(instance, Status.ERROR, message, "input")
 
@@ -195,9 +235,10 @@ def _nested(project: Project) -> Project:
 
 def _without_results(table: DataFrame) -> DataFrame:
     """The table without the columns that an earlier call has added."""
+    for names in (RESULT_COLUMNS, FORECAST_COLUMNS):
+        if all(name in getattr(table, "columns", ()) for name in names):
+            table = table.drop(columns=list(names))
     added = [column for column in RESULT_COLUMNS if column in getattr(table, "columns", ())]
-    if len(added) == len(RESULT_COLUMNS):
-        return table.drop(columns=added)
     if added:
         raise ConfigError(
             f"the table has the column {added[0]!r}, which the results need", hint="Rename it, or drop it."
@@ -313,9 +354,7 @@ def _instance(row: Row, target: _Target, common: Mapping[str, Any]) -> Instance:
 def _beside(table: DataFrame, rows: Sequence[Row], results: Sequence[Result]) -> DataFrame:
     import pandas as pd
 
-    out = table.copy()
-    if not any(column in out for column in NAME_COLUMNS):
-        out.insert(0, NAME_COLUMN, [row.name for row in rows])
+    out = _named(table, rows)
     columns: dict[str, list[Any]] = {
         "status": [result.status.value for result in results],
         "cause": [result.cause for result in results],
@@ -328,6 +367,21 @@ def _beside(table: DataFrame, rows: Sequence[Row], results: Sequence[Result]) ->
         # As objects, so that "none" stays None.
         dtype = object if name in ("cause", "folder") else None
         out[name] = pd.Series(columns[name], index=out.index, dtype=dtype)
+    return out
+
+
+def _forecast(table: DataFrame, rows: Sequence[Row], planned: Sequence[Planned]) -> DataFrame:
+    out = _named(table, rows)
+    out["would"] = [one.would.value for one in planned]
+    out["reason"] = [one.reason for one in planned]
+    out["expected_seconds"] = [one.seconds for one in planned]
+    return out
+
+
+def _named(table: DataFrame, rows: Sequence[Row]) -> DataFrame:
+    out = table.copy()
+    if not any(column in out for column in NAME_COLUMNS):
+        out.insert(0, NAME_COLUMN, [row.name for row in rows])
     return out
 
 
@@ -454,6 +508,8 @@ def _run_one(
     export_html: bool,
     echo: bool,
     await_page: bool = False,
+    only_changed: bool,
+    comparison: Comparison,
 ) -> Result:
     """Run an instance; what could not start is a result too."""
     try:
@@ -466,6 +522,8 @@ def _run_one(
             check=False,
             stop=stop,
             await_page=await_page,
+            only_changed=only_changed,
+            comparison=comparison,
         )
     except DuctaflowError as exc:
         return unrun_record(instance, Status.ERROR, said(exc), "input")
@@ -537,7 +595,9 @@ class _Console:
     def show(self, instance: Instance, result: Result) -> None:
         self._counts[result.status] += 1
         ran = bool(result.run_id)
-        if self._repeats and ran:
+        if self._repeats and result.status is Status.UNCHANGED:
+            show_on_console(unchanged_lines(result))
+        elif self._repeats and ran:
             _repeat(instance)
         elif not ran and result.message != NOT_STARTED and (self.echo or self._repeats):
             # In a build's log it is a warning: it has not all that it asked for.

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,14 @@ from ductaflow.folder import note_hand_work
 from ductaflow.instances import Instance, load_stored
 from ductaflow.launch import IndentedLines, StopFlag, launch, show_on_console
 from ductaflow.layout import KIND_DIRS, SOURCE_SUFFIXES, Kind, Project, RunFolder, runs_root
-from ductaflow.result import Result, Status, write_atomic
+from ductaflow.lineage import DEFAULT, Change, Comparison, changes
+from ductaflow.result import Result, Status, read_result, write_atomic
 from ductaflow.spec import RunSpec, current_run, tell
 
 ENGINES = (None, "warm", "fresh", "kernel")
+
+#: Called with why an instance runs, before it does.
+Explain = Callable[[tuple[Change, ...]], None]
 
 
 @functools.cache
@@ -45,6 +49,9 @@ def run_instance(
     check: bool = True,
     stop: StopFlag | None = None,
     await_page: bool = True,
+    only_changed: bool = False,
+    comparison: Comparison = DEFAULT,
+    explain: Explain | None = None,
 ) -> Result:
     """Run a stored instance into its run folder.
 
@@ -61,9 +68,12 @@ def run_instance(
         check: raise where the run ended red.
         stop: a flag that stops the run when it is set.
         await_page: wait for the HTML too; otherwise `ductaflow.launch.await_pages` has to be called.
+        only_changed: do not run what has not changed since its last run; nor, of a build, such flows.
+        comparison: what counts as a change.
+        explain: with `only_changed`, called with why the instance runs, before it does.
 
     Returns:
-        The record of the run.
+        The record of the run; of what has not changed that of its last run, with status `unchanged`.
 
     Raises:
         FlowFailed: with `check`, the run ended red; its result is in the exception.
@@ -79,7 +89,10 @@ def run_instance(
         export_html=export_html,
         keep_previous=keep_previous,
         owner_pid=owner_pid,
+        **_how_it_compares(only_changed, comparison),
     )
+    if only_changed and (last := unchanged(spec, comparison, explain=explain, echo=echo)):
+        return last
     return _checked(launch_shown(spec, echo=echo, stop=stop, await_page=await_page), check)
 
 
@@ -94,10 +107,12 @@ def run_notebook(
     kernel_name: str | None = None,
     engine: str | None = None,
     no_execute: bool = False,
+    only_changed: bool | None = None,
 ) -> Path:
     """Run a notebook with a config in a folder; what it prints is shown, and kept in the folder's log.
 
-    Inside a build, the flow's run is part of the build's: its lines are repeated in the build's log.
+    Inside a build, the flow's run is part of the build's: its lines are repeated in the build's log. A flow
+    that is not run, since it has not changed, is one line there, and its warnings.
 
     Args:
         notebook_file: looked up from the working directory, then from the project root.
@@ -109,6 +124,8 @@ def run_notebook(
         kernel_name: Jupyter kernel, by default the one that the notebook names; implies the engine `kernel`.
         engine: `fresh` (an interpreter of its own) or `kernel` (a Jupyter kernel).
         no_execute: prepare the folder only: the notebook with the config injected, and the config.
+        only_changed: do not run it if the folder has a good run of the same config, code and inputs. By
+            default so inside a build that runs under `--ductaflow-changed` or `conduct(only_changed=True)`.
 
     Returns:
         The executed notebook, absolute; its parent is the run folder.
@@ -136,6 +153,13 @@ def run_notebook(
     )
     if no_execute:
         prepare(spec)
+        return spec.run_folder.notebook
+    build = current_run()
+    comparison = comparison_of(build) if build else DEFAULT
+    if only_changed is None:
+        only_changed = build is not None and build.only_changed
+    spec = replace(spec, **_how_it_compares(only_changed, comparison))
+    if only_changed and unchanged(spec, comparison):
         return spec.run_folder.notebook
     _checked(launch_shown(spec), check=True)
     return spec.run_folder.notebook
@@ -166,6 +190,68 @@ def run_step_flow(
     return run_notebook(notebook_file, config=config, execution_dir=folder)
 
 
+def changes_of(instance: Instance, comparison: Comparison = DEFAULT) -> tuple[Change, ...]:
+    """Why a stored instance has to run; empty if its last run is what a new one would be.
+
+    Raises:
+        DuctaflowError: what is wrong with the instance.
+    """
+    return changes(spec_of_instance(instance), comparison)
+
+
+def comparison_of(run: RunSpec) -> Comparison:
+    """What counts as a change for the flows of a run."""
+    return Comparison(frozenset(run.rerun_on), tuple(run.by_stat))
+
+
+def _how_it_compares(only_changed: bool, comparison: Comparison) -> dict[str, Any]:
+    """What the flows of a build have to know of it."""
+    rerun_on = tuple(sorted(comparison.rerun_on))
+    return {"only_changed": only_changed, "rerun_on": rerun_on, "by_stat": comparison.by_stat}
+
+
+def unchanged(
+    spec: RunSpec, comparison: Comparison, *, explain: Explain | None = None, echo: bool = True
+) -> Result | None:
+    """The last result of a run that need not be made, with status `unchanged`; None if it has to be made.
+
+    A build hears of its flow, and repeats its warnings: it keeps them as long as the flow does.
+
+    Args:
+        explain: called with why it has to be made.
+        echo: say so on the console.
+    """
+    found = changes(spec, comparison)
+    # Between the two looks another session may have begun a run there.
+    last = None if found else read_result(Path(spec.folder))
+    if last is None:
+        if explain:
+            explain(found)
+        return None
+    if build := current_run():
+        _tell_of_child(build, spec)
+    if echo:
+        show_on_console(unchanged_lines(last))
+    return replace(
+        last,
+        # A run folder may have been copied from that of another instance.
+        flow=spec.flow,
+        instance=spec.instance,
+        status=Status.UNCHANGED,
+        former_status=last.status,
+    )
+
+
+def unchanged_lines(last: Result) -> str:
+    """What a console says of a run that is not made; in the log of a build it is what is left of it."""
+    lines = [f"Unchanged: {last.id}", *(f"  {warning.text}" for warning in last.warnings)]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _tell_of_child(build: RunSpec, spec: RunSpec) -> None:
+    tell(build, event="child", folder=Path(os.path.relpath(spec.folder, build.folder)).as_posix())
+
+
 def launch_shown(
     spec: RunSpec, *, echo: bool = True, stop: StopFlag | None = None, await_page: bool = True
 ) -> Result:
@@ -174,7 +260,7 @@ def launch_shown(
     if build is None:
         return launch(spec, show=show_on_console if echo else None, stop=stop, await_page=await_page)
     show = IndentedLines(spec) if echo else None
-    tell(build, event="child", folder=Path(os.path.relpath(spec.folder, build.folder)).as_posix())
+    _tell_of_child(build, spec)
     try:
         return launch(spec, show=show, stop=stop, await_page=await_page)
     except DuctaflowError as exc:
@@ -233,6 +319,7 @@ def spec_of_instance(instance: Instance, session: str | None = None) -> RunSpec:
         timeout=options.timeout,
         allow_exit=options.allow_exit,
         options=options.of_execution,
+        needs=options.needs,
         **_identity(instance.project.root, session),
     )
 

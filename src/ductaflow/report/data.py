@@ -2,14 +2,16 @@
 
     {"schema": 1, "session_id", "started", "finished", "project",
      "summary": {status: count}, "earlier_summary": {status: count},
-     "instances": [every field of result.json, and "id", "nodeid", "earlier", "folder", "parameters",
-                   "rerun", "links", "log_head", "log_tail", "log_size",
+     "instances": [every field of result.json but `lineage`, and "id", "nodeid", "earlier", "former_status",
+                   "folder", "parameters", "rerun", "links", "log_head", "log_tail", "log_size",
                    "flows": [the same, for the flows of a build]]}
 
 `summary` counts what this session touched and has every status, also with 0. Instances that are only shown
 with the result of an earlier session (`"earlier": true`) are counted apart, in `earlier_summary`; the two
 together count each of `instances` once. Flows of a build are not counted: their build is.
 `finished` is null as long as the session runs. Long texts are cut in the middle, and say so.
+An instance that is `unchanged` has everything else from its last run: its warnings, duration and log, and as
+`former_status` the status of that run; of all others `former_status` is null.
 """
 
 from __future__ import annotations
@@ -52,7 +54,8 @@ class Entry:
 
     Attributes:
         result: what came of it; `result.folder` is the run folder. An instance that did not run in this
-            session is a Result with status blocked, not_run or unchanged and a message.
+            session is a Result with status blocked or not_run and a message; or with status unchanged, and
+            the rest is read from its folder.
         nodeid: its pytest node id, if it has one.
         earlier: this session did not touch it; the result is that of an earlier one.
         parameters: what a conductor says of it beside status and message.
@@ -209,20 +212,25 @@ def instance_data(entry: Entry, runs_dir: Path) -> dict[str, Any]:
 
 
 def _instance(entry: Entry, runs_dir: Path, rerun: str, above: frozenset[Path]) -> dict[str, Any]:
-    result = entry.result
+    former = _former(entry.result)
+    result = replace(former, status=entry.result.status) if former else entry.result
     folder = None if result.folder is None else RunFolder(result.folder, result.flow)
     ran = folder is not None and result.status not in _DID_NOT_RUN
     log = _log_of(folder) if folder and ran else None
-    data: dict[str, Any] = plain(result.to_dict())
+    record = result.to_dict()
+    # as long as the files that it read are many; `ductaflow why` reads it
+    del record["lineage"]
+    data: dict[str, Any] = plain(record)
     data |= {
         "id": result.id if result.flow else result.instance,
         "nodeid": entry.nodeid,
         "earlier": entry.earlier,
+        "former_status": former.status.value if former else None,
         "folder": None if folder is None else relative(folder.path, runs_dir),
         "parameters": plain(entry.parameters or {}),
         "rerun": rerun,
         "links": _links(folder, log, runs_dir) if folder and ran else {},
-        **_log_ends(log, GREEN_LOG_END if result.status is Status.SUCCESS else LOG_END),
+        **_log_ends(log, GREEN_LOG_END if (former or result).status is Status.SUCCESS else LOG_END),
         "flows": [],
     }
     if result.folder is not None and ran:
@@ -230,6 +238,17 @@ def _instance(entry: Entry, runs_dir: Path, rerun: str, above: frozenset[Path]) 
             _flow(result.folder / child, entry, runs_dir, rerun, above) for child in result.children
         ]
     return data
+
+
+def _former(result: Result) -> Result | None:
+    """The last run of an instance that is unchanged, as its folder has it; None for all others."""
+    if result.status is not Status.UNCHANGED or result.folder is None:
+        return None
+    if result.former_status:
+        return replace(result, status=result.former_status)
+    former = _read(result.folder)
+    # Without a record there is none: a conductor of a person's own may call unchanged what it likes.
+    return replace(former, flow=result.flow, instance=result.instance) if former.finished else None
 
 
 def _flow(folder: Path, build: Entry, runs_dir: Path, rerun: str, above: frozenset[Path]) -> dict[str, Any]:
