@@ -185,6 +185,26 @@ def test_a_flow_as_a_script_leaves_the_same_record(project: TinyProject) -> None
     )
 
 
+def test_a_flow_under_a_debugger_leaves_a_record(project: TinyProject) -> None:
+    """Also of modules that it imported before it asked for its config."""
+    put(project, "inputs/a.csv")
+    put(project, "helpers.py", "X = 1\n")
+    begin = "from ductaflow import load_cli_config, reads\nimport helpers\nconfig = load_cli_config('x')\n"
+    read = '(ROOT / "inputs/a.csv").read_text()\n'
+    (project.root / "flows/fit.py").write_text(begin + BEGIN + read, encoding="utf-8")
+    project.config("flows/fit/A.json")
+    command = [sys.executable, "-m", "pdb", "-c", "c", "-c", "q", "flows/fit.py", "--instance", "A"]
+    done = subprocess.run(
+        command, cwd=project.root, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    assert [] == changed(project, "fit/A"), done.stdout + done.stderr
+    put(project, "inputs/a.csv", "2")
+    put(project, "helpers.py", "X = 2\n")
+    assert ["the code of helpers.py is another one", "inputs/a.csv has other content"] == changed(
+        project, "fit/A"
+    )
+
+
 def test_compiled_modules_are_known_by_their_source(
     project: TinyProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:

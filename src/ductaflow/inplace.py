@@ -89,7 +89,7 @@ class RunInPlace:
         atexit.register(self._end)
         os.chdir(self.spec.folder)
         self.watch = Watch(self.spec)
-        self.watch.start()
+        self.watch.start(is_new=False)
         print(f"runs in this process for {self.told.notes[0].rpartition(' of ')[2]}: {self.spec.folder}")
         return self.spec.config
 

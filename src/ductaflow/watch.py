@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import takewhile
 from types import FrameType
 from typing import Any
 
@@ -40,6 +41,7 @@ class Watch:
         self._spec = spec
         self._at_once = at_once
         self._active = False
+        self._last_before = ""
         self._root = spec.project_root.rstrip(os.sep) + os.sep
         self._config = self._root + CONFIG_DIR + os.sep
         self._own = _both_names(spec.folder)
@@ -61,9 +63,15 @@ class Watch:
             "sqlite3.connect": self._connected,
         }
 
-    def start(self) -> None:
-        """Begin to note. A hook cannot be taken out again; after `stop` it does nothing."""
+    def start(self, *, is_new: bool = True) -> None:
+        """Begin to note. A hook cannot be taken out again; after `stop` it does nothing.
+
+        Args:
+            is_new: nothing of the project has been imported yet.
+        """
         self._active = True
+        if is_new:
+            self._last_before = next(reversed(sys.modules))
         sys.addaudithook(self._hook)
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._be_copy)
@@ -168,9 +176,15 @@ class Watch:
                 self._tell({}, self.written & {path}, self.listed & {path}, {})
 
     def _find_modules(self) -> None:
-        """The project's modules among those that are imported, however Python came by them."""
-        for module in list(sys.modules.values()):
-            file = getattr(module, "__dict__", {}).get("__file__")
+        """The project's modules among those that were imported, however Python came by them."""
+        # Only those, from behind: to look at thousands that a fork shares with the warm server costs 4 ms.
+        try:
+            names = list(takewhile(lambda name: name != self._last_before, reversed(sys.modules)))
+        except RuntimeError:
+            # a thread of the flow imports meanwhile
+            names = list(sys.modules)
+        for name in names:
+            file = getattr(sys.modules.get(name), "__dict__", {}).get("__file__")
             if not isinstance(file, str) or not file.startswith(self._prefixes):
                 continue
             path = self._watched(file)
