@@ -568,7 +568,7 @@ warm.start(when_needed=True)
 own = warm._own
 print("WAITS", own.waits, own.process, own.folder)
 if {{runs}}:
-    warm.start(["colorsys"])
+    warm.start(warm.Wanted(("colorsys",)))
     run_notebook({str(source)!r}, config={{{{}}}}, execution_dir="runs/fit/a", export_html=False)
     print("LIVES", own.waits, own.lives, own is warm._own, own.process is not None)
 """

@@ -138,7 +138,7 @@ def run_command(
         def show(run: SavedRun, result: Result) -> None:
             show_line(run.shown(project), result, jobs=jobs)
 
-        ran = run_again(loose, project, jobs=jobs, show=show)
+        ran = run_again(loose, project, jobs=jobs, show=show, only_changed=changed)
         results |= {run.shown(project): result for run, result in zip(loose, ran, strict=True)}
     red = [shown for shown, result in results.items() if result.status is Status.ERROR]
     if red:
