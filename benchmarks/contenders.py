@@ -58,6 +58,7 @@ class Contender:
         module: what has to be installed, None for nothing besides this project.
         engine: ours: the engine.
         has_workers: whether its command knows `-n`.
+        runs_only: only single runs are of interest, no commands.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Contender:
     package: str = ""
     engine: str | None = None
     has_workers: bool = False
+    runs_only: bool = False
 
     @property
     def missing(self) -> str | None:
@@ -178,12 +180,14 @@ def floor() -> RunIn:
     return run
 
 
-def ours(engine: str) -> Callable[[], RunIn]:
+def ours(engine: str, *, await_page: bool = False) -> Callable[[], RunIn]:
+    """A session goes on as soon as it has the result; the HTML may come after."""
+
     def prepare() -> RunIn:
         from ductaflow import run_instance
 
         def run(flow: Flow, notebook: Path, folder: Path) -> None:
-            run_instance(f"{flow.name}/{folder.name}", engine=engine)
+            run_instance(f"{flow.name}/{folder.name}", engine=engine, await_page=await_page)
 
         return run
 
@@ -246,6 +250,13 @@ _TABLE = (
         )
         for engine in ("kernel", "fresh", "warm")
     ),
+    Contender(
+        "page",
+        "ours, warm, until the HTML is made",
+        ours("warm", await_page=True),
+        engine="warm",
+        runs_only=True,
+    ),
     Contender("floor", "floor: fork and exec, no notebook", floor),
 )
 CONTENDERS = {contender.name: contender for contender in _TABLE}
@@ -277,6 +288,11 @@ def drive(contender: Contender, workspace: Path) -> None:
             begin = time.perf_counter()
             run_in(flow, notebook, folder)
             seconds = time.perf_counter() - begin
+            if contender.engine:
+                from ductaflow.launch import await_pages
+
+                # outside of the time, but before a rival's turn
+                await_pages()
             ws.check(flow, folder)
             if contender.engine and not (folder / f"{flow.name}.html").exists():
                 raise RuntimeError(f"no HTML in {folder}")

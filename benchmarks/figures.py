@@ -189,7 +189,7 @@ def _columns(rows: Sequence[Sequence[str]]) -> Iterable[str]:
     return [line.rstrip() for line in padded]
 
 
-def tables(figures: Figures, many: int, thousands: int, *, judged: bool = True) -> list[Table]:
+def overhead_tables(figures: Figures, many: int, thousands: int, *, judged: bool = True) -> list[Table]:
     """All tables of what was measured; those without a number are left out.
 
     Args:
@@ -197,7 +197,7 @@ def tables(figures: Figures, many: int, thousands: int, *, judged: bool = True) 
         judged: whether it was enough to say what is reached.
     """
     made = [
-        _targets_table(figures, many, thousands, judged),
+        targets_table(figures, targets(many, thousands), judged=judged),
         *(_runs_table(figures, flow) for flow in FLOWS),
         *(_commands_table(figures, flow) for flow in FLOWS),
         _others_table(figures, thousands),
@@ -206,23 +206,25 @@ def tables(figures: Figures, many: int, thousands: int, *, judged: bool = True) 
     return [table for table in made if table is not None]
 
 
-def _targets_table(figures: Figures, many: int, thousands: int, judged: bool) -> Table:
+def targets_table(figures: Figures, chosen: Iterable[Target], *, judged: bool) -> Table:
+    """The numbers to reach, what was measured, and the verdicts, if it was enough to judge."""
     rows = []
-    for target in targets(many, thousands):
+    for target in chosen:
         value = target.value(figures)
-        shown = "-" if value is None else f"{_number(value)}{target.unit}"
+        cell = "-" if value is None else f"{shown(value)}{target.unit}"
         verdict = target.verdict(value) if judged or value is None else "too little to judge"
-        rows.append([target.what, shown, target.bound(target.reach), target.bound(target.aim), verdict])
+        rows.append([target.what, cell, target.bound(target.reach), target.bound(target.aim), verdict])
     return Table("Numbers to reach", ["what", "measured", "reach", "aim", "verdict"], rows)
 
 
-def _number(value: float) -> str:
+def shown(value: float) -> str:
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
-def _spread(samples: Sequence[float], factor: float, digits: int) -> str:
-    shown = [f"{value * factor:,.{digits}f}" for value in (min(samples), max(samples))]
-    return f"{shown[0]} - {shown[1]}"
+def spread(samples: Sequence[float], factor: float, digits: int) -> str:
+    """The least and the most of some samples."""
+    both = [f"{value * factor:,.{digits}f}" for value in (min(samples), max(samples))]
+    return f"{both[0]} - {both[1]}"
 
 
 def _runs_table(figures: Figures, flow: str) -> Table | None:
@@ -240,7 +242,7 @@ def _runs_table(figures: Figures, flow: str) -> Table | None:
                     figures.ratio(("run", flow, name), ("run", flow, "floor")),
                 )
             ]
-            rows.append([contender.about, f"{1e3 * median:,.0f}", _spread(samples, 1e3, 0), *ratios])
+            rows.append([contender.about, f"{1e3 * median:,.0f}", spread(samples, 1e3, 0), *ratios])
         elif name in figures.absent:
             rows.append([contender.about, figures.absent[name], "", "", ""])
     if not count:
@@ -275,7 +277,7 @@ def _commands_table(figures: Figures, flow: str) -> Table | None:
 
 def _command_cell(figures: Figures, key: Key) -> str:
     samples = figures.samples.get(key)
-    return f"{statistics.median(samples):.1f} ({_spread(samples, 1, 1)})" if samples else ""
+    return f"{statistics.median(samples):.1f} ({spread(samples, 1, 1)})" if samples else ""
 
 
 def _others_table(figures: Figures, thousands: int) -> Table | None:
@@ -300,7 +302,7 @@ def _others_table(figures: Figures, thousands: int) -> Table | None:
     for what, key, factor, digits, unit in lines:
         if samples := figures.samples.get(key):
             median = f"{statistics.median(samples) * factor:,.{digits}f} {unit}"
-            rows.append([what, median, _spread(samples, factor, digits), str(len(samples))])
+            rows.append([what, median, spread(samples, factor, digits), str(len(samples))])
     return Table("Parallel, memory, collection", ["", "median", "min - max", "times"], rows) if rows else None
 
 

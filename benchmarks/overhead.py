@@ -14,29 +14,25 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib.metadata
 import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import probes
 import workspace as ws
+from commands import end_of, heading, run, say
 from contenders import CONTENDERS, PYTEST, WITHOUT_NBMAKE, WITHOUT_OURS, Case, Contender
-from figures import MANY, THOUSANDS, Figures, tables
+from figures import MANY, THOUSANDS, Figures, overhead_tables
 from workspace import FLOWS, Flow
 
 PACKAGES = ("papermill", "nbmake", "ploomber-engine", "ipykernel", "pytest", "pytest-xdist", "pandas")
-COMMAND_SECONDS = 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,21 +90,7 @@ class Bench:
         Raises:
             RuntimeError: it failed.
         """
-        begin = time.perf_counter()
-        done = subprocess.run(
-            command,
-            cwd=folder,
-            env={**self.environment(contender), **more},
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=COMMAND_SECONDS,
-            check=False,
-        )
-        taken = time.perf_counter() - begin
-        if done.returncode:
-            raise RuntimeError(f"exit code {done.returncode}: {_end_of(done.stdout + done.stderr)}")
-        return taken
+        return run(command, folder, {**self.environment(contender), **more})
 
     def folder(self, name: str) -> Path:
         """An empty folder for commands."""
@@ -116,15 +98,6 @@ class Bench:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         return folder
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-def _end_of(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return " / ".join(lines[-3:])[-300:].replace("|", "/")
 
 
 # --- runs after start-up -----------------------------------------------------------------------------------
@@ -164,7 +137,7 @@ class Driver:
             self._process.stdin.flush()
         answer = self._process.stdout.readline()
         if not answer:
-            raise RuntimeError(f"failed: {_end_of(self._errors.read_text(errors='replace'))}")
+            raise RuntimeError(f"failed: {end_of(self._errors.read_text(errors='replace'))}")
         seconds: float = json.loads(answer)["seconds"]
         return seconds
 
@@ -208,7 +181,8 @@ def measure_commands(bench: Bench) -> None:
     for flow in FLOWS.values():
         cases = [(1, 0), (many, 0), (many, 2)] if flow.name == "light" else [(1, 0), (many, 2)]
         for count, workers in cases:
-            _in_turns(bench, flow, count, workers, list(bench.here()))
+            rivals = [contender for contender in bench.here() if not contender.runs_only]
+            _in_turns(bench, flow, count, workers, rivals)
     largest = [contender for contender in bench.here() if contender.name == "warm"]
     for workers in (0, 2):
         _in_turns(bench, FLOWS["light"], most, workers, largest)
@@ -359,7 +333,7 @@ def _probe(bench: Bench, project: Path, *arguments: str) -> dict[str, Any]:
         check=False,
     )
     if done.returncode:
-        raise RuntimeError(_end_of(done.stderr))
+        raise RuntimeError(end_of(done.stderr))
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 
@@ -388,8 +362,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     plan = QUICK if options.quick else Plan()
     if options.json:
         options.json.write_text(json.dumps({str(key): value for key, value in figures.samples.items()}))
-    print(heading(quick=options.quick))
-    for table in tables(figures, plan.many, plan.thousands, judged=not options.quick):
+    print(heading(PACKAGES, quick=options.quick))
+    for table in overhead_tables(figures, plan.many, plan.thousands, judged=not options.quick):
         print(table.text(options.markdown))
     for note in [*(f"{name}: {why}." for name, why in figures.absent.items()), *figures.notes]:
         print(f"- {note}")
@@ -438,25 +412,6 @@ def measure(workspace: Path, plan: Plan, pieces: Sequence[str], contenders: Sequ
             say(f"{name}: {exc}")
             bench.figures.notes.append(f"{name}: failed: {exc}")
     return bench.figures
-
-
-def heading(*, quick: bool) -> str:
-    """When, on what, with which versions."""
-    import psutil
-
-    versions = []
-    for package in PACKAGES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions.append(f"{package} {importlib.metadata.version(package)}")
-    cores = f"{os.cpu_count()} CPUs, {psutil.virtual_memory().total / 2**30:.0f} GB"
-    lines = [
-        f"{datetime.now(UTC):%Y-%m-%d}, {platform.system()} {platform.machine()}, {cores}, "
-        f"Python {platform.python_version()}, {', '.join(versions)}.",
-        "",
-    ]
-    if quick:
-        lines += ["Made with `--quick`: this shows that it works, and is too little to judge by.", ""]
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -83,6 +83,7 @@ def memory(runs: int) -> dict[str, Any]:
     peaks = []
     for number in range(1, runs + 1):
         with Sampler(server) as sampler:
+            # with the page, which takes memory too
             run_instance(f"light/{instance_name(number)}", engine="warm")
         if sampler.looks:
             peaks.append(sampler.peak)
@@ -103,13 +104,13 @@ STAGES = (
     ("ductaflow.notebook", "load_notebook", "child: of which reading the .py (each time)"),
     ("ductaflow.child", "run_notebook_cells", "child: papermill executes the notebook"),
     ("ductaflow.engine", "_Run.all_cells", "child: of which the cells"),
-    ("ductaflow.shell", "FlowShell.__init__", "child: of which the IPython shell"),
+    ("ductaflow.shell", "FlowShell.run_flow_cell", "child: of which IPython runs them"),
     ("ductaflow.manager", "FewerSaves.save", "child: of which writing the notebook (each time)"),
-    ("ductaflow.child", "export_html_of", "child: the HTML"),
     ("ductaflow.child", "loaded_packages", "child: versions of packages"),
     ("ductaflow.supervise", "end_descendants", "supervisor: nothing is left running"),
     ("ductaflow.supervise", "conclude", "supervisor: log scanned, judged"),
     ("ductaflow.supervise", "keep", "supervisor: closing line, result.json"),
+    ("ductaflow.server", "make_page", "supervisor: the HTML, when nobody waits any more"),
 )
 
 
@@ -158,6 +159,7 @@ def timed_server(arguments: list[str]) -> None:
 def stages(runs: int, file: Path) -> dict[str, Any]:
     """Median milliseconds of each stage of a warm light run, when it begins, and what it took as a whole."""
     from ductaflow import run_instance, warm
+    from ductaflow.launch import await_pages
 
     os.environ[MOMENTS] = str(file)
     plain = warm.command
@@ -173,8 +175,9 @@ def stages(runs: int, file: Path) -> dict[str, Any]:
     for number in range(1, runs + 1):
         file.write_bytes(b"")
         begin = time.perf_counter()
-        run_instance(f"light/{instance_name(number)}", engine="warm")
+        run_instance(f"light/{instance_name(number)}", engine="warm", await_page=False)
         whole.append(time.perf_counter() - begin)
+        await_pages()
         sums: dict[str, float] = {}
         first: dict[str, float] = {}
         for label, since, until in map(json.loads, file.read_text().splitlines()):

@@ -23,7 +23,9 @@ from ductaflow.errors import ConfigError, DuctaflowError, InstanceError
 from ductaflow.folder import Claim, Owner
 from ductaflow.instances import Instance
 from ductaflow.layout import REPORT_JSON, RunFolder
+from ductaflow.lineage import DEFAULT
 from ductaflow.result import Result, Status, read_result, write_result
+from ductaflow.turns import Threads
 
 pytestmark = pytest.mark.usefixtures("no_process_left")
 
@@ -264,6 +266,117 @@ def test_rows_that_read_each_other_do_not_run(project: TinyProject, fake: Fake) 
     assert "fit/a is part of a cycle" in done["message"][0]
 
 
+def test_a_stored_instance_that_is_no_row_must_have_run(project: TinyProject, fake: Fake) -> None:
+    """It does not run here: its last run is valid, or the row is red before it starts, with the command."""
+    project.flow("fit", FLOW)
+    project.flow("prep", FLOW)
+    project.config("flows/prep/x.json")
+    project.config("flows/prep/y.json")
+    rows = table("a", "b", "c", "d", data=["runs/prep/x/out.csv", "runs/fit/a/x", "runs/prep/*", "inputs/x"])
+
+    first = conduct(rows, "fit", project_root=project.root)
+    assert ["error", "blocked", "error", "success"] == list(first["status"])
+    assert (
+        "fit/a reads from prep/x, but it has no finished run. Run it first: ductaflow run prep/x"
+        == first["message"][0]
+    )
+    assert first["message"][2].endswith("Run it first: ductaflow run prep/x prep/y")
+    assert ["d"] == fake.started
+
+    for name, status in (("x", Status.WARNING), ("y", Status.ERROR)):
+        folder = project.folder("prep", name)
+        folder.mkdir(parents=True)
+        write_result(Result("prep", name, "flow", status, message="boom"), folder)
+    second = conduct(rows, "fit", project_root=project.root)
+    assert ["success", "success", "error", "success"] == list(second["status"])
+    assert "fit/c reads from prep/y, but its last run is red: boom." in second["message"][2]
+
+
+def test_a_row_of_a_builds_table_reads_what_is_stored(project: TinyProject, fake: Fake) -> None:
+    """Builds alike, and by `_run.needs`; one that is not stored is named."""
+    project.flow("all", "pass", kind="builds")
+    project.flow("prep", FLOW)
+    project.config("flows/prep/x.json")
+    rows = table("a", "b", "c", data=["runs/prep/x/out.csv", "", ""])
+    rows["_run.needs"] = [None, "prep/x", "prep/z"]
+
+    done = conduct(rows, "all", project_root=project.root)
+    assert ["error"] * 3 == list(done["status"])
+    assert "Run it first: ductaflow run prep/x" in done["message"][0]
+    assert "Run it first: ductaflow run prep/x" in done["message"][1]
+    assert "all/c needs prep/z (_run.needs[0]), which is no stored instance" in done["message"][2]
+    assert [] == fake.started
+
+
+def test_a_file_below_runs_that_nothing_stored_makes_must_be_there(project: TinyProject, fake: Fake) -> None:
+    """As in every other way of running."""
+    project.flow("fit", FLOW)
+    rows = table("a", data=["runs/other/x/out.csv"])
+    assert "which is not there" in conduct(rows, "fit", project_root=project.root)["message"][0]
+    file = project.folder("other", "x") / "out.csv"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    assert ["success"] == list(conduct(rows, "fit", project_root=project.root)["status"])
+
+
+def test_what_is_stored_is_not_read_without_need(
+    project: TinyProject, fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Thousands of stored configs cost nothing where no row names a run."""
+    monkeypatch.setattr(conductor, "find_instances", None)
+    project.flow("fit", FLOW)
+    assert ["success"] == list(conduct(table("a", x=[1]), "fit", project_root=project.root)["status"])
+
+
+#: Stands for a client where the runs are threads of this process.
+CLIENT: Any = object()
+
+
+@pytest.fixture
+def on_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an executor is given runs in threads; the cluster has tests of its own."""
+    monkeypatch.setattr(conductor, "_executor", lambda *_: Threads(1))
+
+
+def test_with_an_executor_stored_instances_that_rows_read_run_before_them(
+    project: TinyProject, fake: Fake, on_threads: None
+) -> None:
+    """At any distance, unless their last run is valid; they are in the report and not in the table."""
+    project.flow("fit", "")
+    project.flow("prep", "")
+    for name, reads in {"a": "runs/prep/b/x.csv", "b": None, "c": None, "unused": None}.items():
+        project.config(f"flows/prep/{name}.json", reads=reads)
+    folder = project.folder("prep", "c")
+    folder.mkdir(parents=True)
+    write_result(Result("prep", "c", "flow", Status.SUCCESS), folder)
+    rows = table("x", "y", source=["runs/prep/a/x.csv", "runs/prep/c/x.csv"])
+    done = conduct(rows, "fit", project_root=project.root, executor=CLIENT)
+    assert ["b", "a", "x", "y"] == fake.started
+    assert ["x", "y"] == list(done["instance"])
+    assert {"fit/x", "fit/y", "prep/a", "prep/b"} == {
+        i["id"] for i in report(project)["instances"] if not i["earlier"]
+    }
+
+
+def test_a_red_stored_upstream_blocks_its_row(project: TinyProject, fake: Fake, on_threads: None) -> None:
+    """`check` names it; one that cannot run blocks as well, and a cycle through rows is found."""
+    project.flow("fit", "")
+    project.flow("prep", "")
+    project.config("flows/prep/a.json")
+    project.config("flows/prep/bad.json", _run={"timout": 3})
+    project.config("flows/prep/round.json", reads="runs/fit/z")
+    fake.statuses = {"a": Status.ERROR}
+    rows = table("x", "y", "z", source=["runs/prep/a", "runs/prep/bad", "runs/prep/round"])
+    done = conduct(rows, "fit", project_root=project.root, executor=CLIENT)
+    assert ["blocked", "blocked", "error"] == list(done["status"])
+    assert "prep/a is red: went wrong" == done["message"][0]
+    assert "timout" in done["message"][1]
+    assert "is part of a cycle" in done["message"][2]
+    assert ["a"] == fake.started
+    with pytest.raises(DuctaflowError, match=r"runs of fit are red: .*prep/a"):
+        conduct(rows, "fit", project_root=project.root, executor=CLIENT, check=True)
+
+
 def test_jobs_is_the_most_that_run_at_a_time(project: TinyProject, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three jobs are reached and never passed."""
     project.flow("fit", "")
@@ -286,7 +399,8 @@ def test_options_reach_the_runs(project: TinyProject, fake: Fake) -> None:
     project.flow("fit", "")
     conduct(table("a"), "fit", project_root=project.root, timeout=3, export_html=False)
     session_id = fake.options.pop("session_id")
-    assert {"timeout": 3, "export_html": False, "echo": True} == fake.options
+    options = {"timeout": 3, "export_html": False, "echo": True, "await_page": False}
+    assert options | {"only_changed": True, "comparison": DEFAULT} == fake.options
     assert session_id == report(project)["session_id"]
 
 

@@ -274,6 +274,19 @@ def test_order_and_cycles_of_any_graph(configs: dict[str, list[str]], given_ids:
     assert cyclic == {id for cycle in found.cycles() for id in cycle}
 
 
+@quick
+@given(GRAPHS, st.sets(st.sampled_from(NAMES)))
+def test_all_above_and_below(configs: dict[str, list[str]], names: set[str]) -> None:
+    """At any distance, as collected, and without those that are given; in cycles too."""
+    found = Graph([instance(id, config) for id, config in configs.items()])
+    given_ids = names & configs.keys()
+    above = {id: _reachable(found, id) for id in configs}
+    expected = set().union(*(above[id] for id in given_ids)) - given_ids
+    assert [id for id in configs if id in expected] == list(found.above(given_ids))
+    expected = {id for id in configs if above[id] & given_ids} - given_ids
+    assert [id for id in configs if id in expected] == list(found.below(given_ids))
+
+
 def _reachable(found: Graph, id: str) -> set[str]:
     seen: set[str] = set()
     stack = list(found.upstreams(id))

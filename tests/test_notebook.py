@@ -10,6 +10,7 @@ import nbformat
 import pytest
 
 from ductaflow.errors import DuctaflowError
+from ductaflow.layout import RunFolder
 from ductaflow.notebook import (
     atomic_output,
     cell_line,
@@ -18,6 +19,7 @@ from ductaflow.notebook import (
     convert_notebook_to_html,
     export_html,
     load_notebook,
+    make_page,
     parameters_cell,
     remove_error_marks,
     settle_output,
@@ -269,3 +271,16 @@ def test_remove_error_marks(tmp_path: Path) -> None:
 
     cells = json.loads((tmp_path / "fit.ipynb").read_text(encoding="utf-8"))["cells"]
     assert ["kept"] == ["".join(cell["source"]) for cell in cells]
+
+
+def test_a_page_that_cannot_be_made(tmp_path: Path) -> None:
+    """The page says why, and leads to the notebook; what is no notebook at all has none."""
+    folder = RunFolder(tmp_path, "a & b")
+    make_page(folder)
+    assert not folder.html.exists()
+
+    folder.notebook.write_text("{}")
+    make_page(folder)
+    page = folder.html.read_text()
+    assert "could not be made: DuctaflowError" in page
+    assert '<a href="a%20%26%20b.ipynb">a &amp; b.ipynb</a>' in page

@@ -21,6 +21,7 @@ from conftest import TinyProject, processes_of
 
 from ductaflow.folder import Claim, Owner
 from ductaflow.layout import RunFolder
+from ductaflow.result import Result, Status, write_result
 
 #: A session must end within 5 s; the rest is for machines that are busy with other tests.
 END_SECONDS = 5.0
@@ -836,7 +837,7 @@ def test_stepwise_goes_on_where_it_stopped(project: TinyProject) -> None:
 
 
 def test_a_distribution_that_somebody_chose_is_kept(project: TinyProject) -> None:
-    """With a note; an instance that it starts too early would be blocked, never run out of order."""
+    """With a note of what it means for the graph."""
     project.flow("fit", PLAIN)
     project.config("flows/fit.json", _run={"skip": "only scheduled"})
 
@@ -845,6 +846,49 @@ def test_a_distribution_that_somebody_chose_is_kept(project: TinyProject) -> Non
     assert session.code == 0
     assert "ductaflow: --dist=loadfile is kept" in session.out
     assert "scheduling tests via LoadFileScheduling" in session.out
+
+
+#: A flow that makes a file in the project, and one that waits for a file there before it goes on.
+MAKE = """
+    # %%
+    import pathlib
+    pathlib.Path(config["_project_root"], config["makes"]).touch()
+"""
+AWAIT = """
+    # %%
+    import pathlib, time
+    awaited = pathlib.Path(config["_project_root"], config["awaits"])
+    deadline = time.monotonic() + 30
+    while not awaited.exists():
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(0.02)
+"""
+
+
+@pytest.mark.usefixtures("no_process_left")
+def test_a_chosen_distribution_fails_what_it_starts_too_early(project: TinyProject) -> None:
+    """Neither run on old data nor skipped as if nothing were wrong."""
+    project.flow("prep", AWAIT)
+    project.flow("fit", PLAIN)
+    project.flow("show", PLAIN)
+    project.config("flows/prep.json", awaits="fit-has-failed")
+    project.config("flows/fit.json", data="runs/prep/default/x.csv", _run={"needs": ["prep/default"]})
+    project.config("flows/show.json", _run={"needs": ["fit/default"]})
+    # the reader's turn comes while its upstream still runs on the other worker
+    (project.root / "conftest.py").write_text(
+        "import pathlib\n"
+        "def pytest_runtest_logreport(report):\n"
+        "    if 'fit' in report.nodeid and report.failed:\n"
+        "        pathlib.Path(__file__).with_name('fit-has-failed').touch()\n"
+    )
+
+    session = run_pytest(project.root, "-n", "2", "--dist", "load")
+
+    assert session.code == 1
+    assert {"prep/default": "success", "fit/default": "error", "show/default": "error"} == session.statuses()
+    assert "fit/default needs prep/default, which has not finished in this session." in session.out
+    assert 'pytest --ductaflow "config/flows/fit.json::fit[default]"' in session.out
+    assert not project.folder("fit", "default").exists()
 
 
 # --- how a session ends ------------------------------------------------------------------------------------
@@ -878,6 +922,79 @@ def test_a_dead_worker_costs_its_one_item(project: TinyProject) -> None:
     assert session.statuses() == {"deadly/default": "error", "fit/A": "success", "fit/B": "blocked"}
     lost = next(entry for entry in session.report()["instances"] if entry["id"] == "deadly/default")
     assert lost["cause"] == "lost"
+
+
+@pytest.mark.usefixtures("no_process_left")
+def test_a_dead_worker_beside_a_graph(project: TinyProject) -> None:
+    """An ordinary test that kills its worker is told once; every instance runs, in order."""
+    project.flow("fit", PLAIN)
+    for number in range(4):
+        project.config(f"flows/fit/{number}.json", _run={"needs": [f"fit/{number - 1}"] if number else []})
+        project.config(f"flows/fit/free{number}.json")
+    (project.root / "test_deadly.py").write_text(
+        "import os, signal\ndef test_deadly():\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "def test_other():\n    pass\n"
+    )
+
+    session = run_pytest(project.root, "-n", "2", ".")
+
+    assert session.code == 1
+    assert "crashed while running 'test_deadly.py::test_deadly'" in session.out
+    assert "1 failed, 9 passed" in session.out
+    assert {"success"} == set(session.statuses().values())
+
+
+@pytest.mark.usefixtures("no_process_left")
+@pytest.mark.parametrize(("option", "red"), [("-x", 1), ("--maxfail=2", 2)])
+def test_after_enough_failures_workers_start_nothing_more(
+    project: TinyProject, option: str, red: int
+) -> None:
+    """A run that is under way comes to its end; no other was waiting behind it."""
+    project.flow("bad", AWAIT + '    raise ValueError("bad")\n')
+    project.flow("hold", MAKE + AWAIT)
+    project.flow("rest", PLAIN)
+    (project.root / "begin").touch()
+    for number in range(red):
+        project.config(f"flows/bad/{number}.json", awaits="begin" if number < red - 1 else "hold-runs")
+    project.config("flows/hold.json", makes="hold-runs", awaits="enough")
+    for number in range(3):
+        project.config(f"flows/rest/{number}.json")
+    (project.root / "conftest.py").write_text(
+        "import os, pathlib\nseen = []\n"
+        "def pytest_runtest_logreport(report):\n"
+        "    if report.failed and 'PYTEST_XDIST_WORKER' not in os.environ:\n"
+        "        seen.append(report)\n"
+        f"        if len(seen) == {red}:\n"
+        "            pathlib.Path(__file__).with_name('enough').touch()\n"
+    )
+
+    session = run_pytest(project.root, "-n", "2", option)
+
+    assert session.code != 0
+    assert {
+        **{f"bad/{number}": "error" for number in range(red)},
+        "hold/default": "success",
+        **{f"rest/{number}": "not_run" for number in range(3)},
+    } == session.statuses()
+
+
+def test_what_took_longest_begins_first_under_workers(project: TinyProject) -> None:
+    """As earlier runs tell; a serial session keeps the order in which it collects."""
+    project.flow("fit", PLAIN)
+    for name in "ABC":
+        project.config(f"flows/fit/{name}.json")
+
+    def began(*args: str) -> list[str]:
+        for name, seconds in {"A": 20.0, "B": 10.0, "C": 30.0}.items():
+            folder = project.folder("fit", name)
+            folder.mkdir(parents=True, exist_ok=True)
+            write_result(Result("fit", name, "flow", Status.SUCCESS, seconds=seconds), folder)
+        assert 0 == run_pytest(project.root, *args).code
+        results = [json.loads((project.folder("fit", name) / "result.json").read_text()) for name in "ABC"]
+        return [result["instance"] for result in sorted(results, key=lambda result: result["started"])]
+
+    assert ["C", "A", "B"] == began("-n", "1")
+    assert ["A", "B", "C"] == began()
 
 
 @dataclass

@@ -65,7 +65,7 @@ def comparable(folder: Path) -> dict[str, Any]:
         "exit_code": result.exit_code,
         "line": result.failure and result.failure.line,
         "file": result.failure and result.failure.file,
-        "outputs": result.outputs,
+        "outputs": [(output["path"], output["size"]) for output in result.outputs],
         "config_hash": result.config_hash,
         "config": json.loads((folder / "fit_config.json").read_text()),
         "data": (folder / "out.csv").read_text(),

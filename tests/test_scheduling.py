@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Sequence
 from typing import Any
 
@@ -58,6 +59,14 @@ def test_the_longest_path_begins_first() -> None:
     policy = policy_of([[], [], [1], [2]], workers=1)
 
     assert policy.assign(all_take) == [(0, [1])]
+
+
+def test_a_portion_weighs_as_all_its_tests() -> None:
+    """A long portion begins before a shorter run, so that no worker is left with it at the end."""
+    policy: Policy[int] = Policy([[]] * 4, priority=[2.0, 1.0, 1.0, 1.0].__getitem__, portions=[[1, 2, 3]])
+    policy.add_worker(0)
+
+    assert policy.assign(all_take) == [(0, [1, 2, 3])]
 
 
 def test_what_a_dead_worker_ran_counts_as_finished_and_the_rest_goes_elsewhere() -> None:
@@ -190,6 +199,35 @@ def test_every_item_runs_once_and_after_its_upstreams(
     assert sorted(started) == list(range(len(upstreams)))
 
 
+@settings(max_examples=300, deadline=None)
+@given(sessions(), st.lists(st.integers(0, 9), min_size=14, max_size=14))
+def test_no_worker_is_idle_while_an_item_could_run(
+    session: tuple[list[list[int]], int, list[int], st.DataObject], seconds: list[int]
+) -> None:
+    """For any graph and any durations, the session takes at most its work / workers + its longest path."""
+    upstreams, workers, _, _ = session
+    weights = [float(taken) for taken in seconds[: len(upstreams)]]
+    paths = longest_paths(upstreams, weights)
+    policy: Policy[int] = Policy(upstreams, priority=paths.__getitem__)
+    for worker in range(workers):
+        policy.add_worker(worker)
+    now, running, ended = 0.0, [], set()
+
+    while not policy.finished:
+        for worker, [item] in policy.assign(all_take):
+            heapq.heappush(running, (now + weights[item], worker, item))
+        busy = {item for _, _, item in running}
+        could_run = [
+            item for item, ups in enumerate(upstreams) if item not in ended | busy and ended.issuperset(ups)
+        ]
+        assert len(running) == workers or not could_run
+        now, worker, item = heapq.heappop(running)
+        ended.add(item)
+        policy.complete(worker, item)
+
+    assert now <= sum(weights) / workers + max(paths)
+
+
 # --- xdist's protocol --------------------------------------------------------------------------------------
 
 
@@ -242,11 +280,15 @@ def edges(ids: Sequence[str]) -> list[list[int] | None]:
     return [[], [0], None][: len(ids)]
 
 
+def a_second_each(ids: Sequence[str]) -> list[float]:
+    return [1.0] * len(ids)
+
+
 def scheduling(
     workers: int, collections: Sequence[list[str]] | None = None
 ) -> tuple[Any, list[Node], Config]:
     config = Config()
-    scheduler: Any = GraphScheduling(config, Log(), edges, workers)  # type: ignore[arg-type]
+    scheduler: Any = GraphScheduling(config, Log(), edges, a_second_each, workers)  # type: ignore[arg-type]
     nodes = [Node(f"gw{number}") for number in range(workers)]
     for node in nodes:
         scheduler.add_node(node)
@@ -330,6 +372,20 @@ def test_a_late_worker_that_collects_differently_gets_nothing() -> None:
     assert [report.nodeid for report in config.hook.reports] == ["gw1"]
 
 
+def test_when_only_a_stranger_is_left_the_session_ends() -> None:
+    """The difference is its error; xdist without workers would be an internal one."""
+    scheduler, (one,), config = scheduling(1)
+    scheduler.remove_node(one)
+    newcomer = Node("gw1")
+    scheduler.add_node(newcomer)
+    assert not scheduler.tests_finished
+
+    scheduler.add_node_collection(newcomer, IDS[:1])
+
+    assert scheduler.tests_finished
+    assert ["gw1"] == [report.nodeid for report in config.hook.reports]
+
+
 def test_no_collected_item_is_a_finished_session() -> None:
     """Workers that collect nothing are not kept waiting."""
     scheduler, _, _ = scheduling(2, [[], []])
@@ -347,3 +403,155 @@ def test_a_lost_item_is_sent_again_when_another_plugin_asks() -> None:
     scheduler.mark_test_complete(two, 1)
 
     assert two.sent == [[2, PAUSE], [1, PAUSE], [0, PAUSE]]
+
+
+class Machine:
+    """What xdist and its workers do with a scheduler, event by event, in an order that hypothesis draws.
+
+    A worker starts an item only when it holds the next one or is told to shut down; the first failure of a
+    session with `-x` and too many dead workers shut down all; other dead workers are replaced.
+    """
+
+    def __init__(self, upstreams: list[list[int]], ordinary: set[int], workers: int, draw: Any) -> None:
+        self.ids = [f"file{item // 4}::{item}" for item in range(len(upstreams))]
+        self.draw = draw
+        edges = [None if item in ordinary else ups for item, ups in enumerate(upstreams)]
+        self.scheduler: Any = GraphScheduling(
+            Config(),  # type: ignore[arg-type]
+            Log(),  # type: ignore[arg-type]
+            lambda ids: edges,
+            a_second_each,
+            workers,
+        )
+        self.upstreams = upstreams
+        self.booting = [self.node() for _ in range(workers)]
+        self.alive: list[Node] = []
+        self.started: list[int] = []
+        self.ended: set[int] = set()
+        self.running: dict[Node, int] = {}
+        self.stopped = False
+
+    def node(self) -> Node:
+        return Node("gw")
+
+    def queue(self, node: Node) -> list[int]:
+        return [item for items in node.sent for item in items]
+
+    def may_start(self, node: Node) -> bool:
+        held = len(self.queue(node))
+        return node not in self.running and (held > 1 or (held == 1 and node.shutting_down))
+
+    def events(self) -> list[tuple[str, Node]]:
+        return [
+            *(("boot", node) for node in self.booting),
+            *(("start", node) for node in self.alive if self.may_start(node)),
+            *(("end", node) for node in self.running),
+            *(
+                ("leave", node)
+                for node in self.alive
+                if node.shutting_down and node not in self.running and not self.queue(node)
+            ),
+        ]
+
+    def step(self, what: str, node: Node, deaths: int) -> int:
+        """One event, or the death of its worker; gives how many deaths are still to come."""
+        if what != "boot" and deaths and self.draw(st.integers(0, 5)) == 0:
+            self.die(node, replaced=self.draw(st.booleans()))
+            return deaths - 1
+        getattr(self, what)(node)
+        return deaths
+
+    def boot(self, node: Node) -> None:
+        self.booting.remove(node)
+        self.alive.append(node)
+        if self.stopped or self.scheduler.tests_finished:
+            node.shutdown()
+            return
+        self.scheduler.add_node(node)
+        self.scheduler.add_node_collection(node, self.ids)
+        if self.scheduler.collection_is_completed:
+            self.scheduler.schedule()
+
+    def start(self, node: Node) -> None:
+        item, *rest = self.queue(node)
+        node.sent[:] = [rest]
+        self.running[node] = item
+        if item < len(self.ids):
+            assert self.ended.issuperset(self.upstreams[item])
+            self.started.append(item)
+
+    def end(self, node: Node) -> None:
+        item = self.running.pop(node)
+        self.ended.add(item)
+        self.scheduler.mark_test_complete(node, item)
+
+    def leave(self, node: Node) -> None:
+        self.alive.remove(node)
+        if node in self.scheduler.nodes:
+            assert self.scheduler.remove_node(node) is None
+
+    def die(self, node: Node, *, replaced: bool) -> None:
+        self.alive.remove(node)
+        item = self.running.pop(node, None)
+        held = [item for item in self.queue(node) if item < len(self.ids)]
+        if node in self.scheduler.nodes:
+            crashed = self.scheduler.remove_node(node)
+            lost = item if item is not None and item < len(self.ids) else next(iter(held), None)
+            assert crashed == (None if lost is None else self.ids[lost])
+            if lost is not None:
+                self.ended.add(lost)
+                self.started += [lost] if lost not in self.started else []
+        if replaced:
+            self.booting.append(self.node())
+        else:
+            self.stop()
+
+    def stop(self) -> None:
+        self.stopped = True
+
+    def after(self) -> None:
+        """As the session does after each event."""
+        if self.stopped or self.scheduler.tests_finished:
+            for node in self.alive:
+                node.shutdown()
+
+
+@settings(max_examples=400, deadline=None)
+@given(sessions(), st.integers(0, 9), st.integers(0, 3), st.one_of(st.none(), st.integers(0, 30)))
+def test_the_session_ends_whatever_happens(
+    session: tuple[list[list[int]], int, list[int], st.DataObject],
+    tests: int,
+    deaths: int,
+    stop_at: int | None,
+) -> None:
+    """Any graph with ordinary tests in it, any order of events, deaths at any moment, `-x` at any moment.
+
+    No deadlock, no item twice, none before its upstreams; without `-x` and with replacements all run.
+    After `-x` nothing more is sent.
+    """
+    upstreams, workers, marked, data = session
+    read = {up for ups in upstreams for up in ups}
+    ordinary = {item for item in marked if not upstreams[item] and item not in read}
+    ordinary.update(range(len(upstreams), len(upstreams) + tests))
+    upstreams += [[] for _ in range(tests)]
+    machine = Machine(upstreams, ordinary, workers, data.draw)
+
+    moment = 0
+    while machine.booting or machine.alive:
+        events = machine.events()
+        assert events, "deadlock"
+        if moment == stop_at:
+            machine.stop()
+            machine.after()
+        before = len(machine.started) + sum(len(machine.queue(node)) for node in machine.alive)
+        was_stopped = machine.stopped
+        what, node = data.draw(st.sampled_from(machine.events()))
+        deaths = machine.step(what, node, deaths)
+        machine.after()
+        after = len(machine.started) + sum(len(machine.queue(node)) for node in machine.alive)
+        assert not was_stopped or after <= before
+        moment += 1
+
+    assert len(machine.started) == len(set(machine.started))
+    if not machine.stopped:
+        assert sorted(machine.started) == list(range(len(upstreams)))

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import TinyProject
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ductaflow.errors import ConfigError, DuctaflowError, InstanceError
@@ -131,6 +131,7 @@ def test_a_secret_is_not_shown() -> None:
     assert "hush" not in str(error.value)
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.one_of(st.text(), st.integers(), st.floats(), st.booleans(), st.none()), min_size=1, max_size=5

@@ -16,8 +16,11 @@ from conftest import TinyProject, wait_until
 
 from ductaflow import warm
 from ductaflow.imports import third_party_imports, why_not_warm
+from ductaflow.instances import load_stored
+from ductaflow.launch import await_pages
+from ductaflow.layout import Project
 from ductaflow.result import Result, Status, read_result
-from ductaflow.runner import run_notebook
+from ductaflow.runner import run_instance, run_notebook
 
 pytestmark = [
     pytest.mark.usefixtures("no_process_left"),
@@ -321,7 +324,8 @@ print("NOTES", warm.notes())
 
 def test_packages_that_act_when_they_are_imported(project: TinyProject, tmp_path: Path) -> None:
     """What a package says when it is imported is in the log of each flow that imports it, so such a package
-    is left out; what it sets in the environment is there as well. It finds the streams of the flow."""
+    is left out; what it sets in the environment is there as well, also for the flows of a build, which are
+    as warm. It finds the streams of the flow."""
     packages = tmp_path / "packages"
     packages.mkdir()
     (packages / "warns.py").write_text("import warnings\nwarnings.warn('old', FutureWarning, stacklevel=2)\n")
@@ -332,9 +336,12 @@ def test_packages_that_act_when_they_are_imported(project: TinyProject, tmp_path
     code = "# %%\nimport warns\n\n# %%\nimport displays\n\n# %%\nimport os, sys, sets\n"
     code += "print(os.environ['KMP_X'], sets.out is sys.stdout, sets.shell is get_ipython())\n"
     project.flow("fit", code)
+    inner = "run_notebook('flows/fit.py', config={}, execution_dir='runs/inner', export_html=False)"
+    project.flow("outer", f"# %%\nimport sets\nfrom ductaflow import run_notebook\n{inner}\n")
     session_code = """
 run("fit", "a")
 run("fit", "b")
+run("outer", "a")
 print("NOTES", warm.notes())
 """
     path = os.pathsep.join([str(packages), os.environ.get("PYTHONPATH", "")])
@@ -348,6 +355,9 @@ print("NOTES", warm.notes())
         result = read_result(project.folder("fit", instance))
         assert result is not None
         assert "interpreter" not in result.message
+    nested = read_result(project.folder("outer", "a") / "runs" / "inner")
+    assert nested is not None
+    assert "interpreter" not in nested.message
 
 
 def test_without_a_server_everything_stays_the_same(
@@ -373,3 +383,21 @@ def test_threads_are_joined_and_exit_handlers_run(project: TinyProject) -> None:
     assert Status.SUCCESS is run(project, code).status
     assert (project.folder("fit", "a") / "at_exit").exists()
     assert (project.folder("fit", "a") / "joined").exists()
+
+
+def test_pages_are_made_when_nobody_waits(project: TinyProject) -> None:
+    """The result is there before the page, links to which lead somewhere at once; the next run of the same
+    folder waits for it, and so does who asks. A flow that was killed has its page too."""
+    project.flow("fit", "# %%\nprint('shown' * 2)\n")
+    project.flow("dies", "# %%\nprint('before')\n\n# %%\nimport os\nos.kill(os.getpid(), 9)\n")
+    for flow in ("fit", "dies"):
+        project.config(f"flows/{flow}/a.json")
+    stored = Project.at(project.root)
+    for flow in ("fit", "fit", "dies"):
+        run_instance(load_stored(stored, f"{flow}/a"), check=False, await_page=False)
+        assert (project.folder(flow, "a") / f"{flow}.html").exists()
+
+    await_pages()
+    assert "shownshown" in (project.folder("fit", "a") / "fit.html").read_text()
+    assert "before" in (project.folder("dies", "a") / "dies.html").read_text()
+    assert [] == list((project.root / "runs/.ductaflow/running").iterdir())

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import importlib
 import locale
 import logging
 import os
@@ -32,6 +31,7 @@ from ductaflow.engine import failure_of, line_in_source
 from ductaflow.measuring import measured
 from ductaflow.result import Cause, Failure
 from ductaflow.spec import RunSpec, tell
+from ductaflow.watch import Watch
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -90,12 +90,13 @@ class Teller:
 
 def execute(spec: RunSpec) -> int:
     """Execute what the spec says; the current directory is the run folder. Returns the exit code."""
-    teller = Teller(spec)
+    teller, watch = Teller(spec), Watch(spec)
     if spec.mode == "script":
-        run_script(spec, teller)
+        run_script(spec, teller, watch)
     else:
         with Capture(spec.log), measured(Path(spec.source)):
-            run_notebook_cells(spec, teller)
+            run_notebook_cells(spec, teller, watch)
+    watch.stop()
     tell(spec, event="executed")
     if spec.mode == "notebook" and spec.export_html:
         export_html_of(spec)
@@ -103,7 +104,7 @@ def execute(spec: RunSpec) -> int:
     return teller.exit_code
 
 
-def run_notebook_cells(spec: RunSpec, teller: Teller) -> None:
+def run_notebook_cells(spec: RunSpec, teller: Teller, watch: Watch) -> None:
     """Have papermill execute the notebook, with the engine that the spec names."""
     import papermill
     from papermill.exceptions import PapermillExecutionError
@@ -118,6 +119,7 @@ def run_notebook_cells(spec: RunSpec, teller: Teller) -> None:
     try:
         notebook = load_notebook(Path(spec.source))
         warn_of_lost_config(notebook)
+        watch.start()
         papermill.execute_notebook(
             notebook,
             atomic_output(spec.run_folder.notebook),
@@ -175,7 +177,7 @@ def export_html_of(spec: RunSpec) -> None:
         )
 
 
-def run_script(spec: RunSpec, teller: Teller) -> None:
+def run_script(spec: RunSpec, teller: Teller, watch: Watch) -> None:
     """Run the flow as plain Python. Its cells are still counted, by the lines where they begin."""
     from ductaflow.notebook import cell_lines
 
@@ -194,6 +196,7 @@ def run_script(spec: RunSpec, teller: Teller) -> None:
         for number in range(1, count + 1):
             tell(spec, event="cell_finished", cell=number)
 
+    watch.start()
     try:
         runpy.run_path(spec.source, run_name="__main__")
     except SystemExit as exc:
@@ -237,16 +240,41 @@ def stand_in_project(spec: RunSpec) -> None:
     sys.path[:] = first + [entry for entry in sys.path if entry not in ("", *first)]
 
 
+@dataclass(slots=True)
+class Packages:
+    """Versions of the third-party packages that are loaded, and the module up to which they are known."""
+
+    versions: dict[str, str] = field(default_factory=dict)
+    last: str | None = None
+
+    def look(self) -> None:
+        """Add what was imported since the last look.
+
+        Only that is touched: in a fork, each page with an old module on it would have to be copied.
+        """
+        names = []
+        for name in reversed(sys.modules):
+            if name == self.last:
+                break
+            names.append(name)
+        for name in names:
+            if "." in name or name in sys.stdlib_module_names:
+                continue
+            module = sys.modules.get(name)
+            version = vars(module).get("__version__") if module is not None else None
+            if isinstance(version, str):
+                self.versions[name] = version
+        self.last = names[0] if names else self.last
+
+
+#: Those of this process, and of the one that it is a fork of.
+packages = Packages()
+
+
 def loaded_packages() -> dict[str, str]:
     """Versions of the third-party packages that the run has imported."""
-    found = {}
-    for name, module in sorted(sys.modules.items()):
-        if "." in name or name in sys.stdlib_module_names:
-            continue
-        version = vars(module).get("__version__") if module is not None else None
-        if isinstance(version, str):
-            found[name] = version
-    return found
+    packages.look()
+    return dict(sorted(packages.versions.items()))
 
 
 def leave_soon(code: int) -> None:
@@ -328,7 +356,6 @@ def _be_anew(spec: RunSpec, environment: Mapping[str, str]) -> None:
     with contextlib.suppress(locale.Error):
         locale.setlocale(locale.LC_CTYPE, "")
     tempfile.tempdir = None
-    importlib.invalidate_caches()
     seed_anew()
 
 

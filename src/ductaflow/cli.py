@@ -17,6 +17,8 @@ from ductaflow.errors import DuctaflowError
 if TYPE_CHECKING:
     from ductaflow.layout import Project
     from ductaflow.report import Entry
+    from ductaflow.result import Result
+    from ductaflow.saved import SavedRun
 
 #: What the shell is told, besides 0: a run is red; the command cannot do what it is asked; Ctrl-C.
 RED, UNUSABLE, INTERRUPTED = 1, 2, 130
@@ -92,25 +94,67 @@ def list_command(folder: Path | None) -> None:
 
 
 @main.command("run")
-@click.argument("ids", nargs=-1, required=True, metavar="ID...")
+@click.argument("targets", nargs=-1, required=True, metavar="ID|FOLDER...")
+@click.option("-j", "--jobs", type=click.IntRange(min=1), default=1, metavar="N", help="How many at a time.")
+@click.option("--changed", is_flag=True, help="Leave as it is what has not changed since its last run.")
+@click.option(
+    "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Another value; needs --as. Repeatable."
+)
+@click.option("--as", "name", metavar="NAME", help="Run the one that is given under another name.")
 @_project_option
-def run_command(ids: Sequence[str], folder: Path | None) -> None:
-    """Run stored instances one after another, upstreams first, their logs live.
+def run_command(
+    targets: Sequence[str],
+    jobs: int,
+    changed: bool,
+    assignments: Sequence[str],
+    name: str | None,
+    folder: Path | None,
+) -> None:
+    """Run stored instances, or run folders again, upstreams first.
 
-    An ID is flow/instance or flow[instance]. What reads from a red one is blocked, what its config skips is
-    not run. The exit code is 1 if any is red.
+    An ID is flow/instance or flow[instance]. A FOLDER is that of a run, also of a flow inside a build, whose
+    status follows; it runs again in place, with its saved config. What reads from a red one is blocked, what
+    its config skips is not run. The exit code is 1 if any is red.
     """
-    from ductaflow.conductor import run_stored
+    from ductaflow.again import run_again
+    from ductaflow.conductor import run_stored, show_line
     from ductaflow.graph import collect
     from ductaflow.result import Status
+    from ductaflow.saved import as_variant, find_targets, with_saved
 
-    project = _project(folder)
-    named = _ids(project, ids)
-    results = run_stored(collect(project), named)
-    red = [result.id for result in results if result.status is Status.ERROR]
+    project = _project_of(targets, folder)
+    instances = collect(project)
+    found = find_targets(instances, targets)
+    if assignments or name is not None:
+        found = [as_variant(instances, found, assignments, name)]
+    stored, loose, instances = with_saved(instances, found)
+    results = {}
+    if stored:
+        results = {
+            result.id: result for result in run_stored(instances, stored, jobs=jobs, only_changed=changed)
+        }
+    if loose:
+
+        def show(run: SavedRun, result: Result) -> None:
+            show_line(run.shown(project), result, jobs=jobs)
+
+        ran = run_again(loose, project, jobs=jobs, show=show, only_changed=changed)
+        results |= {run.shown(project): result for run, result in zip(loose, ran, strict=True)}
+    red = [shown for shown, result in results.items() if result.status is Status.ERROR]
     if red:
         _say(f"{len(red)} of {len(results)} red: {', '.join(red)}", sys.stderr)
         click.get_current_context().exit(RED)
+
+
+def _project_of(targets: Sequence[str], folder: Path | None) -> Project:
+    """The project given or around the working directory, else that around the first folder to run."""
+    from ductaflow.layout import Project
+
+    if folder is None and Project.around(Path.cwd()) is None:
+        for target in targets:
+            if Path(target).is_dir() and (project := Project.around(Path(target))):
+                return project
+    return _project(folder)
 
 
 def _ids(project: Project, given: Sequence[str]) -> list[str]:
@@ -118,6 +162,113 @@ def _ids(project: Project, given: Sequence[str]) -> list[str]:
     from ductaflow.instances import load_stored
 
     return list(dict.fromkeys(load_stored(project, id).id for id in given))
+
+
+@main.command("graph")
+@click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.option(
+    "--format",
+    "language",
+    type=click.Choice(["mermaid", "dot", "json"]),
+    default="mermaid",
+    show_default=True,
+    help="Mermaid, as Markdown pages show it; Graphviz; or nodes and edges as JSON.",
+)
+@click.option("--flows", is_flag=True, help="One node for each flow, whatever number of instances it has.")
+@_project_option
+def graph_command(ids: Sequence[str], language: str, flows: bool, folder: Path | None) -> None:
+    """Draw who reads from whom: all stored instances, or some with all above and below them."""
+    from ductaflow.diagram import FORMATS, Diagram, beyond_mermaid
+    from ductaflow.graph import Graph, collect
+
+    project = _project(folder)
+    instances = collect(project)
+    named = _ids(project, ids) if ids else None
+    diagram = Diagram.of(instances, Graph(instances.all), named)
+    if flows:
+        diagram = diagram.by_flow()
+    text = FORMATS[language](diagram)
+    _say(text)
+    if language == "mermaid" and (why := beyond_mermaid(diagram, text)):
+        ways = [] if flows else ["--flows for a node a flow", "the ids of some instances"]
+        remedy = " or ".join([*ways, "--format dot for Graphviz, which has no limit"])
+        _say(f"Note: {why} unless its page raises the limit. Give {remedy}.", sys.stderr)
+
+
+@main.command("why")
+@click.argument("id", metavar="ID")
+@_project_option
+def why_command(id: str, folder: Path | None) -> None:
+    """Tell what has changed since the last run of a stored instance, field by field and file by file.
+
+    Versions of Python and packages are told too; they make nothing run.
+    """
+    from ductaflow.forecast import Forecast, Would
+    from ductaflow.graph import collect
+    from ductaflow.lineage import differences_of_environment
+    from ductaflow.readiness import Readiness
+    from ductaflow.runner import changes_of, spec_of_instance
+    from ductaflow.settings import comparison_in
+
+    project = _project(folder)
+    (known,) = _ids(project, [id])
+    readiness = Readiness(collect(project))
+    instance = readiness.instances.by_id[known]
+    comparison = comparison_in(project.root)
+    found = changes_of(instance, comparison)
+    _say(f"{known} has to run:" if found else f"{known} is unchanged.")
+    for change in found:
+        _say(f"  {' '.join(change.text.split())}")
+    for upstream in Forecast(readiness, comparison).of(readiness.with_upstreams(instance))[:-1]:
+        if upstream.would is Would.RUN:
+            _say(f"Before it would run {upstream.instance.id}: {upstream.reason}")
+    if versions := differences_of_environment(spec_of_instance(instance)):
+        _say("Other versions than in its last run, which alone make nothing run:")
+        for change in versions:
+            _say(f"  {change.text}")
+
+
+@main.command("plan")
+@click.argument("ids", nargs=-1, metavar="[ID...]")
+@click.option("-j", "--jobs", type=click.IntRange(1), default=1, help="How many would run at a time.")
+@_project_option
+def plan_command(ids: Sequence[str], jobs: int, folder: Path | None) -> None:
+    """List what would run with `--changed` and why, what is unchanged or blocked, and for how long.
+
+    By default of all stored instances. One that reads from what would run may run: it does not if that writes
+    the same as before.
+    """
+    from collections import Counter
+    from dataclasses import replace
+
+    from ductaflow.forecast import Forecast, Would, seconds_with
+    from ductaflow.graph import collect
+    from ductaflow.readiness import Readiness
+    from ductaflow.settings import comparison_in
+
+    project = _project(folder)
+    readiness = Readiness(collect(project))
+    named = _ids(project, ids) if ids else list(readiness.instances.by_id)
+    order = [readiness.instances.by_id[id] for id in readiness.graph.order(named)]
+    planned = Forecast(readiness, comparison_in(project.root)).of(order)
+    for one in planned:
+        seconds = f"about {_clock(one.seconds)}" if one.would.takes_time else ""
+        parts = [f"{one.would:<10}", one.instance.id, " ".join(one.reason.split()), seconds]
+        _say("  ".join(filter(None, parts)))
+    counts = Counter(one.would for one in planned)
+    _say(", ".join(f"{counts[would]} {would}" for would in Would if counts[would]) or "nothing is stored")
+    surely = [one if one.would is Would.RUN else replace(one, would=Would.UNCHANGED) for one in planned]
+    at_least, at_most = (_clock(seconds_with(jobs, some, readiness)) for some in (surely, planned))
+    if any(one.would.takes_time for one in planned):
+        span = at_least if at_least == at_most else f"{at_least} to {at_most}"
+        _say(f"By earlier runs it takes about {span}, {jobs} at a time (h:mm:ss).")
+
+
+def _clock(seconds: float) -> str:
+    """A duration as hours, minutes and seconds: `1:07:30`."""
+    from datetime import timedelta
+
+    return str(timedelta(seconds=round(seconds)))
 
 
 @main.command("debug")

@@ -584,6 +584,12 @@ class RunOptions:
                 values[key] = _OPTION_CHECKS[key](value, key_path(where, key))
         return cls(**values)
 
+    @property
+    def of_execution(self) -> dict[str, Any]:
+        """Those that are given and say how a run is executed; with its config, enough to run it again."""
+        names = ("timeout", "engine", "kernel", "allow_exit")
+        return {name: value for name in names if (value := getattr(self, name)) not in (None, False)}
+
 
 def _seconds(value: object, where: str) -> float:
     if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= MAX_TIMEOUT:
@@ -760,6 +766,23 @@ def _masked_value(value: Any) -> Any:
     return [_masked_value(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
+def secrets_in(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of keys that look like passwords or tokens, at any depth, by their key path."""
+    found: dict[str, Any] = {}
+    pending: list[tuple[str, Any]] = [("", config)]
+    while pending:
+        where, value = pending.pop()
+        if isinstance(value, Mapping):
+            for key, item in value.items():
+                if _SECRET.search(key):
+                    found[key_path(where, key)] = item
+                else:
+                    pending.append((key_path(where, key), item))
+        elif isinstance(value, (list, tuple)):
+            pending += [(f"{where}[{index}]", item) for index, item in enumerate(value)]
+    return found
+
+
 def load_saved_config(path: str | Path, *, project_root: str | Path) -> dict[str, Any]:
     """The config that a run left (`<flow>_config.json`), to be used again, perhaps on another machine.
 
@@ -774,13 +797,14 @@ def load_saved_config(path: str | Path, *, project_root: str | Path) -> dict[str
     root = Path(os.path.abspath(project_root)).as_posix()
     old = saved.get(ROOT_KEY)
     if isinstance(old, str) and len(old) > 1 and old != root:
-        config = {key: _moved(value, old.rstrip("/"), root) for key, value in config.items()}
+        config = {key: moved(value, old.rstrip("/"), root) for key, value in config.items()}
     return {**config, ROOT_KEY: root}
 
 
-def _moved(value: Any, old: str, new: str) -> Any:
+def moved(value: Any, old: str, new: str) -> Any:
+    """A JSON value in which every string that is a path, or lies below it, is so with another one."""
     if isinstance(value, str):
         return new + value[len(old) :] if value == old or value.startswith(f"{old}/") else value
     if isinstance(value, dict):
-        return {key: _moved(item, old, new) for key, item in value.items()}
-    return [_moved(item, old, new) for item in value] if isinstance(value, list) else value
+        return {key: moved(item, old, new) for key, item in value.items()}
+    return [moved(item, old, new) for item in value] if isinstance(value, list) else value

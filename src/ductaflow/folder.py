@@ -22,7 +22,7 @@ import shutil
 import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +40,10 @@ if TYPE_CHECKING:
 LEASE_SECONDS = 60.0
 #: Also how exactly it is known until when a run that was killed may have written files.
 HEARTBEAT_SECONDS = 1.0
+
+#: How long a run folder may still be held when its run has ended, in seconds: its page is being made.
+AFTERWARDS_SECONDS = 60.0
+_LOCK_POLL = 0.02
 
 Stamp = tuple[int, int, int]
 """What tells one state of a file from another without reading it: size, mtime in ns, inode."""
@@ -217,20 +221,45 @@ class Claim:
             found.append({"path": name, "size": stamp[0]})
         return found
 
+    def finish(self) -> None:
+        """The result is written: take the marker away, which tells the next session of a run without one.
+
+        The folder is still held, for what is done afterwards; whoever wants it next waits.
+        """
+        with suppress(OSError):
+            self.events_file.unlink(missing_ok=True)
+            self._marker.unlink(missing_ok=True)
+
     def release(self, *, finished: bool) -> None:
         """Give the folder free.
 
         Args:
-            finished: the result is written. Otherwise the marker stays, and tells the next session of a run
-                that never came to its end.
+            finished: the result is written. Otherwise the marker stays.
         """
         if finished:
+            self.finish()
             with suppress(OSError):
-                self.events_file.unlink(missing_ok=True)
-                self._marker.unlink(missing_ok=True)
                 # While the lock is held nobody else can have it; one who waits sees that the file is gone.
                 Path(self._lock.lock_file).unlink(missing_ok=True)
         self._lock.release()
+
+
+@contextmanager
+def held(folder: Path, runs_root: Path) -> Iterator[None]:
+    """Keep others from running in a run folder, without a run and without touching what lies there.
+
+    Raises:
+        RunFolderError: a run holds it.
+    """
+    base = _admin(runs_root, folder)
+    base.parent.mkdir(parents=True, exist_ok=True)
+    lock = _lock(base.with_suffix(".lock"), base.with_suffix(".json"), folder)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
 
 
 def _make_inside(folder: Path, runs_root: Path) -> None:
@@ -288,15 +317,40 @@ def has_unfinished_run(runs_root: Path, folder: Path) -> bool:
     return _admin(runs_root, folder).with_suffix(".json").exists()
 
 
+def is_running(runs_root: Path, folder: Path, session_id: str) -> bool:
+    """Whether a run of some session goes on in a folder, on this host or on another one."""
+    from filelock import FileLock, Timeout
+
+    base = _admin(runs_root, folder)
+    marker = Marker.load(base.with_suffix(".json"))
+    if marker is None or marker.owner.session_id != session_id:
+        return False
+    if marker.owner.host != socket.gethostname():
+        return _is_beating(base.with_suffix(".json"))
+    lock = FileLock(base.with_suffix(".lock"), timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        return True
+    lock.release()
+    return False
+
+
 def _lock(path: Path, marker: Path, folder: Path) -> FileLock:
     from filelock import FileLock, Timeout
 
-    lock = FileLock(path, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout as exc:
-        held = Marker.load(marker)
-        raise _held(folder, held.owner if held else None) from exc
+    lock = FileLock(path)
+    limit = time.monotonic() + AFTERWARDS_SECONDS
+    while True:
+        try:
+            lock.acquire(timeout=0)
+            break
+        except Timeout as exc:
+            held = Marker.load(marker)
+            if held or time.monotonic() > limit:
+                raise _held(folder, held.owner if held else None) from exc
+            # Without a marker the run has ended, and its page is being made; or it just begins.
+            time.sleep(_LOCK_POLL)
     known = Marker.load(marker)
     if known and known.owner.host != socket.gethostname() and _is_beating(marker):
         # Some shared file systems keep a lock to one host; the heartbeat crosses hosts.

@@ -72,6 +72,23 @@ class Unstored(NamedTuple):
     name: str
 
 
+class Wildcard(NamedTuple):
+    """A reference to all that a pattern matches.
+
+    Attributes:
+        id: the pattern, `runs/data_prep/*`, and the instance that is left out of it, if one is.
+        flow, name: the patterns that it consists of.
+        members: ids of the instances that it matches.
+        readers: ids of those that read it, each with the key path that says so.
+    """
+
+    id: str
+    flow: str
+    name: str
+    members: tuple[str, ...]
+    readers: dict[str, str]
+
+
 def collect(project: Project) -> Instances:
     """The stored instances of a project with every problem, also those that only the graph can see."""
     return Instances(project, check(find_instances(project)))
@@ -183,6 +200,27 @@ class Graph:
         """The ids that read from an instance directly, as collected."""
         return self._expanded(id, lambda node: self._readers.get(node, ()))
 
+    def above(self, ids: Iterable[str]) -> tuple[str, ...]:
+        """All that some instances read from, at any distance, as collected; those given left out."""
+        return self._reached(ids, self._read_by_node)
+
+    def below(self, ids: Iterable[str]) -> tuple[str, ...]:
+        """All that reads from some instances, at any distance, as collected; those given left out."""
+        return self._reached(ids, lambda node: self._readers.get(node, ()))
+
+    def _reached(
+        self, ids: Iterable[str], neighbours: Callable[[_Node], Collection[_Node]]
+    ) -> tuple[str, ...]:
+        given = set(ids)
+        seen: set[_Node] = set(given)
+        stack: list[_Node] = list(given)
+        while stack:
+            new = [node for node in neighbours(stack.pop()) if node not in seen]
+            seen.update(new)
+            stack += new
+        found = (node for node in seen if isinstance(node, str) and node not in given)
+        return tuple(sorted(found, key=self._positions.__getitem__))
+
     def _expanded(self, id: str, neighbours: Callable[[_Node], Collection[_Node]]) -> tuple[str, ...]:
         found: set[_Node] = set()
         for node in neighbours(id):
@@ -203,6 +241,20 @@ class Graph:
             if isinstance(node, _Group) and _is_in(upstream, node):
                 return path
         raise KeyError(upstream)
+
+    def links(self) -> Iterator[tuple[str, str, str]]:
+        """Each upstream that a config names by itself, the instance that reads it, and the key path."""
+        for id, reads in self._reads.items():
+            yield from ((node, id, path) for node, path in reads.items() if isinstance(node, str))
+
+    def wildcards(self) -> Iterator[Wildcard]:
+        """The references that name several instances at once, each pattern once."""
+        for group, members in self._members.items():
+            ids = [reader for reader in self._readers.get(group, ()) if isinstance(reader, str)]
+            if ids:
+                readers = {id: self._reads[id][group] for id in ids}
+                text = f"runs/{group.flow}/{group.name}" + (f" without {group.but}" if group.but else "")
+                yield Wildcard(text, group.flow, group.name, members, readers)
 
     def unstored(self, id: str) -> tuple[Unstored, ...]:
         """The references of an instance to runs of which no instance is stored."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import re
 import sys
@@ -28,12 +29,12 @@ def third_party_imports(source: Path, project_root: Path) -> list[str]:
     Modules of the project itself and of the standard library are left out, as is what is not installed.
     """
     found: dict[str, None] = {}
-    for file in _with_flows(source, project_root):
+    for file in with_flows(source, project_root):
         for name in _imported(file):
             top = name.partition(".")[0]
             if top in sys.stdlib_module_names or top == "ductaflow" or _is_own(top, file, project_root):
                 continue
-            if importlib.util.find_spec(top) is not None:
+            if _is_installed(top):
                 found[name] = None
     return list(found)
 
@@ -56,6 +57,11 @@ def why_not_warm(source: Path, environment: Mapping[str, str], server: Mapping[s
     return None
 
 
+@functools.cache
+def _is_installed(top: str) -> bool:
+    return importlib.util.find_spec(top) is not None
+
+
 def _lines(source: Path) -> list[str]:
     try:
         return source.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -64,7 +70,7 @@ def _lines(source: Path) -> list[str]:
         return []
 
 
-def _with_flows(source: Path, project_root: Path) -> Iterator[Path]:
+def with_flows(source: Path, project_root: Path) -> Iterator[Path]:
     """A notebook, and the flows that its text names."""
     yield source
     for name in dict.fromkeys(_RUNS_FLOW.findall("\n".join(_lines(source)))):

@@ -21,9 +21,11 @@ from typing import Any
 from ductaflow.child import exit_code_of
 from ductaflow.engine import failure_of, line_in_source
 from ductaflow.launch import show_on_console
+from ductaflow.record import begin
 from ductaflow.spec import RunSpec
 from ductaflow.supervise import ChildEnd, claim_folder, conclude, keep, what_was_told, write_beginning
 from ductaflow.verdict import Told
+from ductaflow.watch import Watch
 
 
 class _Tee(io.TextIOBase):
@@ -66,6 +68,7 @@ class RunInPlace:
         self.clock = time.monotonic()
         self.claim = claim_folder(spec, self.started)
         write_beginning(spec)
+        self.begun = begin(spec)
         self.exit_code = 0
         self.exit = sys.exit
         self.hook = sys.excepthook
@@ -85,6 +88,8 @@ class RunInPlace:
         sys.excepthook, sys.exit = self._excepthook, self._exit  # type: ignore[assignment]
         atexit.register(self._end)
         os.chdir(self.spec.folder)
+        self.watch = Watch(self.spec)
+        self.watch.start(is_new=False)
         print(f"runs in this process for {self.told.notes[0].rpartition(' of ')[2]}: {self.spec.folder}")
         return self.spec.config
 
@@ -126,10 +131,12 @@ class RunInPlace:
         if self.told.failure is None and self.told.exit is None:
             self.told.run = self._cells_run()
         self.told.executed = self.told.finished = True
-        self.told.children = what_was_told(self.spec).children
+        self.watch.stop()
+        told = what_was_told(self.spec)
+        self.told.children, self.told.reads = told.children, told.reads
         sys.stdout.flush()
         self.log.close()
         end = ChildEnd(self.exit_code, None)
-        seconds = time.monotonic() - self.clock
-        unwritten = keep(self.spec, conclude(self.spec, self.claim, self.told, end, self.started, seconds))
+        result = conclude(self.spec, self.claim, self.told, end, self.started, self.clock, self.begun)
+        unwritten = keep(self.spec, result)
         self.claim.release(finished=unwritten is None)

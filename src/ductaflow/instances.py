@@ -12,6 +12,7 @@ its own instance only. `graph.collect` adds what only the graph can see.
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import os
 import re
@@ -21,6 +22,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from ductaflow.config import (
@@ -54,6 +56,7 @@ from ductaflow.layout import (
 NAME_COLUMNS = ("instance", "instance_name")
 MAX_NAME_BYTES = 80
 _NO_OPTIONS = RunOptions()
+_UNCHANGED: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +106,7 @@ class Instance:
     @property
     def run_folder(self) -> RunFolder:
         """Its run folder. A name that would leave the runs tree gives a folder in it that never exists."""
-        return self.project.run_folder(_folder_name(self.flow), _folder_name(self.name))
+        return _run_folder(self.project, self.flow, self.name)
 
 
 class Instances:
@@ -176,10 +179,15 @@ def find_instances(project: Project) -> tuple[Instance, ...]:
     return tuple(instance for stored in finder.stored for instance in finder.instances(stored))
 
 
-def load_stored(project: Project, id: str) -> Instance:
+def load_stored(project: Project, id: str, *, over: Mapping[str, Any] = _UNCHANGED) -> Instance:
     """One stored instance by its id, `fit/scenario_A`, or its title, `fit[scenario_A]`.
 
     Only what bears on it is read. It may have a `problem`, but not one that only the graph can see.
+
+    Args:
+        project: where it is stored.
+        id: its id or title.
+        over: values, `_run` included, that are merged over its config before placeholders are filled.
 
     Raises:
         InstanceError: there is no such instance; the message says which one may be meant.
@@ -195,7 +203,7 @@ def load_stored(project: Project, id: str) -> Instance:
         hint = did_you_mean(flow, flows) or f"Flows that have some: {', '.join(flows) or 'none'}."
         raise InstanceError(f"{id}: {flow} has no stored instance in {project.config_dir}", hint=hint)
     for entry in stored:
-        for instance in finder.instances(entry, only=name):
+        for instance in finder.instances(entry, only=name, over=over):
             if instance.name == name:
                 return instance
     names = [instance.name for entry in stored for instance in finder.instances(entry)]
@@ -299,6 +307,12 @@ def _usable_name(name: str) -> str:
     return name or "instance"
 
 
+@functools.lru_cache(maxsize=1 << 15)
+def _run_folder(project: Project, flow: str, name: str) -> RunFolder:
+    # A session asks for it many times for each instance, and paths are slow to make.
+    return project.run_folder(_folder_name(flow), _folder_name(name))
+
+
 def _folder_name(name: str) -> str:
     # "%" is in no valid name, so this folder is nobody's.
     return "%" + re.sub(r"[^\w+-]", "%", name)[:16] if _name_fault(name) else name
@@ -379,8 +393,15 @@ class _Finder:
         base = os.path.join(project.config_dir, BASE_CONFIG)
         self.base = _Layer.read(base) if os.path.lexists(base) else _NOTHING
 
-    def instances(self, stored: _Stored, *, only: str | None = None) -> Iterator[Instance]:
-        """The instances of one flow; with `only`, just those whose name is that one to some file system."""
+    def instances(
+        self, stored: _Stored, *, only: str | None = None, over: Mapping[str, Any] = _UNCHANGED
+    ) -> Iterator[Instance]:
+        """The instances of one flow.
+
+        Args:
+            only: just those whose name is that one to some file system.
+            over: merged over the config of each, before its placeholders are filled.
+        """
         kind, flow, project = stored.kind, stored.flow, self.project
         base = _Layer.read(stored.base) if stored.base else _NOTHING
         common = merge(self.base.config, base.config)
@@ -396,7 +417,10 @@ class _Finder:
             try:
                 check_name(draft.name)
                 own = draft.layer or _Layer.read(draft.file)
-                config, options = _made(flow, draft.name, self.root, [self.base, base, own], common)
+                below = common
+                if over:
+                    below, own = merge(common, own.config), _Layer(own.where, dict(over), own.problem)
+                config, options = _made(flow, draft.name, self.root, [self.base, base, own], below)
             except DuctaflowError as exc:
                 problem = problem or exc
             # Each instance has an exception of its own: one that is raised again and again grows a traceback.

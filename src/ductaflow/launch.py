@@ -22,7 +22,6 @@ from typing import Any, BinaryIO, NoReturn, Protocol, TextIO
 
 from ductaflow import errors, processes, warm
 from ductaflow.errors import RunFolderError
-from ductaflow.imports import third_party_imports
 from ductaflow.result import Result, Status
 from ductaflow.spec import CONTEXT, RunSpec, is_below, is_frame_line
 
@@ -33,6 +32,12 @@ POLL_SECONDS = 0.05
 _CHUNK = 1 << 16
 
 Show = Callable[[str], None]
+
+
+class StopFlag(Protocol):
+    """Says whether a run is to stop: a `threading.Event`, or something that looks elsewhere."""
+
+    def is_set(self) -> bool: ...
 
 
 class LogTail:
@@ -109,35 +114,72 @@ class IndentedLines:
             self._show(self._indent(self._rest))
 
 
-def launch(spec: RunSpec, *, show: Show | None = None, stop: threading.Event | None = None) -> Result:
+def launch(
+    spec: RunSpec,
+    *,
+    show: Show | None = None,
+    stop: StopFlag | None = None,
+    await_page: bool = True,
+) -> Result:
     """Run a spec in a process of its own and wait for the result.
 
     Args:
         show: called with what the run prints, while it runs.
-        stop: an event that stops the run when it is set.
+        stop: a flag that stops the run when it is set.
+        await_page: wait for the HTML of the notebook too. Otherwise the next run goes on beside it; at most
+            as many pages as there are processors are behind, and `await_pages` waits for them.
 
     Raises:
         DuctaflowError: the run could not start (a RunFolderError: somebody else holds the folder).
         KeyboardInterrupt: it was raised while waiting; the run has been stopped, and the exception has its
             result as the attribute `result`.
     """
+    await_pages(at_most=os.cpu_count() or 1)
     supervisor = _supervisor_of(spec)
-    answers = _answers_of(supervisor)
+    answers = Answers(supervisor)
     try:
         if isinstance(supervisor, _Forked) and not _started(answers, supervisor):
             # The server died before it had heard of the run: nothing has begun.
             supervisor.close()
             supervisor = _supervisor_of(spec)
-            answers = _answers_of(supervisor)
-        if not _started(answers, supervisor):
-            return _result_of(spec, supervisor, answers, stop)
-        with LogTail(spec.log, show) if show else contextlib.nullcontext():
-            return _result_of(spec, supervisor, answers, stop)
+            answers = Answers(supervisor)
+        has_begun = _started(answers, supervisor)
+        with LogTail(spec.log, show) if show and has_begun else contextlib.nullcontext():
+            result = _result_of(spec, supervisor, answers, stop)
     except KeyboardInterrupt as exc:
         exc.result = _stop(spec, supervisor, answers)  # type: ignore[attr-defined]
-        raise
-    finally:
         supervisor.close()
+        raise
+    except BaseException:
+        supervisor.close()
+        raise
+    if await_page:
+        answers.await_end()
+        supervisor.close()
+    else:
+        _pages.put((supervisor, answers))
+    return result
+
+
+_pages: queue.SimpleQueue[tuple[Supervisor, Answers]] = queue.SimpleQueue()
+
+
+def await_pages(*, at_most: int = 0) -> None:
+    """Wait until the HTML of runs that have ended is made, and see their supervisors end.
+
+    Args:
+        at_most: of so many the HTML may still be in the making.
+    """
+    while _pages.qsize() > at_most:
+        try:
+            supervisor, answers = _pages.get_nowait()
+        except queue.Empty:
+            # another thread waits for it
+            return
+        try:
+            answers.await_end()
+        finally:
+            supervisor.close()
 
 
 # --- the supervisor, seen from here ------------------------------------------------------------------------
@@ -243,8 +285,7 @@ class _Forked:
 
 def _supervisor_of(spec: RunSpec) -> Supervisor:
     if spec.engine != "fresh" and spec.mode == "notebook" and warm.is_possible():
-        modules = third_party_imports(Path(spec.source), Path(spec.project_root))
-        connection = warm.connect(modules)
+        connection = warm.connect(Path(spec.source), Path(spec.project_root))
         if connection is not None:
             return _Forked(spec, connection)
     return _Spawned(spec)
@@ -252,19 +293,30 @@ def _supervisor_of(spec: RunSpec) -> Supervisor:
 
 # --- its answers -------------------------------------------------------------------------------------------
 
-Answers = queue.SimpleQueue[dict[str, Any] | None]
 
+class Answers:
+    """What a supervisor answers, each as a dictionary, and None at its end."""
 
-def _answers_of(supervisor: Supervisor) -> Answers:
-    answers: Answers = queue.SimpleQueue()
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._queue: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._read, args=(supervisor,), name="answers", daemon=True)
+        self._thread.start()
 
-    def read() -> None:
+    def _read(self, supervisor: Supervisor) -> None:
         for line in supervisor.lines():
-            answers.put(json.loads(line))
-        answers.put(None)
+            self._queue.put(json.loads(line))
+        self._queue.put(None)
 
-    threading.Thread(target=read, name="answers", daemon=True).start()
-    return answers
+    def get(self, timeout: float | None = None) -> dict[str, Any] | None:
+        """The next one; raises queue.Empty when the time in seconds is over."""
+        return self._queue.get(timeout=timeout)
+
+    def put_back_end(self) -> None:
+        self._queue.put(None)
+
+    def await_end(self) -> None:
+        """Wait until the supervisor has nothing more to say: it is gone."""
+        self._thread.join()
 
 
 def _started(answers: Answers, supervisor: Supervisor) -> bool:
@@ -273,7 +325,7 @@ def _started(answers: Answers, supervisor: Supervisor) -> bool:
         return True
     answer = answers.get()
     if answer is None:
-        answers.put(None)
+        answers.put_back_end()
         return False
     if answer["event"] == "refused":
         _refuse(answer)
@@ -286,9 +338,7 @@ def _refuse(answer: dict[str, Any]) -> NoReturn:
     raise kind(answer["message"], hint=answer["hint"])
 
 
-def _result_of(
-    spec: RunSpec, supervisor: Supervisor, answers: Answers, stop: threading.Event | None
-) -> Result:
+def _result_of(spec: RunSpec, supervisor: Supervisor, answers: Answers, stop: StopFlag | None) -> Result:
     while stop is not None:
         if stop.is_set():
             return _stop(spec, supervisor, answers)

@@ -9,17 +9,22 @@ under the one metadata key `ductaflow`, so that code can run under its true name
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import functools
+import html
 import json
 import logging
 import os
 import re
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import quote
 
 from ductaflow.errors import DuctaflowError
-from ductaflow.layout import SOURCE_SUFFIXES
+from ductaflow.layout import SOURCE_SUFFIXES, RunFolder
 from ductaflow.result import write_atomic
 
 if TYPE_CHECKING:
@@ -56,11 +61,30 @@ def load_notebook(source: Path) -> NotebookNode:
     if source.suffix not in SOURCE_SUFFIXES:
         raise DuctaflowError(f"{source}: a flow is a file that ends in {', '.join(SOURCE_SUFFIXES)}")
     text = _read_text(source)
-    notebook = _read_ipynb(source, text) if source.suffix == ".ipynb" else _read_script(source, text)
+    known = _ahead.get(source)
+    notebook = copy.deepcopy(known[1]) if known and known[0] == text else _parse(source, text)
     if "kernelspec" not in notebook.metadata:
         notebook.metadata.update(kernelspec=dict(KERNELSPEC))
     notebook.metadata.update({KEY: {"source": str(source.absolute())}})
     return notebook
+
+
+def read_ahead(source: Path) -> None:
+    """Read a flow in a process that is forked for its runs, which then have less to do.
+
+    One that cannot be read will be told of by its run; one that is edited later is read anew.
+    """
+    with contextlib.suppress(DuctaflowError):
+        text = _read_text(source)
+        _ahead[source] = text, _parse(source, text)
+
+
+#: What was read ahead: the text of a flow, and what became of it.
+_ahead: dict[Path, tuple[str, NotebookNode]] = {}
+
+
+def _parse(source: Path, text: str) -> NotebookNode:
+    return _read_ipynb(source, text) if source.suffix == ".ipynb" else _read_script(source, text)
 
 
 def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
@@ -129,13 +153,13 @@ def stands_at(cell_source: str, file_lines: Sequence[str], line: int) -> bool:
     return all(_same_line(*pair) for pair in pairs)
 
 
-def export_html(notebook: Path | NotebookNode, html: Path) -> None:
+def export_html(notebook: Path | NotebookNode, page: Path) -> None:
     """Write a notebook as one HTML page, whole or not at all. Cells tagged `remove-input`,
     `remove-output` or `remove-cell` are shown without the part that they name.
 
     Args:
         notebook: an `.ipynb` file or a notebook in memory.
-        html: the page to write.
+        page: the file to write.
 
     Raises:
         DuctaflowError: the notebook cannot be read.
@@ -143,8 +167,34 @@ def export_html(notebook: Path | NotebookNode, html: Path) -> None:
     if isinstance(notebook, Path):
         name, node = notebook.stem, _read_ipynb(notebook, _read_text(notebook))
     else:
-        name, node = html.stem, notebook
-    write_atomic(html, html_of(node, name))
+        name, node = page.stem, notebook
+    write_atomic(page, html_of(node, name))
+
+
+def make_page(folder: RunFolder) -> None:
+    """Write the HTML of a run, or a page that says why there is none. What nbconvert warns of is not said."""
+    if not folder.notebook.exists():
+        return
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            export_html(folder.notebook, folder.html)
+    except Exception as exc:
+        _write_page_instead(folder, f"The HTML could not be made: {type(exc).__name__}: {exc}")
+
+
+def announce_page(folder: RunFolder) -> None:
+    """Put a page in the place of the one that is being made: links to it lead somewhere at once."""
+    _write_page_instead(
+        folder, "The HTML is being made. Load this page again; if it stays like this, it was not finished."
+    )
+
+
+def _write_page_instead(folder: RunFolder, why: str) -> None:
+    name = html.escape(folder.notebook.name)
+    text = f'<!doctype html><meta charset="utf-8"><title>{name}</title><p>{html.escape(why)}</p>'
+    link = f'<a href="{quote(folder.notebook.name)}">{name}</a>'
+    write_atomic(folder.html, f"{text}<p>Notebook: {link}</p>\n", sync=False)
 
 
 def html_of(notebook: NotebookNode, name: str) -> str:

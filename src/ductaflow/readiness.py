@@ -30,6 +30,12 @@ class Lack:
     sentences: tuple[str, ...]
     run_first: tuple[Instance, ...]
 
+    @property
+    def remedy(self) -> str:
+        """The command that makes what is missing; empty where no command does."""
+        ids = " ".join(instance.id for instance in self.run_first)
+        return f"Run it first: ductaflow run {ids}" if ids else ""
+
 
 class Readiness:
     """Who of some instances reads from whom, and whether that is there.
@@ -45,6 +51,16 @@ class Readiness:
     def upstreams(self, instance: Instance) -> list[Instance]:
         """The instances that an instance reads from directly."""
         return [self.instances.by_id[id] for id in self.graph.upstreams(instance.id)]
+
+    def with_upstreams(self, instance: Instance) -> list[Instance]:
+        """An instance, last, and before it all that it reads from at any distance, in order."""
+        ids = [instance.id]
+        seen = set(ids)
+        for id in ids:
+            further = [upstream for upstream in self.graph.upstreams(id) if upstream not in seen]
+            seen.update(further)
+            ids += further
+        return [self.instances.by_id[id] for id in self.graph.order(reversed(ids))]
 
     def skipped_upstream(self, instance: Instance) -> str | None:
         """The first upstream that is skipped and has no valid earlier run, with the reason."""

@@ -9,9 +9,8 @@ import codecs
 import json
 import os
 import re
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
@@ -90,11 +89,14 @@ class Cells:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The record of one run (design 5.4). `folder` is where it was read from and is not stored.
+    """The record of one run (design 5.4). `folder` is where it was read from and is not stored; nor is
+    `former_status`, which is the status of the run where that of the session is `unchanged`.
 
     Times are UTC in ISO 8601; `seconds` is monotonic; `peak_memory` is in bytes, with children.
-    `inputs` and `outputs` are `{"path": str, "size": int}`: inputs relative to the project, outputs to the
-    run folder, `/` between parts. `children` are run folders of a build's flows, relative to the run folder.
+    `inputs` and `outputs` are `{"path": str, "size": int, "mtime": int, "hash": str}`, of a red run path and
+    size only: inputs relative to the project, outputs to the run folder, `/` between parts. `lineage` is what
+    else a run depends on (`record.py`), empty for a red one. `children` are run folders of a build's flows,
+    relative to the run folder.
     """
 
     flow: str
@@ -117,19 +119,24 @@ class Result:
     config_hash: str | None = None
     inputs: tuple[dict[str, Any], ...] = ()
     outputs: tuple[dict[str, Any], ...] = ()
+    lineage: Mapping[str, Any] = field(default_factory=dict)
     children: tuple[str, ...] = ()
     peak_memory: int | None = None
     environment: Mapping[str, Any] = field(default_factory=dict)
     folder: Path | None = None
+    former_status: Status | None = None
 
     @property
     def id(self) -> str:
         return f"{self.flow}/{self.instance}"
 
     def to_dict(self) -> dict[str, Any]:
-        """The record as JSON values, `schema` first."""
-        data = asdict(replace(self, folder=None))
-        del data["folder"]
+        """The record as JSON values, `schema` first; they are the record's own, so not to be changed."""
+        # Not `asdict` as a whole: it copies every value, which is slow for thousands of records.
+        data = {name: getattr(self, name) for name in _STORED}
+        data["warnings"] = tuple(asdict(warning) for warning in self.warnings)
+        data["failure"] = self.failure and asdict(self.failure)
+        data["cells"] = asdict(self.cells)
         return {"schema": SCHEMA, **data}
 
     @classmethod
@@ -141,8 +148,7 @@ class Result:
         """
         if data.get("schema") != SCHEMA:
             raise ValueError(f"not a result of schema {SCHEMA}: schema is {data.get('schema')!r}")
-        known = {f.name for f in fields(cls)} - {"folder"}
-        values = {key: value for key, value in data.items() if key in known}
+        values = {key: value for key, value in data.items() if key in _STORED}
         failure = values.get("failure")
         try:
             values["status"] = Status(values["status"])
@@ -156,6 +162,9 @@ class Result:
             raise ValueError(f"not a complete result: {exc}") from exc
 
 
+_STORED = tuple(f.name for f in fields(Result) if f.name not in ("folder", "former_status"))
+
+
 def write_atomic(path: Path, data: str | bytes | Iterable[str], *, sync: bool = True) -> None:
     """Replace a file whole or not at all, a power cut included.
 
@@ -164,30 +173,19 @@ def write_atomic(path: Path, data: str | bytes | Iterable[str], *, sync: bool = 
     empty file: for what is soon written again.
     """
     parts: Iterable[str | bytes] = (data,) if isinstance(data, str | bytes) else data
-    handle, name = tempfile.mkstemp(prefix=TEMP_PREFIX, dir=path.parent)
+    # not by `tempfile`, whose files are for their owner alone whatever the umask says
+    name = os.path.join(path.parent, f"{TEMP_PREFIX}{os.urandom(8).hex()}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with open(name, "xb") as file:
             for part in parts:
                 file.write(part.encode("utf-8", "backslashreplace") if isinstance(part, str) else part)
-            file.flush()
             if sync:
+                file.flush()
                 os.fsync(file.fileno())
-        temporary = Path(name)
-        temporary.chmod(0o666 & ~_UMASK)
-        temporary.replace(path)
+        os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
-
-
-def _read_umask() -> int:
-    # The only portable way to read it is to set it; done once, at import, before there are threads.
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-_UMASK = _read_umask()
 
 
 def write_result(result: Result, folder: Path) -> None:

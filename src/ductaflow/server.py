@@ -16,6 +16,7 @@ import gc
 import importlib
 import json
 import os
+import platform
 import select
 import shutil
 import signal
@@ -23,14 +24,15 @@ import socket
 import sys
 import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
 from ductaflow import child, processes, shell, supervise
 from ductaflow.imports import why_not_warm
+from ductaflow.notebook import make_page, read_ahead
 from ductaflow.spec import RunSpec
-from ductaflow.warm import NOTES, command
+from ductaflow.warm import NOTES, Wanted, command
 
 #: What a run itself needs, imported first; a flow's own imports come with `preload` lines.
 BASE = (
@@ -72,12 +74,12 @@ class Server:
 
     Args:
         listener: the socket, bound by the session.
-        lifeline: descriptor of the pipe from the session; lines `preload a b.c`; its end is the server's.
+        lifeline: descriptor of the pipe from the session; a line for each `Wanted`; its end is the server's.
         folder: the folder of the socket, removed at the end.
-        asked: modules to import, of a server that was started anew.
+        wanted: what to have ready, of a server that was started anew.
     """
 
-    def __init__(self, listener: socket.socket, lifeline: int, folder: Path, asked: Iterable[str]) -> None:
+    def __init__(self, listener: socket.socket, lifeline: int, folder: Path, wanted: Wanted) -> None:
         self._listener = listener
         self._lifeline = lifeline
         self._folder = folder
@@ -85,7 +87,7 @@ class Server:
         #: The variables with which it has started, and those that packages set when they were imported.
         self._environment = dict(os.environ)
         self._set_by_imports: dict[str, str] = {}
-        self._asked = list(asked)
+        self._wanted = wanted
         self._supervisors: set[int] = set()
         self._rest = b""
 
@@ -100,7 +102,7 @@ class Server:
             for name in BASE:
                 importlib.import_module(name)
             shell.make_ready()
-            self._preload(self._asked)
+            self._make_ready(self._wanted)
             try:
                 with warnings.catch_warnings():
                     # a flow has no filters of what it does not import
@@ -145,11 +147,16 @@ class Server:
         chunk = os.read(self._lifeline, 1 << 16)
         *lines, self._rest = (self._rest + chunk).split(b"\n")
         for line in lines:
-            _, *modules = line.decode().split()
-            self._asked += modules
-            self._preload(modules)
+            wanted = Wanted.load(line)
+            self._wanted = self._wanted.and_also(wanted)
+            self._make_ready(wanted)
             settle_memory()
         return bool(chunk)
+
+    def _make_ready(self, wanted: Wanted) -> None:
+        self._preload(wanted.modules)
+        for source in wanted.sources:
+            read_ahead(Path(source))
 
     def _preload(self, modules: Iterable[str]) -> None:
         for name in [part for module in modules for part in (module, *WITH.get(module, ()))]:
@@ -176,7 +183,7 @@ class Server:
             os.set_inheritable(descriptor, True)
         os.execve(
             sys.executable,
-            command(self._listener.fileno(), self._lifeline, self._folder, self._asked),
+            command(self._listener.fileno(), self._lifeline, self._folder, self._wanted),
             {**self._environment, EXCLUDED: ",".join(sorted({*self._excluded, package}))},
         )
 
@@ -223,7 +230,9 @@ def look_after_one(
     asked = json.loads(line)
     spec = RunSpec.load(json.dumps(asked["spec"]))
     environment: dict[str, str] = asked["environment"]
-    why = why_not_warm(Path(spec.source), environment, started_with)
+    # A build passes on to its flows what its own imports have set.
+    given = {name: value for name, value in environment.items() if set_by_imports.get(name) != value}
+    why = why_not_warm(Path(spec.source), given, started_with)
     with connection.makefile("wb") as answers:
         if why:
             supervise.supervise(
@@ -235,7 +244,14 @@ def look_after_one(
             )
         else:
             variables = {**set_by_imports, **environment}
-            supervise.supervise(spec, requests, answers, lambda spec: fork_child(spec, variables))
+            # This process has the exporter, and the child would be waited for.
+            supervise.supervise(
+                spec,
+                requests,
+                answers,
+                lambda spec: fork_child(replace(spec, export_html=False), variables),
+                afterwards=(lambda spec: make_page(spec.run_folder)) if spec.export_html else None,
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +279,7 @@ def fork_child(spec: RunSpec, environment: Mapping[str, str]) -> ForkedChild:
 
 
 def use_once() -> None:
-    """Do once what is slow the first time: validate a notebook, write it, export it."""
+    """Do once what is slow the first time: validate a notebook, write it, export it, ask for the platform."""
     import nbformat
 
     from ductaflow.notebook import html_of
@@ -272,10 +288,13 @@ def use_once() -> None:
     notebook = nbformat.v4.new_notebook(cells=cells)  # type: ignore[no-untyped-call]
     nbformat.writes(notebook)  # type: ignore[no-untyped-call]
     html_of(notebook, "warm")
+    # starts a process to ask for the name of the processor
+    platform.platform()
 
 
 def settle_memory() -> None:
     """Keep what is loaded out of the collector's way, so that its pages stay shared with the children."""
+    child.packages.look()
     gc.collect()
     gc.freeze()
 
@@ -290,8 +309,11 @@ def _threads() -> int:
 
 def main(arguments: list[str]) -> None:
     """Serve, with what `command` has on the command line."""
-    listener, lifeline, folder, *asked = arguments
-    Server(socket.socket(fileno=int(listener)), int(lifeline), Path(folder), asked).serve()
+    listener, lifeline, folder, wanted = arguments
+    listening = socket.socket(fileno=int(listener))
+    Server(listening, int(lifeline), Path(folder), Wanted.load(wanted)).serve()
+    # The session waits for the end, and to take apart what was imported lasts as long as some runs.
+    os._exit(0)
 
 
 if __name__ == "__main__":

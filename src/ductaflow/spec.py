@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from ductaflow.config import RUN_KEY
 from ductaflow.layout import Kind, RunFolder, runs_root
 
 #: Environment variable that names the run which a process belongs to.
@@ -29,9 +30,14 @@ class RunSpec:
         mode: `notebook` (papermill executes the cells) or `script` (plain Python).
         engine: `fresh` or `kernel`; kernel: name of the kernel, by default the notebook's own.
         timeout: seconds, None for no limit.
+        options: what `_run` of the config, or the caller, said of how to execute it; saved with the config.
+        only_changed: whether the flows of this run, if it is a build, are run only where something changed;
+            rerun_on: what counts as a change then.
         owner_pid: a process whose end ends the run too, besides the one that launched it.
         echo_indent: how the lines of this run are indented when another run shows them.
         git: commit and dirty flag of the project, as the session found them.
+        needs: ids of instances that `_run.needs` puts before this one.
+        by_stat: globs of files that are recorded with size and time of modification instead of their content.
         events: the file for what the child has to tell; set by the supervisor.
     """
 
@@ -45,6 +51,7 @@ class RunSpec:
     session_id: str
     run_id: str
     config: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
     mode: Literal["notebook", "script"] = "notebook"
     engine: str | None = None
     kernel: str | None = None
@@ -52,8 +59,12 @@ class RunSpec:
     allow_exit: bool = False
     export_html: bool = True
     keep_previous: bool = True
+    only_changed: bool = False
+    rerun_on: tuple[str, ...] = ("config", "code", "inputs")
     owner_pid: int | None = None
     git: Mapping[str, Any] | None = None
+    needs: tuple[str, ...] = ()
+    by_stat: tuple[str, ...] = ()
     events: str = ""
 
     @property
@@ -67,6 +78,11 @@ class RunSpec:
     @property
     def title(self) -> str:
         return f"{self.flow} | Instance: {self.instance}"
+
+    @property
+    def saved_config(self) -> dict[str, Any]:
+        """What is kept in the run folder: enough to run it again."""
+        return {**self.config, RUN_KEY: self.options} if self.options else self.config
 
     def into(self, folder: Path) -> RunSpec:
         """The same run in another folder, whose name is the instance's then."""

@@ -2,13 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from ductaflow.result import Cause, Cells, Failure, Result, Status
 
 Stop = Literal["timeout", "interrupted", "owner"]
+
+
+@dataclass(slots=True)
+class Reads:
+    """What a run was seen to read, by absolute paths. Stamps are those of `hashes`, as JSON has them.
+
+    Attributes:
+        files: those that were opened for reading, before the run wrote them, with their stamp at that moment;
+            None for one that was not there.
+        written: those that the run wrote, moved or removed, outside of its own folder.
+        listed: folders whose listing was read.
+        modules: the project's own Python modules, with their stamp when they were imported, if it is known.
+        declared: what `reads` names.
+    """
+
+    files: dict[str, list[int] | None] = field(default_factory=dict)
+    written: set[str] = field(default_factory=set)
+    listed: set[str] = field(default_factory=set)
+    modules: dict[str, list[int] | None] = field(default_factory=dict)
+    declared: set[str] = field(default_factory=set)
+
+    def add(self, event: Mapping[str, Any]) -> None:
+        """Add what one process told; what was seen first stays."""
+        self.files = {**event["files"], **self.files}
+        self.written.update(event["written"])
+        self.listed.update(event["listed"])
+        self.modules = {**event["modules"], **self.modules}
+        self.declared.update(event["declared"])
 
 
 @dataclass(slots=True)
@@ -24,6 +53,7 @@ class Told:
         exit: code and text of a `SystemExit`, and the cell that raised it.
         children: run folders of the flows that a build ran.
         refused: flows that a build could not even start, and why.
+        reads: what it was seen to read.
         notes: what the result shall say besides the verdict.
     """
 
@@ -40,6 +70,7 @@ class Told:
     children: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     packages: dict[str, str] = field(default_factory=dict)
+    reads: Reads = field(default_factory=Reads)
     notes: list[str] = field(default_factory=list)
 
     @classmethod
@@ -73,6 +104,8 @@ class Told:
                 self.executed = True
             case {"event": "finished", "packages": packages}:
                 self.finished, self.packages = True, packages
+            case {"event": "read"}:
+                self.reads.add(event)
             case {"event": "note", "text": text}:
                 self.notes.append(text)
             case _:
@@ -123,6 +156,53 @@ def judge(end: Ending) -> Verdict:
     return _red(end) or _orange(end) or Verdict(Status.SUCCESS, None, "")
 
 
+def judge_again(build: Result, flows: Sequence[Result], ran: Result, *, allow_exit: bool) -> Result:
+    """The result of a build one of whose flows has run again by itself.
+
+    What the build was itself stays: an exception that came out of its cells, also that of a flow that it did
+    not catch; cells that have not run; a flow that could not be started; the warnings of its log. What its
+    flows are is taken as it is now.
+
+    Args:
+        build: its result so far.
+        flows: what its flows are now.
+        ran: the one that has run again; the message says so, since the build's own cells have not.
+        allow_exit: what `_run` of the build says.
+    """
+    notes = [*_RAN_AGAIN.findall(build.message), f"flow {ran.id} ran again by itself since"]
+    message = _RAN_AGAIN.sub("", build.message)
+    status, cause = build.status, build.cause
+    if status.is_good or _is_red_by_flows(build, message):
+        early = status.is_good or any(w.text.startswith(f"⚠ {_EARLY}") for w in build.warnings)
+        told = Told(run=build.cells.run, total=build.cells.total, executed=True, finished=True)
+        if early or allow_exit:
+            told.exit = (0, "", build.cells.run)
+        verdict = judge(
+            Ending(
+                told,
+                exit_code=0,
+                signal=None,
+                allow_exit=allow_exit or not message.startswith(_EARLY),
+                warning_count=build.warning_count,
+                children=flows,
+            )
+        )
+        if (status, cause) != (verdict.status, verdict.cause) or not message.startswith(verdict.message):
+            message = verdict.message
+        status, cause = verdict.status, verdict.cause
+    message = "; ".join(filter(None, [message, *dict.fromkeys(notes)]))
+    return replace(build, status=status, cause=cause, message=message)
+
+
+_RAN_AGAIN = re.compile(r"(?:^|; )(flow \S+ ran again by itself since)(?=; |$)")
+
+
+def _is_red_by_flows(build: Result, message: str) -> bool:
+    """Whether a red build is so for its flows alone. One that could not be started has the cause `input`."""
+    ended_badly = build.failure or build.signal or build.exit_code
+    return message.startswith("flow ") and build.cause != "input" and not ended_badly
+
+
 def _red(end: Ending) -> Verdict | None:
     told = end.told
     if end.stop:
@@ -161,10 +241,13 @@ def _stopped(end: Ending) -> Verdict:
     return _error("interrupted", f"interrupted{place}")
 
 
+_EARLY = "stopped early at cell"
+
+
 def stopped_early(told: Told) -> str | None:
     """That a flow left by `sys.exit(0)` before its last cell; None if it did not."""
     if told.exit and told.exit[0] == 0 and told.exit[2] < told.total:
-        return f"stopped early at cell {told.exit[2]} of {told.total}"
+        return f"{_EARLY} {told.exit[2]} of {told.total}"
     return None
 
 

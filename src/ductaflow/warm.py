@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import json
 import os
+import select
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from ductaflow.imports import third_party_imports, with_flows
 
 #: Environment variable that names the folder of the session's server; `off` where there is to be none.
 SERVER = "DUCTAFLOW_SERVER"
@@ -25,60 +29,137 @@ _SOCKET = "socket"
 #: File in the server's folder for what it has to say.
 NOTES = "notes"
 
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a server shall have ready.
+
+    Attributes:
+        modules: to import, in this order; sources: flows to read, absolute paths.
+    """
+
+    modules: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, source: Path, project_root: Path) -> Wanted:
+        """What the runs of a flow or build need."""
+        sources = tuple(map(str, with_flows(source, project_root)))
+        return cls(tuple(third_party_imports(source, project_root)), sources)
+
+    def without(self, other: Wanted) -> Wanted:
+        """What is not in another one."""
+        modules, sources = set(other.modules), set(other.sources)
+        return Wanted(
+            tuple(name for name in self.modules if name not in modules),
+            tuple(source for source in self.sources if source not in sources),
+        )
+
+    def and_also(self, other: Wanted) -> Wanted:
+        return Wanted(self.modules + other.modules, self.sources + other.sources)
+
+    def dump(self) -> str:
+        """One line of JSON."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def load(cls, text: str | bytes) -> Wanted:
+        data = json.loads(text)
+        return cls(tuple(data["modules"]), tuple(data["sources"]))
+
+
 _lock = threading.Lock()
 _own: _Server | None = None
 
 
 class _Server:
-    """A server that this process has started, and its lifeline."""
+    """A server that this process starts, and its lifeline.
 
-    def __init__(self) -> None:
+    Args:
+        when_needed: start the process with the first connection: a session in which nothing has to run goes
+            without it.
+    """
+
+    def __init__(self, *, when_needed: bool = False) -> None:
         self.pid = os.getpid()
         self.folder = Path(tempfile.mkdtemp(prefix="ductaflow-"))
-        self.asked: set[str] = set()
-        with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(str(self.folder / _SOCKET))
-            listener.listen(128)
-            end, self._lifeline = os.pipe()
-            try:
-                self._start(listener.fileno(), end)
-            finally:
-                os.close(end)
+        self.asked = Wanted()
+        self.process: subprocess.Popen[bytes] | None = None
+        self._environment = dict(os.environ)
+        self._starting = threading.Lock()
+        self._ended = False
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(self.folder / _SOCKET))
+        self._listener.listen(128)
+        self._end, self._lifeline = os.pipe()
+        # its end says that no connection will come any more
+        self._over, self._open = os.pipe()
+        if when_needed:
+            threading.Thread(target=self._wait, name="warm-server", daemon=True).start()
+        else:
+            self._start()
 
-    def _start(self, listener: int, lifeline: int) -> None:
-        self.process = subprocess.Popen(
-            command(listener, lifeline, self.folder),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            pass_fds=(listener, lifeline),
-            cwd="/",
-            start_new_session=True,
-        )
+    def _wait(self) -> None:
+        select.select([self._listener.fileno(), self._over], [], [])
+        self._start()
+
+    def _start(self) -> None:
+        with self._starting, self._listener:
+            try:
+                if not self._ended:
+                    self.process = subprocess.Popen(
+                        command(self._listener.fileno(), self._end, self.folder),
+                        stdin=subprocess.DEVNULL,
+                        stdout=subprocess.DEVNULL,
+                        pass_fds=(self._listener.fileno(), self._end),
+                        cwd="/",
+                        env=self._environment,
+                        start_new_session=True,
+                    )
+                    self._ask(self.asked)
+            finally:
+                os.close(self._end)
+                os.close(self._over)
 
     @property
     def lives(self) -> bool:
-        return self.pid == os.getpid() and self.process.poll() is None
+        return self.pid == os.getpid() and (self.process is None or self.process.poll() is None)
 
-    def preload(self, modules: Iterable[str]) -> None:
-        wanted = [name for name in modules if name not in self.asked]
-        if wanted:
-            self.asked.update(wanted)
+    @property
+    def waits(self) -> bool:
+        """Whether it will be started with the first connection."""
+        return self.lives and self.process is None
+
+    def expect(self, wanted: Wanted) -> None:
+        with self._starting:
+            new = wanted.without(self.asked)
+            self.asked = self.asked.and_also(new)
+            # A pipe that nobody reads yet takes so much and no more.
+            if self.process is not None:
+                self._ask(new)
+
+    def _ask(self, wanted: Wanted) -> None:
+        if wanted.modules or wanted.sources:
             with contextlib.suppress(BrokenPipeError):
-                os.write(self._lifeline, f"preload {' '.join(wanted)}\n".encode())
+                os.write(self._lifeline, wanted.dump().encode() + b"\n")
 
     def end(self) -> None:
         if self.pid == os.getpid():
-            os.close(self._lifeline)
-            self.process.wait()
+            with self._starting:
+                self._ended = True
+                os.close(self._open)
+                os.close(self._lifeline)
+            if self.process is not None:
+                self.process.wait()
             # it does so itself, if it was not killed
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def command(listener: int, lifeline: int, folder: Path, asked: Iterable[str] = ()) -> list[str]:
+def command(listener: int, lifeline: int, folder: Path, wanted: Wanted | None = None) -> list[str]:
     """The command line of a server; the two descriptors are inherited."""
     return [
         *(sys.executable, "-X", "utf8", "-P", "-m", "ductaflow.server"),
-        *(str(listener), str(lifeline), str(folder), *asked),
+        *(str(listener), str(lifeline), str(folder), (wanted or Wanted()).dump()),
     ]
 
 
@@ -87,42 +168,51 @@ def is_possible() -> bool:
     return sys.platform == "linux" and os.environ.get(SERVER) != OFF
 
 
-def start(modules: Iterable[str] = ()) -> None:
+def start(wanted: Wanted | None = None, *, when_needed: bool = False) -> None:
     """Start the session's server in the background, where there is none yet.
 
     Args:
-        modules: what it imports besides what every run needs; only who started the server can ask for more.
+        wanted: what it shall have ready besides what every run needs; only who started it can ask for more.
+        when_needed: have it start with the first run that connects to it.
     """
     global _own
     if not is_possible():
         return
     with _lock:
         # Asked by connecting: one that was killed a moment ago still has a process.
-        if not _is_there():
-            _own = _Server()
+        if not (_own is not None and _own.waits) and not _is_there():
+            _own = _Server(when_needed=when_needed)
             os.environ[SERVER] = str(_own.folder)
             atexit.register(_own.end)
-        if _own is not None and _own.lives:
-            _own.preload(modules)
+        if wanted and _own is not None and _own.lives:
+            _own.expect(wanted)
 
 
-def connect(modules: Iterable[str]) -> socket.socket | None:
+def disown() -> None:
+    """Forget a server that some other process has started, and that ends with that one."""
+    with _lock:
+        own = _own is not None and _own.pid == os.getpid() and str(_own.folder)
+        if os.environ.get(SERVER, OFF) not in (OFF, own):
+            del os.environ[SERVER]
+
+
+def connect(source: Path, project_root: Path) -> socket.socket | None:
     """A connection to the session's server, which is started where there is none; None if there can be none.
 
     Args:
-        modules: what the flow imports.
+        source: the flow that shall run, absolute; project_root: the project that it belongs to.
     """
     if not is_possible():
         return None
     for _ in range(2):
         if _own is not None and _own.lives:
             with _lock:
-                _own.preload(modules)
+                _own.expect(Wanted.of(source, project_root))
         connection = _connected()
         if connection is not None:
             return connection
         # There is none yet, or it has died: one is started in its place.
-        start(modules)
+        start(Wanted.of(source, project_root))
     return _connected()
 
 

@@ -20,6 +20,7 @@ from ductaflow.layout import CACHE_DIR
 from ductaflow.report import Entry, LiveReport
 from ductaflow.result import Cause, Result, Status, read_result
 from pytest_ductaflow.failure import clean, shown
+from pytest_ductaflow.paging import Page
 
 if TYPE_CHECKING:
     import pytest
@@ -38,7 +39,7 @@ class _Tree:
 
     root: Path
     runs_dir: Path
-    report: LiveReport | None
+    report: Page | None
     expected: dict[str, Instance] = field(default_factory=dict)
     results: dict[str, Result] = field(default_factory=dict)
     xfailed: set[str] = field(default_factory=set)
@@ -56,12 +57,14 @@ class Artifact:
         projects: of the session.
         session_id: of the session.
         with_report: whether to write the report.
+        only_changed: whether perhaps nothing has to run.
     """
 
-    def __init__(self, projects: Projects, session_id: str, *, with_report: bool) -> None:
+    def __init__(self, projects: Projects, session_id: str, *, with_report: bool, only_changed: bool) -> None:
         self._projects = projects
         self._session_id = session_id
         self._with_report = with_report
+        self._only_changed = only_changed
         self._trees: dict[Path, _Tree] = {}
         self._tree_of: dict[str, _Tree] = {}
 
@@ -156,12 +159,13 @@ class Artifact:
         if project.runs_dir not in self._trees:
             report = None
             if self._with_report:
-                report = LiveReport(
+                live = LiveReport(
                     project.runs_dir,
                     session_id=self._session_id,
                     project_root=project.root,
                     config_dir=project.config_dir,
                 )
+                report = Page(live, held=self._only_changed)
             self._trees[project.runs_dir] = _Tree(project.root, project.runs_dir, report)
         return self._trees[project.runs_dir]
 
@@ -180,7 +184,7 @@ class Artifact:
         # The report has the rest; with thousands of results the texts of each would add up here.
         failure = result.failure and replace(result.failure, traceback="", source=())
         tree.results[nodeid] = replace(
-            result, warnings=(), inputs=(), outputs=(), environment={}, failure=failure
+            result, warnings=(), inputs=(), outputs=(), lineage={}, environment={}, failure=failure
         )
 
     def _entry(self, tree: _Tree, nodeid: str, result: Result) -> Entry:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import linecache
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,13 @@ import pytest
 
 from ductaflow.errors import DuctaflowError, FlowWarning, RunFolderError
 from ductaflow.instances import Instance
+from ductaflow.lineage import DEFAULT, Change, Comparison
 from ductaflow.readiness import Lack, why_not_valid
 from ductaflow.result import Cause, Result, Status, read_result
 from pytest_ductaflow.failure import clean, failure_text, place_of, run_again
 from pytest_ductaflow.projects import Projects
 
+UNCHANGED = Status.UNCHANGED.value
 #: Marks with a meaning of their own: a tag of that name selects nothing and must not skip anything.
 PYTEST_MARKS = frozenset({"skip", "skipif", "xfail", "parametrize", "usefixtures", "filterwarnings"})
 
@@ -42,6 +44,11 @@ class Settings:
         html: whether runs leave their notebook as HTML.
         keep_previous: whether what the last good run wrote is kept.
         echo: show logs on the console while flows run.
+        upstream: whether the selection takes in what it reads from.
+        downstream: whether it takes in what reads from it.
+        dist: the `--dist` that somebody gave, so that the order is not ours; None when it is.
+        only_changed: whether instances that have not changed since their last run are left as they are.
+        comparison: what counts as a change.
     """
 
     session_id: str
@@ -51,6 +58,24 @@ class Settings:
     html: bool = True
     keep_previous: bool = True
     echo: bool = False
+    upstream: bool = False
+    downstream: bool = False
+    dist: str | None = None
+    only_changed: bool = False
+    comparison: Comparison = DEFAULT
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Why an instance cannot run in this session.
+
+    Attributes:
+        why: the cause, and the way from it.
+        awaited: the upstream that may still run, which only happens when the order is not ours.
+    """
+
+    why: str
+    awaited: Instance | None = None
 
 
 @dataclass
@@ -74,11 +99,39 @@ class FlowSession:
         instances = [item.instance if isinstance(item, InstanceItem) else None for item in items]
         return [items[place] for place in self.projects.order(instances)]
 
-    def run(self, instance: Instance) -> Result:
+    def related(
+        self, session: pytest.Session, selected: Sequence[pytest.Item], collected: Sequence[pytest.Item]
+    ) -> list[pytest.Item]:
+        """The items of what the selected instances read from, or of what reads from them, as asked for.
+
+        Args:
+            session: parent of files that the command line did not name.
+            selected: what is left after all that deselects.
+            collected: all that was collected, also what is deselected now.
+        """
+        items = [item for item in collected if isinstance(item, InstanceItem)]
+        chosen = [item.instance for item in selected if isinstance(item, InstanceItem)]
+        related = self.projects.related(
+            chosen, upstream=self.settings.upstream, downstream=self.settings.downstream
+        )
+        known = {item.nodeid: item for item in items}
+        files = {item.path: item.file for item in items}
+        added: list[pytest.Item] = []
+        for instance in related:
+            item = known.get(self.projects.nodeid(instance))
+            if item is None:
+                if instance.file not in files:
+                    files[instance.file] = InstanceFile.of(session, instance.file, self)
+                item = _collected_late(files[instance.file], instance)
+            added.append(item)
+        return added
+
+    def run(self, instance: Instance, explain: Callable[[tuple[Change, ...]], None]) -> Result:
+        """Run an instance, unless it is unchanged; `explain` is called with why it runs."""
         from ductaflow.runner import run_instance
 
         settings = self.settings
-        return run_instance(
+        result = run_instance(
             instance,
             session_id=settings.session_id,
             owner_pid=settings.owner_pid,
@@ -88,11 +141,18 @@ class FlowSession:
             keep_previous=settings.keep_previous,
             echo=settings.echo,
             check=False,
+            await_page=False,
+            only_changed=settings.only_changed,
+            comparison=settings.comparison,
+            explain=explain,
         )
+        if result.status.is_good or result.status is Status.UNCHANGED:
+            self._good.add(instance.run_folder.path)
+        return result
 
     # --- may it run? -------------------------------------------------------------------------------------
 
-    def blocked_by(self, instance: Instance) -> str | None:
+    def blocked_by(self, instance: Instance) -> Block | None:
         """Why an instance cannot run in this session: what is red or missing above it, at any distance."""
         way = [instance]
         while bad := self._bad_upstream(way[-1]):
@@ -105,11 +165,14 @@ class FlowSession:
             return None
         cause = way[-1]
         through = "".join(f", which reads from {step.id}" for step in way[2:-1])
-        why = f"{cause.id} {self._why_bad(cause)}"
-        return why if len(way) == 2 else f"{way[1].id}{through} is blocked: {why}"
+        fault = self._fault_of(cause)
+        why = f"{cause.id} {fault or 'did not finish in this session'}"
+        if len(way) > 2:
+            why = f"{way[1].id}{through} is blocked: {why}"
+        return Block(why, None if fault or self.settings.dist is None else cause)
 
-    def _why_bad(self, cause: Instance) -> str:
-        """Why nothing can be read from an instance, whose upstreams are fine, in this session."""
+    def _fault_of(self, cause: Instance) -> str | None:
+        """What is wrong with an instance whose upstreams are fine; None if it has only not finished."""
         if reason := cause.skip_reason():
             return f"is skipped: {clean(reason)}"
         if result := self._result_here(cause):
@@ -118,7 +181,7 @@ class FlowSession:
             return f"cannot run: {clean(cause.problem.message)}"
         if lack := self.lack(cause):
             return f"cannot run: {clean(lack.sentences[0])}"
-        return "did not finish in this session"
+        return None
 
     def lack(self, instance: Instance) -> Lack | None:
         """What an instance lacks that no run of this session makes."""
@@ -141,7 +204,21 @@ class FlowSession:
         if not self._runs_here(upstream):
             return False
         result = self._result_here(upstream)
-        return result is None or not result.status.is_good
+        return not (result.status.is_good if result else self._is_unchanged(upstream))
+
+    def _is_unchanged(self, upstream: Instance) -> bool:
+        """Whether an instance had its turn, on some worker, and did not have to run."""
+        from ductaflow.runner import changes_of
+
+        if not self.settings.only_changed:
+            return False
+        try:
+            unchanged = not changes_of(upstream, self.settings.comparison)
+        except DuctaflowError:
+            # Whatever is wrong with it was told when its turn came.
+            return False
+        # It may itself be blocked, or what it reads from may not have had its turn (`--dist`).
+        return unchanged and self._bad_upstream(upstream) is None
 
     def _runs_here(self, instance: Instance) -> bool:
         return instance.run_folder.path in self.selected and not instance.skip_reason()
@@ -166,16 +243,35 @@ class InstanceFile(pytest.File):
         super().__init__(**kwargs)
         self.flows = flows
 
+    @classmethod
+    def of(cls, parent: pytest.Collector, path: Path, flows: FlowSession) -> InstanceFile:
+        file: InstanceFile = cls.from_parent(
+            parent, path=path, nodeid=flows.projects.relative(path), flows=flows
+        )
+        return file
+
     def collect(self) -> Iterator[InstanceItem]:
-        for instance in self.flows.projects.instances_in(self.path):
-            yield InstanceItem.from_parent(
-                self,
-                name=instance.title,
-                # Otherwise pytest takes the brackets for parameters, and --lf selects everything.
-                nodeid=self.flows.projects.nodeid(instance),
-                instance=instance,
-                flows=self.flows,
-            )
+        return map(self.item, self.flows.projects.instances_in(self.path))
+
+    def item(self, instance: Instance) -> InstanceItem:
+        """The item of an instance that is stored in this file."""
+        item: InstanceItem = InstanceItem.from_parent(
+            self,
+            name=instance.title,
+            # Otherwise pytest takes the brackets for parameters, and --lf selects everything.
+            nodeid=self.flows.projects.nodeid(instance),
+            instance=instance,
+            flows=self.flows,
+        )
+        return item
+
+
+def _collected_late(file: InstanceFile, instance: Instance) -> InstanceItem:
+    """The item of an instance that the command line did not name; whoever counts items hears of it."""
+    item = file.item(instance)
+    item.ihook.pytest_itemcollected(item=item)
+    file.ihook.pytest_collectreport(report=pytest.CollectReport(file.nodeid, "passed", None, [item]))
+    return item
 
 
 class ClosedFolder(pytest.Directory):
@@ -214,11 +310,17 @@ class InstanceItem(pytest.Item):
         self.flows = flows
         self.outcome: Outcome | None = None
         self.place: tuple[str, int, str] | None = None
+        self.why: tuple[str, ...] = ()
         for tag in instance.options.tags:
             if tag not in PYTEST_MARKS:
                 self._add_tag(tag)
         if instance.options.xfail:
             self.add_marker(pytest.mark.xfail(reason=instance.options.xfail, raises=RunFailed))
+
+    @property
+    def file(self) -> InstanceFile:
+        assert isinstance(self.parent, InstanceFile)
+        return self.parent
 
     def _add_tag(self, tag: str) -> None:
         line = f"{tag}: tag of stored instances"
@@ -239,15 +341,30 @@ class InstanceItem(pytest.Item):
         if instance.problem:
             self._stop(Status.ERROR, instance.problem.message, "input")
             self._fail(str(instance.problem))
-        if blocked := self.flows.blocked_by(instance):
-            self._stop(Status.BLOCKED, blocked)
-            pytest.skip(f"{instance.id} blocked: {blocked}")
+        if block := self.flows.blocked_by(instance):
+            if block.awaited:
+                self._fail_too_early(block.awaited)
+            self._stop(Status.BLOCKED, block.why)
+            pytest.skip(f"{instance.id} blocked: {block.why}")
         if lack := self.flows.lack(instance):
             lines = list(lack.sentences)
             if lack.run_first:
-                lines += ["Run it first:", f"    {run_again(self.flows.projects, lack.run_first)}"]
+                lines += [
+                    "Run it first, or add --ductaflow-upstream:",
+                    f"    {run_again(self.flows.projects, lack.run_first)}",
+                ]
             self._stop(Status.ERROR, lines[0], "input")
             self._fail("\n".join(lines))
+
+    def _fail_too_early(self, awaited: Instance) -> None:
+        """Its turn came too early. Waiting could take forever: the upstream may be next on this worker."""
+        dist = self.flows.settings.dist
+        line = f"{self.instance.id} needs {awaited.id}, which has not finished in this session."
+        self._stop(Status.ERROR, line, "input")
+        self._fail(
+            f"{line}\n--dist={dist} does not keep the order of the graph. Leave it out, or run what is left"
+            f" in a session of its own:\n    {run_again(self.flows.projects, [self.instance])}"
+        )
 
     def runtest(self) -> None:
         self.judge(self.run())
@@ -255,7 +372,7 @@ class InstanceItem(pytest.Item):
     def run(self) -> Result:
         """Run the instance and keep what came of it."""
         try:
-            result = self.flows.run(self.instance)
+            result = self.flows.run(self.instance, self._explain)
         except DuctaflowError as exc:
             # Somebody else holds the folder, or something that the run needs is not there.
             self._stop(Status.ERROR, exc.message, None if isinstance(exc, RunFolderError) else "input")
@@ -264,8 +381,18 @@ class InstanceItem(pytest.Item):
         self._property("warnings", str(result.warning_count))
         for warning in result.warnings:
             self._property("warning", f"{warning.line}: {warning.text}")
-        self._keep(Outcome(result.status, result.message, result.cause, result))
+        if result.status is Status.UNCHANGED:
+            self._property("former_status", str(result.former_status))
+            # what there is more to tell is in the run folder
+            self._keep(Outcome(result.status))
+        else:
+            self._keep(Outcome(result.status, result.message, result.cause, result))
         return result
+
+    def _explain(self, why: tuple[Change, ...]) -> None:
+        # a red run's message may have many lines
+        self.why = tuple(clean(" ".join(change.text.split())) for change in why)
+        self._property("why", "; ".join(self.why))
 
     def judge(self, result: Result) -> None:
         """Warn and fail as pytest does. What it makes of a run never changes the run's status."""
@@ -283,14 +410,13 @@ class InstanceItem(pytest.Item):
 
     def _warn(self, result: Result) -> Iterator[tuple[int, str]]:
         """Issue the warnings of a run, and give those that the session's filters make errors."""
-        log = str(self.instance.run_folder.log)
         lines = [(warning.line, clean(warning.text)) for warning in result.warnings]
-        if result.status is Status.WARNING and not lines:
+        if Status.WARNING in (result.status, result.former_status) and not lines:
             # A build may be orange for a flow whose lines it does not repeat.
             lines = [(1, clean(result.message))]
         for line, text in lines:
             try:
-                warnings.warn_explicit(FlowWarning(text), None, log, line)
+                warnings.warn_explicit(FlowWarning(text), None, str(self.instance.run_folder.log), line)
             except FlowWarning:
                 yield line, text
 
@@ -311,6 +437,8 @@ class InstanceItem(pytest.Item):
 
     def complete(self, report: pytest.TestReport) -> None:
         """Add to a report what the controller needs, and the place that a person looks for."""
+        if report.when == "call":
+            report.ductaflow_word = self._word()  # type: ignore[attr-defined]
         if self.outcome:
             report.ductaflow = self.outcome.dump()  # type: ignore[attr-defined]
             # told once; the items of a session live as long as it does
@@ -320,6 +448,27 @@ class InstanceItem(pytest.Item):
         crash = getattr(report.longrepr, "reprcrash", None)
         if self.place and crash:
             crash.path, crash.lineno, crash.message = self.place
+
+    def _word(self) -> str:
+        """What the terminal says besides the outcome: that nothing had to run, or with -v why it ran."""
+        if self.outcome and self.outcome.status is Status.UNCHANGED:
+            return UNCHANGED
+        verbosity = self.config.get_verbosity()
+        if not self.why or verbosity < 1:
+            return ""
+        told = self.why if verbosity > 1 else self.why[:1]
+        more = len(self.why) - len(told)
+        return "; ".join(told) + (f", and {more} more" if more else "")
+
+
+def teststatus(report: pytest.TestReport) -> tuple[str, str, str | tuple[str, dict[str, bool]]] | None:
+    """Category, letter and word of an item that is unchanged, or has why it ran; None for all others."""
+    word = getattr(report, "ductaflow_word", "")
+    if not word or hasattr(report, "wasxfail"):
+        return None
+    if word != UNCHANGED:
+        return report.outcome, "." if report.passed else "F", f"{report.outcome.upper()} ({word})"
+    return (UNCHANGED, "u", (UNCHANGED.upper(), {"cyan": True})) if report.passed else None
 
 
 class Pause(pytest.Item):

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from xdist.scheduler import Scheduling
     from xdist.workermanage import WorkerController
 
+    from ductaflow.lineage import Comparison
     from pytest_ductaflow.items import Settings
 
 LAST_FAILED = "cache/lastfailed"
@@ -31,6 +32,11 @@ LAST_FAILED = "cache/lastfailed"
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("ductaflow", "stored instances of flows and builds as tests (ductaflow)")
     group.addoption("--ductaflow", action="store_true", help="Collect and run the stored instances")
+    group.addoption(
+        "--ductaflow-changed",
+        action="store_true",
+        help="Run what has changed since its last good run; the rest is `unchanged`",
+    )
     group.addoption(
         "--ductaflow-timeout",
         type=float,
@@ -42,6 +48,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         choices=("warm", "fresh", "kernel"),
         help="What executes the cells. Default: ini ductaflow_engine, else warm.",
     )
+    group.addoption(
+        "--ductaflow-upstream",
+        action="store_true",
+        help="Run also what the selected instances read from, at any distance",
+    )
+    group.addoption(
+        "--ductaflow-downstream",
+        action="store_true",
+        help="Run also what reads from the selected instances, at any distance",
+    )
     group.addoption("--ductaflow-no-html", action="store_true", help="Make no HTML of the notebooks")
     group.addoption("--ductaflow-no-report", action="store_true", help="Write no status report")
 
@@ -51,6 +67,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini("ductaflow_engine", "What executes the cells: warm, fresh or kernel", default="")
     parser.addini("ductaflow_html", "Whether runs leave HTML of their notebooks", type="bool", default=True)
     parser.addini("ductaflow_report", "Whether to write the status report", type="bool", default=True)
+    parser.addini(
+        "ductaflow_rerun_on",
+        "What counts as a change: config, code, inputs, environment (versions of Python and packages)",
+        type="args",
+        default=["config", "code", "inputs"],
+    )
+    parser.addini(
+        "ductaflow_hash",
+        "Globs of files that are compared by size and time instead of by content",
+        type="args",
+        default=[],
+    )
     parser.addini(
         "ductaflow_preload",
         "Modules that the warm server imports besides those that flows import; off: no warm server",
@@ -104,7 +132,23 @@ def _settings(config: pytest.Config) -> Settings:
         html=config.getini("ductaflow_html") and not config.getoption("ductaflow_no_html"),
         keep_previous=config.getini("ductaflow_keep_previous"),
         echo=config.getoption("capture") == "no" and not told,
+        upstream=config.getoption("ductaflow_upstream"),
+        downstream=config.getoption("ductaflow_downstream"),
+        dist=told.get("ductaflow_dist"),
+        only_changed=config.getoption("ductaflow_changed"),
+        comparison=_comparison(config),
     )
+
+
+def _comparison(config: pytest.Config) -> Comparison:
+    from ductaflow.errors import ConfigError
+    from ductaflow.settings import HASH_KEY, RERUN_ON_KEY, comparison
+
+    where = str(config.inipath or config.rootpath)
+    try:
+        return comparison(config.getini(RERUN_ON_KEY), config.getini(HASH_KEY), where=where)
+    except ConfigError as exc:
+        raise pytest.UsageError(str(exc)) from None
 
 
 def _timeout(config: pytest.Config) -> float | None:
@@ -124,6 +168,15 @@ def _is_covered(config: pytest.Config) -> bool:
     return bool(config.pluginmanager.hasplugin("_cov") and not config.getoption("no_cov"))
 
 
+def _take_back_deselected(config: pytest.Config, items: Sequence[pytest.Item]) -> None:
+    """Correct the count in the terminal: what -k and others have left out runs after all."""
+    terminal = config.pluginmanager.get_plugin("terminalreporter")
+    deselected = terminal.stats.get("deselected") if terminal else None
+    if deselected and items:
+        taken = set(items)
+        deselected[:] = [item for item in deselected if item not in taken]
+
+
 class InstanceHooks:
     """In every process of a session: collection, order, the items."""
 
@@ -141,16 +194,13 @@ class InstanceHooks:
         )
         self.flows = FlowSession(self.projects, self.settings)
         self._signals = Signals()
-        self._pauses = False
         #: Whether a worker met a project; the controller of workers collects nothing itself.
         self.met_one = False
         config.args = self._arguments(config)
         if not config.option.collectonly:
             self._signals.install()
-        if told := getattr(config, "workerinput", None):
-            self._pauses = told.get("ductaflow_pauses", False)
-            if self.settings.owner_pid:
-                stop_without(self.settings.owner_pid)
+        if hasattr(config, "workerinput") and self.settings.owner_pid:
+            stop_without(self.settings.owner_pid)
 
     def _arguments(self, config: pytest.Config) -> list[str]:
         arguments = [target for argument in config.args for target in self.projects.targets(argument)]
@@ -163,7 +213,11 @@ class InstanceHooks:
     def pytest_unconfigure(self) -> None:
         self._signals.restore()
 
-    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        from ductaflow.launch import await_pages
+
+        if exitstatus != pytest.ExitCode.INTERRUPTED:
+            await_pages()
         if (output := getattr(session.config, "workeroutput", None)) is not None:
             output["ductaflow_met_one"] = self.projects.met_one
 
@@ -208,18 +262,20 @@ class InstanceHooks:
 
         if not self.projects.instances_in(file_path):
             return None
-        file: pytest.Collector = InstanceFile.from_parent(
-            parent, path=file_path, nodeid=self.projects.relative(file_path), flows=self.flows
-        )
-        return file
+        return InstanceFile.of(parent, file_path, self.flows)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> Generator[None, Any, Any]:
+    def pytest_collection_modifyitems(
+        self, session: pytest.Session, items: list[pytest.Item]
+    ) -> Generator[None, Any, Any]:
         # First for --sw, which leaves out what came before the last failure; again for --ff, which moves
         # items in a wrapper of its own: this one is registered later and so is around it.
+        collected = list(items)
         items[:] = self.flows.in_order(items)
         outcome = yield
-        items[:] = self.flows.in_order(items)
+        added = self.flows.related(session, items, collected)
+        _take_back_deselected(session.config, added)
+        items[:] = self.flows.in_order([*items, *added])
         return outcome
 
     @pytest.hookimpl(trylast=True)
@@ -227,7 +283,7 @@ class InstanceHooks:
         from pytest_ductaflow.items import Pause
 
         self.flows.select(session.items)
-        if self._pauses:
+        if hasattr(session.config, "workerinput") and self.settings.dist is None:
             # after the worker has told what it collected: the pause is none of it
             pause: pytest.Item = Pause.from_parent(session, name="ductaflow-pause")
             session.items.append(pause)
@@ -275,11 +331,18 @@ class ControllerHooks:
         self._settings = common.settings
         self._workers = Workers()
         preload = [*config.getini("ductaflow_preload"), *(["coverage"] if _is_covered(config) else [])]
-        self._warming = Warming(common.projects, preload, common.settings.engine)
+        self._warming = Warming(
+            common.projects, preload, common.settings.engine, when_needed=common.settings.only_changed
+        )
         self._worker_count = 0
         self._told = False
         with_report = config.getini("ductaflow_report") and not config.getoption("ductaflow_no_report")
-        self._artifact = Artifact(common.projects, common.settings.session_id, with_report=with_report)
+        self._artifact = Artifact(
+            common.projects,
+            common.settings.session_id,
+            with_report=with_report,
+            only_changed=common.settings.only_changed,
+        )
 
     # --- serial ------------------------------------------------------------------------------------------
 
@@ -292,9 +355,10 @@ class ControllerHooks:
     # --- workers -----------------------------------------------------------------------------------------
 
     @property
-    def _schedules(self) -> bool:
-        """Whether the order is ours: a `--dist` that somebody gave is respected."""
-        return getattr(self._config.known_args_namespace, "dist", "no") == "no"
+    def _dist(self) -> str | None:
+        """The `--dist` that somebody gave, which is respected; None if the order is ours."""
+        dist = getattr(self._config.known_args_namespace, "dist", "no")
+        return None if dist == "no" else dist
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_setupnodes(self, specs: Sequence[object]) -> None:
@@ -303,7 +367,7 @@ class ControllerHooks:
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: WorkerController) -> None:
         node.workerinput["ductaflow_session_id"] = self._settings.session_id
-        node.workerinput["ductaflow_pauses"] = self._schedules
+        node.workerinput["ductaflow_dist"] = self._dist
         spec = node.gateway.spec
         is_local = spec.popen and not spec.via
         node.workerinput["ductaflow_owner_pid"] = self._settings.owner_pid if is_local else None
@@ -314,9 +378,10 @@ class ControllerHooks:
     def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Producer) -> Scheduling | None:
         from pytest_ductaflow.scheduling import GraphScheduling
 
-        if not self._schedules:
+        if self._dist:
             return None
-        return GraphScheduling(config, log, self._projects.edges, self._worker_count)
+        projects = self._projects
+        return GraphScheduling(config, log, projects.edges, projects.seconds, self._worker_count)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, node: WorkerController, ids: Sequence[str]) -> None:
@@ -340,10 +405,18 @@ class ControllerHooks:
     # --- both --------------------------------------------------------------------------------------------
 
     def pytest_report_header(self) -> str | None:
-        dist = self._config.getoption("dist", "no")
-        if self._schedules or dist == "no" or not self._config.getoption("tx", None):
+        if self._dist is None or not self._config.getoption("tx", None):
             return None
-        return f"ductaflow: --dist={dist} is kept; an instance that it starts before its upstreams is blocked"
+        return (
+            f"ductaflow: --dist={self._dist} is kept; it does not know the graph,"
+            " and an instance that it starts before its upstreams have finished fails"
+        )
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_report_teststatus(self, report: pytest.TestReport) -> Any:
+        from pytest_ductaflow.items import teststatus
+
+        return teststatus(report)
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         self._artifact.start(nodeid)

@@ -7,11 +7,12 @@ flows/fit.py                                        on the command line: the ins
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath
 
 import pytest
 
+from ductaflow.durations import expected_seconds
 from ductaflow.graph import collect
 from ductaflow.instances import Instance
 from ductaflow.layout import BASE_CONFIG, KIND_DIRS, SOURCE_SUFFIXES, Project
@@ -44,6 +45,8 @@ class Projects:
         self._runs_parts = PurePath(runs_dir).parts
         self._loaded: dict[Path, Readiness] = {}
         self._titles: dict[Path, dict[str, Instance]] = {}
+        self._by_nodeid: dict[str, Instance | None] = {}
+        self._roots: dict[Path, Path | None] = {}
 
     def at(self, root: Path) -> Readiness:
         """The instances of a project, and who reads from whom."""
@@ -78,10 +81,17 @@ class Projects:
 
     def root_of_config(self, path: Path) -> Path | None:
         """The project whose stored instances `path`, a file or folder below `config/flows`, belongs to."""
+        # Asked several times for each of thousands of files: their folder is looked at once.
+        folder = path.parent
+        if folder not in self._roots:
+            self._roots[folder] = next(filter(None, map(self._root_of_kind, (folder, *folder.parents))), None)
+        return self._root_of_kind(path) or self._roots[folder]
+
+    def _root_of_kind(self, folder: Path) -> Path | None:
+        """The project whose `config/flows` or `config/builds` a folder is."""
         depth = len(self._config_parts)
-        for folder in (path, *path.parents):
-            if folder.name in KIND_DIRS.values() and folder.parent.parts[-depth:] == self._config_parts:
-                return folder.parents[depth]
+        if folder.name in KIND_DIRS.values() and folder.parent.parts[-depth:] == self._config_parts:
+            return folder.parents[depth]
         return None
 
     def is_runs(self, path: Path) -> bool:
@@ -152,6 +162,11 @@ class Projects:
 
     def instance(self, nodeid: str) -> Instance | None:
         """The instance of a node id; None for an ordinary test."""
+        if nodeid not in self._by_nodeid:
+            self._by_nodeid[nodeid] = self._instance(nodeid)
+        return self._by_nodeid[nodeid]
+
+    def _instance(self, nodeid: str) -> Instance | None:
         name, _, title = nodeid.partition("::")
         file = Path(os.path.normpath(self.rootdir / name))
         if file not in self._titles:
@@ -162,11 +177,31 @@ class Projects:
         """The stored instances that an instance reads from."""
         return self.of(instance).upstreams(instance)
 
+    def related(self, instances: Iterable[Instance], *, upstream: bool, downstream: bool) -> list[Instance]:
+        """What some instances read from, or what reads from them, at any distance; those given left out.
+
+        With both it is also what the latter read from, so that nothing lacks.
+        """
+        given: dict[Path, set[str]] = {}
+        for instance in instances:
+            given.setdefault(instance.project.root, set()).add(instance.id)
+        found: list[Instance] = []
+        for root, ids in given.items():
+            graph = self.at(root).graph
+            wanted = ids.union(graph.below(ids) if downstream else ())
+            wanted.update(graph.above(wanted) if upstream else ())
+            found += [other for other in self.at(root).instances.all if other.id in wanted - ids]
+        return found
+
     def edges(self, nodeids: Sequence[str]) -> list[list[int] | None]:
         """For each node id the indices of those that it waits for; None for ordinary tests."""
         instances = [self.instance(nodeid) for nodeid in nodeids]
         index = {instance.run_folder.path: place for place, instance in enumerate(instances) if instance}
         return [self._places(instance, index) if instance else None for instance in instances]
+
+    def seconds(self, nodeids: Sequence[str]) -> list[float]:
+        """How many seconds each node id is likely to take, by earlier runs."""
+        return expected_seconds([self.instance(nodeid) for nodeid in nodeids])
 
     def _places(self, instance: Instance, index: dict[Path, int]) -> list[int]:
         folders = (upstream.run_folder.path for upstream in self.upstreams(instance))

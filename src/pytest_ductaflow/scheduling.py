@@ -43,7 +43,8 @@ class Policy(Generic[Worker]):
     Args:
         upstreams: what each item waits for. A cycle does not stall: its members are let go as collected.
         priority: see `longest_paths`; among equals the one that was collected first is first.
-        portions: groups of items that go to one worker together; none of them may wait for anything.
+        portions: groups of items that go to one worker together, and count as one that takes as long as all
+            of them; none may wait for anything, and nothing for them.
     """
 
     def __init__(
@@ -119,7 +120,7 @@ class Policy(Generic[Worker]):
         return sent
 
     def _push(self, items: list[int]) -> None:
-        heapq.heappush(self._ready, (-self._priority(items[0]), items[0], items))
+        heapq.heappush(self._ready, (-sum(map(self._priority, items)), items[0], items))
 
     def _finish(self, item: int) -> None:
         self._unfinished.discard(item)
@@ -185,6 +186,7 @@ class GraphScheduling:
         log: xdist's.
         edges: gives for the collected node ids what each waits for, and which are instances: None for the
             ordinary tests.
+        seconds: gives for the collected node ids how long each is likely to take.
         workers: how many are started; nothing is sent before all have collected.
     """
 
@@ -193,16 +195,19 @@ class GraphScheduling:
         config: pytest.Config,
         log: Producer,
         edges: Callable[[Sequence[str]], Sequence[Collection[int] | None]],
+        seconds: Callable[[Sequence[str]], Sequence[float]],
         workers: int,
     ) -> None:
         self.config = config
         self.log = log.graphsched
         self._edges = edges
+        self._seconds = seconds
         self._expected_nodes = workers
         self._collections: dict[WorkerController, list[str] | None] = {}
         self._policy: Policy[WorkerController] | None = None
         self._ids: list[str] = []
         self._collections_differ = False
+        self._strangers: set[WorkerController] = set()
 
     # --- what xdist asks ---------------------------------------------------------------------------------
 
@@ -219,7 +224,7 @@ class GraphScheduling:
     def tests_finished(self) -> bool:
         if self._policy is None:
             return self._collections_differ
-        return self._policy.finished
+        return self._policy.finished or self._none_can_go_on()
 
     @property
     def has_pending(self) -> bool:
@@ -237,6 +242,7 @@ class GraphScheduling:
             if self._same_collection(self._ids, node):
                 self._policy.add_worker(node)
             else:
+                self._strangers.add(node)
                 node.shutdown()
 
     def schedule(self) -> None:
@@ -259,6 +265,7 @@ class GraphScheduling:
 
     def remove_node(self, node: WorkerController) -> str | None:
         collected = self._collections.pop(node)
+        self._strangers.discard(node)
         if self._policy is None or collected != self._ids:
             return None
         crashed = self._policy.remove_worker(node)
@@ -277,11 +284,11 @@ class GraphScheduling:
         self._ids = ids
         edges = self._edges(ids)
         upstreams = [ups or () for ups in edges]
-        weights = longest_paths(upstreams, [1.0] * len(ids))
+        paths = longest_paths(upstreams, self._seconds(ids))
         ordinary = [item for item, ups in enumerate(edges) if ups is None]
         self._policy = Policy(
             upstreams,
-            priority=weights.__getitem__,
+            priority=paths.__getitem__,
             portions=portions_of(ids, ordinary, len(self._collections)),
         )
         for node in self._collections:
@@ -295,6 +302,10 @@ class GraphScheduling:
         for node, items in self._policy.assign(lambda node: node.shutting_down):
             self.log("sending", node, items)
             node.send_runtest_some([*items, pause])
+
+    def _none_can_go_on(self) -> bool:
+        """Whether all that is left are workers that collected something else, which ends the session."""
+        return bool(self._strangers) and self._strangers.issuperset(self._collections)
 
     def _same_collection(self, ids: list[str], node: WorkerController) -> bool:
         from xdist.report import report_collection_diff

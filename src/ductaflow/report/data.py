@@ -3,8 +3,8 @@
     {"schema": 1, "session_id", "started", "finished", "project", "alive", "notes",
      "summary": {status: count}, "earlier_summary": {status: count},
      "causes": [see `causes`], "history": [see `history`],
-     "instances": [every field of result.json, and "id", "nodeid", "earlier", "folder", "parameters", "tags",
-                   "upstreams", "worker", "rerun", "debug", "links",
+     "instances": [every field of result.json but `lineage`, and "id", "nodeid", "earlier", "former_status",
+                   "folder", "parameters", "tags", "upstreams", "worker", "rerun", "debug", "links",
                    "log_head", "log_tail", "log_tail_line", "log_middle", "log_size",
                    "config", "base_config", "good_config", "good_finished", "config_left_out",
                    "figures", "figures_left_out", "inputs_left_out", "outputs_left_out",
@@ -17,6 +17,8 @@ together count each of `instances` once. Flows of a build are not counted: their
 `{"written", "next", "within", "pid", "host"}`: when the report was written, and the seconds before which it
 is not, and after which it must have been written again if the session still lives.
 `notes` are sentences about the report as a whole. Long texts are cut in the middle, and say so.
+An instance that is `unchanged` has everything else from its last run: its warnings, duration and log, and as
+`former_status` the status of that run; of all others `former_status` is null.
 """
 
 from __future__ import annotations
@@ -62,7 +64,8 @@ class Entry:
 
     Attributes:
         result: what came of it; `result.folder` is the run folder. An instance that did not run in this
-            session is a Result with status blocked, not_run or unchanged and a message.
+            session is a Result with status blocked or not_run and a message; or with status unchanged, and
+            the rest is read from its folder.
         nodeid: its pytest node id, if it has one.
         earlier: this session did not touch it; the result is that of an earlier one.
         parameters: what a conductor says of it beside status and message.
@@ -251,17 +254,19 @@ def instance_data(entry: Entry, sources: Sources) -> dict[str, Any]:
 def _instance(
     entry: Entry, sources: Sources, rerun: str, above: frozenset[Path], *, nested: bool = False
 ) -> dict[str, Any]:
-    result, runs_dir = entry.result, sources.runs_dir
+    former, runs_dir = _former(entry.result), sources.runs_dir
+    result = replace(former, status=entry.result.status) if former else entry.result
     folder = None if result.folder is None else RunFolder(result.folder, result.flow)
     ran = folder if result.status not in _DID_NOT_RUN else None
     log = _log_of(ran) if ran else None
-    green = result.status in (Status.SUCCESS, Status.UNCHANGED)
+    green = (former or result).status in (Status.SUCCESS, Status.UNCHANGED)
     lists = {**_first(result, "inputs"), **_first(result, "outputs")}
     data: dict[str, Any] = plain({"schema": RESULT_SCHEMA, **_fields(result), **lists})
     data |= {
         "id": result.id if result.flow else result.instance,
         "nodeid": entry.nodeid,
         "earlier": entry.earlier,
+        "former_status": former.status.value if former else None,
         "folder": None if folder is None else relative(folder.path, runs_dir),
         "parameters": plain(entry.parameters or {}),
         "tags": list(entry.tags),
@@ -282,13 +287,26 @@ def _instance(
 
 def _fields(record: Any) -> dict[str, Any]:
     """The fields of a record and of those in it; `asdict` would copy what they hold, as `plain` does too."""
-    return {name: _value(getattr(record, name)) for name in record.__dataclass_fields__ if name != "folder"}
+    # the lineage is as long as the files that were read are many; `ductaflow why` reads it
+    names = record.__dataclass_fields__.keys() - {"folder", "lineage"}
+    return {name: _value(getattr(record, name)) for name in record.__dataclass_fields__ if name in names}
 
 
 def _value(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_value(item) for item in value]
     return _fields(value) if hasattr(value, "__dataclass_fields__") else value
+
+
+def _former(result: Result) -> Result | None:
+    """The last run of an instance that is unchanged, as its folder has it; None for all others."""
+    if result.status is not Status.UNCHANGED or result.folder is None:
+        return None
+    if result.former_status:
+        return replace(result, status=result.former_status)
+    former = _read(result.folder)
+    # Without a record there is none: a conductor of a person's own may call unchanged what it likes.
+    return replace(former, flow=result.flow, instance=result.instance) if former.finished else None
 
 
 def _first(result: Result, name: str) -> dict[str, Any]:

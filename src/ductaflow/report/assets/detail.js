@@ -260,7 +260,7 @@ function facts(it, node) {
   const git = environment.git || {};
   const failed = it.failure && it.failure.cell ? ", stopped in cell " + it.failure.cell : "";
   const said = [
-    ["Run folder", it.folder], ["Started", moment(it.started)], ["Duration", duration(it.seconds)],
+    ["Status of its last run", it.former_status && WORD[it.former_status]], ["Run folder", it.folder], ["Started", moment(it.started)], ["Duration", duration(it.seconds)],
     ["Cells", cells.total ? cells.run + " of " + cells.total + " ran" + failed : ""],
     ["Exit code", it.exit_code === undefined || it.exit_code === null ? "" : String(it.exit_code)],
     ["Signal", it.signal], ["Peak memory", size(it.peak_memory)], ["Worker", it.worker],
