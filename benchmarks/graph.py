@@ -85,7 +85,9 @@ class Bench:
         return (one for one in self.rivals if one.name not in self.figures.absent)
 
     def run(self, command: Sequence[str], folder: Path) -> float:
-        return run(command, folder, ws.environment(self.workspace))
+        # pytest would load the plugin of any package in the environment, hypothesis and anyio among them
+        alone = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+        return run(command, folder, {**ws.environment(self.workspace), **alone})
 
     def folder(self, name: str) -> Path:
         """An empty folder for commands."""

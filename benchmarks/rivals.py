@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from contenders import PYTEST, WITHOUT_NBMAKE
+from contenders import PYTEST
 from graphs import Graph
 from workspace import Flow, instance_name, write_project
 
@@ -215,7 +215,8 @@ def _snakemake(workers: int) -> list[str]:
     ]
 
 
-OURS = (*PYTEST, *WITHOUT_NBMAKE, "--ductaflow")
+#: The plugins that a project of ours needs; see `graph.Bench.run` for those that happen to be installed.
+OURS = (*PYTEST, "-p", "xdist.plugin", "-p", "pytest_ductaflow.plugin", "--ductaflow")
 CHANGED = (*OURS, "--ductaflow-changed")
 
 _TABLE = (

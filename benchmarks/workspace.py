@@ -150,6 +150,8 @@ def environment(workspace: Path, *, with_ploomber: bool = False) -> dict[str, st
     from all who do not use them, by an empty module in front of them.
     """
     dropped = ("PYTEST_", "DUCTAFLOW_", "COV_", "COVERAGE_", "XDG_", "JUPYTER_", "IPYTHON", "MPL")
+    # it would have what is not installed by pip, ours in a checkout, compiled anew at each start
+    dropped += ("PYTHONDONTWRITEBYTECODE",)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
     paths = [str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]
     if not with_ploomber:

@@ -209,6 +209,24 @@ def test_a_flow_of_a_build_runs_again_and_the_build_follows(project: TinyProject
     assert before == (project.root / "runs" / build / "projection_execution_output.txt").read_bytes()
 
 
+def test_a_flow_of_a_build_that_has_not_changed_is_left_alone(project: TinyProject) -> None:
+    """With `--changed` a folder runs only where something changed; what ran again alike leaves its build
+    unchanged too, and what did not makes it run."""
+    assert 0 == call("projection/s1").exit_code
+    flow, build = "runs/projection/s1/runs/prep", "projection/s1"
+    before = result(project, f"{build}/runs/prep")["run_id"]
+
+    assert "Unchanged: prep/prep" in call(flow, "--changed").stdout
+    assert before == result(project, f"{build}/runs/prep")["run_id"]
+    assert 0 == call(flow).exit_code
+    assert before != result(project, f"{build}/runs/prep")["run_id"]
+    assert "Unchanged: projection/s1" in call(build, "--changed").stdout
+
+    project.flow("prep", '# %%\nopen("x.csv", "w").write(str(config["n"] + 1))\n')
+    assert "Unchanged" not in call(flow, "--changed").stdout
+    assert "2" == (project.root / flow / "x.csv").read_text()
+
+
 def test_a_build_that_stopped_at_its_flow_stays_red(project: TinyProject) -> None:
     """Its later cells have not run; the message says that the flow has run since, once."""
     flag(project, "stop", True)

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
@@ -202,3 +203,53 @@ def test_a_console_that_shows_ascii_only_is_enough(project: TinyProject) -> None
         check=True,
     )
     assert "fit/z?rich\n" in done.stdout
+
+
+def test_report_of_another_runs_folder(project: TinyProject, tmp_path: Path) -> None:
+    """The folder that is given is read and written; instances that are stored have their node id."""
+    project.flow("fit", "# %%\nprint(1)\n")
+    project.config("flows/fit/a.json", _run={"tags": ["slow"]})
+    assert 0 == call("run", "fit/a", "--project", project.root).exit_code
+    moved = project.root / "kept"
+    (project.root / "runs").rename(moved)
+
+    made = call("report", moved)
+
+    assert str(moved / "conductor_status_report.html") in made.output
+    (instance,) = json.loads((moved / "conductor_status_report.json").read_text())["instances"]
+    assert ("config/flows/fit/a.json::fit[a]", ["slow"]) == (instance["nodeid"], instance["tags"])
+    assert "ductaflow debug fit/a" == instance["debug"]
+
+
+def test_reports_of_shards_are_merged(project: TinyProject, tmp_path: Path) -> None:
+    """Two twins make one page, in the folder that is given."""
+    project.flow("fit", "# %%\nprint(1)\n")
+    shards = []
+    for name in "ab":
+        project.config(f"flows/fit/{name}.json")
+        assert 0 == call("run", f"fit/{name}", "--project", project.root).exit_code
+        assert 0 == call("report", "--project", project.root).exit_code
+        shards.append((project.root / "runs").rename(tmp_path / name) / "conductor_status_report.json")
+
+    made = call("report", "--merge", *shards, "--output", tmp_path / "all")
+
+    assert 0 == made.exit_code, made.output
+    twin = json.loads((tmp_path / "all/conductor_status_report.json").read_text())
+    assert ["fit/a", "fit/b"] == [instance["id"] for instance in twin["instances"]]
+    assert (tmp_path / "all" / twin["instances"][1]["links"]["log"]).resolve().is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--merge"], "--merge needs files"),
+        (["--output", "x"], "go with --merge"),
+        (["pyproject.toml"], "is no folder"),
+    ],
+)
+def test_report_says_how_it_is_called(arguments: list[str], said: str) -> None:
+    """What does not go together is an error, not a guess."""
+    made = call("report", *arguments)
+
+    assert 2 == made.exit_code
+    assert said in made.output

@@ -23,7 +23,9 @@ from ductaflow.errors import ConfigError, DuctaflowError, InstanceError
 from ductaflow.folder import Claim, Owner
 from ductaflow.instances import Instance
 from ductaflow.layout import REPORT_JSON, RunFolder
+from ductaflow.lineage import DEFAULT
 from ductaflow.result import Result, Status, read_result, write_result
+from ductaflow.turns import Threads
 
 pytestmark = pytest.mark.usefixtures("no_process_left")
 
@@ -326,6 +328,55 @@ def test_what_is_stored_is_not_read_without_need(
     assert ["success"] == list(conduct(table("a", x=[1]), "fit", project_root=project.root)["status"])
 
 
+#: Stands for a client where the runs are threads of this process.
+CLIENT: Any = object()
+
+
+@pytest.fixture
+def on_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an executor is given runs in threads; the cluster has tests of its own."""
+    monkeypatch.setattr(conductor, "_executor", lambda *_: Threads(1))
+
+
+def test_with_an_executor_stored_instances_that_rows_read_run_before_them(
+    project: TinyProject, fake: Fake, on_threads: None
+) -> None:
+    """At any distance, unless their last run is valid; they are in the report and not in the table."""
+    project.flow("fit", "")
+    project.flow("prep", "")
+    for name, reads in {"a": "runs/prep/b/x.csv", "b": None, "c": None, "unused": None}.items():
+        project.config(f"flows/prep/{name}.json", reads=reads)
+    folder = project.folder("prep", "c")
+    folder.mkdir(parents=True)
+    write_result(Result("prep", "c", "flow", Status.SUCCESS), folder)
+    rows = table("x", "y", source=["runs/prep/a/x.csv", "runs/prep/c/x.csv"])
+    done = conduct(rows, "fit", project_root=project.root, executor=CLIENT)
+    assert ["b", "a", "x", "y"] == fake.started
+    assert ["x", "y"] == list(done["instance"])
+    assert {"fit/x", "fit/y", "prep/a", "prep/b"} == {
+        i["id"] for i in report(project)["instances"] if not i["earlier"]
+    }
+
+
+def test_a_red_stored_upstream_blocks_its_row(project: TinyProject, fake: Fake, on_threads: None) -> None:
+    """`check` names it; one that cannot run blocks as well, and a cycle through rows is found."""
+    project.flow("fit", "")
+    project.flow("prep", "")
+    project.config("flows/prep/a.json")
+    project.config("flows/prep/bad.json", _run={"timout": 3})
+    project.config("flows/prep/round.json", reads="runs/fit/z")
+    fake.statuses = {"a": Status.ERROR}
+    rows = table("x", "y", "z", source=["runs/prep/a", "runs/prep/bad", "runs/prep/round"])
+    done = conduct(rows, "fit", project_root=project.root, executor=CLIENT)
+    assert ["blocked", "blocked", "error"] == list(done["status"])
+    assert "prep/a is red: went wrong" == done["message"][0]
+    assert "timout" in done["message"][1]
+    assert "is part of a cycle" in done["message"][2]
+    assert ["a"] == fake.started
+    with pytest.raises(DuctaflowError, match=r"runs of fit are red: .*prep/a"):
+        conduct(rows, "fit", project_root=project.root, executor=CLIENT, check=True)
+
+
 def test_jobs_is_the_most_that_run_at_a_time(project: TinyProject, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three jobs are reached and never passed."""
     project.flow("fit", "")
@@ -349,7 +400,7 @@ def test_options_reach_the_runs(project: TinyProject, fake: Fake) -> None:
     conduct(table("a"), "fit", project_root=project.root, timeout=3, export_html=False)
     session_id = fake.options.pop("session_id")
     options = {"timeout": 3, "export_html": False, "echo": True, "await_page": False}
-    assert options == fake.options
+    assert options | {"only_changed": True, "comparison": DEFAULT} == fake.options
     assert session_id == report(project)["session_id"]
 
 

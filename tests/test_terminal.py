@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from conftest import TinyProject
 
-from ductaflow.causes import cause_key, normalised
+from ductaflow.causes import cause_key
 from ductaflow.result import Failure, Result, Status
 from pytest_ductaflow.progress import Estimate, Progress, duration
 from pytest_ductaflow.summary import summary_lines
@@ -320,20 +320,6 @@ def test_a_build_has_the_cause_of_its_flow() -> None:
         "flows": [{**inner, "status": "success"}, inner],
     }
     assert ("exception", "KeyError", "flows/fit.py:7", "KeyError: 'EU'") == cause_key(build)
-
-
-@pytest.mark.parametrize(
-    ("message", "expected"),
-    [
-        ("no rows in 2030", "no rows in …"),
-        ("  \nno file runs/prep/EU/x.csv\nmore", "no file …"),
-        ("<Thing at 0x7f01>", "<Thing at …>"),
-        ("bad scenario_A", "bad …"),
-    ],
-)
-def test_messages_without_what_differs(message: str, expected: str) -> None:
-    """The first line that says something."""
-    assert expected == normalised(message, ["scenario_A"])
 
 
 # --- with pytest -------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ductaflow.flow import display_config_summary as display_config_summary
     from ductaflow.flow import is_notebook_execution as is_notebook_execution
     from ductaflow.flow import load_instance as load_instance
+    from ductaflow.flow import reads as reads
     from ductaflow.flow import unpack_config as unpack_config
     from ductaflow.instances import Instance as Instance
     from ductaflow.instances import find_instances as find_instances
@@ -61,6 +62,7 @@ _HOME = {
     "load_instance": "flow",
     "load_stored": "instances",
     "read_result": "result",
+    "reads": "flow",
     "run_instance": "runner",
     "run_notebook": "runner",
     "run_step_flow": "runner",

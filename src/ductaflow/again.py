@@ -9,6 +9,7 @@ The log of the build stays as it was, and so do the warnings in it.
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -21,8 +22,10 @@ from ductaflow.folder import has_unfinished_run, held
 from ductaflow.launch import show_on_console
 from ductaflow.layout import Project, RunFolder, runs_root
 from ductaflow.result import Cause, Result, Status, write_result
-from ductaflow.runner import launch_shown, spec_of_call
+from ductaflow.runner import launch_shown, spec_of_call, unchanged
 from ductaflow.saved import SavedRun, result_in
+from ductaflow.settings import comparison_in
+from ductaflow.spec import RunSpec
 from ductaflow.supervise import result_of_flow
 from ductaflow.verdict import judge_again
 
@@ -32,7 +35,9 @@ _TICK = 0.5
 Show = Callable[[SavedRun, Result], None]
 
 
-def run_again(runs: Sequence[SavedRun], project: Project, *, jobs: int, show: Show) -> list[Result]:
+def run_again(
+    runs: Sequence[SavedRun], project: Project, *, jobs: int, show: Show, only_changed: bool = False
+) -> list[Result]:
     """Run some folders again in place.
 
     Those of one build run one after another, in the order given: they may read from each other. Once one is
@@ -43,6 +48,7 @@ def run_again(runs: Sequence[SavedRun], project: Project, *, jobs: int, show: Sh
         project: theirs.
         jobs: how many run at a time; with one their logs are live.
         show: told what came of each.
+        only_changed: leave as it is what has not changed since its last run.
 
     Returns:
         What came of each, in the order given.
@@ -57,7 +63,8 @@ def run_again(runs: Sequence[SavedRun], project: Project, *, jobs: int, show: Sh
     results: dict[Path, Result] = {}
 
     def work(chain: Sequence[SavedRun]) -> None:
-        for run, result in _results_of(chain, project, echo=jobs == 1, stop=stop):
+        launched = functools.partial(_launched, echo=jobs == 1, stop=stop, only_changed=only_changed)
+        for run, result in _results_of(chain, project, launched, stop):
             results[run.folder] = result
             show(run, result)
 
@@ -92,7 +99,7 @@ def builds_around(folder: Path, project: Project) -> list[Path]:
 
 
 def _results_of(
-    chain: Sequence[SavedRun], project: Project, *, echo: bool, stop: threading.Event
+    chain: Sequence[SavedRun], project: Project, launched: Callable[[RunSpec], Result], stop: threading.Event
 ) -> Iterator[tuple[SavedRun, Result]]:
     """Run those of one build, one after another, and hold the builds around them meanwhile."""
     builds = dict.fromkeys(build for run in chain for build in builds_around(run.folder, project))
@@ -110,26 +117,31 @@ def _results_of(
             elif blame:
                 yield run, _unrun(run, Status.BLOCKED, blame)
             else:
-                result = _run(run, project, echo=echo, stop=stop)
+                result = _run(run, project, launched)
                 if result.status is Status.ERROR:
                     blame = f"{run.folder} is red: {result.message}"
                 yield run, result
 
 
-def _run(run: SavedRun, project: Project, *, echo: bool, stop: threading.Event) -> Result:
+def _launched(spec: RunSpec, *, echo: bool, stop: threading.Event, only_changed: bool) -> Result:
+    if only_changed and (last := unchanged(spec, comparison_in(Path(spec.project_root)), echo=echo)):
+        return last
+    return launch_shown(spec, echo=echo, stop=stop)
+
+
+def _run(run: SavedRun, project: Project, launched: Callable[[RunSpec], Result]) -> Result:
     """Run one, and judge the builds around it again; what could not start is a result too."""
     builds = builds_around(run.folder, project)
     config = {**run.config, RUN_KEY: run.options.of_execution}
     try:
-        result = launch_shown(
-            spec_of_call(run.source, config, run.folder, project.root), echo=echo, stop=stop
-        )
+        result = launched(spec_of_call(run.source, config, run.folder, project.root))
     except DuctaflowError as exc:
         return _unrun(run, Status.ERROR, str(exc), "input")
     except OSError as exc:
         return _unrun(run, Status.ERROR, f"the run could not be started: {exc}", "lost")
-    for build in builds:
-        _judge(build, result)
+    if result.status is not Status.UNCHANGED:
+        for build in builds:
+            _judge(build, result)
     return result
 
 

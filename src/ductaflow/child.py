@@ -31,6 +31,7 @@ from ductaflow.engine import failure_of, line_in_source
 from ductaflow.measuring import measured
 from ductaflow.result import Cause, Failure
 from ductaflow.spec import RunSpec, tell
+from ductaflow.watch import Watch
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -89,12 +90,13 @@ class Teller:
 
 def execute(spec: RunSpec) -> int:
     """Execute what the spec says; the current directory is the run folder. Returns the exit code."""
-    teller = Teller(spec)
+    teller, watch = Teller(spec), Watch(spec)
     if spec.mode == "script":
-        run_script(spec, teller)
+        run_script(spec, teller, watch)
     else:
         with Capture(spec.log), measured(Path(spec.source)):
-            run_notebook_cells(spec, teller)
+            run_notebook_cells(spec, teller, watch)
+    watch.stop()
     tell(spec, event="executed")
     if spec.mode == "notebook" and spec.export_html:
         export_html_of(spec)
@@ -102,7 +104,7 @@ def execute(spec: RunSpec) -> int:
     return teller.exit_code
 
 
-def run_notebook_cells(spec: RunSpec, teller: Teller) -> None:
+def run_notebook_cells(spec: RunSpec, teller: Teller, watch: Watch) -> None:
     """Have papermill execute the notebook, with the engine that the spec names."""
     import papermill
     from papermill.exceptions import PapermillExecutionError
@@ -117,6 +119,7 @@ def run_notebook_cells(spec: RunSpec, teller: Teller) -> None:
     try:
         notebook = load_notebook(Path(spec.source))
         warn_of_lost_config(notebook)
+        watch.start()
         papermill.execute_notebook(
             notebook,
             atomic_output(spec.run_folder.notebook),
@@ -174,7 +177,7 @@ def export_html_of(spec: RunSpec) -> None:
         )
 
 
-def run_script(spec: RunSpec, teller: Teller) -> None:
+def run_script(spec: RunSpec, teller: Teller, watch: Watch) -> None:
     """Run the flow as plain Python. Its cells are still counted, by the lines where they begin."""
     from ductaflow.notebook import cell_lines
 
@@ -193,6 +196,7 @@ def run_script(spec: RunSpec, teller: Teller) -> None:
         for number in range(1, count + 1):
             tell(spec, event="cell_finished", cell=number)
 
+    watch.start()
     try:
         runpy.run_path(spec.source, run_name="__main__")
     except SystemExit as exc:

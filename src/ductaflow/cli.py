@@ -97,13 +97,19 @@ def list_command(folder: Path | None) -> None:
 @main.command("run")
 @click.argument("targets", nargs=-1, required=True, metavar="ID|FOLDER...")
 @click.option("-j", "--jobs", type=click.IntRange(min=1), default=1, metavar="N", help="How many at a time.")
+@click.option("--changed", is_flag=True, help="Leave as it is what has not changed since its last run.")
 @click.option(
     "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Another value; needs --as. Repeatable."
 )
 @click.option("--as", "name", metavar="NAME", help="Run the one that is given under another name.")
 @_project_option
 def run_command(
-    targets: Sequence[str], jobs: int, assignments: Sequence[str], name: str | None, folder: Path | None
+    targets: Sequence[str],
+    jobs: int,
+    changed: bool,
+    assignments: Sequence[str],
+    name: str | None,
+    folder: Path | None,
 ) -> None:
     """Run stored instances, or run folders again, upstreams first.
 
@@ -125,13 +131,15 @@ def run_command(
     stored, loose, instances = with_saved(instances, found)
     results = {}
     if stored:
-        results = {result.id: result for result in run_stored(instances, stored, jobs=jobs)}
+        results = {
+            result.id: result for result in run_stored(instances, stored, jobs=jobs, only_changed=changed)
+        }
     if loose:
 
         def show(run: SavedRun, result: Result) -> None:
             show_line(run.shown(project), result, jobs=jobs)
 
-        ran = run_again(loose, project, jobs=jobs, show=show)
+        ran = run_again(loose, project, jobs=jobs, show=show, only_changed=changed)
         results |= {run.shown(project): result for run, result in zip(loose, ran, strict=True)}
     red = [shown for shown, result in results.items() if result.status is Status.ERROR]
     if red:
@@ -186,6 +194,82 @@ def graph_command(ids: Sequence[str], language: str, flows: bool, folder: Path |
         ways = [] if flows else ["--flows for a node a flow", "the ids of some instances"]
         remedy = " or ".join([*ways, "--format dot for Graphviz, which has no limit"])
         _say(f"Note: {why} unless its page raises the limit. Give {remedy}.", sys.stderr)
+
+
+@main.command("why")
+@click.argument("id", metavar="ID")
+@_project_option
+def why_command(id: str, folder: Path | None) -> None:
+    """Tell what has changed since the last run of a stored instance, field by field and file by file.
+
+    Versions of Python and packages are told too; they make nothing run.
+    """
+    from ductaflow.forecast import Forecast, Would
+    from ductaflow.graph import collect
+    from ductaflow.lineage import differences_of_environment
+    from ductaflow.readiness import Readiness
+    from ductaflow.runner import changes_of, spec_of_instance
+    from ductaflow.settings import comparison_in
+
+    project = _project(folder)
+    (known,) = _ids(project, [id])
+    readiness = Readiness(collect(project))
+    instance = readiness.instances.by_id[known]
+    comparison = comparison_in(project.root)
+    found = changes_of(instance, comparison)
+    _say(f"{known} has to run:" if found else f"{known} is unchanged.")
+    for change in found:
+        _say(f"  {' '.join(change.text.split())}")
+    for upstream in Forecast(readiness, comparison).of(readiness.with_upstreams(instance))[:-1]:
+        if upstream.would is Would.RUN:
+            _say(f"Before it would run {upstream.instance.id}: {upstream.reason}")
+    if versions := differences_of_environment(spec_of_instance(instance)):
+        _say("Other versions than in its last run, which alone make nothing run:")
+        for change in versions:
+            _say(f"  {change.text}")
+
+
+@main.command("plan")
+@click.argument("ids", nargs=-1, metavar="[ID...]")
+@click.option("-j", "--jobs", type=click.IntRange(1), default=1, help="How many would run at a time.")
+@_project_option
+def plan_command(ids: Sequence[str], jobs: int, folder: Path | None) -> None:
+    """List what would run with `--changed` and why, what is unchanged or blocked, and for how long.
+
+    By default of all stored instances. One that reads from what would run may run: it does not if that writes
+    the same as before.
+    """
+    from collections import Counter
+    from dataclasses import replace
+
+    from ductaflow.forecast import Forecast, Would, seconds_with
+    from ductaflow.graph import collect
+    from ductaflow.readiness import Readiness
+    from ductaflow.settings import comparison_in
+
+    project = _project(folder)
+    readiness = Readiness(collect(project))
+    named = _ids(project, ids) if ids else list(readiness.instances.by_id)
+    order = [readiness.instances.by_id[id] for id in readiness.graph.order(named)]
+    planned = Forecast(readiness, comparison_in(project.root)).of(order)
+    for one in planned:
+        seconds = f"about {_clock(one.seconds)}" if one.would.takes_time else ""
+        parts = [f"{one.would:<10}", one.instance.id, " ".join(one.reason.split()), seconds]
+        _say("  ".join(filter(None, parts)))
+    counts = Counter(one.would for one in planned)
+    _say(", ".join(f"{counts[would]} {would}" for would in Would if counts[would]) or "nothing is stored")
+    surely = [one if one.would is Would.RUN else replace(one, would=Would.UNCHANGED) for one in planned]
+    at_least, at_most = (_clock(seconds_with(jobs, some, readiness)) for some in (surely, planned))
+    if any(one.would.takes_time for one in planned):
+        span = at_least if at_least == at_most else f"{at_least} to {at_most}"
+        _say(f"By earlier runs it takes about {span}, {jobs} at a time (h:mm:ss).")
+
+
+def _clock(seconds: float) -> str:
+    """A duration as hours, minutes and seconds: `1:07:30`."""
+    from datetime import timedelta
+
+    return str(timedelta(seconds=round(seconds)))
 
 
 @main.command("status")
@@ -271,12 +355,29 @@ def debug_command(target: str, notebook: bool, folder: Path | None) -> None:
 
 
 @main.command("report")
+@click.argument("paths", nargs=-1, metavar="[RUNS | FILE...]", type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "--merge", is_flag=True, help="Join the JSON reports FILE..., such as those of the shards of a CI run."
+)
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="With --merge: the folder to write to, instead of the project's runs/.",
+)
 @_project_option
-def report_command(folder: Path | None) -> None:
-    """Make the status page and its JSON twin anew from what lies in runs/."""
-    from ductaflow.report import build_report, write_report
+def report_command(paths: Sequence[Path], merge: bool, output: Path | None, folder: Path | None) -> None:
+    """Make the status page and its JSON twin anew from what lies in runs/, or in the folder RUNS."""
+    from ductaflow.report import build_report, merge_reports, write_report
 
-    project = _project(folder)
+    if merge:
+        if not paths:
+            raise DuctaflowError("--merge needs files", hint="ductaflow report --merge a.json b.json")
+        target = output or _project(folder).runs_dir
+        _say(str(write_report(merge_reports(paths, target), target)))
+        return
+    if output or len(paths) > 1:
+        raise DuctaflowError("--output and more than one path go with --merge", hint="Add --merge.")
+    project = _project_of_runs(paths[0]) if paths else _project(folder)
     entries = _entries_on_disk(project)
     ran = [entry.result for entry in entries if entry.result.finished]
     last = max(ran, key=lambda result: str(result.finished), default=None)
@@ -291,12 +392,26 @@ def report_command(folder: Path | None) -> None:
     _say(str(write_report(data, project.runs_dir)))
 
 
+def _project_of_runs(runs_dir: Path) -> Project:
+    """The project around a runs folder; the folder above it, where that is none."""
+    from dataclasses import replace
+
+    from ductaflow.layout import Project
+
+    if not runs_dir.is_dir():
+        raise DuctaflowError(f"{runs_dir} is no folder", hint="Give a folder of runs, or --merge and files.")
+    project = Project.around(runs_dir) or Project.at(runs_dir.absolute().parent)
+    return replace(project, runs_dir=runs_dir.absolute())
+
+
 def _entries_on_disk(project: Project) -> list[Entry]:
     """The last run of each instance, also one that never came to its end."""
     from dataclasses import replace
 
     from ductaflow.folder import unfinished
+    from ductaflow.graph import Graph, collect
     from ductaflow.report import Entry, earlier_entries
+    from ductaflow.report.data import relative
     from ductaflow.result import Result, Status
 
     lost = [
@@ -315,5 +430,20 @@ def _entries_on_disk(project: Project) -> list[Entry]:
         if left.folder.parent.parent == project.runs_dir
     ]
     finished = earlier_entries(project.runs_dir, skip={entry.result.id for entry in lost})
-    # The page is of all that is there, not of a session.
-    return [*lost, *(replace(entry, earlier=False) for entry in finished)]
+    stored = collect(project)
+    graph = Graph(stored.all)
+
+    def known(entry: Entry) -> Entry:
+        # The page is of all that is there, not of a session.
+        instance = stored.by_id.get(entry.result.id)
+        if instance is None:
+            return replace(entry, earlier=False)
+        return replace(
+            entry,
+            earlier=False,
+            nodeid=f"{relative(instance.file, project.root)}::{instance.title}",
+            tags=instance.options.tags,
+            upstreams=graph.upstreams(instance.id),
+        )
+
+    return [known(entry) for entry in (*lost, *finished)]

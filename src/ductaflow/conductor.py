@@ -13,16 +13,13 @@ without a main guard, or a notebook.
 from __future__ import annotations
 
 import functools
-import heapq
 import os
 import sys
-import threading
 import time
 import uuid
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
@@ -30,24 +27,35 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 from ductaflow.config import RunOptions, masked, merge
 from ductaflow.errors import ConfigError, DuctaflowError, InstanceError
 from ductaflow.flow import is_notebook_execution
-from ductaflow.graph import Graph
+from ductaflow.forecast import Forecast, Planned
 from ductaflow.instances import NAME_COLUMNS, Instance, Instances, find_instances, make_instance
-from ductaflow.launch import IndentedLines, await_pages, show_on_console
+from ductaflow.launch import IndentedLines, StopFlag, await_pages, show_on_console
 from ductaflow.layout import RUNS_DIR, SOURCE_SUFFIXES, Kind, Project
-from ductaflow.readiness import Readiness
+from ductaflow.lineage import Comparison
+from ductaflow.readiness import Readiness, why_not_valid
 from ductaflow.report import Entry, LiveReport
-from ductaflow.result import Cause, Result, Status
-from ductaflow.runner import find_notebook, kind_of, run_instance, spec_of_instance
+from ductaflow.result import Result, Status
+from ductaflow.runner import (
+    comparison_of,
+    find_notebook,
+    kind_of,
+    run_instance,
+    spec_of_instance,
+    unchanged_lines,
+)
+from ductaflow.settings import comparison_in
 from ductaflow.spec import current_run, tell
 from ductaflow.table import NAME_COLUMN, Row, find_project, kind_of_flow, read_rows
+from ductaflow.turns import Executor, Outcome, Run, Threads, Turn, refused, said, unrun_record
 
 if TYPE_CHECKING:
+    from distributed import Client
     from pandas import DataFrame
     from tqdm import tqdm
 
 RESULT_COLUMNS = ("status", "cause", "message", "seconds", "warning_count", "folder")
-#: How often the progress bar's clock is set, and on Windows how late a Ctrl-C is heard, in seconds.
-_TICK = 0.5
+#: The columns that a dry run adds.
+FORECAST_COLUMNS = ("would", "reason", "expected_seconds")
 #: Characters of a log that are held at once.
 _PIECE = 1 << 16
 NOT_YET = "has not run yet"
@@ -59,6 +67,7 @@ def conduct(
     build: str | os.PathLike[str],
     *,
     jobs: int = 1,
+    executor: Client | None = None,
     config: Mapping[str, Any] | None = None,
     project_root: str | os.PathLike[str] | None = None,
     timeout: float | None = None,
@@ -66,18 +75,24 @@ def conduct(
     progress: bool | None = None,
     report: bool = True,
     check: bool = False,
+    only_changed: bool | None = None,
+    dry_run: bool = False,
 ) -> DataFrame:
     """Run every row of a table as an instance of a build or flow, in `runs/<build>/<instance>/`.
 
     A row that fails, or cannot start, costs itself only. A row whose config names the run folder of another
-    one of the table runs after that, and is blocked if that is red. Called in a run, the rows are its flows:
-    they run in `runs/` below its run folder, and it has the worst status of them.
+    one of the table runs after that, and is blocked if that is red. One that reads a stored instance without
+    a valid earlier run is red before it starts; with an executor that instance runs first, is in the report
+    and not in the table. Called in a run, the rows are its flows: they run in `runs/` below its run folder,
+    and it has the worst status of them.
 
     Args:
         scenarios: the table, such as `ductaflow.scenarios` makes. The column `instance` (or `instance_name`)
             has the names; without it they are made of the values. NaN means "not given".
         build: name of a build or flow of the project, or the path of a notebook.
         jobs: how many rows run at a time.
+        executor: a `distributed.Client`; the rows run on the workers of its cluster, which share the
+            project's folder. A worker runs as many at a time as it has threads.
         config: what the rows have in common; over the project's base configs, under each row.
         project_root: by default the project around the notebook, or around the working directory.
         timeout: seconds for a row that gives no `_run.timeout`; None for no limit.
@@ -86,14 +101,22 @@ def conduct(
             each run's log live, and several show a bar where somebody can see it.
         report: whether to keep the status page in the project's runs folder up to date.
         check: raise when all have run and some are red.
+        only_changed: whether rows that have not changed, and such flows of the builds that run, are left as
+            they are. By default they are; in a run as that run was asked (`pytest --ductaflow-changed`).
+        dry_run: run nothing and write nothing, but tell what would run.
 
     Returns:
         A copy of the table, with the column `instance` and for each row `status`, `cause`, `message`,
-        `seconds`, `warning_count` and `folder`. The result of an earlier call may be given again.
+        `seconds`, `warning_count` and `folder`; all but the status of an `unchanged` row are those of its
+        last run. With `dry_run` it has the columns `would` (`run`, `may run`: if what it reads from changes,
+        `unchanged`, `blocked`, `not_run`: skipped, `error`: cannot start), `reason` and `expected_seconds`
+        instead. The result of an earlier call may be given again.
 
     Raises:
         ConfigError, InstanceError: the table as such or the build is not acceptable; nothing has run.
-        DuctaflowError: with `check`, some rows are red; their names are in the message.
+        DuctaflowError: with `check`, some rows are red; their names are in the message. With `executor`,
+            some workers do not see the project or have other versions, and nothing has run; or the
+            scheduler is lost.
         KeyboardInterrupt: what was running has been stopped, and the report says what did not run.
     """
     if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
@@ -101,22 +124,40 @@ def conduct(
     target = _Target.of(build, project_root)
     table = _without_results(scenarios)
     rows = read_rows(table)
-    plan = _plan(rows, target, config or {})
+    asked = [_instance(row, target, config or {}) for row in rows]
+    plan, readiness = _plan(asked, target.project, with_upstreams=executor is not None)
     outer = current_run()
+    if only_changed is None:
+        only_changed = outer is None or outer.only_changed
+    comparison = comparison_of(outer) if outer else comparison_in(target.project.root)
+    if dry_run:
+        planned = Forecast(readiness, comparison if only_changed else None).of(plan)
+        return _forecast(table, rows, planned[len(plan) - len(rows) :])
     session_id = outer.session_id if outer else uuid.uuid4().hex[:12]
-    page = _Page(target.project, session_id, rows) if report and not outer else None
-    console = _Console(target.flow, len(plan), jobs, progress)
+    where = _executor(executor, jobs, target.project, session_id)
+    page = _Page(target, session_id, rows) if report and not outer else None
+    live = jobs == 1 and executor is None
+    console = _Console(target.flow, len(plan), live, progress)
     run = functools.partial(
-        _run_one, session_id=session_id, timeout=timeout, export_html=export_html, echo=console.echo
+        _run_one,
+        session_id=session_id,
+        timeout=timeout,
+        export_html=export_html,
+        echo=console.echo,
+        # On a worker nobody would wait for it afterwards.
+        await_page=executor is not None,
+        only_changed=only_changed,
+        comparison=comparison,
     )
-    readiness = Readiness(Instances(target.project, plan))
-    results = _Session(plan, readiness, run, jobs, page, console).work()
+    results = _Session(plan, readiness, run, where, page, console).work()
     if check:
         _check(results, target.flow)
-    return _beside(table, rows, results)
+    return _beside(table, rows, results[len(plan) - len(rows) :])
 
 
-def run_stored(instances: Instances, ids: Sequence[str], *, jobs: int = 1) -> list[Result]:
+def run_stored(
+    instances: Instances, ids: Sequence[str], *, jobs: int = 1, only_changed: bool = False
+) -> list[Result]:
     """Run stored instances, upstreams first.
 
     One whose upstream is red, or is skipped without a valid earlier run, is blocked. One that reads what is
@@ -126,6 +167,7 @@ def run_stored(instances: Instances, ids: Sequence[str], *, jobs: int = 1) -> li
         instances: all of the project.
         ids: of those to run.
         jobs: how many run at a time. With one their logs are live, with several there is a line for each.
+        only_changed: leave as it is what has not changed since its last run.
 
     Returns:
         What came of each, in the order of the graph.
@@ -137,16 +179,27 @@ def run_stored(instances: Instances, ids: Sequence[str], *, jobs: int = 1) -> li
     plan = [instances.by_id[id] for id in readiness.graph.order(ids)]
     here = {instance.id for instance in plan}
     session_id = uuid.uuid4().hex[:12]
+    comparison = comparison_in(instances.project.root)
 
-    def run(instance: Instance, stop: threading.Event) -> Result:
+    def run(instance: Instance, stop: StopFlag) -> Result:
+        if absent := readiness.skipped_upstream(instance):
+            return unrun_record(instance, Status.BLOCKED, absent)
         lack = readiness.lack(instance, lambda upstream: upstream.id in here)
         if lack is None:
-            echo = jobs == 1
-            return _run_one(instance, stop, session_id=session_id, timeout=None, export_html=True, echo=echo)
+            return _run_one(
+                instance,
+                stop,
+                session_id=session_id,
+                timeout=None,
+                export_html=True,
+                echo=jobs == 1,
+                only_changed=only_changed,
+                comparison=comparison,
+            )
         message = " ".join(filter(None, [*lack.sentences, lack.remedy]))
-        return _unrun(instance, Status.ERROR, message, "input")
+        return unrun_record(instance, Status.ERROR, message, "input")
 
-    return _Session(plan, readiness, run, jobs, None, _Lines(jobs)).work()
+    return _Session(plan, readiness, run, Threads(jobs), None, _Lines(jobs)).work()
 
 
 # --- the table and its runs --------------------------------------------------------------------------------
@@ -182,9 +235,10 @@ def _nested(project: Project) -> Project:
 
 def _without_results(table: DataFrame) -> DataFrame:
     """The table without the columns that an earlier call has added."""
+    for names in (RESULT_COLUMNS, FORECAST_COLUMNS):
+        if all(name in getattr(table, "columns", ()) for name in names):
+            table = table.drop(columns=list(names))
     added = [column for column in RESULT_COLUMNS if column in getattr(table, "columns", ())]
-    if len(added) == len(RESULT_COLUMNS):
-        return table.drop(columns=added)
     if added:
         raise ConfigError(
             f"the table has the column {added[0]!r}, which the results need", hint="Rename it, or drop it."
@@ -192,12 +246,44 @@ def _without_results(table: DataFrame) -> DataFrame:
     return table
 
 
-def _plan(rows: Sequence[Row], target: _Target, common: Mapping[str, Any]) -> list[Instance]:
-    """The instance of each row; one that cannot be run says why."""
-    instances = [_instance(row, target, common) for row in rows]
-    # In a build the rows are its flows, in a runs folder of their own: what is stored is elsewhere.
-    nested = current_run() is not None
-    problems = Graph(instances).cycle_problems() if nested else _problems(instances, target.project)
+def _plan(
+    rows: Sequence[Instance], project: Project, *, with_upstreams: bool
+) -> tuple[list[Instance], Readiness]:
+    """What is run for some rows, and the graph; what cannot be run says why.
+
+    Args:
+        rows: the instance of each row.
+        project: that of the rows.
+        with_upstreams: whether stored instances that the rows read, at any distance, and that have no valid
+            run, are run as well. They come before the rows.
+    """
+    if current_run():
+        # In a build the rows are its flows, in a runs folder of their own: what is stored is elsewhere.
+        alone = Readiness(Instances(project, rows))
+        return _with_problems(rows, alone.graph.cycle_problems()), alone
+    here = {row.id for row in rows}
+    stored = find_instances(project) if _may_read_others(rows, project) else ()
+    readiness = Readiness(Instances(project, [*rows, *(other for other in stored if other.id not in here)]))
+    first = _upstreams_to_run(rows, readiness) if with_upstreams else []
+    plan = [*first, *rows]
+    return _with_problems(plan, _problems(plan, readiness)), readiness
+
+
+def _upstreams_to_run(rows: Sequence[Instance], readiness: Readiness) -> list[Instance]:
+    """The stored instances that rows read, at any distance, and that have no valid run; upstreams first."""
+    rows_by_id = {row.id: row for row in rows}
+    needed: dict[str, Instance] = {}
+    readers = list(rows)
+    while readers:
+        for upstream in readiness.upstreams(readers.pop()):
+            known = upstream.id in rows_by_id or upstream.id in needed
+            if not known and why_not_valid(upstream.run_folder.path):
+                needed[upstream.id] = upstream
+                readers.append(upstream)
+    return [needed[id] for id in readiness.graph.order(needed)]
+
+
+def _with_problems(instances: Sequence[Instance], problems: Mapping[str, InstanceError]) -> list[Instance]:
     return [
         replace(instance, problem=problems[instance.id])
         if instance.id in problems and not instance.problem
@@ -206,19 +292,17 @@ def _plan(rows: Sequence[Row], target: _Target, common: Mapping[str, Any]) -> li
     ]
 
 
-def _problems(rows: Sequence[Instance], project: Project) -> dict[str, InstanceError]:
-    """What only the graph can see: cycles, and what rows read that is neither another row nor there.
+def _problems(plan: Sequence[Instance], readiness: Readiness) -> dict[str, InstanceError]:
+    """What only the graph can see: cycles, and what is read that does not run here and is not there.
 
-    A stored instance that is no row does not run here, so it must have a valid earlier run.
+    A stored instance that does not run here must have a valid earlier run.
     """
-    here = {row.id for row in rows}
-    stored = find_instances(project) if _may_read_others(rows, project) else ()
-    readiness = Readiness(Instances(project, [*rows, *(other for other in stored if other.id not in here)]))
+    here = {instance.id for instance in plan}
     problems = {**readiness.graph.cycle_problems(), **readiness.graph.unknown_problems()}
-    for row in rows:
-        lack = None if row.problem else readiness.lack(row, lambda upstream: upstream.id in here)
-        if lack and row.id not in problems:
-            problems[row.id] = InstanceError(" ".join(lack.sentences), hint=lack.remedy)
+    for instance in plan:
+        lack = None if instance.problem else readiness.lack(instance, lambda upstream: upstream.id in here)
+        if lack and instance.id not in problems:
+            problems[instance.id] = InstanceError(" ".join(lack.sentences), hint=lack.remedy)
     return problems
 
 
@@ -229,6 +313,32 @@ def _may_read_others(rows: Sequence[Instance], project: Project) -> bool:
         row.options.needs or sign in str(row.config) or f"{project.runs_dir.name}/" in str(row.config)
         for row in rows
     )
+
+
+def _executor(client: Client | None, jobs: int, project: Project, session_id: str) -> Executor:
+    """Where the runs of a session happen.
+
+    Raises:
+        DuctaflowError: they cannot happen there.
+    """
+    if client is None:
+        return Threads(jobs)
+    if jobs != 1:
+        raise ConfigError(
+            "jobs is for runs on this machine, and an executor is given",
+            hint="Leave jobs out: a worker runs as many at a time as it has threads (--nthreads).",
+        )
+    if current_run():
+        raise ConfigError(
+            "an executor cannot be used inside of a run",
+            hint="Give the executor to the conductor: conduct(table, build, executor=client).",
+        )
+    # Only on use: the package that it needs is an extra.
+    from ductaflow.cluster import Cluster
+
+    cluster = Cluster(client, project.runs_dir, session_id)
+    cluster.check()
+    return cluster
 
 
 def _instance(row: Row, target: _Target, common: Mapping[str, Any]) -> Instance:
@@ -244,9 +354,7 @@ def _instance(row: Row, target: _Target, common: Mapping[str, Any]) -> Instance:
 def _beside(table: DataFrame, rows: Sequence[Row], results: Sequence[Result]) -> DataFrame:
     import pandas as pd
 
-    out = table.copy()
-    if not any(column in out for column in NAME_COLUMNS):
-        out.insert(0, NAME_COLUMN, [row.name for row in rows])
+    out = _named(table, rows)
     columns: dict[str, list[Any]] = {
         "status": [result.status.value for result in results],
         "cause": [result.cause for result in results],
@@ -262,10 +370,27 @@ def _beside(table: DataFrame, rows: Sequence[Row], results: Sequence[Result]) ->
     return out
 
 
+def _forecast(table: DataFrame, rows: Sequence[Row], planned: Sequence[Planned]) -> DataFrame:
+    out = _named(table, rows)
+    out["would"] = [one.would.value for one in planned]
+    out["reason"] = [one.reason for one in planned]
+    out["expected_seconds"] = [one.seconds for one in planned]
+    return out
+
+
+def _named(table: DataFrame, rows: Sequence[Row]) -> DataFrame:
+    out = table.copy()
+    if not any(column in out for column in NAME_COLUMNS):
+        out.insert(0, NAME_COLUMN, [row.name for row in rows])
+    return out
+
+
 def _check(results: Sequence[Result], flow: str) -> None:
     red = [result for result in results if result.status is Status.ERROR]
     if red:
-        named = ", ".join(result.instance for result in red[:10]) + (", ..." if red[10:] else "")
+        named = ", ".join(result.instance if result.flow == flow else result.id for result in red[:10]) + (
+            ", ..." if red[10:] else ""
+        )
         raise DuctaflowError(
             f"{len(red)} of {len(results)} runs of {flow} are red: {named}",
             hint=f"The first: {red[0].message}",
@@ -289,10 +414,10 @@ class _Session:
     """The runs of one call: which may start, and what came of each.
 
     Args:
-        plan: what to run. Among those that may start the first comes first.
+        plan: what to run.
         readiness: of all instances that there are.
-        run: runs one until its end, or until the event that it is given is set.
-        jobs: how many run at a time.
+        run: runs one until its end, or until the flag that it is given is set.
+        executor: where and when.
         page, console: what is told of each result.
     """
 
@@ -300,26 +425,18 @@ class _Session:
         self,
         plan: Sequence[Instance],
         readiness: Readiness,
-        run: Callable[[Instance, threading.Event], Result],
-        jobs: int,
+        run: Run,
+        executor: Executor,
         page: _Page | None,
         console: _Shows,
     ) -> None:
         self._plan = {instance.id: instance for instance in plan}
+        self._graph = readiness.graph
         self._run = run
-        self._jobs = jobs
+        self._executor = executor
         self._page = page
         self._console = console
-        self._stop = threading.Event()
         self._results: dict[str, Result] = {}
-        self._readiness = readiness
-        self._graph = readiness.graph
-        self._places = {id: place for place, id in enumerate(self._plan)}
-        self._waits = {id: self._places.keys() & self._graph.upstreams(id) for id in self._plan}
-        #: A heap of those that wait for nothing, by their place in the plan.
-        self._ready = [(place, id) for id, place in self._places.items() if not self._waits[id]]
-        #: For each red or blocked one the instance that is the cause, and what it says.
-        self._blame: dict[str, str] = {}
 
     def work(self) -> list[Result]:
         """Run all, and give the results in the order of the plan.
@@ -327,57 +444,40 @@ class _Session:
         Raises:
             KeyboardInterrupt: after what was running has been stopped, and the page and the console closed.
         """
-        running: dict[Future[Result], str] = {}
-        pool = ThreadPoolExecutor(self._jobs, thread_name_prefix="conduct")
+        ended: Mapping[str, Outcome] = {}
         try:
             if self._page:
-                self._page.expect([_unrun(i, Status.NOT_RUN, NOT_YET) for i in self._plan.values()])
-            for instance in self._plan.values():
-                if instance.problem:
-                    refused = _unrun(instance, Status.ERROR, _said(instance.problem), "input")
-                    self._settle(_skipped(instance) or refused)
-            while self._start(pool, running):
-                for future in wait(running, timeout=_TICK, return_when=FIRST_COMPLETED).done:
-                    self._settle(future.result())
-                    del running[future]
+                self._page.expect([unrun_record(i, Status.NOT_RUN, NOT_YET) for i in self._plan.values()])
+            for outcomes in self._executor.outcomes(self._turns()):
+                for outcome in outcomes.values():
+                    self._settle(outcome.result)
                 self._console.tick()
         finally:
             # Something runs here only if something was raised: it is stopped, and the rest does not begin.
-            self._stop.set()
             try:
-                pool.shutdown()
+                ended = self._executor.stop()
             finally:
-                self._close(running)
+                self._close(ended)
         await_pages()
         return [self._results[id] for id in self._plan]
 
-    def _start(self, pool: ThreadPoolExecutor, running: dict[Future[Result], str]) -> bool:
-        """Start what may start; tell whether anything runs."""
-        while self._ready and len(running) < self._jobs:
-            instance = self._plan[heapq.heappop(self._ready)[1]]
-            if instance.id in self._results:
-                continue
-            if unrun := self._why_not(instance):
-                self._settle(unrun)
-            else:
-                running[pool.submit(self._run, instance, self._stop)] = instance.id
-        return bool(running)
-
-    def _why_not(self, instance: Instance) -> Result | None:
-        """Why an instance whose turn has come does not run."""
-        if skipped := _skipped(instance):
-            return skipped
-        for upstream in self._graph.upstreams(instance.id):
-            if upstream in self._blame:
-                cause = self._blame[instance.id] = self._blame[upstream]
-                through = (
-                    f"{upstream} is blocked: " if self._results[upstream].status is Status.BLOCKED else ""
-                )
-                return _unrun(instance, Status.BLOCKED, through + cause)
-        if absent := self._readiness.skipped_upstream(instance):
-            self._blame[instance.id] = absent
-            return _unrun(instance, Status.BLOCKED, absent)
-        return None
+    def _turns(self) -> list[Turn]:
+        """The turns of those that can be run; the others have their result already."""
+        settled = {i.id: refused(i, i.problem) for i in self._plan.values() if i.problem}
+        for outcome in settled.values():
+            self._settle(outcome.result)
+        return [
+            Turn(
+                instance,
+                tuple(
+                    id for id in self._graph.upstreams(instance.id) if id in self._plan and id not in settled
+                ),
+                tuple(settled[id] for id in self._graph.upstreams(instance.id) if id in settled),
+                self._run,
+            )
+            for instance in self._plan.values()
+            if instance.id not in settled
+        ]
 
     def _settle(self, result: Result) -> None:
         build = current_run()
@@ -385,35 +485,31 @@ class _Session:
             # it has no run folder by which the build would know it
             tell(build, event="refused", id=result.id, message=result.message)
         self._results[result.id] = result
-        if result.status is Status.ERROR:
-            self._blame[result.id] = f"{result.id} is red: {result.message}"
-        for reader in self._graph.downstreams(result.id):
-            if result.id in self._waits.get(reader, ()):
-                self._waits[reader].discard(result.id)
-                if not self._waits[reader]:
-                    heapq.heappush(self._ready, (self._places[reader], reader))
         self._console.show(self._plan[result.id], result)
         if self._page:
             self._page.update(result)
 
-    def _close(self, running: Mapping[Future[Result], str]) -> None:
-        for future, id in running.items():
-            if id not in self._results and not future.exception():
-                self._settle(future.result())
+    def _close(self, ended: Mapping[str, Outcome]) -> None:
+        for id, outcome in ended.items():
+            if id not in self._results:
+                self._settle(outcome.result)
         for instance in self._plan.values():
             if instance.id not in self._results:
-                self._settle(_unrun(instance, Status.NOT_RUN, NOT_STARTED))
+                self._settle(unrun_record(instance, Status.NOT_RUN, NOT_STARTED))
         self._console.close(self._page.close() if self._page else None)
 
 
 def _run_one(
     instance: Instance,
-    stop: threading.Event,
+    stop: StopFlag,
     *,
     session_id: str,
     timeout: float | None,
     export_html: bool,
     echo: bool,
+    await_page: bool = False,
+    only_changed: bool,
+    comparison: Comparison,
 ) -> Result:
     """Run an instance; what could not start is a result too."""
     try:
@@ -425,29 +521,14 @@ def _run_one(
             echo=echo,
             check=False,
             stop=stop,
-            await_page=False,
+            await_page=await_page,
+            only_changed=only_changed,
+            comparison=comparison,
         )
     except DuctaflowError as exc:
-        return _unrun(instance, Status.ERROR, _said(exc), "input")
+        return unrun_record(instance, Status.ERROR, said(exc), "input")
     except OSError as exc:
-        return _unrun(instance, Status.ERROR, f"the run could not be started: {exc}", "lost")
-
-
-def _skipped(instance: Instance) -> Result | None:
-    """The record of an instance that its config skips."""
-    reason = instance.skip_reason()
-    return _unrun(instance, Status.NOT_RUN, f"skipped: {reason}") if reason else None
-
-
-def _unrun(instance: Instance, status: Status, message: str, cause: Cause | None = None) -> Result:
-    """The record of an instance that has no run in this session."""
-    # Where a name cannot be one there is no folder either.
-    folder = None if instance.problem else instance.run_folder.path
-    return Result(instance.flow, instance.name, instance.kind, status, cause, message, folder=folder)
-
-
-def _said(exc: DuctaflowError) -> str:
-    return f"{exc.message.rstrip('.')}. {exc.hint}" if exc.hint else exc.message
+        return unrun_record(instance, Status.ERROR, f"the run could not be started: {exc}", "lost")
 
 
 # --- what is shown of them ---------------------------------------------------------------------------------
@@ -456,9 +537,10 @@ def _said(exc: DuctaflowError) -> str:
 class _Page:
     """The status page of one call, with the values of the rows."""
 
-    def __init__(self, project: Project, session_id: str, rows: Sequence[Row]) -> None:
+    def __init__(self, target: _Target, session_id: str, rows: Sequence[Row]) -> None:
+        project = target.project
         self._live = LiveReport(project.runs_dir, session_id=session_id, project_root=project.root)
-        self._parameters = {row.name: masked(row.values) for row in rows}
+        self._parameters = {f"{target.flow}/{row.name}": masked(row.values) for row in rows}
 
     def expect(self, results: Sequence[Result]) -> None:
         self._live.expect([self._entry(result) for result in results])
@@ -475,7 +557,7 @@ class _Page:
             return None
 
     def _entry(self, result: Result) -> Entry:
-        return Entry(result, parameters=self._parameters[result.instance])
+        return Entry(result, parameters=self._parameters.get(result.id))
 
 
 class _Console:
@@ -483,20 +565,25 @@ class _Console:
 
     Inside a run it is the lines of the flows that are seen, as its log has to repeat them.
 
+    Args:
+        flow: what runs; total: how many runs.
+        live: whether one run at a time can show its log.
+        progress: what the caller wishes.
+
     Attributes:
         echo: whether each run shows its log while it runs.
     """
 
-    def __init__(self, flow: str, total: int, jobs: int, progress: bool | None) -> None:
+    def __init__(self, flow: str, total: int, live: bool, progress: bool | None) -> None:
         nested = current_run() is not None
-        self.echo = jobs == 1 and (nested or progress is None)
-        self._repeats = nested and jobs > 1
+        self.echo = live and (nested or progress is None)
+        self._repeats = nested and not live
         self._nested = nested
         self._closes = not nested and progress is not False
         self._flow = flow
         self._counts: Counter[Status] = Counter()
         self._bar: tqdm[NoReturn] | None = None
-        if not nested and (progress or (progress is None and jobs > 1 and _is_watched())):
+        if not nested and (progress or (progress is None and not live and _is_watched())):
             from tqdm import tqdm
 
             # `miniters` keeps tqdm from starting a thread of its own.
@@ -508,7 +595,9 @@ class _Console:
     def show(self, instance: Instance, result: Result) -> None:
         self._counts[result.status] += 1
         ran = bool(result.run_id)
-        if self._repeats and ran:
+        if self._repeats and result.status is Status.UNCHANGED:
+            show_on_console(unchanged_lines(result))
+        elif self._repeats and ran:
             _repeat(instance)
         elif not ran and result.message != NOT_STARTED and (self.echo or self._repeats):
             # In a build's log it is a warning: it has not all that it asked for.

@@ -766,6 +766,23 @@ def _masked_value(value: Any) -> Any:
     return [_masked_value(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
+def secrets_in(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of keys that look like passwords or tokens, at any depth, by their key path."""
+    found: dict[str, Any] = {}
+    pending: list[tuple[str, Any]] = [("", config)]
+    while pending:
+        where, value = pending.pop()
+        if isinstance(value, Mapping):
+            for key, item in value.items():
+                if _SECRET.search(key):
+                    found[key_path(where, key)] = item
+                else:
+                    pending.append((key_path(where, key), item))
+        elif isinstance(value, (list, tuple)):
+            pending += [(f"{where}[{index}]", item) for index, item in enumerate(value)]
+    return found
+
+
 def load_saved_config(path: str | Path, *, project_root: str | Path) -> dict[str, Any]:
     """The config that a run left (`<flow>_config.json`), to be used again, perhaps on another machine.
 

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 from ductaflow.config import load_saved_config, masked
 from ductaflow.errors import ConfigError, InstanceError
@@ -21,6 +21,7 @@ from ductaflow.folder import note_hand_work
 from ductaflow.instances import load_stored
 from ductaflow.layout import KIND_DIRS, RUNS_DIR, Project, runs_root
 from ductaflow.spec import current_run
+from ductaflow.watch import stamp_of_file, tell_reads
 
 _PATH_ENDINGS = ("_dir", "_path", "_file", "_folder")
 
@@ -214,6 +215,34 @@ def _escaped(text: str) -> str:
     for sign in "*_[]$\\~":
         text = text.replace(sign, f"&#{ord(sign)};")
     return text
+
+
+# --- what a flow reads -------------------------------------------------------------------------------------
+
+
+AnyPath = TypeVar("AnyPath", str, Path)
+
+
+def reads(path: AnyPath) -> AnyPath:
+    """Say that this run reads a file, or all files below a folder, so that it runs again when they change.
+
+    What Python itself opens in the project, and what the config names, is known without it. It is for what a
+    library opens in its own way (Parquet, HDF5, a database), and for what other programs read.
+
+        table = polars.read_parquet(reads("inputs/zones.parquet"))
+
+    Args:
+        path: a file or a folder, also one that is not there yet; relative to the working directory.
+
+    Returns:
+        The path as it was given.
+    """
+    run = current_run()
+    if run is not None:
+        full = os.path.abspath(path)
+        stamp = stamp_of_file(full)
+        tell_reads(run, files={full: stamp} if stamp else {}, declared=[full])
+    return path
 
 
 # --- interactive work --------------------------------------------------------------------------------------

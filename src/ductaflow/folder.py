@@ -317,6 +317,25 @@ def has_unfinished_run(runs_root: Path, folder: Path) -> bool:
     return _admin(runs_root, folder).with_suffix(".json").exists()
 
 
+def is_running(runs_root: Path, folder: Path, session_id: str) -> bool:
+    """Whether a run of some session goes on in a folder, on this host or on another one."""
+    from filelock import FileLock, Timeout
+
+    base = _admin(runs_root, folder)
+    marker = Marker.load(base.with_suffix(".json"))
+    if marker is None or marker.owner.session_id != session_id:
+        return False
+    if marker.owner.host != socket.gethostname():
+        return _is_beating(base.with_suffix(".json"))
+    lock = FileLock(base.with_suffix(".lock"), timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        return True
+    lock.release()
+    return False
+
+
 def _lock(path: Path, marker: Path, folder: Path) -> FileLock:
     from filelock import FileLock, Timeout
 

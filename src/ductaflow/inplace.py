@@ -24,10 +24,15 @@ from typing import Any, Protocol, TextIO
 from ductaflow.child import exit_code_of, stand_in_project
 from ductaflow.engine import failure_of, line_in_source
 from ductaflow.launch import show_on_console
+from ductaflow.record import begin
 from ductaflow.result import Result
 from ductaflow.spec import RunSpec
 from ductaflow.supervise import ChildEnd, claim_folder, conclude, keep, what_was_told, write_beginning
 from ductaflow.verdict import Told
+from ductaflow.watch import Watch, is_hidden
+
+#: Modules that are none of a project's, also where they lie in one.
+_NOT_FLOWS = ("__main__", "ductaflow", "pytest_ductaflow")
 
 
 class _Tee(io.TextIOBase):
@@ -70,6 +75,7 @@ class RunInPlace:
         self.clock = time.monotonic()
         self.claim = claim_folder(spec, self.started)
         write_beginning(spec)
+        self.begun = begin(spec)
         self.exit_code = 0
         self.exit = sys.exit
         self.hook = sys.excepthook
@@ -89,6 +95,8 @@ class RunInPlace:
         sys.excepthook, sys.exit = self._excepthook, self._exit  # type: ignore[assignment]
         atexit.register(self._end)
         os.chdir(self.spec.folder)
+        self.watch = Watch(self.spec)
+        self.watch.start(is_new=False)
         print(f"runs in this process for {self.told.notes[0].rpartition(' of ')[2]}: {self.spec.folder}")
         return self.spec.config
 
@@ -130,12 +138,14 @@ class RunInPlace:
         if self.told.failure is None and self.told.exit is None:
             self.told.run = self._cells_run()
         self.told.executed = self.told.finished = True
-        self.told.children = what_was_told(self.spec).children
+        self.watch.stop()
+        told = what_was_told(self.spec)
+        self.told.children, self.told.reads = told.children, told.reads
         sys.stdout.flush()
         self.log.close()
         end = ChildEnd(self.exit_code, None)
-        seconds = time.monotonic() - self.clock
-        unwritten = keep(self.spec, conclude(self.spec, self.claim, self.told, end, self.started, seconds))
+        result = conclude(self.spec, self.claim, self.told, end, self.started, self.clock, self.begun)
+        unwritten = keep(self.spec, result)
         self.claim.release(finished=unwritten is None)
 
 
@@ -215,6 +225,7 @@ class _RunHere:
         self.cells = cell_lines(Path(spec.source))
         self.told = Told(notes=["best effort: it ran in the process of a debugger"], total=len(self.cells))
         self.exit_code = 0
+        self.looked = 0.0  # seconds that the person took
 
     def run(self, code: CodeType) -> Result:
         started, clock = datetime.now(UTC), time.monotonic()
@@ -222,6 +233,7 @@ class _RunHere:
         finished = False
         try:
             write_beginning(self.spec)
+            begun = begin(self.spec)
             self.spec = replace(self.spec, events=str(claim.events_file))
             Path(self.spec.events).write_bytes(b"")
             try:
@@ -230,9 +242,10 @@ class _RunHere:
             finally:
                 # also when the person leaves the session from the debugger
                 self.told.executed = self.told.finished = True
-                self.told.children = what_was_told(self.spec).children
-                end, seconds = ChildEnd(self.exit_code, None), time.monotonic() - clock
-                result = conclude(self.spec, claim, self.told, end, started, seconds)
+                told = what_was_told(self.spec)
+                self.told.children, self.told.reads = told.children, told.reads
+                end = ChildEnd(self.exit_code, None)
+                result = conclude(self.spec, claim, self.told, end, started, clock + self.looked, begun)
                 unwritten = keep(self.spec, result)
                 finished = unwritten is None
         finally:
@@ -247,7 +260,14 @@ class _RunHere:
             except BaseException as exc:
                 trace = self._trace_in_flow(exc)
                 if self._note(exc.with_traceback(trace)):
-                    self.watcher.look(exc, trace)
+                    self._look(exc, trace)
+
+    def _look(self, exc: BaseException, trace: TracebackType | None) -> None:
+        begun = time.monotonic()
+        try:
+            self.watcher.look(exc, trace)
+        finally:
+            self.looked = time.monotonic() - begun
 
     def _trace_in_flow(self, exc: BaseException) -> TracebackType | None:
         """The traceback without the frames of whoever executes the flow."""
@@ -282,28 +302,44 @@ def _standing_in(spec: RunSpec, log: TextIO) -> Iterator[dict[str, Any]]:
     main.__file__ = spec.source
     vars(main)["display"] = _display
     folder, environment, path, argv = os.getcwd(), dict(os.environ), sys.path[:], sys.argv
-    streams, modules = (sys.stdout, sys.stderr), dict(sys.modules)
+    streams, former_main = (sys.stdout, sys.stderr), sys.modules["__main__"]
+    # The flow imports the project's own modules anew, as in a process of its own.
+    hidden = _taken_out(spec)
     # As a script has it: `load_cli_config` gives the config of the run, and reads no command line.
     os.environ.update(replace(spec, mode="script").environment())
     os.chdir(spec.folder)
     stand_in_project(spec)
     sys.modules["__main__"] = main
     sys.stdout, sys.stderr = _Tee(sys.stdout, log), _Tee(sys.stderr, log)
+    watch = Watch(spec)
+    watch.start()
     try:
         yield vars(main)
     finally:
+        watch.stop()
         sys.stdout, sys.stderr = streams
-        sys.modules["__main__"] = modules["__main__"]
+        sys.modules["__main__"] = former_main
         sys.path[:], sys.argv = path, argv
         os.chdir(folder)
         for name in os.environ.keys() - environment.keys():
             del os.environ[name]
         os.environ.update(environment)
-        for name, module in list(sys.modules.items()):
-            # The next flow imports the project's own modules anew, as in a process of its own.
-            file = getattr(module, "__file__", None)
-            if name not in modules and file and Path(file).is_relative_to(spec.project_root):
-                del sys.modules[name]
+        _taken_out(spec)
+        sys.modules.update(hidden)
+
+
+def _taken_out(spec: RunSpec) -> dict[str, ModuleType]:
+    """Take the project's own modules out of those that are loaded, and give them."""
+    root = spec.project_root.rstrip(os.sep) + os.sep
+    found = {}
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if not isinstance(file, str) or not file.startswith(root) or name.partition(".")[0] in _NOT_FLOWS:
+            continue
+        # an environment may lie inside of the project
+        if not is_hidden(file.removeprefix(root)) and not file.startswith(sys.prefix + os.sep):
+            found[name] = sys.modules.pop(name)
+    return found
 
 
 def _display(*objects: Any) -> None:

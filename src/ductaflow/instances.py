@@ -12,6 +12,7 @@ its own instance only. `graph.collect` adds what only the graph can see.
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import os
 import re
@@ -105,7 +106,7 @@ class Instance:
     @property
     def run_folder(self) -> RunFolder:
         """Its run folder. A name that would leave the runs tree gives a folder in it that never exists."""
-        return self.project.run_folder(_folder_name(self.flow), _folder_name(self.name))
+        return _run_folder(self.project, self.flow, self.name)
 
 
 class Instances:
@@ -304,6 +305,12 @@ def _usable_name(name: str) -> str:
     if stem.upper() in _DEVICES:
         name = f"{stem}_{dot}{rest}"
     return name or "instance"
+
+
+@functools.lru_cache(maxsize=1 << 15)
+def _run_folder(project: Project, flow: str, name: str) -> RunFolder:
+    # A session asks for it many times for each instance, and paths are slow to make.
+    return project.run_folder(_folder_name(flow), _folder_name(name))
 
 
 def _folder_name(name: str) -> str:

@@ -22,6 +22,15 @@ from ductaflow.notebook import KEY, cell_line, code_cells
 from ductaflow.result import Failure, strip_ansi
 
 ENGINE = "ductaflow-kernel"
+#: A Python kernel imports the modules of the project as every run does. If it has ductaflow, it tells what it
+#: opens and imports. No names are left behind.
+_BEGIN = """
+__import__("sys").path[:] = {first!r} + [p for p in __import__("sys").path if p not in ("", *{first!r})]
+try:
+    __import__("ductaflow.watch").watch.watch_this_process()
+except ImportError:
+    pass
+"""
 #: How a Python kernel names a place in its tracebacks.
 _PLACE = re.compile(r"Cell In\[(\d+)\], line (\d+)")
 
@@ -35,6 +44,11 @@ class ObservedClient(PapermillNotebookClient):  # type: ignore[misc]
         self._project_root = project_root
 
     def papermill_execute_cells(self) -> None:
+        if "python" in str(self.km.kernel_spec.language).lower():
+            source = self.nb.metadata.get(KEY, {}).get("source", "")
+            first = [os.path.dirname(source), self._project_root]
+            # Nobody waits for it: a kernel does one thing after the other.
+            self.kc.execute(_BEGIN.format(first=first), silent=True, store_history=False)
         counted = {id(cell) for cell in code_cells(self.nb)}
         number = 0
         for index, cell in enumerate(self.nb.cells):

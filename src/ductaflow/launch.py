@@ -34,6 +34,12 @@ _CHUNK = 1 << 16
 Show = Callable[[str], None]
 
 
+class StopFlag(Protocol):
+    """Says whether a run is to stop: a `threading.Event`, or something that looks elsewhere."""
+
+    def is_set(self) -> bool: ...
+
+
 class LogTail:
     """Shows what is added to a log, while it is added, in a thread of its own."""
 
@@ -112,14 +118,14 @@ def launch(
     spec: RunSpec,
     *,
     show: Show | None = None,
-    stop: threading.Event | None = None,
+    stop: StopFlag | None = None,
     await_page: bool = True,
 ) -> Result:
     """Run a spec in a process of its own and wait for the result.
 
     Args:
         show: called with what the run prints, while it runs.
-        stop: an event that stops the run when it is set.
+        stop: a flag that stops the run when it is set.
         await_page: wait for the HTML of the notebook too. Otherwise the next run goes on beside it; at most
             as many pages as there are processors are behind, and `await_pages` waits for them.
 
@@ -332,9 +338,7 @@ def _refuse(answer: dict[str, Any]) -> NoReturn:
     raise kind(answer["message"], hint=answer["hint"])
 
 
-def _result_of(
-    spec: RunSpec, supervisor: Supervisor, answers: Answers, stop: threading.Event | None
-) -> Result:
+def _result_of(spec: RunSpec, supervisor: Supervisor, answers: Answers, stop: StopFlag | None) -> Result:
     while stop is not None:
         if stop.is_set():
             return _stop(spec, supervisor, answers)

@@ -52,6 +52,16 @@ class Readiness:
         """The instances that an instance reads from directly."""
         return [self.instances.by_id[id] for id in self.graph.upstreams(instance.id)]
 
+    def with_upstreams(self, instance: Instance) -> list[Instance]:
+        """An instance, last, and before it all that it reads from at any distance, in order."""
+        ids = [instance.id]
+        seen = set(ids)
+        for id in ids:
+            further = [upstream for upstream in self.graph.upstreams(id) if upstream not in seen]
+            seen.update(further)
+            ids += further
+        return [self.instances.by_id[id] for id in self.graph.order(reversed(ids))]
+
     def skipped_upstream(self, instance: Instance) -> str | None:
         """The first upstream that is skipped and has no valid earlier run, with the reason."""
         for upstream in self.upstreams(instance):

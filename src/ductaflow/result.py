@@ -10,7 +10,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
@@ -89,11 +89,14 @@ class Cells:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The record of one run (design 5.4). `folder` is where it was read from and is not stored.
+    """The record of one run (design 5.4). `folder` is where it was read from and is not stored; nor is
+    `former_status`, which is the status of the run where that of the session is `unchanged`.
 
     Times are UTC in ISO 8601; `seconds` is monotonic; `peak_memory` is in bytes, with children.
-    `inputs` and `outputs` are `{"path": str, "size": int}`: inputs relative to the project, outputs to the
-    run folder, `/` between parts. `children` are run folders of a build's flows, relative to the run folder.
+    `inputs` and `outputs` are `{"path": str, "size": int, "mtime": int, "hash": str}`, of a red run path and
+    size only: inputs relative to the project, outputs to the run folder, `/` between parts. `lineage` is what
+    else a run depends on (`record.py`), empty for a red one. `children` are run folders of a build's flows,
+    relative to the run folder.
     """
 
     flow: str
@@ -116,19 +119,24 @@ class Result:
     config_hash: str | None = None
     inputs: tuple[dict[str, Any], ...] = ()
     outputs: tuple[dict[str, Any], ...] = ()
+    lineage: Mapping[str, Any] = field(default_factory=dict)
     children: tuple[str, ...] = ()
     peak_memory: int | None = None
     environment: Mapping[str, Any] = field(default_factory=dict)
     folder: Path | None = None
+    former_status: Status | None = None
 
     @property
     def id(self) -> str:
         return f"{self.flow}/{self.instance}"
 
     def to_dict(self) -> dict[str, Any]:
-        """The record as JSON values, `schema` first."""
-        data = asdict(replace(self, folder=None))
-        del data["folder"]
+        """The record as JSON values, `schema` first; they are the record's own, so not to be changed."""
+        # Not `asdict` as a whole: it copies every value, which is slow for thousands of records.
+        data = {name: getattr(self, name) for name in _STORED}
+        data["warnings"] = tuple(asdict(warning) for warning in self.warnings)
+        data["failure"] = self.failure and asdict(self.failure)
+        data["cells"] = asdict(self.cells)
         return {"schema": SCHEMA, **data}
 
     @classmethod
@@ -140,8 +148,7 @@ class Result:
         """
         if data.get("schema") != SCHEMA:
             raise ValueError(f"not a result of schema {SCHEMA}: schema is {data.get('schema')!r}")
-        known = {f.name for f in fields(cls)} - {"folder"}
-        values = {key: value for key, value in data.items() if key in known}
+        values = {key: value for key, value in data.items() if key in _STORED}
         failure = values.get("failure")
         try:
             values["status"] = Status(values["status"])
@@ -153,6 +160,9 @@ class Result:
             return cls(**values, folder=folder)
         except (KeyError, TypeError) as exc:
             raise ValueError(f"not a complete result: {exc}") from exc
+
+
+_STORED = tuple(f.name for f in fields(Result) if f.name not in ("folder", "former_status"))
 
 
 def write_atomic(path: Path, data: str | bytes | Iterable[str], *, sync: bool = True) -> None:
@@ -221,7 +231,7 @@ class LogScan:
 
 def strip_ansi(text: str) -> str:
     """Text without terminal escape sequences."""
-    return _ANSI.sub("", text)
+    return _ANSI.sub("", text) if "\x1b" in text else text
 
 
 def is_warning_line(line: str) -> bool:

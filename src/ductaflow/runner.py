@@ -7,23 +7,27 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import ductaflow.flow  # noqa: F401  (puts the project root on `sys.path` of a script)
 from ductaflow.config import dump_config, json_value, load_saved_config, split_run
 from ductaflow.errors import ConfigError, DuctaflowError, FlowFailed, InstanceError
 from ductaflow.folder import note_hand_work
 from ductaflow.instances import Instance, load_stored
-from ductaflow.launch import IndentedLines, launch, show_on_console
+from ductaflow.launch import IndentedLines, StopFlag, launch, show_on_console
 from ductaflow.layout import KIND_DIRS, SOURCE_SUFFIXES, Kind, Project, RunFolder, runs_root
-from ductaflow.result import Result, Status, write_atomic
+from ductaflow.lineage import DEFAULT, Change, Comparison, changes
+from ductaflow.result import Result, Status, read_result, write_atomic
 from ductaflow.spec import RunSpec, current_run, tell
 
 ENGINES = (None, "warm", "fresh", "kernel")
+
+#: Called with why an instance runs, before it does.
+Explain = Callable[[tuple[Change, ...]], None]
 
 
 @functools.cache
@@ -44,8 +48,11 @@ def run_instance(
     keep_previous: bool = True,
     echo: bool = False,
     check: bool = True,
-    stop: threading.Event | None = None,
+    stop: StopFlag | None = None,
     await_page: bool = True,
+    only_changed: bool = False,
+    comparison: Comparison = DEFAULT,
+    explain: Explain | None = None,
 ) -> Result:
     """Run a stored instance into its run folder.
 
@@ -60,11 +67,14 @@ def run_instance(
         keep_previous: whether to keep what the last good run wrote.
         echo: show the log on the console while the flow runs.
         check: raise where the run ended red.
-        stop: an event that stops the run when it is set.
+        stop: a flag that stops the run when it is set.
         await_page: wait for the HTML too; otherwise `ductaflow.launch.await_pages` has to be called.
+        only_changed: do not run what has not changed since its last run; nor, of a build, such flows.
+        comparison: what counts as a change.
+        explain: with `only_changed`, called with why the instance runs, before it does.
 
     Returns:
-        The record of the run.
+        The record of the run; of what has not changed that of its last run, with status `unchanged`.
 
     Raises:
         FlowFailed: with `check`, the run ended red; its result is in the exception.
@@ -72,7 +82,7 @@ def run_instance(
     """
     if isinstance(instance, str):
         instance = load_stored(project_here(), instance)
-    spec = spec_of_instance(instance)
+    spec = spec_of_instance(instance, session_id)
     spec = replace(
         spec,
         engine=spec.engine or _engine(engine),
@@ -80,8 +90,10 @@ def run_instance(
         export_html=export_html,
         keep_previous=keep_previous,
         owner_pid=owner_pid,
-        session_id=session_id or spec.session_id,
+        **how_it_compares(only_changed, comparison),
     )
+    if only_changed and (last := unchanged(spec, comparison, explain=explain, echo=echo)):
+        return last
     return _checked(launch_shown(spec, echo=echo, stop=stop, await_page=await_page), check)
 
 
@@ -96,10 +108,12 @@ def run_notebook(
     kernel_name: str | None = None,
     engine: str | None = None,
     no_execute: bool = False,
+    only_changed: bool | None = None,
 ) -> Path:
     """Run a notebook with a config in a folder; what it prints is shown, and kept in the folder's log.
 
-    Inside a build, the flow's run is part of the build's: its lines are repeated in the build's log.
+    Inside a build, the flow's run is part of the build's: its lines are repeated in the build's log. A flow
+    that is not run, since it has not changed, is one line there, and its warnings.
 
     Args:
         notebook_file: looked up from the working directory, then from the project root.
@@ -111,6 +125,8 @@ def run_notebook(
         kernel_name: Jupyter kernel, by default the one that the notebook names; implies the engine `kernel`.
         engine: `fresh` (an interpreter of its own) or `kernel` (a Jupyter kernel).
         no_execute: prepare the folder only: the notebook with the config injected, and the config.
+        only_changed: do not run it if the folder has a good run of the same config, code and inputs. By
+            default so inside a build that runs under `--ductaflow-changed` or `conduct(only_changed=True)`.
 
     Returns:
         The executed notebook, absolute; its parent is the run folder.
@@ -138,6 +154,13 @@ def run_notebook(
     )
     if no_execute:
         prepare(spec)
+        return spec.run_folder.notebook
+    build = current_run()
+    comparison = comparison_of(build) if build else DEFAULT
+    if only_changed is None:
+        only_changed = build is not None and build.only_changed
+    spec = replace(spec, **how_it_compares(only_changed, comparison))
+    if only_changed and unchanged(spec, comparison):
         return spec.run_folder.notebook
     _checked(launch_shown(spec), check=True)
     return spec.run_folder.notebook
@@ -168,15 +191,77 @@ def run_step_flow(
     return run_notebook(notebook_file, config=config, execution_dir=folder)
 
 
+def changes_of(instance: Instance, comparison: Comparison = DEFAULT) -> tuple[Change, ...]:
+    """Why a stored instance has to run; empty if its last run is what a new one would be.
+
+    Raises:
+        DuctaflowError: what is wrong with the instance.
+    """
+    return changes(spec_of_instance(instance), comparison)
+
+
+def comparison_of(run: RunSpec) -> Comparison:
+    """What counts as a change for the flows of a run."""
+    return Comparison(frozenset(run.rerun_on), tuple(run.by_stat))
+
+
+def how_it_compares(only_changed: bool, comparison: Comparison) -> dict[str, Any]:
+    """What the flows of a build have to know of it."""
+    rerun_on = tuple(sorted(comparison.rerun_on))
+    return {"only_changed": only_changed, "rerun_on": rerun_on, "by_stat": comparison.by_stat}
+
+
+def unchanged(
+    spec: RunSpec, comparison: Comparison, *, explain: Explain | None = None, echo: bool = True
+) -> Result | None:
+    """The last result of a run that need not be made, with status `unchanged`; None if it has to be made.
+
+    A build hears of its flow, and repeats its warnings: it keeps them as long as the flow does.
+
+    Args:
+        explain: called with why it has to be made.
+        echo: say so on the console.
+    """
+    found = changes(spec, comparison)
+    # Between the two looks another session may have begun a run there.
+    last = None if found else read_result(Path(spec.folder))
+    if last is None:
+        if explain:
+            explain(found)
+        return None
+    if build := current_run():
+        _tell_of_child(build, spec)
+    if echo:
+        show_on_console(unchanged_lines(last))
+    return replace(
+        last,
+        # A run folder may have been copied from that of another instance.
+        flow=spec.flow,
+        instance=spec.instance,
+        status=Status.UNCHANGED,
+        former_status=last.status,
+    )
+
+
+def unchanged_lines(last: Result) -> str:
+    """What a console says of a run that is not made; in the log of a build it is what is left of it."""
+    lines = [f"Unchanged: {last.id}", *(f"  {warning.text}" for warning in last.warnings)]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _tell_of_child(build: RunSpec, spec: RunSpec) -> None:
+    tell(build, event="child", folder=Path(os.path.relpath(spec.folder, build.folder)).as_posix())
+
+
 def launch_shown(
-    spec: RunSpec, *, echo: bool = True, stop: threading.Event | None = None, await_page: bool = True
+    spec: RunSpec, *, echo: bool = True, stop: StopFlag | None = None, await_page: bool = True
 ) -> Result:
     """Launch with the log on the console; a build hears of its flows, and repeats their lines."""
     build = current_run()
     if build is None:
         return launch(spec, show=show_on_console if echo else None, stop=stop, await_page=await_page)
     show = IndentedLines(spec) if echo else None
-    tell(build, event="child", folder=Path(os.path.relpath(spec.folder, build.folder)).as_posix())
+    _tell_of_child(build, spec)
     try:
         return launch(spec, show=show, stop=stop, await_page=await_page)
     except DuctaflowError as exc:
@@ -204,8 +289,12 @@ def _engine(name: str | None) -> str | None:
 # --- from a call to a spec ---------------------------------------------------------------------------------
 
 
-def spec_of_instance(instance: Instance) -> RunSpec:
+def spec_of_instance(instance: Instance, session: str | None = None) -> RunSpec:
     """The spec of a stored instance.
+
+    Args:
+        instance: what to run.
+        session: id of the session that it belongs to, by default this process's.
 
     Raises:
         DuctaflowError: what is wrong with the instance.
@@ -231,7 +320,8 @@ def spec_of_instance(instance: Instance) -> RunSpec:
         timeout=options.timeout,
         allow_exit=options.allow_exit,
         options=options.of_execution,
-        **_identity(instance.project.root),
+        needs=options.needs,
+        **_identity(instance.project.root, session),
     )
 
 
@@ -332,13 +422,17 @@ def _root_around(source: Path) -> Path:
     return source.parent.parent if source.parent.name in KIND_DIRS.values() else source.parent
 
 
-def _identity(root: Path) -> dict[str, Any]:
-    return {"session_id": session_id(), "run_id": uuid.uuid4().hex, "git": _git_state(root)}
+def _identity(root: Path, session: str | None = None) -> dict[str, Any]:
+    session = session or session_id()
+    return {"session_id": session, "run_id": uuid.uuid4().hex, "git": _git_state(root, session)}
 
 
-@functools.cache
-def _git_state(root: Path) -> dict[str, Any] | None:
-    """Commit of the project and whether it has uncommitted changes; None without git. Once a session."""
+@functools.lru_cache(maxsize=64)
+def _git_state(root: Path, session: str) -> dict[str, Any] | None:
+    """Commit of the project and whether it has uncommitted changes; None without git.
+
+    Once a session; a worker of a cluster lives through many of them.
+    """
     run = current_run()
     if run and run.git is not None:
         return dict(run.git)

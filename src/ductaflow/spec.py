@@ -31,9 +31,13 @@ class RunSpec:
         engine: `fresh` or `kernel`; kernel: name of the kernel, by default the notebook's own.
         timeout: seconds, None for no limit.
         options: what `_run` of the config, or the caller, said of how to execute it; saved with the config.
+        only_changed: whether the flows of this run, if it is a build, are run only where something changed;
+            rerun_on: what counts as a change then.
         owner_pid: a process whose end ends the run too, besides the one that launched it.
         echo_indent: how the lines of this run are indented when another run shows them.
         git: commit and dirty flag of the project, as the session found them.
+        needs: ids of instances that `_run.needs` puts before this one.
+        by_stat: globs of files that are recorded with size and time of modification instead of their content.
         events: the file for what the child has to tell; set by the supervisor.
     """
 
@@ -55,8 +59,12 @@ class RunSpec:
     allow_exit: bool = False
     export_html: bool = True
     keep_previous: bool = True
+    only_changed: bool = False
+    rerun_on: tuple[str, ...] = ("config", "code", "inputs")
     owner_pid: int | None = None
     git: Mapping[str, Any] | None = None
+    needs: tuple[str, ...] = ()
+    by_stat: tuple[str, ...] = ()
     events: str = ""
 
     @property

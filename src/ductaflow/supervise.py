@@ -27,10 +27,12 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal, Protocol
 
 from ductaflow import processes
-from ductaflow.config import config_hash, dump_config
+from ductaflow.config import config_hash, dump_config, masked
 from ductaflow.errors import DuctaflowError
 from ductaflow.folder import AFTERWARDS_SECONDS, HEARTBEAT_SECONDS, Claim, Owner, clear_odd, refuse_folder
+from ductaflow.hashes import StoppedError, faults_of_hashes
 from ductaflow.notebook import announce_page
+from ductaflow.record import Beginning, Record, Site, begin, make_record, undeclared
 from ductaflow.result import Result, Status, read_result, scan_log, write_atomic, write_result
 from ductaflow.spec import RunSpec, closing_line, header_line
 from ductaflow.verdict import Ending, Stop, Told, judge, stopped_early
@@ -115,6 +117,7 @@ class Supervisor:
         finished = False
         try:
             write_beginning(self.spec)
+            begun = begin(self.spec)
             Path(self.spec.events).write_bytes(b"")
             with self.spec.log.open("rb") as log:
                 self._answer(event="started", pid=os.getpid())
@@ -122,7 +125,8 @@ class Supervisor:
                 restore(self.spec, log)
             told = what_was_told(self.spec)
             told.notes += self._notes
-            result = conclude(self.spec, claim, told, end, started, time.monotonic() - clock)
+            self._watch_while_hashing(claim)
+            result = conclude(self.spec, claim, told, end, started, clock, begun)
             unwritten = keep(self.spec, result)
             finished = unwritten is None
             if finished:
@@ -156,6 +160,19 @@ class Supervisor:
         claim = claim_folder(spec, started)
         self.spec = replace(spec, events=str(claim.events_file))
         return claim
+
+    def _watch_while_hashing(self, claim: Claim) -> None:
+        """Have the reading of large files end with the session, and the claim stay alive meanwhile."""
+        last = time.monotonic()
+
+        def is_over() -> bool:
+            nonlocal last
+            if time.monotonic() - last > HEARTBEAT_SECONDS:
+                last = time.monotonic()
+                claim.heartbeat()
+            return not self._inbox.empty()
+
+        Site.of(self.spec).hashes.stopped = is_over
 
     # --- the child ---------------------------------------------------------------------------------------
 
@@ -332,7 +349,7 @@ def what_was_told(spec: RunSpec) -> Told:
         return told
 
 
-def _lines_of_ours(spec: RunSpec, told: Told) -> Iterator[str]:
+def _lines_of_ours(spec: RunSpec, told: Told, children: Sequence[Result]) -> Iterator[str]:
     """Warning lines that we add to a log: they are in pytest and on the page like those of the flow."""
     with spec.log.open("rb") as log:
         header = _header(spec)
@@ -340,18 +357,30 @@ def _lines_of_ours(spec: RunSpec, told: Told) -> Iterator[str]:
             yield "⚠ the log was cut off by something that opened it anew, such as `> /dev/stdout`"
     if (early := stopped_early(told)) and not spec.allow_exit:
         yield f"⚠ {early}"
+    yield from undeclared(spec, told.reads, children)
 
 
 def conclude(
-    spec: RunSpec, claim: Claim, told: Told, end: ChildEnd, started: datetime, seconds: float
+    spec: RunSpec,
+    claim: Claim,
+    told: Told,
+    end: ChildEnd,
+    started: datetime,
+    clock: float,
+    begun: Beginning,
 ) -> Result:
-    """The result of a run that has ended."""
+    """The result of a run that has ended.
+
+    Args:
+        started, clock: when it began, by the calendar and by the monotonic clock.
+        begun: what lay there then.
+    """
     if claim.edited:
         told.notes.append(f"files were changed by hand since the last run: {', '.join(claim.edited)}")
     if told.executed and not told.finished:
         told.notes.append("the HTML of the notebook was not finished")
     children = [result_of_flow(spec.run_folder.path / child) for child in told.children]
-    for line in list(_lines_of_ours(spec, told)):
+    for line in list(_lines_of_ours(spec, told, children)):
         append_line(spec.log, line)
     log = scan_log(spec.log)
     verdict = judge(
@@ -367,6 +396,7 @@ def conclude(
             children=children,
         )
     )
+    record = _record(spec, claim, told, begun, is_good=verdict.status.is_good)
     return Result(
         flow=spec.flow,
         instance=spec.instance,
@@ -378,20 +408,37 @@ def conclude(
         run_id=spec.run_id,
         started=_iso(started),
         finished=_iso(datetime.now(UTC)),
-        seconds=round(seconds, 3),
+        seconds=round(time.monotonic() - clock, 3),
         warnings=log.warnings,
         warning_count=log.warning_count,
         failure=told.failure,
         exit_code=end.exit_code,
         signal=end.signal or told.signal,
         cells=told.cells,
-        config_hash=config_hash(spec.config),
-        inputs=tuple(inputs_named_in(spec)),
-        outputs=tuple(claim.outputs(told.children)),
+        config_hash=config_hash(masked(spec.config)),
+        inputs=record.inputs,
+        outputs=record.outputs,
+        lineage=record.lineage,
         children=tuple(told.children),
         peak_memory=end.peak_memory,
         environment=_environment(spec, told),
     )
+
+
+def _record(spec: RunSpec, claim: Claim, told: Told, begun: Beginning, *, is_good: bool) -> Record:
+    """What the run read and wrote. A red one always runs again, so of it only names and sizes are kept."""
+    outputs = claim.outputs(told.children)
+    if is_good:
+        try:
+            record = make_record(spec, begun, told.reads, outputs, told.children)
+        except StoppedError:
+            told.notes.append("what it read was not recorded, since its session ended: it will run again")
+        else:
+            told.notes += faults_of_hashes()
+            return record
+    site = Site.of(spec)
+    inputs = ({"path": site.relative(path), "size": stamp[0]} for path, stamp in sorted(begun.files.items()))
+    return Record(tuple(inputs), tuple(outputs), {})
 
 
 def keep(spec: RunSpec, result: Result) -> Result | None:
@@ -489,33 +536,6 @@ def result_of_flow(folder: Path) -> Result:
         message=message,
         folder=folder,
     )
-
-
-def inputs_named_in(spec: RunSpec) -> list[dict[str, Any]]:
-    """Existing files that the config names, as paths relative to the project where they lie in it."""
-    root, folder = spec.project_root, spec.folder
-    found: dict[str, int] = {}
-    for text in _strings({key: value for key, value in spec.config.items() if key != "_project_root"}):
-        if not text or len(text) > 4096 or "\0" in text:
-            continue
-        for base in (root, folder):
-            path = os.path.normpath(os.path.join(base, text))
-            if os.path.isfile(path):
-                inside = path.startswith(root + os.sep)
-                name = os.path.relpath(path, root) if inside else path
-                found[name.replace(os.sep, "/")] = os.path.getsize(path)
-                break
-    return [{"path": path, "size": size} for path, size in sorted(found.items())]
-
-
-def _strings(value: Any) -> list[str]:
-    if isinstance(value, str):
-        return [value]
-    if isinstance(value, dict):
-        return [text for item in value.values() for text in _strings(item)]
-    if isinstance(value, list):
-        return [text for item in value for text in _strings(item)]
-    return []
 
 
 def _environment(spec: RunSpec, told: Told) -> dict[str, Any]:

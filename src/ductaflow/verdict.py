@@ -3,13 +3,41 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from ductaflow.result import Cause, Cells, Failure, Result, Status
 
 Stop = Literal["timeout", "interrupted", "owner"]
+
+
+@dataclass(slots=True)
+class Reads:
+    """What a run was seen to read, by absolute paths. Stamps are those of `hashes`, as JSON has them.
+
+    Attributes:
+        files: those that were opened for reading, before the run wrote them, with their stamp at that moment;
+            None for one that was not there.
+        written: those that the run wrote, moved or removed, outside of its own folder.
+        listed: folders whose listing was read.
+        modules: the project's own Python modules, with their stamp when they were imported, if it is known.
+        declared: what `reads` names.
+    """
+
+    files: dict[str, list[int] | None] = field(default_factory=dict)
+    written: set[str] = field(default_factory=set)
+    listed: set[str] = field(default_factory=set)
+    modules: dict[str, list[int] | None] = field(default_factory=dict)
+    declared: set[str] = field(default_factory=set)
+
+    def add(self, event: Mapping[str, Any]) -> None:
+        """Add what one process told; what was seen first stays."""
+        self.files = {**event["files"], **self.files}
+        self.written.update(event["written"])
+        self.listed.update(event["listed"])
+        self.modules = {**event["modules"], **self.modules}
+        self.declared.update(event["declared"])
 
 
 @dataclass(slots=True)
@@ -25,6 +53,7 @@ class Told:
         exit: code and text of a `SystemExit`, and the cell that raised it.
         children: run folders of the flows that a build ran.
         refused: flows that a build could not even start, and why.
+        reads: what it was seen to read.
         notes: what the result shall say besides the verdict.
     """
 
@@ -41,6 +70,7 @@ class Told:
     children: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     packages: dict[str, str] = field(default_factory=dict)
+    reads: Reads = field(default_factory=Reads)
     notes: list[str] = field(default_factory=list)
 
     @classmethod
@@ -74,6 +104,8 @@ class Told:
                 self.executed = True
             case {"event": "finished", "packages": packages}:
                 self.finished, self.packages = True, packages
+            case {"event": "read"}:
+                self.reads.add(event)
             case {"event": "note", "text": text}:
                 self.notes.append(text)
             case _:

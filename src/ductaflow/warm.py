@@ -10,6 +10,7 @@ import atexit
 import contextlib
 import json
 import os
+import select
 import shutil
 import socket
 import subprocess
@@ -72,46 +73,84 @@ _own: _Server | None = None
 
 
 class _Server:
-    """A server that this process has started, and its lifeline."""
+    """A server that this process starts, and its lifeline.
 
-    def __init__(self) -> None:
+    Args:
+        when_needed: start the process with the first connection: a session in which nothing has to run goes
+            without it.
+    """
+
+    def __init__(self, *, when_needed: bool = False) -> None:
         self.pid = os.getpid()
         self.folder = Path(tempfile.mkdtemp(prefix="ductaflow-"))
         self.asked = Wanted()
-        with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(str(self.folder / _SOCKET))
-            listener.listen(128)
-            end, self._lifeline = os.pipe()
-            try:
-                self._start(listener.fileno(), end)
-            finally:
-                os.close(end)
+        self.process: subprocess.Popen[bytes] | None = None
+        self._environment = dict(os.environ)
+        self._starting = threading.Lock()
+        self._ended = False
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(self.folder / _SOCKET))
+        self._listener.listen(128)
+        self._end, self._lifeline = os.pipe()
+        # its end says that no connection will come any more
+        self._over, self._open = os.pipe()
+        if when_needed:
+            threading.Thread(target=self._wait, name="warm-server", daemon=True).start()
+        else:
+            self._start()
 
-    def _start(self, listener: int, lifeline: int) -> None:
-        self.process = subprocess.Popen(
-            command(listener, lifeline, self.folder),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            pass_fds=(listener, lifeline),
-            cwd="/",
-            start_new_session=True,
-        )
+    def _wait(self) -> None:
+        select.select([self._listener.fileno(), self._over], [], [])
+        self._start()
+
+    def _start(self) -> None:
+        with self._starting, self._listener:
+            try:
+                if not self._ended:
+                    self.process = subprocess.Popen(
+                        command(self._listener.fileno(), self._end, self.folder),
+                        stdin=subprocess.DEVNULL,
+                        stdout=subprocess.DEVNULL,
+                        pass_fds=(self._listener.fileno(), self._end),
+                        cwd="/",
+                        env=self._environment,
+                        start_new_session=True,
+                    )
+                    self._ask(self.asked)
+            finally:
+                os.close(self._end)
+                os.close(self._over)
 
     @property
     def lives(self) -> bool:
-        return self.pid == os.getpid() and self.process.poll() is None
+        return self.pid == os.getpid() and (self.process is None or self.process.poll() is None)
+
+    @property
+    def waits(self) -> bool:
+        """Whether it will be started with the first connection."""
+        return self.lives and self.process is None
 
     def expect(self, wanted: Wanted) -> None:
-        new = wanted.without(self.asked)
-        if new.modules or new.sources:
+        with self._starting:
+            new = wanted.without(self.asked)
             self.asked = self.asked.and_also(new)
+            # A pipe that nobody reads yet takes so much and no more.
+            if self.process is not None:
+                self._ask(new)
+
+    def _ask(self, wanted: Wanted) -> None:
+        if wanted.modules or wanted.sources:
             with contextlib.suppress(BrokenPipeError):
-                os.write(self._lifeline, new.dump().encode() + b"\n")
+                os.write(self._lifeline, wanted.dump().encode() + b"\n")
 
     def end(self) -> None:
         if self.pid == os.getpid():
-            os.close(self._lifeline)
-            self.process.wait()
+            with self._starting:
+                self._ended = True
+                os.close(self._open)
+                os.close(self._lifeline)
+            if self.process is not None:
+                self.process.wait()
             # it does so itself, if it was not killed
             shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -129,23 +168,32 @@ def is_possible() -> bool:
     return sys.platform == "linux" and os.environ.get(SERVER) != OFF
 
 
-def start(wanted: Wanted | None = None) -> None:
+def start(wanted: Wanted | None = None, *, when_needed: bool = False) -> None:
     """Start the session's server in the background, where there is none yet.
 
     Args:
         wanted: what it shall have ready besides what every run needs; only who started it can ask for more.
+        when_needed: have it start with the first run that connects to it.
     """
     global _own
     if not is_possible():
         return
     with _lock:
         # Asked by connecting: one that was killed a moment ago still has a process.
-        if not _is_there():
-            _own = _Server()
+        if not (_own is not None and _own.waits) and not _is_there():
+            _own = _Server(when_needed=when_needed)
             os.environ[SERVER] = str(_own.folder)
             atexit.register(_own.end)
         if wanted and _own is not None and _own.lives:
             _own.expect(wanted)
+
+
+def disown() -> None:
+    """Forget a server that some other process has started, and that ends with that one."""
+    with _lock:
+        own = _own is not None and _own.pid == os.getpid() and str(_own.folder)
+        if os.environ.get(SERVER, OFF) not in (OFF, own):
+            del os.environ[SERVER]
 
 
 def connect(source: Path, project_root: Path) -> socket.socket | None:

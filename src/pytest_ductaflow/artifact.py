@@ -19,6 +19,7 @@ from ductaflow.layout import CACHE_DIR
 from ductaflow.report import Entry, LiveReport
 from ductaflow.result import Cause, Result, Status, read_result
 from pytest_ductaflow.failure import paint, shown
+from pytest_ductaflow.paging import Page
 from pytest_ductaflow.summary import one_line, summary_lines
 
 if TYPE_CHECKING:
@@ -38,11 +39,12 @@ class _Tree:
 
     root: Path
     runs_dir: Path
-    report: LiveReport | None
+    report: Page | None
     expected: dict[str, Instance] = field(default_factory=dict)
     results: dict[str, Result] = field(default_factory=dict)
     xfailed: set[str] = field(default_factory=set)
     started: set[str] = field(default_factory=set)
+    workers: dict[str, str | None] = field(default_factory=dict)
     unfinished: list[str] = field(default_factory=list)
     page: Path | None = None
     trouble: str = ""
@@ -55,12 +57,14 @@ class Artifact:
         projects: of the session.
         session_id: of the session.
         with_report: whether to write the report.
+        only_changed: whether perhaps nothing has to run.
     """
 
-    def __init__(self, projects: Projects, session_id: str, *, with_report: bool) -> None:
+    def __init__(self, projects: Projects, session_id: str, *, with_report: bool, only_changed: bool) -> None:
         self._projects = projects
         self._session_id = session_id
         self._with_report = with_report
+        self._only_changed = only_changed
         self._trees: dict[Path, _Tree] = {}
         self._tree_of: dict[str, _Tree] = {}
 
@@ -80,7 +84,7 @@ class Artifact:
             tree.unfinished = list(self._unfinished(tree))
             if tree.report:
                 tree.report.expect(
-                    Entry(_without_run(instance, Status.NOT_RUN, "has not run yet"), nodeid)
+                    self._entry(tree, nodeid, _without_run(instance, Status.NOT_RUN, "has not run yet"))
                     for nodeid, instance in tree.expected.items()
                 )
 
@@ -103,6 +107,7 @@ class Artifact:
         if told:
             # the terminal keeps every report to the end
             del report.ductaflow
+            tree.workers[report.nodeid] = getattr(report, "worker_id", None)
             self._keep(tree, report.nodeid, _told(instance, json.loads(told)))
         elif report.nodeid not in tree.results and not report.passed:
             # a mark of a conftest, a fixture, another plugin: the instance did not come to run
@@ -162,7 +167,13 @@ class Artifact:
         if project.runs_dir not in self._trees:
             report = None
             if self._with_report:
-                report = LiveReport(project.runs_dir, session_id=self._session_id, project_root=project.root)
+                live = LiveReport(
+                    project.runs_dir,
+                    session_id=self._session_id,
+                    project_root=project.root,
+                    config_dir=project.config_dir,
+                )
+                report = Page(live, held=self._only_changed)
             self._trees[project.runs_dir] = _Tree(project.root, project.runs_dir, report)
         return self._trees[project.runs_dir]
 
@@ -177,11 +188,22 @@ class Artifact:
 
     def _keep(self, tree: _Tree, nodeid: str, result: Result) -> None:
         if tree.report:
-            tree.report.update(Entry(result, nodeid))
+            tree.report.update(self._entry(tree, nodeid, result))
         # The report has the rest; with thousands of results the texts of each would add up here.
         failure = result.failure and replace(result.failure, traceback="", source=())
         tree.results[nodeid] = replace(
-            result, warnings=(), inputs=(), outputs=(), environment={}, failure=failure
+            result, warnings=(), inputs=(), outputs=(), lineage={}, environment={}, failure=failure
+        )
+
+    def _entry(self, tree: _Tree, nodeid: str, result: Result) -> Entry:
+        """What the report knows of an instance beside its result."""
+        instance = tree.expected[nodeid]
+        return Entry(
+            result,
+            nodeid,
+            tags=instance.options.tags,
+            upstreams=[upstream.id for upstream in self._projects.upstreams(instance)],
+            worker=tree.workers.get(nodeid),
         )
 
     def _left_over(self, instance: Instance, started: bool) -> Result:

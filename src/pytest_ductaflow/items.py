@@ -13,7 +13,7 @@ import bdb
 import json
 import linecache
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,13 @@ import pytest
 
 from ductaflow.errors import DuctaflowError, FlowWarning, RunFolderError
 from ductaflow.instances import Instance
+from ductaflow.lineage import DEFAULT, Change, Comparison
 from ductaflow.readiness import Lack, why_not_valid
 from ductaflow.result import Cause, Result, Status, read_result
 from pytest_ductaflow.failure import clean, failure_text, place_of, run_again
 from pytest_ductaflow.projects import Projects
 
+UNCHANGED = Status.UNCHANGED.value
 #: Marks with a meaning of their own: a tag of that name selects nothing and must not skip anything.
 PYTEST_MARKS = frozenset({"skip", "skipif", "xfail", "parametrize", "usefixtures", "filterwarnings"})
 
@@ -46,6 +48,8 @@ class Settings:
         upstream: whether the selection takes in what it reads from.
         downstream: whether it takes in what reads from it.
         dist: the `--dist` that somebody gave, so that the order is not ours; None when it is.
+        only_changed: whether instances that have not changed since their last run are left as they are.
+        comparison: what counts as a change.
         debug: run flows in this process, under the debugger of a person.
     """
 
@@ -59,6 +63,8 @@ class Settings:
     upstream: bool = False
     downstream: bool = False
     dist: str | None = None
+    only_changed: bool = False
+    comparison: Comparison = DEFAULT
     debug: bool = False
 
 
@@ -123,13 +129,20 @@ class FlowSession:
             added.append(item)
         return added
 
-    def run(self, item: InstanceItem) -> Result:
-        """Run the instance of an item: in a process of its own, or in this one under a debugger."""
+    def run(self, item: InstanceItem, explain: Callable[[tuple[Change, ...]], None]) -> Result:
+        """Run the instance of an item, unless it is unchanged; `explain` is called with why it runs.
+
+        It runs in a process of its own, or in this one under a debugger.
+        """
+        result = (self.settings.debug and self._watched(item, explain)) or self._run(item.instance, explain)
+        if result.status.is_good or result.status is Status.UNCHANGED:
+            self._good.add(item.instance.run_folder.path)
+        return result
+
+    def _run(self, instance: Instance, explain: Callable[[tuple[Change, ...]], None]) -> Result:
         from ductaflow.runner import run_instance
 
-        settings, instance = self.settings, item.instance
-        if settings.debug and (watched := self._watched(item)):
-            return watched
+        settings = self.settings
         return run_instance(
             instance,
             session_id=settings.session_id,
@@ -141,21 +154,29 @@ class FlowSession:
             echo=settings.echo,
             check=False,
             await_page=False,
+            only_changed=settings.only_changed,
+            comparison=settings.comparison,
+            explain=explain,
         )
 
-    def _watched(self, item: InstanceItem) -> Result | None:
+    def _watched(self, item: InstanceItem, explain: Callable[[tuple[Change, ...]], None]) -> Result | None:
         """A run under the debugger; None if the flow is nothing that can run in this process."""
         from ductaflow.inplace import code_to_watch
-        from ductaflow.runner import spec_of_instance
+        from ductaflow.runner import how_it_compares, spec_of_instance, unchanged
         from pytest_ductaflow.debugging import run_watched
 
+        settings = self.settings
         spec = replace(
-            spec_of_instance(item.instance),
-            session_id=self.settings.session_id,
-            keep_previous=self.settings.keep_previous,
+            spec_of_instance(item.instance, settings.session_id),
+            keep_previous=settings.keep_previous,
+            **how_it_compares(settings.only_changed, settings.comparison),
         )
         if (code := code_to_watch(spec)) is None:
             return None
+        if settings.only_changed and (
+            last := unchanged(spec, settings.comparison, explain=explain, echo=False)
+        ):
+            return last
         is_expected_red = bool(item.instance.options.xfail)
         return run_watched(spec, code, item.config, is_expected_red=is_expected_red)
 
@@ -213,7 +234,21 @@ class FlowSession:
         if not self._runs_here(upstream):
             return False
         result = self._result_here(upstream)
-        return result is None or not result.status.is_good
+        return not (result.status.is_good if result else self._is_unchanged(upstream))
+
+    def _is_unchanged(self, upstream: Instance) -> bool:
+        """Whether an instance had its turn, on some worker, and did not have to run."""
+        from ductaflow.runner import changes_of
+
+        if not self.settings.only_changed:
+            return False
+        try:
+            unchanged = not changes_of(upstream, self.settings.comparison)
+        except DuctaflowError:
+            # Whatever is wrong with it was told when its turn came.
+            return False
+        # It may itself be blocked, or what it reads from may not have had its turn (`--dist`).
+        return unchanged and self._bad_upstream(upstream) is None
 
     def _runs_here(self, instance: Instance) -> bool:
         return instance.run_folder.path in self.selected and not instance.skip_reason()
@@ -313,6 +348,7 @@ class InstanceItem(pytest.Item):
         self.flows = flows
         self.outcome: Outcome | None = None
         self.place: tuple[str, int, str] | None = None
+        self.why: tuple[str, ...] = ()
         for tag in instance.options.tags:
             if tag not in PYTEST_MARKS:
                 self._add_tag(tag)
@@ -374,7 +410,7 @@ class InstanceItem(pytest.Item):
     def run(self) -> Result:
         """Run the instance and keep what came of it."""
         try:
-            result = self.flows.run(self)
+            result = self.flows.run(self, self._explain)
         except DuctaflowError as exc:
             # Somebody else holds the folder, or something that the run needs is not there.
             self._stop(Status.ERROR, exc.message, None if isinstance(exc, RunFolderError) else "input")
@@ -383,8 +419,18 @@ class InstanceItem(pytest.Item):
         self._property("warnings", str(result.warning_count))
         for warning in result.warnings:
             self._property("warning", f"{warning.line}: {warning.text}")
-        self._keep(Outcome(result.status, result.message, result.cause, result))
+        if result.status is Status.UNCHANGED:
+            self._property("former_status", str(result.former_status))
+            # what there is more to tell is in the run folder
+            self._keep(Outcome(result.status))
+        else:
+            self._keep(Outcome(result.status, result.message, result.cause, result))
         return result
+
+    def _explain(self, why: tuple[Change, ...]) -> None:
+        # a red run's message may have many lines
+        self.why = tuple(clean(" ".join(change.text.split())) for change in why)
+        self._property("why", "; ".join(self.why))
 
     def judge(self, result: Result) -> None:
         """Warn and fail as pytest does. What it makes of a run never changes the run's status."""
@@ -406,14 +452,13 @@ class InstanceItem(pytest.Item):
 
     def _warn(self, result: Result) -> Iterator[tuple[int, str]]:
         """Issue the warnings of a run, and give those that the session's filters make errors."""
-        log = str(self.instance.run_folder.log)
         lines = [(warning.line, clean(warning.text)) for warning in result.warnings]
-        if result.status is Status.WARNING and not lines:
+        if Status.WARNING in (result.status, result.former_status) and not lines:
             # A build may be orange for a flow whose lines it does not repeat.
             lines = [(1, clean(result.message))]
         for line, text in lines:
             try:
-                warnings.warn_explicit(FlowWarning(text), None, log, line)
+                warnings.warn_explicit(FlowWarning(text), None, str(self.instance.run_folder.log), line)
             except FlowWarning:
                 yield line, text
 
@@ -436,6 +481,8 @@ class InstanceItem(pytest.Item):
 
     def complete(self, report: pytest.TestReport) -> None:
         """Add to a report what the controller needs, and the place that a person looks for."""
+        if report.when == "call":
+            report.ductaflow_word = self._word()  # type: ignore[attr-defined]
         if self.outcome:
             report.ductaflow = self.outcome.dump()  # type: ignore[attr-defined]
             # told once; the items of a session live as long as it does
@@ -445,6 +492,27 @@ class InstanceItem(pytest.Item):
         crash = getattr(report.longrepr, "reprcrash", None)
         if self.place and crash:
             crash.path, crash.lineno, crash.message = self.place
+
+    def _word(self) -> str:
+        """What the terminal says besides the outcome: that nothing had to run, or with -v why it ran."""
+        if self.outcome and self.outcome.status is Status.UNCHANGED:
+            return UNCHANGED
+        verbosity = self.config.get_verbosity()
+        if not self.why or verbosity < 1:
+            return ""
+        told = self.why if verbosity > 1 else self.why[:1]
+        more = len(self.why) - len(told)
+        return "; ".join(told) + (f", and {more} more" if more else "")
+
+
+def teststatus(report: pytest.TestReport) -> tuple[str, str, str | tuple[str, dict[str, bool]]] | None:
+    """Category, letter and word of an item that is unchanged, or has why it ran; None for all others."""
+    word = getattr(report, "ductaflow_word", "")
+    if not word or hasattr(report, "wasxfail"):
+        return None
+    if word != UNCHANGED:
+        return report.outcome, "." if report.passed else "F", f"{report.outcome.upper()} ({word})"
+    return (UNCHANGED, "u", (UNCHANGED.upper(), {"cyan": True})) if report.passed else None
 
 
 class Pause(pytest.Item):

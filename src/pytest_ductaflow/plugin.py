@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from xdist.scheduler import Scheduling
     from xdist.workermanage import WorkerController
 
+    from ductaflow.lineage import Comparison
     from pytest_ductaflow.items import Settings
 
 LAST_FAILED = "cache/lastfailed"
@@ -33,6 +34,11 @@ LAST_FAILED = "cache/lastfailed"
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("ductaflow", "stored instances of flows and builds as tests (ductaflow)")
     group.addoption("--ductaflow", action="store_true", help="Collect and run the stored instances")
+    group.addoption(
+        "--ductaflow-changed",
+        action="store_true",
+        help="Run what has changed since its last good run; the rest is `unchanged`",
+    )
     group.addoption(
         "--ductaflow-timeout",
         type=float,
@@ -63,6 +69,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini("ductaflow_engine", "What executes the cells: warm, fresh or kernel", default="")
     parser.addini("ductaflow_html", "Whether runs leave HTML of their notebooks", type="bool", default=True)
     parser.addini("ductaflow_report", "Whether to write the status report", type="bool", default=True)
+    parser.addini(
+        "ductaflow_rerun_on",
+        "What counts as a change: config, code, inputs, environment (versions of Python and packages)",
+        type="args",
+        default=["config", "code", "inputs"],
+    )
+    parser.addini(
+        "ductaflow_hash",
+        "Globs of files that are compared by size and time instead of by content",
+        type="args",
+        default=[],
+    )
     parser.addini(
         "ductaflow_preload",
         "Modules that the warm server imports besides those that flows import; off: no warm server",
@@ -119,8 +137,21 @@ def _settings(config: pytest.Config) -> Settings:
         upstream=config.getoption("ductaflow_upstream"),
         downstream=config.getoption("ductaflow_downstream"),
         dist=told.get("ductaflow_dist"),
+        only_changed=config.getoption("ductaflow_changed"),
+        comparison=_comparison(config),
         debug=not told and bool(config.getoption("usepdb", False) or config.getoption("trace", False)),
     )
+
+
+def _comparison(config: pytest.Config) -> Comparison:
+    from ductaflow.errors import ConfigError
+    from ductaflow.settings import HASH_KEY, RERUN_ON_KEY, comparison
+
+    where = str(config.inipath or config.rootpath)
+    try:
+        return comparison(config.getini(RERUN_ON_KEY), config.getini(HASH_KEY), where=where)
+    except ConfigError as exc:
+        raise pytest.UsageError(str(exc)) from None
 
 
 def _timeout(config: pytest.Config) -> float | None:
@@ -304,11 +335,18 @@ class ControllerHooks:
         self._settings = common.settings
         self._workers = Workers()
         preload = [*config.getini("ductaflow_preload"), *(["coverage"] if _is_covered(config) else [])]
-        self._warming = Warming(common.projects, preload, common.settings.engine)
+        self._warming = Warming(
+            common.projects, preload, common.settings.engine, when_needed=common.settings.only_changed
+        )
         self._worker_count = 0
         self._told = False
         with_report = config.getini("ductaflow_report") and not config.getoption("ductaflow_no_report")
-        self._artifact = Artifact(common.projects, common.settings.session_id, with_report=with_report)
+        self._artifact = Artifact(
+            common.projects,
+            common.settings.session_id,
+            with_report=with_report,
+            only_changed=common.settings.only_changed,
+        )
         self._live = Live(config, common.projects)
 
     # --- serial ------------------------------------------------------------------------------------------
@@ -381,6 +419,12 @@ class ControllerHooks:
             f"ductaflow: --dist={self._dist} is kept; it does not know the graph,"
             " and an instance that it starts before its upstreams have finished fails"
         )
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_report_teststatus(self, report: pytest.TestReport) -> Any:
+        from pytest_ductaflow.items import teststatus
+
+        return teststatus(report)
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         self._artifact.start(nodeid)

@@ -45,6 +45,8 @@ class Projects:
         self._runs_parts = PurePath(runs_dir).parts
         self._loaded: dict[Path, Readiness] = {}
         self._titles: dict[Path, dict[str, Instance]] = {}
+        self._by_nodeid: dict[str, Instance | None] = {}
+        self._roots: dict[Path, Path | None] = {}
 
     def at(self, root: Path) -> Readiness:
         """The instances of a project, and who reads from whom."""
@@ -79,10 +81,17 @@ class Projects:
 
     def root_of_config(self, path: Path) -> Path | None:
         """The project whose stored instances `path`, a file or folder below `config/flows`, belongs to."""
+        # Asked several times for each of thousands of files: their folder is looked at once.
+        folder = path.parent
+        if folder not in self._roots:
+            self._roots[folder] = next(filter(None, map(self._root_of_kind, (folder, *folder.parents))), None)
+        return self._root_of_kind(path) or self._roots[folder]
+
+    def _root_of_kind(self, folder: Path) -> Path | None:
+        """The project whose `config/flows` or `config/builds` a folder is."""
         depth = len(self._config_parts)
-        for folder in (path, *path.parents):
-            if folder.name in KIND_DIRS.values() and folder.parent.parts[-depth:] == self._config_parts:
-                return folder.parents[depth]
+        if folder.name in KIND_DIRS.values() and folder.parent.parts[-depth:] == self._config_parts:
+            return folder.parents[depth]
         return None
 
     def is_runs(self, path: Path) -> bool:
@@ -153,6 +162,11 @@ class Projects:
 
     def instance(self, nodeid: str) -> Instance | None:
         """The instance of a node id; None for an ordinary test."""
+        if nodeid not in self._by_nodeid:
+            self._by_nodeid[nodeid] = self._instance(nodeid)
+        return self._by_nodeid[nodeid]
+
+    def _instance(self, nodeid: str) -> Instance | None:
         name, _, title = nodeid.partition("::")
         file = Path(os.path.normpath(self.rootdir / name))
         if file not in self._titles:

@@ -14,13 +14,16 @@ class Warming:
     Args:
         preload: the ini key `ductaflow_preload`: modules to import in any case.
         engine: the session's engine; only `warm`, which is the default, has a server.
+        when_needed: start it only with the first run: perhaps nothing has to run.
     """
 
-    def __init__(self, projects: Projects, preload: Sequence[str], engine: str | None) -> None:
+    def __init__(
+        self, projects: Projects, preload: Sequence[str], engine: str | None, *, when_needed: bool
+    ) -> None:
         self._projects = projects
         self._wanted = engine in (None, "warm") and warm.is_possible()
         if self._wanted:
-            warm.start(warm.Wanted(tuple(preload)))
+            warm.start(warm.Wanted(tuple(preload)), when_needed=when_needed)
 
     def expect(self, nodeids: Iterable[str]) -> None:
         """Have the server import what the flows of some instances do."""

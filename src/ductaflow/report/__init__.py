@@ -3,6 +3,7 @@
 from ductaflow.report.conductor import generate_status_report
 from ductaflow.report.data import Entry, build_report, earlier_entries
 from ductaflow.report.live import LiveReport, write_report
+from ductaflow.report.merge import merge_reports
 from ductaflow.report.page import render_html
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "build_report",
     "earlier_entries",
     "generate_status_report",
+    "merge_reports",
     "render_html",
     "write_report",
 ]

@@ -1,25 +1,33 @@
 """Results -> the dict of the JSON twin. Knows nothing of HTML; reads run folders and never runs or judges.
 
-    {"schema": 1, "session_id", "started", "finished", "project",
+    {"schema": 1, "session_id", "started", "finished", "project", "alive", "notes",
      "summary": {status: count}, "earlier_summary": {status: count},
-     "instances": [every field of result.json, and "id", "nodeid", "earlier", "folder", "parameters",
-                   "rerun", "links", "log_head", "log_tail", "log_size",
+     "causes": [see `causes`], "history": [see `history`],
+     "instances": [every field of result.json but `lineage`, and "id", "nodeid", "earlier", "former_status",
+                   "folder", "parameters", "tags", "upstreams", "worker", "rerun", "debug", "links",
+                   "log_head", "log_tail", "log_tail_line", "log_middle", "log_size",
+                   "config", "base_config", "good_config", "good_finished", "config_left_out",
+                   "figures", "figures_left_out", "inputs_left_out", "outputs_left_out",
                    "flows": [the same, for the flows of a build]]}
 
 `summary` counts what this session touched and has every status, also with 0. Instances that are only shown
 with the result of an earlier session (`"earlier": true`) are counted apart, in `earlier_summary`; the two
 together count each of `instances` once. Flows of a build are not counted: their build is.
-`finished` is null as long as the session runs. Long texts are cut in the middle, and say so.
+`finished` is null as long as the session runs; then `alive` is
+`{"written", "next", "within", "pid", "host"}`: when the report was written, and the seconds before which it
+is not, and after which it must have been written again if the session still lives.
+`notes` are sentences about the report as a whole. Long texts are cut in the middle, and say so.
+An instance that is `unchanged` has everything else from its last run: its warnings, duration and log, and as
+`former_status` the status of that run; of all others `former_status` is null.
 """
 
 from __future__ import annotations
 
-import codecs
 import math
 import os
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -28,19 +36,23 @@ from typing import Any
 from urllib.parse import quote
 
 from ductaflow.errors import DuctaflowError
-from ductaflow.layout import KIND_DIRS, RESULT, RunFolder
-from ductaflow.result import Result, Status, read_result, strip_ansi
+from ductaflow.layout import CONFIG_DIR, KIND_DIRS, RESULT, RunFolder
+from ductaflow.report.causes import find_causes
+from ductaflow.report.configs import NO_CONFIGS, Configs
+from ductaflow.report.figures import NO_FIGURES, FigureBudget, figures_of
+from ductaflow.report.history import read_history
+from ductaflow.report.logs import GREEN_LOG_END, LOG_END, log_parts
+from ductaflow.result import SCHEMA as RESULT_SCHEMA
+from ductaflow.result import Result, Status, read_result
 
 SCHEMA = 1
-#: The end of a log that is shown: lines and bytes, of a green run and of any other.
-GREEN_LOG_END = (20, 2 * 1024)
-LOG_END = (60, 8 * 1024)
-#: Its beginning, where the end does not reach back to it.
-LOG_START = (8, 1024)
 MAX_TEXT = 20_000
 MAX_LINE = 2_000
 #: Builds inside builds deeper than this are shown without their flows.
 MAX_DEPTH = 20
+#: Files that an instance lists as read or written, and upstreams.
+MAX_FILES = 100
+MAX_UPSTREAMS = 100
 
 #: Statuses whose run folder, if there is one, holds what an earlier session left there.
 _DID_NOT_RUN = (Status.BLOCKED, Status.NOT_RUN)
@@ -52,16 +64,37 @@ class Entry:
 
     Attributes:
         result: what came of it; `result.folder` is the run folder. An instance that did not run in this
-            session is a Result with status blocked, not_run or unchanged and a message.
+            session is a Result with status blocked or not_run and a message; or with status unchanged, and
+            the rest is read from its folder.
         nodeid: its pytest node id, if it has one.
         earlier: this session did not touch it; the result is that of an earlier one.
         parameters: what a conductor says of it beside status and message.
+        tags: those of its `_run`.
+        upstreams: the ids that it reads from.
+        worker: which of the session's workers ran it, if it has some.
     """
 
     result: Result
     nodeid: str | None = None
     earlier: bool = False
     parameters: Mapping[str, Any] | None = None
+    tags: Sequence[str] = ()
+    upstreams: Sequence[str] = ()
+    worker: str | None = None
+
+
+class Sources:
+    """Where a report finds what it shows, and how much of it there is room for.
+
+    Args:
+        runs_dir: the folder in which the page lies; folders and links are relative to it.
+        config_dir: the folder of the stored instances, if there is one.
+    """
+
+    def __init__(self, runs_dir: Path, config_dir: Path | None) -> None:
+        self.runs_dir = runs_dir
+        self.configs = Configs(config_dir, runs_dir)
+        self.figures = FigureBudget()
 
 
 def build_report(
@@ -80,9 +113,10 @@ def build_report(
         session_id: of the session that makes the report.
         started, finished: UTC in ISO 8601; `finished` is None while the session runs.
         runs_dir: the folder in which the page lies; folders and links are relative to it.
-        project_root: gives the page its name.
+        project_root: gives the page its name, and the configs their bases.
     """
-    instances = [instance_data(entry, runs_dir) for entry in entries]
+    sources = Sources(runs_dir, project_root / CONFIG_DIR if project_root else None)
+    instances = [instance_data(entry, sources) for entry in entries]
     head = report_head(
         ((instance["status"], instance["earlier"]) for instance in instances),
         session_id=session_id,
@@ -90,6 +124,7 @@ def build_report(
         finished=finished,
         project_root=project_root,
     )
+    head |= {"causes": find_causes(instances), "history": read_history(runs_dir)}
     return {**head, "instances": instances}
 
 
@@ -101,7 +136,10 @@ def report_head(
     finished: str | None,
     project_root: Path | None,
 ) -> dict[str, Any]:
-    """The report without its instances; `counted` gives status and "earlier" of each."""
+    """The report without its instances; `counted` gives status and "earlier" of each.
+
+    `alive`, `causes` and `history` are for the caller to fill in.
+    """
     counts = Counter(counted)
     return {
         "schema": SCHEMA,
@@ -109,8 +147,12 @@ def report_head(
         "started": started,
         "finished": finished,
         "project": project_root.absolute().name if project_root else None,
+        "alive": None,
+        "notes": [],
         "summary": {status.value: counts[status.value, False] for status in Status},
         "earlier_summary": {status.value: counts[status.value, True] for status in Status},
+        "causes": [],
+        "history": [],
     }
 
 
@@ -200,39 +242,80 @@ def _all(values: Iterable[object], kind: type | tuple[type, ...]) -> bool:
 # --- one instance ------------------------------------------------------------------------------------------
 
 
-def instance_data(entry: Entry, runs_dir: Path) -> dict[str, Any]:
+def instance_data(entry: Entry, sources: Sources) -> dict[str, Any]:
     """One instance of the JSON twin: its result, what its run folder holds, and the flows of a build."""
     result = entry.result
-    rerun = _rerun(entry, runs_dir)
-    above = frozenset([_true(result.folder)]) if result.folder else frozenset[Path]()
-    return _instance(entry, runs_dir, rerun, above)
+    rerun = _rerun(entry, sources.runs_dir)
+    # Where the run folder truly lies is asked for builds alone: it costs a look at each folder above.
+    above = frozenset([_true(result.folder)]) if result.folder and result.children else frozenset[Path]()
+    return _instance(entry, sources, rerun, above)
 
 
-def _instance(entry: Entry, runs_dir: Path, rerun: str, above: frozenset[Path]) -> dict[str, Any]:
-    result = entry.result
+def _instance(
+    entry: Entry, sources: Sources, rerun: str, above: frozenset[Path], *, nested: bool = False
+) -> dict[str, Any]:
+    former, runs_dir = _former(entry.result), sources.runs_dir
+    result = replace(former, status=entry.result.status) if former else entry.result
     folder = None if result.folder is None else RunFolder(result.folder, result.flow)
-    ran = folder is not None and result.status not in _DID_NOT_RUN
-    log = _log_of(folder) if folder and ran else None
-    data: dict[str, Any] = plain(result.to_dict())
+    ran = folder if result.status not in _DID_NOT_RUN else None
+    log = _log_of(ran) if ran else None
+    green = (former or result).status in (Status.SUCCESS, Status.UNCHANGED)
+    lists = {**_first(result, "inputs"), **_first(result, "outputs")}
+    data: dict[str, Any] = plain({"schema": RESULT_SCHEMA, **_fields(result), **lists})
     data |= {
         "id": result.id if result.flow else result.instance,
         "nodeid": entry.nodeid,
         "earlier": entry.earlier,
+        "former_status": former.status.value if former else None,
         "folder": None if folder is None else relative(folder.path, runs_dir),
         "parameters": plain(entry.parameters or {}),
+        "tags": list(entry.tags),
+        "upstreams": list(entry.upstreams[:MAX_UPSTREAMS]),
+        "worker": entry.worker,
         "rerun": rerun,
-        "links": _links(folder, log, runs_dir) if folder and ran else {},
-        **_log_ends(log, GREEN_LOG_END if result.status is Status.SUCCESS else LOG_END),
+        "debug": f"ductaflow debug {shlex.quote(result.id)}" if entry.nodeid else None,
+        "links": _links(ran, log, runs_dir) if ran else {},
+        **log_parts(log, GREEN_LOG_END if green else LOG_END, (warning.line for warning in result.warnings)),
+        **(sources.configs.of(result, ran, stored=not nested) if ran else NO_CONFIGS),
+        **(figures_of(ran.notebook, sources.figures, green=green) if ran else NO_FIGURES),
         "flows": [],
     }
-    if result.folder is not None and ran:
-        data["flows"] = [
-            _flow(result.folder / child, entry, runs_dir, rerun, above) for child in result.children
-        ]
+    if ran:
+        data["flows"] = [_flow(ran.path / child, entry, sources, rerun, above) for child in result.children]
     return data
 
 
-def _flow(folder: Path, build: Entry, runs_dir: Path, rerun: str, above: frozenset[Path]) -> dict[str, Any]:
+def _fields(record: Any) -> dict[str, Any]:
+    """The fields of a record and of those in it; `asdict` would copy what they hold, as `plain` does too."""
+    # the lineage is as long as the files that were read are many; `ductaflow why` reads it
+    names = record.__dataclass_fields__.keys() - {"folder", "lineage"}
+    return {name: _value(getattr(record, name)) for name in record.__dataclass_fields__ if name in names}
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_value(item) for item in value]
+    return _fields(value) if hasattr(value, "__dataclass_fields__") else value
+
+
+def _former(result: Result) -> Result | None:
+    """The last run of an instance that is unchanged, as its folder has it; None for all others."""
+    if result.status is not Status.UNCHANGED or result.folder is None:
+        return None
+    if result.former_status:
+        return replace(result, status=result.former_status)
+    former = _read(result.folder)
+    # Without a record there is none: a conductor of a person's own may call unchanged what it likes.
+    return replace(former, flow=result.flow, instance=result.instance) if former.finished else None
+
+
+def _first(result: Result, name: str) -> dict[str, Any]:
+    """The files that a run read or wrote, as far as they are listed, and how many more there are."""
+    files = getattr(result, name)
+    return {name: files[:MAX_FILES], f"{name}_left_out": max(0, len(files) - MAX_FILES)}
+
+
+def _flow(folder: Path, build: Entry, sources: Sources, rerun: str, above: frozenset[Path]) -> dict[str, Any]:
     """A flow of a build. It is run again with its build, so it has that one's command."""
     true_folder = _true(folder)
     if true_folder in above or len(above) > MAX_DEPTH:
@@ -241,7 +324,7 @@ def _flow(folder: Path, build: Entry, runs_dir: Path, rerun: str, above: frozens
         result = Result(folder.parent.name, folder.name, "flow", Status.ERROR, "lost", message)
     else:
         result = _read(folder)
-    return _instance(Entry(result, earlier=build.earlier), runs_dir, rerun, above | {true_folder})
+    return _instance(Entry(result, earlier=build.earlier), sources, rerun, above | {true_folder}, nested=True)
 
 
 def _true(folder: Path) -> Path:
@@ -277,7 +360,12 @@ def _log_of(folder: RunFolder) -> Path | None:
 
 def _links(folder: RunFolder, log: Path | None, runs_dir: Path) -> dict[str, str]:
     files = {"notebook": folder.notebook, "html": folder.html, "log": log, "config": folder.config}
-    return {name: link(path, runs_dir) for name, path in files.items() if path and is_file(path)}
+    way = link(folder.path, runs_dir)
+    return {
+        name: f"{way}/{quote(os.fsencode(path.name))}"
+        for name, path in files.items()
+        if path and is_file(path)
+    }
 
 
 def is_file(path: Path) -> bool:
@@ -310,38 +398,6 @@ def link(path: Path, runs_dir: Path) -> str:
 
 
 # --- texts, bounded ----------------------------------------------------------------------------------------
-
-
-def _log_ends(log: Path | None, limits: tuple[int, int]) -> dict[str, Any]:
-    """Beginning and end of a log of any size: `log_head` is empty where `log_tail` is the whole log."""
-    if log is None:
-        return {"log_head": "", "log_tail": "", "log_size": 0}
-    (end_lines, end_bytes), (start_lines, start_bytes) = limits, LOG_START
-    try:
-        with log.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - end_bytes))
-            raw = file.read(end_bytes)
-            file.seek(0)
-            start = file.read(min(start_bytes, max(0, size - end_bytes)))
-    except OSError as exc:
-        return {"log_head": "", "log_tail": f"(the log cannot be read: {exc})", "log_size": 0}
-    lines = _decode(raw, cut=size > end_bytes).splitlines(keepends=True)
-    if size > end_bytes and len(lines) > 1:
-        del lines[0]  # most likely half a line
-    if not start and len(lines) <= end_lines + start_lines:
-        end_lines = len(lines)
-    hidden, tail = lines[:-end_lines], lines[-end_lines:]
-    head = _decode(start).splitlines(keepends=True) if start else hidden
-    return {"log_head": "".join(head[:start_lines]), "log_tail": "".join(tail), "log_size": size}
-
-
-def _decode(raw: bytes, *, cut: bool = False) -> str:
-    if cut:  # the rest of a character whose first byte was cut off
-        raw = raw[next((i for i, byte in enumerate(raw[:4]) if byte & 0xC0 != 0x80), 0) :]
-    # The incremental decoder waits for the rest of a character that is cut off at the end.
-    text = strip_ansi(codecs.getincrementaldecoder("utf-8")("replace").decode(raw))
-    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def shorten(text: str, limit: int) -> str:

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 import threading
 import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ductaflow.errors import DuctaflowError
-from ductaflow.layout import REPORT_HTML, REPORT_JSON
-from ductaflow.report.data import Entry, instance_data, iter_earlier, report_head, utc_now
-from ductaflow.report.page import Row, page_chunks, render_html, render_row
+from ductaflow.layout import CONFIG_DIR, REPORT_HTML, REPORT_JSON
+from ductaflow.report.causes import Causes
+from ductaflow.report.data import Entry, Sources, instance_data, iter_earlier, report_head, utc_now
+from ductaflow.report.history import MAX_SESSIONS, append_history, history_file, read_history, session_line
+from ductaflow.report.packing import Packer
+from ductaflow.report.page import Row, page_chunks, render_html, row_of
 from ductaflow.result import Status, write_atomic
 
-#: The next write is not before this many times the length of the last one: 2 % of the time at most.
-RESTS = 50
+#: The next write is not before this many times the length of the last one. That is 1 % of the time; taking in
+#: the results may take another.
+RESTS = 100
+#: Seconds after which a page is written again though nothing happened, as a sign that the session lives.
+HEARTBEAT = 30.0
 
 
 def write_report(data: Mapping[str, Any], runs_dir: Path) -> Path:
@@ -66,30 +73,35 @@ def _write(runs_dir: Path, twin: Iterable[str], page: Iterable[str]) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """An instance as it stands in the files, compressed: about 1.5 kB for a green one.
+    """An instance as it stands in the files, about 2 kB for a green one; its details are with the packer.
 
     So a write reads no log and makes no row again, and thousands of results cost the session little memory.
     """
 
-    status: Status
+    id: str
     earlier: bool
     twin: bytes
     row: bytes
+    status: Status
 
 
 class LiveReport:
     """The report of a session, kept up to date while it runs.
 
     A write takes place at most once in `min_interval` seconds and never takes more than about 2 % of the
-    time; what comes in between is written when its time has come, at the latest by `close`. A write that
-    fails while the session runs does not disturb it: the next one tries again, and that of `close` raises.
+    time; what comes in between is written when its time has come, at the latest by `close`. When nothing
+    comes it is written all the same now and then: a page that was not has been left behind by a session that
+    was killed, and says so. A write that fails while the session runs does not disturb it: the next one tries
+    again, and that of `close` raises.
 
-    Instances on disk that the session does not touch are shown as earlier ones.
+    Instances on disk that the session does not touch are shown as earlier ones. `close` adds the session to
+    the history of the runs folder.
 
     Args:
         runs_dir: where the report is written; the run folders lie below it.
         session_id: of this session.
         project_root: gives the page its name.
+        config_dir: the folder of the stored instances; that of the project root if it is not given.
         min_interval: seconds from the end of one write to the next.
     """
 
@@ -102,6 +114,7 @@ class LiveReport:
         *,
         session_id: str,
         project_root: Path | None = None,
+        config_dir: Path | None = None,
         min_interval: float = 1.0,
     ) -> None:
         self._runs_dir = runs_dir
@@ -109,11 +122,20 @@ class LiveReport:
         self._project_root = project_root
         self._min_interval = min_interval
         self._started = utc_now()
+        if config_dir is None and project_root is not None:
+            config_dir = project_root / CONFIG_DIR
+        self._sources = Sources(runs_dir, config_dir)
+        self._packer = Packer()
+        self._causes = Causes()
+        self._history: list[dict[str, Any]] | None = None
         # An id keeps its place: a planned instance is where it was planned when its result comes.
         self._kept: dict[str, _Kept] = {}
         self._earlier: dict[str, _Kept] | None = None
-        self._next_write = self.clock()
+        self._begin = self._next_write = self.clock()
+        self._rest = min_interval
         self._timer: threading.Timer | None = None
+        self._is_due = False
+        self._is_noted = False
         self._closed = False
         self._lock = threading.RLock()
 
@@ -144,11 +166,17 @@ class LiveReport:
         """
         with self._lock:
             self._closed = True
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
+            self._stop_timer()
             self._find_earlier()
-            return self._write(finished or utc_now())
+            finished = finished or utc_now()
+            head = self._head(finished)
+            line = session_line(head, self.clock() - self._begin, self._red())
+            head["history"] = [*head["history"], line][-MAX_SESSIONS:]
+            path = self._write(head)
+            if self._kept and not self._is_noted:
+                self._remember(line)
+                self._is_noted = True
+            return path
 
     def _write_or_wait(self) -> None:
         """Write if a write is due, otherwise see to it that it is written when it is."""
@@ -157,27 +185,37 @@ class LiveReport:
         wait = self._next_write - self.clock()
         if wait <= 0:
             self._write_now()
-        elif self._timer is None:
-            self._timer = threading.Timer(wait, self._on_timer)
-            self._timer.daemon = True
-            self._timer.start()
+        elif not self._is_due:
+            self._is_due = True
+            self._start_timer(wait)
+
+    def _start_timer(self, seconds: float) -> None:
+        self._stop_timer()
+        self._timer = threading.Timer(seconds, self._on_timer)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _on_timer(self) -> None:
         with self._lock:
-            self._timer = None
             if not self._closed:
                 self._write_now()
 
     def _write_now(self) -> None:
+        self._is_due = False
+        begin = self.clock()
         # A failure is not lost: `close` writes again and raises if it is still not possible.
         with suppress(DuctaflowError):
             self._find_earlier()
-            begin = self.clock()
-            try:
-                self._write(None)
-            finally:
-                end = self.clock()
-                self._next_write = end + max(self._min_interval, RESTS * (end - begin))
+            self._write(self._head(None))
+        end = self.clock()
+        self._rest = max(self._min_interval, RESTS * (end - begin))
+        self._next_write = end + self._rest
+        self._start_timer(max(HEARTBEAT, self._rest))
 
     def _find_earlier(self) -> None:
         """Read, once a session, what is on disk of instances that are not planned."""
@@ -185,24 +223,58 @@ class LiveReport:
             found = iter_earlier(self._runs_dir, skip=set(self._kept))
             self._earlier = {entry.result.id: self._keep(entry) for entry in found}
 
-    def _write(self, finished: str | None) -> Path:
-        kept = list({**(self._earlier or {}), **self._kept}.values())
+    def _head(self, finished: str | None) -> dict[str, Any]:
         head = report_head(
-            ((entry.status.value, entry.earlier) for entry in kept),
+            ((kept.status.value, kept.earlier) for kept in self._all()),
             session_id=self._session_id,
             started=self._started,
             finished=finished,
             project_root=self._project_root,
         )
-        rows = [Row(entry.status.value, entry.earlier, partial(_text, entry.row)) for entry in kept]
+        if self._history is None:
+            self._history = read_history(self._runs_dir)
+        head |= {"causes": self._causes.find(), "history": self._history}
+        if finished is None:
+            # A write that takes longer than the last one, on a busy machine, is no sign of death.
+            within = 3 * max(HEARTBEAT, self._rest)
+            head["alive"] = {
+                "written": utc_now(),
+                "next": round(self._rest, 1),
+                "within": round(within),
+                "pid": os.getpid(),
+                "host": socket.gethostname(),
+            }
+        return head
+
+    def _all(self) -> list[_Kept]:
+        return list({**(self._earlier or {}), **self._kept}.values())
+
+    def _red(self) -> list[str]:
+        return [kept.id for kept in self._kept.values() if kept.status is Status.ERROR]
+
+    def _write(self, head: Mapping[str, Any]) -> Path:
+        kept = self._all()
+        rows = [Row(entry.status.value, _text(entry.row)) for entry in kept]
         twins = (_text(entry.twin) for entry in kept)
-        return _write(self._runs_dir, _twin_chunks(head, twins), page_chunks(head, rows))
+        return _write(self._runs_dir, _twin_chunks(head, twins), page_chunks(head, rows, self._packer))
+
+    def _remember(self, line: Mapping[str, Any]) -> None:
+        try:
+            append_history(self._runs_dir, line)
+        except OSError as exc:
+            raise DuctaflowError(
+                f"{history_file(self._runs_dir)}: the session cannot be noted: {exc.strerror or exc}",
+                hint="Allow writing there; the report itself was written.",
+            ) from exc
 
     def _keep(self, entry: Entry) -> _Kept:
-        data = instance_data(entry, self._runs_dir)
+        data = instance_data(entry, self._sources)
+        self._causes.add(data)
         twin = json.dumps(data, allow_nan=False).encode("ascii")
-        row = render_row(data).encode("ascii")
-        return _Kept(entry.result.status, entry.earlier, zlib.compress(twin, 1), zlib.compress(row, 1))
+        row = row_of(data, self._packer).text.encode("ascii")
+        return _Kept(
+            data["id"], entry.earlier, zlib.compress(twin, 1), zlib.compress(row, 1), entry.result.status
+        )
 
 
 def _text(packed: bytes) -> str:

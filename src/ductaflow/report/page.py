@@ -1,9 +1,10 @@
 """The dict of the JSON twin -> one HTML page. Knows the twin only: no Result, no file but its own assets.
 
-Everything that came from a flow is text. Two rules keep it so: every value that a template prints passes
-through `visible` and is escaped by Jinja2, and no value is ever printed into a script, a style or an
-attribute that a browser runs; links are made by `data`, percent-encoded and relative. Besides, the policy in
-the head of the page lets only its own script and style run, by their hash.
+The page is a shell (Jinja2), the rows as JSON, the script and the style, and the details of the instances
+packed (`packing`). Everything that came from a flow is text. Three rules keep it so: every value passes
+through `visible` and is escaped, by Jinja2 in the shell, as JSON without `<`, `>` and `&` in the data; the
+script only ever makes text nodes of it; links are made by `data`, percent-encoded and relative. Besides, the
+policy in the head of the page lets only its own script and style run, by their hash.
 """
 
 from __future__ import annotations
@@ -11,12 +12,15 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
+import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from ductaflow.report.causes import parameters_of
+from ductaflow.report.packing import Packer
 from ductaflow.result import strip_ansi
 
 if TYPE_CHECKING:
@@ -24,47 +28,40 @@ if TYPE_CHECKING:
 
 #: Seconds after which the page of a running session loads itself again.
 REFRESH_SECONDS = 5
-#: Rows above which a browser is told to lay out only those that are seen.
-LONG_PAGE = 500
+#: Of one row: characters of its message and of a parameter's value, and number of parameters to search.
+MAX_MESSAGE, MAX_PARAMETER, MAX_PARAMETERS = 200, 60, 40
+#: Rows that a browser without scripts is shown.
+MAX_PLAIN_ROWS = 100
+
+STYLES = ("base.css", "list.css", "detail.css", "views.css")
+SCRIPTS = ("model.js", "dom.js", "list.js", "detail.js", "views.js", "main.js")
 
 
 @dataclass(frozen=True)
 class Look:
-    """How a status is shown: its word and the title of its section."""
+    """How a status is shown: its word."""
 
     status: str
     word: str
-    title: str
 
 
 #: In the order of the page: what needs a person first.
 LOOKS = (
-    Look("error", "error", "Error"),
-    Look("blocked", "blocked", "Blocked by a red upstream"),
-    Look("warning", "warning", "Warning"),
-    Look("success", "success", "Success"),
-    Look("unchanged", "unchanged", "Unchanged, not run again"),
-    Look("not_run", "not run", "Not run"),
+    Look("error", "error"),
+    Look("blocked", "blocked"),
+    Look("warning", "warning"),
+    Look("success", "success"),
+    Look("unchanged", "unchanged"),
+    Look("not_run", "not run"),
 )
-_LOOK_OF = {look.status: look for look in LOOKS}
-_CAUSES = {
-    "exception": "Exception",
-    "exit": "Exit",
-    "signal": "Killed by a signal",
-    "timeout": "Timeout",
-    "interrupted": "Interrupted",
-    "lost": "Lost",
-    "input": "Missing input",
-}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
-    """One instance of a page, made when it is its turn: its HTML need not be held with all others."""
+    """One instance of a page: what its row shows and the search finds, as JSON in ASCII."""
 
     status: str
-    earlier: bool
-    html: Callable[[], str]
+    text: str
 
 
 def render_html(data: Mapping[str, Any]) -> str:
@@ -76,67 +73,88 @@ def render_html(data: Mapping[str, Any]) -> str:
     Returns:
         One HTML document in ASCII that needs no other file and no network.
     """
-    rows = [
-        Row(instance["status"], instance["earlier"], functools.partial(render_row, instance))
-        for instance in data["instances"]
-    ]
-    return "".join(page_chunks(data, rows))
+    packer = Packer()
+    rows = [row_of(instance, packer) for instance in data["instances"]]
+    return "".join(page_chunks(data, rows, packer))
 
 
-def render_row(instance: Mapping[str, Any]) -> str:
-    """The row of one instance, its flows included, in ASCII."""
-    return _ascii(_template("row.html").render(view=_view(instance), nested=False))
+def row_of(instance: Mapping[str, Any], packer: Packer) -> Row:
+    """The row of an instance of the twin. Its details go to the packer, once."""
+    shown = instance if _is_visible(instance) else _all_visible(instance)
+    parameters = _parameters(shown)
+    row = _brief(shown)
+    row |= {
+        "earlier": shown["earlier"],
+        "nodeid": shown["nodeid"],
+        "rerun": None if shown["nodeid"] else shown["rerun"],
+        "tags": shown["tags"],
+        "parameters": [packer.shape(tuple(parameters)), *parameters.values()] if parameters else None,
+        "upstreams": shown["upstreams"],
+        "worker": shown["worker"],
+        "at": packer.add(_json(_details(shown))) if _has_details(shown) else None,
+    }
+    return Row(instance["status"], _json(_without_empty(row)))
 
 
-def page_chunks(head: Mapping[str, Any], rows: Sequence[Row]) -> Iterator[str]:
+def page_chunks(head: Mapping[str, Any], rows: Sequence[Row], packer: Packer) -> Iterator[str]:
     """The page piece by piece, in ASCII.
 
     Args:
         head: the twin; its instances are not looked at.
-        rows: the instances, in the twin's order. The page has failures first, then what this session
-            touched before earlier results, and keeps the order otherwise.
+        rows: the instances in the twin's order; packer: what their details were packed with.
     """
-    from markupsafe import Markup
+    before, data, after = _ascii(_template("page.html").render(**_frame(head, rows))).split(_HERE)
+    yield before
+    told = {key: value for key, value in head.items() if key != "instances"}
+    yield _json(_all_visible({**told, "shapes": list(packer.shapes)}))
+    yield data
+    yield from _joined(row.text for row in rows)
+    yield after
+    # Behind the script: the rows are on the screen before the rest has been read.
+    for number, block in enumerate(packer.blocks()):
+        yield f'<script type="text/plain" id="pack-{number}">{block}</script>\n'
+    yield "</body>\n</html>\n"
 
-    def section(look: Look) -> dict[str, Any]:
-        mine = sorted((row for row in rows if row.status == look.status), key=lambda row: row.earlier)
-        return {"look": look, "count": len(mine), "rows": (Markup(row.html()) for row in mine)}
 
-    sections = [section(look) for look in LOOKS]
-    yield from map(_ascii, _template("page.html").generate(**_frame(head, rows), sections=sections))
+#: Stands in the template where the data goes, which is not held in one piece. Text has no NUL: see `visible`.
+_HERE = "\0"
+
+
+def _joined(texts: Iterable[str]) -> Iterator[str]:
+    separator = "["
+    for text in texts:
+        yield separator + text
+        separator = ",\n"
+    yield "[]" if separator == "[" else "]"
 
 
 def _frame(head: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, Any]:
-    """What the page shows around its rows."""
+    """What the shell of the page shows."""
     summary, earlier = head["summary"], head["earlier_summary"]
-    total = len(rows)
-    counts = [
-        {"look": look, "count": summary[look.status] + earlier[look.status], "earlier": earlier[look.status]}
-        for look in LOOKS
-    ]
-    shares, at = [], 0.0
-    for count in counts:
-        width = 100 * count["count"] / total if total else 0.0
-        shares.append({"look": count["look"], "x": f"{at:.3f}", "width": f"{width:.3f}"})
-        at += width
-    css, js = _asset("page.css"), _asset("page.js")
+    css, js = _styles(), _scripts()
+    red = [row for look in LOOKS[:3] for row in rows if row.status == look.status]
     return {
         "head": head,
-        "total": total,
-        "is_long": total > LONG_PAGE,
+        "here": _ours(_HERE),
+        "total": len(rows),
         "running": head["finished"] is None,
-        "done": sum(summary.values()) - summary["not_run"],
-        "planned": sum(summary.values()),
         "earlier": sum(earlier.values()),
         "verdict": _verdict(head),
-        "counts": counts,
-        "shares": shares,
+        "counts": [
+            {
+                "look": look,
+                "count": summary[look.status] + earlier[look.status],
+                "earlier": earlier[look.status],
+            }
+            for look in LOOKS
+        ],
+        "plain_rows": [json.loads(row.text) for row in red[:MAX_PLAIN_ROWS]],
         "took": _span(head["started"], head["finished"]),
         "refresh": REFRESH_SECONDS,
         "css": css,
         "js": js,
         "policy": (
-            "default-src 'none'; base-uri 'none'; form-action 'none'; "
+            "default-src 'none'; base-uri 'none'; form-action 'none'; img-src data:; "
             f"style-src '{_hash(css)}'; script-src '{_hash(js)}'"
         ),
     }
@@ -149,71 +167,88 @@ def _verdict(head: Mapping[str, Any]) -> str:
     return ", ".join(shown) or "nothing run"
 
 
-# --- an instance as the template prints it -----------------------------------------------------------------
+# --- an instance as the script reads it --------------------------------------------------------------------
 
 
-def _view(instance: Mapping[str, Any]) -> dict[str, Any]:
-    """One instance and its flows: what the template prints, in words of the page."""
-    failure = instance["failure"]
-    warnings = instance["warnings"]
+def _has_details(instance: Mapping[str, Any]) -> bool:
+    """What is planned or blocked has its row alone: thousands of them cost nothing when they come to run."""
+    return instance["status"] not in ("not_run", "blocked") or bool(instance["links"])
+
+
+def _brief(instance: Mapping[str, Any]) -> dict[str, Any]:
+    """What a row shows, of an instance and of a flow of a build alike."""
     return {
-        "it": instance,
-        "look": _LOOK_OF[instance["status"]],
-        "summary_text": _summary_text(instance),
-        "seconds": _duration(instance["seconds"]),
-        "cause": _CAUSES.get(instance["cause"] or "", instance["cause"]),
-        "place": _place(failure) if failure else "",
-        "source": [
-            {
-                "line": line.get("line"),
-                "text": line.get("text", ""),
-                "here": line.get("line") == failure["line"],
-            }
-            for line in (failure["source"] if failure else ())
-        ],
-        "more_warnings": instance["warning_count"] - len(warnings),
-        "log_size": _size(instance["log_size"]),
-        "facts": [(name, value) for name, value in _facts(instance) if value],
-        "files": [(name, instance["links"][key]) for key, name in _LINKS if key in instance["links"]],
-        "outputs": [(file.get("path", ""), _size(file.get("size"))) for file in instance["outputs"]],
-        "flows": [_view(flow) for flow in instance["flows"]],
+        "id": instance["id"],
+        "flow": instance["flow"],
+        "status": instance["status"],
+        "kind": instance["kind"],
+        "cause": instance["cause"],
+        "message": _message(instance),
+        "warnings": instance["warning_count"],
+        "seconds": instance["seconds"],
+        "started": instance["started"],
+        "flows": [_without_empty(_brief(flow)) for flow in instance["flows"]],
     }
 
 
-_LINKS = (("log", "Log"), ("html", "Notebook as HTML"), ("notebook", "Notebook"), ("config", "Config"))
+def _message(instance: Mapping[str, Any]) -> str:
+    """The one line of a row: the first warning of an orange run says more than how many it has."""
+    warnings = instance["warnings"]
+    text = instance["message"]
+    if warnings and (instance["status"] in ("warning", "unchanged") or not text):
+        text = warnings[0]["text"]
+    line = " ".join(text.split())
+    return line if len(line) <= MAX_MESSAGE else f"{line[: MAX_MESSAGE - 3]}..."
 
 
-def _summary_text(instance: Mapping[str, Any]) -> str:
-    """The one line of a closed row."""
-    if instance["message"]:
-        return str(instance["message"])
-    if instance["warnings"]:
-        return str(instance["warnings"][0]["text"])
-    return ""
+def _parameters(instance: Mapping[str, Any]) -> dict[str, str]:
+    found = list(parameters_of(instance).items())[:MAX_PARAMETERS]
+    return {name: value[:MAX_PARAMETER] for name, value in found}
 
 
-def _place(failure: Mapping[str, Any]) -> str:
-    line = f":{failure['line']}" if failure["line"] else ""
-    return f"{failure['file']}{line}" if failure["file"] else ""
+def _without_empty(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in row.items() if value not in (None, "", 0, [], {}, False)}
 
 
-def _facts(instance: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Name and value of what is shown in the small table of an instance."""
-    cells, environment, failure = instance["cells"], instance["environment"], instance["failure"]
-    yield "Node id", instance["nodeid"]
-    yield "Run folder", instance["folder"]
-    yield "Started", _moment(instance["started"])
-    yield "Duration", _duration(instance["seconds"])
-    if cells["total"]:
-        failed = f", stopped in cell {failure['cell']}" if failure and failure["cell"] else ""
-        yield "Cells", f"{cells['run']} of {cells['total']} ran{failed}"
-    yield "Exit code", None if instance["exit_code"] is None else str(instance["exit_code"])
-    yield "Signal", instance["signal"]
-    yield "Peak memory", _size(instance["peak_memory"])
-    yield "Config hash", instance["config_hash"]
-    yield "Python", environment.get("python")
-    yield "Host", environment.get("host")
-    yield from instance["parameters"].items()
+def _details(instance: Mapping[str, Any]) -> dict[str, Any]:
+    """All of an instance but what its row has."""
+    details = {key: value for key, value in instance.items() if key not in _IN_ROW}
+    details["flows"] = [{**_details(flow), "rerun": flow["rerun"]} for flow in instance["flows"]]
+    return _without_empty(details)
+
+
+_IN_ROW = frozenset(
+    {
+        *("schema", "id", "flow", "status", "kind", "cause", "seconds", "started", "flows"),
+        *("earlier", "nodeid", "tags", "upstreams", "worker"),
+    }
+)
+
+
+def _json(value: Any) -> str:
+    """JSON in ASCII that may stand in any element of a page."""
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+#: In JSON in ASCII: an escape that may stand for something unseen, or the one control that is not escaped.
+_SUSPECT = re.compile(r"\\[rbf]|\\u00[0189]|\\u061c|\\u20[0-6]|\\uf[def]|\\ud[89a-f]|\x7f")
+
+
+def _is_visible(value: Any) -> bool:
+    """Whether a value surely has nothing unseen in it: one look instead of one at each of its strings."""
+    return _SUSPECT.search(json.dumps(value)) is None
+
+
+def _all_visible(value: Any) -> Any:
+    if isinstance(value, str):
+        return visible(value)
+    if isinstance(value, Mapping):
+        return {visible(key): _all_visible(item) for key, item in value.items()}
+    return [_all_visible(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+# --- numbers for people ------------------------------------------------------------------------------------
 
 
 def _duration(seconds: float | None) -> str:
@@ -244,17 +279,6 @@ def _moment(iso: str | None) -> str:
     return f"{match[1]} {match[2]} UTC" if match else iso or ""
 
 
-def _size(size: object) -> str:
-    if not isinstance(size, int | float) or not size:
-        return ""
-    value = float(size)
-    for unit in ("B", "kB", "MB"):
-        if value < 1000:
-            return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.1f} GB"
-
-
 # --- text that is only text --------------------------------------------------------------------------------
 
 #: Controls but tab and newline, lone surrogates, invisible marks that turn text around, noncharacters.
@@ -272,6 +296,9 @@ def visible(text: str) -> str:
     Control characters become their pictures (NUL is U+2400), other characters without a picture of their own,
     such as lone surrogates and marks that reverse the writing, their escape, `\\u202e`.
     """
+    if text.isascii() and text.isprintable():
+        # most are, and there are many
+        return text
     return _UNSEEN.sub(_spelled, strip_ansi(text).replace("\r\n", "\n"))
 
 
@@ -321,11 +348,21 @@ def _asset_text(name: str) -> str:
 
 
 @functools.cache
-def _asset(name: str) -> Any:
+def _styles() -> Any:
+    return _ours("".join(map(_asset_text, STYLES)))
+
+
+@functools.cache
+def _scripts() -> Any:
+    """The script: its files one after another in one function, so that they share names with nothing else."""
+    return _ours("\n".join(['"use strict";', "(() => {", *map(_asset_text, SCRIPTS), "})();"]))
+
+
+def _ours(text: str) -> Any:
     """A style or script of the page, as markup: its text is ours, and it is ASCII."""
     from markupsafe import Markup
 
-    return Markup(_asset_text(name))
+    return Markup(text)
 
 
 def _hash(code: str) -> str:

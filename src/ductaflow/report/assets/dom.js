@@ -1,0 +1,118 @@
+// Elements and words. Text only ever becomes text nodes.
+
+const SVG = "http://www.w3.org/2000/svg";
+
+// h("p.note", { hidden: true }, "text", child): an element; functions are listeners, null children are left out.
+function h(name, ...parts) {
+  const [tag, ...classes] = name.split(".");
+  return filled(document.createElement(tag || "div"), classes, parts);
+}
+
+function s(name, ...parts) {
+  const [tag, ...classes] = name.split(".");
+  return filled(document.createElementNS(SVG, tag), classes, parts);
+}
+
+function filled(element, classes, parts) {
+  for (const name of classes) element.classList.add(name);
+  for (const part of parts.flat(Infinity)) {
+    if (part === null || part === undefined || part === false) continue;
+    if (typeof part === "string" || typeof part === "number") element.append(String(part));
+    else if (part instanceof Node) element.append(part);
+    else setAll(element, part);
+  }
+  return element;
+}
+
+function setAll(element, attributes) {
+  for (const [name, value] of Object.entries(attributes)) {
+    if (typeof value === "function") element.addEventListener(name, value);
+    else if (value === true) element.setAttribute(name, "");
+    else if (value !== false && value !== null && value !== undefined) element.setAttribute(name, value);
+  }
+}
+
+const button = (text, listener, attributes = {}) => h("button", { type: "button", click: listener, ...attributes }, text);
+
+const sign = (status) => s("svg", { "aria-hidden": "true" }, s("use", { href: "#sign-" + status }));
+
+const badge = (status) => h("span.badge", sign(status), h("span", WORD[status]));
+
+const plural = (count, word) => count.toLocaleString("en") + " " + word + (count === 1 ? "" : "s");
+
+function duration(seconds) {
+  if (!seconds) return "";
+  if (seconds < 10) return seconds.toFixed(2) + " s";
+  if (seconds < 60) return seconds.toFixed(1) + " s";
+  const minutes = Math.floor(Math.round(seconds) / 60);
+  const rest = Math.round(seconds) % 60;
+  if (minutes < 60) return minutes + " min " + String(rest).padStart(2, "0") + " s";
+  return Math.floor(minutes / 60) + " h " + String(minutes % 60).padStart(2, "0") + " min";
+}
+
+function size(bytes) {
+  if (typeof bytes !== "number" || !bytes) return "";
+  let value = bytes;
+  for (const unit of ["B", "kB", "MB"]) {
+    if (value < 1000) return (unit === "B" || value >= 100 ? value.toFixed(0) : value.toFixed(1)) + " " + unit;
+    value /= 1000;
+  }
+  return value.toFixed(1) + " GB";
+}
+
+function moment(iso) {
+  const found = /^(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)/.exec(iso || "");
+  return found ? found[1] + " " + found[2] + " UTC" : iso || "";
+}
+
+const quoted = (text) => (/^[\w@%+=:,./-]+$/.test(text) ? text : "'" + text.replace(/'/g, "'\"'\"'") + "'");
+
+// Say it to who cannot see it.
+function announce(text) {
+  document.getElementById("said").textContent = text;
+}
+
+async function toClipboard(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch (refused) {
+    // Not allowed here, or an older browser: the way that works everywhere.
+    const area = h("textarea.unseen", { "aria-hidden": "true", tabindex: "-1" });
+    area.value = text;
+    const focused = document.activeElement;
+    document.body.append(area);
+    area.select();
+    const done = document.execCommand("copy");
+    area.remove();
+    if (focused) focused.focus({ preventScroll: true });
+    return done;
+  }
+}
+
+// A button that copies a text, which may be a function that makes it.
+function copyButton(text, label, what) {
+  const name = label || "Copy";
+  const made = button(name, async () => {
+    const done = await toClipboard(typeof text === "function" ? text() : text);
+    made.textContent = done ? "Copied" : "Not allowed";
+    announce(done ? "Copied: " + (what || name) : "The browser does not allow copying");
+    setTimeout(() => { made.textContent = name; }, 1500);
+  }, { class: "copy", "aria-label": what ? name + ": " + what : null });
+  return made;
+}
+
+// A name in full, which breaks where a person would break it.
+const instanceName = (id) => {
+  const cut = id.indexOf("/") + 1;
+  const breaking = (text) => text.split(/(?<=[_+.-])/).map((word) => [h("wbr"), word]);
+  return [cut ? h("span.flow", id.slice(0, cut)) : null, h("span.own", breaking(id.slice(cut)))];
+};
+
+// A name in one line. Of a long one the middle is left out: what tells scenarios apart is often at their end.
+const shortName = (id) => {
+  const cut = id.indexOf("/") + 1;
+  const own = id.slice(cut);
+  const end = own.length > 24 ? own.length - 12 : own.length;
+  return [cut ? h("span.flow", id.slice(0, cut)) : null, h("span.own", own.slice(0, end)), end < own.length ? h("span.end", own.slice(end)) : null];
+};

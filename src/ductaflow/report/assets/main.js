@@ -1,0 +1,367 @@
+// The page: its state, which lives in the address so that a link and a refresh keep it, and its parts.
+
+const state = { q: "", statuses: new Set(), id: null, view: "list", expanded: new Set() };
+const app = document.getElementById("app");
+const chips = [...document.querySelectorAll(".chip")];
+const WIDE = matchMedia("(min-width: 1000px)");
+
+// --- address ------------------------------------------------------------------------------------------------
+
+const inAddress = (text) => encodeURIComponent(text).replace(/%2F/g, "/").replace(/%20/g, "+").replace(/%3A/g, ":").replace(/%3D/g, "=");
+
+function address() {
+  const parts = [];
+  if (state.view !== "list") parts.push("view=" + state.view);
+  if (state.statuses.size) parts.push("status=" + [...state.statuses].join(","));
+  if (state.q) parts.push("q=" + inAddress(state.q));
+  if (state.id) parts.push("id=" + inAddress(state.id));
+  for (const key of state.expanded) parts.push("open=" + inAddress(key));
+  return "#" + parts.join("&");
+}
+
+function readAddress() {
+  const found = new URLSearchParams(location.hash.slice(1));
+  state.q = found.get("q") || "";
+  state.view = VIEWS.some(([name]) => name === found.get("view")) ? found.get("view") : "list";
+  state.statuses = new Set((found.get("status") || "").split(",").filter((status) => ORDER.includes(status)));
+  state.id = byKey.has(found.get("id")) ? found.get("id") : null;
+  state.expanded = new Set(found.getAll("open").filter((key) => byKey.has(key)));
+}
+
+// What is not for sharing, but should survive a refresh.
+function remembered() {
+  const focused = document.activeElement;
+  const log = panel.querySelector(".log");
+  return {
+    scroll: scrollY, panel: panel.scrollTop, log: log ? log.scrollTop : null, folded: [...folded], paused,
+    focus: focused && focused.id ? focused.id : null,
+    active: tree.active ? tree.active.key : null,
+    caret: focused === box ? [box.selectionStart, box.selectionEnd] : null,
+  };
+}
+
+let saving = 0;
+// Browsers limit how often the address may change; a search changes it with each key.
+function stateChanged() {
+  clearTimeout(saving);
+  saving = setTimeout(saveState, 250);
+}
+function saveState() {
+  clearTimeout(saving);
+  history.replaceState(remembered(), "", address());
+}
+
+// --- parts --------------------------------------------------------------------------------------------------
+
+const VIEWS = [["list", "Instances", null], ["timeline", "Timeline", timelineView], ["graph", "Graph", graphView], ["trend", "Trend", trendView]];
+
+const box = h("input", {
+  id: "search", type: "search", autocomplete: "off", spellcheck: "false",
+  placeholder: "Search: a name, a piece of a message, status:warning, horizon=2030",
+});
+const shown = h("span.shown", { id: "shown", role: "status" });
+const copies = h("div.copies", { hidden: true, role: "group" });
+const empty = h("p.empty", { hidden: true }, "Nothing matches. ", button("Show everything", () => reset()));
+const list = h("div.tree", { id: "list", role: "tree", tabindex: "0", "aria-label": "Instances" });
+const panel = h("aside.panel", { id: "panel", hidden: true, tabindex: "-1", "aria-label": "Instance" });
+const tabs = h("div.tabs", { role: "tablist", "aria-label": "Views" }, VIEWS.map(([name, title]) => h("button.tab", {
+  type: "button", role: "tab", id: "tab-" + name, "aria-controls": "view-" + name, click: () => showView(name), keydown: tabKey,
+}, title)));
+const views = VIEWS.map(([name]) => h("section.view", { id: "view-" + name, role: "tabpanel", "aria-labelledby": "tab-" + name, hidden: true }));
+const tree = new Tree(list, state, openNode, stateChanged);
+
+function tabKey(event) {
+  const at = VIEWS.findIndex(([name]) => name === state.view);
+  const next = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: VIEWS.length - 1 }[event.key];
+  if (next === undefined) return;
+  event.preventDefault();
+  showView(VIEWS[(next + VIEWS.length) % VIEWS.length][0]);
+  document.getElementById("tab-" + state.view).focus();
+}
+
+function help() {
+  const row = (term, meaning) => h("div", h("dt", button(term, () => search(term), { class: "link" })), h("dd", meaning));
+  return h("details.help", h("summary", "What can be searched"), h("dl",
+    row("scenario_A", "a piece of a name, of a message or of a flow of a build"),
+    row("status:red,blocked", "the status: red, blocked, orange, green, unchanged, not_run"),
+    row("flow:fit*", "the flow or build; * stands for anything"),
+    row("tag:slow", "a tag of _run"),
+    row("horizon=2030", "a parameter of the config, also nested: database.host or host"),
+    row("cause:timeout", "why it is red: exception, exit, signal, timeout, interrupted, lost, input"),
+    row("is:new", "red now and not in the session before; is:earlier for earlier results"),
+    row("-status:green", "a minus: not this. Several terms must all fit; \"quotes\" keep words together")));
+}
+
+function causesPart() {
+  if (!head.causes.length) return null;
+  const red = head.causes.reduce((total, cause) => total + cause.instances.length, 0);
+  const shownCauses = head.causes.slice(0, 8);
+  return h("section.causes", { "aria-labelledby": "causes" },
+    h("h2", { id: "causes" }, red + " red, " + plural(head.causes.length, "cause")),
+    h("ol", shownCauses.map((cause, index) => h("li",
+      h("button.cause-row", { type: "button", click: () => search("cause:" + (index + 1)), title: "Show these instances" },
+        h("strong.many", String(cause.instances.length)), h("span.what", h("span.cause-title", cause.title || CAUSE[cause.cause] || "no message"),
+          h("span.cause-place", [cause.place || CAUSE[cause.cause] || "", cause.blocks ? "blocks " + cause.blocks : ""].filter(Boolean).join(" \u00b7 ")))),
+      cause.parameters.length ? h("p.shared", h("span.note", cause.instances.length > 1 ? "all with" : "only with"),
+        button(cause.parameters.map(([name, value]) => h("code", name + "=" + value)), () => search(cause.parameters.map(parameterTerm).join(" ")),
+          { title: "Show all instances with these parameters" }),
+        h("span.note", cause.parameters.length === 1 ? "which no good one has" : "which no good one has together")) : null))),
+    head.causes.length > 8 ? h("p.note", "and " + (head.causes.length - 8) + " more") : null);
+}
+
+const parameterTerm = ([name, value]) => name + "=" + (/[\s"]/.test(value) ? '"' + value.replace(/"/g, "") + '"' : value);
+
+function proportions() {
+  const bar = document.getElementById("bar");
+  if (!bar) return;
+  for (const element of chips) {
+    const piece = h("span.s-" + element.dataset.status);
+    piece.style.flexGrow = element.dataset.count;
+    bar.append(piece);
+  }
+}
+
+// --- what is shown ------------------------------------------------------------------------------------------
+
+function apply() {
+  const fits = searchTest(state.q);
+  const found = roots.filter((node) => (!state.statuses.size || state.statuses.has(node.row.status)) && fits(node));
+  for (const element of chips) element.setAttribute("aria-pressed", String(state.statuses.has(element.dataset.status)));
+  const filtered = state.statuses.size > 0 || state.q.trim() !== "";
+  const words = filtered ? found.length.toLocaleString("en") + " of " + roots.length.toLocaleString("en") + " shown" : plural(roots.length, "instance");
+  if (shown.textContent !== words) shown.textContent = words;
+  empty.hidden = found.length > 0 || roots.length === 0;
+  list.hidden = found.length === 0;
+  tree.show(found);
+  showCopies(found.filter((node) => node.row.status === "error" || node.row.status === "blocked"), filtered);
+}
+
+function showCopies(failed, filtered) {
+  copies.hidden = failed.length === 0;
+  if (!failed.length) return;
+  const which = (filtered ? "the " + failed.length + " shown that failed" : "all " + failed.length + " that failed");
+  const blocked = failed.some((node) => node.row.status === "blocked");
+  copies.setAttribute("aria-label", "Copy for " + which);
+  copies.replaceChildren(h("span.note", "Copy for " + which + (blocked ? " or are blocked" : "") + ":"),
+    copyButton(() => rerunOfAll(failed), "Run again", plural(failed.length, "command")),
+    failed.some((node) => node.row.nodeid) ? copyButton(() => debugOfAll(failed), "Debug", plural(failed.length, "command")) : null,
+    copyButton(() => idsOfAll(failed), "Node ids", plural(failed.length, "node id")));
+}
+
+function search(query) {
+  state.q = query;
+  state.statuses.clear();
+  box.value = query;
+  if (!WIDE.matches) closePanel(false);
+  showView("list", false);
+  apply();
+  history.pushState(remembered(), "", address());
+  announce(shown.textContent);
+  box.focus({ preventScroll: true });
+  document.querySelector(".tools").scrollIntoView({ block: "nearest" });
+}
+
+function reset() {
+  state.q = box.value = "";
+  state.statuses.clear();
+  apply();
+  stateChanged();
+  box.focus();
+}
+
+function showView(name, focus = true) {
+  state.view = name;
+  VIEWS.forEach(([view, , make], index) => {
+    const on = view === name;
+    const tab = tabs.children[index];
+    tab.setAttribute("aria-selected", String(on));
+    tab.tabIndex = on ? 0 : -1;
+    views[index].hidden = !on;
+    if (on && make && !views[index].childElementCount) views[index].append(...[make()].flat().filter(Boolean));
+  });
+  if (name === "list") tree.draw();
+  if (focus) stateChanged();
+}
+
+// --- one instance -------------------------------------------------------------------------------------------
+
+let pageScroll = 0;
+
+// Open an instance. `followed`: the person moves through the list, so the focus stays there.
+function openNode(node, followed = false) {
+  const wasOpen = state.id !== null;
+  if (!wasOpen) pageScroll = scrollY;
+  state.id = node.key;
+  for (let above = node.parent; above; above = above.parent) state.expanded.add(above.key);
+  if (node.parent) tree.show(tree.found);
+  tree.active = tree.rows.includes(node) ? node : tree.active;
+  tree.drawn = "";
+  if (followed) stateChanged();
+  else history[wasOpen ? "replaceState" : "pushState"](remembered(), "", address());
+  return showNode(node, !followed);
+}
+
+let showing = 0;
+async function showNode(node, focus) {
+  const turn = ++showing;
+  document.body.classList.add("opened");
+  panel.hidden = false;
+  tree.draw();
+  if (tree.active === node && WIDE.matches && !list.hidden) tree.reveal(node);
+  let content;
+  try {
+    const details = await detailsOf(node);
+    if (turn !== showing) return;
+    content = detailOf(node, details);
+  } catch (trouble) {
+    if (turn !== showing) return;
+    content = [h("p.note", "The details cannot be unpacked here: " + trouble.message + ". They are in conductor_status_report.json beside this page.")];
+  }
+  const at = tree.rows.indexOf(node);
+  panel.className = "panel s-" + node.row.status;
+  panel.setAttribute("aria-label", node.row.id);
+  panel.replaceChildren(h("div.panel-head",
+    h("div.panel-bar", badge(node.row.status), h("span.note", duration(node.row.seconds)),
+      node.row.earlier ? h("span.tag.earlier", "earlier result") : null,
+      h("span.fill"),
+      button("\u2039", () => step(-1), { class: "icon", "aria-label": "Previous instance", disabled: at <= 0 }),
+      button("\u203a", () => step(1), { class: "icon", "aria-label": "Next instance", disabled: at < 0 || at + 1 >= tree.rows.length }),
+      copyButton(() => location.href.split("#")[0] + "#id=" + inAddress(node.key), "Link", "link to this instance"),
+      button("\u00d7", () => closePanel(), { class: "icon", id: "close", "aria-label": "Close" })),
+    h("h2", { id: "panel-name", tabindex: "-1" }, instanceName(node.row.id))),
+  ...content.flat(Infinity).filter(Boolean));
+  panel.scrollTop = 0;
+  if (!WIDE.matches) scrollTo(0, 0);
+  if (focus && !WIDE.matches) document.getElementById("panel-name").focus({ preventScroll: true });
+  else if (focus) announce("Opened " + node.row.id + ", " + WORD[node.row.status]);
+}
+
+function step(by) {
+  const at = tree.rows.indexOf(byKey.get(state.id));
+  const next = tree.rows[at + by];
+  if (!next) return;
+  openNode(next, true);
+  showNode(next, false).then(() => {
+    const name = by < 0 ? "Previous instance" : "Next instance";
+    const again = panel.querySelector(`[aria-label="${name}"]:not([disabled])`) || document.getElementById("close");
+    again.focus();
+  });
+}
+
+function closePanel(focus = true) {
+  if (state.id === null) return;
+  showing += 1;
+  state.id = null;
+  document.body.classList.remove("opened");
+  panel.hidden = true;
+  panel.replaceChildren();
+  if (!WIDE.matches) scrollTo(0, pageScroll);
+  tree.drawn = "";
+  tree.draw();
+  stateChanged();
+  if (focus && !list.hidden) list.focus({ preventScroll: true });
+}
+
+// --- a session that still runs ------------------------------------------------------------------------------
+
+let paused = false;
+
+function banners() {
+  const place = document.getElementById("banners");
+  for (const note of head.notes || []) place.append(h("div.banner.s-warning", sign("warning"), h("span", note)));
+  if (head.finished !== null || !head.alive) return;
+  const { alive, summary } = head;
+  const planned = totalOf(summary);
+  const silent = (Date.now() - Date.parse(alive.written)) / 1000;
+  if (silent > alive.within) {
+    place.append(h("div.banner.s-error", { role: "status" }, sign("error"), h("span", h("strong", "This session did not end properly."),
+      " Its last sign of life was " + duration(silent) + " ago (process " + alive.pid + " on " + alive.host + "); " + (planned - summary.not_run) + " of " + planned
+      + " were done. ", h("code", "ductaflow report"), " makes the page anew from what is on disk.")));
+    // The machine may only have slept: look again now and then.
+    later(60);
+    return;
+  }
+  const toggle = button("", () => { paused = !paused; name(); saveState(); }, {});
+  const name = () => { toggle.textContent = paused ? "Refresh again" : "Pause the refresh"; };
+  name();
+  place.append(h("div.banner.running", h("span.pulse", { "aria-hidden": "true" }), h("span", h("strong", "Running"), ": " + (planned - summary.not_run) + " of " + planned + " done, as of " + moment(alive.written)), toggle));
+  later(Math.max(Number(document.body.dataset.refresh), alive.next));
+}
+
+let touched = 0; // when a person last did something that a refresh would disturb
+function later(seconds) {
+  setTimeout(function look() {
+    if (paused || String(getSelection()) || Date.now() - touched < 1500) { setTimeout(look, 1000); return; }
+    saveState();
+    location.reload();
+  }, 1000 * seconds);
+}
+
+// --- start --------------------------------------------------------------------------------------------------
+
+function fromAddress(kept) {
+  readAddress();
+  box.value = state.q;
+  showView(state.view, false);
+  apply();
+  if (kept && kept.active && byKey.has(kept.active)) tree.active = byKey.get(kept.active);
+  if (state.id) return showNode(byKey.get(state.id), false);
+  if (!panel.hidden) { document.body.classList.remove("opened"); panel.hidden = true; }
+  return Promise.resolve();
+}
+
+function listen() {
+  for (const element of chips) {
+    element.addEventListener("click", () => {
+      const { status } = element.dataset;
+      if (!state.statuses.delete(status)) state.statuses.add(status);
+      if (state.view !== "list") showView("list", false);
+      apply();
+      stateChanged();
+    });
+  }
+  box.addEventListener("input", () => { touched = Date.now(); state.q = box.value; apply(); stateChanged(); });
+  box.addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && (state.q || state.statuses.size)) { event.stopPropagation(); reset(); }
+    if (event.key === "ArrowDown" && !list.hidden) { event.preventDefault(); list.focus(); }
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && state.id !== null) closePanel();
+  });
+  addEventListener("popstate", (event) => fromAddress(event.state));
+  addEventListener("scroll", () => { touched = Math.max(touched, Date.now() - 1000); stateChanged(); }, { passive: true });
+  panel.addEventListener("scroll", stateChanged, { passive: true });
+  WIDE.addEventListener("change", () => { tree.drawn = ""; tree.draw(); });
+  // Closed parts have to be on paper too.
+  addEventListener("beforeprint", () => { for (const element of panel.querySelectorAll("details:not([open])")) { element.dataset.printed = ""; element.open = true; } });
+  addEventListener("afterprint", () => { for (const element of panel.querySelectorAll("details[data-printed]")) { delete element.dataset.printed; element.open = false; } });
+}
+
+function start() {
+  history.scrollRestoration = "manual";
+  const kept = history.state;
+  for (const [name, closed] of (kept && kept.folded) || []) folded.set(name, closed);
+  paused = Boolean(kept && kept.paused);
+  proportions();
+  banners();
+  if (!roots.length) return;
+  views[0].append(...[causesPart(), h("div.tools", h("label.unseen", { for: "search" }, "Search"), box, shown, help()), copies, empty, list].filter(Boolean));
+  app.append(tabs, h("div.layout", h("div.left", views), panel));
+  app.hidden = false;
+  listen();
+  fromAddress(kept).then(() => {
+    if (!kept) return;
+    scrollTo(0, kept.scroll || 0);
+    panel.scrollTop = kept.panel || 0;
+    requestAnimationFrame(() => requestAnimationFrame(() => {
+      const log = panel.querySelector(".log");
+      if (log && kept.log !== null && kept.log !== undefined) log.scrollTop = kept.log;
+      const focused = kept.focus && document.getElementById(kept.focus);
+      if (focused) focused.focus({ preventScroll: true });
+      if (focused === box && kept.caret) box.setSelectionRange(...kept.caret);
+      tree.draw();
+    }));
+  });
+}
+
+start();

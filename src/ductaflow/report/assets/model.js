@@ -1,0 +1,169 @@
+// The data of the page: instances as nodes, their details unpacked when somebody asks, and the search.
+
+const ORDER = ["error", "blocked", "warning", "success", "unchanged", "not_run"];
+const WORD = { error: "error", blocked: "blocked", warning: "warning", success: "success", unchanged: "unchanged", not_run: "not run" };
+const CAUSE = {
+  exception: "Exception", exit: "Exit", signal: "Killed by a signal", timeout: "Timeout",
+  interrupted: "Interrupted", lost: "Lost", input: "Missing input",
+};
+const GOOD = new Set(["success", "warning", "unchanged"]);
+
+const parsed = (id) => JSON.parse(document.getElementById(id).textContent);
+const head = parsed("head");
+
+const nodes = []; // every instance and every flow of a build
+const byKey = new Map();
+const roots = [];
+
+function makeNode(row, parent, place) {
+  let key = parent ? parent.key + " > " + row.id : row.id;
+  if (byKey.has(key)) key += " #" + place;
+  const node = { row, key, parent, number: nodes.length, depth: parent ? parent.depth + 1 : 0, place, flows: [] };
+  nodes.push(node);
+  byKey.set(key, node);
+  node.flows = (row.flows || []).map((flow, index) => makeNode(flow, node, index));
+  return node;
+}
+
+for (const [place, row] of parsed("rows").entries()) roots.push(makeNode(row, null, place));
+// What needs a person first, what this session touched before earlier results, otherwise as it came.
+roots.sort((a, b) =>
+  ORDER.indexOf(a.row.status) - ORDER.indexOf(b.row.status)
+  || Boolean(a.row.earlier) - Boolean(b.row.earlier)
+  || a.place - b.place);
+
+const readers = new Map(); // id -> nodes that read from it
+for (const node of roots) {
+  for (const id of node.row.upstreams || []) {
+    if (!readers.has(id)) readers.set(id, []);
+    readers.get(id).push(node);
+  }
+}
+
+const causesOf = new Map(); // id -> number of its cause, from 1
+head.causes.forEach((cause, index) => {
+  for (const id of cause.instances) causesOf.set(id, index + 1);
+});
+
+// --- details ------------------------------------------------------------------------------------------------
+
+const blocks = new Map();
+const MAX_BLOCKS = 8; // unpacked blocks that are kept: what was looked at last
+let isComplete = false;
+const complete = new Promise((resolve) => {
+  if (document.readyState !== "loading") resolve();
+  else document.addEventListener("DOMContentLoaded", resolve);
+}).then(() => { isComplete = true; });
+
+async function unpacked(number) {
+  let element = document.getElementById("pack-" + number);
+  // The block may not have been read yet, or in part only.
+  if (!isComplete) { await complete; element = document.getElementById("pack-" + number); }
+  const bytes = Uint8Array.from(atob(element.textContent), (letter) => letter.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate-raw"));
+  return JSON.parse(await new Response(stream).text());
+}
+
+function block(number) {
+  let found = blocks.get(number);
+  if (found) blocks.delete(number);
+  else found = unpacked(number);
+  blocks.set(number, found);
+  if (blocks.size > MAX_BLOCKS) blocks.delete(blocks.keys().next().value);
+  return found;
+}
+
+// Everything that is known of an instance beside its row; null if it did not run.
+async function detailsOf(node) {
+  if (node.parent) {
+    const above = await detailsOf(node.parent);
+    return above && above.flows ? above.flows[node.place] : null;
+  }
+  if (!node.row.at) return null;
+  return (await block(node.row.at[0]))[node.row.at[1]];
+}
+
+// --- search -------------------------------------------------------------------------------------------------
+
+const STATUS_NAMES = {
+  red: "error", failed: "error", orange: "warning", green: "success", "not-run": "not_run", notrun: "not_run",
+};
+const FIELDS = new Set(["status", "flow", "tag", "kind", "cause", "id", "worker", "is"]);
+
+// The parameters by name, and by the last part of a nested name; made when a term asks for one.
+function parametersOf(node) {
+  if (node.parameters === undefined) {
+    // A row has the number of its names, which many rows have in common, and its values.
+    const [shape, ...values] = node.row.parameters || [];
+    node.parameters = values.map((value, index) => [head.shapes[shape][index].toLowerCase(), String(value).toLowerCase()]);
+  }
+  return node.parameters;
+}
+
+function textOf(node) {
+  if (node.text === undefined) {
+    const cause = head.causes[causesOf.get(node.row.id) - 1];
+    const own = node.row.id + "\n" + (node.row.message || "") + (cause && !node.parent ? "\n" + cause.title : "");
+    node.text = own.toLowerCase() + node.flows.map((flow) => "\n" + textOf(flow)).join("");
+  }
+  return node.text;
+}
+
+const matcher = (pattern) => {
+  if (!pattern.includes("*")) return (text) => text === pattern;
+  const parts = pattern.split("*").map((part) => part.replace(/[.+?^${}()|[\]\\]/g, "\\$&"));
+  const regex = new RegExp("^" + parts.join(".*") + "$");
+  return (text) => regex.test(text);
+};
+
+const FIELD_TESTS = {
+  status: (value) => {
+    const wanted = value.split(",").map((name) => STATUS_NAMES[name] || name);
+    return (node) => wanted.includes(node.row.status);
+  },
+  flow: (value) => { const fits = matcher(value); return (node) => fits((node.row.flow || "").toLowerCase()); },
+  tag: (value) => { const fits = matcher(value); return (node) => (node.row.tags || []).some((tag) => fits(tag.toLowerCase())); },
+  kind: (value) => (node) => node.row.kind === value,
+  worker: (value) => (node) => (node.row.worker || "") === value,
+  id: (value) => { const fits = matcher(value); return (node) => fits(node.row.id.toLowerCase()); },
+  is: (value) => (node) => value === "earlier" ? Boolean(node.row.earlier) : value === "new" ? isNew(node) : false,
+  cause: (value) => /^\d+$/.test(value)
+    ? (node) => causesOf.get(node.row.id) === Number(value)
+    : (node) => (node.row.cause || "") === value,
+};
+
+function termTest(token) {
+  const word = token.replace(/"/g, "").toLowerCase();
+  const field = /^([a-z]+):(.+)$/.exec(word);
+  if (field && FIELDS.has(field[1])) return FIELD_TESTS[field[1]](field[2]);
+  const parameter = /^([^=\s]+)=(.*)$/.exec(word);
+  if (parameter) {
+    const fits = matcher(parameter[2]);
+    const names = (name) => name === parameter[1] || name.endsWith("." + parameter[1]);
+    // An equals sign may also be part of a message.
+    return (node) => parametersOf(node).some(([name, value]) => names(name) && fits(value)) || textOf(node).includes(word);
+  }
+  return (node) => textOf(node).includes(word);
+}
+
+// A function that says whether an instance fits a search: all of its terms, `-` before those that must not.
+function searchTest(query) {
+  const tests = (query.match(/(?:"[^"]*"?|[^\s"])+/g) || []).filter((token) => token.replace(/["-]/g, "")).map((token) => {
+    if (!token.startsWith("-")) return termTest(token);
+    const test = termTest(token.slice(1));
+    return (node) => !test(node);
+  });
+  return (node) => tests.every((test) => test(node));
+}
+
+// --- what the sessions before say ---------------------------------------------------------------------------
+
+// The sessions before this one, newest first.
+const before = head.history.filter((session) => session.session_id !== head.session_id).reverse();
+
+function redInARow(id) {
+  const count = before.findIndex((session) => !session.red.includes(id));
+  return count < 0 ? before.length : count;
+}
+
+const isNew = (node) => node.row.status === "error" && before.length > 0 && redInARow(node.row.id) === 0;

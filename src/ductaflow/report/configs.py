@@ -1,0 +1,173 @@
+"""The config of a run beside its base and that of the last good run: flat, bounded, secrets masked."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ductaflow.config import ROOT_KEY, RUN_KEY, fill_placeholders, key_path, masked, merge
+from ductaflow.errors import DuctaflowError
+from ductaflow.folder import previous_folder
+from ductaflow.layout import BASE_CONFIG, KIND_DIRS, RESULT, RunFolder
+from ductaflow.result import Result
+
+MAX_KEYS = 120
+MAX_VALUE = 300
+#: A config longer than this, in bytes, is linked and not shown.
+MAX_FILE = 256 * 1024
+
+#: What an instance has that did not run.
+NO_CONFIGS: dict[str, Any] = {
+    "config": None,
+    "config_left_out": 0,
+    "base_config": None,
+    "good_config": None,
+    "good_finished": None,
+}
+
+Flat = dict[str, str]
+
+
+class Configs:
+    """Reads the configs of runs; each base once.
+
+    Args:
+        config_dir: the folder of the stored instances; None if there is none, then no run has a base.
+        runs_dir: the tree of the runs, in which the last good outputs are kept.
+    """
+
+    def __init__(self, config_dir: Path | None, runs_dir: Path) -> None:
+        self._config_dir = config_dir
+        self._runs_dir = runs_dir
+        self._bases: dict[tuple[str, str], dict[str, Any]] = {}
+
+    def of(self, result: Result, folder: RunFolder, *, stored: bool) -> dict[str, Any]:
+        """The configs of a run for the twin.
+
+        Args:
+            result: of the run; folder: its run folder.
+            stored: whether it is an instance of its own; a flow of a build has no base.
+
+        Returns:
+            `config`, `base_config` and `good_config`, each as key path -> value as text, or None where there
+            is none; `good_finished`, when the last good run before this one ended; `config_left_out`, how
+            many keys are not shown.
+        """
+        config = _read(folder.config)
+        shown, left_out = _flat(config)
+        good, finished = self._last_good(result, folder)
+        return {
+            "config": None if config is None else shown,
+            "config_left_out": left_out,
+            "base_config": self._base(result, config) if stored and config is not None else None,
+            "good_config": good,
+            "good_finished": finished,
+        }
+
+    def _base(self, result: Result, config: Mapping[str, Any]) -> Flat | None:
+        """The base under an instance, its placeholders filled as they are in the instance's config."""
+        if self._config_dir is None:
+            return None
+        base = self._base_of(self._config_dir, KIND_DIRS[result.kind], result.flow)
+        if not base:
+            return None
+        filled = {key: _filled(key, value, result, config) for key, value in base.items()}
+        return _flat(filled)[0]
+
+    def _base_of(self, config_dir: Path, kind: str, flow: str) -> dict[str, Any]:
+        if (kind, flow) not in self._bases:
+            files = (config_dir / BASE_CONFIG, config_dir / kind / f"{flow}.json")
+            self._bases[kind, flow] = merge(*(_read(file) or {} for file in files))
+        return self._bases[kind, flow]
+
+    def _last_good(self, result: Result, folder: RunFolder) -> tuple[Flat | None, str | None]:
+        try:
+            kept = RunFolder(previous_folder(self._runs_dir.absolute(), folder.path.absolute()), result.flow)
+        except ValueError:
+            return None, None  # the run folder lies elsewhere
+        config = _read(kept.config)
+        if config is None:
+            return None, None
+        return _flat(config)[0], _text_of(_read(kept.path / RESULT) or {}, "finished")
+
+
+def _filled(key: str, value: Any, result: Result, config: Mapping[str, Any]) -> Any:
+    """A value of a base with its placeholders filled as the instance's other keys would have it.
+
+    So what differs from the base is what the instance says itself, not what follows from that.
+    """
+    if "{" not in str(value):
+        return value
+    root = str(config.get(ROOT_KEY, ""))
+    try:
+        around = {**config, key: value}
+        return fill_placeholders(around, instance=result.instance, flow=result.flow, project_root=root)[key]
+    except DuctaflowError:
+        return value  # as it stands in the file; a run with such a base has said so itself
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """A config; None if there is none, or none that can be shown."""
+    try:
+        with open(path, "rb") as file:
+            if os.fstat(file.fileno()).st_size > MAX_FILE:
+                return None
+            value = json.loads(file.read())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError):
+        # Not strict JSON, perhaps half of it: `read_config` says why when somebody runs with it.
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _text_of(record: Mapping[str, Any], key: str) -> str | None:
+    value = record.get(key)
+    return value if isinstance(value, str) else None
+
+
+def _flat(config: Mapping[str, Any] | None) -> tuple[Flat, int]:
+    """Key paths and values as text, and how many keys were left out."""
+    if config is None:
+        return {}, 0
+    rest = {key: value for key, value in config.items() if key not in (ROOT_KEY, RUN_KEY)}
+    flat: Flat = {}
+    left_out = 0
+    for path, value in _leaves(masked(rest), ""):
+        if len(flat) < MAX_KEYS:
+            flat[path[:MAX_VALUE]] = shown_value(value)
+        else:
+            left_out += 1
+    return flat, left_out
+
+
+def _leaves(value: Any, path: str, depth: int = 0) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping) and value and depth < 8:
+        for key, item in value.items():
+            yield from _leaves(item, key_path(path, key).removeprefix("."), depth + 1)
+    else:
+        yield path, value
+
+
+def shown_value(value: Any) -> str:
+    """A value as it would be typed: as JSON, but a string as it is unless it reads like another value."""
+    if isinstance(value, str) and not _reads_like_json(value):
+        text = value
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        text = repr(value)  # as JSON has it, and four times as fast
+    else:
+        text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= MAX_VALUE else f"{text[:MAX_VALUE]} ... ({len(text):,} characters)"
+
+
+def _reads_like_json(text: str) -> bool:
+    if text[:1] not in '0123456789-tfn[{"' and text:
+        return False
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return text == ""
+    return True

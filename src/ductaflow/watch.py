@@ -1,0 +1,276 @@
+"""What a run reads, seen from inside: the files of the project that Python opens, lists and imports.
+
+An audit hook sees every `open` of Python, whoever calls it, and nothing of what C++ opens itself: for that
+there is `ductaflow.reads`. It only notes; the supervisor makes the record of it when the run has ended.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from itertools import takewhile
+from types import FrameType
+from typing import Any
+
+from ductaflow.hashes import Stamp, stamp_of
+from ductaflow.layout import CONFIG_DIR
+from ductaflow.spec import RunSpec, tell
+
+#: Folders of installed packages, which may lie inside a project.
+_NOT_THE_PROJECTS = frozenset(("site-packages", "dist-packages", "node_modules"))
+_PYCACHE = os.sep + "__pycache__" + os.sep
+_IMPORTER = "<frozen importlib._bootstrap_external>"
+_WRITES = os.O_WRONLY | os.O_RDWR
+
+
+class Watch:
+    """Notes what this process does with the files of the project, from `start` to `stop`.
+
+    Copies of the process that a flow forks tell at once what they do, since they may end in any way.
+
+    Args:
+        spec: the run.
+        at_once: tell everything at once, for a process that nobody asks at its end.
+    """
+
+    def __init__(self, spec: RunSpec, *, at_once: bool = False) -> None:
+        self._spec = spec
+        self._at_once = at_once
+        self._active = False
+        self._last_before = ""
+        self._root = spec.project_root.rstrip(os.sep) + os.sep
+        self._config = self._root + CONFIG_DIR + os.sep
+        self._own = _both_names(spec.folder)
+        self._prefixes = _both_names(spec.project_root)
+        installed = _both_names(sys.prefix) + _both_names(sys.base_prefix)
+        self._installed = tuple(path for path in installed if path.startswith(self._prefixes))
+        #: Each file that was read, before this run wrote it: its stamp when it was opened first; None if it
+        #: was not there.
+        self.files: dict[str, Stamp | None] = {}
+        self.written: set[str] = set()
+        self.listed: set[str] = set()
+        self.modules: dict[str, Stamp | None] = {}
+        self._handlers: dict[str, Callable[[Any], None]] = {
+            "open": self._opened,
+            "os.listdir": self._listing,
+            "os.scandir": self._listing,
+            "os.rename": self._renamed,
+            "os.remove": self._removed,
+            "sqlite3.connect": self._connected,
+        }
+
+    def start(self, *, is_new: bool = True) -> None:
+        """Begin to note. A hook cannot be taken out again; after `stop` it does nothing.
+
+        Args:
+            is_new: nothing of the project has been imported yet.
+        """
+        self._active = True
+        if is_new:
+            self._last_before = next(reversed(sys.modules))
+        sys.addaudithook(self._hook)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._be_copy)
+
+    def stop(self) -> None:
+        """End to note, and tell the supervisor."""
+        if not self._active or self._at_once:
+            return
+        self._active = False
+        self._find_modules()
+        for path in self.modules:
+            self.files.pop(path, None)
+        self._tell(self.files, self.written, self.listed, self.modules)
+
+    def _be_copy(self) -> None:
+        # What it has noted so far, the original tells.
+        self._at_once = True
+
+    def _tell(self, files: Any, written: Any, listed: Any, modules: Any) -> None:
+        tell_reads(self._spec, files=files, written=written, listed=listed, modules=modules)
+
+    # --- the hook ---
+
+    def _hook(self, event: str, arguments: Any) -> None:
+        if self._active and event in self._handlers:
+            # What a hook raises would fail what it only looks at, in the midst of somebody's library.
+            with suppress(Exception):
+                self._handlers[event](arguments)
+
+    def _opened(self, arguments: Any) -> None:
+        name, _, flags = arguments
+        if isinstance(name, str) and name in self.files and not flags & _WRITES:
+            return
+        path = self._watched(name)
+        if path is None:
+            return
+        if _PYCACHE in path:
+            # A compiled module is read or written: its source is meant.
+            folder, _, name = path.rpartition(_PYCACHE)
+            self._note_module(f"{folder}{os.sep}{name.partition('.')[0]}.py")
+        elif path.endswith(".py") and sys._getframe(2).f_code.co_filename == _IMPORTER:
+            self._note_module(path)
+        elif not flags & _WRITES:
+            # Of what our own library reads for a flow, only stored instances decide what is run.
+            if path.startswith(self._config) or not _is_for_us(sys._getframe(2)):
+                self._note_read(path)
+        else:
+            if flags & os.O_RDWR and not flags & os.O_TRUNC:
+                self._note_read(path)
+            self._note(self.written, path)
+
+    def _listing(self, arguments: Any) -> None:
+        name = "." if arguments[0] is None else arguments[0]
+        path = self._watched(name)
+        if path is None or path in self.listed or path in sys.path:
+            return
+        # Python looks for modules in folders too, and for the versions of packages.
+        caller = sys._getframe(2)
+        name = caller.f_code.co_filename
+        if "importlib" not in name and not name.endswith("pkgutil.py") and not _is_for_us(caller):
+            self._note(self.listed, path)
+
+    def _renamed(self, arguments: Any) -> None:
+        for name, folder in zip(arguments[:2], arguments[2:], strict=True):
+            path = self._watched(name) if folder == -1 else None
+            if path and _PYCACHE not in path:
+                self._note(self.written, path)
+
+    def _removed(self, arguments: Any) -> None:
+        name, folder = arguments
+        # From an open folder, as `shutil.rmtree` does: where that is, nobody says.
+        if folder == -1 and (path := self._watched(name)):
+            self._note(self.written, path)
+
+    def _connected(self, arguments: Any) -> None:
+        # Whether it is to read or to write, nobody knows yet.
+        if path := self._watched(arguments[0]):
+            self._note_read(path)
+            self._note(self.written, path)
+
+    # --- notes ---
+
+    def _note_read(self, path: str) -> None:
+        if path in self.files or path in self.written:
+            return
+        stamp = stamp_of_file(path)
+        if stamp is not None or not os.path.lexists(path):
+            self.files[path] = stamp
+            if self._at_once:
+                self._tell({path: stamp}, (), (), {})
+
+    def _note_module(self, source: str) -> None:
+        if source not in self.modules and (stamp := stamp_of_file(source)):
+            self.modules[source] = stamp
+            if self._at_once:
+                self._tell({}, (), (), {source: stamp})
+
+    def _note(self, noted: set[str], path: str) -> None:
+        if path not in noted:
+            noted.add(path)
+            if self._at_once:
+                self._tell({}, self.written & {path}, self.listed & {path}, {})
+
+    def _find_modules(self) -> None:
+        """The project's modules among those that were imported, however Python came by them."""
+        # Only those, from behind: to look at thousands that a fork shares with the warm server costs 4 ms.
+        try:
+            names = list(takewhile(lambda name: name != self._last_before, reversed(sys.modules)))
+        except RuntimeError:
+            # a thread of the flow imports meanwhile
+            names = list(sys.modules)
+        for name in names:
+            file = getattr(sys.modules.get(name), "__dict__", {}).get("__file__")
+            if not isinstance(file, str) or not file.startswith(self._prefixes):
+                continue
+            path = self._watched(file)
+            if path and path not in self.modules and path != self._spec.source:
+                self.modules[path] = self.files.get(path)
+
+    def _watched(self, name: Any) -> str | None:
+        """The absolute path, if it is one of the project that a run may depend on."""
+        if isinstance(name, int):
+            return None
+        path = os.fsdecode(name)
+        if not os.path.isabs(path):
+            path = os.path.join(os.getcwd(), path)
+        if not path.startswith(self._prefixes):
+            return None
+        path = os.path.normpath(path)
+        if self._spec.kind == "flow" and path.startswith(self._own):
+            return None
+        inside = next((path[len(prefix) :] for prefix in self._prefixes if path.startswith(prefix)), None)
+        if not inside or path.startswith(self._installed) or is_hidden(inside):
+            return None
+        path = self._root + inside
+        return None if path == self._spec.source else path
+
+
+def _is_for_us(frame: FrameType | None) -> bool:
+    """Whether it is ductaflow that calls, through the standard library or directly."""
+    while frame is not None:
+        name = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        if name not in sys.stdlib_module_names or name == "__main__":
+            return name == "ductaflow"
+        frame = frame.f_back
+    return False
+
+
+def is_hidden(inside: str) -> bool:
+    """Whether a path from the project root lies in a folder that is hidden or of installed packages."""
+    folders = inside.split(os.sep)
+    # what coverage leaves beside the project is no file of a flow either
+    hidden = any(part.startswith(".") for part in folders[:-1]) or folders[-1].startswith(".coverage")
+    return hidden or not _NOT_THE_PROJECTS.isdisjoint(folders)
+
+
+def stamp_of_file(path: str) -> Stamp | None:
+    """The stamp of a regular file, None of anything else."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return stamp_of(status) if stat.S_ISREG(status.st_mode) else None
+
+
+def tell_reads(
+    spec: RunSpec,
+    *,
+    files: Any = None,
+    written: Any = (),
+    listed: Any = (),
+    modules: Any = None,
+    declared: Any = (),
+) -> None:
+    """Tell the supervisor of a run what was read; of what cannot be told any more, the supervisor knows."""
+    with suppress(FileNotFoundError):
+        tell(
+            spec,
+            event="read",
+            files=files or {},
+            written=sorted(written),
+            listed=sorted(listed),
+            modules=modules or {},
+            declared=list(declared),
+        )
+
+
+def _both_names(folder: str) -> tuple[str, ...]:
+    """A folder as it is called and as it is called without symlinks, for prefixes."""
+    return tuple({name.rstrip(os.sep) + os.sep for name in (folder, os.path.realpath(folder))})
+
+
+_STARTED = threading.Lock()
+
+
+def watch_this_process() -> None:
+    """Watch a process that is a run's but not its child, such as a Jupyter kernel; it tells at once."""
+    from ductaflow.spec import current_run
+
+    run = current_run()
+    if run is not None and _STARTED.acquire(blocking=False):
+        Watch(run, at_once=True).start()
