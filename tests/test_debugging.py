@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from conftest import TinyProject
@@ -130,6 +131,43 @@ def test_a_breakpoint_in_a_flow_stops_there(project: TinyProject) -> None:
     assert "went on\n" in (project.folder("fit", "a") / "fit_execution_output.txt").read_text()
 
 
+def test_a_run_under_the_debugger_is_a_run_like_any(project: TinyProject) -> None:
+    """It knows what it read: what has not changed since is left alone, what has runs."""
+    project.flow("fit", "# %%\nimport helper\nprint(open(config['data']).close())\n")
+    data = project.root / "inputs" / "data.csv"
+    data.parent.mkdir()
+    data.write_text("1")
+    project.config("flows/fit/a.json", data=str(data))
+    first = debug(project, "", "--pdb")
+    again = debug(project, "", "--pdb", "--ductaflow-changed")
+    (project.root / "flows" / "helper.py").write_text("x = 1\n")
+    edited = debug(project, "", "--ductaflow-changed", "-v")
+
+    assert "1 passed" in first.out
+    assert "1 unchanged" in again.out
+    assert "helper.py" in edited.out
+    assert "1 passed" in edited.out
+
+
+def test_a_build_stops_where_its_flow_failed(project: TinyProject) -> None:
+    """In the build's own frame; the flow is a process of its own, whose lines are in the build's log."""
+    project.flow(
+        "all",
+        "# %%\nfrom ductaflow import run_notebook\n"
+        "run_notebook('flows/fit.py', config={'x': 2}, execution_dir='runs/fit')",
+        kind="builds",
+    )
+    project.config("builds/all.json")
+    session = debug(project, "p 'in', config['_project_root']\nc\n", "--pdb")
+    result = read_result(project.folder("all", "default"))
+
+    assert f"{project.root / 'builds' / 'all.py'}(6)<module>()" in session.out
+    assert f"('in', '{project.root.as_posix()}')" in session.out
+    assert result is not None
+    assert ("runs/fit",) == result.children
+    assert "  doubled is 4\n" in (project.folder("all", "default") / "all_execution_output.txt").read_text()
+
+
 def test_trace_stops_at_the_first_line(project: TinyProject) -> None:
     """Without --pdb a failure later is an ordinary one."""
     project.config("flows/fit/a.json", x=2)
@@ -175,21 +213,27 @@ class Recorder:
 
 @pytest.mark.parametrize(("x", "seen"), [(1, []), (2, [("JSONDecodeError", AT_JSON)])])
 def test_a_run_here_leaves_the_process_as_it_was(
-    project: TinyProject, x: int, seen: list[tuple[str, int]]
+    project: TinyProject, x: int, seen: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Directory, environment, path, streams and the project's own modules."""
+    """Directory, environment, path, streams and the project's own modules, which the flow imports anew."""
+    (project.root / "flows" / "helper.py").write_text("imported = print('imported anew')\n")
     project.config("flows/fit/a.json", x=x)
     spec = spec_of_instance(load_stored(Project.at(project.root), "fit/a"))
     code = code_to_watch(spec)
     assert code is not None
+    known = ModuleType("helper")
+    known.__file__ = str(project.root / "flows" / "helper.py")
+    monkeypatch.setitem(sys.modules, "helper", known)
     before = (os.getcwd(), dict(os.environ), sys.path[:], sys.argv, sys.stdout, sys.modules["__main__"])
     recorder = Recorder()
     result = run_here(spec, code, recorder)
     after = (os.getcwd(), dict(os.environ), sys.path[:], sys.argv, sys.stdout, sys.modules["__main__"])
 
     assert before == after
-    assert "helper" not in sys.modules
+    assert known is sys.modules["helper"]
+    assert not hasattr(known, "imported")
     assert seen == recorder.seen
+    assert "imported anew\n" in (project.folder("fit", "a") / "fit_execution_output.txt").read_text()
     assert ["error" if seen else "success", spec.session_id] == [result.status, result.session_id]
     assert not list((project.root / "runs" / ".ductaflow" / "running").glob("*"))
 
