@@ -14,6 +14,7 @@ SOURCE = Path(__file__).parents[1] / "src"
 
 #: Ground floor first; a module imports only from those before it.
 HOUSE = [
+    "actions",
     "errors",
     "layout",
     "result",
@@ -55,6 +56,7 @@ HOUSE = [
 ANNEX = [
     "failure",
     "projects",
+    "github",
     "items",
     "scheduling",
     "warming",

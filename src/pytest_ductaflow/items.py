@@ -287,7 +287,7 @@ class InstanceItem(pytest.Item):
             if tag not in PYTEST_MARKS:
                 self._add_tag(tag)
         if instance.options.xfail:
-            self.add_marker(pytest.mark.xfail(reason=instance.options.xfail, raises=RunFailed))
+            self.add_marker(pytest.mark.xfail(reason=clean(instance.options.xfail), raises=RunFailed))
 
     @property
     def file(self) -> InstanceFile:

@@ -290,6 +290,7 @@ class ControllerHooks:
     """In the process that a person started: the report, the scheduler, the end of the session."""
 
     def __init__(self, config: pytest.Config, common: InstanceHooks) -> None:
+        from pytest_ductaflow import github
         from pytest_ductaflow.artifact import Artifact
         from pytest_ductaflow.stopping import Workers
         from pytest_ductaflow.warming import Warming
@@ -305,6 +306,7 @@ class ControllerHooks:
         self._told = False
         with_report = config.getini("ductaflow_report") and not config.getoption("ductaflow_no_report")
         self._artifact = Artifact(common.projects, common.settings.session_id, with_report=with_report)
+        self._github = github.for_this_session(common.projects)
 
     # --- serial ------------------------------------------------------------------------------------------
 
@@ -379,6 +381,8 @@ class ControllerHooks:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self._artifact.update(report)
+        if self._github:
+            self._github.update(report)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_warning_recorded(self, warning_message: warnings.WarningMessage) -> None:
@@ -410,3 +414,9 @@ class ControllerHooks:
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         self._artifact.summary(terminalreporter)
+        if self._github:
+            outcomes = self._artifact.outcomes()
+            if trouble := self._github.write_summary(outcomes, self._artifact.pages()):
+                terminalreporter.write_line(trouble)
+            for line in self._github.lines(outcomes):
+                terminalreporter.write_line(line)
