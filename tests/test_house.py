@@ -57,6 +57,8 @@ ANNEX = [
     "failure",
     "projects",
     "github",
+    "sharding",
+    "baseline",
     "items",
     "scheduling",
     "warming",
