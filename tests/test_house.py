@@ -50,6 +50,7 @@ HOUSE = [
     "report",
     "table",
     "conductor",
+    "scaffold",
     "cli",
 ]
 #: The plugin stands on the core, and the core does not know it.
