@@ -14,6 +14,7 @@ SOURCE = Path(__file__).parents[1] / "src"
 
 #: Ground floor first; a module imports only from those before it.
 HOUSE = [
+    "actions",
     "errors",
     "layout",
     "result",
@@ -59,12 +60,16 @@ HOUSE = [
     "cluster",
     "table",
     "conductor",
+    "scaffold",
     "cli",
 ]
 #: The plugin stands on the core, and the core does not know it.
 ANNEX = [
     "failure",
     "projects",
+    "github",
+    "sharding",
+    "baseline",
     "items",
     "scheduling",
     "warming",

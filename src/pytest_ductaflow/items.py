@@ -13,7 +13,7 @@ import json
 import linecache
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from ductaflow.instances import Instance
 from ductaflow.lineage import DEFAULT, Change, Comparison
 from ductaflow.readiness import Lack, why_not_valid
 from ductaflow.result import Cause, Result, Status, read_result
+from pytest_ductaflow.baseline import Baseline, complaint, kinds_of
 from pytest_ductaflow.failure import clean, failure_text, place_of, run_again
 from pytest_ductaflow.projects import Projects
 
@@ -83,11 +84,13 @@ class FlowSession:
     """What the items of this process share.
 
     Attributes:
+        baseline: the warnings that are known, if new ones are to fail.
         selected: run folders of the instances that this session runs, on any worker.
     """
 
     projects: Projects
     settings: Settings
+    baseline: Baseline | None = None
     selected: set[Path] = field(default_factory=set)
     _good: set[Path] = field(default_factory=set)
 
@@ -311,11 +314,12 @@ class InstanceItem(pytest.Item):
         self.outcome: Outcome | None = None
         self.place: tuple[str, int, str] | None = None
         self.why: tuple[str, ...] = ()
+        self.kinds: list[str] | None = None
         for tag in instance.options.tags:
             if tag not in PYTEST_MARKS:
                 self._add_tag(tag)
         if instance.options.xfail:
-            self.add_marker(pytest.mark.xfail(reason=instance.options.xfail, raises=RunFailed))
+            self.add_marker(pytest.mark.xfail(reason=clean(instance.options.xfail), raises=RunFailed))
 
     @property
     def file(self) -> InstanceFile:
@@ -407,6 +411,20 @@ class InstanceItem(pytest.Item):
             lines = [f"{log}:{line}: FlowWarning: {text}" for line, text in raised]
             text = "\n".join([*lines, "", "The filters of this session make warnings errors."])
             raise RunFailed(text, pytrace=False)
+        if self.flows.baseline:
+            self._compare(result, self.flows.baseline)
+
+    def _compare(self, result: Result, baseline: Baseline) -> None:
+        """Fail if a run that is good in itself warns of what the baseline does not know."""
+        kinds = kinds_of(result, self.instance.run_folder.log)
+        self.kinds = list(kinds)
+        new = baseline.new(self.flows.projects.key(self.instance), kinds)
+        if new:
+            log = self.flows.projects.relative(self.instance.run_folder.log)
+            self.place = (log, new[0].line, clean(f"new warning: {new[0].text}"))
+            told = [replace(warning, text=clean(warning.text)) for warning in new]
+            accept = run_again(self.flows.projects, [self.instance])
+            raise RunFailed(complaint(told, log=log, baseline=baseline, accept=accept), pytrace=False)
 
     def _warn(self, result: Result) -> Iterator[tuple[int, str]]:
         """Issue the warnings of a run, and give those that the session's filters make errors."""
@@ -443,6 +461,9 @@ class InstanceItem(pytest.Item):
             report.ductaflow = self.outcome.dump()  # type: ignore[attr-defined]
             # told once; the items of a session live as long as it does
             self.outcome = None
+        if self.kinds is not None:
+            report.ductaflow_kinds = json.dumps(self.kinds)  # type: ignore[attr-defined]
+            self.kinds = None
         if report.outcome == "skipped" and isinstance(report.longrepr, tuple):
             report.longrepr = (str(self.path), 1, report.longrepr[2])
         crash = getattr(report.longrepr, "reprcrash", None)
