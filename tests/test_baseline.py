@@ -180,3 +180,25 @@ def test_a_bad_baseline_ends_the_session_before_it_begins(noisy: TinyProject) ->
     (noisy.root / "pytest.ini").write_text("[pytest]\n")
     session = run_pytest(noisy.root, "--ductaflow-baseline-update")
     assert (4, True) == (session.code, "--ductaflow-baseline-update needs a file" in session.out)
+
+
+def test_projects_in_folders_of_one_repository(noisy: TinyProject) -> None:
+    """Entries name the project's folder from pytest's root directory; those of other projects stay."""
+    top = noisy.root.parent
+    (noisy.root / "pytest.ini").unlink()
+    (top / "pytest.ini").write_text("[pytest]\nductaflow_baseline = known.txt\n")
+    (top / "known.txt").write_text("other/fit/a: Warning: x\nproject/fit/never: Warning: x\n")
+    session = run_pytest(top, "project", "-k", "b", "--ductaflow-baseline-update")
+    assert 0 == session.code, session.out
+    lines = (top / "known.txt").read_text(encoding="utf-8").splitlines()[1:]
+    assert ["other/fit/a: Warning: x", "project/fit/b: Warning: gaps <n>"] == lines
+
+
+def test_a_file_that_cannot_be_written_fails_the_session(noisy: TinyProject) -> None:
+    """With the reason, after everything has run."""
+    (noisy.root / "file").write_text("")
+    for option in ("baseline", "durations"):
+        args = (f"--ductaflow-{option}=file/below.txt", f"--ductaflow-{option}-update")
+        session = run_pytest(noisy.root, "-k", "calm", "-o", "ductaflow_baseline=", *args)
+        assert (1, True) == (session.code, "1 passed" in session.out), session.out
+        assert "ductaflow could not write what it was asked to: " in session.out
