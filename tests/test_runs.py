@@ -483,3 +483,13 @@ def test_a_console_that_is_closed(scripted: TinyProject) -> None:
     result = read_result(scripted.folder("fit", "good"))
     assert result is not None
     assert Status.WARNING is result.status
+
+
+@pytest.mark.parametrize("name", ["load_cli_config", "run_notebook", "is_notebook_execution"])
+def test_a_script_finds_the_modules_of_its_project(project: TinyProject, name: str) -> None:
+    """Whatever a flow imports of ours puts the project root on the path of a script."""
+    (project.root / "helpers.py").write_text("VALUE = 7\n")
+    source = project.root / "flows" / "fit.py"
+    source.write_text(f"from ductaflow import {name}\nimport helpers\nprint(helpers.VALUE)\n")
+    done = subprocess.run([sys.executable, str(source)], cwd=project.root, stdout=subprocess.PIPE, check=True)
+    assert b"7\n" == done.stdout

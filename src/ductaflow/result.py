@@ -231,7 +231,7 @@ class LogScan:
 
 def strip_ansi(text: str) -> str:
     """Text without terminal escape sequences."""
-    return _ANSI.sub("", text)
+    return _ANSI.sub("", text) if "\x1b" in text else text
 
 
 def is_warning_line(line: str) -> bool:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import ductaflow.flow  # noqa: F401  (puts the project root on `sys.path` of a script)
 from ductaflow.config import dump_config, json_value, load_saved_config, split_run
 from ductaflow.errors import ConfigError, DuctaflowError, FlowFailed, InstanceError
 from ductaflow.folder import note_hand_work

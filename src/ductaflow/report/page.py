@@ -296,6 +296,9 @@ def visible(text: str) -> str:
     Control characters become their pictures (NUL is U+2400), other characters without a picture of their own,
     such as lone surrogates and marks that reverse the writing, their escape, `\\u202e`.
     """
+    if text.isascii() and text.isprintable():
+        # most are, and there are many
+        return text
     return _UNSEEN.sub(_spelled, strip_ansi(text).replace("\r\n", "\n"))
 
 
