@@ -44,6 +44,13 @@ class TinyProject:
         return self.root / "runs" / flow / instance
 
 
+@pytest.fixture(autouse=True)
+def _not_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What sessions print is the same where our own tests run in GitHub Actions."""
+    for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "GITHUB_WORKSPACE"):
+        monkeypatch.delenv(name, raising=False)
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> TinyProject:
     return TinyProject(tmp_path / "project")

@@ -14,6 +14,7 @@ SOURCE = Path(__file__).parents[1] / "src"
 
 #: Ground floor first; a module imports only from those before it.
 HOUSE = [
+    "actions",
     "errors",
     "layout",
     "result",
@@ -61,6 +62,7 @@ HOUSE = [
     "table",
     "conductor",
     "looking",
+    "scaffold",
     "cli",
 ]
 #: The plugin stands on the core, and the core does not know it.
@@ -68,6 +70,9 @@ ANNEX = [
     "failure",
     "projects",
     "debugging",
+    "github",
+    "sharding",
+    "baseline",
     "items",
     "scheduling",
     "warming",

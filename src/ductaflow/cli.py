@@ -15,7 +15,7 @@ import click
 from ductaflow.errors import DuctaflowError
 
 if TYPE_CHECKING:
-    from ductaflow.layout import Project
+    from ductaflow.layout import Kind, Project
     from ductaflow.looking import Seen
     from ductaflow.report import Entry
     from ductaflow.result import Result
@@ -77,6 +77,30 @@ def _project(folder: Path | None) -> Project:
             hint="Change to a folder of the project, or give --project.",
         )
     return project
+
+
+@main.command("init")
+@click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
+def init_command(folder: Path) -> None:
+    """Make a small working project in DIR: a flow, a build, two scenarios, a CI file."""
+    from ductaflow.scaffold import init_project
+
+    for path in init_project(folder):
+        _say(str(path))
+    where = "" if folder.absolute() == Path.cwd() else f"cd {folder} && "
+    _say(f"Now: {where}pytest --ductaflow")
+
+
+@main.command("new")
+@click.argument("kind", type=click.Choice(["flow", "build"]))
+@click.argument("name", metavar="NAME")
+@_project_option
+def new_command(kind: Kind, name: str, folder: Path | None) -> None:
+    """Write a new flow or build NAME with its config; as it is, it runs and is green."""
+    from ductaflow.scaffold import new_source
+
+    for path in new_source(_project(folder), kind, name):
+        _say(str(path))
 
 
 @main.command("list")

@@ -34,7 +34,18 @@ def expected_seconds(instances: Sequence[Instance | None]) -> list[float]:
     Args:
         instances: those that will run; None for what is no instance and counts as a second.
     """
-    known = [None if instance is None else _last_good(instance.run_folder) for instance in instances]
+    return filled_up(
+        instances, [None if instance is None else _last_good(instance.run_folder) for instance in instances]
+    )
+
+
+def filled_up(instances: Sequence[Instance | None], known: Sequence[float | None]) -> list[float]:
+    """Seconds for each of some instances, where those of some are known: the rest gets a median of these.
+
+    Args:
+        instances: None for what is no instance and counts as a second.
+        known: of each; None for what nothing is known of.
+    """
     by_flow: dict[str, list[float]] = {}
     for instance, seconds in zip(instances, known, strict=True):
         if instance and seconds is not None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ductaflow.actions import without_commands
+
 if TYPE_CHECKING:
     from ductaflow.result import Result
 
@@ -41,7 +43,9 @@ class FlowFailed(DuctaflowError):
     """A run ended red. The whole record is in `result`."""
 
     def __init__(self, result: Result, *, hint: str = "") -> None:
-        super().__init__(f"{result.flow}[{result.instance}] failed: {result.message}", hint=hint)
+        # a conductor that lets it pass shows it on the console
+        message = without_commands(f"{result.flow}[{result.instance}] failed: {result.message}")
+        super().__init__(message, hint=hint)
         self.result = result
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from types import CodeType, FrameType, ModuleType, TracebackType
 from typing import Any, Protocol, TextIO
 
+from ductaflow.actions import without_commands
 from ductaflow.child import exit_code_of, stand_in_project
 from ductaflow.engine import failure_of, line_in_source
 from ductaflow.launch import show_on_console
@@ -45,7 +46,7 @@ class _Tee(io.TextIOBase):
     def write(self, text: str) -> int:
         self._log.write(text)
         self._log.flush()
-        show_on_console(text, self._console)
+        show_on_console(without_commands(text), self._console)
         return len(text)
 
     def flush(self) -> None:

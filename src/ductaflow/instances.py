@@ -475,6 +475,16 @@ class _Finder:
         }
 
 
+def check_flow_name(kind: Kind, flow: str) -> None:
+    """Refuse what cannot be the name of a flow or a build: see `check_name`, or it would hide a module.
+
+    Raises:
+        InstanceError: says why, and gives a name that would do.
+    """
+    check_name(flow)
+    _check_hides_nothing(kind, flow)
+
+
 def _check_hides_nothing(kind: Kind, flow: str) -> None:
     if flow in sys.stdlib_module_names or flow == "ductaflow":
         raise InstanceError(

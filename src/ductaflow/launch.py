@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NoReturn, Protocol, TextIO
 
 from ductaflow import errors, processes, warm
+from ductaflow.actions import begun_at_end, without_commands
 from ductaflow.errors import RunFolderError
 from ductaflow.result import Result, Status
 from ductaflow.spec import CONTEXT, RunSpec, is_below, is_frame_line
@@ -59,21 +60,32 @@ class LogTail:
 
     def _follow(self) -> None:
         file: BinaryIO | None = None
+        kept = ""
         with contextlib.ExitStack() as stack:
             while True:
                 last = self._stop.is_set()
                 if file is None and self._log.exists():
                     file = stack.enter_context(self._log.open("rb"))
                 while file is not None and (chunk := file.read(_CHUNK)):
-                    self._show(chunk.decode("utf-8", "replace"))
+                    text = kept + chunk.decode("utf-8", "replace")
+                    end = len(text) - begun_at_end(text)
+                    kept = text[end:]
+                    self._show(text[:end])
                 if last:
+                    if kept:
+                        self._show(kept)
                     return
                 self._stop.wait(POLL_SECONDS)
 
 
 def show_on_console(text: str, stream: TextIO | None = None) -> None:
-    """Write to standard output, or to another stream, whatever characters it can show."""
+    """Write to standard output, or to another stream, whatever characters it can show.
+
+    In a run that is its log, which has everything as it is; elsewhere a runner of CI may read it.
+    """
     stream = stream or sys.stdout
+    if CONTEXT not in os.environ:
+        text = without_commands(text)
     encoding = getattr(stream, "encoding", None) or "utf-8"
     try:
         try:

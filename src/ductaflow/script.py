@@ -17,6 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from ductaflow.actions import without_commands
 from ductaflow.config import load_saved_config
 from ductaflow.errors import ConfigError, DuctaflowError
 from ductaflow.instances import load_stored, make_instance
@@ -59,7 +60,7 @@ def load_cli_config(default_path: str | os.PathLike[str], description: str = "")
             return RunInPlace(spec, reason).begin()
         result = launch_shown(spec)
     except DuctaflowError as exc:
-        print(f"{source.name}: error: {exc}", file=sys.stderr)
+        print(without_commands(f"{source.name}: error: {exc}"), file=sys.stderr)
         sys.exit(2)
     sys.exit(_exit_code(result))
 

@@ -19,6 +19,7 @@ from ductaflow.layout import CACHE_DIR
 from ductaflow.report import Entry, LiveReport
 from ductaflow.result import Cause, Result, Status, read_result
 from pytest_ductaflow.failure import paint, shown
+from pytest_ductaflow.github import Outcome
 from pytest_ductaflow.paging import Page
 from pytest_ductaflow.summary import one_line, summary_lines
 
@@ -148,6 +149,19 @@ class Artifact:
                     tree.page = tree.report.close()
                 except DuctaflowError as exc:
                     tree.trouble = str(exc)
+
+    def outcomes(self) -> list[Outcome]:
+        """What came of each instance, in the order in which they were expected."""
+        return [
+            Outcome(nodeid, instance, tree.results[nodeid], nodeid in tree.xfailed)
+            for tree in self._trees.values()
+            for nodeid, instance in tree.expected.items()
+            if nodeid in tree.results
+        ]
+
+    def pages(self) -> list[Path]:
+        """The reports that were written."""
+        return [tree.page for tree in self._trees.values() if tree.page]
 
     def summary(self, terminal: pytest.TerminalReporter) -> None:
         """The section at the end of the session; none with `-qq`, nor without an instance."""

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ductaflow.actions import without_commands
 from ductaflow.result import Failure, Result, is_warning_line, log_lines, strip_ansi
 
 if TYPE_CHECKING:
@@ -30,11 +31,12 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 def clean(text: str) -> str:
     """Text of a flow as a terminal, a report and a channel between processes can take it.
 
-    Escape sequences are gone, other control characters and lone surrogates are written in words.
+    Escape sequences are gone, other control characters and lone surrogates are written in words, and
+    nothing is left that a runner of CI would obey.
     """
     text = strip_ansi(text).replace("\r\n", "\n")
     text = _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return without_commands(text.encode("utf-8", "backslashreplace").decode("utf-8"))
 
 
 def failure_text(result: Result, instance: Instance, projects: Projects) -> str:
@@ -47,7 +49,8 @@ def failure_text(result: Result, instance: Instance, projects: Projects) -> str:
     if tail := _log_tail(instance.run_folder.log):
         parts.append("\n".join(["Last lines of the log:", *tail]))
     parts.append("\n".join(_ways_on(instance, projects)))
-    return "\n\n".join(parts)
+    # Each part is clean, and so is what stands between them; put together they may begin a line anew.
+    return clean("\n\n".join(parts))
 
 
 def paint(report: pytest.TestReport) -> None:
@@ -80,7 +83,7 @@ def _markup(line: str, *, is_first: bool) -> dict[str, bool]:
 def place_of(result: Result, instance: Instance, projects: Projects) -> tuple[str, int, str]:
     """File, line and message of a failure, for the short summary and for annotations."""
     path, line, message = _place(result, instance, projects)
-    return path, line or 1, message
+    return path, line or 1, clean(message)
 
 
 def _place(result: Result, instance: Instance, projects: Projects) -> tuple[str, int | None, str]:

@@ -25,6 +25,7 @@ from ductaflow.instances import Instance
 from ductaflow.lineage import DEFAULT, Change, Comparison
 from ductaflow.readiness import Lack, why_not_valid
 from ductaflow.result import Cause, Result, Status, read_result
+from pytest_ductaflow.baseline import Baseline, complaint, kinds_of
 from pytest_ductaflow.failure import clean, failure_text, place_of, run_again
 from pytest_ductaflow.projects import Projects
 
@@ -86,11 +87,13 @@ class FlowSession:
     """What the items of this process share.
 
     Attributes:
+        baseline: the warnings that are known, if new ones are to fail.
         selected: run folders of the instances that this session runs, on any worker.
     """
 
     projects: Projects
     settings: Settings
+    baseline: Baseline | None = None
     selected: set[Path] = field(default_factory=set)
     _good: set[Path] = field(default_factory=set)
 
@@ -349,11 +352,12 @@ class InstanceItem(pytest.Item):
         self.outcome: Outcome | None = None
         self.place: tuple[str, int, str] | None = None
         self.why: tuple[str, ...] = ()
+        self.kinds: list[str] | None = None
         for tag in instance.options.tags:
             if tag not in PYTEST_MARKS:
                 self._add_tag(tag)
         if instance.options.xfail:
-            self.add_marker(pytest.mark.xfail(reason=instance.options.xfail, raises=RunFailed))
+            self.add_marker(pytest.mark.xfail(reason=clean(instance.options.xfail), raises=RunFailed))
 
     @property
     def file(self) -> InstanceFile:
@@ -445,6 +449,20 @@ class InstanceItem(pytest.Item):
             lines = [f"{log}:{line}: FlowWarning: {text}" for line, text in raised]
             text = "\n".join([*lines, "", "The filters of this session make warnings errors."])
             raise self._failed(text)
+        if self.flows.baseline:
+            self._compare(result, self.flows.baseline)
+
+    def _compare(self, result: Result, baseline: Baseline) -> None:
+        """Fail if a run that is good in itself warns of what the baseline does not know."""
+        kinds = kinds_of(result, self.instance.run_folder.log)
+        self.kinds = list(kinds)
+        new = baseline.new(self.flows.projects.key(self.instance), kinds)
+        if new:
+            log = self.flows.projects.relative(self.instance.run_folder.log)
+            self.place = (log, new[0].line, clean(f"new warning: {new[0].text}"))
+            told = [replace(warning, text=clean(warning.text)) for warning in new]
+            accept = run_again(self.flows.projects, [self.instance])
+            raise self._failed(complaint(told, log=log, baseline=baseline, accept=accept))
 
     def _failed(self, text: str) -> RunFailed:
         kind = RunFailedAndSeen if self.flows.settings.debug else RunFailed
@@ -487,6 +505,9 @@ class InstanceItem(pytest.Item):
             report.ductaflow = self.outcome.dump()  # type: ignore[attr-defined]
             # told once; the items of a session live as long as it does
             self.outcome = None
+        if self.kinds is not None:
+            report.ductaflow_kinds = json.dumps(self.kinds)  # type: ignore[attr-defined]
+            self.kinds = None
         if report.outcome == "skipped" and isinstance(report.longrepr, tuple):
             report.longrepr = (str(self.path), 1, report.longrepr[2])
         crash = getattr(report.longrepr, "reprcrash", None)

@@ -4,7 +4,9 @@ options, ini keys      -> items.Settings
 which files are items  -> items.Projects, items.InstanceFile
 one item               -> items.InstanceItem: setup, runtest
 which worker, when     -> scheduling.GraphScheduling
-what came of it        -> artifact.Artifact, summary
+which machine          -> sharding.Sharding
+new warnings           -> baseline.Baseline
+what came of it        -> artifact.Artifact, summary, github.GitHub
 while it runs          -> progress.Live
 --pdb, --trace         -> debugging
 Ctrl-C, SIGTERM        -> stopping
@@ -13,20 +15,23 @@ Ctrl-C, SIGTERM        -> stopping
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
     import warnings
-    from pathlib import Path
 
     from xdist.remote import Producer
     from xdist.scheduler import Scheduling
     from xdist.workermanage import WorkerController
 
     from ductaflow.lineage import Comparison
+    from pytest_ductaflow.baseline import Baseline
     from pytest_ductaflow.items import Settings
+    from pytest_ductaflow.projects import Projects
+    from pytest_ductaflow.sharding import Sharding
 
 LAST_FAILED = "cache/lastfailed"
 
@@ -60,6 +65,36 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="Run also what reads from the selected instances, at any distance",
     )
+    group.addoption(
+        "--ductaflow-shard",
+        metavar="I/N",
+        help="Run one of N shares of what is selected, such as 2/5, each with all that it reads from",
+    )
+    group.addoption(
+        "--ductaflow-durations",
+        metavar="FILE",
+        help="Seconds of instances, by which shares are balanced. Default: ini ductaflow_durations.",
+    )
+    group.addoption(
+        "--ductaflow-durations-update",
+        action="store_true",
+        help="Write to the file of durations what the good runs of this session took",
+    )
+    group.addoption(
+        "--ductaflow-baseline",
+        metavar="FILE",
+        help="Fail on warnings that this file does not have. Default: ini ductaflow_baseline.",
+    )
+    group.addoption(
+        "--ductaflow-baseline-update",
+        action="store_true",
+        help="Write the warnings of this session to the baseline, and fail on none",
+    )
+    group.addoption(
+        "--ductaflow-baseline-strict",
+        action="store_true",
+        help="Fail also if a warning of the baseline no longer occurs",
+    )
     group.addoption("--ductaflow-no-html", action="store_true", help="Make no HTML of the notebooks")
     group.addoption("--ductaflow-no-report", action="store_true", help="Write no status report")
 
@@ -69,6 +104,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini("ductaflow_engine", "What executes the cells: warm, fresh or kernel", default="")
     parser.addini("ductaflow_html", "Whether runs leave HTML of their notebooks", type="bool", default=True)
     parser.addini("ductaflow_report", "Whether to write the status report", type="bool", default=True)
+    parser.addini("ductaflow_durations", "File of durations, below the root directory", default="")
+    parser.addini("ductaflow_baseline", "File of known warnings, below the root directory", default="")
     parser.addini(
         "ductaflow_rerun_on",
         "What counts as a change: config, code, inputs, environment (versions of Python and packages)",
@@ -166,6 +203,60 @@ def _timeout(config: pytest.Config) -> float | None:
     return seconds
 
 
+def _file(config: pytest.Config, name: str, *, needed_by: str | None) -> Path | None:
+    """A file that an option names, from where pytest was called, or an ini key, from the root directory.
+
+    Raises:
+        pytest.UsageError: there is none, and an option that was given needs it.
+    """
+    if given := config.getoption(name):
+        return config.invocation_params.dir / str(given)
+    if stored := config.getini(name):
+        return config.rootpath / str(stored)
+    if needed_by:
+        option = "--" + name.replace("_", "-")
+        raise pytest.UsageError(f"{needed_by} needs a file: add {option} FILE, or the ini key {name}")
+    return None
+
+
+def _baseline(config: pytest.Config) -> Baseline | None:
+    import os
+
+    from ductaflow.errors import ConfigError
+    from pytest_ductaflow.baseline import Baseline
+
+    update = config.getoption("ductaflow_baseline_update")
+    strict = config.getoption("ductaflow_baseline_strict")
+    needed_by = "--ductaflow-baseline-update" if update else "--ductaflow-baseline-strict" if strict else None
+    path = _file(config, "ductaflow_baseline", needed_by=needed_by)
+    if path is None:
+        return None
+    shown = Path(os.path.relpath(path, config.invocation_params.dir)).as_posix()
+    try:
+        return Baseline.open(path, shown, update=update, strict=strict)
+    except ConfigError as exc:
+        raise pytest.UsageError(str(exc)) from None
+
+
+def _sharding(config: pytest.Config, projects: Projects) -> Sharding:
+    from ductaflow.errors import ConfigError
+    from pytest_ductaflow.sharding import Shard, Sharding, read_durations
+
+    path = _durations(config)
+    is_new = config.getoption("ductaflow_durations_update") and path is not None and not path.exists()
+    text = config.getoption("ductaflow_shard")
+    try:
+        seconds = read_durations(path) if path and not is_new else {}
+    except ConfigError as exc:
+        raise pytest.UsageError(str(exc)) from None
+    return Sharding(projects, Shard.parse(text) if text else None, seconds)
+
+
+def _durations(config: pytest.Config) -> Path | None:
+    needed_by = "--ductaflow-durations-update" if config.getoption("ductaflow_durations_update") else None
+    return _file(config, "ductaflow_durations", needed_by=needed_by)
+
+
 def _is_covered(config: pytest.Config) -> bool:
     """Whether pytest-cov measures."""
     return bool(config.pluginmanager.hasplugin("_cov") and not config.getoption("no_cov"))
@@ -195,7 +286,8 @@ class InstanceHooks:
             config_dir=config.getini("ductaflow_config_dir"),
             runs_dir=config.getini("ductaflow_runs_dir"),
         )
-        self.flows = FlowSession(self.projects, self.settings)
+        self.flows = FlowSession(self.projects, self.settings, _baseline(config))
+        self.sharding = _sharding(config, self.projects)
         self._signals = Signals()
         #: Whether a worker met a project; the controller of workers collects nothing itself.
         self.met_one = False
@@ -223,6 +315,7 @@ class InstanceHooks:
             await_pages()
         if (output := getattr(session.config, "workeroutput", None)) is not None:
             output["ductaflow_met_one"] = self.projects.met_one
+            output["ductaflow_emptied"] = self.sharding.emptied
 
     def pytest_terminal_summary(
         self, terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config
@@ -278,7 +371,9 @@ class InstanceHooks:
         outcome = yield
         added = self.flows.related(session, items, collected)
         _take_back_deselected(session.config, added)
-        items[:] = self.flows.in_order([*items, *added])
+        items[:], elsewhere = self.sharding.take(self.flows.in_order([*items, *added]))
+        if elsewhere:
+            session.config.hook.pytest_deselected(items=elsewhere)
         return outcome
 
     @pytest.hookimpl(trylast=True)
@@ -324,6 +419,7 @@ class ControllerHooks:
     """In the process that a person started: the report, the scheduler, the end of the session."""
 
     def __init__(self, config: pytest.Config, common: InstanceHooks) -> None:
+        from pytest_ductaflow import github
         from pytest_ductaflow.artifact import Artifact
         from pytest_ductaflow.progress import Live
         from pytest_ductaflow.stopping import Workers
@@ -348,6 +444,9 @@ class ControllerHooks:
             only_changed=common.settings.only_changed,
         )
         self._live = Live(config, common.projects)
+        self._github = github.for_this_session(common.projects)
+        self._baseline = common.flows.baseline
+        self._said: list[str] = []
 
     # --- serial ------------------------------------------------------------------------------------------
 
@@ -404,6 +503,8 @@ class ControllerHooks:
         # a worker that died told nothing
         if getattr(node, "workeroutput", {}).get("ductaflow_met_one"):
             self._common.met_one = True
+        if getattr(node, "workeroutput", {}).get("ductaflow_emptied"):
+            self._common.sharding.emptied = True
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_handlecrashitem(self, crashitem: str, report: Any) -> None:
@@ -433,6 +534,10 @@ class ControllerHooks:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self._artifact.update(report)
         self._live.report(report, self._artifact.status_of(report.nodeid))
+        if self._github:
+            self._github.update(report)
+        if self._baseline and (kinds := report.__dict__.pop("ductaflow_kinds", None)):
+            self._baseline.see(report.nodeid, kinds, self._projects)
 
     def pytest_enter_pdb(self) -> None:
         self._live.abandon()
@@ -461,6 +566,27 @@ class ControllerHooks:
         self._workers.ended()
         self._artifact.close()
         self._remember_blocked(session.config)
+        self._keep_files(session)
+
+    def _keep_files(self, session: pytest.Session) -> None:
+        """Write what the project commits, as far as that is asked for, and let it decide on the exit code."""
+        from pytest_ductaflow.sharding import write_durations
+
+        if session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and self._common.sharding.emptied:
+            session.exitstatus = pytest.ExitCode.OK
+        path = _durations(session.config)
+        failed = False
+        try:
+            if path and session.config.getoption("ductaflow_durations_update"):
+                count = write_durations(path, self._artifact.outcomes(), self._projects)
+                self._said.append(f"durations of {count} instances: {path}")
+            if self._baseline:
+                failed = self._baseline.close(self._projects)
+        except OSError as exc:
+            self._said.append(f"ductaflow could not write what it was asked to: {exc}")
+            failed = True
+        if failed and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def _remember_blocked(self, config: pytest.Config) -> None:
         """pytest forgets a red test that is skipped now; `--lf` shall bring back what is blocked too."""
@@ -471,3 +597,13 @@ class ControllerHooks:
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         self._artifact.summary(terminalreporter)
+        if line := self._common.sharding.line():
+            terminalreporter.write_line(line)
+        for line in [*self._said, *(self._baseline.lines(self._projects) if self._baseline else [])]:
+            terminalreporter.write_line(line)
+        if self._github:
+            outcomes = self._artifact.outcomes()
+            if trouble := self._github.write_summary(outcomes, self._artifact.pages()):
+                terminalreporter.write_line(trouble)
+            for line in self._github.lines(outcomes):
+                terminalreporter.write_line(line)

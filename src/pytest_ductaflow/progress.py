@@ -202,6 +202,8 @@ class StatusLine:
         self._changed = threading.Event()
         self._ended = False
         self._column: int | None = None  # where pytest's cursor is while the line is drawn
+        # Not asked when drawing: the writer counts what it is about to write.
+        self._written = self._writer.width_of_current_line
         self._file: Any = self._writer._file
         # While a test runs, standard output is pytest's capture.
         self._terminal = os.dup(self._file.fileno())
@@ -232,6 +234,7 @@ class StatusLine:
             self._erase()
             self._file.write(text)
             self._file.flush()
+            self._written = self._writer.width_of_current_line
         self._changed.set()
 
     # --- inside ------------------------------------------------------------------------------------------
@@ -247,7 +250,7 @@ class StatusLine:
             time.sleep(TICK)
 
     def _draw(self) -> None:
-        width = self._writer.width_of_current_line
+        width = self._written
         if width < 0:
             return  # control characters: nobody knows where the cursor is
         self._erase()

@@ -152,6 +152,22 @@ class Projects:
     def nodeid(self, instance: Instance) -> str:
         return f"{self.relative(instance.file)}::{instance.title}"
 
+    def key(self, instance: Instance) -> str:
+        """An instance in the files that a project commits: its id, after the project's folder if any."""
+        folder = self.relative(instance.project.root)
+        return instance.id if folder == "." else f"{folder}/{instance.id}"
+
+    def is_gone(self, key: str) -> bool:
+        """Whether a key is that of an instance that its project does not store any more.
+
+        Of a project that this session has not met nothing is known.
+        """
+        project = key.rpartition("/")[0].rpartition("/")[0] or "."
+        for root, readiness in self._loaded.items():
+            if self.relative(root) == project:
+                return "/".join(key.split("/")[-2:]) not in readiness.instances.by_id
+        return False
+
     def relative(self, path: Path) -> str:
         """As node ids spell it: from the rootdir, with `/`."""
         try:

@@ -1,0 +1,242 @@
+"""The warning ratchet: `--ductaflow-baseline FILE` lets known warning lines be, and no new one in.
+
+    fit/scenario_A: Warning: <n> gaps in the record        one line of the file
+
+An instance with a warning line that the file does not have fails; its status, orange, stays. Lines are
+compared without what differs from run to run: numbers, hexadecimal numbers, dates and times, folders. How
+often a line comes does not count. The file is sorted text, one entry a line, so that a diff is what changed
+and a merge of two branches is the lines of both.
+
+Each process compares its own items; the controller has the whole, tells what no longer occurs, and writes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ductaflow.config import read_text
+from ductaflow.errors import ConfigError
+from ductaflow.result import (
+    LogWarning,
+    Result,
+    Status,
+    is_warning_line,
+    log_lines,
+    strip_ansi,
+    write_atomic,
+)
+
+if TYPE_CHECKING:
+    from pytest_ductaflow.projects import Projects
+
+UPDATE = "--ductaflow-baseline-update"
+#: So many different lines of one instance are told apart; what has more of them is one entry for the rest.
+MAX_KINDS = 200
+TOO_MANY = f"... more than {MAX_KINDS} different warning lines"
+_HEAD = f"# Warning lines that are known. Written by pytest --ductaflow with {UPDATE}.\n"
+_MAX_CHARS = 500
+_KEY = re.compile(r"(?:.*/)?[\w.+-]+/[\w.+-]+")
+_MAX_TOLD = 20
+
+# The order counts: what is replaced first is not seen by the later ones.
+_RULES: tuple[tuple[re.Pattern[str], str], ...] = (
+    (
+        re.compile(
+            r"\b\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?(?: ?(?:Z|UTC|[+-]\d\d:?\d\d))?)?\b"
+            r"|\b\d{1,2}[./]\d{1,2}[./]\d{4}\b"
+        ),
+        "<date>",
+    ),
+    (re.compile(r"\b\d{1,2}:\d\d:\d\d(?:[.,]\d+)?\b"), "<time>"),
+    # a folder differs between machines; the name of the file says what it is
+    (
+        re.compile(
+            r"(?<![\w.~])(?:[A-Za-z]:|\.{1,2}|~)?"
+            r"(?:[\\/][^\s\\/:*?\"'<>|,;()]+)+[\\/](?=[^\s\\/])"
+        ),
+        "<path>/",
+    ),
+    (re.compile(r"(?<=<path>/)tmp\w+"), "<name>"),
+    (re.compile(r"\b0x[0-9a-fA-F]+\b"), "<hex>"),
+    (re.compile(r"\b[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b"), "<hex>"),
+    (re.compile(r"\b(?=[0-9a-f]*\d)(?=[0-9a-f]*[a-f])[0-9a-f]{7,}\b"), "<hex>"),
+    (re.compile(r"[-+]?\d+(?:[.,_:]\d+)*\.?(?:[eE][-+]?\d+)?"), "<n>"),
+    # an array of whatever length
+    (re.compile(r"<n>(?:[\s,;]+<n>)+"), "<n>, ..."),
+)
+
+
+def normalised(text: str) -> str:
+    """A warning line without what differs from run to run; one line, cut after 500 characters."""
+    text = " ".join(strip_ansi(text).split())
+    for pattern, name in _RULES:
+        text = pattern.sub(name, text)
+    text = re.sub(r"[\x00-\x1f\x7f-\x9f]", "?", text).encode("utf-8", "replace").decode("utf-8")
+    return text[:_MAX_CHARS].rstrip()
+
+
+def kinds_of(result: Result, log: Path) -> dict[str, LogWarning]:
+    """The different warning lines of a run, normalised, each with the first that is of the kind.
+
+    Args:
+        result: of a run that is not red.
+        log: looked through only where the result does not hold all the lines.
+    """
+    found: dict[str, LogWarning] = {}
+    for warning in _warnings(result, log):
+        kind = normalised(warning.text)
+        if kind not in found and len(found) >= MAX_KINDS:
+            return {**found, TOO_MANY: warning}
+        found.setdefault(kind, warning)
+    return found
+
+
+def _warnings(result: Result, log: Path) -> Iterable[LogWarning]:
+    if not result.warning_count:
+        # stopped early, or a build whose flow warned and whose log does not repeat it
+        is_orange = Status.WARNING in (result.status, result.former_status)
+        return [LogWarning(1, result.message)] if is_orange else []
+    if result.warning_count <= len(result.warnings):
+        return result.warnings
+    return (
+        LogWarning(number, strip_ansi(line).strip())
+        for number, line in enumerate(log_lines(log), start=1)
+        if is_warning_line(line)
+    )
+
+
+# --- the file ----------------------------------------------------------------------------------------------
+
+
+def read_baseline(path: Path) -> dict[str, set[str]]:
+    """The known warning lines of instances, by their keys.
+
+    Raises:
+        ConfigError: the file cannot be read, or a line is no entry; file, line and remedy are named.
+    """
+    known: dict[str, set[str]] = {}
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        key, colon, text = line.partition(": ")
+        if not colon or not _KEY.fullmatch(key) or not text.strip():
+            raise ConfigError(
+                f"{path}:{number}: not an entry such as `fit/scenario_A: Warning: <n> gaps`",
+                hint=f"Mend the line, or remove the file and write it anew with {UPDATE}.",
+            )
+        known.setdefault(key, set()).add(text.strip())
+    return known
+
+
+def write_baseline(path: Path, known: Mapping[str, Iterable[str]]) -> None:
+    """Replace the file, sorted."""
+    entries = sorted(f"{key}: {kind}\n" for key, kinds in known.items() for kind in kinds)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, "".join([_HEAD, *entries]))
+
+
+# --- in a session ------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Baseline:
+    """The known warnings, and what this process has seen.
+
+    Attributes:
+        path: the file; shown: how a person names it.
+        known: what it holds.
+        update: write it at the end; then nothing is new.
+        strict: what no longer occurs fails the session.
+        seen: on the controller, what each instance that ran printed, by its key.
+    """
+
+    path: Path
+    shown: str
+    known: dict[str, set[str]]
+    update: bool = False
+    strict: bool = False
+    seen: dict[str, set[str]] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, path: Path, shown: str, *, update: bool, strict: bool) -> Baseline:
+        """Read the file, which need not be there when it is to be written.
+
+        Raises:
+            ConfigError: it is not there, or not readable.
+        """
+        if not path.exists():
+            if not update:
+                raise ConfigError(f"there is no baseline {shown}", hint=f"Make it: add {UPDATE}.")
+            return cls(path, shown, {}, update, strict)
+        return cls(path, shown, read_baseline(path), update, strict)
+
+    def new(self, key: str, kinds: Mapping[str, LogWarning]) -> list[LogWarning]:
+        """The warnings of an instance that are not known."""
+        if self.update:
+            return []
+        return [warning for kind, warning in kinds.items() if kind not in self.known.get(key, ())]
+
+    def see(self, nodeid: str, told: str, projects: Projects) -> None:
+        """An item's run came to its end and warned of these, which may be none; as JSON."""
+        if instance := projects.instance(nodeid):
+            self.seen[projects.key(instance)] = set(json.loads(told))
+
+    def stale(self, projects: Projects) -> list[str]:
+        """Entries that no longer occur: of instances that ran here, or are not stored any more."""
+        return sorted(
+            f"{key}: {kind}"
+            for key, kinds in self.known.items()
+            if key in self.seen or projects.is_gone(key)
+            for kind in kinds - self.seen.get(key, set())
+        )
+
+    def close(self, projects: Projects) -> bool:
+        """At the end of the session: write the file if asked to.
+
+        Returns:
+            Whether the session fails for what no longer occurs.
+        """
+        if self.update:
+            kept = {key: kinds for key, kinds in self.known.items() if not projects.is_gone(key)}
+            write_baseline(self.path, {**kept, **self.seen})
+            return False
+        return self.strict and bool(self.stale(projects))
+
+    def lines(self, projects: Projects) -> list[str]:
+        """What to tell at the end."""
+        stale = self.stale(projects)
+        if self.update:
+            added = sum(len(kinds - self.known.get(key, set())) for key, kinds in self.seen.items())
+            return [f"{self.shown}: {added} warning lines added, {len(stale)} removed"]
+        if not stale:
+            return []
+        count = "1 entry" if len(stale) == 1 else f"{len(stale)} entries"
+        lines = [f"no longer seen: {count} of {self.shown}"]
+        lines += [f"  {entry}" for entry in stale[:_MAX_TOLD]]
+        if len(stale) > _MAX_TOLD:
+            lines.append(f"  and {len(stale) - _MAX_TOLD} more")
+        return [*lines, f"{UPDATE} takes them out"]
+
+
+def complaint(new: Iterable[LogWarning], *, log: str, baseline: Baseline, accept: str) -> str:
+    """What the failure of an instance with new warnings says.
+
+    Args:
+        new: texts as they may be shown.
+        log: how a person names the log.
+        accept: the command that runs the instance; with the option to update it accepts them.
+    """
+    lines = [f"{log}:{warning.line}: new warning: {warning.text}" for warning in new]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"Not in {baseline.shown}. Mend the cause, or accept what is new:",
+            f"    {accept} --ductaflow-baseline {baseline.shown} {UPDATE}",
+        ]
+    )

@@ -1,0 +1,272 @@
+"""What a session tells GitHub Actions: annotations beside the code, and a summary of the step.
+
+    ::error file=flows/fit.py,line=41,title=fit/scenario_A and 36 more::ValueError: ...
+
+Both come from the controller at the end, from the results that it has. GitHub shows ten annotations of a
+level for a step and drops a summary of more than a megabyte whole, so both are cut here, worst first.
+"""
+
+from __future__ import annotations
+
+import html
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from ductaflow.actions import are_watched
+from ductaflow.errors import DuctaflowError
+from ductaflow.result import Result, Status, read_result
+from ductaflow.spec import current_run
+from pytest_ductaflow.failure import clean, place_of, run_again
+
+if TYPE_CHECKING:
+    import pytest
+
+    from ductaflow.instances import Instance
+    from pytest_ductaflow.projects import Projects
+
+MAX_ANNOTATIONS = 10
+#: GitHub drops a summary of more than 1 MiB.
+MAX_SUMMARY_BYTES = 900_000
+#: So many results of flows inside builds are read to find where a build went wrong.
+MAX_LOOKS = 500
+_MAX_MESSAGE = 2_000
+_MAX_CELL = 300
+_NAMED = 3
+_MARKS = {Status.ERROR: "🔴", Status.WARNING: "🟠", Status.BLOCKED: "⚪"}
+
+Level = Literal["error", "warning", "notice"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of one instance, as the controller knows it at the end.
+
+    Attributes:
+        result: without its warning lines, which are read again for what is shown.
+        expected: red as its config expects (`_run.xfail`).
+    """
+
+    nodeid: str
+    instance: Instance
+    result: Result
+    expected: bool = False
+
+
+@dataclass
+class Annotation:
+    """One remark beside the code; instances that say the same of the same line share it.
+
+    Attributes:
+        level: `error`, `warning` or `notice`.
+        path: absolute; None for a remark about nothing in particular.
+        line: from 1; None for the file as a whole.
+        message: what happened.
+        instances: those that say so.
+    """
+
+    level: Level
+    path: Path | None
+    line: int | None
+    message: str
+    instances: list[Instance] = field(default_factory=list)
+
+
+def for_this_session(projects: Projects) -> GitHub | None:
+    """None outside of GitHub Actions, and in a flow that starts pytest itself: its output is a log."""
+    if not are_watched() or current_run() is not None:
+        return None
+    return GitHub(
+        projects,
+        workspace=Path(os.environ.get("GITHUB_WORKSPACE") or projects.rootdir),
+        summary=Path(path) if (path := os.environ.get("GITHUB_STEP_SUMMARY")) else None,
+    )
+
+
+class GitHub:
+    """Annotations and summary of a session.
+
+    Args:
+        projects: of the session.
+        workspace: the root of the repository; annotations name files from there.
+        summary: the file that GitHub gives for the summary of the step; None for no summary.
+    """
+
+    def __init__(self, projects: Projects, *, workspace: Path, summary: Path | None) -> None:
+        self._projects = projects
+        self._workspace = workspace
+        self._summary = summary
+        # what pytest makes a failure though the run is good: new warnings, -W error
+        self._failed: dict[str, str] = {}
+
+    def update(self, report: pytest.TestReport) -> None:
+        """A report of pytest came."""
+        crash = getattr(report.longrepr, "reprcrash", None)
+        if report.failed and crash is not None:
+            self._failed[report.nodeid] = crash.message
+
+    def lines(self, outcomes: Iterable[Outcome]) -> Iterator[str]:
+        """The workflow commands, each a line: ten annotations, errors first, and how many are left out."""
+        found = self._annotations(outcomes)
+        found.sort(key=lambda one: one.level != "error")
+        for one in found[:MAX_ANNOTATIONS]:
+            yield self._command(one)
+        left = len(found) - MAX_ANNOTATIONS
+        if left > 0:
+            yield self._command(Annotation("notice", None, None, f"and {left} more: see the report"))
+
+    def write_summary(self, outcomes: Sequence[Outcome], pages: Iterable[Path]) -> str:
+        """Add to the summary of the step.
+
+        Returns:
+            What went wrong; an empty string for nothing.
+        """
+        if self._summary is None or not outcomes:
+            return ""
+        try:
+            there = self._summary.stat().st_size if self._summary.exists() else 0
+            text = summary_text(outcomes, [self._shown(page) for page in pages], MAX_SUMMARY_BYTES - there)
+            with self._summary.open("ab") as file:
+                file.write(text.encode("utf-8", "backslashreplace"))
+        except OSError as exc:
+            return f"no summary of the step: {exc}"
+        return ""
+
+    # --- inside ------------------------------------------------------------------------------------------
+
+    def _annotations(self, outcomes: Iterable[Outcome]) -> list[Annotation]:
+        found: dict[tuple[object, ...], Annotation] = {}
+        looks = MAX_LOOKS
+        for outcome in outcomes:
+            result, instance = outcome.result, outcome.instance
+            if result.status is Status.ERROR and not outcome.expected:
+                looks -= len(result.children)
+                one = self._red(result, instance, look=looks > 0)
+            elif outcome.nodeid in self._failed and result.status is not Status.ERROR:
+                one = Annotation("error", instance.source, None, self._failed[outcome.nodeid])
+            elif result.status is Status.WARNING:
+                one = Annotation("warning", instance.source, None, result.message)
+            else:
+                continue
+            kind = one.message.partition(":")[0]
+            found.setdefault((one.level, one.path, one.line, kind), one).instances.append(instance)
+        return list(found.values())
+
+    def _red(self, result: Result, instance: Instance, *, look: bool) -> Annotation:
+        deepest = _origin(result) if look else result
+        path, line, message = place_of(deepest, instance, self._projects)
+        return Annotation("error", self._projects.invocation_dir / path, line, message)
+
+    def _command(self, one: Annotation) -> str:
+        properties = {}
+        place = self._shown(one.path) if one.path else ".."
+        if not place.startswith(".."):
+            properties = {"file": place, "line": str(one.line or 1)}
+        properties["title"] = _title(one) or "ductaflow"
+        given = ",".join(f"{name}={escape_property(value)}" for name, value in properties.items())
+        text = "\n".join(self._text(one))
+        return f"::{one.level} {given}::{escape_data(text)}"
+
+    def _text(self, one: Annotation) -> Iterator[str]:
+        message = one.message
+        if one.level == "warning":
+            message = "\n".join([message, *_warning_lines(one.instances[0])])
+        yield message if len(message) <= _MAX_MESSAGE else f"{message[:_MAX_MESSAGE]} ..."
+        if one.instances:
+            yield f"Run again: {run_again(self._projects, one.instances[:1])}"
+
+    def _shown(self, path: Path) -> str:
+        """A path from the root of the repository, as GitHub knows it; `..` if it is not in it."""
+        for found, root in ((path, self._workspace), (path.resolve(), self._workspace.resolve())):
+            relative = Path(os.path.abspath(found))
+            if relative.is_relative_to(os.path.abspath(root)):
+                return relative.relative_to(os.path.abspath(root)).as_posix()
+        return ".."
+
+
+def escape_data(text: str) -> str:
+    """The message of a workflow command, of one line whatever is in it."""
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def escape_property(text: str) -> str:
+    """The value of a property of a workflow command."""
+    return escape_data(text).replace(":", "%3A").replace(",", "%2C")
+
+
+def _title(one: Annotation) -> str:
+    more = len(one.instances) - _NAMED
+    named = ", ".join(instance.id for instance in one.instances[:_NAMED])
+    return f"{named} and {more} more" if more > 0 else named
+
+
+def _origin(result: Result) -> Result:
+    """The flow inside a build that made it red, at any depth; the result itself if it is none's fault."""
+    for child in result.children:
+        try:
+            inner = read_result(result.folder / child) if result.folder else None
+        except DuctaflowError:
+            # What is not readable does not say where it went wrong; the build's own place is left.
+            continue
+        if inner and inner.status is Status.ERROR:
+            return _origin(inner)
+    return result
+
+
+def _warning_lines(instance: Instance) -> list[str]:
+    try:
+        result = read_result(instance.run_folder.path)
+    except DuctaflowError:
+        # The number of lines, which is known, has to do.
+        return []
+    return [clean(warning.text) for warning in result.warnings] if result else []
+
+
+# --- the summary -------------------------------------------------------------------------------------------
+
+
+def summary_text(outcomes: Sequence[Outcome], pages: Sequence[str], max_bytes: int) -> str:
+    """The summary of a step in Markdown: counts, then a table of what is not green, worst first.
+
+    Args:
+        outcomes: of the session.
+        pages: the reports, from the root of the repository.
+        max_bytes: no more than this, as UTF-8; an empty text if not even the counts have room.
+    """
+    counts = Counter("xfail" if one.expected else one.result.status for one in outcomes)
+    told = ", ".join(f"{counts[status]} {status}" for status in (*Status, "xfail") if counts[status])
+    head = f"### ductaflow: {told}\n\n"
+    end = "".join(f"\nThe report: `{page}`\n" for page in pages if page != "..")
+    bad = [one for one in outcomes if one.result.status in _MARKS and not one.expected]
+    bad.sort(key=lambda one: list(_MARKS).index(one.result.status))
+    rows = ["| | instance | what |\n|---|---|---|\n"] if bad else []
+    room = max_bytes - _size(head) - _size(end) - 200
+    if room < 0:
+        return ""
+    for number, one in enumerate(bad):
+        row = f"| {_MARKS[one.result.status]} {one.result.status} | {_cell(one.result.id)} | {_what(one)} |\n"
+        room -= _size(row)
+        if room < 0:
+            rows.append(f"\nand {len(bad) - number} more\n")
+            break
+        rows.append(row)
+    return "".join([head, *rows, end])
+
+
+def _what(one: Outcome) -> str:
+    return _cell(clean(one.result.message))
+
+
+def _cell(text: str) -> str:
+    """Text in a cell of a table: one line, and nothing in it is markup, a link or a mention."""
+    line = " ".join(text.split())
+    line = line if len(line) <= _MAX_CELL else f"{line[:_MAX_CELL]} ..."
+    return re.sub(r"[^\w\s,;&-]|_", lambda found: f"&#{ord(found[0])};", html.escape(line, quote=False))
+
+
+def _size(text: str) -> int:
+    return len(text.encode("utf-8", "backslashreplace"))

@@ -1,0 +1,231 @@
+"""The share of a session that one machine of several takes: `--ductaflow-shard 2/5`.
+
+    selection (paths, -k, -m, --ductaflow-upstream)    what runs on all machines together
+    leaves: what nobody in it reads                    each on one machine
+    what a leaf reads from, at any distance            on each machine that has such a leaf
+
+The shares are a function of the configs, the command line and the file of durations alone: all machines make
+the same ones without hearing of each other, and nothing of it is lost. Earlier runs in `runs/`, which differ
+from machine to machine, do not count.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ductaflow.config import parse_json, read_text
+from ductaflow.durations import filled_up
+from ductaflow.errors import ConfigError
+from ductaflow.result import write_atomic
+
+if TYPE_CHECKING:
+    from pytest_ductaflow.github import Outcome
+    from pytest_ductaflow.projects import Projects
+
+#: How much longer than the ideal a machine may take, if that saves running something twice.
+SLACK = 1.1
+#: What takes less than this part of the ideal may run on several machines where that balances better.
+LIGHT = 0.05
+
+
+# --- the shares --------------------------------------------------------------------------------------------
+
+
+def shares(
+    upstreams: Sequence[Collection[int]],
+    weights: Sequence[float],
+    count: int,
+    *,
+    together: Iterable[Collection[int]] = (),
+) -> list[set[int]]:
+    """Divide items among machines: each on at least one, with all that it reads from.
+
+    The heaviest first, each to the machine that has least to do then. A heavy upstream is not run twice
+    while the machine that has it can take more without being the last by far.
+
+    Args:
+        upstreams: for each item, the items that it reads from.
+        weights: how long each takes, in any unit.
+        count: how many machines.
+        together: groups of items, read by none and reading none, that stay on one machine.
+    """
+    units = _units(upstreams, together)
+    costs = [sum(weights[item] for item in unit) for unit in units]
+    ideal = max(sum(weights) / count, max(costs, default=0.0))
+    found: list[set[int]] = [set() for _ in range(count)]
+    loads = [0.0] * count
+    taken: set[int] = set()
+    for number in sorted(range(len(units)), key=lambda number: (-costs[number], min(units[number]))):
+        missing = [units[number] - share for share in found]
+        after = [
+            load + sum(weights[item] for item in lacks) for load, lacks in zip(loads, missing, strict=True)
+        ]
+        twice = [sum(weights[item] for item in lacks & taken) for lacks in missing]
+        heavy = [seconds if seconds > LIGHT * ideal else 0.0 for seconds in twice]
+        fits = [place for place in range(count) if after[place] <= SLACK * ideal]
+        if fits:
+            best = min(fits, key=lambda place: (heavy[place], after[place]))
+        else:
+            best = min(range(count), key=lambda place: (after[place], heavy[place]))
+        found[best] |= units[number]
+        loads[best] = after[best]
+        taken |= units[number]
+    return found
+
+
+def _units(upstreams: Sequence[Collection[int]], together: Iterable[Collection[int]]) -> list[set[int]]:
+    """What is given to a machine in one piece: a leaf with all above it, or a group."""
+    units = [set(group) for group in together]
+    covered = set().union(*units)
+    read = {upstream for item, ups in enumerate(upstreams) for upstream in ups if upstream != item}
+    leaves = [item for item in range(len(upstreams)) if item not in read]
+    # members of a cycle are read, and what reads them may not be among the items
+    for item in (*leaves, *range(len(upstreams))):
+        if item not in covered:
+            unit = _with_all_above(item, upstreams)
+            covered |= unit
+            units.append(unit)
+    return units
+
+
+def _with_all_above(item: int, upstreams: Sequence[Collection[int]]) -> set[int]:
+    found = {item}
+    left = [item]
+    while left:
+        new = set(upstreams[left.pop()]) - found
+        found |= new
+        left.extend(new)
+    return found
+
+
+# --- in a session ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """Which share of how many this session takes.
+
+    Attributes:
+        number: from 1 to `count`.
+    """
+
+    number: int
+    count: int
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """Read `2/5`.
+
+        Raises:
+            pytest.UsageError: it is no share.
+        """
+        found = re.fullmatch(r"(\d+)/(\d+)", text.strip(), re.ASCII)
+        if not found or not 1 <= int(found[1]) <= int(found[2]):
+            raise pytest.UsageError(
+                f"--ductaflow-shard {text}: give which of how many, from 1/5 to 5/5 for five machines"
+            )
+        return cls(int(found[1]), int(found[2]))
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.count}"
+
+
+class Sharding:
+    """Takes the share of this machine out of what is selected.
+
+    Args:
+        projects: of the session.
+        shard: which one; None for all.
+        seconds: of instances, by their keys; see `read_durations`.
+
+    Attributes:
+        emptied: whether something was selected, and nothing of it is in the share.
+    """
+
+    def __init__(self, projects: Projects, shard: Shard | None, seconds: Mapping[str, float]) -> None:
+        self._projects = projects
+        self._shard = shard
+        self._seconds = seconds
+        self.emptied = False
+
+    def take(self, items: Sequence[pytest.Item]) -> tuple[list[pytest.Item], list[pytest.Item]]:
+        """The items of this machine, and those of the others, each as given."""
+        if self._shard is None:
+            return list(items), []
+        nodeids = [item.nodeid for item in items]
+        instances = [self._projects.instance(nodeid) for nodeid in nodeids]
+        known = [self._seconds.get(self._projects.key(each)) if each else None for each in instances]
+        edges = self._projects.edges(nodeids)
+        files: dict[str, list[int]] = {}
+        for place, ups in enumerate(edges):
+            if ups is None:
+                # the fixtures of a file are made once
+                files.setdefault(nodeids[place].partition("::")[0], []).append(place)
+        found = shares(
+            [ups or () for ups in edges],
+            filled_up(instances, known),
+            self._shard.count,
+            together=files.values(),
+        )
+        own = found[self._shard.number - 1]
+        self.emptied = bool(items) and not own
+        return (
+            [item for place, item in enumerate(items) if place in own],
+            [item for place, item in enumerate(items) if place not in own],
+        )
+
+    def line(self) -> str | None:
+        """What to say of an empty share, so that nobody looks for what did not run."""
+        return f"ductaflow: shard {self._shard} has nothing to run" if self.emptied else None
+
+
+# --- the file of durations ---------------------------------------------------------------------------------
+
+
+def read_durations(path: Path) -> dict[str, float]:
+    """Seconds of instances, by their keys (`fit/scenario_A`), as `write_durations` keeps them.
+
+    Raises:
+        ConfigError: it is not readable as such; file, line and remedy are named.
+    """
+    text = read_text(path)
+    found = parse_json(text, where=str(path))
+    hint = "Make it anew: remove it, and run with --ductaflow-durations-update."
+    if not isinstance(found, dict):
+        raise ConfigError(f'{path}:1: not an object of seconds such as {{"fit/a": 1.5}}', hint=hint)
+    for key, seconds in found.items():
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds < 0:
+            line = 1 + text.count("\n", 0, max(0, text.find(json.dumps(key, ensure_ascii=False))))
+            raise ConfigError(
+                f"{path}:{line}: {key} has {json.dumps(seconds)}, which is no number of seconds",
+                hint=hint,
+            )
+    return found
+
+
+def write_durations(path: Path, outcomes: Iterable[Outcome], projects: Projects) -> int:
+    """Keep what the good runs of a session took; of what did not run the old entry stays, if it is stored.
+
+    Returns:
+        How many were renewed.
+    """
+    known = {
+        key: seconds
+        for key, seconds in (read_durations(path) if path.exists() else {}).items()
+        if not projects.is_gone(key)
+    }
+    new = {
+        projects.key(one.instance): round(one.result.seconds, 2)
+        for one in outcomes
+        if one.result.status.is_good and one.result.run_id
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, json.dumps({**known, **new}, ensure_ascii=False, indent=1, sort_keys=True) + "\n")
+    return len(new)

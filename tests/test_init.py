@@ -1,0 +1,115 @@
+"""`ductaflow init` and `ductaflow new`: what they make works at once, and they replace nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner
+from conftest import TinyProject
+from test_selection import run_pytest
+
+from ductaflow.cli import main
+from ductaflow.errors import DuctaflowError, InstanceError
+from ductaflow.instances import find_instances
+from ductaflow.layout import Project
+from ductaflow.scaffold import init_project, new_source
+
+pytestmark = pytest.mark.usefixtures("no_process_left")
+
+
+def test_the_first_session_of_a_new_project_is_green(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also with a new flow and a new build added to it, and with warnings as errors."""
+    monkeypatch.chdir(tmp_path)
+    made = CliRunner().invoke(main, ["init", "study"])
+    assert (0, "Now: cd study && pytest --ductaflow") == (made.exit_code, made.output.splitlines()[-1])
+    root = tmp_path / "study"
+    monkeypatch.chdir(root)
+    for kind, name in (("flow", "prep"), ("build", "all-of-it")):
+        added = CliRunner().invoke(main, ["new", kind, name])
+        folder = f"{kind}s"
+        assert [str(root / folder / f"{name}.py"), str(root / "config" / folder / f"{name}.json")] == sorted(
+            added.output.splitlines(), key=lambda line: line.endswith(".json")
+        )
+    config = root / "config" / "builds" / "all-of-it.json"
+    config.write_text(json.dumps({"flows": {"prep": {"x": 1}}}))
+    session = run_pytest(root, "-v", "-W", "error::ductaflow.FlowWarning")
+    assert (0, True) == (session.code, "5 passed" in session.out), session.out
+    titles = {"growth[default]", "prep[default]", "projection[low]", "projection[high]", "all-of-it[default]"}
+    assert titles == set(session.ran)
+    assert (root / "runs/all-of-it/default/runs/prep/result.json").is_file()
+    ignored = (root / ".gitignore").read_text().splitlines()
+    assert {"runs/", "__pycache__/"} <= set(ignored)
+    assert {".github", ".gitignore", "README.md", "builds", "config", "flows", "requirements.txt"} == {
+        path.name for path in root.iterdir()
+    } - {"runs", ".pytest_cache", "__pycache__"}
+
+
+def test_the_ci_file_of_a_new_project(tmp_path: Path) -> None:
+    """It installs what the project names, runs its scenarios, and keeps the report whatever comes of them."""
+    init_project(tmp_path)
+    workflow = yaml.safe_load((tmp_path / ".github/workflows/scenarios.yml").read_text())
+    *_, install, run, keep = workflow["jobs"]["scenarios"]["steps"]
+    assert "pip install -r requirements.txt" == install["run"]
+    assert "pytest-ductaflow\n" == (tmp_path / "requirements.txt").read_text()
+    assert run["run"].startswith("pytest --ductaflow")
+    assert ("always()", True) == (keep["if"], "runs/conductor_status_report.*" in keep["with"]["path"])
+
+
+def test_init_replaces_nothing(tmp_path: Path) -> None:
+    """One file in the way, and none is written; other files do not hinder."""
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "README.md").write_text("mine")
+    with pytest.raises(DuctaflowError, match=r"there is already .*README\.md") as caught:
+        init_project(tmp_path)
+    assert "Nothing was written" in caught.value.hint
+    assert {"notes.txt", "README.md"} == {path.name for path in tmp_path.iterdir()}
+    (tmp_path / "README.md").unlink()
+    init_project(tmp_path)
+    assert "mine" == (tmp_path / "notes.txt").read_text()
+    with pytest.raises(DuctaflowError, match="holds a project already"):
+        init_project(tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DuctaflowError, match="cannot write"):
+        init_project(tmp_path / "file" / "below")
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("a b", "cannot be a name"),
+        ("../x", "cannot be a name"),
+        ("", "cannot be a name"),
+        ("json", "it would hide the module of that name"),
+        ("ductaflow", "it would hide the module"),
+        ("Fit", r"there is flows/fit\.py already"),
+        ("fit", r"there is flows/fit\.py already"),
+        ("taken", r"there is already .*taken\.json"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["flow", "build"])
+def test_names_that_are_refused(project: TinyProject, kind: str, name: str, fault: str) -> None:
+    """By the rules for instances, and flows and builds share one namespace; nothing is written."""
+    project.flow("fit", "# %%\n")
+    project.config("flows/taken.json")
+    project.config("builds/taken.json")
+    before = sorted(project.root.rglob("*"))
+    with pytest.raises(DuctaflowError, match=fault) as caught:
+        new_source(Project.at(project.root), "flow" if kind == "flow" else "build", name)
+    assert caught.value.hint
+    assert isinstance(caught.value, InstanceError) or name == "taken"
+    assert before == sorted(project.root.rglob("*"))
+
+
+def test_a_new_flow_is_stored_under_its_name(project: TinyProject) -> None:
+    """Its name is all that differs from the template, and its one instance has no problem."""
+    source, config = new_source(Project.at(project.root), "flow", "fit_2.b")
+    assert (project.root / "flows" / "fit_2.b.py", project.root / "config/flows/fit_2.b.json") == (
+        (source, config) if source.suffix == ".py" else (config, source)
+    )
+    text = (project.root / "flows" / "fit_2.b.py").read_text()
+    assert (0, True) == (text.count("new_flow"), "config/flows/fit_2.b.json" in text)
+    (instance,) = find_instances(Project.at(project.root))
+    assert ("fit_2.b/default", None) == (instance.id, instance.problem)
