@@ -49,6 +49,13 @@ def test_the_version_is_that_of_the_distribution() -> None:
     assert [f"ductaflow, version {version('pytest-ductaflow')}", "[]"] == done.stdout.splitlines()
 
 
+@pytest.mark.parametrize("module", ["ductaflow", "ductaflow.cli"])
+def test_the_command_of_an_interpreter(project: TinyProject, module: str) -> None:
+    """`python -m` runs it too, where the script is not on the path or belongs to another environment."""
+    done = subprocess.run([sys.executable, "-m", module, "list"], capture_output=True, text=True, check=True)
+    assert ["fit/good  [quick ci]", "fit/red"] == done.stdout.splitlines()
+
+
 def test_list_shows_ids_tags_and_problems(project: TinyProject) -> None:
     """One instance a line, also one that cannot be run."""
     (project.root / "config" / "flows" / "fit" / "half.json").write_text('{"x": ')

@@ -64,6 +64,7 @@ HOUSE = [
     "looking",
     "scaffold",
     "cli",
+    "__main__",
 ]
 #: The plugin stands on the core, and the core does not know it.
 ANNEX = [

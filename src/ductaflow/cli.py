@@ -471,3 +471,7 @@ def _entries_on_disk(project: Project) -> list[Entry]:
         )
 
     return [known(entry) for entry in (*lost, *finished)]
+
+
+if __name__ == "__main__":
+    main(prog_name="ductaflow")
