@@ -438,6 +438,42 @@ def test_why_names_what_changed(ran: TinyProject) -> None:
     assert "inputs/raw.txt" in call(ran, "why", "prep/a")
 
 
+def test_why_takes_run_folders(ran: TinyProject) -> None:
+    """What ran under another name is no stored instance: its folder and its saved config tell."""
+    call(ran, "run", "fit/a", "--set", "clean=inputs/raw.txt", "--as", "raw")
+    folder = ran.folder("fit", "raw")
+    assert "fit/raw is unchanged.\n" == call(ran, "why", folder)
+    (ran.root / "inputs" / "raw.txt").write_text("three")
+    assert "fit/raw has to run:\n  inputs/raw.txt has other content\n" == call(ran, "why", folder)
+
+
+def test_why_takes_a_flow_of_a_build(build: TinyProject) -> None:
+    """As `ductaflow run FOLDER` does."""
+    folder = build.folder("all", "a") / "runs" / "first"
+    assert "runs/all/a/runs/first is unchanged.\n" == call(build, "why", folder)
+    build.flow("first", "# %%\nprint('y')\n")
+    told = call(build, "why", folder)
+    assert told.startswith("runs/all/a/runs/first has to run:\n  "), told
+    assert "flows/first.py" in told
+
+
+def test_why_tells_versions_once(ran: TinyProject) -> None:
+    """Where the project has them count, they are reasons like any other, and nothing makes nothing run."""
+    file = ran.folder("fit", "a") / "result.json"
+    data = json.loads(file.read_text())
+    data["environment"]["python"] = "3.1.4"
+    file.write_text(json.dumps(data))
+    first, *_ = told = call(ran, "why", "fit/a").splitlines()
+    assert "fit/a is unchanged." == first
+    assert "Other versions than in its last run, which alone make nothing run:" in told
+
+    (ran.root / "pytest.ini").write_text("[pytest]\nductaflow_rerun_on = config code inputs environment\n")
+    first, *told = call(ran, "why", "fit/a").splitlines()
+    assert "fit/a has to run:" == first
+    assert 1 == sum("Python: 3.1.4" in line for line in told)
+    assert not any("nothing run" in line for line in told)
+
+
 def test_plan_tells_what_would_run(ran: TinyProject) -> None:
     """What would run and why, what may run, what is unchanged or cannot; and for how long."""
     assert "unchanged   prep/a\nunchanged   fit/a\n2 unchanged\n" == call(ran, "plan")

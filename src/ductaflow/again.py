@@ -16,13 +16,13 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from pathlib import Path
 
-from ductaflow.config import RUN_KEY, RunOptions, read_config, split_run
+from ductaflow.config import RunOptions, read_config, split_run
 from ductaflow.errors import DuctaflowError
 from ductaflow.folder import has_unfinished_run, held
 from ductaflow.launch import show_on_console
 from ductaflow.layout import Project, RunFolder, runs_root
 from ductaflow.result import Cause, Result, Status, write_result
-from ductaflow.runner import launch_shown, spec_of_call, unchanged
+from ductaflow.runner import launch_shown, unchanged
 from ductaflow.saved import SavedRun, result_in
 from ductaflow.settings import comparison_in
 from ductaflow.spec import RunSpec
@@ -132,9 +132,8 @@ def _launched(spec: RunSpec, *, echo: bool, stop: threading.Event, only_changed:
 def _run(run: SavedRun, project: Project, launched: Callable[[RunSpec], Result]) -> Result:
     """Run one, and judge the builds around it again; what could not start is a result too."""
     builds = builds_around(run.folder, project)
-    config = {**run.config, RUN_KEY: run.options.of_execution}
     try:
-        result = launched(spec_of_call(run.source, config, run.folder, project.root))
+        result = launched(run.spec(project))
     except DuctaflowError as exc:
         return _unrun(run, Status.ERROR, str(exc), "input")
     except OSError as exc:

@@ -16,7 +16,9 @@ from ductaflow.errors import DuctaflowError
 
 if TYPE_CHECKING:
     from ductaflow.layout import Kind, Project
+    from ductaflow.lineage import Comparison
     from ductaflow.looking import Seen
+    from ductaflow.readiness import Readiness
     from ductaflow.report import Entry
     from ductaflow.result import Result
     from ductaflow.saved import SavedRun
@@ -221,36 +223,50 @@ def graph_command(ids: Sequence[str], language: str, flows: bool, folder: Path |
 
 
 @main.command("why")
-@click.argument("id", metavar="ID")
+@click.argument("target", metavar="ID|FOLDER")
 @_project_option
-def why_command(id: str, folder: Path | None) -> None:
-    """Tell what has changed since the last run of a stored instance, field by field and file by file.
+def why_command(target: str, folder: Path | None) -> None:
+    """Tell what has changed since the last run of one, field by field and file by file.
 
-    Versions of Python and packages are told too; they make nothing run.
+    A FOLDER is that of a run, also of a flow inside a build; its saved config counts, with which it would run
+    again. Versions of Python and packages are told too; unless the project says otherwise they make nothing run.
     """
-    from ductaflow.forecast import Forecast, Would
     from ductaflow.graph import collect
-    from ductaflow.lineage import differences_of_environment
+    from ductaflow.lineage import changes, differences_of_environment
     from ductaflow.readiness import Readiness
-    from ductaflow.runner import changes_of, spec_of_instance
+    from ductaflow.runner import spec_of_instance
+    from ductaflow.saved import find_targets, with_saved
     from ductaflow.settings import comparison_in
 
-    project = _project(folder)
-    (known,) = _ids(project, [id])
-    readiness = Readiness(collect(project))
-    instance = readiness.instances.by_id[known]
+    project = _project_of([target], folder)
+    instances = collect(project)
+    ids, loose, instances = with_saved(instances, find_targets(instances, [target]))
+    if loose:
+        shown, spec = loose[0].shown(project), loose[0].spec(project)
+    else:
+        shown, spec = ids[0], spec_of_instance(instances.by_id[ids[0]])
     comparison = comparison_in(project.root)
-    found = changes_of(instance, comparison)
-    _say(f"{known} has to run:" if found else f"{known} is unchanged.")
+    found = changes(spec, comparison)
+    _say(f"{shown} has to run:" if found else f"{shown} is unchanged.")
     for change in found:
         _say(f"  {' '.join(change.text.split())}")
-    for upstream in Forecast(readiness, comparison).of(readiness.with_upstreams(instance))[:-1]:
-        if upstream.would is Would.RUN:
-            _say(f"Before it would run {upstream.instance.id}: {upstream.reason}")
-    if versions := differences_of_environment(spec_of_instance(instance)):
+    if ids:
+        _say_what_runs_before(ids[0], Readiness(instances), comparison)
+    if "environment" in comparison.rerun_on:
+        return
+    if versions := differences_of_environment(spec):
         _say("Other versions than in its last run, which alone make nothing run:")
         for change in versions:
             _say(f"  {change.text}")
+
+
+def _say_what_runs_before(id: str, readiness: Readiness, comparison: Comparison) -> None:
+    from ductaflow.forecast import Forecast, Would
+
+    above = readiness.with_upstreams(readiness.instances.by_id[id])
+    for upstream in Forecast(readiness, comparison).of(above)[:-1]:
+        if upstream.would is Would.RUN:
+            _say(f"Before it would run {upstream.instance.id}: {upstream.reason}")
 
 
 @main.command("plan")

@@ -31,6 +31,8 @@ from ductaflow.graph import check
 from ductaflow.instances import Instance, Instances, check_name, load_stored, spelling
 from ductaflow.layout import KIND_DIRS, Kind, Project, RunFolder
 from ductaflow.result import Result, read_result
+from ductaflow.runner import spec_of_call
+from ductaflow.spec import RunSpec
 
 _SUFFIX = "_config.json"
 _SHOWN_KEYS = 15
@@ -57,6 +59,11 @@ class SavedRun:
     def shown(self, project: Project) -> str:
         """Its folder from the project, as a person names it."""
         return self.folder.relative_to(project.root).as_posix()
+
+    def spec(self, project: Project) -> RunSpec:
+        """The run in its folder again, in place and with its saved config."""
+        config = {**self.config, RUN_KEY: self.options.of_execution}
+        return spec_of_call(self.source, config, self.folder, project.root)
 
     def as_instance(self, project: Project) -> Instance | None:
         """The instance whose run folder it is, with the saved config; None if it is no instance's own."""
