@@ -31,7 +31,7 @@ from ductaflow.readiness import Readiness
 from ductaflow.report import Entry, build_report
 from ductaflow.result import Result, Status, read_result
 from ductaflow.runner import run_instance
-from ductaflow.settings import comparison_in
+from ductaflow.settings import Leaves, comparison_in, leaves_in
 from pytest_ductaflow import paging
 from pytest_ductaflow.paging import Page
 
@@ -257,6 +257,23 @@ def test_who_is_not_pytest_reads_the_same_file(tmp_path: Path, name: str, text: 
     assert Comparison(frozenset(("config", "code")), ("a b/*", "c")) == comparison_in(root)
     (root / "pytest.ini").touch()
     assert Comparison() == comparison_in(root)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("pytest.ini", "[pytest]\nductaflow_html = No\nductaflow_keep_previous = 0\n"),
+        ("pytest.toml", "[pytest]\nductaflow_html = false\nductaflow_keep_previous = false\n"),
+    ],
+)
+def test_what_runs_leave_is_in_the_same_file(tmp_path: Path, name: str, text: str) -> None:
+    """As pytest reads truth values; by default they leave all; what is neither true nor false is named."""
+    assert Leaves(html=True, previous=True) == leaves_in(tmp_path)
+    (tmp_path / name).write_text(text)
+    assert Leaves(html=False, previous=False) == leaves_in(tmp_path)
+    (tmp_path / name).write_text("[pytest]\nductaflow_html = 'perhaps'\n")
+    with pytest.raises(ConfigError, match=rf"{name}: ductaflow_html is .*perhaps"):
+        leaves_in(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -502,6 +519,26 @@ def test_run_changed(ran: TinyProject) -> None:
     assert run == result_of(ran, "fit").run_id
     call(ran, "run", "fit/a")
     assert run != result_of(ran, "fit").run_id
+
+
+def test_run_leaves_what_the_project_says(ran: TinyProject, build: TinyProject) -> None:
+    """HTML and previous outputs are left or not as with pytest, by an id and by a run folder."""
+    (build.root / "pytest.ini").write_text("[pytest]\nductaflow_html = no\nductaflow_keep_previous = no\n")
+    flow = build.folder("all", "a") / "runs" / "first"
+    pages = [ran.folder("fit", "a") / "fit.html", flow / "first.html"]
+    for page in pages:
+        page.unlink(missing_ok=True)
+
+    call(ran, "run", "prep/a", "fit/a")
+    call(build, "run", flow)
+
+    assert [False, False] == [page.exists() for page in pages]
+    assert [] == [path for path in build.root.rglob("previous/*/*") if ".ductaflow" in path.parts]
+
+    (build.root / "pytest.ini").unlink()
+    call(ran, "run", "fit/a")
+    assert pages[0].is_file()
+    assert (build.root / "runs" / ".ductaflow" / "previous" / "fit" / "a").is_dir()
 
 
 def test_the_time_that_a_plan_takes(chain: TinyProject) -> None:

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from ductaflow.config import RunOptions, read_config, split_run
@@ -24,7 +25,7 @@ from ductaflow.layout import Project, RunFolder, runs_root
 from ductaflow.result import Cause, Result, Status, write_result
 from ductaflow.runner import launch_shown, unchanged
 from ductaflow.saved import SavedRun, result_in
-from ductaflow.settings import comparison_in
+from ductaflow.settings import Leaves, comparison_in, leaves_in
 from ductaflow.spec import RunSpec
 from ductaflow.supervise import result_of_flow
 from ductaflow.verdict import judge_again
@@ -61,9 +62,12 @@ def run_again(
         chains.setdefault([run.folder, *builds_around(run.folder, project)][-1], []).append(run)
     stop = threading.Event()
     results: dict[Path, Result] = {}
+    leaves = leaves_in(project.root)
 
     def work(chain: Sequence[SavedRun]) -> None:
-        launched = functools.partial(_launched, echo=jobs == 1, stop=stop, only_changed=only_changed)
+        launched = functools.partial(
+            _launched, leaves=leaves, echo=jobs == 1, stop=stop, only_changed=only_changed
+        )
         for run, result in _results_of(chain, project, launched, stop):
             results[run.folder] = result
             show(run, result)
@@ -123,7 +127,10 @@ def _results_of(
                 yield run, result
 
 
-def _launched(spec: RunSpec, *, echo: bool, stop: threading.Event, only_changed: bool) -> Result:
+def _launched(
+    spec: RunSpec, *, leaves: Leaves, echo: bool, stop: threading.Event, only_changed: bool
+) -> Result:
+    spec = replace(spec, export_html=leaves.html, keep_previous=leaves.previous)
     if only_changed and (last := unchanged(spec, comparison_in(Path(spec.project_root)), echo=echo)):
         return last
     return launch_shown(spec, echo=echo, stop=stop)

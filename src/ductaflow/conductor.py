@@ -43,7 +43,7 @@ from ductaflow.runner import (
     spec_of_instance,
     unchanged_lines,
 )
-from ductaflow.settings import comparison_in
+from ductaflow.settings import comparison_in, leaves_in
 from ductaflow.spec import current_run, tell
 from ductaflow.table import NAME_COLUMN, Row, find_project, kind_of_flow, read_rows
 from ductaflow.turns import Executor, Outcome, Run, Threads, Turn, refused, said, unrun_record
@@ -143,6 +143,7 @@ def conduct(
         session_id=session_id,
         timeout=timeout,
         export_html=export_html,
+        keep_previous=leaves_in(target.project.root).previous,
         echo=console.echo,
         # On a worker nobody would wait for it afterwards.
         await_page=executor is not None,
@@ -180,6 +181,7 @@ def run_stored(
     here = {instance.id for instance in plan}
     session_id = uuid.uuid4().hex[:12]
     comparison = comparison_in(instances.project.root)
+    leaves = leaves_in(instances.project.root)
 
     def run(instance: Instance, stop: StopFlag) -> Result:
         if absent := readiness.skipped_upstream(instance):
@@ -191,7 +193,8 @@ def run_stored(
                 stop,
                 session_id=session_id,
                 timeout=None,
-                export_html=True,
+                export_html=leaves.html,
+                keep_previous=leaves.previous,
                 echo=jobs == 1,
                 only_changed=only_changed,
                 comparison=comparison,
@@ -506,6 +509,7 @@ def _run_one(
     session_id: str,
     timeout: float | None,
     export_html: bool,
+    keep_previous: bool,
     echo: bool,
     await_page: bool = False,
     only_changed: bool,
@@ -518,6 +522,7 @@ def _run_one(
             session_id=session_id,
             timeout=timeout,
             export_html=export_html,
+            keep_previous=keep_previous,
             echo=echo,
             check=False,
             stop=stop,

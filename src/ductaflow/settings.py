@@ -1,8 +1,11 @@
-"""What counts as a change in a project, as the ini file of its pytest says, for those who are not pytest.
+"""What counts as a change in a project and what runs leave, as the ini file of its pytest says, for those who
+are not pytest.
 
     [pytest]
     ductaflow_rerun_on = config code inputs environment
     ductaflow_hash = inputs/huge/**
+    ductaflow_html = false
+    ductaflow_keep_previous = false
 
 `conduct`, `ductaflow plan` and `pytest --ductaflow` shall not disagree: a project has one place to say it.
 """
@@ -13,6 +16,7 @@ import configparser
 import shlex
 import tomllib
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +26,7 @@ from ductaflow.lineage import DEFAULT, Comparison
 
 RERUN_ON = ("config", "code", "inputs", "environment")
 RERUN_ON_KEY, HASH_KEY = "ductaflow_rerun_on", "ductaflow_hash"
+HTML_KEY, PREVIOUS_KEY = "ductaflow_html", "ductaflow_keep_previous"
 
 #: The files in which pytest looks, in its order, and the section of each that makes it pytest's.
 _TABLES = {
@@ -35,6 +40,24 @@ _TABLES = {
 }
 #: These are pytest's whatever they hold.
 _ALWAYS = ("pytest.toml", ".pytest.toml", "pytest.ini", ".pytest.ini")
+#: What pytest takes for a truth value, in any case.
+_TRUTH = {
+    **dict.fromkeys(("y", "yes", "t", "true", "on", "1"), True),
+    **dict.fromkeys(("n", "no", "f", "false", "off", "0"), False),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Leaves:
+    """What runs leave besides what they write.
+
+    Attributes:
+        html: the notebook as HTML.
+        previous: what the last good run wrote.
+    """
+
+    html: bool = True
+    previous: bool = True
 
 
 def comparison(rerun_on: Iterable[str], by_stat: Iterable[str], *, where: str) -> Comparison:
@@ -61,17 +84,33 @@ def comparison_in(project_root: Path) -> Comparison:
     Raises:
         ConfigError: the ini file of pytest cannot be read, or a value in it is wrong.
     """
+    file, section = _of_pytest(project_root)
+    return comparison(
+        _words(section, RERUN_ON_KEY, file) if RERUN_ON_KEY in section else DEFAULT.rerun_on,
+        _words(section, HASH_KEY, file),
+        where=str(file),
+    )
+
+
+def leaves_in(project_root: Path) -> Leaves:
+    """What runs of a project leave.
+
+    Raises:
+        ConfigError: the ini file of pytest cannot be read, or a value in it is wrong.
+    """
+    file, section = _of_pytest(project_root)
+    return Leaves(_truth(section, HTML_KEY, file), _truth(section, PREVIOUS_KEY, file))
+
+
+def _of_pytest(project_root: Path) -> tuple[Path, Mapping[str, Any]]:
+    """The file in which a project speaks to pytest, and what it says; without one it says nothing."""
     for folder in (project_root, *project_root.parents):
         for name, way in _TABLES.items():
             file = folder / name
             section = _section(file, way) if file.is_file() else None
             if section is not None:
-                return comparison(
-                    _words(section, RERUN_ON_KEY, file) if RERUN_ON_KEY in section else DEFAULT.rerun_on,
-                    _words(section, HASH_KEY, file),
-                    where=str(file),
-                )
-    return DEFAULT
+                return file, section
+    return project_root, {}
 
 
 def _section(file: Path, way: tuple[str, ...]) -> Mapping[str, Any] | None:
@@ -101,3 +140,14 @@ def _words(section: Mapping[str, Any], key: str, file: Path) -> list[str]:
     if not value or isinstance(value, str):
         return shlex.split(value or "")
     raise ConfigError(f"{file}: {key} is {value!r}", hint="Give words, or a list of strings.")
+
+
+def _truth(section: Mapping[str, Any], key: str, file: Path) -> bool:
+    """A truth value as pytest takes it; true where nothing is said."""
+    value = section.get(key, True)
+    if isinstance(value, bool):
+        return value
+    known = _TRUTH.get(str(value).strip().lower())
+    if known is None:
+        raise ConfigError(f"{file}: {key} is {value!r}", hint="Give true or false.")
+    return known
