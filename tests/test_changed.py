@@ -512,6 +512,14 @@ def test_plan_tells_what_would_run(ran: TinyProject) -> None:
     assert "unchanged   fit/a\n1 unchanged\n" == call(ran, "plan", "fit/a")
 
 
+def test_plan_gives_the_remedy(ran: TinyProject) -> None:
+    """What cannot start for what it reads says by which command it could, as `run` does."""
+    (ran.folder("prep", "a") / "clean.txt").unlink()
+    lack = "fit/a reads from prep/a, but its output clean.txt is gone."
+    told = f"error       fit/a  {lack} Run it first: ductaflow run prep/a\n1 error\n"
+    assert told == call(ran, "plan", "fit/a")
+
+
 def test_run_changed(ran: TinyProject) -> None:
     """`ductaflow run --changed` leaves alone what is as it was."""
     run = result_of(ran, "fit").run_id

@@ -80,7 +80,7 @@ class Forecast:
         if reason := instance.skip_reason():
             return Planned(instance, Would.NOT_RUN, f"skipped: {reason}")
         if instance.problem:
-            return Planned(instance, Would.ERROR, instance.problem.message)
+            return Planned(instance, Would.ERROR, _with_remedy(instance.problem))
         above = [found[id] for id in self._readiness.graph.upstreams(instance.id) if id in found]
         for upstream in above:
             if upstream.would in (Would.ERROR, Would.BLOCKED):
@@ -88,10 +88,14 @@ class Forecast:
         if absent := self._readiness.skipped_upstream(instance):
             return Planned(instance, Would.BLOCKED, absent)
         if lack := self._readiness.lack(instance, lambda upstream: upstream.id in here):
-            return Planned(instance, Would.ERROR, " ".join(lack.sentences))
+            return Planned(instance, Would.ERROR, " ".join(filter(None, [*lack.sentences, lack.remedy])))
         if self._comparison is None:
             return Planned(instance, Would.RUN, "")
         return _compared(instance, self._comparison, above)
+
+
+def _with_remedy(fault: DuctaflowError) -> str:
+    return " ".join(filter(None, [fault.message, fault.hint]))
 
 
 def _through(upstream: Planned) -> str:
@@ -104,7 +108,7 @@ def _compared(instance: Instance, comparison: Comparison, above: Sequence[Planne
     try:
         found = changes_of(instance, comparison)
     except DuctaflowError as exc:
-        return Planned(instance, Would.ERROR, exc.message)
+        return Planned(instance, Would.ERROR, _with_remedy(exc))
     if found:
         more = f" (and {len(found) - 1} more)" if found[1:] else ""
         return Planned(instance, Would.RUN, found[0].text + more)
