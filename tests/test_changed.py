@@ -220,6 +220,22 @@ def test_an_orange_one_keeps_its_warnings(project: TinyProject) -> None:
     assert {"fit/a": "unchanged"} == strict.statuses()
 
 
+def test_an_unexpected_green_is_told_by_the_run_alone(project: TinyProject) -> None:
+    """With `_run.xfail` a green run is XPASS; what is unchanged has one verdict, except under `xfail_strict`."""
+    project.flow("fit", "# %%\nprint(1)\n")
+    project.config("flows/fit.json", _run={"xfail": "known"})
+    assert "1 xpassed" in run_pytest(project.root, *CHANGED).out
+
+    session = run_pytest(project.root, *CHANGED, "-v")
+    assert " UNCHANGED" in session.out
+    assert "1 unchanged in" in session.out
+    assert "xpassed" not in session.out.lower()
+    assert {"fit/default": "unchanged"} == session.statuses()
+
+    strict = run_pytest(project.root, *CHANGED, "-o", "xfail_strict=true")
+    assert (1, True) == (strict.code, "[XPASS(strict)] known" in strict.out), strict.out
+
+
 def test_what_counts_is_an_ini_key(ran: TinyProject) -> None:
     """`ductaflow_rerun_on` without code: another flow runs nothing; a word that is none is refused."""
     ran.flow("fit", FIT + "print('and more')\n")

@@ -501,6 +501,9 @@ class InstanceItem(pytest.Item):
         """Add to a report what the controller needs, and the place that a person looks for."""
         if report.when == "call":
             report.ductaflow_word = self._word()  # type: ignore[attr-defined]
+            if self._is_unchanged and report.passed and hasattr(report, "wasxfail"):
+                # XPASS is news of a run, and there was none; a strict one stays the failure that it was
+                del report.wasxfail
         if self.outcome:
             report.ductaflow = self.outcome.dump()  # type: ignore[attr-defined]
             # told once; the items of a session live as long as it does
@@ -514,9 +517,13 @@ class InstanceItem(pytest.Item):
         if self.place and crash:
             crash.path, crash.lineno, crash.message = self.place
 
+    @property
+    def _is_unchanged(self) -> bool:
+        return self.outcome is not None and self.outcome.status is Status.UNCHANGED
+
     def _word(self) -> str:
         """What the terminal says besides the outcome: that nothing had to run, or with -v why it ran."""
-        if self.outcome and self.outcome.status is Status.UNCHANGED:
+        if self._is_unchanged:
             return UNCHANGED
         verbosity = self.config.get_verbosity()
         if not self.why or verbosity < 1:
