@@ -23,7 +23,7 @@ from ductaflow import run_notebook, warm
 from ductaflow.cli import main
 from ductaflow.conductor import conduct
 from ductaflow.errors import ConfigError
-from ductaflow.forecast import Planned, Would, seconds_with
+from ductaflow.forecast import Beyond, Planned, Would, beyond_lines, seconds_with
 from ductaflow.graph import collect
 from ductaflow.layout import Project
 from ductaflow.lineage import Comparison
@@ -221,7 +221,7 @@ def test_an_orange_one_keeps_its_warnings(project: TinyProject) -> None:
 
 
 def test_an_unexpected_green_is_told_by_the_run_alone(project: TinyProject) -> None:
-    """With `_run.xfail` a green run is XPASS; what is unchanged has one verdict, except under `xfail_strict`."""
+    """With `_run.xfail` a green run is XPASS; what is unchanged has one verdict. A strict one stays red."""
     project.flow("fit", "# %%\nprint(1)\n")
     project.config("flows/fit.json", _run={"xfail": "known"})
     assert "1 xpassed" in run_pytest(project.root, *CHANGED).out
@@ -525,7 +525,6 @@ def test_plan_tells_what_would_run(ran: TinyProject) -> None:
     } == words
     assert "1 run, 1 may run, 1 blocked, 1 not_run, 1 error" == lines[-2]
     assert lines[-1].startswith("By earlier runs it takes about 0:00:0")
-    assert "unchanged   fit/a\n1 unchanged\n" == call(ran, "plan", "fit/a")
 
 
 def test_plan_gives_the_remedy(ran: TinyProject) -> None:
@@ -563,6 +562,61 @@ def test_run_leaves_what_the_project_says(ran: TinyProject, build: TinyProject) 
     call(ran, "run", "fit/a")
     assert pages[0].is_file()
     assert (build.root / "runs" / ".ductaflow" / "previous" / "fit" / "a").is_dir()
+
+
+FAR = "as far as it goes: prep/a, which it reads, has changed and is not selected"
+
+
+def test_what_is_left_out_and_has_changed_is_told(ran: TinyProject) -> None:
+    """A reader by itself is unchanged, and every way to say so adds what has changed above it."""
+    for name in ("b", "c"):
+        ran.config(f"flows/fit/{name}.json", clean="runs/prep/a/clean.txt")
+    call(ran, "run", "fit/b", "fit/c")
+    everything = ("fit/a", "fit/b", "fit/c", "prep/a")
+    assert FAR not in call(ran, "plan", "fit/a") + call(ran, "run", "--changed", "fit/a")
+    (ran.root / "inputs" / "raw.txt").write_text("three")
+
+    assert f"unchanged   fit/a  {FAR}\n1 unchanged\n" == call(ran, "plan", "fit/a")
+    told = call(ran, "run", "--changed", "fit/a", "fit/b", "-j", "2")
+    assert f"fit/a, fit/b: unchanged {FAR}\n" in told
+    fit = run_pytest(ran.root, *CHANGED, "config/flows/fit", "-n", "2")
+    assert f"  unchanged  fit/a, fit/b, fit/c: {FAR}\n" in fit.out
+    one = run_pytest(ran.root, *CHANGED, "config/flows/fit/a.json", "-v")
+    assert f" UNCHANGED ({FAR})" in one.out
+    assert FAR not in call(ran, "plan", *everything)
+
+
+def test_conduct_tells_what_has_changed_and_is_no_row(
+    ran: TinyProject, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The rows are unchanged; a stored instance that they read is not, and does not run with them."""
+    rows = pd.DataFrame({"instance": ["x"], "clean": ["runs/prep/a/clean.txt"]})
+    conducted(ran, rows)
+    (ran.root / "inputs" / "raw.txt").write_text("three")
+    capfd.readouterr()
+
+    assert ["unchanged"] == list(conducted(ran, rows)["status"])
+    assert f"fit/x: unchanged {FAR}\n" in capfd.readouterr().out
+    assert [FAR] == list(conducted(ran, rows, dry_run=True)["reason"])
+
+
+def test_a_change_is_seen_through_what_is_unchanged(ran: TinyProject) -> None:
+    """At any distance; what runs in the session ends the way, what is skipped runs in none."""
+    ran.config("flows/fit/far.json", clean="runs/fit/a/clean.txt")
+    ran.config("flows/prep/a.json", raw="inputs/other.txt")
+    readiness = Readiness(collect(Project.at(ran.root)))
+    far = readiness.instances.by_id["fit/far"]
+
+    def told(*here: str) -> str:
+        return Beyond(readiness, Comparison(), lambda instance: instance.id in here).told(far)
+
+    assert ["", FAR, ""] == [told("fit/a"), told(), told("fit/a", "prep/a")]
+    ran.config("flows/prep/a.json", raw="inputs/other.txt", _run={"skip": "too dear"})
+    readiness = Readiness(collect(Project.at(ran.root)))
+    assert "" == told()
+    assert [f"p/a, p/b, p/c, p/d, p/e and 1 more: unchanged {FAR}", "q/a: unchanged so"] == list(
+        beyond_lines({**{f"p/{name}": FAR for name in "abcdef"}, "q/a": "so", "r/a": ""})
+    )
 
 
 def test_the_time_that_a_plan_takes(chain: TinyProject) -> None:

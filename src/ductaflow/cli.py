@@ -228,8 +228,8 @@ def graph_command(ids: Sequence[str], language: str, flows: bool, folder: Path |
 def why_command(target: str, folder: Path | None) -> None:
     """Tell what has changed since the last run of one, field by field and file by file.
 
-    A FOLDER is that of a run, also of a flow inside a build; its saved config counts, with which it would run
-    again. Versions of Python and packages are told too; unless the project says otherwise they make nothing run.
+    A FOLDER is that of a run, also of a flow inside a build, and would run again with its saved config.
+    Versions of Python and packages are told too; they make nothing run unless the project says so.
     """
     from ductaflow.graph import collect
     from ductaflow.lineage import changes, differences_of_environment

@@ -19,7 +19,7 @@ import time
 import uuid
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 from ductaflow.config import RunOptions, masked, merge
 from ductaflow.errors import ConfigError, DuctaflowError, InstanceError
 from ductaflow.flow import is_notebook_execution
-from ductaflow.forecast import Forecast, Planned
+from ductaflow.forecast import Beyond, Forecast, Planned, beyond_lines
 from ductaflow.instances import NAME_COLUMNS, Instance, Instances, find_instances, make_instance
 from ductaflow.launch import IndentedLines, StopFlag, await_pages, show_on_console
 from ductaflow.layout import RUNS_DIR, SOURCE_SUFFIXES, Kind, Project
@@ -150,7 +150,7 @@ def conduct(
         only_changed=only_changed,
         comparison=comparison,
     )
-    results = _Session(plan, readiness, run, where, page, console).work()
+    results = _Session(plan, readiness, comparison, run, where, page, console).work()
     if check:
         _check(results, target.flow)
     return _beside(table, rows, results[len(plan) - len(rows) :])
@@ -202,7 +202,7 @@ def run_stored(
         message = " ".join(filter(None, [*lack.sentences, lack.remedy]))
         return unrun_record(instance, Status.ERROR, message, "input")
 
-    return _Session(plan, readiness, run, Threads(jobs), None, _Lines(jobs)).work()
+    return _Session(plan, readiness, comparison, run, Threads(jobs), None, _Lines(jobs)).work()
 
 
 # --- the table and its runs --------------------------------------------------------------------------------
@@ -410,7 +410,7 @@ class _Shows(Protocol):
 
     def tick(self) -> None: ...
 
-    def close(self, page: Path | None) -> None: ...
+    def close(self, page: Path | None, hints: Iterable[str]) -> None: ...
 
 
 class _Session:
@@ -419,6 +419,7 @@ class _Session:
     Args:
         plan: what to run.
         readiness: of all instances that there are.
+        comparison: what counts as a change.
         run: runs one until its end, or until the flag that it is given is set.
         executor: where and when.
         page, console: what is told of each result.
@@ -428,6 +429,7 @@ class _Session:
         self,
         plan: Sequence[Instance],
         readiness: Readiness,
+        comparison: Comparison,
         run: Run,
         executor: Executor,
         page: _Page | None,
@@ -435,6 +437,8 @@ class _Session:
     ) -> None:
         self._plan = {instance.id: instance for instance in plan}
         self._graph = readiness.graph
+        self._beyond = Beyond(readiness, comparison, lambda upstream: upstream.id in self._plan)
+        self._hints: dict[str, str] = {}
         self._run = run
         self._executor = executor
         self._page = page
@@ -488,6 +492,8 @@ class _Session:
             # it has no run folder by which the build would know it
             tell(build, event="refused", id=result.id, message=result.message)
         self._results[result.id] = result
+        if result.status is Status.UNCHANGED:
+            self._hints[result.id] = self._beyond.told(self._plan[result.id])
         self._console.show(self._plan[result.id], result)
         if self._page:
             self._page.update(result)
@@ -499,7 +505,8 @@ class _Session:
         for instance in self._plan.values():
             if instance.id not in self._results:
                 self._settle(unrun_record(instance, Status.NOT_RUN, NOT_STARTED))
-        self._console.close(self._page.close() if self._page else None)
+        hints = {id: self._hints.get(id, "") for id in self._plan}
+        self._console.close(self._page.close() if self._page else None, beyond_lines(hints))
 
 
 def _run_one(
@@ -621,10 +628,12 @@ class _Console:
             self._ticked = time.monotonic()
             self._bar.refresh()
 
-    def close(self, page: Path | None) -> None:
+    def close(self, page: Path | None, hints: Iterable[str]) -> None:
         if self._bar is not None:
             self._bar.close()
         if self._closes:
+            for hint in hints:
+                show_on_console(f"{hint}\n")
             counts = ", ".join(
                 f"{self._counts[status]} {status}" for status in Status if self._counts[status]
             )
@@ -654,8 +663,9 @@ class _Lines:
     def tick(self) -> None:
         pass
 
-    def close(self, page: Path | None) -> None:
-        pass
+    def close(self, page: Path | None, hints: Iterable[str]) -> None:
+        for hint in hints:
+            show_on_console(f"{hint}\n", sys.stderr)
 
 
 def _is_watched() -> bool:

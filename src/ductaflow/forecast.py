@@ -7,12 +7,14 @@ what it reads from cannot run                  blocked
 something changed since its last run           run
 what it reads from runs, or may run            may run: only if that writes something else than before
 none of these                                  unchanged
+
+What is unchanged is so as far as the session goes: `Beyond` tells what has changed above it and is left out.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -22,6 +24,9 @@ from ductaflow.instances import Instance
 from ductaflow.lineage import Comparison
 from ductaflow.readiness import Readiness
 from ductaflow.runner import changes_of
+
+#: How many instances are named beside a hint that they share.
+_NAMED = 5
 
 
 class Would(StrEnum):
@@ -54,6 +59,79 @@ class Planned:
     seconds: float = 0.0
 
 
+class Beyond:
+    """What has changed above instances and does not run in their session, so that they are unchanged.
+
+    Args:
+        readiness: of all instances that there are.
+        comparison: what counts as a change.
+        runs_here: whether the session runs an instance.
+    """
+
+    def __init__(
+        self, readiness: Readiness, comparison: Comparison, runs_here: Callable[[Instance], bool]
+    ) -> None:
+        self._readiness = readiness
+        self._comparison = comparison
+        self._runs_here = runs_here
+        self._changed: dict[str, bool] = {}
+
+    def told(self, instance: Instance) -> str:
+        """How far an unchanged instance is so, to be read behind that word; empty if it is so altogether."""
+        first, *others = self._above(instance) or [""]
+        if not first:
+            return ""
+        if others:
+            return (
+                f"as far as it goes: {first} and {len(others)} more, which it reads, have changed and are not"
+                " selected"
+            )
+        return f"as far as it goes: {first}, which it reads, has changed and is not selected"
+
+    def _above(self, instance: Instance) -> list[str]:
+        """The nearest changed upstreams on each way up that no instance of the session is on.
+
+        What is skipped runs in no session: nobody has left it out here.
+        """
+        found: list[str] = []
+        seen = {instance.id}
+        ways = [instance]
+        while ways:
+            for upstream in self._readiness.upstreams(ways.pop()):
+                if upstream.id in seen or upstream.skip_reason() or self._runs_here(upstream):
+                    continue
+                seen.add(upstream.id)
+                if self._has_changed(upstream):
+                    found.append(upstream.id)
+                else:
+                    ways.append(upstream)
+        return found
+
+    def _has_changed(self, upstream: Instance) -> bool:
+        if upstream.id not in self._changed:
+            try:
+                self._changed[upstream.id] = bool(changes_of(upstream, self._comparison))
+            except DuctaflowError:
+                # Its last run was good, so whatever is wrong with it has come since.
+                self._changed[upstream.id] = True
+        return self._changed[upstream.id]
+
+
+def beyond_lines(told: Mapping[str, str]) -> Iterator[str]:
+    """What a session says of unchanged instances below something that has changed; one line for a cause.
+
+    Args:
+        told: what `Beyond` tells, by the id of the instance; the empty ones are left out.
+    """
+    groups: dict[str, list[str]] = {}
+    for id, text in told.items():
+        if text:
+            groups.setdefault(text, []).append(id)
+    for text, ids in groups.items():
+        more = f" and {len(ids) - _NAMED} more" if ids[_NAMED:] else ""
+        yield f"{', '.join(ids[:_NAMED])}{more}: unchanged {text}"
+
+
 class Forecast:
     """What a session over some instances would do.
 
@@ -69,9 +147,14 @@ class Forecast:
     def of(self, instances: Sequence[Instance]) -> list[Planned]:
         """What would become of instances that one session runs, in the order given."""
         by_id = {instance.id: instance for instance in instances}
+        beyond = self._comparison and Beyond(
+            self._readiness, self._comparison, lambda upstream: upstream.id in by_id
+        )
         found: dict[str, Planned] = {}
         for id in self._readiness.graph.order(list(by_id)):
             found[id] = self._planned(by_id[id], found, by_id)
+            if beyond and found[id].would is Would.UNCHANGED:
+                found[id] = replace(found[id], reason=beyond.told(by_id[id]))
         return _with_seconds([found[instance.id] for instance in instances])
 
     def _planned(

@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -28,6 +28,9 @@ from ductaflow.result import Cause, Result, Status, read_result
 from pytest_ductaflow.baseline import Baseline, complaint, kinds_of
 from pytest_ductaflow.failure import clean, failure_text, place_of, run_again
 from pytest_ductaflow.projects import Projects
+
+if TYPE_CHECKING:
+    from ductaflow.forecast import Beyond
 
 UNCHANGED = Status.UNCHANGED.value
 #: Marks with a meaning of their own: a tag of that name selects nothing and must not skip anything.
@@ -96,6 +99,7 @@ class FlowSession:
     baseline: Baseline | None = None
     selected: set[Path] = field(default_factory=set)
     _good: set[Path] = field(default_factory=set)
+    _beyond: dict[Path, Beyond] = field(default_factory=dict)
 
     def select(self, items: Iterable[pytest.Item]) -> None:
         self.selected = {item.instance.run_folder.path for item in items if isinstance(item, InstanceItem)}
@@ -215,6 +219,16 @@ class FlowSession:
         if lack := self.lack(cause):
             return f"cannot run: {clean(lack.sentences[0])}"
         return None
+
+    def beyond(self, instance: Instance) -> str:
+        """How far an unchanged instance is so: what has changed above it and is not selected."""
+        from ductaflow.forecast import Beyond
+
+        root = instance.project.root
+        if root not in self._beyond:
+            readiness = self.projects.of(instance)
+            self._beyond[root] = Beyond(readiness, self.settings.comparison, self._runs_here)
+        return self._beyond[root].told(instance)
 
     def lack(self, instance: Instance) -> Lack | None:
         """What an instance lacks that no run of this session makes."""
@@ -352,6 +366,7 @@ class InstanceItem(pytest.Item):
         self.outcome: Outcome | None = None
         self.place: tuple[str, int, str] | None = None
         self.why: tuple[str, ...] = ()
+        self.beyond = ""
         self.kinds: list[str] | None = None
         for tag in instance.options.tags:
             if tag not in PYTEST_MARKS:
@@ -426,7 +441,8 @@ class InstanceItem(pytest.Item):
         if result.status is Status.UNCHANGED:
             self._property("former_status", str(result.former_status))
             # what there is more to tell is in the run folder
-            self._keep(Outcome(result.status))
+            self.beyond = self.flows.beyond(self.instance)
+            self._keep(Outcome(result.status, self.beyond))
         else:
             self._keep(Outcome(result.status, result.message, result.cause, result))
         return result
@@ -501,6 +517,8 @@ class InstanceItem(pytest.Item):
         """Add to a report what the controller needs, and the place that a person looks for."""
         if report.when == "call":
             report.ductaflow_word = self._word()  # type: ignore[attr-defined]
+            if self.beyond and self.config.get_verbosity() > 0:
+                report.ductaflow_beyond = self.beyond  # type: ignore[attr-defined]
             if self._is_unchanged and report.passed and hasattr(report, "wasxfail"):
                 # XPASS is news of a run, and there was none; a strict one stays the failure that it was
                 del report.wasxfail
@@ -540,7 +558,9 @@ def teststatus(report: pytest.TestReport) -> tuple[str, str, str | tuple[str, di
         return None
     if word != UNCHANGED:
         return report.outcome, "." if report.passed else "F", f"{report.outcome.upper()} ({word})"
-    return (UNCHANGED, "u", (UNCHANGED.upper(), {"cyan": True})) if report.passed else None
+    beyond = getattr(report, "ductaflow_beyond", "")
+    shown = UNCHANGED.upper() + (f" ({beyond})" if beyond else "")
+    return (UNCHANGED, "u", (shown, {"cyan": True})) if report.passed else None
 
 
 class Pause(pytest.Item):

@@ -1,4 +1,5 @@
-"""The section at the end of a session: counts, causes, what is blocked, what took longest."""
+"""The section at the end of a session: counts, causes, what is blocked, how far what is unchanged is so, what
+took longest."""
 
 from __future__ import annotations
 
@@ -43,6 +44,7 @@ def summary_lines(results: Mapping[str, Result], xfailed: Collection[str], verbo
     yield from _blocked(
         [result for result in results.values() if result.status is Status.BLOCKED], everything=everything
     )
+    yield from _beyond(list(results.values()), everything=everything)
     yield from _slowest(list(results.values()))
 
 
@@ -110,6 +112,16 @@ def _blocked(blocked: Sequence[Result], *, everything: bool) -> Iterator[str]:
         yield f"  blocked  {_named(ids, everything=everything)}: {one_line(why)}"
     if len(groups) > len(shown):
         yield f"  and {sum(map(len, groups.values())) - sum(len(ids) for _, ids in shown)} more blocked"
+
+
+def _beyond(results: Sequence[Result], *, everything: bool) -> Iterator[str]:
+    """Unchanged instances below something that has changed and is not selected."""
+    groups: dict[str, list[str]] = {}
+    for result in results:
+        if result.status is Status.UNCHANGED and result.message:
+            groups.setdefault(result.message, []).append(result.id)
+    for far, ids in groups.items():
+        yield f"  unchanged  {_named(sorted(ids), everything=everything)}: {one_line(far)}"
 
 
 def _named(ids: Sequence[str], *, everything: bool) -> str:
