@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import subprocess
 import sys
@@ -48,6 +49,26 @@ def test_unpacked_keys_and_paths(root: Path, capsys: pytest.CaptureFixture[str])
     shown = capsys.readouterr().out
     assert "fit: 11 variables from 9 keys" in shown
     assert 'host = "h" (flattened)' in shown
+
+
+def test_patterns_stay_strings(tmp_path: Path) -> None:
+    """They are absolute as other paths are, and `glob.glob` takes them, wherever the project lies."""
+    root = tmp_path / "project [2]"
+    (root / "inputs").mkdir(parents=True)
+    for name in ("a.csv", "b.csv", "b[1].csv"):
+        (root / "inputs" / name).touch()
+    config = {
+        "_project_root": str(root),
+        "all": "inputs/[ab].csv",
+        "deep": "./inputs/**/*.csv",
+        "one": "inputs/b[1].csv",
+        "own_file": "parts/*.csv",
+    }
+    variables = unpack_config(config, "fit")
+    assert [str(root / "inputs" / name) for name in ("a.csv", "b.csv")] == sorted(glob.glob(variables["all"]))
+    assert 3 == len(glob.glob(variables["deep"], recursive=True))
+    assert root / "inputs/b[1].csv" == variables["one"]
+    assert "parts/*.csv" == variables["own_file"]
 
 
 def test_keys_that_clash_are_not_flattened(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

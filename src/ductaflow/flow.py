@@ -7,6 +7,7 @@ a run.
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import sys
@@ -69,6 +70,8 @@ def unpack_config(
     nested keys clash, or one with a top-level key, neither is flattened, and the summary names them. Strings
     that are paths become `Path`: absolute ones where they contain a `/` and begin with the runs folder or an
     existing folder of the project; plain ones under keys that end in `_dir`, `_path`, `_file`, `_folder`.
+    Patterns such as `inputs/*.csv` become absolute by the same rule and stay strings, as `glob.glob` takes
+    them.
 
     Args:
         config: the config of the flow; it stays as it is.
@@ -138,8 +141,19 @@ def _as_path(text: str, key: str, root: Path | None) -> str | Path:
     if root is not None and slash and first not in ("", ".", ".."):
         is_folder = first == RUNS_DIR or ("\0" not in first and len(first) < 256 and (root / first).is_dir())
         if is_folder:
-            return root / local
-    return Path(local) if key.endswith(_PATH_ENDINGS) and text else text
+            return _pattern_or_path(root, local)
+    if not key.endswith(_PATH_ENDINGS) or not text:
+        return text
+    return text if glob.has_magic(local) and not os.path.lexists(local) else Path(local)
+
+
+def _pattern_or_path(root: Path, local: str) -> str | Path:
+    """Absolute. A name that has `*`, `?` or `[` and is there is no pattern."""
+    path = root / local
+    if glob.has_magic(local) and not os.path.lexists(path):
+        # the project may lie in a folder with such a name
+        return os.path.join(glob.escape(str(root)), os.path.normpath(local))
+    return path
 
 
 def _flattened(variables: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
