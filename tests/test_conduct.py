@@ -400,8 +400,12 @@ def test_options_reach_the_runs(project: TinyProject, fake: Fake) -> None:
     conduct(table("a"), "fit", project_root=project.root, timeout=3, export_html=False)
     session_id = fake.options.pop("session_id")
     options = {"timeout": 3, "export_html": False, "echo": True, "await_page": False}
-    assert options | {"only_changed": True, "comparison": DEFAULT} == fake.options
+    ours = {"keep_previous": True, "only_changed": True, "comparison": DEFAULT}
+    assert options | ours == fake.options
     assert session_id == report(project)["session_id"]
+    (project.root / "pytest.ini").write_text("[pytest]\nductaflow_keep_previous = false\n")
+    conduct(table("a"), "fit", project_root=project.root)
+    assert not fake.options["keep_previous"]
 
 
 # --- what goes wrong costs its row only --------------------------------------------------------------------
