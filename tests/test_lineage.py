@@ -197,6 +197,7 @@ def make_project(root: Path) -> TinyProject:
         "inputs/mixed/.more/hidden.bin": "3",
         "inputs/mixed/site-packages/4.bin": "4",
         "shared/5.bin": "5",
+        "shared/key.csv": "6",
         "solo.py": "x = 1\n",
     }
     for name, text in files.items():
@@ -207,7 +208,7 @@ def make_project(root: Path) -> TinyProject:
     (root / "shared/round").symlink_to(".")
     project.config("flows/needy.json", _run={"needs": ["prep/A"]})
     project.config("flows/elsewhere.json")
-    project.config("flows/optional.json", mixed="inputs/mixed")
+    project.config("flows/optional.json", mixed="inputs/mixed", weights={"shared/key.csv": 1})
     project.config("flows/prep.json", base=1)
     for name in ("A", "B"):
         project.config(f"flows/prep/{name}.json", raw=f"inputs/{name.lower()}.csv")
@@ -402,6 +403,7 @@ EDITS: dict[str, tuple[Callable[[Path], None], list[str]]] = {
         ["optional/default"],
     ),
     "a file behind a symlink in a named folder": (edited("shared/5.bin", "5", "6"), ["optional/default"]),
+    "a file that a key names": (edited("shared/key.csv", "6", "7"), ["optional/default"]),
     "what file managers leave": (written("inputs/mixed/.DS_Store", ""), NOTHING),
     "a listed folder comes to be": (written("inputs/later/x", ""), ["optional/default"]),
     "a journal of a named database": (written("inputs/mixed/d.db-wal", "x"), ["optional/default"]),

@@ -110,8 +110,8 @@ def _words(cells: Iterable[_Cell], *, is_python: bool) -> Iterator[str]:
 def _python_words(lines: list[str], *, is_first: bool) -> Iterator[str]:
     """The code of a cell.
 
-    A string that stands alone changes nothing, unless it is the last line of the cell, which shows it. Where a
-    file begins with one it is its docstring.
+    A string that stands alone changes nothing, unless it ends the cell, which shows it then. What a file
+    begins with is its docstring.
     """
     magic = _CELL_MAGIC.match(_first(lines))
     is_text = magic is not None and magic["name"] not in _ABOUT_PYTHON

@@ -194,14 +194,16 @@ def _found_by(text: str, spec: RunSpec) -> Iterator[tuple[str, os.stat_result]]:
 
 
 def strings_of(config: Mapping[str, Any]) -> Iterator[str]:
-    """Every string of a config, at any depth, but `_project_root`."""
-    pending: list[Any] = [value for key, value in config.items() if key != ROOT_KEY]
+    """Every string of a config, at any depth, but `_project_root`; of keys those that look like paths."""
+    pending: list[Any] = [{key: value for key, value in config.items() if key != ROOT_KEY}]
     while pending:
         value = pending.pop()
         if isinstance(value, str):
             yield value
         elif isinstance(value, dict):
             pending.extend(value.values())
+            # A name is a name; only with a folder in it is it a path.
+            yield from (key for key in value if "/" in key)
         elif isinstance(value, list):
             pending.extend(value)
 
@@ -364,8 +366,8 @@ def folder_entry(site: Site, path: str, *, deep: bool, whole: bool, own: str) ->
 def _content(site: Site, path: str, *, by_stat: bool) -> str:
     try:
         if by_stat:
-            status = os.stat(path)
-            return f"{status.st_size} {status.st_mtime_ns}"
+            stamp = stamp_of_file(path)
+            return f"{stamp[0]} {stamp[1]}" if stamp else "unreadable"
         entry = site.entry(path)
     except OSError:
         # A pipe, a broken symlink, a file of somebody else: that it is there is all that can be said of it.
