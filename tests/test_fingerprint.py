@@ -105,6 +105,13 @@ def test_what_changes_it(old: str, new: str) -> None:
     assert code(BASE) != code(BASE.replace(old, new))
 
 
+def test_a_string_that_a_cell_shows_counts() -> None:
+    """At its end it is no docstring but an output; elsewhere it is none, nor at the beginning of a file."""
+    text = '"""Doc."""\n\n# %%\n"between"\nx = 1\n\n# %%\n"threshold 1"\n'
+    assert code(text) != code(text.replace("threshold 1", "threshold 2"))
+    assert code(text) == code(text.replace("Doc.", "Another.").replace("between", "amid"))
+
+
 def test_a_cell_in_another_language_counts_as_text() -> None:
     """`# %%bash` is a comment for Python, and code for a notebook."""
     assert code(BASH) != code(BASH.replace("one", "two"))

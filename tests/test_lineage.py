@@ -112,13 +112,72 @@ run_notebook("flows/step.py", config={"raw": config["raw"], "factor": factor}, e
 Path("total.csv").write_text(Path("runs/step/step.csv").read_text())
 """
 
-ALL = ["direct/default", "fit/A", "fit/B", "prep/A", "prep/B", "projection/s", "zones/default"]
+#: Reads what it needs by another program, as the config does not say.
+NEEDY = """
+# %%
+import subprocess
+
+root = config["_project_root"]
+subprocess.run(["cat", f"{root}/runs/prep/A/big.csv"])
+"""
+
+#: Writes outside of its run folder; adds to what others may write too.
+ELSEWHERE = """
+# %%
+from pathlib import Path
+
+ROOT = Path(config["_project_root"])
+(ROOT / "results").mkdir(exist_ok=True)
+(ROOT / "results/table.csv").write_text("1")
+with open(ROOT / "results/ledger.txt", "a") as ledger:
+    ledger.write("ran\\n")
+"""
+
+#: Looks for modules and folders that are not there, and opens one file of the folder that its config names.
+OPTIONAL = """
+# %%
+import importlib
+import os
+import subprocess
+from pathlib import Path
+
+try:
+    import overrides_ as o
+
+    v = o.v
+except ImportError:
+    v = 1
+try:
+    names = os.listdir(Path(config["_project_root"]) / "inputs/later")
+except FileNotFoundError:
+    names = []
+import solo
+
+mixed = Path(config["_project_root"], config["mixed"])
+text = (mixed / "meta.json").read_text() + subprocess.check_output(["cat", mixed / "data.bin"], text=True)
+"""
+
+ALL = [
+    "direct/default",
+    "elsewhere/default",
+    "needy/default",
+    "optional/default",
+    "fit/A",
+    "fit/B",
+    "prep/A",
+    "prep/B",
+    "projection/s",
+    "zones/default",
+]
 
 
 def make_project(root: Path) -> TinyProject:
     project = TinyProject(root)
     for name, code in {"prep": PREP, "fit": FIT, "direct": DIRECT, "zones": ZONES, "step": STEP}.items():
         project.flow(name, code)
+    project.flow("needy", NEEDY)
+    project.flow("elsewhere", ELSEWHERE)
+    project.flow("optional", OPTIONAL)
     project.flow("projection", BUILD, kind="builds")
     files = {
         "helpers.py": 'def strip(text):\n    """Strip."""\n    return text.replace(" ", "")  # blanks\n',
@@ -133,11 +192,23 @@ def make_project(root: Path) -> TinyProject:
         "inputs/zones/north/1.csv": "9",
         "inputs/zones/south/2.csv": "10",
         "inputs/unread.csv": "11",
+        "inputs/mixed/meta.json": "1",
+        "inputs/mixed/data.bin": "2",
+        "inputs/mixed/.more/hidden.bin": "3",
+        "inputs/mixed/site-packages/4.bin": "4",
+        "shared/5.bin": "5",
+        "shared/key.csv": "6",
+        "solo.py": "x = 1\n",
     }
     for name, text in files.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
+    (root / "inputs/mixed/linked").symlink_to("../../shared")
+    (root / "shared/round").symlink_to(".")
+    project.config("flows/needy.json", _run={"needs": ["prep/A"]})
+    project.config("flows/elsewhere.json")
+    project.config("flows/optional.json", mixed="inputs/mixed", weights={"shared/key.csv": 1})
     project.config("flows/prep.json", base=1)
     for name in ("A", "B"):
         project.config(f"flows/prep/{name}.json", raw=f"inputs/{name.lower()}.csv")
@@ -182,7 +253,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def root(original: Path, tmp_path: Path) -> Path:
     """A copy of the project in another place, with all its runs."""
-    return Path(shutil.copytree(original, tmp_path / "copy"))
+    return Path(shutil.copytree(original, tmp_path / "copy", symlinks=True))
 
 
 def edit(root: Path, name: str, old: str, new: str, *, keep_times: bool = False) -> None:
@@ -249,7 +320,7 @@ def result_edited(name: str, **values: Any) -> Callable[[Path], None]:
 
 NOTHING: list[str] = []
 PREPS = ["prep/A", "prep/B"]
-A = ["fit/A", "prep/A"]
+A = ["fit/A", "needy/default", "prep/A"]
 SPLIT = 'return helpers.strip(text)\n# %time clean("")'
 
 EDITS: dict[str, tuple[Callable[[Path], None], list[str]]] = {
@@ -303,7 +374,7 @@ EDITS: dict[str, tuple[Callable[[Path], None], list[str]]] = {
     # inputs
     "an input": (edited("inputs/a.csv", "2", "3"), A),
     "an input to the same size, within the same time": (edited("inputs/a.csv", "2", "3", keep_times=True), A),
-    "an input, to what makes the same output": (edited("inputs/a.csv", "1, 2", "1,2 "), ["prep/A"]),
+    "an input, to what makes the same output": (edited("inputs/b.csv", "3, 4", "3,4 "), ["prep/B"]),
     "an input gone": (removed("inputs/a.csv"), ["prep/A"]),
     "an input of a build and of others": (
         edited("inputs/c.csv", "6", "7"),
@@ -319,6 +390,33 @@ EDITS: dict[str, tuple[Callable[[Path], None], list[str]]] = {
         edited("inputs/zones/north/1.csv", "9", "8", keep_times=True),
         ["zones/default"],
     ),
+    "another file of a folder of which one was opened": (
+        edited("inputs/mixed/data.bin", "2", "3"),
+        ["optional/default"],
+    ),
+    "a hidden file in a named folder": (
+        edited("inputs/mixed/.more/hidden.bin", "3", "4"),
+        ["optional/default"],
+    ),
+    "a file in a folder called site-packages": (
+        edited("inputs/mixed/site-packages/4.bin", "4", "5"),
+        ["optional/default"],
+    ),
+    "a file behind a symlink in a named folder": (edited("shared/5.bin", "5", "6"), ["optional/default"]),
+    "a file that a key names": (edited("shared/key.csv", "6", "7"), ["optional/default"]),
+    "what file managers leave": (written("inputs/mixed/.DS_Store", ""), NOTHING),
+    "a listed folder comes to be": (written("inputs/later/x", ""), ["optional/default"]),
+    "a journal of a named database": (written("inputs/mixed/d.db-wal", "x"), ["optional/default"]),
+    # modules
+    "a module that was looked for": (written("overrides_.py", "v = 2\n"), ["optional/default"]),
+    "a package that was looked for": (written("overrides_/__init__.py", "v = 2\n"), ["optional/default"]),
+    "a package beside a module": (written("solo/__init__.py", ""), ["optional/default"]),
+    "a module before another": (written("flows/solo.py", ""), ["optional/default"]),
+    # needs
+    "what it needs": (
+        configured("flows/needy.json", _run={"needs": ["prep/A", "prep/B"]}),
+        ["needy/default"],
+    ),
     # configs
     "a value": (configured("flows/fit/A.json", horizon=2040), ["fit/A"]),
     "the type of a value": (configured("flows/fit/A.json", horizon=2030.0), ["fit/A"]),
@@ -333,7 +431,7 @@ EDITS: dict[str, tuple[Callable[[Path], None], list[str]]] = {
     "code of a flow, to the same output": (edited("flows/prep.py", "text * 2", "text + text"), PREPS),
     "code of a flow": (
         edited("flows/prep.py", "clean(text))", "clean(text) + '.')"),
-        [*A[:1], "fit/B", *PREPS],
+        ["fit/A", "fit/B", "needy/default", *PREPS],
     ),
     "a magic in a flow": (edited("flows/prep.py", "# %time clean", "# %time len"), PREPS),
     "a magic gone": (edited("flows/prep.py", '# %time clean("")\n', ""), PREPS),
@@ -343,7 +441,7 @@ EDITS: dict[str, tuple[Callable[[Path], None], list[str]]] = {
     ),
     "a code cell made markdown": (
         edited("flows/prep.py", "# %%\n# twice", "# %% [markdown]\n# twice"),
-        PREPS,
+        ["needy/default", *PREPS],
     ),
     "code of a module, to the same output": (edited("helpers.py", "return text", "return '' + text"), PREPS),
     "code of a module in a package": (edited("model/linear.py", "len(data)", "0"), ["fit/A", "fit/B"]),
@@ -351,7 +449,7 @@ EDITS: dict[str, tuple[Callable[[Path], None], list[str]]] = {
     "code of a build": (edited("builds/projection.py", "factor = 3", "factor = 4"), ["projection/s"]),
     "code of a flow of a build": (edited("flows/step.py", "+ str", "+ repr"), ["projection/s"]),
     # outputs
-    "an output gone": (removed("runs/prep/A/big.csv"), ["prep/A"]),
+    "an output gone": (removed("runs/prep/B/big.csv"), ["prep/B"]),
     "an output edited to the same size": (
         edited("runs/prep/A/big.csv", "1", "2", keep_times=True),
         ["prep/A"],
@@ -363,6 +461,11 @@ EDITS: dict[str, tuple[Callable[[Path], None], list[str]]] = {
         ["projection/s"],
     ),
     "a run folder gone": (removed("runs/fit/B"), ["fit/B"]),
+    "an output elsewhere gone": (removed("results/table.csv"), ["elsewhere/default"]),
+    "an output elsewhere edited": (edited("results/table.csv", "1", "2"), ["elsewhere/default"]),
+    "what others add to a common file": (edited("results/ledger.txt", "ran", "ran too"), NOTHING),
+    "the saved config edited": (edited("runs/fit/B/fit_config.json", "2030", "2031"), ["fit/B"]),
+    "the saved config gone": (removed("runs/fit/B/fit_config.json"), ["fit/B"]),
     # results
     "a result gone": (removed("runs/fit/B/result.json"), ["fit/B"]),
     "half a result": (written("runs/fit/B/result.json", '{"schema": 1, "status": "succ'), ["fit/B"]),

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -327,17 +328,15 @@ def test_strings_that_only_look_like_paths_name_nothing(project: TinyProject) ->
     assert [] == changed(project, "fit/A")
 
 
-def test_a_folder_of_which_python_opened_files_counts_by_those(project: TinyProject) -> None:
-    """Another file in it may change; that there is a new one counts, since it may have been looked for."""
+def test_a_folder_of_which_python_opened_one_file_counts_with_all(project: TinyProject) -> None:
+    """What lies beside it, a library may have read in its own way."""
     put(project, "inputs/zones/a.csv")
     put(project, "inputs/zones/b.csv")
     flow(project, '(ROOT / config["zones"] / "a.csv").read_text()', zones="inputs/zones")
     run(project, "fit/A")
     put(project, "inputs/zones/b.csv", "2")
-    assert [] == changed(project, "fit/A")
-    put(project, "inputs/zones/a.csv", "2")
     put(project, "inputs/zones/c.csv")
-    assert ["inputs/zones/a.csv has other content", "inputs/zones/c.csv is new"] == changed(project, "fit/A")
+    assert ["inputs/zones/b.csv has other content", "inputs/zones/c.csv is new"] == changed(project, "fit/A")
 
 
 def test_what_an_upstream_wrote_counts_and_not_what_we_write_there(project: TinyProject) -> None:
@@ -381,6 +380,136 @@ def test_what_others_changed_meanwhile_runs_again(project: TinyProject, code: st
     flow(project, EDIT + code, a="inputs/a.csv", zones="inputs/zones")
     run(project, "fit/A")
     assert f"{name} was changed while the last run read it" in changed(project, "fit/A")
+
+
+NATIVE = (
+    "import subprocess, sys\ndef native(code): subprocess.run([sys.executable, '-c', code], check=True)\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("read", "others"),
+    [
+        ("import os; os.listdir(ROOT / 'inputs/zones')", "open({!r} + '/new.csv', 'w')"),
+        ("list((ROOT / 'inputs').glob('zones/*.csv'))", "open({!r} + '/new.csv', 'w')"),
+        ("from ductaflow import reads; reads(ROOT / 'inputs/zones')", "open({!r} + '/a.csv', 'w')"),
+        ("config['named']", "open({!r} + '/b.csv', 'w')"),
+    ],
+)
+def test_a_folder_that_others_change_while_it_is_read(project: TinyProject, read: str, others: str) -> None:
+    """A listing, and the files of a folder, count as they were when they were read first."""
+    put(project, "inputs/zones/a.csv")
+    put(project, "inputs/named/b.csv")
+    folder = str(project.root / ("inputs/named" if "named" in read else "inputs/zones"))
+    config = {"named": "inputs/named"} if "named" in read else {}
+    flow(project, f"{NATIVE}{read}\nnative({others.format(folder)!r})", **config)
+    run(project, "fit/A")
+    place = os.path.relpath(folder, project.root)
+    assert [f"{place} was changed while the last run read it"] == changed(project, "fit/A")
+
+
+def test_a_folder_that_the_run_itself_changes_is_as_it_left_it(project: TinyProject) -> None:
+    """Files that it adds to a folder, or a folder that it makes and removes, make nothing stale."""
+    put(project, "inputs/a.csv")
+    code = """
+    import os, shutil
+    os.listdir(ROOT / "inputs")
+    (ROOT / "inputs/made.csv").write_text("1")
+    (ROOT / "scratch").mkdir()
+    os.listdir(ROOT / "scratch")
+    shutil.rmtree(ROOT / "scratch")
+    """
+    flow(project, code, inputs="inputs")
+    run(project, "fit/A")
+    assert [] == changed(project, "fit/A")
+
+
+def test_an_input_that_the_run_removes_is_missed(project: TinyProject) -> None:
+    """Another run would not find it: it is stale, also when it was read before by name alone."""
+    path = put(project, "inputs/a.csv")
+    flow(project, 'path = ROOT / config["a"]\npath.read_text()\npath.unlink()', a="inputs/a.csv")
+    run(project, "fit/A")
+    assert ["inputs/a.csv is gone"] == changed(project, "fit/A")
+    assert not path.exists()
+
+
+def test_a_folder_that_was_looked_for_in_vain(project: TinyProject) -> None:
+    """It is unchanged until the folder is there; that a run makes it itself is no change."""
+    code = """
+    import os
+    for name in ("absent", "cache"):
+        try:
+            os.listdir(ROOT / name)
+        except FileNotFoundError:
+            pass
+    os.makedirs(ROOT / "cache", exist_ok=True)
+    """
+    flow(project, code)
+    run(project, "fit/A")
+    assert [] == changed(project, "fit/A")
+    (project.root / "absent").mkdir()
+    assert ["absent is there now, and was not when it was looked for"] == changed(project, "fit/A")
+
+
+def test_a_module_out_of_an_archive(project: TinyProject) -> None:
+    """The archive is what counts."""
+    archive = project.root / "lib.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("zipped.py", "x = 1")
+    flow(project, 'import sys\nsys.path.insert(0, str(ROOT / "lib.zip"))\nimport zipped')
+    result = run(project, "fit/A")
+    assert (["lib.zip"], []) == (inputs(result), changed(project, "fit/A"))
+    archive.write_bytes(archive.read_bytes() + b" ")
+    assert ["lib.zip has other content"] == changed(project, "fit/A")
+
+
+def test_what_sits_in_the_journal_of_a_database(project: TinyProject) -> None:
+    """A change that is not in the database itself yet is one; an empty journal is none."""
+    put(project, "inputs/d.db")
+    flow(project, 'config["db"]', db="inputs/d.db")
+    run(project, "fit/A")
+    put(project, "inputs/d.db-wal", "")
+    assert [] == changed(project, "fit/A")
+    put(project, "inputs/d.db-wal", "1")
+    assert ["inputs/d.db-wal is there now, and was not when the last run began"] == changed(project, "fit/A")
+    result = run(project, "fit/A")
+    assert (["inputs/d.db", "inputs/d.db-wal"], []) == (inputs(result), changed(project, "fit/A"))
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="a file system of Linux")
+def test_folders_without_end(project: TinyProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the kernel shows as files is none; a large folder elsewhere counts by size and time."""
+    monkeypatch.setattr(record, "HASHED_OUTSIDE", 1)
+    large = tmp_path / "large"
+    large.mkdir()
+    for name in ("a", "b"):
+        (large / name).write_text("1")
+    (large / "round").symlink_to("/proc/self")
+    flow(project, "1", proc="/proc/self", cpu="/proc/cpuinfo", large=str(large))
+    spec = spec_of(project, "fit/A")
+    assert {str(large)} == set(record.named_in(spec))
+    entry = record.folder_entry(record.Site.of(spec), str(large), deep=True, whole=True, own="")
+    assert ["1", "1", "unreadable"] == [text.partition(" ")[0] for text in entry["files"].values()]
+
+
+def test_needed_outputs_are_inputs(project: TinyProject) -> None:
+    """What a build's flows wrote, and what was written elsewhere, too."""
+    project.flow("step", '# %%\nopen("o", "w").write("1")')
+    project.flow(
+        "all",
+        "# %%\nfrom ductaflow import run_notebook\n"
+        'run_notebook("flows/step.py", config={}, execution_dir="runs/step", export_html=False)\n'
+        'open(config["_project_root"] + "/table", "w").write("1")',
+        kind="builds",
+    )
+    project.config("builds/all/x.json")
+    flow(project, "1", _run={"needs": ["all/x"]})
+    run(project, "all/x")
+    assert ["runs/all/x/runs/step/o", "table"] == inputs(run(project, "fit/A"))
+    put(project, "runs/all/x/note.txt")
+    assert [] == changed(project, "fit/A")
+    put(project, "runs/all/x/runs/step/o", "2")
+    assert ["runs/all/x/runs/step/o has other content"] == changed(project, "fit/A")
 
 
 # --- undeclared inputs -------------------------------------------------------------------------------------

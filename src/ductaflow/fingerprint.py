@@ -96,25 +96,34 @@ class _Cell:
 
 def _words(cells: Iterable[_Cell], *, is_python: bool) -> Iterator[str]:
     """The cells as a sequence of strings. Where one plain cell ends and the next begins changes nothing."""
-    for cell in cells:
+    for number, cell in enumerate(cells):
         if cell.mark:
             yield f"begin {cell.mark}"
         if not is_python or cell.language:
             yield from (line.rstrip() for line in cell.lines if line.strip())
         else:
-            yield from _python_words(cell.lines)
+            yield from _python_words(cell.lines, is_first=number == 0)
         if cell.mark:
             yield "end"
 
 
-def _python_words(lines: list[str]) -> Iterator[str]:
+def _python_words(lines: list[str], *, is_first: bool) -> Iterator[str]:
+    """The code of a cell.
+
+    A string that stands alone changes nothing, unless it ends the cell, which shows it then. What a file
+    begins with is its docstring.
+    """
     magic = _CELL_MAGIC.match(_first(lines))
     is_text = magic is not None and magic["name"] not in _ABOUT_PYTHON
     tree = None if is_text else _tree("\n".join(_with_calls_for_magics(lines)) + "\n")
     if tree is None:
         yield from (line.rstrip() for line in lines if line.strip())
     else:
-        yield from (_dump(node) for node in tree.body if not _is_bare_string(node))
+        last = len(tree.body) - 1
+        for place, node in enumerate(tree.body):
+            is_shown = place == last and not (is_first and place == 0)
+            if is_shown or not _is_bare_string(node):
+                yield _dump(node)
 
 
 def _first(lines: Iterable[str]) -> str:

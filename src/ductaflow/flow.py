@@ -255,7 +255,12 @@ def reads(path: AnyPath) -> AnyPath:
     if run is not None:
         full = os.path.abspath(path)
         stamp = stamp_of_file(full)
-        tell_reads(run, files={full: stamp} if stamp else {}, declared=[full])
+        folders = {}
+        if os.path.isdir(full):
+            from ductaflow.record import stamps_below
+
+            folders[full] = stamps_below(full, own=run.folder, root=run.project_root)
+        tell_reads(run, files={full: stamp} if stamp else {}, declared=[full], folders=folders)
     return path
 
 

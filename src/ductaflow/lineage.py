@@ -25,7 +25,16 @@ from ductaflow.config import ROOT_KEY, key_path, load_saved_config, masked
 from ductaflow.errors import DuctaflowError
 from ductaflow.folder import has_unfinished_run
 from ductaflow.hashes import What
-from ductaflow.record import Site, config_fingerprint, folder_entry, hash_of_secrets, named_in, options_of
+from ductaflow.layout import RunFolder
+from ductaflow.record import (
+    Site,
+    config_fingerprint,
+    folder_entry,
+    hash_of_secrets,
+    journals_of,
+    named_in,
+    options_of,
+)
 from ductaflow.result import SCHEMA, Status
 from ductaflow.spec import RunSpec
 
@@ -155,7 +164,7 @@ _ENTRY = {"path", "size", "mtime", "hash"}
 _FOLDER = {"path", "deep", "whole", "count", "hash"}
 _LINEAGE: dict[str, type] = {
     **{"source": str, "config": str, "options": dict, "modules": dict, "folders": list},
-    **{"absent": list, "written": list, "changed": list},
+    **{"absent": list, "written": list, "changed": list, "made": list, "saved": str},
 }
 
 
@@ -170,7 +179,7 @@ def _is_complete(data: Mapping[str, Any], lineage: Mapping[str, Any]) -> bool:
         all(isinstance(lineage[key], kind) for key, kind in _LINEAGE.items())
         and "code" in lineage
         and (secrets is None or isinstance(bytes.fromhex(secrets["salt"]), bytes))
-        and all(entry.keys() >= _ENTRY for entry in (*data["inputs"], *data["outputs"]))
+        and all(entry.keys() >= _ENTRY for entry in (*data["inputs"], *data["outputs"], *lineage["made"]))
         and all(entry.keys() >= _FOLDER for entry in lineage["folders"])
         and all(isinstance(child, str) for child in data["children"])
     )
@@ -304,7 +313,10 @@ def _new_inputs(site: Site, last: _Last, named: Mapping[str, os.stat_result]) ->
     known = {entry["path"] for entry in (*last.data["inputs"], *lineage["folders"])}
     known.update(lineage["written"], lineage["absent"], lineage["changed"], lineage["modules"])
     known.add(lineage["source"])
-    for path, status in named.items():
+    journals = (
+        journal for entry in last.data["inputs"] for journal in journals_of(site.absolute(entry["path"]))
+    )
+    for path, status in {**{path: os.stat(path) for path in journals}, **named}.items():
         name = site.relative(path)
         if name not in known and (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
             yield Change("input", name, f"{name} is there now, and was not when the last run began")
@@ -316,6 +328,25 @@ def _of_outputs(site: Site, last: _Last) -> Iterator[Change]:
         if fault := _fault(site, path, entry):
             name = site.relative(path)
             yield Change("output", name, f"{name} {fault}")
+    for entry in last.lineage["made"]:
+        name = entry["path"]
+        if fault := _fault(site, site.absolute(name), entry):
+            yield Change("output", name, f"{name}, which it wrote, {fault}")
+    yield from _of_saved_config(site, last)
+
+
+def _of_saved_config(site: Site, last: _Last) -> Iterator[Change]:
+    """`load_instance` and `run FOLDER` take it for what the results were made with."""
+    path = str(RunFolder(Path(last.folder), last.data["flow"]).config)
+    name = site.relative(path)
+    try:
+        if site.hashes.of(path) != last.lineage["saved"]:
+            yield Change("output", name, f"{name} has other content")
+    except OSError as exc:
+        gone = isinstance(exc, FileNotFoundError)
+        yield Change(
+            "output", name, f"{name} {'is gone' if gone else f'cannot be read: {exc.strerror or exc}'}"
+        )
 
 
 def _fault(site: Site, path: str, entry: Mapping[str, Any]) -> str | None:

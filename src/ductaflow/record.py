@@ -10,10 +10,12 @@ in ns; no hash where size and time are what counts), and `lineage`:
 
     source, code      the flow's file and the hash of its code
     config, secrets   hash of the config without its secrets; a salted hash of those
-    options           kernel and allow_exit, which change what a run does or is called
+    options           kernel and allow_exit, which change what a run does or is called; needs
+    saved             hash of the saved config beside the result
     modules           {path: hash} of the project's own modules that it imported
     folders           listings: {"path", "deep", "whole", "count", "hash", "files" if they are few}
     absent, written   files that it tried to open and that were not there; files that it wrote elsewhere
+    made              those of the written that it made anew, as they are in `outputs`
     changed           what was changed by others while it ran: it has to run again
 
 Paths below the project are relative to it, with `/`; those of outputs are relative to the run folder.
@@ -36,16 +38,28 @@ from pathlib import Path
 from typing import Any
 
 from ductaflow.config import ROOT_KEY, masked, secrets_in
+from ductaflow.errors import DuctaflowError
 from ductaflow.folder import has_unfinished_run
 from ductaflow.hashes import Hashes, Stamp, hashes_of, stamp_of
 from ductaflow.layout import REPORT_HTML, REPORT_JSON, RESULT, RunFolder
-from ductaflow.result import Result
+from ductaflow.result import Result, read_result
 from ductaflow.spec import RunSpec
 from ductaflow.verdict import Reads
-from ductaflow.watch import is_hidden, stamp_of_file
+from ductaflow.watch import is_hidden, shown_names, stamp_of_file
 
-#: So many files of a folder are listed; a listing of a whole disk would never end.
+#: So many files of a folder are listed; a listing of a whole disk would never end. Outside of the project,
+#: where a config may name anything, fewer; of more than so many there, size and time count, and not content.
 LISTED_MOST = 100_000
+LISTED_OUTSIDE, HASHED_OUTSIDE = 20_000, 1_000
+#: File systems of the kernel: what they show is no file of anybody, and may be without end.
+_NO_FILES = ("/proc/", "/sys/", "/dev/")
+#: What no run means by a folder: of version control, of ourselves, and what file managers and editors leave.
+_NOT_MEANT = re.compile(
+    r"\.git|\.hg|\.svn|\.ductaflow.*|\.ipynb_checkpoints|\.DS_Store|\._.*|\.~lock\..*|\..*\.sw[a-p]|\.nfs.*|__pycache__"
+)
+#: Databases of which the last changes may be in a file beside them.
+_DATABASES = (".db", ".db3", ".sqlite", ".sqlite3", ".gpkg", ".duckdb")
+_JOURNALS = ("-wal", "-journal", ".wal")
 #: Of so many files a record keeps the single hashes, to name the one that has changed.
 _NAMED_FILES = 200
 _PATTERN = re.compile(r"[*?\[]")
@@ -117,15 +131,50 @@ def named_in(spec: RunSpec) -> dict[str, os.stat_result]:
     """The existing files and folders that the strings of a config name, by their absolute paths.
 
     A path is looked up from the project root, then from the run folder. The run folder itself, the runs
-    folder, the project root and what lies above it are none.
+    folder, the project root and what lies above it are none. What those have written that `_run.needs` names
+    is among them, and the journals of databases.
     """
     found: dict[str, os.stat_result] = {}
     own, root = spec.folder + os.sep, spec.project_root.rstrip(os.sep) + os.sep
     for text in strings_of(spec.config):
         for path, status in _found_by(text, spec):
             below = path + os.sep
-            if not (below.startswith(own) or root.startswith(below) or path == spec.runs_root):
+            is_none = below.startswith((own, *_NO_FILES)) or root.startswith(below) or path == spec.runs_root
+            if not is_none:
                 found[path] = status
+                found.update((journal, os.stat(journal)) for journal in journals_of(path))
+    for need in spec.needs:
+        for path in outputs_of(os.path.join(spec.runs_root, *need.split("/")), spec.project_root):
+            with suppress(OSError):
+                found[path] = os.stat(path)
+    return found
+
+
+def outputs_of(folder: str, root: str) -> Iterator[str]:
+    """What the last run in a folder has written, by its result, with the flows of a build; absolute."""
+    try:
+        result = read_result(Path(folder))
+    except DuctaflowError:
+        # It runs again before anything that needs it, or is red.
+        return
+    if result is None:
+        return
+    yield from (os.path.join(folder, output["path"]) for output in result.outputs)
+    yield from (os.path.join(root, made["path"]) for made in result.lineage.get("made", ()))
+    for child in result.children:
+        yield from outputs_of(os.path.normpath(os.path.join(folder, child)), root)
+
+
+def journals_of(path: str) -> list[str]:
+    """The files beside a database that hold changes which are not in it yet."""
+    if not path.endswith(_DATABASES):
+        return []
+    found = []
+    for ending in _JOURNALS:
+        with suppress(OSError):
+            # Whoever only reads leaves an empty one.
+            if os.stat(path + ending).st_size:
+                found.append(path + ending)
     return found
 
 
@@ -145,14 +194,16 @@ def _found_by(text: str, spec: RunSpec) -> Iterator[tuple[str, os.stat_result]]:
 
 
 def strings_of(config: Mapping[str, Any]) -> Iterator[str]:
-    """Every string of a config, at any depth, but `_project_root`."""
-    pending: list[Any] = [value for key, value in config.items() if key != ROOT_KEY]
+    """Every string of a config, at any depth, but `_project_root`; of keys those that look like paths."""
+    pending: list[Any] = [{key: value for key, value in config.items() if key != ROOT_KEY}]
     while pending:
         value = pending.pop()
         if isinstance(value, str):
             yield value
         elif isinstance(value, dict):
             pending.extend(value.values())
+            # A name is a name; only with a folder in it is it a path.
+            yield from (key for key in value if "/" in key)
         elif isinstance(value, list):
             pending.extend(value)
 
@@ -178,53 +229,96 @@ def hash_of_secrets(config: Mapping[str, Any], salt: str) -> str | None:
 # --- folders -----------------------------------------------------------------------------------------------
 
 
-def listing(folder: str, *, deep: bool, own: str) -> list[str]:
-    """The names in a folder, sorted, at most 100,000; those of folders end in `/`.
+def listing(folder: str, *, deep: bool, own: str, most: int | None = None) -> list[str]:
+    """The names in a folder, sorted, at most `most`; those of folders end in `/`.
 
-    What is hidden is left out, and what ductaflow itself writes into run folders.
+    What ductaflow itself writes into run folders is left out. A deep listing has what is hidden, of installed
+    packages, or behind symlinks, apart from what nobody means by a folder; another has none of it.
 
     Args:
         folder: the folder, absolute.
         deep: the files below it at any depth, and not only what lies in it.
         own: the folder of the run that reads it, which is left out.
+        most: that many files at most, and folders too, by default 100,000.
 
     Raises:
         OSError: the folder cannot be read.
     """
     names: list[str] = []
-    pending = [""]
-    while pending and len(names) < LISTED_MOST:
-        below: list[str] = []
-        for prefix in pending:
-            for name, is_folder in _entries(os.path.join(folder, prefix), must_be_there=not prefix):
-                if is_folder and os.path.join(folder, prefix + name) == own:
+    looked, most = 0, most or LISTED_MOST
+    # Each with the folders above it, so that a symlink to one of them is not followed for ever.
+    pending = [("", frozenset([_identity(folder)]))]
+    while pending and max(len(names), looked) < most:
+        below = []
+        for prefix, above in pending[: most - looked]:
+            looked += 1
+            for name, is_folder in _entries(os.path.join(folder, prefix), deep=deep, is_top=not prefix):
+                path = os.path.join(folder, prefix + name)
+                if is_folder and path == own:
                     continue
-                if is_folder and deep:
-                    below.append(f"{prefix}{name}/")
+                if is_folder and deep and (identity := _identity(path)) not in above:
+                    below.append((f"{prefix}{name}/", above | {identity}))
                 else:
                     names.append(f"{prefix}{name}/" if is_folder else prefix + name)
-        pending = sorted(below)
-    return sorted(names[:LISTED_MOST])
+            if len(names) >= most:
+                break
+        pending = sorted(below, key=lambda item: item[0])
+    return sorted(names[:most])
 
 
-def _entries(folder: str, *, must_be_there: bool) -> list[tuple[str, bool]]:
+def _identity(folder: str) -> tuple[int, int]:
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino
+
+
+def _entries(folder: str, *, deep: bool, is_top: bool) -> list[tuple[str, bool]]:
+    """Names in a folder, and whether they are folders that are looked into."""
     try:
         with os.scandir(folder) as entries:
             found = [
-                (entry.name, entry.is_dir(follow_symlinks=False))
-                for entry in entries
-                if not is_hidden(entry.name) and entry.name[0] != "." and entry.name != "__pycache__"
+                (entry.name, _is_folder(entry, deep=deep)) for entry in entries if _is_meant(entry.name, deep)
             ]
     except OSError:
-        if must_be_there:
+        if is_top:
             raise
         return []
     found.sort()
-    ours = _names_of_ours([name for name, _ in found])
+    ours = names_of_ours([name for name, _ in found])
     return [(name, is_folder) for name, is_folder in found if name not in ours]
 
 
-def _names_of_ours(names: Iterable[str]) -> set[str]:
+def _is_folder(entry: os.DirEntry[str], *, deep: bool) -> bool:
+    if not (deep and entry.is_symlink()):
+        return entry.is_dir(follow_symlinks=False)
+    return entry.is_dir() and not (os.path.realpath(entry.path) + os.sep).startswith(_NO_FILES)
+
+
+def _is_meant(name: str, deep: bool) -> bool:
+    if deep:
+        return _NOT_MEANT.fullmatch(name) is None
+    return not is_hidden(name) and name[0] != "." and name != "__pycache__"
+
+
+def stamps_below(folder: str, *, own: str, root: str) -> dict[str, Stamp | None]:
+    """The files below a folder with their stamps; none of them if it cannot be read.
+
+    Args:
+        folder: absolute.
+        own: the folder of the run that reads it.
+        root: the project root.
+    """
+    try:
+        names = listing(folder, deep=True, own=own, most=_most(folder, root))
+    except OSError:
+        return {}
+    return {name: stamp_of_file(os.path.join(folder, name)) for name in names}
+
+
+def _most(folder: str, root: str) -> int:
+    return LISTED_MOST if (folder + os.sep).startswith(root.rstrip(os.sep) + os.sep) else LISTED_OUTSIDE
+
+
+def names_of_ours(names: Iterable[str]) -> set[str]:
     """Those of the names in a folder that ductaflow writes there."""
     ours = {RESULT, REPORT_HTML, REPORT_JSON}
     for name in names:
@@ -258,15 +352,22 @@ def folder_entry(site: Site, path: str, *, deep: bool, whole: bool, own: str) ->
     Raises:
         OSError: the folder cannot be read.
     """
-    names = listing(path, deep=deep, own=own)
-    files = {name: _content(site, os.path.join(path, name)) if whole else "" for name in names}
+    most = _most(path, site.root)
+    names = listing(path, deep=deep, own=own, most=most)
+    by_stat = most < LISTED_MOST and len(names) > HASHED_OUTSIDE
+    files = {
+        name: _content(site, os.path.join(path, name), by_stat=by_stat) if whole else "" for name in names
+    }
     digest = hashlib.sha256(json.dumps(files).encode("ascii")).hexdigest()
     found = {"path": site.relative(path), "deep": deep, "whole": whole, "count": len(names), "hash": digest}
     return {**found, "files": files} if len(files) <= _NAMED_FILES else found
 
 
-def _content(site: Site, path: str) -> str:
+def _content(site: Site, path: str, *, by_stat: bool) -> str:
     try:
+        if by_stat:
+            stamp = stamp_of_file(path)
+            return f"{stamp[0]} {stamp[1]}" if stamp else "unreadable"
         entry = site.entry(path)
     except OSError:
         # A pipe, a broken symlink, a file of somebody else: that it is there is all that can be said of it.
@@ -279,11 +380,11 @@ def _content(site: Site, path: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Beginning:
-    """What lay there when the run began: stamps of the source and of named files, names in named folders."""
+    """What lay there when the run began: stamps of the source, named files, and files in named folders."""
 
     source: Stamp | None
     files: dict[str, Stamp]
-    folders: dict[str, list[str]]
+    folders: dict[str, dict[str, Stamp | None]]
 
 
 def begin(spec: RunSpec) -> Beginning:
@@ -293,15 +394,8 @@ def begin(spec: RunSpec) -> Beginning:
         if stat.S_ISREG(status.st_mode):
             files[path] = stamp_of(status)
         elif stat.S_ISDIR(status.st_mode):
-            folders[path] = _listed(path, spec)
+            folders[path] = stamps_below(path, own=spec.folder, root=spec.project_root)
     return Beginning(stamp_of_file(spec.source), files, folders)
-
-
-def _listed(folder: str, spec: RunSpec) -> list[str]:
-    try:
-        return listing(folder, deep=True, own=spec.folder)
-    except OSError:
-        return []
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,12 +449,30 @@ class _Maker:
             "folders": folders,
             "absent": absent,
             "written": sorted(map(self.site.relative, written)),
+            "made": self._made(),
+            "saved": self._saved(),
             "changed": sorted(set(self.changed)),
         }
         folder = self.spec.folder
         written_here = [self._output(os.path.join(folder, name), name) for name in outputs]
         self.site.hashes.flush()
         return Record(tuple(inputs), tuple(written_here), lineage)
+
+    def _saved(self) -> str:
+        try:
+            return self.site.hashes.of(str(self.spec.run_folder.config))
+        except OSError:
+            # The flow has removed it, under a debugger, where nobody puts it back.
+            return ""
+
+    def _made(self) -> list[dict[str, Any]]:
+        """Files outside of the run folder that the run made anew: outputs, wherever they lie."""
+        made = (path for path in sorted(self.reads.made) if not path.startswith(self._own))
+        return [
+            self._output(path, self.site.relative(path))
+            for path in made
+            if stamp_of_file(path) is not None and not is_ours(path)
+        ]
 
     def _output(self, path: str, name: str) -> dict[str, Any]:
         try:
@@ -392,7 +504,8 @@ class _Maker:
         for path, stamp in sorted(self.reads.modules.items()):
             name = self.site.relative(path)
             now = stamp_of_file(path)
-            if now is None or (stamp is not None and tuple(stamp) != now and path not in self.reads.written):
+            is_other = now is None or (stamp is not None and tuple(stamp) != now)
+            if is_other and path not in self.reads.written:
                 self.changed.append(name)
             if now is not None:
                 found[name] = self.site.hashes.of(path, "module")
@@ -403,14 +516,23 @@ class _Maker:
         seen: dict[str, Any] = {**self.reads.files, **self.begun.files}
         declared = [path for path in self.reads.declared if not os.path.isdir(path)]
         seen = {**{path: None for path in declared if not os.path.exists(path)}, **seen}
+        for path in list(seen):
+            seen.update(
+                (journal, stamp_of_file(journal)) for journal in journals_of(path) if journal not in seen
+            )
         modules, written = self.reads.modules, self.reads.written
         inputs, absent = [], []
         for path, stamp in sorted(seen.items()):
             if path in modules or self._is_own(path) or is_ours(path):
                 continue
             now = stamp_of_file(path)
-            if now is None and (stamp is None or path in written):
-                absent.append(self.site.relative(path))
+            if now is None and stamp is None:
+                if not (os.path.lexists(path) and self._is_by_run(path)):
+                    absent.append(self.site.relative(path))
+            elif now is None and path in written:
+                # The run has taken away what it read: as long as it is gone, another run would not find it.
+                name = self.site.relative(path)
+                inputs.append({"path": name, "size": stamp[0], "mtime": stamp[1], "hash": None})
             elif now is None or (path not in written and (stamp is None or tuple(stamp) != now)):
                 self.changed.append(self.site.relative(path))
             if now is not None:
@@ -429,36 +551,59 @@ class _Maker:
             self.changed.append(self.site.relative(path))
             return []
 
+    def _is_by_run(self, path: str) -> bool:
+        """Whether the run itself has written, made or moved a file, or a folder that it lies in."""
+        written = self.reads.written
+        return path.startswith(self._own) or any(part in written for part in _with_parents(path))
+
     def _folders(self) -> list[dict[str, Any]]:
         found: dict[str, dict[str, Any]] = {}
         declared = {path for path in self.reads.declared if os.path.isdir(path)}
-        for path in sorted(declared | set(self.begun.folders) | self.reads.listed):
+        begun = {**self.reads.folders, **self.begun.folders}
+        for path in sorted(declared | set(begun) | set(self.reads.listed)):
             if self._is_own(path + os.sep):
                 continue
-            deep = path in declared or path in self.begun.folders
-            whole = path in declared or (deep and not self._is_opened_below(path))
+            deep = path in declared or path in begun
             try:
-                found[path] = folder_entry(self.site, path, deep=deep, whole=whole, own=self.spec.folder)
+                found[path] = folder_entry(self.site, path, deep=deep, whole=deep, own=self.spec.folder)
             except OSError:
-                self.changed.append(self.site.relative(path))
-        for path, names in self.begun.folders.items():
-            added = set(_listed(path, self.spec)).symmetric_difference(names)
-            if any(os.path.join(path, name) not in self.reads.written for name in added):
-                self.changed.append(self.site.relative(path))
+                if not self._is_by_run(path):
+                    self.changed.append(self.site.relative(path))
+        for path, stamps in begun.items():
+            self._compare(path, stamps, stamps_below(path, own=self.spec.folder, root=self.spec.project_root))
+        for path in found.keys() & self.reads.listed.keys():
+            names = self.reads.listed[path]
+            self._compare(path, dict.fromkeys(names, ()), dict.fromkeys(shown_names(path), ()))
         return list(found.values())
 
-    def _is_opened_below(self, folder: str) -> bool:
-        """Whether Python opened a file of a folder: then what counts there is what it opened.
+    def _compare(self, folder: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+        """Have a folder count as changed if anybody but the run itself has changed it meanwhile."""
+        ours = names_of_ours({*before, *after})
+        for name in {*before, *after} - ours:
+            is_same = name in before and name in after and _as_list(before[name]) == _as_list(after[name])
+            if not is_same and not self._is_by_run(os.path.join(folder, name)):
+                self.changed.append(self.site.relative(folder))
+                return
 
-        Of a folder of which it opened none, a library may have read any in its own way.
-        """
-        return any(path.startswith(folder + os.sep) and not is_ours(path) for path in self.reads.files)
+
+def _as_list(stamp: Sequence[int] | None) -> list[int] | None:
+    """A stamp as JSON gives it back."""
+    return None if stamp is None else list(stamp)
+
+
+def _with_parents(path: str) -> Iterator[str]:
+    while True:
+        yield path
+        parent = os.path.dirname(path)
+        if parent == path:
+            return
+        path = parent
 
 
 def options_of(spec: RunSpec) -> dict[str, Any]:
     """What `_run` says that changes what a run does, or what is made of it."""
     kernel = (spec.kernel or "") if spec.engine == "kernel" else None
-    return {"kernel": kernel, "allow_exit": spec.allow_exit}
+    return {"kernel": kernel, "allow_exit": spec.allow_exit, "needs": sorted(spec.needs)}
 
 
 # --- undeclared --------------------------------------------------------------------------------------------

@@ -20,24 +20,30 @@ class Reads:
         files: those that were opened for reading, before the run wrote them, with their stamp at that moment;
             None for one that was not there.
         written: those that the run wrote, moved or removed, outside of its own folder.
-        listed: folders whose listing was read.
+        made: those of the written that were made anew: neither read before nor added to.
+        listed: folders whose listing was read, with the names in them at that moment.
         modules: the project's own Python modules, with their stamp when they were imported, if it is known.
         declared: what `reads` names.
+        folders: folders among the declared, with the files below them and their stamps at that moment.
     """
 
     files: dict[str, list[int] | None] = field(default_factory=dict)
     written: set[str] = field(default_factory=set)
-    listed: set[str] = field(default_factory=set)
+    made: set[str] = field(default_factory=set)
+    listed: dict[str, list[str]] = field(default_factory=dict)
     modules: dict[str, list[int] | None] = field(default_factory=dict)
     declared: set[str] = field(default_factory=set)
+    folders: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def add(self, event: Mapping[str, Any]) -> None:
         """Add what one process told; what was seen first stays."""
         self.files = {**event["files"], **self.files}
         self.written.update(event["written"])
-        self.listed.update(event["listed"])
+        self.made.update(event["made"])
+        self.listed = {**event["listed"], **self.listed}
         self.modules = {**event["modules"], **self.modules}
         self.declared.update(event["declared"])
+        self.folders = {**event["folders"], **self.folders}
 
 
 @dataclass(slots=True)

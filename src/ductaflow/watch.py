@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import stat
 import sys
+import sysconfig
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import takewhile
 from types import FrameType
@@ -24,7 +25,22 @@ from ductaflow.spec import RunSpec, tell
 _NOT_THE_PROJECTS = frozenset(("site-packages", "dist-packages", "node_modules"))
 _PYCACHE = os.sep + "__pycache__" + os.sep
 _IMPORTER = "<frozen importlib._bootstrap_external>"
+#: Where Python and what is installed lie, for the names of their files.
+_OF_PYTHON = tuple(
+    {os.path.dirname(os.__file__), *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))}
+)
 _WRITES = os.O_WRONLY | os.O_RDWR
+
+
+class _LastFinder:
+    """Stands behind all finders of modules, and so hears of those that nobody has found."""
+
+    def __init__(self, missed: Callable[[str, Sequence[str] | None], None]) -> None:
+        self._missed = missed
+
+    def find_spec(self, fullname: str, path: Sequence[str] | None, target: Any = None) -> None:
+        with suppress(Exception):
+            self._missed(fullname, path)
 
 
 class Watch:
@@ -52,7 +68,10 @@ class Watch:
         #: was not there.
         self.files: dict[str, Stamp | None] = {}
         self.written: set[str] = set()
-        self.listed: set[str] = set()
+        #: Those of the written that were made anew.
+        self.made: set[str] = set()
+        #: The names in each folder when it was listed first.
+        self.listed: dict[str, list[str]] = {}
         self.modules: dict[str, Stamp | None] = {}
         self._handlers: dict[str, Callable[[Any], None]] = {
             "open": self._opened,
@@ -60,6 +79,9 @@ class Watch:
             "os.scandir": self._listing,
             "os.rename": self._renamed,
             "os.remove": self._removed,
+            "os.mkdir": self._made_folder,
+            "os.rmdir": self._removed,
+            "shutil.rmtree": self._removed_tree,
             "sqlite3.connect": self._connected,
         }
 
@@ -73,6 +95,8 @@ class Watch:
         if is_new:
             self._last_before = next(reversed(sys.modules))
         sys.addaudithook(self._hook)
+        self._finder = _LastFinder(self._missed)
+        sys.meta_path.append(self._finder)
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._be_copy)
 
@@ -81,17 +105,25 @@ class Watch:
         if not self._active or self._at_once:
             return
         self._active = False
+        if self._finder in sys.meta_path:
+            sys.meta_path.remove(self._finder)
         self._find_modules()
         for path in self.modules:
             self.files.pop(path, None)
-        self._tell(self.files, self.written, self.listed, self.modules)
+        self._tell(
+            files=self.files,
+            written=self.written,
+            made=self.made,
+            listed=self.listed,
+            modules=self.modules,
+        )
 
     def _be_copy(self) -> None:
         # What it has noted so far, the original tells.
         self._at_once = True
 
-    def _tell(self, files: Any, written: Any, listed: Any, modules: Any) -> None:
-        tell_reads(self._spec, files=files, written=written, listed=listed, modules=modules)
+    def _tell(self, **noted: Any) -> None:
+        tell_reads(self._spec, **noted)
 
     # --- the hook ---
 
@@ -121,7 +153,8 @@ class Watch:
         else:
             if flags & os.O_RDWR and not flags & os.O_TRUNC:
                 self._note_read(path)
-            self._note(self.written, path)
+            is_new = flags & (os.O_TRUNC | os.O_EXCL) and path not in self.files
+            self._note_written(path, is_made=bool(is_new) and not _is_for_us(sys._getframe(2)))
 
     def _listing(self, arguments: Any) -> None:
         name = "." if arguments[0] is None else arguments[0]
@@ -131,26 +164,49 @@ class Watch:
         # Python looks for modules in folders too, and for the versions of packages.
         caller = sys._getframe(2)
         name = caller.f_code.co_filename
-        if "importlib" not in name and not name.endswith("pkgutil.py") and not _is_for_us(caller):
-            self._note(self.listed, path)
+        if "importlib" in name or name.endswith("pkgutil.py") or _is_for_us(caller):
+            return
+        if not os.path.isdir(path):
+            # It is not there: then that counts.
+            self._note_read(path)
+            return
+        self.listed[path] = []
+        # The hook hears of this one too, and finds the folder noted.
+        self.listed[path] = shown_names(path)
+        if self._at_once:
+            self._tell(listed={path: self.listed[path]})
 
     def _renamed(self, arguments: Any) -> None:
-        for name, folder in zip(arguments[:2], arguments[2:], strict=True):
+        source, target, source_folder, target_folder = arguments
+        for name, folder in ((source, source_folder), (target, target_folder)):
             path = self._watched(name) if folder == -1 else None
             if path and _PYCACHE not in path:
-                self._note(self.written, path)
+                is_made = name is target and not _is_for_us(sys._getframe(2))
+                self._note_written(path, is_made=is_made and path not in self.files)
 
     def _removed(self, arguments: Any) -> None:
         name, folder = arguments
         # From an open folder, as `shutil.rmtree` does: where that is, nobody says.
         if folder == -1 and (path := self._watched(name)):
-            self._note(self.written, path)
+            self._note_written(path)
+
+    def _made_folder(self, arguments: Any) -> None:
+        name, _, folder = arguments
+        path = self._watched(name) if folder == -1 else None
+        # One that is there already stays what it is.
+        if path and not os.path.lexists(path):
+            self._note_written(path)
+
+    def _removed_tree(self, arguments: Any) -> None:
+        # Where it is called with a folder that is open, nobody says what it means.
+        if (len(arguments) < 2 or arguments[1] is None) and (path := self._watched(arguments[0])):
+            self._note_written(path)
 
     def _connected(self, arguments: Any) -> None:
         # Whether it is to read or to write, nobody knows yet.
         if path := self._watched(arguments[0]):
             self._note_read(path)
-            self._note(self.written, path)
+            self._note_written(path)
 
     # --- notes ---
 
@@ -161,19 +217,58 @@ class Watch:
         if stamp is not None or not os.path.lexists(path):
             self.files[path] = stamp
             if self._at_once:
-                self._tell({path: stamp}, (), (), {})
+                self._tell(files={path: stamp})
 
     def _note_module(self, source: str) -> None:
         if source not in self.modules and (stamp := stamp_of_file(source)):
             self.modules[source] = stamp
             if self._at_once:
-                self._tell({}, (), (), {source: stamp})
+                self._tell(modules={source: stamp})
 
-    def _note(self, noted: set[str], path: str) -> None:
-        if path not in noted:
-            noted.add(path)
-            if self._at_once:
-                self._tell({}, self.written & {path}, self.listed & {path}, {})
+    def _note_written(self, path: str, *, is_made: bool = False) -> None:
+        new = (path not in self.written, is_made and path not in self.made)
+        self.written.add(path)
+        if is_made:
+            self.made.add(path)
+        if self._at_once and any(new):
+            self._tell(written=[path], made=[path] if is_made else [])
+
+    def _missed(self, name: str, path: Sequence[str] | None) -> None:
+        """A module was looked for in vain: that the project has none counts.
+
+        What an installed package would like to have is its own affair.
+        """
+        frame: FrameType | None = sys._getframe(2)
+        while frame is not None and "importlib" in frame.f_code.co_filename:
+            frame = frame.f_back
+        if not self._active or frame is None or frame.f_code.co_filename.startswith(_OF_PYTHON):
+            return
+        for folder in sys.path if path is None else path:
+            self._note_no_module(folder, name)
+
+    def _note_no_module(self, folder: str, name: str) -> None:
+        """Note that a folder has no module of a name: neither a file nor a package."""
+        place = os.path.join(folder, name.rpartition(".")[2])
+        for file in (f"{place}.py", os.path.join(place, "__init__.py")):
+            path = self._watched(file)
+            if path and not os.path.lexists(path):
+                self._note_read(path)
+
+    def _note_what_would_hide(self, name: str, file: str) -> None:
+        """Note that nothing is there which Python would import instead of a module, were it there."""
+        if not file.endswith(f"{os.sep}__init__.py"):
+            self._note_no_package(file)
+        if "." in name:
+            return
+        for folder in sys.path:
+            if file.startswith(os.path.join(os.path.abspath(folder), "")):
+                return
+            self._note_no_module(folder, name)
+
+    def _note_no_package(self, file: str) -> None:
+        path = self._watched(os.path.join(os.path.splitext(file)[0], "__init__.py"))
+        if path and not os.path.lexists(path):
+            self._note_read(path)
 
     def _find_modules(self) -> None:
         """The project's modules among those that were imported, however Python came by them."""
@@ -188,8 +283,14 @@ class Watch:
             if not isinstance(file, str) or not file.startswith(self._prefixes):
                 continue
             path = self._watched(file)
-            if path and path not in self.modules and path != self._spec.source:
+            if not path or path == self._spec.source:
+                continue
+            if archive := _archive_of(path):
+                self._note_read(archive)
+                continue
+            if path not in self.modules:
                 self.modules[path] = self.files.get(path)
+            self._note_what_would_hide(name, file)
 
     def _watched(self, name: Any) -> str | None:
         """The absolute path, if it is one of the project that a run may depend on."""
@@ -210,6 +311,14 @@ class Watch:
         return None if path == self._spec.source else path
 
 
+def _archive_of(path: str) -> str | None:
+    """The file that a module was imported out of, such as a zip; None of a module that is a file itself."""
+    place = path
+    while not os.path.lexists(place):
+        place = os.path.dirname(place)
+    return place if place != path and os.path.isfile(place) else None
+
+
 def _is_for_us(frame: FrameType | None) -> bool:
     """Whether it is ductaflow that calls, through the standard library or directly."""
     while frame is not None:
@@ -228,6 +337,15 @@ def is_hidden(inside: str) -> bool:
     return hidden or not _NOT_THE_PROJECTS.isdisjoint(folders)
 
 
+def shown_names(folder: str) -> list[str]:
+    """The names in a folder, without hidden ones, sorted.
+
+    Raises:
+        OSError: the folder cannot be read.
+    """
+    return sorted(name for name in os.listdir(folder) if name[0] != "." and name != "__pycache__")
+
+
 def stamp_of_file(path: str) -> Stamp | None:
     """The stamp of a regular file, None of anything else."""
     try:
@@ -242,9 +360,11 @@ def tell_reads(
     *,
     files: Any = None,
     written: Any = (),
-    listed: Any = (),
+    made: Any = (),
+    listed: Any = None,
     modules: Any = None,
     declared: Any = (),
+    folders: Any = None,
 ) -> None:
     """Tell the supervisor of a run what was read; of what cannot be told any more, the supervisor knows."""
     with suppress(FileNotFoundError):
@@ -253,9 +373,11 @@ def tell_reads(
             event="read",
             files=files or {},
             written=sorted(written),
-            listed=sorted(listed),
+            made=sorted(made),
+            listed=listed or {},
             modules=modules or {},
             declared=list(declared),
+            folders=folders or {},
         )
 
 
