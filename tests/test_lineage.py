@@ -77,6 +77,7 @@ try:
     text += (ROOT / "inputs/extra.txt").read_text()
 except FileNotFoundError:
     pass
+text += (ROOT / ".settings/unit.txt").read_text() + (ROOT / ".cache/known.txt").read_text()
 text += ",".join(sorted(path.name for path in (ROOT / "inputs/listed").iterdir()))
 Path("out.txt").write_text(text)
 """
@@ -196,6 +197,8 @@ def make_project(root: Path) -> TinyProject:
         "inputs/mixed/data.bin": "2",
         "inputs/mixed/.more/hidden.bin": "3",
         "inputs/mixed/site-packages/4.bin": "4",
+        ".settings/unit.txt": "t",
+        ".cache/known.txt": "1",
         "shared/5.bin": "5",
         "shared/key.csv": "6",
         "solo.py": "x = 1\n",
@@ -381,6 +384,8 @@ EDITS: dict[str, tuple[Callable[[Path], None], list[str]]] = {
         ["projection/s", "zones/default"],
     ),
     "a file that no config names": (edited("inputs/const.txt", "7", "6"), ["direct/default"]),
+    "a file in a hidden folder": (edited(".settings/unit.txt", "t", "kg"), ["direct/default"]),
+    "a file in a folder of caches": (edited(".cache/known.txt", "1", "2"), NOTHING),
     "a file that is declared": (edited("inputs/native.bin", "8", "9"), ["direct/default"]),
     "a file that was looked for": (written("inputs/extra.txt", "!"), ["direct/default"]),
     "a listed folder has a new file": (written("inputs/listed/two.txt", ""), ["direct/default"]),

@@ -489,6 +489,12 @@ def test_folders_without_end(project: TinyProject, tmp_path: Path, monkeypatch: 
     spec = spec_of(project, "fit/A")
     assert {str(large)} == set(record.named_in(spec))
     entry = record.folder_entry(record.Site.of(spec), str(large), deep=True, whole=True, own="")
+    folders = record.Record((), (), {"folders": [entry]})
+    assert [] == record.notes_of_folders(folders)
+    monkeypatch.setattr(record, "LISTED_OUTSIDE", 3)
+    assert [f"{large} has more files than the 3 that count as inputs: name the part of it that is read"] == (
+        record.notes_of_folders(folders)
+    )
     assert ["1", "1", "unreadable"] == [text.partition(" ")[0] for text in entry["files"].values()]
 
 

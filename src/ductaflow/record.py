@@ -363,6 +363,16 @@ def folder_entry(site: Site, path: str, *, deep: bool, whole: bool, own: str) ->
     return {**found, "files": files} if len(files) <= _NAMED_FILES else found
 
 
+def notes_of_folders(record: Record) -> list[str]:
+    """Which folders have more files than count."""
+    return [
+        f"{entry['path']} has more files than the {entry['count']:,} that count as inputs: "
+        "name the part of it that is read"
+        for entry in record.lineage["folders"]
+        if entry["count"] >= (LISTED_OUTSIDE if os.path.isabs(entry["path"]) else LISTED_MOST)
+    ]
+
+
 def _content(site: Site, path: str, *, by_stat: bool) -> str:
     try:
         if by_stat:

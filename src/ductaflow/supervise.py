@@ -32,7 +32,7 @@ from ductaflow.errors import DuctaflowError
 from ductaflow.folder import AFTERWARDS_SECONDS, HEARTBEAT_SECONDS, Claim, Owner, clear_odd, refuse_folder
 from ductaflow.hashes import StoppedError, faults_of_hashes
 from ductaflow.notebook import announce_page
-from ductaflow.record import Beginning, Record, Site, begin, make_record, undeclared
+from ductaflow.record import Beginning, Record, Site, begin, make_record, notes_of_folders, undeclared
 from ductaflow.result import Result, Status, read_result, scan_log, write_atomic, write_result
 from ductaflow.spec import RunSpec, closing_line, header_line
 from ductaflow.verdict import Ending, Stop, Told, judge, stopped_early
@@ -434,7 +434,7 @@ def _record(spec: RunSpec, claim: Claim, told: Told, begun: Beginning, *, is_goo
         except StoppedError:
             told.notes.append("what it read was not recorded, since its session ended: it will run again")
         else:
-            told.notes += faults_of_hashes()
+            told.notes += [*faults_of_hashes(), *notes_of_folders(record)]
             return record
     site = Site.of(spec)
     inputs = ({"path": site.relative(path), "size": stamp[0]} for path, stamp in sorted(begun.files.items()))

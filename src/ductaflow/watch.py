@@ -7,6 +7,7 @@ there is `ductaflow.reads`. It only notes; the supervisor makes the record of it
 from __future__ import annotations
 
 import os
+import re
 import stat
 import sys
 import sysconfig
@@ -25,6 +26,11 @@ from ductaflow.spec import RunSpec, tell
 _NOT_THE_PROJECTS = frozenset(("site-packages", "dist-packages", "node_modules"))
 _PYCACHE = os.sep + "__pycache__" + os.sep
 _IMPORTER = "<frozen importlib._bootstrap_external>"
+#: Hidden folders that programs keep for themselves: a cache that each run writes would make each run stale.
+_OF_PROGRAMS = re.compile(
+    r"\.(?:git|hg|svn|ductaflow|venv|env|tox|nox|eggs|conda|pixi|config|local|idea|vscode|ipython|jupyter"
+    r"|matplotlib|ipynb_checkpoints|.*cache.*|coverage.*|[0-9.].*)"
+)
 #: Where Python and what is installed lie, for the names of their files.
 _OF_PYTHON = tuple(
     {os.path.dirname(os.__file__), *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))}
@@ -137,7 +143,7 @@ class Watch:
         name, _, flags = arguments
         if isinstance(name, str) and name in self.files and not flags & _WRITES:
             return
-        path = self._watched(name)
+        path = self._watched(name, with_hidden=True)
         if path is None:
             return
         if _PYCACHE in path:
@@ -153,8 +159,9 @@ class Watch:
         else:
             if flags & os.O_RDWR and not flags & os.O_TRUNC:
                 self._note_read(path)
-            is_new = flags & (os.O_TRUNC | os.O_EXCL) and path not in self.files
-            self._note_written(path, is_made=bool(is_new) and not _is_for_us(sys._getframe(2)))
+            is_new = bool(flags & (os.O_TRUNC | os.O_EXCL)) and path not in self.files
+            is_made = is_new and self._watched(path) is not None and not _is_for_us(sys._getframe(2))
+            self._note_written(path, is_made=is_made)
 
     def _listing(self, arguments: Any) -> None:
         name = "." if arguments[0] is None else arguments[0]
@@ -292,8 +299,12 @@ class Watch:
                 self.modules[path] = self.files.get(path)
             self._note_what_would_hide(name, file)
 
-    def _watched(self, name: Any) -> str | None:
-        """The absolute path, if it is one of the project that a run may depend on."""
+    def _watched(self, name: Any, *, with_hidden: bool = False) -> str | None:
+        """The absolute path, if it is one of the project that a run may depend on.
+
+        Args:
+            with_hidden: also if it lies in a hidden folder, other than those of programs.
+        """
         if isinstance(name, int):
             return None
         path = os.fsdecode(name)
@@ -305,7 +316,7 @@ class Watch:
         if self._spec.kind == "flow" and path.startswith(self._own):
             return None
         inside = next((path[len(prefix) :] for prefix in self._prefixes if path.startswith(prefix)), None)
-        if not inside or path.startswith(self._installed) or is_hidden(inside):
+        if not inside or path.startswith(self._installed) or is_hidden(inside, of_programs=with_hidden):
             return None
         path = self._root + inside
         return None if path == self._spec.source else path
@@ -329,12 +340,18 @@ def _is_for_us(frame: FrameType | None) -> bool:
     return False
 
 
-def is_hidden(inside: str) -> bool:
-    """Whether a path from the project root lies in a folder that is hidden or of installed packages."""
+def is_hidden(inside: str, *, of_programs: bool = False) -> bool:
+    """Whether a path from the project root lies in a folder that is hidden or of installed packages.
+
+    Args:
+        of_programs: of hidden folders only those count that programs keep for themselves.
+    """
     folders = inside.split(os.sep)
+    hidden = [part for part in folders[:-1] if part.startswith(".")]
+    if of_programs:
+        hidden = [part for part in hidden if _OF_PROGRAMS.fullmatch(part)]
     # what coverage leaves beside the project is no file of a flow either
-    hidden = any(part.startswith(".") for part in folders[:-1]) or folders[-1].startswith(".coverage")
-    return hidden or not _NOT_THE_PROJECTS.isdisjoint(folders)
+    return bool(hidden) or folders[-1].startswith(".coverage") or not _NOT_THE_PROJECTS.isdisjoint(folders)
 
 
 def shown_names(folder: str) -> list[str]:
