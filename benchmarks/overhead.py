@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -357,9 +357,10 @@ CONTESTS = ("runs", "commands")
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     pieces, contenders = chosen(options.only)
-    with tempfile.TemporaryDirectory(prefix="overhead-", ignore_cleanup_errors=True) as folder:
-        figures = measure(Path(folder), QUICK if options.quick else Plan(), pieces, contenders)
     plan = QUICK if options.quick else Plan()
+    plan = replace(plan, rounds=options.rounds or plan.rounds, repeats=options.repeats or plan.repeats)
+    with tempfile.TemporaryDirectory(prefix="overhead-", ignore_cleanup_errors=True) as folder:
+        figures = measure(Path(folder), plan, pieces, contenders)
     if options.json:
         options.json.write_text(json.dumps({str(key): value for key, value in figures.samples.items()}))
     print(heading(PACKAGES, quick=options.quick))
@@ -376,6 +377,8 @@ def _parser() -> argparse.ArgumentParser:
         description=about, epilog=more, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="so little that it shows only that it works")
+    for name, what in (("rounds", "single runs of each flow"), ("repeats", "times each whole command")):
+        parser.add_argument(f"--{name}", type=int, metavar="N", help=f"how many {what}")
     parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all samples, seconds and bytes, too")
     parser.add_argument(
