@@ -110,6 +110,7 @@ def test_a_string_that_a_cell_shows_counts() -> None:
     text = '"""Doc."""\n\n# %%\n"between"\nx = 1\n\n# %%\n"threshold 1"\n'
     assert code(text) != code(text.replace("threshold 1", "threshold 2"))
     assert code(text) == code(text.replace("Doc.", "Another.").replace("between", "amid"))
+    assert code("```python\n'one'\n```\n", ".md") != code("```python\n'two'\n```\n", ".md")
 
 
 def test_a_cell_in_another_language_counts_as_text() -> None:

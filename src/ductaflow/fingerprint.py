@@ -68,7 +68,7 @@ def code_hash(raw: bytes, suffix: str) -> str:
         # not UTF-8, or no notebook: whatever is changed in it counts
         return _digest([raw.decode("utf-8", "backslashreplace")])
     is_python = not kernel or any("python" in word.lower() for word in kernel)
-    return _digest([*([] if is_python else sorted(kernel)), *_words(cells, is_python=is_python)])
+    return _digest([*([] if is_python else sorted(kernel)), *_words(cells, suffix, is_python=is_python)])
 
 
 def module_hash(raw: bytes) -> str:
@@ -94,7 +94,7 @@ class _Cell:
         return " ".join([*self.tags, self.language]).strip()
 
 
-def _words(cells: Iterable[_Cell], *, is_python: bool) -> Iterator[str]:
+def _words(cells: Iterable[_Cell], suffix: str, *, is_python: bool) -> Iterator[str]:
     """The cells as a sequence of strings. Where one plain cell ends and the next begins changes nothing."""
     for number, cell in enumerate(cells):
         if cell.mark:
@@ -102,7 +102,7 @@ def _words(cells: Iterable[_Cell], *, is_python: bool) -> Iterator[str]:
         if not is_python or cell.language:
             yield from (line.rstrip() for line in cell.lines if line.strip())
         else:
-            yield from _python_words(cell.lines, is_first=number == 0)
+            yield from _python_words(cell.lines, is_first=number == 0 and suffix == ".py")
         if cell.mark:
             yield "end"
 
