@@ -198,6 +198,8 @@ class Projects:
 
         With both it is also what the latter read from, so that nothing lacks.
         """
+        if not (upstream or downstream):
+            return []
         given: dict[Path, set[str]] = {}
         for instance in instances:
             given.setdefault(instance.project.root, set()).add(instance.id)
@@ -206,7 +208,8 @@ class Projects:
             graph = self.at(root).graph
             wanted = ids.union(graph.below(ids) if downstream else ())
             wanted.update(graph.above(wanted) if upstream else ())
-            found += [other for other in self.at(root).instances.all if other.id in wanted - ids]
+            added = wanted - ids
+            found += [other for other in self.at(root).instances.all if other.id in added]
         return found
 
     def edges(self, nodeids: Sequence[str]) -> list[list[int] | None]:
