@@ -106,10 +106,12 @@ def test_random_numbers_differ_between_runs(project: TinyProject) -> None:
 
 
 def test_an_edited_module_of_the_project_is_seen(project: TinyProject) -> None:
-    """The server never imports the project's own modules: each run has them as they are."""
+    """The server never imports the project's own modules: each run has them as they are, also where they are
+    edited within the second and to the same size."""
     code = "# %%\nimport helper\nprint(helper.VALUE)\n"
     for value in (1, 2):
         (project.root / "helper.py").write_text(f"VALUE = {value}\n")
+        os.utime(project.root / "helper.py", (1_000_000_000, 1_000_000_000))
         run(project, code)
         assert str(value) == printed(project)
 

@@ -236,6 +236,9 @@ def stand_in_project(spec: RunSpec) -> None:
     Done after everything of ours is imported, so that no module of a project can stand in the way of it.
     """
     sys.argv = [spec.source]
+    # Python tells bytecode from its source by size and whole seconds: a module that is edited right after a
+    # run would not be seen by the next one.
+    sys.dont_write_bytecode = True
     first = [str(Path(spec.source).parent), spec.project_root]
     sys.path[:] = first + [entry for entry in sys.path if entry not in ("", *first)]
 
