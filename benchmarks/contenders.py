@@ -95,8 +95,8 @@ class Contender:
 # --- a run in a process that is started up -----------------------------------------------------------------
 
 
-def papermill() -> RunIn:
-    from papermill import execute_notebook
+def _executing(execute_notebook: Callable[..., Any]) -> RunIn:
+    """Papermill's function, or one that is called as it is."""
 
     def run(flow: Flow, notebook: Path, folder: Path) -> None:
         execute_notebook(
@@ -108,6 +108,12 @@ def papermill() -> RunIn:
         )
 
     return run
+
+
+def papermill() -> RunIn:
+    from papermill import execute_notebook
+
+    return _executing(execute_notebook)
 
 
 def nbmake() -> RunIn:
@@ -128,16 +134,7 @@ def nbmake() -> RunIn:
 def ploomber() -> RunIn:
     from ploomber_engine import execute_notebook  # type: ignore[import-not-found]
 
-    def run(flow: Flow, notebook: Path, folder: Path) -> None:
-        execute_notebook(
-            str(notebook),
-            str(folder / notebook.name),
-            parameters={"config": dict(flow.config)},
-            cwd=str(folder),
-            progress_bar=False,
-        )
-
-    return run
+    return _executing(execute_notebook)
 
 
 def script() -> RunIn:

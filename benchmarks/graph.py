@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import statistics
 import subprocess
 import sys
@@ -24,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import workspace as ws
-from commands import heading, run, say
+from commands import add_choices, empty_folder, measure_pieces, parser_of, print_figures, run, say
 from figures import Figures, Table, Target, shown, spread, targets_table
 from graphs import Graph, all_graphs
 from rivals import CHANGED, COPY, OURS, RIVALS, Rival
@@ -90,11 +89,7 @@ class Bench:
         return run(command, folder, {**ws.environment(self.workspace), **alone})
 
     def folder(self, name: str) -> Path:
-        """An empty folder for commands."""
-        folder = self.workspace / "commands" / name
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        return folder
+        return empty_folder(self.workspace, name)
 
 
 # --- the makespan of a graph -------------------------------------------------------------------------------
@@ -353,34 +348,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     pieces = [name for name in options.only if name in PIECES] or list(PIECES)
     with tempfile.TemporaryDirectory(prefix="graph-", ignore_cleanup_errors=True) as folder:
         figures = measure(Path(folder), plan, pieces, rivals)
-    if options.json:
-        options.json.write_text(json.dumps({str(key): value for key, value in figures.samples.items()}))
-    print(heading(PACKAGES, quick=options.quick))
-    for table in graph_tables(figures, plan, judged=not options.quick):
-        print(table.text(options.markdown))
-    for note in [*(f"{name}: {why}." for name, why in figures.absent.items()), *figures.notes]:
-        print(f"- {note}")
+    tables = graph_tables(figures, plan, judged=not options.quick)
+    print_figures(figures, tables, PACKAGES, options)
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    about, _, more = (__doc__ or "").partition("\n\n")
-    parser = argparse.ArgumentParser(
-        description=about, epilog=more, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--quick", action="store_true", help="so little that it shows only that it works")
-    parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown")
-    parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="write all samples, seconds and ratios, too"
-    )
-    parser.add_argument(
-        "--only",
-        action="append",
-        default=[],
-        choices=[*PIECES, *RIVALS],
-        metavar="NAME",
-        help=f"a piece ({', '.join(PIECES)}) or a rival ({', '.join(RIVALS)}); may be repeated",
-    )
+    parser = parser_of(__doc__)
+    add_choices(parser, list(PIECES), "rival", list(RIVALS))
     return parser
 
 
@@ -392,13 +367,7 @@ def measure(workspace: Path, plan: Plan, pieces: Sequence[str], rivals: Sequence
     for rival in rivals:
         if rival.missing:
             bench.lose(rival, rival.missing)
-    for name in pieces:
-        try:
-            PIECES[name](bench)
-        except (RuntimeError, subprocess.TimeoutExpired) as exc:
-            say(f"{name}: {exc}")
-            bench.figures.notes.append(f"{name}: failed: {exc}")
-    return bench.figures
+    return measure_pieces(bench, bench.figures, {name: PIECES[name] for name in pieces})
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ import argparse
 import contextlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -27,7 +26,7 @@ from typing import Any
 
 import probes
 import workspace as ws
-from commands import end_of, heading, run, say
+from commands import add_choices, empty_folder, end_of, measure_pieces, parser_of, print_figures, run, say
 from contenders import CONTENDERS, PYTEST, WITHOUT_NBMAKE, WITHOUT_OURS, Case, Contender
 from figures import MANY, THOUSANDS, Figures, overhead_tables
 from workspace import FLOWS, Flow
@@ -93,11 +92,7 @@ class Bench:
         return run(command, folder, {**self.environment(contender), **more})
 
     def folder(self, name: str) -> Path:
-        """An empty folder for commands."""
-        folder = self.workspace / "commands" / name
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        return folder
+        return empty_folder(self.workspace, name)
 
 
 # --- runs after start-up -----------------------------------------------------------------------------------
@@ -361,34 +356,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     plan = replace(plan, rounds=options.rounds or plan.rounds, repeats=options.repeats or plan.repeats)
     with tempfile.TemporaryDirectory(prefix="overhead-", ignore_cleanup_errors=True) as folder:
         figures = measure(Path(folder), plan, pieces, contenders)
-    if options.json:
-        options.json.write_text(json.dumps({str(key): value for key, value in figures.samples.items()}))
-    print(heading(PACKAGES, quick=options.quick))
-    for table in overhead_tables(figures, plan.many, plan.thousands, judged=not options.quick):
-        print(table.text(options.markdown))
-    for note in [*(f"{name}: {why}." for name, why in figures.absent.items()), *figures.notes]:
-        print(f"- {note}")
+    tables = overhead_tables(figures, plan.many, plan.thousands, judged=not options.quick)
+    print_figures(figures, tables, PACKAGES, options)
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    about, _, more = (__doc__ or "").partition("\n\n")
-    parser = argparse.ArgumentParser(
-        description=about, epilog=more, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--quick", action="store_true", help="so little that it shows only that it works")
+    parser = parser_of(__doc__)
     for name, what in (("rounds", "single runs of each flow"), ("repeats", "times each whole command")):
         parser.add_argument(f"--{name}", type=int, metavar="N", help=f"how many {what}")
-    parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all samples, seconds and bytes, too")
-    parser.add_argument(
-        "--only",
-        action="append",
-        default=[],
-        choices=[*PIECES, *CONTENDERS],
-        metavar="NAME",
-        help=f"a piece ({', '.join(PIECES)}) or a contender ({', '.join(CONTENDERS)}); may be repeated",
-    )
+    add_choices(parser, list(PIECES), "contender", list(CONTENDERS))
     return parser
 
 
@@ -408,13 +385,7 @@ def measure(workspace: Path, plan: Plan, pieces: Sequence[str], contenders: Sequ
     for contender in contenders:
         if contender.missing:
             bench.lose(contender, contender.missing)
-    for name in pieces:
-        try:
-            PIECES[name](bench)
-        except (RuntimeError, subprocess.TimeoutExpired) as exc:
-            say(f"{name}: {exc}")
-            bench.figures.notes.append(f"{name}: failed: {exc}")
-    return bench.figures
+    return measure_pieces(bench, bench.figures, {name: PIECES[name] for name in pieces})
 
 
 if __name__ == "__main__":

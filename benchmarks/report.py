@@ -11,7 +11,6 @@ pays is measured, its pace is not waited for. The page is opened in Chromium, as
 
 from __future__ import annotations
 
-import argparse
 import base64
 import json
 import os
@@ -26,6 +25,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from commands import parser_of
 
 from ductaflow.layout import REPORT_HTML, REPORT_JSON, RunFolder
 from ductaflow.report import Entry, LiveReport
@@ -256,13 +257,7 @@ def measure(folder: Path, count: int, repeats: int) -> list[Line]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    about, _, more = (__doc__ or "").partition("\n\n")
-    parser = argparse.ArgumentParser(
-        description=about, epilog=more, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--quick", action="store_true", help="so little that it shows only that it works")
-    parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
-    options = parser.parse_args(arguments)
+    options = parser_of(__doc__).parse_args(arguments)
     count, repeats = (300, 1) if options.quick else (10_000, 5)
     with tempfile.TemporaryDirectory(prefix="report-", ignore_cleanup_errors=True) as folder:
         lines = [line.cells() for line in measure(Path(folder), count, repeats)]

@@ -10,8 +10,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import psutil
 import pytest
+
+from ductaflow.layout import REPORT_JSON
 
 pytest_plugins = "pytester"
 
@@ -42,6 +45,17 @@ class TinyProject:
 
     def folder(self, flow: str, instance: str) -> Path:
         return self.root / "runs" / flow / instance
+
+
+def table(*names: str, **columns: list[Any]) -> pd.DataFrame:
+    """A table of scenarios with their names."""
+    return pd.DataFrame({"instance": list(names), **columns})
+
+
+def report(project: TinyProject) -> dict[str, Any]:
+    """The twin of the status page."""
+    data: dict[str, Any] = json.loads((project.root / "runs" / REPORT_JSON).read_bytes())
+    return data
 
 
 @pytest.fixture(autouse=True)

@@ -15,14 +15,14 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from conftest import TinyProject, processes_of
+from conftest import TinyProject, processes_of, report, table
 
 import ductaflow.conductor as conductor
 from ductaflow.conductor import NOT_STARTED, conduct
 from ductaflow.errors import ConfigError, DuctaflowError, InstanceError
 from ductaflow.folder import Claim, Owner
 from ductaflow.instances import Instance
-from ductaflow.layout import REPORT_JSON, RunFolder
+from ductaflow.layout import RunFolder
 from ductaflow.lineage import DEFAULT
 from ductaflow.result import Result, Status, read_result, write_result
 from ductaflow.turns import Threads
@@ -71,15 +71,6 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
     runs = Fake()
     monkeypatch.setattr(conductor, "run_instance", runs)
     return runs
-
-
-def table(*names: str, **columns: list[Any]) -> pd.DataFrame:
-    return pd.DataFrame({"instance": list(names), **columns})
-
-
-def report(project: TinyProject) -> dict[str, Any]:
-    data: dict[str, Any] = json.loads((project.root / "runs" / REPORT_JSON).read_bytes())
-    return data
 
 
 # --- real runs ---------------------------------------------------------------------------------------------

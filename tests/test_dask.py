@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 import psutil
 import pytest
-from conftest import TinyProject, processes_of, wait_until
+from conftest import TinyProject, processes_of, report, table, wait_until
 
 import ductaflow.cluster as cluster_module
 from ductaflow import worker
@@ -26,7 +26,7 @@ from ductaflow.conductor import NOT_STARTED, conduct
 from ductaflow.errors import ConfigError, DuctaflowError
 from ductaflow.folder import Claim, Owner, is_running
 from ductaflow.instances import load_stored
-from ductaflow.layout import CACHE_DIR, REPORT_JSON, Project, RunFolder
+from ductaflow.layout import CACHE_DIR, Project, RunFolder
 from ductaflow.result import Result, Status, read_result, write_result
 from ductaflow.spec import CONTEXT, RunSpec
 from ductaflow.turns import Outcome
@@ -168,15 +168,6 @@ def started(tmp_path: Path) -> Path:
     folder = tmp_path / "started"
     folder.mkdir()
     return folder
-
-
-def table(*names: str, **columns: list[Any]) -> pd.DataFrame:
-    return pd.DataFrame({"instance": list(names), **columns})
-
-
-def report(project: TinyProject) -> dict[str, Any]:
-    data: dict[str, Any] = json.loads((project.root / "runs" / REPORT_JSON).read_bytes())
-    return data
 
 
 def test_a_table_and_what_it_reads_is_one_graph(

@@ -24,7 +24,7 @@ from ductaflow.instances import Instance
 from ductaflow.layout import Kind, Project
 
 EXAMPLE = Path(__file__).resolve().parent.parent / "example_project"
-PROJECT = Project.at(Path("/work/project"))
+PROJECT = Project.at(Path("/project"))
 HOSTILE = [
     'a"b',
     "end",

@@ -54,13 +54,8 @@ class Readiness:
 
     def with_upstreams(self, instance: Instance) -> list[Instance]:
         """An instance, last, and before it all that it reads from at any distance, in order."""
-        ids = [instance.id]
-        seen = set(ids)
-        for id in ids:
-            further = [upstream for upstream in self.graph.upstreams(id) if upstream not in seen]
-            seen.update(further)
-            ids += further
-        return [self.instances.by_id[id] for id in self.graph.order(reversed(ids))]
+        ids = [*self.graph.above([instance.id]), instance.id]
+        return [self.instances.by_id[id] for id in self.graph.order(ids)]
 
     def skipped_upstream(self, instance: Instance) -> str | None:
         """The first upstream that is skipped and has no valid earlier run, with the reason."""

@@ -246,7 +246,9 @@ class Artifact:
 
 def _told(instance: Instance, data: dict[str, Any]) -> Result:
     if "schema" in data:
-        return Result.from_dict(data, folder=instance.run_folder.path)
+        former = data["former_status"]
+        result = Result.from_dict(data, folder=instance.run_folder.path)
+        return replace(result, former_status=Status(former)) if former else result
     return _without_run(instance, Status(data["status"]), data["message"], data["cause"])
 
 

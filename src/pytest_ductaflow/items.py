@@ -352,7 +352,8 @@ class Outcome:
     def dump(self) -> str:
         """As ASCII, since texts of flows may hold what no channel between processes takes."""
         if self.result:
-            return json.dumps(self.result.to_dict())
+            # which a record on disk has not
+            return json.dumps({**self.result.to_dict(), "former_status": self.result.former_status})
         return json.dumps({"status": self.status, "message": self.message, "cause": self.cause})
 
 
