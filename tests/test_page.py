@@ -214,6 +214,15 @@ def test_failures_come_first(report: Desk) -> None:
     assert words == sorted(words, key=order.index)
 
 
+def test_names_are_whole_where_there_is_room(report: Desk) -> None:
+    """No flow's name in the list is cut while its row is wide enough."""
+    names = report.page.locator(".row .name .flow")
+    assert names.count() > 2
+    assert [] == names.evaluate_all(
+        "all => all.filter(n => n.scrollWidth > n.clientWidth).map(n => n.textContent)"
+    )
+
+
 def test_chips_filter_and_can_be_combined(report: Desk) -> None:
     """A chip shows its status alone; a second one adds to it; pressed again they let go."""
     report.page.click(".chip[data-status=blocked]")
