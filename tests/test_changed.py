@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +27,10 @@ from ductaflow.graph import collect
 from ductaflow.layout import Project
 from ductaflow.lineage import Comparison
 from ductaflow.readiness import Readiness
-from ductaflow.report import Entry, build_report
+from ductaflow.report import Entry, LiveReport, build_report, live
 from ductaflow.result import Result, Status, read_result
 from ductaflow.runner import run_instance
 from ductaflow.settings import Leaves, comparison_in, leaves_in
-from pytest_ductaflow import paging
-from pytest_ductaflow.paging import Page
 
 pytestmark = pytest.mark.usefixtures("no_process_left")
 
@@ -645,65 +642,61 @@ def test_the_twin_of_a_persons_own_conductor_may_say_unchanged(tmp_path: Path) -
 # --- what is not started and not written -------------------------------------------------------------------
 
 
-class Kept:
-    """A report that remembers what it is told."""
-
-    def __init__(self) -> None:
-        self.told: list[tuple[str, list[str]]] = []
-        self.was_told = threading.Event()
-
-    def expect(self, entries: Iterable[Entry]) -> None:
-        self.told.append(("expect", [entry.result.status.value for entry in entries]))
-        self.was_told.set()
-
-    def update(self, entry: Entry) -> None:
-        self.told.append(("update", [entry.result.status.value]))
-
-    def close(self) -> Path:
-        self.told.append(("close", []))
-        return Path("page.html")
-
-
 def entry_of(name: str, status: Status, run_id: str = "") -> Entry:
     return Entry(Result("fit", name, "flow", status, run_id=run_id))
 
 
-def page_of(kept: Kept, *, held: bool = True) -> Page:
-    """A page that expects the instances a and b."""
-    page = Page(kept, held=held)  # type: ignore[arg-type]
-    page.expect([entry_of(name, Status.NOT_RUN) for name in "ab"])
-    return page
+def report_of(runs: Path, monkeypatch: pytest.MonkeyPatch, *, waits: bool = True) -> LiveReport:
+    """A report that expects the instances a and b, under a clock that stands."""
+    monkeypatch.setattr(LiveReport, "clock", staticmethod(lambda: 0.0))
+    report = LiveReport(runs, session_id="s", waits_for_run=waits)
+    report.expect([entry_of(name, Status.NOT_RUN) for name in "ab"])
+    return report
 
 
-def test_a_page_waits_for_something_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+def shown_in(runs: Path) -> list[str] | None:
+    """Status of the instances on the page, in their order; None without a page."""
+    twin = runs / "conductor_status_report.json"
+    return [i["status"] for i in json.loads(twin.read_text())["instances"]] if twin.exists() else None
+
+
+def test_a_report_waits_for_something_that_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is unchanged is shown once, as such: with the first result of a run, or at the end."""
-    monkeypatch.setattr(paging, "QUIET_SECONDS", 60.0)
-    kept = Kept()
-    page = page_of(kept)
-    page.update(entry_of("a", Status.UNCHANGED))
-    assert [] == kept.told
-    page.update(entry_of("b", Status.SUCCESS, run_id="r"))
-    assert [("expect", ["unchanged", "not_run"]), ("update", ["success"])] == kept.told
+    report = report_of(tmp_path, monkeypatch)
+    report.update(entry_of("b", Status.UNCHANGED))
+    assert shown_in(tmp_path) is None
+    report.update(entry_of("a", Status.SUCCESS, run_id="r"))
+    assert ["success", "unchanged"] == shown_in(tmp_path)
+    report.close()
 
-    last = Kept()
-    page = page_of(last)
-    page.update(entry_of("b", Status.UNCHANGED))
-    assert Path("page.html") == page.close()
-    assert [("expect", ["not_run", "unchanged"]), ("close", [])] == last.told
+    last = tmp_path / "last"
+    report = report_of(last, monkeypatch)
+    report.update(entry_of("a", Status.UNCHANGED))
+    assert shown_in(last) is None
+    report.close()
+    assert ["unchanged", "not_run"] == shown_in(last)
 
-    first = Kept()
-    page_of(first, held=False)
-    assert [("expect", ["not_run", "not_run"])] == first.told
+    first = tmp_path / "first"
+    report_of(first, monkeypatch, waits=False).close()
+    assert ["not_run", "not_run"] == shown_in(first)
 
 
-def test_a_page_does_not_wait_for_a_long_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where nothing is heard for a while, something runs: the page is there before its result."""
-    monkeypatch.setattr(paging, "QUIET_SECONDS", 0.01)
-    kept = Kept()
-    page = page_of(kept)
-    assert kept.was_told.wait(20)
-    assert [("expect", ["not_run", "not_run"])] == kept.told
-    page.close()
+def test_a_report_does_not_wait_for_a_long_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a while something runs that takes its time: the page is there before its result."""
+    written = threading.Event()
+    write = live.write_atomic
+
+    def tell(path: Path, data: Any) -> None:
+        write(path, data)
+        if path.suffix == ".html":
+            written.set()
+
+    monkeypatch.setattr(live, "PATIENCE", 0.01)
+    monkeypatch.setattr(live, "write_atomic", tell)
+    report = report_of(tmp_path, monkeypatch)
+    assert written.wait(20)
+    assert ["not_run", "not_run"] == shown_in(tmp_path)
+    report.close()
 
 
 @pytest.mark.skipif(not warm.is_possible(), reason="no warm server on this platform")

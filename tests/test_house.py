@@ -79,7 +79,6 @@ ANNEX = [
     "warming",
     "stopping",
     "measuring",
-    "paging",
     "summary",
     "artifact",
     "progress",

@@ -35,7 +35,7 @@ from ductaflow.record import (
     named_in,
     options_of,
 )
-from ductaflow.result import SCHEMA, Status
+from ductaflow.result import SCHEMA, Result
 from ductaflow.spec import RunSpec
 
 ChangeKind = Literal["run", "config", "code", "module", "input", "output", "environment"]
@@ -78,24 +78,39 @@ class Comparison:
 DEFAULT = Comparison()
 
 
+@dataclass(frozen=True, slots=True)
+class Lookback:
+    """What a run would be, held against the last one in its folder.
+
+    Attributes:
+        changes: why it has to be made: that there is no valid run alone, else config, code, modules, inputs,
+            outputs, and versions, in this order; empty if the last run is still what a new one would be.
+        last: the result of that last run; None if there is none that could be kept.
+    """
+
+    changes: tuple[Change, ...]
+    last: Result | None = None
+
+
 def changes(spec: RunSpec, comparison: Comparison = DEFAULT) -> tuple[Change, ...]:
-    """Why a run has to be made; empty if the last one in its folder is still what a new one would be.
+    """Why a run has to be made; empty if the last one in its folder is still what a new one would be."""
+    return look_back(spec, comparison).changes
+
+
+def look_back(spec: RunSpec, comparison: Comparison = DEFAULT) -> Lookback:
+    """Hold a run as it would be made now against the last one in its folder; reads its record once.
 
     Args:
         spec: the run as it would be made now.
         comparison: what counts.
-
-    Returns:
-        The changes: that there is no valid run alone, else config, code, modules, inputs, outputs, and
-        versions, in this order.
     """
     site = Site.of(spec, comparison.by_stat)
     last = _last_run(spec.folder, spec.runs_root)
     if isinstance(last, Change):
-        return (last,)
+        return Lookback((last,))
     if (last.data.get("flow"), last.data.get("instance")) != (spec.flow, spec.instance):
         text = f"the result there is that of {last.data.get('flow')}/{last.data.get('instance')}"
-        return (Change("run", spec.folder, text),)
+        return Lookback((Change("run", spec.folder, text),))
     found: list[Change] = []
     if "config" in comparison.rerun_on:
         found += _of_config(spec, last.lineage)
@@ -103,7 +118,7 @@ def changes(spec: RunSpec, comparison: Comparison = DEFAULT) -> tuple[Change, ..
     found += _of_run(site, last, comparison, named, spec.runs_root)
     if "environment" in comparison.rerun_on:
         found += _of_environment(last)
-    return tuple(found)
+    return Lookback(tuple(found), last.result)
 
 
 def differences_of_environment(spec: RunSpec) -> tuple[Change, ...]:
@@ -120,11 +135,12 @@ def differences_of_environment(spec: RunSpec) -> tuple[Change, ...]:
 
 @dataclass(frozen=True, slots=True)
 class _Last:
-    """The record of the last run in a folder, as JSON has it."""
+    """The record of the last run in a folder, as JSON has it, and what it says as a result."""
 
     folder: str
     data: Mapping[str, Any]
     lineage: Mapping[str, Any]
+    result: Result
 
 
 def _last_run(folder: str, runs_root: str) -> _Last | Change:
@@ -139,7 +155,7 @@ def _last_run(folder: str, runs_root: str) -> _Last | Change:
         if data["schema"] != SCHEMA:
             return none(f"its result is of schema {data['schema']}")
         lineage = data.get("lineage")
-        status = Status(data["status"])
+        result = Result.from_dict(data, folder=Path(folder))
         is_complete = not lineage or _is_complete(data, lineage)
     except FileNotFoundError:
         return none("it has no finished run")
@@ -150,13 +166,13 @@ def _last_run(folder: str, runs_root: str) -> _Last | Change:
     inside = Path(folder).is_relative_to(runs_root)
     if inside and has_unfinished_run(Path(runs_root), Path(folder)):
         return none("a run of it goes on, or was killed")
-    if not status.is_good:
-        return none(f"its last run is red: {data.get('message', '')}")
+    if not result.status.is_good:
+        return none(f"its last run is red: {result.message}")
     if not lineage:
         return none("its last run left no record of what it read")
     if not is_complete:
         return none("its record of what it read is no complete one")
-    return _Last(folder, data, lineage)
+    return _Last(folder, data, lineage, result)
 
 
 #: What a record has to have, to be held against anything: somebody may have edited it.

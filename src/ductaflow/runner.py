@@ -20,8 +20,8 @@ from ductaflow.folder import note_hand_work
 from ductaflow.instances import Instance, load_stored
 from ductaflow.launch import IndentedLines, StopFlag, launch, show_on_console
 from ductaflow.layout import KIND_DIRS, SOURCE_SUFFIXES, Kind, Project, RunFolder, runs_root
-from ductaflow.lineage import DEFAULT, Change, Comparison, changes
-from ductaflow.result import Result, Status, read_result, write_atomic
+from ductaflow.lineage import DEFAULT, Change, Comparison, changes, look_back
+from ductaflow.result import Result, Status, write_atomic
 from ductaflow.spec import RunSpec, current_run, tell
 
 ENGINES = (None, "warm", "fresh", "kernel")
@@ -222,12 +222,11 @@ def unchanged(
         explain: called with why it has to be made.
         echo: say so on the console.
     """
-    found = changes(spec, comparison)
-    # Between the two looks another session may have begun a run there.
-    last = None if found else read_result(Path(spec.folder))
-    if last is None:
+    back = look_back(spec, comparison)
+    last = back.last
+    if back.changes or last is None:
         if explain:
-            explain(found)
+            explain(back.changes)
         return None
     if build := current_run():
         _tell_of_child(build, spec)

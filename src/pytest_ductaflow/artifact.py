@@ -5,7 +5,6 @@ One report for each runs folder, whatever number of workers ran its instances.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,9 +17,9 @@ from ductaflow.instances import Instance
 from ductaflow.layout import CACHE_DIR
 from ductaflow.report import Entry, LiveReport
 from ductaflow.result import Cause, Result, Status, read_result
+from pytest_ductaflow import items
 from pytest_ductaflow.failure import paint, shown
 from pytest_ductaflow.github import Outcome
-from pytest_ductaflow.paging import Page
 from pytest_ductaflow.summary import one_line, summary_lines
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ class _Tree:
 
     root: Path
     runs_dir: Path
-    report: Page | None
+    report: LiveReport | None
     expected: dict[str, Instance] = field(default_factory=dict)
     results: dict[str, Result] = field(default_factory=dict)
     xfailed: set[str] = field(default_factory=set)
@@ -109,7 +108,10 @@ class Artifact:
             # the terminal keeps every report to the end
             del report.ductaflow
             tree.workers[report.nodeid] = getattr(report, "worker_id", None)
-            self._keep(tree, report.nodeid, _told(instance, json.loads(told)))
+            if isinstance(told, str):
+                told = items.Outcome.load(told, instance.run_folder.path)
+            result = told.result or _without_run(instance, told.status, told.message, told.cause)
+            self._keep(tree, report.nodeid, result, told.message)
         elif report.nodeid not in tree.results and not report.passed:
             # a mark of a conftest, a fixture, another plugin: the instance did not come to run
             status = Status.NOT_RUN if report.skipped else Status.ERROR
@@ -181,13 +183,13 @@ class Artifact:
         if project.runs_dir not in self._trees:
             report = None
             if self._with_report:
-                live = LiveReport(
+                report = LiveReport(
                     project.runs_dir,
                     session_id=self._session_id,
                     project_root=project.root,
                     config_dir=project.config_dir,
+                    waits_for_run=self._only_changed,
                 )
-                report = Page(live, held=self._only_changed)
             self._trees[project.runs_dir] = _Tree(project.root, project.runs_dir, report)
         return self._trees[project.runs_dir]
 
@@ -200,13 +202,21 @@ class Artifact:
         for folder, why in left.items():
             yield f"unfinished in an earlier session: {shown(folder, self._projects)} ({why})"
 
-    def _keep(self, tree: _Tree, nodeid: str, result: Result) -> None:
+    def _keep(self, tree: _Tree, nodeid: str, result: Result, message: str | None = None) -> None:
+        """Show what came of an instance and note it, with the message that the terminal says at the end."""
         if tree.report:
             tree.report.update(self._entry(tree, nodeid, result))
         # The report has the rest; with thousands of results the texts of each would add up here.
         failure = result.failure and replace(result.failure, traceback="", source=())
         tree.results[nodeid] = replace(
-            result, warnings=(), inputs=(), outputs=(), lineage={}, environment={}, failure=failure
+            result,
+            message=result.message if message is None else message,
+            failure=failure,
+            warnings=(),
+            inputs=(),
+            outputs=(),
+            lineage={},
+            environment={},
         )
 
     def _entry(self, tree: _Tree, nodeid: str, result: Result) -> Entry:
@@ -242,14 +252,6 @@ class Artifact:
             yield f"report: {shown(tree.page, self._projects)}"
         if tree.trouble:
             yield tree.trouble
-
-
-def _told(instance: Instance, data: dict[str, Any]) -> Result:
-    if "schema" in data:
-        former = data["former_status"]
-        result = Result.from_dict(data, folder=instance.run_folder.path)
-        return replace(result, former_status=Status(former)) if former else result
-    return _without_run(instance, Status(data["status"]), data["message"], data["cause"])
 
 
 def _without_run(instance: Instance, status: Status, message: str, cause: Cause | None = None) -> Result:

@@ -342,7 +342,11 @@ class RefusedAndSeen(pytest.fail.Exception, bdb.BdbQuit):  # type: ignore[name-d
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of an item: a result, or why there is none."""
+    """What came of an item: a result, or why there is none.
+
+    Attributes:
+        message: of an instance that is unchanged how far it is so, otherwise the result's own.
+    """
 
     status: Status
     message: str = ""
@@ -350,11 +354,25 @@ class Outcome:
     result: Result | None = None
 
     def dump(self) -> str:
-        """As ASCII, since texts of flows may hold what no channel between processes takes."""
+        """For the way between processes: ASCII, since texts of flows may hold what no channel takes."""
+        told: dict[str, Any] = {"status": self.status, "message": self.message, "cause": self.cause}
         if self.result:
-            # which a record on disk has not
-            return json.dumps({**self.result.to_dict(), "former_status": self.result.former_status})
-        return json.dumps({"status": self.status, "message": self.message, "cause": self.cause})
+            # The lineage stays in the run folder. The former status is not in a record on disk.
+            record = {**self.result.to_dict(), "lineage": {}}
+            told |= {"result": record, "former_status": self.result.former_status}
+        return json.dumps(told)
+
+    @classmethod
+    def load(cls, text: str, folder: Path) -> Outcome:
+        """What `dump` gave, in the run folder of the instance."""
+        told = json.loads(text)
+        result = None
+        if record := told.get("result"):
+            former = told["former_status"]
+            result = replace(
+                Result.from_dict(record, folder=folder), former_status=Status(former) if former else None
+            )
+        return cls(Status(told["status"]), told["message"], told["cause"], result)
 
 
 class InstanceItem(pytest.Item):
@@ -441,11 +459,9 @@ class InstanceItem(pytest.Item):
             self._property("warning", f"{warning.line}: {warning.text}")
         if result.status is Status.UNCHANGED:
             self._property("former_status", str(result.former_status))
-            # what there is more to tell is in the run folder
             self.beyond = self.flows.beyond(self.instance)
-            self._keep(Outcome(result.status, self.beyond))
-        else:
-            self._keep(Outcome(result.status, result.message, result.cause, result))
+        message = self.beyond if result.status is Status.UNCHANGED else result.message
+        self._keep(Outcome(result.status, message, result.cause, result))
         return result
 
     def _explain(self, why: tuple[Change, ...]) -> None:
@@ -524,7 +540,7 @@ class InstanceItem(pytest.Item):
                 # XPASS is news of a run, and there was none; a strict one stays the failure that it was
                 del report.wasxfail
         if self.outcome:
-            report.ductaflow = self.outcome.dump()  # type: ignore[attr-defined]
+            report.ductaflow = self.outcome  # type: ignore[attr-defined]
             # told once; the items of a session live as long as it does
             self.outcome = None
         if self.kinds is not None:

@@ -414,6 +414,17 @@ class InstanceHooks:
             item.complete(report)
         return report
 
+    @pytest.hookimpl(wrapper=True)
+    def pytest_report_to_serializable(
+        self,
+    ) -> Generator[None, dict[str, Any] | None, dict[str, Any] | None]:
+        from pytest_ductaflow.items import Outcome
+
+        data = yield
+        if data and isinstance(outcome := data.get("ductaflow"), Outcome):
+            data["ductaflow"] = outcome.dump()
+        return data
+
 
 class ControllerHooks:
     """In the process that a person started: the report, the scheduler, the end of the session."""

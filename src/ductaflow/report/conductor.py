@@ -16,7 +16,7 @@ from typing import Any
 from ductaflow.config import masked
 from ductaflow.errors import DuctaflowError
 from ductaflow.layout import RESULT
-from ductaflow.report.data import Entry, build_report, is_dir, is_file, iter_earlier, plain, utc_now
+from ductaflow.report.data import Entry, build_report, iter_earlier, plain, utc_now
 from ductaflow.report.page import render_html
 from ductaflow.result import (
     SCHEMA,
@@ -105,7 +105,7 @@ def generate_status_report(results: Iterable[Result | Mapping[str, Any]], runs_r
 
 def _entry(result: Result | Mapping[str, Any], runs_root: Path) -> Entry:
     if isinstance(result, Result):
-        if result.folder is None and is_dir(folder := runs_root / result.flow / result.instance):
+        if result.folder is None and os.path.isdir(folder := runs_root / result.flow / result.instance):
             result = replace(result, folder=folder)
         return Entry(result)
     if result.get("schema") == SCHEMA:
@@ -190,12 +190,12 @@ def _folder(given: Mapping[str, Any], flow: str, name: str, runs_root: Path) -> 
     is_name = bool(name) and not set(name) & set("/\\") and name not in (".", "..")
     if is_name and flow:
         places.append(runs_root / flow / name)
-    found = next((place for place in places if is_dir(place)), None)
-    if found or flow or not is_name or not is_dir(runs_root):
+    found = next((place for place in places if os.path.isdir(place)), None)
+    if found or flow or not is_name or not os.path.isdir(runs_root):
         return found
     candidates = [path / name for path in sorted(runs_root.iterdir()) if not path.name.startswith(".")]
-    candidates = [path for path in candidates if is_dir(path)]
-    if is_dir(runs_root / name) and any((runs_root / name).glob(_LOGS)):
+    candidates = [path for path in candidates if os.path.isdir(path)]
+    if os.path.isdir(runs_root / name) and any((runs_root / name).glob(_LOGS)):
         candidates.append(runs_root / name)
     return candidates[0] if len(candidates) == 1 else None
 
@@ -217,7 +217,7 @@ def _recorded(folder: Path | None, flow: str, name: str, *, trusted: bool) -> Re
 def _from_logs(folder: Path, flow: str, name: str, *, trusted: bool) -> Result | None:
     # Not `rglob`: a conductor may name its project or its home as the folder.
     found = itertools.chain.from_iterable(folder.glob("*/" * depth + _LOGS) for depth in range(_LOG_DEPTH))
-    logs = list(itertools.islice((path for path in found if is_file(path)), _MAX_LOGS))
+    logs = list(itertools.islice((path for path in found if os.path.isfile(path)), _MAX_LOGS))
     if not logs:
         return None
     marks = [_marks(path) for path in logs]

@@ -28,7 +28,6 @@ import os
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -191,9 +190,9 @@ def iter_earlier(runs_dir: Path, *, skip: set[str]) -> Iterator[Entry]:
 
 
 def _folders(parent: Path) -> list[Path]:
-    if not is_dir(parent):
+    if not os.path.isdir(parent):
         return []
-    return sorted(path for path in parent.iterdir() if not path.name.startswith(".") and is_dir(path))
+    return sorted(path for path in parent.iterdir() if not path.name.startswith(".") and os.path.isdir(path))
 
 
 def _read(folder: Path) -> Result:
@@ -343,11 +342,11 @@ def _rerun(entry: Entry, runs_dir: Path) -> str:
 def _as_script(result: Result, runs_dir: Path) -> str | None:
     """The command, from the project, that runs a saved config again in its folder; for what is not stored."""
     source = Path(KIND_DIRS[result.kind]) / f"{result.flow}.py"
-    if result.folder is None or not is_file(runs_dir.parent / source):
+    if result.folder is None or not os.path.isfile(runs_dir.parent / source):
         return None
     folder = Path(runs_dir.name) / relative(result.folder, runs_dir)
     config = RunFolder(folder, result.flow).config
-    if not is_file(runs_dir.parent / config):
+    if not os.path.isfile(runs_dir.parent / config):
         return None
     parts = ["python", source.as_posix(), "--config", config.as_posix(), "--output-dir", folder.as_posix()]
     return shlex.join(parts)
@@ -355,7 +354,7 @@ def _as_script(result: Result, runs_dir: Path) -> str | None:
 
 def _log_of(folder: RunFolder) -> Path | None:
     # A flow may have put anything under these names; opening a pipe would wait without end.
-    return next((path for path in (folder.log, folder.cli_log) if is_file(path)), None)
+    return next((path for path in (folder.log, folder.cli_log) if os.path.isfile(path)), None)
 
 
 def _links(folder: RunFolder, log: Path | None, runs_dir: Path) -> dict[str, str]:
@@ -364,26 +363,15 @@ def _links(folder: RunFolder, log: Path | None, runs_dir: Path) -> dict[str, str
     return {
         name: f"{way}/{quote(os.fsencode(path.name))}"
         for name, path in files.items()
-        if path and is_file(path)
+        if path and os.path.isfile(path)
     }
-
-
-def is_file(path: Path) -> bool:
-    """`Path.is_file`, false also for what cannot be looked at or cannot be a name."""
-    with suppress(OSError):
-        return path.is_file()
-    return False
-
-
-def is_dir(path: Path) -> bool:
-    """`Path.is_dir`, false also for what cannot be looked at or cannot be a name."""
-    with suppress(OSError):
-        return path.is_dir()
-    return False
 
 
 def relative(path: Path, runs_dir: Path) -> str:
     """A path as seen from the page, with `/`; absolute where there is no such way (another drive)."""
+    inside, text = f"{runs_dir}{os.sep}", str(path)
+    if text.startswith(inside) and ".." not in text:
+        return text[len(inside) :].replace(os.sep, "/")
     try:
         return Path(os.path.relpath(path, runs_dir)).as_posix()
     except ValueError:
@@ -411,6 +399,8 @@ def shorten(text: str, limit: int) -> str:
 
 def plain(value: Any, *, depth: int = 0) -> Any:
     """A value of any kind as a JSON value that no reader chokes on: finite, bounded, keys as text."""
+    if type(value) is str and len(value) <= MAX_LINE:
+        return value  # most are, and there are many
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
@@ -422,7 +412,8 @@ def plain(value: Any, *, depth: int = 0) -> Any:
         return float(value) if math.isfinite(value) else None
     if depth < MAX_DEPTH:
         if isinstance(value, Mapping):
-            return {shorten(str(key), 200): plain(item, depth=depth + 1) for key, item in value.items()}
+            below = depth + 1
+            return {shorten(str(key), 200): plain(item, depth=below) for key, item in value.items()}
         if isinstance(value, list | tuple | set | frozenset):
             return [plain(item, depth=depth + 1) for item in value]
     if getattr(value, "shape", None) == () and type(value).__module__ == "numpy":

@@ -28,6 +28,8 @@ from ductaflow.result import Status, write_atomic
 RESTS = 100
 #: Seconds after which a page is written again though nothing happened, as a sign that the session lives.
 HEARTBEAT = 30.0
+#: Seconds after which the first page is written though perhaps nothing has to run: something may take long.
+PATIENCE = 2.0
 
 
 def write_report(data: Mapping[str, Any], runs_dir: Path) -> Path:
@@ -76,13 +78,24 @@ class _Kept:
     """An instance as it stands in the files, about 2 kB for a green one; its details are with the packer.
 
     So a write reads no log and makes no row again, and thousands of results cost the session little memory.
+    `lines` are that of the twin and that of the page, compressed.
     """
 
     id: str
     earlier: bool
-    twin: bytes
-    row: bytes
+    lines: bytes
     status: Status
+
+    @property
+    def twin(self) -> str:
+        return self._text().partition("\n")[0]
+
+    @property
+    def row(self) -> str:
+        return self._text().partition("\n")[2]
+
+    def _text(self) -> str:
+        return zlib.decompress(self.lines).decode("ascii")
 
 
 class LiveReport:
@@ -103,6 +116,9 @@ class LiveReport:
         project_root: gives the page its name.
         config_dir: the folder of the stored instances; that of the project root if it is not given.
         min_interval: seconds from the end of one write to the next.
+        waits_for_run: begin the page only with the first result of a run or after 2 s, where perhaps
+            thousands of instances are planned and nothing has to run: to show each first as planned and then
+            as unchanged would take most of the time of such a session.
     """
 
     #: Seconds of a clock that only goes forward; tests set their own.
@@ -116,6 +132,7 @@ class LiveReport:
         project_root: Path | None = None,
         config_dir: Path | None = None,
         min_interval: float = 1.0,
+        waits_for_run: bool = False,
     ) -> None:
         self._runs_dir = runs_dir
         self._session_id = session_id
@@ -128,10 +145,13 @@ class LiveReport:
         self._packer = Packer()
         self._causes = Causes()
         self._history: list[dict[str, Any]] | None = None
-        # An id keeps its place: a planned instance is where it was planned when its result comes.
-        self._kept: dict[str, _Kept] = {}
+        # An id keeps its place: a planned instance is where it was planned when its result comes. What has
+        # no news since is made ready with the first write.
+        self._kept: dict[str, _Kept | Entry] = {}
         self._earlier: dict[str, _Kept] | None = None
-        self._begin = self._next_write = self.clock()
+        self._waits_for_run = waits_for_run
+        self._begin = self.clock()
+        self._next_write = self._begin + (PATIENCE if waits_for_run else 0.0)
         self._rest = min_interval
         self._timer: threading.Timer | None = None
         self._is_due = False
@@ -142,14 +162,16 @@ class LiveReport:
     def expect(self, entries: Iterable[Entry]) -> None:
         """Show what is planned, with status not_run, and write the page."""
         with self._lock:
-            for entry in entries:
-                self._kept[entry.result.id] = self._keep(entry)
+            self._kept |= {entry.result.id: entry for entry in entries}
             self._write_or_wait()
 
     def update(self, entry: Entry) -> None:
         """Show what came of an instance, in place of what the page says of it now."""
         with self._lock:
             self._kept[entry.result.id] = self._keep(entry)
+            if self._waits_for_run and entry.result.status is not Status.UNCHANGED:
+                self._waits_for_run = False
+                self._next_write = min(self._next_write, self.clock())
             self._write_or_wait()
 
     def close(self, finished: str | None = None) -> Path:
@@ -246,16 +268,24 @@ class LiveReport:
             }
         return head
 
+    def _touched(self) -> Mapping[str, _Kept]:
+        ready = {
+            name: entry if isinstance(entry, _Kept) else self._keep(entry)
+            for name, entry in self._kept.items()
+        }
+        self._kept = {**ready}
+        return ready
+
     def _all(self) -> list[_Kept]:
-        return list({**(self._earlier or {}), **self._kept}.values())
+        return list({**(self._earlier or {}), **self._touched()}.values())
 
     def _red(self) -> list[str]:
-        return [kept.id for kept in self._kept.values() if kept.status is Status.ERROR]
+        return [kept.id for kept in self._touched().values() if kept.status is Status.ERROR]
 
     def _write(self, head: Mapping[str, Any]) -> Path:
         kept = self._all()
-        rows = [Row(entry.status.value, _text(entry.row)) for entry in kept]
-        twins = (_text(entry.twin) for entry in kept)
+        rows = [Row(entry.status.value, entry.row) for entry in kept]
+        twins = (entry.twin for entry in kept)
         return _write(self._runs_dir, _twin_chunks(head, twins), page_chunks(head, rows, self._packer))
 
     def _remember(self, line: Mapping[str, Any]) -> None:
@@ -270,12 +300,6 @@ class LiveReport:
     def _keep(self, entry: Entry) -> _Kept:
         data = instance_data(entry, self._sources)
         self._causes.add(data)
-        twin = json.dumps(data, allow_nan=False).encode("ascii")
-        row = row_of(data, self._packer).text.encode("ascii")
-        return _Kept(
-            data["id"], entry.earlier, zlib.compress(twin, 1), zlib.compress(row, 1), entry.result.status
-        )
-
-
-def _text(packed: bytes) -> str:
-    return zlib.decompress(packed).decode("ascii")
+        twin = json.dumps(data, allow_nan=False)
+        lines = f"{twin}\n{row_of(data, self._packer).text}".encode("ascii")
+        return _Kept(data["id"], entry.earlier, zlib.compress(lines, 1), entry.result.status)

@@ -80,7 +80,7 @@ def render_html(data: Mapping[str, Any]) -> str:
 
 def row_of(instance: Mapping[str, Any], packer: Packer) -> Row:
     """The row of an instance of the twin. Its details go to the packer, once."""
-    shown = instance if _is_visible(instance) else _all_visible(instance)
+    shown = _all_visible(instance)
     parameters = _parameters(shown)
     row = _brief(shown)
     row |= {
@@ -231,18 +231,11 @@ def _json(value: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-#: In JSON in ASCII: an escape that may stand for something unseen, or the one control that is not escaped.
-_SUSPECT = re.compile(r"\\[rbf]|\\u00[0189]|\\u061c|\\u20[0-6]|\\uf[def]|\\ud[89a-f]|\x7f")
-
-
-def _is_visible(value: Any) -> bool:
-    """Whether a value surely has nothing unseen in it: one look instead of one at each of its strings."""
-    return _SUSPECT.search(json.dumps(value)) is None
-
-
 def _all_visible(value: Any) -> Any:
     if isinstance(value, str):
         return visible(value)
+    if value is None or isinstance(value, int | float):
+        return value
     if isinstance(value, Mapping):
         return {visible(key): _all_visible(item) for key, item in value.items()}
     return [_all_visible(item) for item in value] if isinstance(value, list | tuple) else value
