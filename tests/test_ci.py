@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from conftest import TinyProject
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ductaflow.actions import begun_at_end, without_commands
@@ -97,6 +97,8 @@ def test_commands_are_broken_by_a_space(monkeypatch: pytest.MonkeyPatch, text: s
 @given(
     st.lists(st.sampled_from([":", "::", "#", "##", "[", "error", "::error::", "]", " ", "\n", "\r", "x"]))
 )
+@example([":", "::", "::"])
+@settings(max_examples=500)
 def test_no_piece_makes_a_command(pieces: list[str]) -> None:
     """However a text is cut into pieces, what is shown of it holds no command."""
     with pytest.MonkeyPatch.context() as patch:

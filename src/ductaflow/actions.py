@@ -21,8 +21,8 @@ import re
 _UNSEEN = r"[^ -~\r\n]*"
 _COMMAND = re.compile(rf"(?:^|(?<=[\r\n]))((?:[^!-~\r\n])*:{_UNSEEN}):")
 _OLD_COMMAND = re.compile(rf"(#{_UNSEEN}#{_UNSEEN})\[")
-#: The beginning of either at the end of a piece of text.
-_BEGUN = re.compile(rf"(?:[:#]{_UNSEEN}){{1,2}}\Z")
+#: The beginning of either at the end of a piece of text; all colons of a row, since of `:::` any two may be it.
+_BEGUN = re.compile(rf"(?:[:#]{_UNSEEN})+\Z")
 #: No more than this is held back from a console.
 _MAX_BEGUN = 100
 
