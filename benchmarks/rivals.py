@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +28,7 @@ class Rival:
         write_copies: a project with tasks that copy a file each: `count` files of `size` bytes.
         made: glob of the files that the tasks write, below the folder.
         command: runs everything, with a number of workers.
-        again: the same, where all is unchanged.
+        again: the same, where all is unchanged; by the name under which it is measured.
         modules: what has to be installed.
     """
 
@@ -38,7 +38,7 @@ class Rival:
     write_copies: Callable[[Path, int, int], None]
     made: str
     command: Callable[[int], list[str]]
-    again: Callable[[], list[str]]
+    again: Mapping[str, Sequence[str]]
     modules: Sequence[str] = ()
     packages: str = ""
 
@@ -227,7 +227,7 @@ _TABLE = (
         our_copies,
         "runs/*/*/made.txt",
         lambda workers: [*OURS, "-n", str(workers)],
-        lambda: [*CHANGED],
+        {"ours, command": (sys.executable, "-m", "ductaflow", "run", "--changed"), "ours": CHANGED},
     ),
     Rival(
         "pytask",
@@ -236,7 +236,7 @@ _TABLE = (
         pytask_copies,
         "made/*.txt",
         lambda workers: _pytask("-n", str(workers), "--parallel-backend", "processes"),
-        _pytask,
+        {"pytask": _pytask()},
         ("pytask", "pytask_parallel"),
         "pytask pytask-parallel",
     ),
@@ -247,7 +247,7 @@ _TABLE = (
         snake_copies,
         "made/*.txt",
         _snakemake,
-        lambda: _snakemake(2),
+        {"snakemake": _snakemake(2)},
         ("snakemake",),
         "snakemake",
     ),

@@ -541,6 +541,18 @@ def test_run_changed(ran: TinyProject) -> None:
     assert run != result_of(ran, "fit").run_id
 
 
+def test_run_changed_without_an_id_is_for_all(ran: TinyProject) -> None:
+    """All that is stored and has changed runs, upstreams first, and the counts are told; a full run of all is
+    pytest's."""
+    assert "Unchanged: prep/a\nUnchanged: fit/a\n2 unchanged\n" == call(ran, "run", "--changed")
+    (ran.root / "inputs" / "raw.txt").write_text("three")
+    assert call(ran, "run", "--changed").endswith("\n2 success\n")
+    for arguments in ([], ["-j", "2"], ["--changed", "--set", "x=1", "--as", "b"]):
+        done = CliRunner().invoke(main, ["run", *arguments, "--project", str(ran.root)])
+        assert 2 == done.exit_code
+        assert "Missing argument 'ID|FOLDER...'" in done.output
+
+
 def test_run_leaves_what_the_project_says(ran: TinyProject, build: TinyProject) -> None:
     """HTML and previous outputs are left or not as with pytest, by an id and by a run folder."""
     (build.root / "pytest.ini").write_text("[pytest]\nductaflow_html = no\nductaflow_keep_previous = no\n")

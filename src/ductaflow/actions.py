@@ -21,7 +21,7 @@ import re
 _UNSEEN = r"[^ -~\r\n]*"
 _COMMAND = re.compile(rf"(?:^|(?<=[\r\n]))((?:[^!-~\r\n])*:{_UNSEEN}):")
 _OLD_COMMAND = re.compile(rf"(#{_UNSEEN}#{_UNSEEN})\[")
-#: The beginning of either at the end of a piece of text; all colons of a row, since of `:::` any two may be it.
+#: The beginning of either at the end of a piece of text; all colons of a row: of `:::` any two may be it.
 _BEGUN = re.compile(rf"(?:[:#]{_UNSEEN})+\Z")
 #: No more than this is held back from a console.
 _MAX_BEGUN = 100

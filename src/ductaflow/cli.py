@@ -6,6 +6,7 @@ Each command imports what it needs when it is called, so that the others do not 
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 #: What the shell is told, besides 0: a run is red; the command cannot do what it is asked; Ctrl-C.
 RED, UNUSABLE, INTERRUPTED = 1, 2, 130
+NOTHING_STORED = "nothing is stored"
 
 
 class _Commands(click.Group):
@@ -121,9 +123,13 @@ def list_command(folder: Path | None) -> None:
 
 
 @main.command("run")
-@click.argument("targets", nargs=-1, required=True, metavar="ID|FOLDER...")
+@click.argument("targets", nargs=-1, metavar="[ID|FOLDER]...")
 @click.option("-j", "--jobs", type=click.IntRange(min=1), default=1, metavar="N", help="How many at a time.")
-@click.option("--changed", is_flag=True, help="Leave as it is what has not changed since its last run.")
+@click.option(
+    "--changed",
+    is_flag=True,
+    help="Leave as it is what has not changed since its last run. Without an ID: of all stored instances.",
+)
 @click.option(
     "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Another value; needs --as. Repeatable."
 )
@@ -142,6 +148,8 @@ def run_command(
     An ID is flow/instance or flow[instance]. A FOLDER is that of a run, also of a flow inside a build, whose
     status follows; it runs again in place, with its saved config. What reads from a red one is blocked, what
     its config skips is not run. The exit code is 1 if any is red.
+
+    `ductaflow run --changed` brings all stored instances up to date.
     """
     from ductaflow.again import run_again
     from ductaflow.conductor import run_stored, show_line
@@ -149,9 +157,13 @@ def run_command(
     from ductaflow.result import Status
     from ductaflow.saved import as_variant, find_targets, with_saved
 
+    if not targets and (not changed or assignments or name is not None):
+        raise click.UsageError(
+            "Missing argument 'ID|FOLDER...'. With --changed alone all that has changed runs."
+        )
     project = _project_of(targets, folder)
     instances = collect(project)
-    found = find_targets(instances, targets)
+    found = find_targets(instances, targets or instances.by_id)
     if assignments or name is not None:
         found = [as_variant(instances, found, assignments, name)]
     stored, loose, instances = with_saved(instances, found)
@@ -167,6 +179,9 @@ def run_command(
 
         ran = run_again(loose, project, jobs=jobs, show=show, only_changed=changed)
         results |= {run.shown(project): result for run, result in zip(loose, ran, strict=True)}
+    if not targets:
+        counts = Counter(result.status for result in results.values())
+        _say(", ".join(f"{counts[status]} {status}" for status in Status if counts[status]) or NOTHING_STORED)
     red = [shown for shown, result in results.items() if result.status is Status.ERROR]
     if red:
         _say(f"{len(red)} of {len(results)} red: {', '.join(red)}", sys.stderr)
@@ -279,7 +294,6 @@ def plan_command(ids: Sequence[str], jobs: int, folder: Path | None) -> None:
     By default of all stored instances. One that reads from what would run may run: it does not if that writes
     the same as before.
     """
-    from collections import Counter
     from dataclasses import replace
 
     from ductaflow.forecast import Forecast, Would, seconds_with
@@ -297,7 +311,7 @@ def plan_command(ids: Sequence[str], jobs: int, folder: Path | None) -> None:
         parts = [f"{one.would:<10}", one.instance.id, " ".join(one.reason.split()), seconds]
         _say("  ".join(filter(None, parts)))
     counts = Counter(one.would for one in planned)
-    _say(", ".join(f"{counts[would]} {would}" for would in Would if counts[would]) or "nothing is stored")
+    _say(", ".join(f"{counts[would]} {would}" for would in Would if counts[would]) or NOTHING_STORED)
     surely = [one if one.would is Would.RUN else replace(one, would=Would.UNCHANGED) for one in planned]
     at_least, at_most = (_clock(seconds_with(jobs, some, readiness)) for some in (surely, planned))
     if any(one.would.takes_time for one in planned):
