@@ -507,6 +507,52 @@ def test_timeline_has_workers_and_the_longest_chain(report: Desk) -> None:
     assert "view=timeline" in report.page.evaluate("location.hash")
 
 
+def test_timeline_has_as_many_lanes_as_a_worker_ran_at_a_time(desk: Desk, tmp_path: Path) -> None:
+    """A worker may run several at a time; no bar hides another, and a name is found however it is written."""
+
+    def entry(name: str, worker: str | None, begin: int, seconds: float, status: str = "success") -> Entry:
+        ran = a_result(status, name, started=f"2030-01-01T00:00:{begin:02}Z", seconds=seconds)
+        return Entry(ran, f"n::{name}", worker=worker)
+
+    entries = [
+        entry("a", "Node-10", 0, 20),
+        entry("b", "Node-10", 10, 20),
+        entry("c", "Node-10", 25, 5),
+        entry("d", "Node-2", 0, 30),
+        entry("e", None, 5, 5),
+    ]
+    page = tmp_path / "lanes.html"
+    page.write_text(
+        render_html(build_report(entries, session_id="s", started="", finished="x", runs_dir=tmp_path))
+    )
+    desk.open(page, "#view=timeline")
+    view = desk.page.locator("#view-timeline")
+    lanes = [
+        (lane.locator(".lane-name").inner_text(), lane.locator(".bar-run").count())
+        for lane in view.locator(".lane").all()
+    ]
+    assert [("Node-2", 1), ("Node-10", 2), ("Node-10 (2)", 1), ("at a time 1", 1)] == lanes
+    assert "5 runs in 30.0 s on 3 workers, 4 at a time" in view.locator("p").first.inner_text()
+    desk.page.click("#tab-list")
+    assert {"fit/a", "fit/b", "fit/c"} == set(desk.search("worker:Node-10"))
+
+
+def test_timeline_leaves_out_what_is_unchanged(desk: Desk, tmp_path: Path) -> None:
+    """Its times are those of its last run, perhaps days before this session."""
+    entries = [
+        Entry(a_result("success", "new", started="2030-01-05T00:00:00Z", seconds=30), worker="w0"),
+        Entry(a_result("unchanged", "old", started="2030-01-01T00:00:00Z", seconds=30)),
+    ]
+    page = tmp_path / "unchanged.html"
+    page.write_text(
+        render_html(build_report(entries, session_id="s", started="", finished="x", runs_dir=tmp_path))
+    )
+    desk.open(page, "#view=timeline")
+    view = desk.page.locator("#view-timeline")
+    assert ["w0"] == view.locator(".lane-name").all_inner_texts()
+    assert "1 run in 30.0 s on 1 worker;" in view.locator("p").first.inner_text()
+
+
 def test_graph_by_instance_and_by_flow(report: Desk) -> None:
     """Boxes with their status in words; a flow lists its instances."""
     report.page.get_by_role("tab", name="Graph").click()
