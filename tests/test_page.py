@@ -10,11 +10,15 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
-from conftest import TinyProject
+from conftest import TinyProject, wait_until
+from pages import page_data
+from test_plugin import command, is_alive
 
 from ductaflow.layout import REPORT_HTML, REPORT_JSON
 from ductaflow.report import Entry, LiveReport, build_report, render_html
@@ -652,6 +656,104 @@ def test_page_of_a_killed_session_says_so(desk: Desk, tmp_path: Path) -> None:
     assert f"process {os.getpid()}" in banner
     assert "ductaflow report" in banner
     live.close()
+
+
+WAITS = """
+    # %%
+    import pathlib, subprocess, sys, time
+    if config["waits"]:
+        command = [sys.executable, "-c", "import time; time.sleep(600)"]
+        subprocess.Popen(command, start_new_session=True)
+        pathlib.Path("waiting").touch()
+        time.sleep(600)
+"""
+
+
+@dataclass
+class Running:
+    """A session whose first instance is done on its page, whose second waits, whose third has not begun."""
+
+    project: TinyProject
+    process: subprocess.Popen[bytes]
+
+    @property
+    def page(self) -> Path:
+        return self.project.root / "runs" / REPORT_HTML
+
+    def head(self) -> dict[str, Any]:
+        """What its page says of it as a whole."""
+        return page_data(self.page.read_text()).head
+
+    def is_seen(self) -> bool:
+        assert self.process.poll() is None, "the session ended"
+        waits = (self.project.folder("wait", "b") / "waiting").exists()
+        return waits and self.page.exists() and bool(self.head()["summary"]["success"])
+
+    def kill(self) -> None:
+        """SIGKILL of the session alone; all that it and its flow started ends by itself."""
+        tree = psutil.Process(self.process.pid).children(recursive=True)
+        assert tree
+        self.process.kill()
+        self.process.wait()
+        wait_until(lambda: not any(map(is_alive, tree)))
+
+
+@pytest.fixture
+def running(project: TinyProject, no_process_left: None) -> Iterator[Running]:
+    """A real session of pytest in mid-run."""
+    (project.root / "pytest.ini").write_text("[pytest]\n")
+    project.flow("wait", WAITS)
+    for name in "abc":
+        project.config(f"flows/wait/{name}.json", waits=name != "a")
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
+    with subprocess.Popen(
+        command("--ductaflow", "-p", "no:cacheprovider"),
+        cwd=project.root,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as process:
+        try:
+            session = Running(project, process)
+            wait_until(session.is_seen, seconds=60)
+            yield session
+        finally:
+            process.kill()
+
+
+def test_who_watches_a_session_that_is_killed_is_told(desk: Desk, running: Running) -> None:
+    """SIGKILL in mid-run: the page that stays behind says so; `ductaflow report` tells how its runs ended."""
+    now = datetime.now()
+    desk.page.clock.install(time=now)
+    # The page's time stands still but for what the test moves, so that nothing loads it again in between.
+    desk.page.clock.pause_at(now + timedelta(seconds=10))
+    desk.open(running.page)
+    assert "Running: 1 of 3 done" in desk.page.inner_text(".banner")
+    alive = running.head()["alive"]
+
+    running.kill()
+    with desk.page.expect_navigation():
+        desk.page.clock.fast_forward(1000 * (alive["within"] + 60))
+
+    banner = desk.page.inner_text(".banner")
+    assert "This session did not end properly." in banner
+    assert f"process {running.process.pid} on " in banner
+    assert "1 of 3 were done." in banner
+    assert "not run" in desk.row("wait/b").inner_text()
+
+    again = [sys.executable, "-m", "ductaflow", "report"]
+    subprocess.run(again, cwd=running.project.root, check=True, stdout=subprocess.DEVNULL)
+    desk.page.reload()
+    desk.page.wait_for_selector("#app:not([hidden])")
+    assert 0 == desk.page.locator(".banner").count()
+    data = json.loads((running.page.parent / REPORT_JSON).read_text())
+    assert data["finished"]
+    assert data["alive"] is None
+    ends = {one["id"]: (one["status"], one["cause"]) for one in data["instances"]}
+    assert {"wait/a": ("success", None), "wait/b": ("error", "interrupted")} == ends
+    message = "the session ended before this run did, stopped in cell 2 of 2 (line 10)"
+    assert message in desk.row("wait/b").inner_text()
 
 
 # --- many instances ----------------------------------------------------------------------------------------
