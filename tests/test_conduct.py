@@ -399,6 +399,70 @@ def test_options_reach_the_runs(project: TinyProject, fake: Fake) -> None:
     assert not fake.options["keep_previous"]
 
 
+def test_the_page_knows_tags_edges_and_who_ran_what(project: TinyProject, fake: Fake) -> None:
+    """Edges lead to rows and to what is stored; what did not run has no worker, an earlier result nothing."""
+    project.flow("fit", "")
+    project.flow("prep", "")
+    project.config("flows/prep/x.json")
+    folder = project.folder("prep", "x")
+    folder.mkdir(parents=True)
+    write_result(Result("prep", "x", "flow", Status.SUCCESS), folder)
+    fake.statuses = {"red": Status.ERROR, "same": Status.UNCHANGED}
+    source = ["runs/prep/x/a.csv", "runs/fit/a/b.csv", None, "runs/fit/red", None, None]
+    rows = table("a", "b", "red", "blocked", "same", "a/b", source=source)
+    rows["_run.tags"] = ["slow", "slow ci", None, None, None, None]
+    rows["_run.needs"] = [None, "prep/x", None, None, None, None]
+    conduct(rows, "fit", project_root=project.root)
+
+    known = {i["id"]: (i["tags"], i["upstreams"], i["worker"]) for i in report(project)["instances"]}
+    assert {
+        "fit/a": (["slow"], ["prep/x"], "w0"),
+        "fit/b": (["slow", "ci"], ["fit/a", "prep/x"], "w0"),
+        "fit/red": ([], [], "w0"),
+        "fit/blocked": ([], ["fit/red"], None),
+        "fit/same": ([], [], None),
+        "fit/a/b": ([], [], None),
+        "prep/x": ([], [], None),
+    } == known
+
+
+def test_planned_rows_have_their_edges_before_they_run(
+    project: TinyProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who opens the page in the first second sees the graph and the tags; nobody runs anything yet."""
+    project.flow("fit", "")
+    seen: list[dict[str, Any]] = []
+
+    def look(instance: Instance, **options: Any) -> Result:
+        seen.append(report(project)["instances"])
+        return Result(instance.flow, instance.name, instance.kind, Status.SUCCESS, run_id="r")
+
+    monkeypatch.setattr(conductor, "run_instance", look)
+    rows = table("a", "b", source=[None, "runs/fit/a/x.csv"])
+    rows["_run.tags"] = [None, "slow"]
+    conduct(rows, "fit", project_root=project.root)
+    assert [("a", [], [], None), ("b", ["slow"], ["fit/a"], None)] == [
+        (one["instance"], one["tags"], one["upstreams"], one["worker"]) for one in seen[0]
+    ]
+
+
+def test_each_job_has_a_worker_of_its_own(project: TinyProject, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs at the same time have different ones; one that is free is taken again, the first before others."""
+    project.flow("fit", "")
+    together = threading.Barrier(2, timeout=30)
+
+    class Paired(Fake):
+        def __call__(self, instance: Instance, **options: Any) -> Result:
+            if instance.name in ("a", "b"):
+                together.wait()
+            return super().__call__(instance, **options)
+
+    monkeypatch.setattr(conductor, "run_instance", Paired())
+    rows = table("a", "b", "c", "d", source=[None, None, "runs/fit/[ab]", "runs/fit/c"])
+    conduct(rows, "fit", jobs=2, project_root=project.root)
+    assert ["w0", "w1", "w0", "w0"] == [one["worker"] for one in report(project)["instances"]]
+
+
 # --- what goes wrong costs its row only --------------------------------------------------------------------
 
 

@@ -198,6 +198,11 @@ def test_a_table_and_what_it_reads_is_one_graph(
         "blocked": "blocked",
         "skipped": "not_run",
     } == {instance["instance"]: instance["status"] for instance in page["instances"]}
+    workers = {instance["instance"]: instance["worker"] for instance in page["instances"]}
+    assert {workers.pop("blocked"), workers.pop("skipped")} == {None}
+    assert {"alone", "nannied"} >= set(workers.values())
+    edges = {instance["instance"]: instance["upstreams"] for instance in page["instances"]}
+    assert (["fit/b"], ["fit/base"], []) == (edges["c"], edges["b"], edges["base"])
     assert page["finished"]
     assert "fit: 3 success, 1 error, 1 blocked, 1 not_run | Report: " in capfd.readouterr().out
     assert [] == list((project.root / "runs" / CACHE_DIR).glob("session-*"))

@@ -10,11 +10,15 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
-from conftest import TinyProject
+from conftest import TinyProject, wait_until
+from pages import page_data
+from test_plugin import command, is_alive
 
 from ductaflow.layout import REPORT_HTML, REPORT_JSON
 from ductaflow.report import Entry, LiveReport, build_report, render_html
@@ -507,6 +511,52 @@ def test_timeline_has_workers_and_the_longest_chain(report: Desk) -> None:
     assert "view=timeline" in report.page.evaluate("location.hash")
 
 
+def test_timeline_has_as_many_lanes_as_a_worker_ran_at_a_time(desk: Desk, tmp_path: Path) -> None:
+    """A worker may run several at a time; no bar hides another, and a name is found however it is written."""
+
+    def entry(name: str, worker: str | None, begin: int, seconds: float, status: str = "success") -> Entry:
+        ran = a_result(status, name, started=f"2030-01-01T00:00:{begin:02}Z", seconds=seconds)
+        return Entry(ran, f"n::{name}", worker=worker)
+
+    entries = [
+        entry("a", "Node-10", 0, 20),
+        entry("b", "Node-10", 10, 20),
+        entry("c", "Node-10", 25, 5),
+        entry("d", "Node-2", 0, 30),
+        entry("e", None, 5, 5),
+    ]
+    page = tmp_path / "lanes.html"
+    page.write_text(
+        render_html(build_report(entries, session_id="s", started="", finished="x", runs_dir=tmp_path))
+    )
+    desk.open(page, "#view=timeline")
+    view = desk.page.locator("#view-timeline")
+    lanes = [
+        (lane.locator(".lane-name").inner_text(), lane.locator(".bar-run").count())
+        for lane in view.locator(".lane").all()
+    ]
+    assert [("Node-2", 1), ("Node-10", 2), ("Node-10 (2)", 1), ("at a time 1", 1)] == lanes
+    assert "5 runs in 30.0 s on 3 workers, 4 at a time" in view.locator("p").first.inner_text()
+    desk.page.click("#tab-list")
+    assert {"fit/a", "fit/b", "fit/c"} == set(desk.search("worker:Node-10"))
+
+
+def test_timeline_leaves_out_what_is_unchanged(desk: Desk, tmp_path: Path) -> None:
+    """Its times are those of its last run, perhaps days before this session."""
+    entries = [
+        Entry(a_result("success", "new", started="2030-01-05T00:00:00Z", seconds=30), worker="w0"),
+        Entry(a_result("unchanged", "old", started="2030-01-01T00:00:00Z", seconds=30)),
+    ]
+    page = tmp_path / "unchanged.html"
+    page.write_text(
+        render_html(build_report(entries, session_id="s", started="", finished="x", runs_dir=tmp_path))
+    )
+    desk.open(page, "#view=timeline")
+    view = desk.page.locator("#view-timeline")
+    assert ["w0"] == view.locator(".lane-name").all_inner_texts()
+    assert "1 run in 30.0 s on 1 worker;" in view.locator("p").first.inner_text()
+
+
 def test_graph_by_instance_and_by_flow(report: Desk) -> None:
     """Boxes with their status in words; a flow lists its instances."""
     report.page.get_by_role("tab", name="Graph").click()
@@ -606,6 +656,104 @@ def test_page_of_a_killed_session_says_so(desk: Desk, tmp_path: Path) -> None:
     assert f"process {os.getpid()}" in banner
     assert "ductaflow report" in banner
     live.close()
+
+
+WAITS = """
+    # %%
+    import pathlib, subprocess, sys, time
+    if config["waits"]:
+        command = [sys.executable, "-c", "import time; time.sleep(600)"]
+        subprocess.Popen(command, start_new_session=True)
+        pathlib.Path("waiting").touch()
+        time.sleep(600)
+"""
+
+
+@dataclass
+class Running:
+    """A session whose first instance is done on its page, whose second waits, whose third has not begun."""
+
+    project: TinyProject
+    process: subprocess.Popen[bytes]
+
+    @property
+    def page(self) -> Path:
+        return self.project.root / "runs" / REPORT_HTML
+
+    def head(self) -> dict[str, Any]:
+        """What its page says of it as a whole."""
+        return page_data(self.page.read_text()).head
+
+    def is_seen(self) -> bool:
+        assert self.process.poll() is None, "the session ended"
+        waits = (self.project.folder("wait", "b") / "waiting").exists()
+        return waits and self.page.exists() and bool(self.head()["summary"]["success"])
+
+    def kill(self) -> None:
+        """SIGKILL of the session alone; all that it and its flow started ends by itself."""
+        tree = psutil.Process(self.process.pid).children(recursive=True)
+        assert tree
+        self.process.kill()
+        self.process.wait()
+        wait_until(lambda: not any(map(is_alive, tree)))
+
+
+@pytest.fixture
+def running(project: TinyProject, no_process_left: None) -> Iterator[Running]:
+    """A real session of pytest in mid-run."""
+    (project.root / "pytest.ini").write_text("[pytest]\n")
+    project.flow("wait", WAITS)
+    for name in "abc":
+        project.config(f"flows/wait/{name}.json", waits=name != "a")
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
+    with subprocess.Popen(
+        command("--ductaflow", "-p", "no:cacheprovider"),
+        cwd=project.root,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as process:
+        try:
+            session = Running(project, process)
+            wait_until(session.is_seen, seconds=60)
+            yield session
+        finally:
+            process.kill()
+
+
+def test_who_watches_a_session_that_is_killed_is_told(desk: Desk, running: Running) -> None:
+    """SIGKILL in mid-run: the page that stays behind says so; `ductaflow report` tells how its runs ended."""
+    now = datetime.now()
+    desk.page.clock.install(time=now)
+    # The page's time stands still but for what the test moves, so that nothing loads it again in between.
+    desk.page.clock.pause_at(now + timedelta(seconds=10))
+    desk.open(running.page)
+    assert "Running: 1 of 3 done" in desk.page.inner_text(".banner")
+    alive = running.head()["alive"]
+
+    running.kill()
+    with desk.page.expect_navigation():
+        desk.page.clock.fast_forward(1000 * (alive["within"] + 60))
+
+    banner = desk.page.inner_text(".banner")
+    assert "This session did not end properly." in banner
+    assert f"process {running.process.pid} on " in banner
+    assert "1 of 3 were done." in banner
+    assert "not run" in desk.row("wait/b").inner_text()
+
+    again = [sys.executable, "-m", "ductaflow", "report"]
+    subprocess.run(again, cwd=running.project.root, check=True, stdout=subprocess.DEVNULL)
+    desk.page.reload()
+    desk.page.wait_for_selector("#app:not([hidden])")
+    assert 0 == desk.page.locator(".banner").count()
+    data = json.loads((running.page.parent / REPORT_JSON).read_text())
+    assert data["finished"]
+    assert data["alive"] is None
+    ends = {one["id"]: (one["status"], one["cause"]) for one in data["instances"]}
+    assert {"wait/a": ("success", None), "wait/b": ("error", "interrupted")} == ends
+    message = "the session ended before this run did, stopped in cell 2 of 2 (line 10)"
+    assert message in desk.row("wait/b").inner_text()
 
 
 # --- many instances ----------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ from ductaflow.config import RunOptions, masked, merge
 from ductaflow.errors import ConfigError, DuctaflowError, InstanceError
 from ductaflow.flow import is_notebook_execution
 from ductaflow.forecast import Beyond, Forecast, Planned, beyond_lines
+from ductaflow.graph import Graph
 from ductaflow.instances import NAME_COLUMNS, Instance, Instances, find_instances, make_instance
 from ductaflow.launch import IndentedLines, StopFlag, await_pages, show_on_console
 from ductaflow.layout import RUNS_DIR, SOURCE_SUFFIXES, Kind, Project
@@ -135,7 +136,7 @@ def conduct(
         return _forecast(table, rows, planned[len(plan) - len(rows) :])
     session_id = outer.session_id if outer else uuid.uuid4().hex[:12]
     where = _executor(executor, jobs, target.project, session_id)
-    page = _Page(target, session_id, rows) if report and not outer else None
+    page = _Page(target, session_id, rows, readiness.graph) if report and not outer else None
     live = jobs == 1 and executor is None
     console = _Console(target.flow, len(plan), live, progress)
     run = functools.partial(
@@ -454,10 +455,10 @@ class _Session:
         ended: Mapping[str, Outcome] = {}
         try:
             if self._page:
-                self._page.expect([unrun_record(i, Status.NOT_RUN, NOT_YET) for i in self._plan.values()])
+                self._page.expect(self._plan.values())
             for outcomes in self._executor.outcomes(self._turns()):
                 for outcome in outcomes.values():
-                    self._settle(outcome.result)
+                    self._settle(outcome)
                 self._console.tick()
         finally:
             # Something runs here only if something was raised: it is stopped, and the rest does not begin.
@@ -472,7 +473,7 @@ class _Session:
         """The turns of those that can be run; the others have their result already."""
         settled = {i.id: refused(i, i.problem) for i in self._plan.values() if i.problem}
         for outcome in settled.values():
-            self._settle(outcome.result)
+            self._settle(outcome)
         return [
             Turn(
                 instance,
@@ -486,25 +487,27 @@ class _Session:
             if instance.id not in settled
         ]
 
-    def _settle(self, result: Result) -> None:
+    def _settle(self, outcome: Outcome) -> None:
+        result = outcome.result
+        instance = self._plan[result.id]
         build = current_run()
         if build and result.status is Status.ERROR and not result.run_id:
             # it has no run folder by which the build would know it
             tell(build, event="refused", id=result.id, message=result.message)
         self._results[result.id] = result
         if result.status is Status.UNCHANGED:
-            self._hints[result.id] = self._beyond.told(self._plan[result.id])
-        self._console.show(self._plan[result.id], result)
+            self._hints[result.id] = self._beyond.told(instance)
+        self._console.show(instance, result)
         if self._page:
-            self._page.update(result)
+            self._page.update(instance, outcome)
 
     def _close(self, ended: Mapping[str, Outcome]) -> None:
         for id, outcome in ended.items():
             if id not in self._results:
-                self._settle(outcome.result)
+                self._settle(outcome)
         for instance in self._plan.values():
             if instance.id not in self._results:
-                self._settle(unrun_record(instance, Status.NOT_RUN, NOT_STARTED))
+                self._settle(Outcome(unrun_record(instance, Status.NOT_RUN, NOT_STARTED)))
         hints = {id: self._hints.get(id, "") for id in self._plan}
         self._console.close(self._page.close() if self._page else None, beyond_lines(hints))
 
@@ -547,18 +550,21 @@ def _run_one(
 
 
 class _Page:
-    """The status page of one call, with the values of the rows."""
+    """The status page of one call, with the values of the rows and the edges of their graph."""
 
-    def __init__(self, target: _Target, session_id: str, rows: Sequence[Row]) -> None:
+    def __init__(self, target: _Target, session_id: str, rows: Sequence[Row], graph: Graph) -> None:
         project = target.project
         self._live = LiveReport(project.runs_dir, session_id=session_id, project_root=project.root)
         self._parameters = {f"{target.flow}/{row.name}": masked(row.values) for row in rows}
+        self._graph = graph
 
-    def expect(self, results: Sequence[Result]) -> None:
-        self._live.expect([self._entry(result) for result in results])
+    def expect(self, instances: Iterable[Instance]) -> None:
+        self._live.expect(
+            [self._entry(one, Outcome(unrun_record(one, Status.NOT_RUN, NOT_YET))) for one in instances]
+        )
 
-    def update(self, result: Result) -> None:
-        self._live.update(self._entry(result))
+    def update(self, instance: Instance, outcome: Outcome) -> None:
+        self._live.update(self._entry(instance, outcome))
 
     def close(self) -> Path | None:
         try:
@@ -568,8 +574,14 @@ class _Page:
             warnings.warn(str(exc), RuntimeWarning, stacklevel=2)
             return None
 
-    def _entry(self, result: Result) -> Entry:
-        return Entry(result, parameters=self._parameters.get(result.id))
+    def _entry(self, instance: Instance, outcome: Outcome) -> Entry:
+        return Entry(
+            outcome.result,
+            parameters=self._parameters.get(instance.id),
+            tags=instance.options.tags,
+            upstreams=self._graph.upstreams(instance.id),
+            worker=outcome.worker,
+        )
 
 
 class _Console:

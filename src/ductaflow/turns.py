@@ -1,7 +1,7 @@
 """An instance's turn in a session: it runs, or it cannot, once all that it reads from has had its turn.
 
     Turn(instance, after, known, run)     what is decided when its turn comes, as plain data
-    Outcome(result, blame)                what came of it, and why its readers are blocked
+    Outcome(result, blame, worker)        what came of it, why its readers are blocked, who ran it
     Executor                              who takes the turns: threads of this process, or a cluster
 
 A turn is the same wherever it is taken, so that an executor only says where and when.
@@ -13,7 +13,7 @@ import heapq
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from ductaflow.errors import DuctaflowError
@@ -35,10 +35,12 @@ class Outcome:
     Attributes:
         result: its record.
         blame: why what reads from it is blocked; None if it is not.
+        worker: who of the executor ran it; None if it did not run in this session, or nobody knows.
     """
 
     result: Result
     blame: str | None = None
+    worker: str | None = None
 
     @classmethod
     def of(cls, result: Result) -> Outcome:
@@ -64,14 +66,19 @@ class Turn:
     known: tuple[Outcome, ...] = field(hash=False)
     run: Run
 
-    def take(self, upstreams: Sequence[Outcome], stop: StopFlag) -> Outcome:
+    def take(self, upstreams: Sequence[Outcome], stop: StopFlag, worker: str) -> Outcome:
         """Run the instance, if it may.
 
         Args:
             upstreams: what came of the turns before it.
             stop: ends the run when it is set.
+            worker: who takes it.
         """
-        return self.unrun(upstreams) or Outcome.of(self.run(self.instance, stop))
+        if unrun := self.unrun(upstreams):
+            return unrun
+        outcome = Outcome.of(self.run(self.instance, stop))
+        ran = outcome.result.run_id and outcome.result.status is not Status.UNCHANGED
+        return replace(outcome, worker=worker) if ran else outcome
 
     def unrun(self, upstreams: Sequence[Outcome]) -> Outcome | None:
         """Why the instance does not run; None if it does."""
@@ -136,7 +143,8 @@ class Threads:
     """Takes turns in threads of this process, which only wait for processes.
 
     Args:
-        jobs: how many at a time. Among those that may start the first comes first.
+        jobs: how many at a time, called `w0`, `w1` and so on. Among those that may start the first comes
+            first.
     """
 
     def __init__(self, jobs: int) -> None:
@@ -155,18 +163,25 @@ class Threads:
                 readers.setdefault(upstream, []).append(id)
         #: A heap of those that wait for nothing, by their place.
         ready = [(place, id) for id, place in places.items() if not waits[id]]
+        #: Numbers of the workers that have nothing to do; a heap too.
+        free = list(range(min(self._jobs, len(turns))))
+        workers: dict[Future[Outcome], int] = {}
         ended: dict[str, Outcome] = {}
         while ready or self._running:
-            while ready and len(self._running) < self._jobs:
+            while ready and free:
                 turn = by_id[heapq.heappop(ready)[1]]
-                future = self._pool.submit(turn.take, [ended[id] for id in turn.after], self._stop)
+                worker = heapq.heappop(free)
+                upstreams = [ended[id] for id in turn.after]
+                future = self._pool.submit(turn.take, upstreams, self._stop, f"w{worker}")
                 self._running[future] = turn.instance.id
+                workers[future] = worker
             done = wait(self._running, timeout=TICK, return_when=FIRST_COMPLETED).done
             now = {self._running[future]: future.result() for future in done}
             yield now
             # Only what the caller has seen is forgotten here: it may be interrupted before.
             for future in done:
                 del self._running[future]
+                heapq.heappush(free, workers.pop(future))
             ended |= now
             for id in now:
                 for reader in readers.get(id, ()):

@@ -179,7 +179,7 @@ def take(turn: Turn, admission: Admission, *upstreams: Outcome) -> Outcome:
     warm.disown()
     stop = TaskFlag(worker, worker.get_current_task())
     earlier = result_of_earlier_attempt(turn.instance, admission.session_id, stop)
-    return Outcome.of(earlier) if earlier else turn.take(upstreams, stop)
+    return Outcome.of(earlier) if earlier else turn.take(upstreams, stop, str(worker.name))
 
 
 class TaskFlag:

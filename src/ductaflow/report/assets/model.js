@@ -124,7 +124,7 @@ const FIELD_TESTS = {
   flow: (value) => { const fits = matcher(value); return (node) => fits((node.row.flow || "").toLowerCase()); },
   tag: (value) => { const fits = matcher(value); return (node) => (node.row.tags || []).some((tag) => fits(tag.toLowerCase())); },
   kind: (value) => (node) => node.row.kind === value,
-  worker: (value) => (node) => (node.row.worker || "") === value,
+  worker: (value) => { const fits = matcher(value); return (node) => fits((node.row.worker || "").toLowerCase()); },
   id: (value) => { const fits = matcher(value); return (node) => fits(node.row.id.toLowerCase()); },
   is: (value) => (node) => value === "earlier" ? Boolean(node.row.earlier) : value === "new" ? isNew(node) : false,
   cause: (value) => /^\d+$/.test(value)

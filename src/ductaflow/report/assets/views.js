@@ -2,8 +2,11 @@
 
 const MAX_BARS = 1500;
 
+// The times of what is unchanged are those of its last run, in a session before.
+const isOfSession = ({ row }) => row.started && !row.earlier && row.status !== "unchanged";
+
 function timelineView() {
-  const ran = roots.filter((node) => node.row.started && !node.row.earlier).map((node) => {
+  const ran = roots.filter(isOfSession).map((node) => {
     const begin = Date.parse(node.row.started);
     return { node, begin, end: begin + 1000 * (node.row.seconds || 0) };
   }).filter((run) => Number.isFinite(run.begin)).sort((a, b) => a.begin - b.begin);
@@ -13,11 +16,13 @@ function timelineView() {
   const path = criticalPath(ran);
   const onPath = new Set(path.map((run) => run.node));
   const lanes = lanesOf(ran);
+  const workers = new Set(lanes.map((lane) => lane.worker || lane.name)).size;
   const busy = ran.reduce((total, run) => total + run.end - run.begin, 0);
   const drawn = ran.length > MAX_BARS ? [...ran].sort((a, b) => (b.end - b.begin) - (a.end - a.begin)).slice(0, MAX_BARS) : ran;
   const bars = new Set(drawn);
   return [
-    h("p", plural(ran.length, "run"), " in ", h("strong", duration((end - begin) / 1000)), " on ", plural(lanes.length, "worker"),
+    h("p", plural(ran.length, "run"), " in ", h("strong", duration((end - begin) / 1000)), " on ", plural(workers, "worker"),
+      lanes.length > workers ? ", " + lanes.length + " at a time" : "",
       "; the workers were busy " + Math.round(100 * busy / (lanes.length * (end - begin))) + " % of the time. ",
       path.length > 1 ? ["The longest chain of runs that wait for each other takes ", h("strong", duration(lengthOf(path))), "."] : null),
     h("div.timeline", { role: "group", "aria-label": "Timeline; the table below has the same runs" },
@@ -44,23 +49,27 @@ function axis(span) {
   return h("div.axis", { "aria-hidden": "true" }, [0, 1, 2, 3, 4].map((part) => h("span", part ? duration(span * part / 4000) : "0 s")));
 }
 
-// One lane for each worker; where no worker is known, as many as runs overlapped.
+// For each worker as many lanes as its runs overlapped; those of which no worker is known are taken together.
 function lanesOf(ran) {
-  const named = new Map();
-  const free = [];
+  const workers = new Map();
   for (const run of ran) {
-    if (run.node.row.worker) {
-      if (!named.has(run.node.row.worker)) named.set(run.node.row.worker, { name: run.node.row.worker, runs: [] });
-      named.get(run.node.row.worker).runs.push(run);
-      continue;
+    const worker = run.node.row.worker || "";
+    if (!workers.has(worker)) workers.set(worker, []);
+    const lanes = workers.get(worker);
+    let lane = lanes.find((candidate) => candidate.until <= run.begin + 5);
+    if (!lane) {
+      const number = lanes.length + 1;
+      const more = number > 1 ? worker + " (" + number + ")" : worker;
+      lane = { name: worker ? more : "at a time " + number, worker, runs: [], until: 0 };
+      lanes.push(lane);
     }
-    let lane = free.find((candidate) => candidate.until <= run.begin + 5);
-    if (!lane) { lane = { runs: [], until: 0 }; free.push(lane); }
     lane.runs.push(run);
     lane.until = run.end;
   }
-  free.forEach((lane, index) => { lane.name = "at a time " + (index + 1); });
-  return [...[...named.values()].sort((a, b) => a.name.localeCompare(b.name, "en", { numeric: true })), ...free];
+  const unknown = workers.get("") || [];
+  workers.delete("");
+  const named = [...workers.keys()].sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
+  return [...named.flatMap((worker) => workers.get(worker)), ...unknown];
 }
 
 // The chain of runs, each reading from the one before, that takes longest.
