@@ -96,8 +96,7 @@ def _left_behind(former: Mapping[str, Any], project: Project, *, done: set[str])
     return {
         "alive": {**alive, "planned": planned, "undone": undone},
         "notes": [
-            f"The session of {former['started']} has not ended, its last sign of life was at"
-            f" {alive['written']}: {len(undone)} of the {planned} instances that it meant to run"
-            " have no result of it."
+            f"The session of {former['started']} has not ended: {len(undone)} of the {planned} instances"
+            " that it meant to run have no result of it."
         ],
     }
