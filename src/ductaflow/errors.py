@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ductaflow.actions import without_commands
@@ -25,6 +27,20 @@ class DuctaflowError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message}\n{self.hint}" if self.hint else self.message
+
+
+def of_system(exc: OSError, file: str | os.PathLike[str], *, hint: str) -> DuctaflowError:
+    """What the system says of a file that cannot be used; it names what stands where a folder is meant to be.
+
+    Args:
+        exc: that of the system.
+        file: what was to be used.
+        hint: what to do next, where nothing has to be moved away.
+    """
+    if isinstance(exc, NotADirectoryError):
+        place = next(above for above in Path(os.path.abspath(file)).parents if os.path.lexists(above))
+        return DuctaflowError(f"{place} is a file, where a folder is meant to be", hint="Move it away.")
+    return DuctaflowError(f"{os.fspath(file)}: cannot be used: {exc.strerror or exc}", hint=hint)
 
 
 class ConfigError(DuctaflowError):
