@@ -46,7 +46,7 @@ class _Commands(click.Group):
             if exc.filename is None:
                 raise
             # a file or folder that is not as it has to be: whoever calls can see to it
-            fault = of_system(exc, exc.filename, hint="Let it be read and written by you, or move it away.")
+            fault = of_system(exc, exc.filename, hint="See that you may read and write there.")
             _say(f"Error: {fault}", stream=sys.stderr)
             ctx.exit(UNUSABLE)
         except KeyboardInterrupt:

@@ -30,17 +30,18 @@ class DuctaflowError(Exception):
 
 
 def of_system(exc: OSError, file: str | os.PathLike[str], *, hint: str) -> DuctaflowError:
-    """What the system says of a file that cannot be used; it names what stands where a folder is meant to be.
+    """What the system says of a file that cannot be used; of one that is not there, of the folder around it.
 
     Args:
         exc: that of the system.
         file: what was to be used.
         hint: what to do next, where nothing has to be moved away.
     """
+    path = Path(os.path.abspath(file))
+    place = next(one for one in (path, *path.parents) if os.path.lexists(one))
     if isinstance(exc, NotADirectoryError):
-        place = next(above for above in Path(os.path.abspath(file)).parents if os.path.lexists(above))
         return DuctaflowError(f"{place} is a file, where a folder is meant to be", hint="Move it away.")
-    return DuctaflowError(f"{os.fspath(file)}: cannot be used: {exc.strerror or exc}", hint=hint)
+    return DuctaflowError(f"{place}: cannot be used: {exc.strerror or exc}", hint=hint)
 
 
 class ConfigError(DuctaflowError):

@@ -5,6 +5,7 @@ One report for each runs folder, whatever number of workers ran its instances.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -296,7 +297,7 @@ def _reason(report: pytest.TestReport) -> str:
 
 
 def _without_result(runs_dir: Path) -> list[Unfinished]:
-    return unfinished(runs_dir) if (runs_dir / CACHE_DIR).is_dir() else []
+    return unfinished(runs_dir) if os.path.isdir(runs_dir / CACHE_DIR) else []
 
 
 def _ended_early(instance: Instance) -> Result | None:
