@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -502,6 +503,14 @@ def test_why_tells_versions_once(ran: TinyProject) -> None:
     assert "fit/a has to run:" == first
     assert 1 == sum("Python: 3.1.4" in line for line in told)
     assert not any("nothing run" in line for line in told)
+
+
+def test_plan_without_an_earlier_run(ran: TinyProject) -> None:
+    """It does not say how long that takes: a second for each would be a guess."""
+    shutil.rmtree(ran.root / "runs")
+    *planned, last = call(ran, "plan").splitlines()
+    assert "There is no earlier run that tells how long it takes." == last
+    assert not any("about" in line for line in planned)
 
 
 def test_plan_tells_what_would_run(ran: TinyProject) -> None:

@@ -10,7 +10,7 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
-from conftest import TinyProject
+from conftest import TinyProject, report
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -199,6 +199,23 @@ def test_a_warning_that_the_session_makes_an_error(project: TinyProject) -> None
     assert error.startswith(
         "::error file=project/flows/calm.py,line=1,title=calm/one::FlowWarning: Warning: low"
     )
+
+
+def test_a_new_warning_is_told_everywhere(project: TinyProject) -> None:
+    """In the annotation, at the flow; in the summary of the step and in the report; the status stays."""
+    project.flow("calm", '# %%\nprint("Warning: low")\nprint("Warning: high")\n')
+    project.config("flows/calm/one.json")
+    (project.root / "known.txt").write_text("")
+    done = in_actions(project.root, "-m", "pytest", "--ductaflow", "--ductaflow-baseline=known.txt")
+    (error,) = own(done.stdout)
+    new = "2 new warnings: Warning: low; Warning: high"
+    assert error.startswith(f"::error file=project/flows/calm.py,line=1,title=calm/one::{new}")
+    summary = (project.root / "summary.md").read_text(encoding="utf-8")
+    (row,) = [line for line in summary.splitlines() if "🔴" in line]
+    assert "🔴 warning | calm&#47;one |" in row
+    assert "2 new warnings" in row
+    (entry,) = report(project)["instances"]
+    assert ("warning", f"2 warning lines; fails its test: {new}") == (entry["status"], entry["message"])
 
 
 def test_the_summary_of_the_step(loud: TinyProject) -> None:

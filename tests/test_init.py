@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -61,12 +65,13 @@ def test_the_ci_file_of_a_new_project(tmp_path: Path) -> None:
 def test_init_replaces_nothing(tmp_path: Path) -> None:
     """One file in the way, and none is written; other files do not hinder."""
     (tmp_path / "notes.txt").write_text("mine")
-    (tmp_path / "README.md").write_text("mine")
-    with pytest.raises(DuctaflowError, match=r"there is already .*README\.md") as caught:
+    (tmp_path / "flows").mkdir()
+    (tmp_path / "flows/growth.py").write_text("mine")
+    with pytest.raises(DuctaflowError, match=r"there is already .*growth\.py") as caught:
         init_project(tmp_path)
     assert "Nothing was written" in caught.value.hint
-    assert {"notes.txt", "README.md"} == {path.name for path in tmp_path.iterdir()}
-    (tmp_path / "README.md").unlink()
+    assert {"notes.txt", "flows"} == {path.name for path in tmp_path.iterdir()}
+    (tmp_path / "flows/growth.py").unlink()
     init_project(tmp_path)
     assert "mine" == (tmp_path / "notes.txt").read_text()
     with pytest.raises(DuctaflowError, match="holds a project already"):
@@ -76,13 +81,47 @@ def test_init_replaces_nothing(tmp_path: Path) -> None:
         init_project(tmp_path / "file" / "below")
 
 
+def test_init_in_a_repository_that_exists(tmp_path: Path) -> None:
+    """What every repository has stays as it is, each with a line that says so; the rest is written."""
+    names = ["README.md", ".gitignore", "requirements.txt"]
+    for name in names:
+        (tmp_path / name).write_text("mine")
+    lines = CliRunner().invoke(main, ["init", str(tmp_path)]).output.splitlines()
+    for name in names:
+        assert "mine" == (tmp_path / name).read_text()
+        assert 1 == sum(line.startswith(f"{tmp_path / name} is there already") for line in lines)
+    assert (tmp_path / "flows/growth.py").is_file()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="what a POSIX shell makes of a line")
+@pytest.mark.parametrize("name", ["with space", "-dash", "it's"])
+def test_the_line_that_init_gives_can_be_pasted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Whatever the folder is called, `cd` of a shell goes there."""
+    monkeypatch.chdir(tmp_path)
+    last = CliRunner().invoke(main, ["init", "--", name]).output.splitlines()[-1]
+    command = last.removeprefix("Now: ").partition(" && ")[0]
+    done = subprocess.run(["sh", "-c", f"{command} && pwd"], capture_output=True, text=True, check=True)
+    assert str(tmp_path / name) == done.stdout.strip(), shlex.split(command)
+
+
+def test_init_of_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty name, such as that of a variable that is not set, is not the working directory."""
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(main, ["init", ""])
+    assert (2, []) == (done.exit_code, list(tmp_path.iterdir()))
+    assert "ductaflow init ." in done.output
+
+
 @pytest.mark.parametrize(
     ("name", "fault"),
     [
         ("a b", "cannot be a name"),
         ("../x", "cannot be a name"),
-        ("", "cannot be a name"),
+        ("", "cannot be called nothing"),
         ("json", "it would hide the module of that name"),
+        ("pandas", "it would hide the module of that name"),
         ("ductaflow", "it would hide the module"),
         ("Fit", r"there is flows/fit\.py already"),
         ("fit", r"there is flows/fit\.py already"),
@@ -99,6 +138,8 @@ def test_names_that_are_refused(project: TinyProject, kind: str, name: str, faul
     with pytest.raises(DuctaflowError, match=fault) as caught:
         new_source(Project.at(project.root), "flow" if kind == "flow" else "build", name)
     assert caught.value.hint
+    # nothing is there that could be renamed, and no name stands for none
+    assert not re.search("Rename|instance would do", caught.value.hint)
     assert isinstance(caught.value, InstanceError) or name == "taken"
     assert before == sorted(project.root.rglob("*"))
 

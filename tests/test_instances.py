@@ -107,10 +107,12 @@ def test_a_lone_flow_config_is_the_default_instance(tmp_path: Path) -> None:
     assert ["fit/A"] == ids(find_instances(here))
 
 
-def test_a_table_without_rows_is_no_other_instance(tmp_path: Path) -> None:
-    """Then the flow's own config is the instance `default`."""
+def test_a_table_without_rows_is_a_fault(tmp_path: Path) -> None:
+    """The flow's own config is not run in place of the rows that somebody meant to be there."""
     here = project(tmp_path, {"flows/fit.json": {}, "flows/fit.csv": "instance,a\n"})
-    assert {"fit/default": ""} == problems(find_instances(here))
+    found = problems(find_instances(here))
+    assert ["fit/fit.csv"] == list(found)
+    assert "the table has no row" in found["fit/fit.csv"]
 
 
 def test_order_is_that_of_a_walk(tmp_path: Path) -> None:
@@ -252,6 +254,7 @@ def test_a_cell_may_hold_lines(tmp_path: Path) -> None:
         ("instance,a\nA,[1\nB,2\n", {"fit/A": "fit.csv:2: column a: the cell", "fit/B": ""}),
         ("instance,a,a.b\nA,1,2\n", {"fit/A": "which is no object"}),
         ("instance,_run.timeuot\nA,1\n", {"fit/A": 'fit.csv:2: _run: unknown option "timeuot"'}),
+        ("instance,a\n\n", {"fit/fit.csv": "fit.csv: the table has no row"}),
         ("instance\na b\nc\n", {"fit/a b": "a_b would do", "fit/c": ""}),
         ("instance\n../x\n", {"fit/../x": "x would do"}),
         (

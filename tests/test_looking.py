@@ -14,7 +14,8 @@ from click.testing import CliRunner, Result
 from conftest import TinyProject
 
 from ductaflow.cli import main
-from ductaflow.result import read_result
+from ductaflow.result import Result as Outcome
+from ductaflow.result import Status, read_result, write_result
 
 FLOW = """
 # %%
@@ -98,6 +99,71 @@ def test_status_of_some(project: TinyProject) -> None:
     done = call("status", "runs/all/b/runs/fit")
     assert 1 == done.exit_code
     assert ["error", "runs/all/b/runs/fit"] == words(done.output)[:2]
+
+
+def test_status_of_a_flow(project: TinyProject) -> None:
+    """Its name stands for all its stored instances; what takes one instance says how to find it."""
+    assert ["fit/good", "fit/never", "fit/red"] == [
+        words(line)[1] for line in call("status", "fit").output.splitlines()[:-1]
+    ]
+    assert ["fit/good", "fit/never", "fit/red"] == call("list", "fit", "fit/red").output.splitlines()
+    assert 3 == call("plan", "fit").output.count("  fit/")
+    assert "all/b" not in call("graph", "fit").output
+    assert call("show", "all/b").output == call("show", "all").output
+    many = call("show", "fit")
+    assert (2, True) == (many.exit_code, "fit has 3 instances" in many.output)
+
+
+@pytest.mark.parametrize("text", [None, "[1]", "{", '{"schema": 1}'])
+def test_status_where_one_result_cannot_be_read(fresh: TinyProject, text: str | None) -> None:
+    """That row says what is wrong and what to do, and counts as red; the others have theirs."""
+    file = fresh.folder("fit", "red") / "result.json"
+    file.mkdir(parents=True) if text is None else (file.parent.mkdir(parents=True), file.write_text(text))
+    done = call("status")
+    (row,) = [line for line in done.output.splitlines() if line.startswith("unreadable")]
+    assert 1 == done.exit_code
+    assert f"{file}: " in row
+    assert "Remove it, or run the instance again" in row
+    assert "attribute" not in row
+    assert any(line.startswith("never") for line in done.output.splitlines())
+    one = call("show", "fit/red")
+    assert (2, True) == (one.exit_code, one.output.startswith(f"Error: {file}: ")), one.output
+
+
+@pytest.mark.parametrize(
+    "arguments", [("status",), ("show", "fit/red"), ("debug", "fit/red"), ("logs", "--errors")]
+)
+def test_runs_that_is_a_file(fresh: TinyProject, arguments: tuple[str, ...]) -> None:
+    """Commands name the file and the remedy."""
+    (fresh.root / "runs").write_text("")
+    done = call(*arguments)
+    assert done.exit_code in (1, 2)
+    assert isinstance(done.exception, SystemExit)
+    assert f"{fresh.root / 'runs'} is a file, where a folder is meant to be" in done.output
+    assert "Move it away" in done.output
+
+
+def test_logs_of_which_one_cannot_be_read(fresh: TinyProject) -> None:
+    """The others are printed; what cannot be read is named at the end, with exit code 2."""
+    log = fresh.folder("fit", "good") / "fit_execution_output.txt"
+    log.mkdir(parents=True)
+    other = fresh.folder("fit", "red") / "fit_execution_output.txt"
+    other.parent.mkdir(parents=True)
+    other.write_text("read me\n")
+    done = call("logs")
+    assert (2, True) == (done.exit_code, "read me" in done.output)
+    assert f"Error: {log}: cannot be used: Is a directory" in done.output
+
+
+def test_what_a_terminal_would_obey_is_spelled_out(fresh: TinyProject) -> None:
+    """Control characters and marks that turn the writing around, in all that commands print of a flow."""
+    folder = fresh.folder("fit", "red")
+    folder.mkdir(parents=True)
+    odd = "a\0b\x08c\u202ed\x1b[31me\tf"
+    write_result(Outcome("fit", "red", "flow", Status.ERROR, "exception", odd), folder)
+    (folder / "fit_execution_output.txt").write_text(f"{odd}\n")
+    for arguments in (["status"], ["show", "fit/red"], ["logs", "fit/red"], ["logs", "--errors"]):
+        assert "a\\x00b\\x08c\\u202ede\tf" in call(*arguments).output, arguments
 
 
 def test_status_of_a_run_that_goes_on_and_of_one_that_was_killed(project: TinyProject) -> None:

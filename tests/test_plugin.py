@@ -238,6 +238,77 @@ def test_where_there_is_no_project_it_says_so(tmp_path: Path, args: tuple[str, .
     assert "no project" not in nothing_selected.out
 
 
+def test_a_folder_beside_what_is_stored_says_where_that_is(project: TinyProject) -> None:
+    """In a folder of a project that stores nothing, the command that runs what the project stores."""
+    project.flow("fit", PLAIN)
+    project.config("flows/fit.json")
+    (project.root / "notes/old").mkdir(parents=True)
+    session = run_pytest(project.root / "notes/old")
+    assert session.code == pytest.ExitCode.NO_TESTS_COLLECTED
+    told = re.search(r"^ductaflow: nothing is stored there.*: pytest --ductaflow (.*)$", session.out, re.M)
+    assert told, session.out
+    assert run_pytest(project.root / "notes/old", told[1]).code == 0
+
+
+@pytest.mark.parametrize("args", [(), ("-n", "1")])
+def test_an_upstream_with_a_result_that_cannot_be_read(project: TinyProject, args: tuple[str, ...]) -> None:
+    """What reads from it cannot start; file, reason and the command that mends it are said."""
+    project.flow("fit", PLAIN)
+    project.config("flows/fit/a.json")
+    project.flow("assess", PLAIN)
+    project.config("flows/assess/a.json", _run={"needs": ["fit/a"]})
+    (project.folder("fit", "a") / "result.json").mkdir(parents=True)
+
+    session = run_pytest(project.root, "-k", "assess", *args)
+
+    assert session.code == 1
+    assert "Traceback" not in session.out
+    assert "result.py" not in session.out
+    (entry,) = [entry for entry in session.report()["instances"] if entry["id"] == "assess/a"]
+    assert entry["message"].startswith("assess/a reads from fit/a, but ")
+    assert "fit/a/result.json: cannot be used: Is a directory" in entry["message"]
+    assert 'pytest --ductaflow "config/flows/fit/a.json::fit[a]"' in session.out
+    assert run_pytest(project.root, *args).code == 0
+
+
+@pytest.mark.parametrize("args", [(), ("-n", "1")])
+def test_runs_that_is_a_file(project: TinyProject, args: tuple[str, ...]) -> None:
+    """Each instance fails with the place and the remedy, not with a traceback of ours."""
+    project.flow("fit", PLAIN)
+    project.config("flows/fit/a.json")
+    (project.root / "runs").write_text("")
+    session = run_pytest(project.root, *args)
+    assert session.code == 1
+    assert "Traceback" not in session.out
+    assert "NotADirectoryError" not in session.out
+    assert "During handling" not in session.out
+    assert re.search(r"error +fit/a: .*runs.*", session.out), session.out
+
+
+def test_an_exception_of_a_hook_is_the_message_of_its_instance(project: TinyProject) -> None:
+    """Its class and text, not the first line of pytest's long traceback."""
+    project.flow("fit", PLAIN)
+    project.config("flows/fit/a.json")
+    (project.root / "conftest.py").write_text("def pytest_runtest_setup(item):\n    missing_name\n")
+    session = run_pytest(project.root)
+    assert "error    fit/a: NameError: name 'missing_name' is not defined\n" in session.out
+
+
+@pytest.mark.parametrize("text", ["'x' * 1_000_000", "'x\\n' * 500_000"])
+def test_a_message_without_end_is_cut(project: TinyProject, text: str) -> None:
+    """In the terminal, in JUnit and in what the result says; how much is left out, and where the whole is."""
+    project.flow("fit", f"raise ValueError({text})")
+    project.config("flows/fit/a.json")
+    project.flow("assess", PLAIN)
+    project.config("flows/assess/a.json", _run={"needs": ["fit/a"]})
+    session = run_pytest(project.root, "--junitxml=junit.xml", "-rs")
+    assert len(session.out) < 40_000
+    assert len((project.root / "junit.xml").read_text()) < 40_000
+    cut = r"ValueError: x[x\n\s]* \.\.\. \(99\d,\d+ characters left out; the log has them all"
+    assert re.search(cut, session.out)
+    assert len(project.folder("fit", "a").joinpath("fit_execution_output.txt").read_bytes()) > 1_000_000
+
+
 def test_runs_are_never_collected(project: TinyProject) -> None:
     """What a flow wrote is no test, whatever it is called, even if it is asked for."""
     project.flow("fit", PLAIN)
@@ -1104,7 +1175,10 @@ def test_an_interrupted_session_ends_in_order(
 def test_a_killed_session_leaves_nothing_and_the_next_one_says_so(
     start: Callable[..., Running], workers: int
 ) -> None:
-    """SIGKILL of pytest: runs and workers end by themselves; the next session names what was unfinished."""
+    """SIGKILL of pytest: runs and workers end by themselves; a session that runs them again is silent.
+
+    One that expects them and does not come to them names what was unfinished, with the command for it.
+    """
     running = start(*(["-n", str(workers)] if workers else []), waiting=1)
     tree = psutil.Process(running.process.pid).children(recursive=True)
 
@@ -1116,9 +1190,17 @@ def test_a_killed_session_leaves_nothing_and_the_next_one_says_so(
         time.sleep(0.02)
     running.process.communicate()
     project = running.project
+    project.flow("wait", "raise ValueError")
+    session = run_pytest(project.root, "-x")
+    assert session.code == 1
+    left = re.search(
+        r"unfinished in an earlier session: runs/wait/([bc]) .*; run it again: (.*)", session.out
+    )
+    assert left, session.out
+    assert left[2] == f'pytest --ductaflow "config/flows/wait/{left[1]}.json::wait[{left[1]}]"'
     project.flow("wait", PLAIN)
     session = run_pytest(project.root, "config/flows/wait/b.json", "config/flows/wait/c.json")
     assert session.code == 0
-    assert re.search(r"unfinished in an earlier session: runs/wait/[bc] ", session.out)
+    assert "unfinished" not in session.out
     statuses = session.statuses()
     assert (statuses["wait/b"], statuses["wait/c"]) == ("success", "success")

@@ -182,6 +182,16 @@ def test_a_bad_file_ends_the_session_before_it_begins(fan: TinyProject) -> None:
     (fan.root / "durations.json").write_text("{")
     session = run_pytest(fan.root, "--ductaflow-durations=durations.json")
     assert (4, True) == (session.code, "durations.json:1:" in session.out)
+    session = run_pytest(fan.root, "--ductaflow-durations=none.json")
+    assert (4, True) == (session.code, "there is no file of durations" in session.out)
+    assert "Make it: add --ductaflow-durations-update." in session.out
+    (fan.root / "durations.json").write_bytes(b"\0")
+    session = run_pytest(fan.root, "--ductaflow-durations=durations.json")
+    assert (4, True) == (session.code, "save it as utf-8" in session.out.lower()), session.out
+    (fan.root / "durations.json").unlink()
+    (fan.root / "durations.json").mkdir()
+    session = run_pytest(fan.root, "--ductaflow-durations=durations.json")
+    assert (4, True) == (session.code, "durations.json: cannot be read" in session.out), session.out
     assert (
         "--ductaflow-durations-update needs a file"
         in run_pytest(fan.root, "--ductaflow-durations-update").out

@@ -198,6 +198,9 @@ def test_counts_and_names() -> None:
     progress.finish(nodeids[0])
     progress.report(report("test_x.py::test_x", outcome="failed"), None)
     assert "1/8  1 orange, 1 red  running: fit[1], fit[2], fit[3], fit[4] and 1 more" == line(progress)
+    # its letter is on the screen, though pytest has still to tear it down
+    progress.report(report(nodeids[1]), Status.SUCCESS)
+    assert line(progress).startswith("2/8  1 green, 1 orange, 1 red  running: fit[2], ")
 
 
 def test_the_estimate_follows_earlier_runs_and_the_pace_of_this_one() -> None:

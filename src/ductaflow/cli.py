@@ -9,13 +9,14 @@ import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ductaflow.errors import DuctaflowError
+from ductaflow.errors import DuctaflowError, of_system
 
 if TYPE_CHECKING:
+    from ductaflow.instances import Instances
     from ductaflow.layout import Kind, Project
     from ductaflow.lineage import Comparison
     from ductaflow.looking import Seen
@@ -29,6 +30,9 @@ RED, UNUSABLE, INTERRUPTED = 1, 2, 130
 NOTHING_STORED = "nothing is stored"
 
 
+_Found = TypeVar("_Found")
+
+
 class _Commands(click.Group):
     """The one place where errors become a message and an exit code."""
 
@@ -38,16 +42,24 @@ class _Commands(click.Group):
         except DuctaflowError as exc:
             _say(f"Error: {exc}", stream=sys.stderr)
             ctx.exit(UNUSABLE)
+        except OSError as exc:
+            if exc.filename is None:
+                raise
+            # a file or folder that is not as it has to be: whoever calls can see to it
+            fault = of_system(exc, exc.filename, hint="See that you may read and write there.")
+            _say(f"Error: {fault}", stream=sys.stderr)
+            ctx.exit(UNUSABLE)
         except KeyboardInterrupt:
             _say("Interrupted.", stream=sys.stderr)
             ctx.exit(INTERRUPTED)
 
 
 def _say(text: str, stream: Any = None) -> None:
-    """Print a line, whatever characters the console can show."""
+    """Print a line, whatever characters it has and the console can show."""
     from ductaflow.launch import show_on_console
+    from ductaflow.result import plain
 
-    show_on_console(f"{text}\n", stream)
+    show_on_console(f"{plain(text)}\n", stream)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -84,15 +96,25 @@ def _project(folder: Path | None) -> Project:
 
 
 @main.command("init")
-@click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
-def init_command(folder: Path) -> None:
-    """Make a small working project in DIR: a flow, a build, two scenarios, a CI file."""
+@click.argument("folder", metavar="DIR", type=click.Path(file_okay=False))
+def init_command(folder: str) -> None:
+    """Make a small working project in DIR: a flow, a build, two scenarios, a CI file.
+
+    A README.md, .gitignore and requirements.txt that are there stay as they are.
+    """
+    import shlex
+
     from ductaflow.scaffold import init_project
 
-    for path in init_project(folder):
+    if not folder:
+        raise DuctaflowError("the name of the folder is empty", hint="For this one: ductaflow init .")
+    made = init_project(Path(folder))
+    for path in made.written:
         _say(str(path))
-    where = "" if folder.absolute() == Path.cwd() else f"cd {folder} && "
-    _say(f"Now: {where}pytest --ductaflow")
+    for path, advice in made.kept.items():
+        _say(f"{path} is there already and stays as it is{advice}")
+    where = f"cd {'-- ' if folder.startswith('-') else ''}{shlex.quote(folder)} && "
+    _say(f"Now: {'' if Path(folder).absolute() == Path.cwd() else where}pytest --ductaflow")
 
 
 @main.command("new")
@@ -108,12 +130,14 @@ def new_command(kind: Kind, name: str, folder: Path | None) -> None:
 
 
 @main.command("list")
+@click.argument("ids", nargs=-1, metavar="[ID]...")
 @_project_option
-def list_command(folder: Path | None) -> None:
-    """List the stored instances, one a line: id, tags, and what is wrong with it."""
+def list_command(ids: Sequence[str], folder: Path | None) -> None:
+    """List the stored instances, or some, one a line: id, tags, and what is wrong with it."""
     from ductaflow.graph import collect
 
-    for instance in collect(_project(folder)):
+    instances = collect(_project(folder))
+    for instance in [instances.by_id[id] for id in _ids(instances, ids)] if ids else instances:
         parts = [instance.id]
         if instance.options.tags:
             parts.append(f"[{' '.join(instance.options.tags)}]")
@@ -145,9 +169,9 @@ def run_command(
 ) -> None:
     """Run stored instances, or run folders again, upstreams first.
 
-    An ID is flow/instance or flow[instance]. A FOLDER is that of a run, also of a flow inside a build, whose
-    status follows; it runs again in place, with its saved config. What reads from a red one is blocked, what
-    its config skips is not run. The exit code is 1 if any is red.
+    An ID is flow/instance or flow[instance], or a flow for all its instances. A FOLDER is that of a run, also
+    of a flow inside a build, whose status follows; it runs again in place, with its saved config. What reads
+    from a red one is blocked, what its config skips is not run. The exit code is 1 if any is red.
 
     `ductaflow run --changed` brings all stored instances up to date.
     """
@@ -199,11 +223,11 @@ def _project_of(targets: Sequence[str], folder: Path | None) -> Project:
     return _project(folder)
 
 
-def _ids(project: Project, given: Sequence[str]) -> list[str]:
-    """The ids of stored instances, each once: an id and a title may name the same one."""
-    from ductaflow.instances import load_stored
+def _ids(instances: Instances, given: Sequence[str]) -> list[str]:
+    """The ids of stored instances, each once: an id, a title and a flow may name the same one."""
+    from ductaflow.saved import find_stored
 
-    return list(dict.fromkeys(load_stored(project, id).id for id in given))
+    return list(dict.fromkeys(one.id for target in given for one in find_stored(instances, target)))
 
 
 @main.command("graph")
@@ -223,9 +247,8 @@ def graph_command(ids: Sequence[str], language: str, flows: bool, folder: Path |
     from ductaflow.diagram import FORMATS, Diagram, beyond_mermaid
     from ductaflow.graph import Graph, collect
 
-    project = _project(folder)
-    instances = collect(project)
-    named = _ids(project, ids) if ids else None
+    instances = collect(_project(folder))
+    named = _ids(instances, ids) if ids else None
     diagram = Diagram.of(instances, Graph(instances.all), named)
     if flows:
         diagram = diagram.by_flow()
@@ -255,7 +278,7 @@ def why_command(target: str, folder: Path | None) -> None:
 
     project = _project_of([target], folder)
     instances = collect(project)
-    ids, loose, instances = with_saved(instances, find_targets(instances, [target]))
+    ids, loose, instances = with_saved(instances, [_only(target, find_targets(instances, [target]))])
     if loose:
         shown, spec = loose[0].shown(project), loose[0].spec(project)
     else:
@@ -296,6 +319,7 @@ def plan_command(ids: Sequence[str], jobs: int, folder: Path | None) -> None:
     """
     from dataclasses import replace
 
+    from ductaflow.durations import UNKNOWN
     from ductaflow.forecast import Forecast, Would, seconds_with
     from ductaflow.graph import collect
     from ductaflow.readiness import Readiness
@@ -303,20 +327,23 @@ def plan_command(ids: Sequence[str], jobs: int, folder: Path | None) -> None:
 
     project = _project(folder)
     readiness = Readiness(collect(project))
-    named = _ids(project, ids) if ids else list(readiness.instances.by_id)
+    named = _ids(readiness.instances, ids) if ids else list(readiness.instances.by_id)
     order = [readiness.instances.by_id[id] for id in readiness.graph.order(named)]
     planned = Forecast(readiness, comparison_in(project.root)).of(order)
+    is_known = any(one.would.takes_time and one.seconds != UNKNOWN for one in planned)
     for one in planned:
-        seconds = f"about {_clock(one.seconds)}" if one.would.takes_time else ""
+        seconds = f"about {_clock(one.seconds)}" if one.would.takes_time and is_known else ""
         parts = [f"{one.would:<10}", one.instance.id, " ".join(one.reason.split()), seconds]
         _say("  ".join(filter(None, parts)))
     counts = Counter(one.would for one in planned)
     _say(", ".join(f"{counts[would]} {would}" for would in Would if counts[would]) or NOTHING_STORED)
     surely = [one if one.would is Would.RUN else replace(one, would=Would.UNCHANGED) for one in planned]
     at_least, at_most = (_clock(seconds_with(jobs, some, readiness)) for some in (surely, planned))
-    if any(one.would.takes_time for one in planned):
+    if is_known:
         span = at_least if at_least == at_most else f"{at_least} to {at_most}"
         _say(f"By earlier runs it takes about {span}, {jobs} at a time (h:mm:ss).")
+    elif any(one.would.takes_time for one in planned):
+        _say("There is no earlier run that tells how long it takes.")
 
 
 def _clock(seconds: float) -> str:
@@ -369,8 +396,22 @@ def show_command(target: str, folder: Path | None) -> None:
     from ductaflow.looking import show_lines
 
     project, seen = _see([target], folder)
-    for line in show_lines(project, seen[0]):
+    for line in show_lines(project, _only(target, seen)):
         _say(line)
+
+
+def _only(target: str, found: Sequence[_Found]) -> _Found:
+    """The one that an argument names; a flow may have several.
+
+    Raises:
+        DuctaflowError: it has.
+    """
+    if len(found) > 1:
+        raise DuctaflowError(
+            f"{target} has {len(found)} instances, and this command takes one",
+            hint=f"Give one of them: ductaflow list {target}",
+        )
+    return found[0]
 
 
 def _see(targets: Sequence[str], folder: Path | None) -> tuple[Project, list[Seen]]:
@@ -396,7 +437,8 @@ def debug_command(target: str, notebook: bool, folder: Path | None) -> None:
     """
     from ductaflow.looking import changed_keys, offer_launch, open_notebook, prepare_debugging
 
-    project, (one,) = _see([target], folder)
+    project, seen = _see([target], folder)
+    one = _only(target, seen)
     changed = changed_keys(one)
     setup = prepare_debugging(project, one)
     if changed:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ductaflow.actions import without_commands
@@ -25,6 +27,21 @@ class DuctaflowError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message}\n{self.hint}" if self.hint else self.message
+
+
+def of_system(exc: OSError, file: str | os.PathLike[str], *, hint: str) -> DuctaflowError:
+    """What the system says of a file that cannot be used; of one that is not there, of the folder around it.
+
+    Args:
+        exc: that of the system.
+        file: what was to be used.
+        hint: what to do next, where nothing has to be moved away.
+    """
+    path = Path(os.path.abspath(file))
+    place = next(one for one in (path, *path.parents) if os.path.lexists(one))
+    if isinstance(exc, NotADirectoryError):
+        return DuctaflowError(f"{place} is a file, where a folder is meant to be", hint="Move it away.")
+    return DuctaflowError(f"{place}: cannot be used: {exc.strerror or exc}", hint=hint)
 
 
 class ConfigError(DuctaflowError):

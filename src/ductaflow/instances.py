@@ -168,9 +168,9 @@ def find_instances(project: Project) -> tuple[Instance, ...]:
     The order is that of a walk through `config/` by name, as pytest makes it: builds before flows, flows by
     name; of one flow first the files in its folder by name, then the rows of its table as they stand.
 
-    Nothing that a file holds raises. A table that cannot be read is one instance under the name of its file,
-    and a row without a name is one called `line-<number>`. Rows of one table that have the same name are one
-    instance, whose problem names their lines.
+    Nothing that a file holds raises. A table that has no row or cannot be read is one instance under the name
+    of its file, and a row without a name is one called `line-<number>`. Rows of one table that have the same
+    name are one instance, whose problem names their lines.
 
     Raises:
         OSError: `config/flows` or `config/builds` cannot be listed.
@@ -476,21 +476,43 @@ class _Finder:
 
 
 def check_flow_name(kind: Kind, flow: str) -> None:
-    """Refuse what cannot be the name of a flow or a build: see `check_name`, or it would hide a module.
+    """Refuse what cannot be the name of a new flow or build: see `check_name`, or it would hide a module.
+
+    Of the stored ones only those are refused that hide a module of Python's own.
 
     Raises:
         InstanceError: says why, and gives a name that would do.
     """
+    if not flow:
+        raise InstanceError(
+            f"a {kind} cannot be called nothing", hint=f"Give a name: ductaflow new {kind} NAME"
+        )
     check_name(flow)
-    _check_hides_nothing(kind, flow)
+    if _hides_module(flow) or _is_installed(flow):
+        raise _hiding(kind, flow, hint=f"Give another name, for example {flow}_{kind}.")
 
 
 def _check_hides_nothing(kind: Kind, flow: str) -> None:
-    if flow in sys.stdlib_module_names or flow == "ductaflow":
-        raise InstanceError(
-            f"a {kind} cannot be called {flow}: as a script it would hide the module of that name",
-            hint=f"Rename {KIND_DIRS[kind]}/{flow}.py and its configs, for example to {flow}_{kind}.",
-        )
+    if _hides_module(flow):
+        rename = f"Rename {KIND_DIRS[kind]}/{flow}.py and its configs, for example to {flow}_{kind}."
+        raise _hiding(kind, flow, hint=rename)
+
+
+def _hides_module(flow: str) -> bool:
+    return flow in sys.stdlib_module_names or flow == "ductaflow"
+
+
+def _is_installed(name: str) -> bool:
+    """Whether it is a top-level module that some installed distribution brings."""
+    from importlib.metadata import packages_distributions
+
+    return name in packages_distributions()
+
+
+def _hiding(kind: Kind, flow: str, *, hint: str) -> InstanceError:
+    return InstanceError(
+        f"a {kind} cannot be called {flow}: as a script it would hide the module of that name", hint=hint
+    )
 
 
 def _made(
@@ -652,7 +674,10 @@ def _table_drafts(path: str) -> list[_Draft]:
         return [_broken(path, exc)]
     header_fault = table.header_fault
     drafts = [_row_draft(table, line, cells, header_fault) for line, cells in table.rows]
-    return [*drafts, _broken(path, table.fault)] if table.fault else drafts
+    if table.fault:
+        return [*drafts, _broken(path, table.fault)]
+    hint = "Add a row for each instance, or remove the table."
+    return drafts or [_broken(path, ConfigError(f"{path}: the table has no row", hint=hint))]
 
 
 def _read_table(path: str) -> _Table:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ductaflow.config import ROOT_KEY, RUN_KEY, load_saved_config, masked
-from ductaflow.errors import DuctaflowError
+from ductaflow.errors import DuctaflowError, of_system
 from ductaflow.folder import Marker, unfinished
 from ductaflow.instances import Instance, Instances
 from ductaflow.layout import CACHE_DIR, Project, RunFolder
@@ -56,7 +56,7 @@ class Seen:
     @property
     def log(self) -> Path | None:
         """The log of the last run, as a notebook or as a script; None if there is none."""
-        logs = [path for path in (self.files.log, self.files.cli_log) if path.is_file()]
+        logs = [path for path in (self.files.log, self.files.cli_log) if path.exists()]
         return max(logs, key=lambda path: path.stat().st_mtime_ns, default=None)
 
 
@@ -118,7 +118,7 @@ def _row(one: Seen) -> Row:
     try:
         result = one.result()
     except DuctaflowError as exc:
-        return Row(one.name, "unreadable", message=exc.message)
+        return Row(one.name, "unreadable", message=f"{exc.message}. {exc.hint}")
     if result is None:
         problem = one.of.problem if isinstance(one.of, Instance) else None
         return Row(one.name, "never", message=problem.message if problem else "")
@@ -163,7 +163,7 @@ def log_texts(
         pattern: only lines that this regular expression finds something in.
 
     Raises:
-        DuctaflowError: the expression is none.
+        DuctaflowError: the expression is none; or, behind all that can be read, what cannot.
     """
     try:
         wanted = re.compile(pattern) if pattern is not None else None
@@ -172,13 +172,22 @@ def log_texts(
             f"--grep {pattern} is no regular expression: {exc}", hint="Put \\ before ( [ * + ? and the like."
         ) from exc
     whole = not (warnings or errors or wanted)
+    unreadable = []
     for number, one in enumerate(seen):
         if whole and len(seen) > 1:
             yield ("\n" if number else "") + f"==> {one.name} <=="
-        if one.log and (whole or warnings or not errors):
-            yield from _lines_of(one.log, whole=whole, only_warnings=warnings, wanted=wanted)
-        if errors:
-            yield from _error_of(one, wanted)
+        try:
+            if one.log and (whole or warnings or not errors):
+                yield from _lines_of(one.log, whole=whole, only_warnings=warnings, wanted=wanted)
+            if errors:
+                yield from _error_of(one, wanted)
+        except OSError as exc:
+            fault = of_system(exc, exc.filename, hint="Run the instance again.")
+            unreadable.append(f"{fault.message}. {fault.hint}")
+        except DuctaflowError as exc:
+            unreadable.append(f"{exc.message}. {exc.hint}")
+    if unreadable:
+        raise DuctaflowError("\n".join(dict.fromkeys(unreadable)))
 
 
 def _lines_of(
@@ -281,7 +290,10 @@ def _files(title: str, files: Sequence[dict[str, Any]]) -> Iterator[str]:
 
 
 def _flow(folder: Path) -> str:
-    result = read_result(folder)
+    try:
+        result = read_result(folder)
+    except DuctaflowError as exc:
+        return f"unreadable  {shown(folder)}  {exc.message}"
     if result is None:
         return f"lost        {shown(folder)}"
     return f"{result.status:<10}  {shown(folder)}  {_first(result.message)}".rstrip()

@@ -15,12 +15,14 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
 
-from ductaflow.errors import DuctaflowError
+from ductaflow.errors import DuctaflowError, of_system
 from ductaflow.layout import RESULT, TEMP_PREFIX, Kind
 
 SCHEMA = 1
 MAX_WARNINGS = 100
 MAX_WARNING_CHARS = 500
+#: No message of a run, nor what is shown of an exception, is longer.
+MAX_MESSAGE_CHARS = 2000
 
 Cause = Literal["exception", "exit", "signal", "timeout", "interrupted", "lost", "input"]
 
@@ -146,6 +148,8 @@ class Result:
         Raises:
             ValueError: it is not a record of schema 1.
         """
+        if not isinstance(data, Mapping):
+            raise ValueError(f"not a result: it holds a JSON {_KINDS.get(type(data), 'value')}, no object")
         if data.get("schema") != SCHEMA:
             raise ValueError(f"not a result of schema {SCHEMA}: schema is {data.get('schema')!r}")
         values = {key: value for key, value in data.items() if key in _STORED}
@@ -162,6 +166,7 @@ class Result:
             raise ValueError(f"not a complete result: {exc}") from exc
 
 
+_KINDS = {list: "list", str: "string", int: "number", float: "number"}
 _STORED = tuple(f.name for f in fields(Result) if f.name not in ("folder", "former_status"))
 
 
@@ -204,16 +209,23 @@ def read_result(folder: Path) -> Result | None:
         return Result.from_dict(json.loads(path.read_bytes()), folder=folder)
     except FileNotFoundError:
         return None
-    except (ValueError, AttributeError) as exc:
-        raise DuctaflowError(
-            f"{path}: {exc}", hint="Remove the file, or run the instance again: it is written anew."
-        ) from exc
+    except OSError as exc:
+        raise of_system(exc, path, hint=_ANEW) from exc
+    except (ValueError, AttributeError, RecursionError) as exc:
+        raise DuctaflowError(f"{path}: {exc}", hint=_ANEW) from exc
+
+
+_ANEW = "Remove it, or run the instance again: it is written anew."
 
 
 # --- the scan of a log -------------------------------------------------------------------------------------
 
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 _WARNING = re.compile(r"\u26a0|warning:", re.IGNORECASE)
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb"
+    "\ud800-\udfff]"
+)
 _WARNING_REACH = 15
 _LINE_END = re.compile(r"\r\n|\n|\r")
 _CHUNK = 1 << 20
@@ -232,6 +244,31 @@ class LogScan:
 def strip_ansi(text: str) -> str:
     """Text without terminal escape sequences."""
     return _ANSI.sub("", text) if "\x1b" in text else text
+
+
+def plain(text: str) -> str:
+    """Text of a flow as a terminal can take it.
+
+    Escape sequences are gone. What cannot be seen is written in words, `\\x00` or `\\u202e`: control
+    characters but tab and newline, marks that turn the writing around, lone surrogates.
+    """
+    if text.isascii() and text.isprintable():
+        # most is, and logs are long
+        return text
+    return _UNSEEN.sub(_in_words, strip_ansi(text).replace("\r\n", "\n"))
+
+
+def _in_words(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def cut(text: str, most: int, *, whole: str = "") -> str:
+    """A text of at most `most` characters, with how many are left out, and where the whole is."""
+    left_out = len(text) - most
+    if left_out <= 0:
+        return text
+    return f"{text[:most]} ... ({left_out:,} characters left out{f'; {whole}' if whole else ''})"
 
 
 def is_warning_line(line: str) -> bool:

@@ -247,11 +247,22 @@ def _with_own_paths(project: Project, original: Instance, name: str) -> dict[str
 # --- what a command names ----------------------------------------------------------------------------------
 
 
-def find_targets(instances: Instances, targets: Iterable[str]) -> list[Instance | SavedRun]:
-    """What the arguments of a command name, each once: ids or titles of stored instances, or run folders.
+def find_stored(instances: Instances, target: str) -> tuple[Instance, ...]:
+    """The stored instances that an argument names: one by its id or title, all of a flow by the flow's name.
 
-    A folder is looked up from the working directory, then from the project. What is an id and a folder too
-    is an id.
+    Raises:
+        InstanceError: it names none; the message says what may be meant.
+    """
+    if one := instances.by_id.get(target):
+        return (one,)
+    return instances.of_flow(target) or (instances.by_id[load_stored(instances.project, target).id],)
+
+
+def find_targets(instances: Instances, targets: Iterable[str]) -> list[Instance | SavedRun]:
+    """What the arguments of a command name, each once: see `find_stored`, or run folders.
+
+    A folder is looked up from the working directory, then from the project. What names something stored and
+    a folder too is the former; `./fit` is the folder.
 
     Raises:
         InstanceError: one is neither; the message says what may be meant.
@@ -260,15 +271,12 @@ def find_targets(instances: Instances, targets: Iterable[str]) -> list[Instance 
     found: dict[str, Instance | SavedRun] = {}
     for target in targets:
         try:
-            one: Instance | SavedRun = (
-                instances.by_id.get(target) or instances.by_id[load_stored(instances.project, target).id]
-            )
+            found |= {one.id: one for one in find_stored(instances, target)}
         except InstanceError:
             folder = _folder_of(instances.project, target)
             if folder is None:
                 raise
-            one = saved_run(instances.project, folder)
-        found[one.id if isinstance(one, Instance) else str(one.folder)] = one
+            found[str(folder)] = saved_run(instances.project, folder)
     return list(found.values())
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from ductaflow.result import Cause, Cells, Failure, Result, Status
+from ductaflow.result import MAX_MESSAGE_CHARS, Cause, Cells, Failure, Result, Status, cut
 
 Stop = Literal["timeout", "interrupted", "owner"]
 
@@ -284,4 +284,4 @@ def _failure_line(failure: Failure) -> str:
 
 
 def _error(cause: Cause, message: str) -> Verdict:
-    return Verdict(Status.ERROR, cause, message)
+    return Verdict(Status.ERROR, cause, cut(message, MAX_MESSAGE_CHARS))

@@ -5,8 +5,9 @@ One report for each runs folder, whatever number of workers ran its instances.
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,9 +19,9 @@ from ductaflow.layout import CACHE_DIR
 from ductaflow.report import NOT_YET, Entry, LiveReport
 from ductaflow.result import Cause, Result, Status, read_result
 from pytest_ductaflow import items
-from pytest_ductaflow.failure import paint, shown
+from pytest_ductaflow.failure import one_line, paint, run_again, shown
 from pytest_ductaflow.github import Outcome
-from pytest_ductaflow.summary import one_line, summary_lines
+from pytest_ductaflow.summary import summary_lines
 
 if TYPE_CHECKING:
     import pytest
@@ -46,7 +47,6 @@ class _Tree:
     xfailed: set[str] = field(default_factory=set)
     started: set[str] = field(default_factory=set)
     workers: dict[str, str | None] = field(default_factory=dict)
-    unfinished: list[str] = field(default_factory=list)
     page: Path | None = None
     trouble: str = ""
 
@@ -92,7 +92,6 @@ class Artifact:
                 tree.expected[nodeid] = instance
                 self._tree_of[nodeid] = tree
         for tree in self._trees.values():
-            tree.unfinished = list(self._unfinished(tree))
             if tree.report:
                 tree.report.expect(
                     self._entry(tree, nodeid, _without_run(instance, Status.NOT_RUN, NOT_YET))
@@ -122,7 +121,13 @@ class Artifact:
             if isinstance(told, str):
                 told = items.Outcome.load(told, instance.run_folder.path)
             result = told.result or _without_run(instance, told.status, told.message, told.cause)
-            self._keep(tree, report.nodeid, result, told.message)
+            message = told.message
+            if report.failed and result.status is not Status.ERROR:
+                # the status stays; whoever reads of the instance has to know
+                why = f"fails its test: {_reason(report)}"
+                result = replace(result, message="; ".join(filter(None, [result.message, why])))
+                message = "; ".join(filter(None, [message, why]))
+            self._keep(tree, report.nodeid, result, message)
         elif report.nodeid not in tree.results and not report.passed:
             # a mark of a conftest, a fixture, another plugin: the instance did not come to run
             status = Status.NOT_RUN if report.skipped else Status.ERROR
@@ -207,13 +212,25 @@ class Artifact:
         return self._trees[project.runs_dir]
 
     def _unfinished(self, tree: _Tree) -> Iterator[str]:
-        """What earlier sessions began and did not end, before this one runs it again."""
-        left = {run.folder: f"started {run.owner.started}" for run in _without_result(tree.runs_dir)}
+        """What earlier sessions began and did not end, and this one has not run again; with a remedy."""
+        left = {
+            run.folder: f"started {run.owner.started}"
+            for run in _without_result(tree.runs_dir)
+            if run.owner.session_id != self._session_id
+        }
         for instance in tree.expected.values():
-            if result := _ended_early(instance):
+            result = _ended_early(instance)
+            if result and result.session_id != self._session_id:
                 left[instance.run_folder.path] = one_line(result.message)
+        stored = {
+            instance.run_folder.path: instance for instance in self._projects.at(tree.root).instances.all
+        }
         for folder, why in left.items():
-            yield f"unfinished in an earlier session: {shown(folder, self._projects)} ({why})"
+            where = shown(folder, self._projects)
+            again = (
+                run_again(self._projects, [stored[folder]]) if folder in stored else f"ductaflow run {where}"
+            )
+            yield f"unfinished in an earlier session: {where} ({why}); run it again: {again}"
 
     def _keep(self, tree: _Tree, nodeid: str, result: Result, message: str | None = None) -> None:
         """Show what came of an instance and note it, with the message that the terminal says at the end."""
@@ -258,9 +275,10 @@ class Artifact:
 
     def _lines(self, tree: _Tree, verbosity: int) -> Iterator[str]:
         yield from summary_lines(tree.results, tree.xfailed, verbosity)
-        yield from tree.unfinished[:MAX_NAMED]
-        if len(tree.unfinished) > MAX_NAMED:
-            yield f"and {len(tree.unfinished) - MAX_NAMED} more"
+        left = list(self._unfinished(tree))
+        yield from left[:MAX_NAMED]
+        if len(left) > MAX_NAMED:
+            yield f"and {len(left) - MAX_NAMED} more unfinished"
         if tree.page:
             yield f"report: {shown(tree.page, self._projects)}"
         if tree.trouble:
@@ -280,14 +298,19 @@ def _without_run(instance: Instance, status: Status, message: str, cause: Cause 
 
 
 def _first_line(report: pytest.TestReport) -> str:
-    text: Sequence[Any] | str = (
-        report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longreprtext
-    )
-    return one_line(str(text)) or report.outcome
+    return one_line(_reason(report)) or report.outcome
+
+
+def _reason(report: pytest.TestReport) -> str:
+    """Why a test failed or was skipped: of an exception class and text, not where its traceback begins."""
+    longrepr: Any = report.longrepr
+    crash = getattr(longrepr, "reprcrash", None)
+    text = longrepr[2] if isinstance(longrepr, tuple) else crash.message if crash else report.longreprtext
+    return str(text).removeprefix("Failed: ")
 
 
 def _without_result(runs_dir: Path) -> list[Unfinished]:
-    return unfinished(runs_dir) if (runs_dir / CACHE_DIR).is_dir() else []
+    return unfinished(runs_dir) if os.path.isdir(runs_dir / CACHE_DIR) else []
 
 
 def _ended_early(instance: Instance) -> Result | None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,9 +22,11 @@ from typing import TYPE_CHECKING
 from ductaflow.config import read_text
 from ductaflow.errors import ConfigError
 from ductaflow.result import (
+    MAX_MESSAGE_CHARS,
     LogWarning,
     Result,
     Status,
+    cut,
     is_warning_line,
     log_lines,
     strip_ansi,
@@ -221,6 +223,12 @@ class Baseline:
         if len(stale) > _MAX_TOLD:
             lines.append(f"  and {len(stale) - _MAX_TOLD} more")
         return [*lines, f"{UPDATE} takes them out"]
+
+
+def headline(new: Sequence[LogWarning]) -> str:
+    """What an instance with new warnings is said to have, in one line: how many there are, and which."""
+    texts = cut("; ".join(warning.text for warning in new), MAX_MESSAGE_CHARS)
+    return f"new warning: {texts}" if len(new) == 1 else f"{len(new)} new warnings: {texts}"
 
 
 def complaint(new: Iterable[LogWarning], *, log: str, baseline: Baseline, accept: str) -> str:

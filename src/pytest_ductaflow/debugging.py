@@ -21,7 +21,7 @@ import pytest
 from ductaflow.inplace import run_here
 from ductaflow.result import Result
 from ductaflow.spec import RunSpec
-from pytest_ductaflow.failure import clean
+from pytest_ductaflow.failure import one_line
 
 
 def run_watched(spec: RunSpec, code: CodeType, config: pytest.Config, *, is_expected_red: bool) -> Result:
@@ -85,8 +85,7 @@ class _Debugging:
             pytest.exit("Quitting debugger")
         if not self._stops_at_failure or trace is None:
             return
-        first_line = (clean(str(exc)).strip() or "no message").splitlines()[0]
-        debugger = self._debugger(f"{type(exc).__name__}: {first_line}")
+        debugger = self._debugger(f"{type(exc).__name__}: {one_line(str(exc)) or 'no message'}")
         debugger.reset()
         debugger.interaction(None, trace)
         self._config.hook.pytest_leave_pdb(config=self._config, pdb=debugger)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ductaflow.actions import without_commands
-from ductaflow.result import Failure, Result, is_warning_line, log_lines, strip_ansi
+from ductaflow.result import MAX_MESSAGE_CHARS, Failure, Result, cut, is_warning_line, log_lines, plain
 
 if TYPE_CHECKING:
     import pytest
@@ -22,21 +22,24 @@ if TYPE_CHECKING:
 LOG_LINES = 20
 MAX_LINE = 300
 MAX_TRACEBACK_LINES = 80
+_MAX_ONE_LINE = 200
 
 #: How the message of a run that was ended says where it was.
 _LINE = re.compile(r"( in cell \d+ of \d+) \(line (\d+)\)")
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def clean(text: str) -> str:
     """Text of a flow as a terminal, a report and a channel between processes can take it.
 
-    Escape sequences are gone, other control characters and lone surrogates are written in words, and
-    nothing is left that a runner of CI would obey.
+    It is plain (see `ductaflow.result.plain`), and nothing is left that a runner of CI would obey.
     """
-    text = strip_ansi(text).replace("\r\n", "\n")
-    text = _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
-    return without_commands(text.encode("utf-8", "backslashreplace").decode("utf-8"))
+    return without_commands(plain(text))
+
+
+def one_line(text: str) -> str:
+    """The first line of a text of a flow, cut."""
+    lines = clean(text).strip().splitlines()
+    return lines[0][:_MAX_ONE_LINE] if lines else ""
 
 
 def failure_text(result: Result, instance: Instance, projects: Projects) -> str:
@@ -134,7 +137,7 @@ def _headline(result: Result, instance: Instance, projects: Projects) -> str:
 
 
 def _what(failure: Failure) -> str:
-    value = clean(failure.evalue).strip()
+    value = cut(clean(failure.evalue).strip(), MAX_MESSAGE_CHARS, whole="the log has them all")
     return f"{failure.ename}: {value}" if value else failure.ename
 
 
@@ -158,6 +161,9 @@ def _log_tail(log: Path) -> list[str]:
         last = deque(log_lines(log), maxlen=LOG_LINES)
     except FileNotFoundError:
         return []
+    except OSError as exc:
+        # what the run came to is known without it
+        return [f"{log}: cannot be read: {exc.strerror or exc}"]
     return [f"| {_cut(clean(line))}".rstrip() for line in last]
 
 

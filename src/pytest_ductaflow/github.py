@@ -12,7 +12,7 @@ import html
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -129,7 +129,8 @@ class GitHub:
             return ""
         try:
             there = self._summary.stat().st_size if self._summary.exists() else 0
-            text = summary_text(outcomes, [self._shown(page) for page in pages], MAX_SUMMARY_BYTES - there)
+            shown = [self._shown(page) for page in pages]
+            text = summary_text(outcomes, shown, MAX_SUMMARY_BYTES - there, failed=self._failed)
             with self._summary.open("ab") as file:
                 file.write(text.encode("utf-8", "backslashreplace"))
         except OSError as exc:
@@ -229,26 +230,38 @@ def _warning_lines(instance: Instance) -> list[str]:
 # --- the summary -------------------------------------------------------------------------------------------
 
 
-def summary_text(outcomes: Sequence[Outcome], pages: Sequence[str], max_bytes: int) -> str:
+def summary_text(
+    outcomes: Sequence[Outcome], pages: Sequence[str], max_bytes: int, *, failed: Collection[str] = ()
+) -> str:
     """The summary of a step in Markdown: counts, then a table of what is not green, worst first.
 
     Args:
         outcomes: of the session.
         pages: the reports, from the root of the repository.
         max_bytes: no more than this, as UTF-8; an empty text if not even the counts have room.
+        failed: node ids of those whose test failed, whatever the run was; they come behind the red ones.
     """
     counts = Counter("xfail" if one.expected else one.result.status for one in outcomes)
     told = ", ".join(f"{counts[status]} {status}" for status in (*Status, "xfail") if counts[status])
     head = f"### ductaflow: {told}\n\n"
     end = "".join(f"\nThe report: `{page}`\n" for page in pages if page != "..")
-    bad = [one for one in outcomes if one.result.status in _MARKS and not one.expected]
-    bad.sort(key=lambda one: list(_MARKS).index(one.result.status))
+    bad = [
+        one for one in outcomes if (one.result.status in _MARKS or one.nodeid in failed) and not one.expected
+    ]
+    places = {status: place for place, status in enumerate(_MARKS)}
+
+    def rank(one: Outcome) -> tuple[bool, bool, int]:
+        status = one.result.status
+        return status is not Status.ERROR, one.nodeid not in failed, places.get(status, 0)
+
+    bad.sort(key=rank)
     rows = ["| | instance | what |\n|---|---|---|\n"] if bad else []
     room = max_bytes - _size(head) - _size(end) - 200
     if room < 0:
         return ""
     for number, one in enumerate(bad):
-        row = f"| {_MARKS[one.result.status]} {one.result.status} | {_cell(one.result.id)} | {_what(one)} |\n"
+        mark = _MARKS[Status.ERROR if one.nodeid in failed else one.result.status]
+        row = f"| {mark} {one.result.status} | {_cell(one.result.id)} | {_what(one)} |\n"
         room -= _size(row)
         if room < 0:
             rows.append(f"\nand {len(bad) - number} more\n")

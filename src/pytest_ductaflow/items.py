@@ -25,7 +25,7 @@ from ductaflow.instances import Instance
 from ductaflow.lineage import DEFAULT, Change, Comparison
 from ductaflow.readiness import Lack, why_not_valid
 from ductaflow.result import Cause, Result, Status, read_result
-from pytest_ductaflow.baseline import Baseline, complaint, kinds_of
+from pytest_ductaflow.baseline import Baseline, complaint, headline, kinds_of
 from pytest_ductaflow.failure import clean, failure_text, place_of, run_again
 from pytest_ductaflow.projects import Projects
 
@@ -492,8 +492,8 @@ class InstanceItem(pytest.Item):
         new = baseline.new(self.flows.projects.key(self.instance), kinds)
         if new:
             log = self.flows.projects.relative(self.instance.run_folder.log)
-            self.place = (log, new[0].line, clean(f"new warning: {new[0].text}"))
             told = [replace(warning, text=clean(warning.text)) for warning in new]
+            self.place = (log, told[0].line, headline(told))
             accept = run_again(self.flows.projects, [self.instance])
             raise self._failed(complaint(told, log=log, baseline=baseline, accept=accept))
 
@@ -526,9 +526,9 @@ class InstanceItem(pytest.Item):
     def _fail(self, text: str) -> None:
         text = clean(text)
         self.place = (self.flows.projects.relative(self.path), 1, text.partition("\n")[0])
-        if self.flows.settings.debug:
-            raise RefusedAndSeen(text, pytrace=False)  # type: ignore[call-arg]
-        pytest.fail(text, pytrace=False)
+        kind = RefusedAndSeen if self.flows.settings.debug else pytest.fail.Exception
+        # the text says it all: pytest would show what it was made of once more
+        raise kind(text, pytrace=False) from None  # type: ignore[call-arg]
 
     def complete(self, report: pytest.TestReport) -> None:
         """Add to a report what the controller needs, and the place that a person looks for."""

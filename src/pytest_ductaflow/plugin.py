@@ -243,12 +243,16 @@ def _sharding(config: pytest.Config, projects: Projects) -> Sharding:
     from pytest_ductaflow.sharding import Shard, Sharding, read_durations
 
     path = _durations(config)
-    is_new = config.getoption("ductaflow_durations_update") and path is not None and not path.exists()
+    update = "--ductaflow-durations-update"
+    is_there = path is not None and path.exists()
+    if path and not is_there and not config.getoption("ductaflow_durations_update"):
+        raise pytest.UsageError(f"there is no file of durations {path}\nMake it: add {update}.")
     text = config.getoption("ductaflow_shard")
     try:
-        seconds = read_durations(path) if path and not is_new else {}
+        seconds = read_durations(path) if path and is_there else {}
     except ConfigError as exc:
-        raise pytest.UsageError(str(exc)) from None
+        anew = f"Mend it, or remove it and make it anew: add {update}."
+        raise pytest.UsageError(f"{exc.message}\n{exc.hint or anew}") from None
     return Sharding(projects, Shard.parse(text) if text else None, seconds)
 
 
@@ -324,11 +328,20 @@ class InstanceHooks:
         if exitstatus != pytest.ExitCode.NO_TESTS_COLLECTED or self.met_one or self.projects.met_one:
             return
         paths = [config.invocation_params.dir / argument.partition("::")[0] for argument in config.args]
-        if not any(self.projects.is_inside(path) for path in paths):
-            stored = config.getini("ductaflow_config_dir")
+        roots = [root for path in paths if (root := self.projects.around(path))]
+        stored = config.getini("ductaflow_config_dir")
+        if not roots:
             terminalreporter.write_line(
                 f"ductaflow: no project in {', '.join(map(str, paths))}: a project is a folder with"
                 f" {stored}/flows, {stored}/builds or {stored}/base.json"
+            )
+        elif roots[0] not in paths:
+            from pytest_ductaflow.failure import shown
+
+            folder = shown(self.projects.config_dir(roots[0]), self.projects)
+            terminalreporter.write_line(
+                "ductaflow: nothing is stored there; run what the project stores:"
+                f" pytest --ductaflow {folder}"
             )
 
     # --- collection --------------------------------------------------------------------------------------

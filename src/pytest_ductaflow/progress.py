@@ -131,12 +131,14 @@ class Progress:
     def parts(self) -> list[tuple[str, dict[str, bool]]]:
         """The line in pieces, each with its markup."""
         with self._lock:
-            running = dict(self._running)
+            # What is counted is done, though pytest has still to tear it down.
+            running = {id: since for id, since in self._running.items() if id not in self._counted}
+            done = self._done | (self._counted.keys() & self._places.keys())
             counts = Counter(self._counted.values())
             now = time.monotonic()
             places = [(self._places[nodeid], now - since) for nodeid, since in running.items()]
             left = self._estimate.left(places)
-            total = f"{len(self._done)}/{len(self._places)}"
+            total = f"{len(done)}/{len(self._places)}"
         pieces: list[tuple[str, dict[str, bool]]] = [(total, {"bold": True})]
         for status in (status for status in _WORDS if counts[status]):
             word, markup = _WORDS[status]

@@ -67,12 +67,13 @@ class Projects:
         """Whether a project was met so far."""
         return bool(self._loaded)
 
-    def is_inside(self, path: Path) -> bool:
-        """Whether a path is that of a project or lies below one."""
+    def around(self, path: Path) -> Path | None:
+        """The root of the project that a path is or lies below; None if there is none."""
         signs = (*KIND_DIRS.values(), BASE_CONFIG)
-        return any(
-            (self.config_dir(folder) / sign).exists() for folder in (path, *path.parents) for sign in signs
-        )
+        for folder in (path, *path.parents):
+            if any((self.config_dir(folder) / sign).exists() for sign in signs):
+                return folder
+        return None
 
     def config_dir(self, root: Path) -> Path:
         return root.joinpath(*self._config_parts)

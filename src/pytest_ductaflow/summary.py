@@ -12,13 +12,12 @@ from typing import Any
 from ductaflow.causes import CauseKey, Said, cause_of
 from ductaflow.errors import DuctaflowError
 from ductaflow.result import Result, Status, read_result
-from pytest_ductaflow.failure import clean
+from pytest_ductaflow.failure import clean, one_line
 
 #: How many causes, and how many instances of each, are named; the report has all, and so has `-v`.
 MAX_CAUSES, MAX_IDS = 30, 5
 MAX_BLOCKED = 5
 SLOWEST = 5
-_MAX_CHARS = 200
 #: `fit/D is blocked: `, as often as there are steps between an instance and what is red above it.
 _WAY = re.compile(r"^(?:\S+(?:, which reads from \S+)* is blocked: )+")
 
@@ -46,12 +45,6 @@ def summary_lines(results: Mapping[str, Result], xfailed: Collection[str], verbo
     )
     yield from _beyond(list(results.values()), everything=everything)
     yield from _slowest(list(results.values()))
-
-
-def one_line(text: str) -> str:
-    """The first line of a text of a flow, cut."""
-    lines = clean(text).strip().splitlines()
-    return lines[0][:_MAX_CHARS] if lines else ""
 
 
 def _causes(red: Sequence[Result], *, everything: bool) -> Iterator[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -18,17 +19,33 @@ from ductaflow.layout import CONFIG_DIR, KIND_DIRS, Kind, Project, is_project_ro
 from ductaflow.result import write_atomic
 
 _DOT = "dot-"
+#: What a folder may have already, and how a project wants it.
+_KEPT = {
+    "README.md": "",
+    ".gitignore": ": runs/ and junit.xml belong into it",
+    "requirements.txt": ": pytest-ductaflow belongs into it",
+}
 _SHOWN = 5
 
 
-def init_project(folder: Path) -> list[Path]:
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What became of the files of a new project.
+
+    Attributes:
+        written: those that were written.
+        kept: those that were there and stay as they are, each with what it should hold.
+    """
+
+    written: list[Path]
+    kept: dict[Path, str]
+
+
+def init_project(folder: Path) -> Made:
     """Make a small project that works: a flow, a build, two scenarios, a CI file.
 
     Args:
         folder: made if it is not there. Files that are in it stay.
-
-    Returns:
-        The files that were written.
 
     Raises:
         DuctaflowError: there is a project already, or a file that would be replaced; nothing is written.
@@ -42,7 +59,8 @@ def init_project(folder: Path) -> list[Path]:
     for parts, text in _texts("project"):
         names = (part.replace(_DOT, ".", 1) if part.startswith(_DOT) else part for part in parts)
         files[folder.joinpath(*names)] = text
-    return _write(files)
+    kept = {path: advice for name, advice in _KEPT.items() if os.path.lexists(path := folder / name)}
+    return Made(_write({path: text for path, text in files.items() if path not in kept}), kept)
 
 
 def new_source(project: Project, kind: Kind, name: str) -> list[Path]:
