@@ -644,13 +644,14 @@ def test_parameter_of_a_cause_finds_its_instances(
 ) -> None:
     """Whatever a key is called: it is shown as it was typed, and pressing it shows who has it."""
     others = dict.fromkeys(config, 1)
-    entries = [a_run_of(tmp_path, "red", config, "error"), a_run_of(tmp_path, "good", others)]
+    entries = [a_run_of(tmp_path, f"red{number}", config, "error") for number in (1, 2)]
+    entries += [a_run_of(tmp_path, f"good{number}", others) for number in (1, 2)]
     desk.open(a_page(tmp_path, entries))
     button = desk.page.locator(".shared button")
     assert shown.strip() == str(button.text_content()).strip()
     button.click()
-    assert ["fit/red"] == desk.names()
-    opened(desk, "fit/red")
+    assert ["fit/red1", "fit/red2"] == desk.names()
+    opened(desk, "fit/red1")
     key = shown.partition("=")[0] if "a=b" not in config else "a=b"
     assert key in desk.part("config").inner_text()
 
@@ -696,26 +697,36 @@ def test_causes_leave_room_for_the_list(desk: Desk, tmp_path: Path) -> None:
 
 def test_place_and_parameters_stand_beside_the_title(desk: Desk, tmp_path: Path) -> None:
     """Where there is room a cause is one line, with the other sets of parameters that would do too."""
-    entries = [a_run_of(tmp_path, "red", {"degree": 4}, "error"), a_run_of(tmp_path, "good", {"degree": 1})]
-    data = build_report(entries, session_id="s", started="", finished="x", runs_dir=tmp_path)
-    data["causes"][0]["alternatives"] = [[["horizon", "2050"], ['["my key"]', "1"]]]
-    desk.open(a_page(tmp_path, entries, causes=data["causes"]))
-    cause = desk.page.locator(".causes li")
+    cause = {
+        **{
+            "cause": "error",
+            "place": "flows/fit.py:7",
+            "title": "it broke",
+            "instances": ["fit/red"],
+            "blocks": 2,
+        },
+        "parameters": [["degree", "4"]],
+        "alternatives": [[["horizon", "2050"], ['["my key"]', "1"]]],
+        "alternatives_left_out": 3,
+    }
+    desk.open(a_page(tmp_path, [a_red("red")], causes=[cause]))
+    item = desk.page.locator(".causes li")
     middle = "one => { const {top, bottom} = one.getBoundingClientRect(); return (top + bottom) / 2; }"
     tops = [
-        cause.locator(part).evaluate(middle)
+        item.locator(part).evaluate(middle)
         for part in (".cause-title", ".cause-place", ".shared code >> nth=0")
     ]
     assert max(tops) - min(tops) < 5
-    words = [*cause.locator(".shared > *").all_inner_texts()]
+    words = [*item.locator(".shared > *").all_inner_texts()]
     assert [
-        "only with",
+        "all with",
         "degree=4",
         "or",
         "horizon=2050\nmy key=1",
+        "or 3 other sets",
         "which no good one has together",
     ] == words
-    cause.get_by_text("horizon=2050").click()
+    item.get_by_text("horizon=2050").click()
     assert "cause:1" == desk.page.input_value("#search")  # which are not parameters of these
 
 
@@ -1140,6 +1151,7 @@ def test_no_violation_of_accessibility(browser: Browser, runs: Path, scheme: str
     for address in (
         "",
         "#q=none",
+        "#q=status:bogus",
         "#id=fit/US_2030",
         "#id=prep/EU",
         "#view=timeline",

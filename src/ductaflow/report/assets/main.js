@@ -135,9 +135,10 @@ function causeItem(cause, index) {
     h("button.cause-row", { type: "button", click: () => search("cause:" + (index + 1)), title: "Show these instances" },
       h("strong.many", cause.instances.length.toLocaleString("en")),
       h("span.what", h("span.cause-title", cause.title || CAUSE[cause.cause] || "no message"), h("span.cause-place", place))),
-    sets.length ? h("p.shared", h("span.note", cause.instances.length > 1 ? "all with" : "only with"),
+    sets.length ? h("p.shared", h("span.note", "all with"),
       sets.map((set, place) => [place ? h("span.note", "or") : null,
         button(set.map(([name, value]) => h("code", name + "=" + value)), () => searchParameters(set, cause, index), { title: "Show all instances with these parameters" })]),
+      cause.alternatives_left_out ? h("span.note", "or " + plural(cause.alternatives_left_out, "other set")) : null,
       h("span.note", sets.every((set) => set.length === 1) ? "which no good one has" : "which no good one has together")) : null);
 }
 
