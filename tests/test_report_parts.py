@@ -10,18 +10,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pages import page_data
 
-from ductaflow.causes import normalised
+from ductaflow.causes import MAX_TITLE, in_parts, pattern_of, title_of
 from ductaflow.errors import DuctaflowError
 from ductaflow.layout import RunFolder
 from ductaflow.report import Entry, LiveReport, build_report, merge_reports, render_html, write_report
 from ductaflow.report.causes import find_causes
 from ductaflow.report.configs import Configs, shown_value
 from ductaflow.report.figures import MAX_GREEN, FigureBudget, figures_of
-from ductaflow.report.history import append_history, history_file, read_history
+from ductaflow.report.history import (
+    MAX_RED,
+    append_history,
+    history_file,
+    newly_red,
+    read_history,
+    session_line,
+)
 from ductaflow.report.logs import LOG_END, MAX_PLACES, log_parts
 from ductaflow.report.packing import BLOCK, Packer
-from ductaflow.result import Result, Status, write_result
+from ductaflow.result import Failure, Result, Status, write_result
 
 # --- logs --------------------------------------------------------------------------------------------------
 
@@ -264,27 +272,94 @@ def instance(name: str, status: str, message: str = "", **parameters: str) -> di
 )
 def test_message_without_what_differs(message: str, text: str) -> None:
     """Numbers, addresses, paths and the instance's name do not make two causes of one."""
-    assert text == normalised(message, ["scenario_A"])
+    assert text == pattern_of(in_parts(message, ["scenario_A"]))
+
+
+@pytest.mark.parametrize(
+    ("messages", "title"),
+    [
+        (["5 cells, but 7 columns"], "5 cells, but 7 columns"),
+        (["5 cells, but 7 columns", "5 cells, but 8 columns"], "5 cells, but … columns"),
+        (["no file runs/fit/one/a.csv", "no file runs/fit/two/a.csv"], "no file …"),
+        (["one is odd", "two is odd"], "… is odd"),
+        (["row 1 " + "x" * 1000 + "a", "row 1 " + "x" * 1000 + "b"], "row 1 " + "x" * (MAX_TITLE - 7) + "…"),
+        (["", ""], ""),
+    ],
+)
+def test_title_of_a_cause_keeps_what_its_messages_have_in_common(messages: list[str], title: str) -> None:
+    """That of one instance is its message; of several, only what differs in them is left out."""
+    said = [in_parts(message, [name]) for message, name in zip(messages, ["one", "two"], strict=False)]
+
+    assert title == title_of(said)
+    assert 1 == len({pattern_of(parts) for parts in said})
+
+
+def test_title_and_message_of_a_huge_exception_are_short(tmp_path: Path) -> None:
+    """1 MB, of one line or of many, makes neither the twin nor the page large."""
+    for number, text in enumerate(["x" * 1_000_000, "many words of it\n" * 60_000]):
+        failure = Failure("flows/fit.py", 7, 1, "ValueError", text, text)
+        red = a_result("error", instance=f"i{number}", message=text, failure=failure, cause="exception")
+        data = build_report(
+            [Entry(red)], session_id="s", started="", finished="", runs_dir=tmp_path / str(number)
+        )
+        (cause,) = data["causes"]
+        assert len(cause["title"]) <= MAX_TITLE
+        assert len(data["instances"][0]["message"]) < 21_000
+        assert len(page_data(render_html(data)).rows[0]["message"]) <= 200
+
+
+def scenarios(*rows: tuple[str, dict[str, str]]) -> list[dict[str, Any]]:
+    """Instances of one flow: what is wrong with each, if anything is, and its parameters."""
+    return [
+        instance(f"i{number}", "error" if message else "success", message, **parameters)
+        for number, (message, parameters) in enumerate(rows)
+    ]
 
 
 def test_smallest_set_of_parameters_that_no_good_one_has() -> None:
     """One parameter if one will do, else two; nothing if good ones have all of them too."""
-    rows = [("EU", "1"), ("EU", "2"), ("US", "1"), ("US", "2")]
-    parts = [
-        instance(
-            f"i{number}", "error" if red else "success", "boom 1" if red else "", region=region, degree=degree
-        )
-        for number, (region, degree) in enumerate(rows)
-        for red in [(region, degree) == ("US", "2")]
-    ]
-    assert [["region", "US"], ["degree", "2"]] == sorted(find_causes(parts)[0]["parameters"], reverse=True)
+    parts = scenarios(
+        ("", {"region": "EU", "degree": "1"}),
+        ("", {"region": "EU", "degree": "2"}),
+        ("", {"region": "US", "degree": "1"}),
+        ("boom 1", {"region": "US", "degree": "2"}),
+        ("boom 2", {"region": "US", "degree": "2"}),
+    )
+    assert [["degree", "2"], ["region", "US"]] == sorted(find_causes(parts)[0]["parameters"])
 
-    parts[2] = instance("i2", "error", "boom 2", region="US", degree="1")
+    parts[2] = instance("i2", "error", "boom 3", region="US", degree="1")
     (cause,) = find_causes(parts)
-    assert (cause["parameters"], cause["instances"]) == ([["region", "US"]], ["fit/i2", "fit/i3"])
+    assert [["region", "US"]] == cause["parameters"]
+    assert ([], 0) == (cause["alternatives"], cause["alternatives_left_out"])
 
     parts.append(instance("i9", "success", region="US", degree="2"))
     assert [] == find_causes(parts)[0]["parameters"]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_sets_that_tell_apart_equally_are_all_named(order: int) -> None:
+    """None is preferred by the order of the instances; one with a path counts where there is no other."""
+    bad = {"degree": "4", "horizon": "2050", "file": "runs/prep/x"}
+    good = {"degree": "1", "horizon": "2030", "file": "runs/prep/y"}
+    parts = scenarios(("boom", bad), ("boom", bad), ("", good), ("", good))
+
+    (cause,) = find_causes(parts[::order])
+
+    assert ([["degree", "4"]], [[["horizon", "2050"]]]) == (cause["parameters"], cause["alternatives"])
+
+    many = {f"p{number}": "bad" for number in range(5)}
+    (cause,) = find_causes(scenarios(("boom", many), ("boom", many), ("", good), ("", good)))
+    assert (2, 2) == (len(cause["alternatives"]), cause["alternatives_left_out"])
+
+
+@pytest.mark.parametrize(("red", "good"), [(1, 5), (5, 1), (2, 0)])
+def test_parameters_of_too_few_instances_say_nothing(red: int, good: int) -> None:
+    """One instance differs from others by almost everything."""
+    rows = [("boom", {"degree": "4"})] * red + [("", {"degree": "1"})] * good
+
+    (cause,) = find_causes([*scenarios(*rows), instance("x", "success", degree="1") | {"flow": "other"}])
+
+    assert ([], []) == (cause["parameters"], cause["alternatives"])
 
 
 def test_red_build_has_the_cause_of_its_flow() -> None:
@@ -323,6 +398,51 @@ def test_session_is_one_line_of_the_history(tmp_path: Path) -> None:
     assert [("s1", []), ("s2", ["fit/a"])] == [(line["session_id"], line["red"]) for line in lines]
     assert ["s1", "s2"] == [line["session_id"] for line in twin["history"]]
     assert (lines[1]["summary"]["error"], lines[1]["summary"]["success"]) == (1, 0)
+
+
+def session(runs: Path, name: str, **statuses: str) -> dict[str, Any]:
+    """A session that had these results; what its twin says of it as a whole."""
+    live = LiveReport(runs, session_id=name)
+    for instance_name, status in statuses.items():
+        live.update(Entry(a_result(status, instance=instance_name)))
+    live.close()
+    twin: dict[str, Any] = json.loads((runs / "conductor_status_report.json").read_text())
+    return twin
+
+
+def test_new_is_what_was_not_red_in_the_last_session_that_had_a_result_of_it(tmp_path: Path) -> None:
+    """A session that did not select it, skipped it or had it blocked says nothing of it."""
+    assert [] == session(tmp_path, "s1", a="error", b="error", c="success")["new"]
+    partial = session(tmp_path, "s2", a="blocked", c="error")
+    assert ["fit/c"] == partial["new"]
+    assert (["fit/a", "fit/b", "fit/c"], ["fit/a", "fit/b"]) == (
+        partial["history"][-1]["red"],
+        partial["history"][-1]["carried"],
+    )
+    assert ["fit/d"] == session(tmp_path, "s3", a="error", b="success", c="error", d="error")["new"]
+    assert ["fit/b"] == session(tmp_path, "s4", b="error")["new"]
+
+
+def test_an_earlier_result_is_never_new(tmp_path: Path) -> None:
+    """It is red on the page of a session that did not run it."""
+    session(tmp_path, "s1", a="success")
+    stored(tmp_path, a_result("error", instance="old"))
+
+    data = session(tmp_path, "s2", a="error")
+
+    assert ["fit/a"] == data["new"]
+    assert ["fit/old"] == [each["id"] for each in data["instances"] if each["earlier"]]
+
+
+def test_of_red_ids_that_a_line_has_no_room_for_nothing_is_claimed() -> None:
+    """A line stays a few kB long, and what it left out is not taken for green."""
+    head = {"session_id": "s", "started": "", "finished": "", "summary": {}}
+    ids = [f"fit/{number:04}" for number in range(MAX_RED + 50)]
+    line = session_line(head, 1.0, dict.fromkeys(ids, Status.ERROR), [])
+
+    assert (MAX_RED, 50) == (len(line["red"]), line["red_left_out"])
+    assert [] == newly_red(ids, "t", [line])
+    assert ["fit/0000a"] == newly_red(["fit/0000a"], "t", [line])
 
 
 def test_session_that_touched_nothing_is_no_line(tmp_path: Path) -> None:
@@ -405,7 +525,7 @@ def test_shards_become_one_report(tmp_path: Path) -> None:
         finished=None,
     )
 
-    data = merge_reports([one, two], tmp_path / "merged")
+    data, _ = merge_reports([one, two], tmp_path / "merged")
 
     found = {each["id"]: each for each in data["instances"]}
     assert {"fit/both": "error", "fit/old": "success"} == {id: each["status"] for id, each in found.items()}
@@ -418,6 +538,78 @@ def test_shards_become_one_report(tmp_path: Path) -> None:
         "notes"
     ]
     assert render_html(data)
+
+
+def shard(folder: Path, number: int, *, of: int = 3, selection: str | None = "x", **head: Any) -> Path:
+    """The twin of a shard that ran one instance, named by its number."""
+    file = a_shard(folder, Entry(a_result(instance=f"i{number}")))
+    not_empty = head.pop("not_empty", None)
+    data = json.loads(file.read_text()) | {
+        "shard": {"number": number, "of": of, "not_empty": not_empty, "selection": selection},
+        **head,
+    }
+    file.write_text(json.dumps(data))
+    return file
+
+
+def test_a_missing_shard_is_named(tmp_path: Path) -> None:
+    """The report of the others is there all the same, and says that it is not whole."""
+    files = [shard(tmp_path / name, number) for number, name in ((1, "a"), (3, "c"))]
+
+    merged = merge_reports(files, tmp_path / "merged")
+
+    assert not merged.is_whole
+    assert ["fit/i1", "fit/i3"] == [each["id"] for each in merged.twin["instances"]]
+    assert [
+        f"Shard 2/3 is missing, and so are its instances. It belongs to {files[0]}, {files[1]}."
+    ] == merged.twin["notes"]
+    assert merge_reports([*files, shard(tmp_path / "b", 2)], tmp_path / "merged").is_whole
+
+
+def test_a_shard_without_instances_is_not_missed(tmp_path: Path) -> None:
+    """It writes no report; the others know that it has nothing to run."""
+    files = [shard(tmp_path / name, number, not_empty=[1, 2]) for number, name in ((1, "a"), (2, "b"))]
+
+    merged = merge_reports(files, tmp_path / "merged")
+
+    assert (True, []) == (merged.is_whole, merged.twin["notes"])
+
+
+def test_shards_of_two_selections_are_not_one_whole(tmp_path: Path) -> None:
+    """1/2 of one and 2/2 of another: each lacks a shard. One that was killed may not know its selection."""
+    one, two = shard(tmp_path / "a", 1, of=2), shard(tmp_path / "b", 2, of=2, selection="y")
+    assert [f"Shard 2/2 is missing, and so are its instances. It belongs to {one}.",
+            f"Shard 1/2 is missing, and so are its instances. It belongs to {two}."] == merge_reports(
+        [one, two], tmp_path
+    ).twin["notes"]  # fmt: skip
+
+    killed = shard(tmp_path / "c", 2, of=2, selection=None, finished=None)
+    merged = merge_reports([one, killed], tmp_path)
+    assert (False, 1) == (merged.is_whole, len(merged.twin["notes"]))
+    assert "did not end" in merged.twin["notes"][0]
+
+
+def test_a_shard_that_is_given_twice_counts_once(tmp_path: Path) -> None:
+    """The same file, or that of a second attempt: the latest counts."""
+    first = shard(tmp_path / "a", 1, of=1)
+    again = shard(tmp_path / "again", 1, of=1, started="2030-01-02T00:00:00Z")
+
+    merged = merge_reports([first, first, again], tmp_path)
+
+    assert ("again", True) == (merged.twin["session_id"], merged.is_whole)
+    assert [f"Shard 1/1 is given more than once: {again} counts, not {first}, {first}."] == merged.twin[
+        "notes"
+    ]
+
+
+def test_reports_of_two_projects_are_not_merged(tmp_path: Path) -> None:
+    """It is an error with both names; a checkout that is called otherwise is no other project."""
+    one, two = shard(tmp_path / "a", 1, of=2), shard(tmp_path / "b", 2, of=2, project="other")
+    assert merge_reports([one, two], tmp_path).is_whole
+
+    other = shard(tmp_path / "c", 2, of=2, project="other", selection="y")
+    with pytest.raises(DuctaflowError, match=r"is of the project other, .* of climate"):
+        merge_reports([one, other], tmp_path)
 
 
 @pytest.mark.parametrize("content", ["{half", "[]", '{"schema": 9}', '{"schema": 1, "instances": [{}]}'])

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from conftest import TinyProject
 
-from ductaflow.causes import cause_key
+from ductaflow.causes import cause_of
 from ductaflow.result import Failure, Result, Status
 from pytest_ductaflow.progress import Estimate, Progress, duration
 from pytest_ductaflow.summary import summary_lines
@@ -319,7 +319,7 @@ def test_a_build_has_the_cause_of_its_flow() -> None:
         "failure": {"ename": "FlowFailed", "evalue": "x", "file": "builds/all.py", "line": 9},
         "flows": [{**inner, "status": "success"}, inner],
     }
-    assert ("exception", "KeyError", "flows/fit.py:7", "KeyError: 'EU'") == cause_key(build)
+    assert ("exception", "KeyError", "flows/fit.py:7", "KeyError: 'EU'") == cause_of(build)[0]
 
 
 # --- with pytest -------------------------------------------------------------------------------------------
@@ -343,7 +343,7 @@ def test_the_section_in_a_session(project: TinyProject) -> None:
     (project.root / "test_plain.py").write_text("def test_plain(): pass\n")
 
     out = run(project.root, "-q")
-    assert "2 red, 1 cause:\n  error    2 x flows/fit.py:12: ValueError: no rows for … in … files\n" in out
+    assert "2 red, 1 cause:\n  error    2 x flows/fit.py:12: ValueError: no rows for … in 12 files\n" in out
     assert f"report: {Path('runs/conductor_status_report.html')}" in out
     assert "= ductaflow =" not in run(project.root, "-qq")
     assert "= ductaflow =" not in run(project.root, "test_plain.py")

@@ -387,6 +387,35 @@ def test_threads_are_joined_and_exit_handlers_run(project: TinyProject) -> None:
     assert (project.folder("fit", "a") / "joined").exists()
 
 
+@pytest.mark.skipif(not hasattr(os, "nice"), reason="no priorities here")
+def test_a_page_stands_back_behind_runs(project: TinyProject, tmp_path: Path) -> None:
+    """The HTML is made with less priority than what somebody waits for, which is the flow's own."""
+    packages = tmp_path / "packages"
+    packages.mkdir()
+    (packages / "notes_priority.py").write_text(
+        "import os, sys\n\n"
+        "frame = sys._getframe()\n"
+        "while 'make_page' not in frame.f_globals:\n"
+        "    frame = frame.f_back\n"
+        "server = frame.f_globals\n"
+        "make_page = server['make_page']\n\n"
+        "def noted(folder):\n"
+        "    make_page(folder)\n"
+        "    (folder.path / 'page_nice').write_text(str(os.nice(0)))\n\n"
+        "server['make_page'] = noted\n"
+    )
+    project.flow("fit", "# %%\nimport os\nopen('flow_nice', 'w').write(str(os.nice(0)))\n")
+    code = """
+warm.start(warm.Wanted(("notes_priority",)))
+run_notebook("flows/fit.py", config={}, execution_dir="runs/fit/a")
+"""
+    path = os.pathsep.join([str(packages), os.environ.get("PYTHONPATH", "")])
+    session(project, code, PYTHONPATH=path).communicate(timeout=60)
+    flow, page = (int((project.folder("fit", "a") / name).read_text()) for name in ("flow_nice", "page_nice"))
+    assert os.nice(0) == flow
+    assert min(19, flow + 5) == page
+
+
 def test_pages_are_made_when_nobody_waits(project: TinyProject) -> None:
     """The result is there before the page, links to which lead somewhere at once; the next run of the same
     folder waits for it, and so does who asks. A flow that was killed has its page too."""

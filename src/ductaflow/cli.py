@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from ductaflow.lineage import Comparison
     from ductaflow.looking import Seen
     from ductaflow.readiness import Readiness
-    from ductaflow.report import Entry
     from ductaflow.result import Result
     from ductaflow.saved import SavedRun
 
-#: What the shell is told, besides 0: a run is red; the command cannot do what it is asked; Ctrl-C.
+#: What the shell is told, besides 0: a run is red, or a merged report is not whole; the command cannot do
+#: what it is asked; Ctrl-C.
 RED, UNUSABLE, INTERRUPTED = 1, 2, 130
 NOTHING_STORED = "nothing is stored"
 
@@ -420,30 +420,35 @@ def debug_command(target: str, notebook: bool, folder: Path | None) -> None:
 )
 @_project_option
 def report_command(paths: Sequence[Path], merge: bool, output: Path | None, folder: Path | None) -> None:
-    """Make the status page and its JSON twin anew from what lies in runs/, or in the folder RUNS."""
-    from ductaflow.report import build_report, merge_reports, write_report
+    """Make the status page and its JSON twin anew from what lies in runs/, or in the folder RUNS.
+
+    With --merge the exit code is 1 if a shard is missing or a session did not end; the page says which.
+    """
+    from ductaflow.report import merge_reports
+    from ductaflow.report.anew import report_anew
 
     if merge:
         if not paths:
             raise DuctaflowError("--merge needs files", hint="ductaflow report --merge a.json b.json")
         target = output or _project(folder).runs_dir
-        _say(str(write_report(merge_reports(paths, target), target)))
+        merged = merge_reports(paths, target)
+        _write_page(merged.twin, target)
+        if not merged.is_whole:
+            click.get_current_context().exit(RED)
         return
     if output or len(paths) > 1:
         raise DuctaflowError("--output and more than one path go with --merge", hint="Add --merge.")
     project = _project_of_runs(paths[0]) if paths else _project(folder)
-    entries = _entries_on_disk(project)
-    ran = [entry.result for entry in entries if entry.result.finished]
-    last = max(ran, key=lambda result: str(result.finished), default=None)
-    data = build_report(
-        entries,
-        session_id=last.session_id if last else "",
-        started=min((str(result.started) for result in ran), default=""),
-        finished=str(last.finished) if last else "",
-        runs_dir=project.runs_dir,
-        project_root=project.root,
-    )
-    _say(str(write_report(data, project.runs_dir)))
+    _write_page(report_anew(project), project.runs_dir)
+
+
+def _write_page(twin: Mapping[str, Any], runs_dir: Path) -> None:
+    """Write a report, say where it is, and what it says of itself as a whole."""
+    from ductaflow.report import write_report
+
+    _say(str(write_report(twin, runs_dir)))
+    for note in twin["notes"]:
+        _say(note, sys.stderr)
 
 
 def _project_of_runs(runs_dir: Path) -> Project:
@@ -456,51 +461,6 @@ def _project_of_runs(runs_dir: Path) -> Project:
         raise DuctaflowError(f"{runs_dir} is no folder", hint="Give a folder of runs, or --merge and files.")
     project = Project.around(runs_dir) or Project.at(runs_dir.absolute().parent)
     return replace(project, runs_dir=runs_dir.absolute())
-
-
-def _entries_on_disk(project: Project) -> list[Entry]:
-    """The last run of each instance, also one that never came to its end."""
-    from dataclasses import replace
-
-    from ductaflow.folder import unfinished
-    from ductaflow.graph import Graph, collect
-    from ductaflow.report import Entry, earlier_entries
-    from ductaflow.report.data import relative
-    from ductaflow.result import Result, Status
-
-    lost = [
-        Entry(
-            Result(
-                left.folder.parent.name,
-                left.folder.name,
-                "flow",
-                Status.ERROR,
-                "lost",
-                f"never came to its end; {left.owner}",
-                folder=left.folder,
-            )
-        )
-        for left in unfinished(project.runs_dir)
-        if left.folder.parent.parent == project.runs_dir
-    ]
-    finished = earlier_entries(project.runs_dir, skip={entry.result.id for entry in lost})
-    stored = collect(project)
-    graph = Graph(stored.all)
-
-    def known(entry: Entry) -> Entry:
-        # The page is of all that is there, not of a session.
-        instance = stored.by_id.get(entry.result.id)
-        if instance is None:
-            return replace(entry, earlier=False)
-        return replace(
-            entry,
-            earlier=False,
-            nodeid=f"{relative(instance.file, project.root)}::{instance.title}",
-            tags=instance.options.tags,
-            upstreams=graph.upstreams(instance.id),
-        )
-
-    return [known(entry) for entry in (*lost, *finished)]
 
 
 if __name__ == "__main__":

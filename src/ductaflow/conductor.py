@@ -34,7 +34,7 @@ from ductaflow.launch import IndentedLines, StopFlag, await_pages, show_on_conso
 from ductaflow.layout import RUNS_DIR, SOURCE_SUFFIXES, Kind, Project
 from ductaflow.lineage import Comparison
 from ductaflow.readiness import Readiness, why_not_valid
-from ductaflow.report import Entry, LiveReport
+from ductaflow.report import NOT_YET, Entry, LiveReport
 from ductaflow.result import Result, Status
 from ductaflow.runner import (
     comparison_of,
@@ -59,7 +59,6 @@ RESULT_COLUMNS = ("status", "cause", "message", "seconds", "warning_count", "fol
 FORECAST_COLUMNS = ("would", "reason", "expected_seconds")
 #: Characters of a log that are held at once.
 _PIECE = 1 << 16
-NOT_YET = "has not run yet"
 NOT_STARTED = "the session ended before its turn"
 
 

@@ -15,7 +15,7 @@ from ductaflow.errors import DuctaflowError
 from ductaflow.folder import Unfinished, unfinished
 from ductaflow.instances import Instance
 from ductaflow.layout import CACHE_DIR
-from ductaflow.report import Entry, LiveReport
+from ductaflow.report import NOT_YET, Entry, LiveReport
 from ductaflow.result import Cause, Result, Status, read_result
 from pytest_ductaflow import items
 from pytest_ductaflow.failure import paint, shown
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import pytest
 
     from pytest_ductaflow.projects import Projects
+    from pytest_ductaflow.sharding import Sharding
 
 #: How many unfinished runs of earlier sessions the terminal names.
 MAX_NAMED = 30
@@ -58,13 +59,23 @@ class Artifact:
         session_id: of the session.
         with_report: whether to write the report.
         only_changed: whether perhaps nothing has to run.
+        sharding: says of which shard the session is.
     """
 
-    def __init__(self, projects: Projects, session_id: str, *, with_report: bool, only_changed: bool) -> None:
+    def __init__(
+        self,
+        projects: Projects,
+        session_id: str,
+        *,
+        with_report: bool,
+        only_changed: bool,
+        sharding: Sharding,
+    ) -> None:
         self._projects = projects
         self._session_id = session_id
         self._with_report = with_report
         self._only_changed = only_changed
+        self._sharding = sharding
         self._trees: dict[Path, _Tree] = {}
         self._tree_of: dict[str, _Tree] = {}
 
@@ -84,7 +95,7 @@ class Artifact:
             tree.unfinished = list(self._unfinished(tree))
             if tree.report:
                 tree.report.expect(
-                    self._entry(tree, nodeid, _without_run(instance, Status.NOT_RUN, "has not run yet"))
+                    self._entry(tree, nodeid, _without_run(instance, Status.NOT_RUN, NOT_YET))
                     for nodeid, instance in tree.expected.items()
                 )
 
@@ -188,6 +199,8 @@ class Artifact:
                     session_id=self._session_id,
                     project_root=project.root,
                     config_dir=project.config_dir,
+                    stored=self._projects.at(project.root).instances.by_id,
+                    shard=lambda: self._sharding.of_project(project.root),
                     waits_for_run=self._only_changed,
                 )
             self._trees[project.runs_dir] = _Tree(project.root, project.runs_dir, report)

@@ -316,6 +316,7 @@ class InstanceHooks:
         if (output := getattr(session.config, "workeroutput", None)) is not None:
             output["ductaflow_met_one"] = self.projects.met_one
             output["ductaflow_emptied"] = self.sharding.emptied
+            output["ductaflow_shares"] = self.sharding.told
 
     def pytest_terminal_summary(
         self, terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config
@@ -453,6 +454,7 @@ class ControllerHooks:
             common.settings.session_id,
             with_report=with_report,
             only_changed=common.settings.only_changed,
+            sharding=common.sharding,
         )
         self._live = Live(config, common.projects)
         self._github = github.for_this_session(common.projects)
@@ -516,6 +518,8 @@ class ControllerHooks:
             self._common.met_one = True
         if getattr(node, "workeroutput", {}).get("ductaflow_emptied"):
             self._common.sharding.emptied = True
+        if told := getattr(node, "workeroutput", {}).get("ductaflow_shares"):
+            self._common.sharding.told = told
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_handlecrashitem(self, crashitem: str, report: Any) -> None:

@@ -11,12 +11,13 @@ from machine to machine, do not count.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -26,6 +27,7 @@ from ductaflow.errors import ConfigError
 from ductaflow.result import write_atomic
 
 if TYPE_CHECKING:
+    from ductaflow.instances import Instance
     from pytest_ductaflow.github import Outcome
     from pytest_ductaflow.projects import Projects
 
@@ -147,6 +149,8 @@ class Sharding:
 
     Attributes:
         emptied: whether something was selected, and nothing of it is in the share.
+        told: what the selection is and which shares have instances of which project, once that is known; the
+            workers of a session tell their controller.
     """
 
     def __init__(self, projects: Projects, shard: Shard | None, seconds: Mapping[str, float]) -> None:
@@ -154,6 +158,7 @@ class Sharding:
         self._shard = shard
         self._seconds = seconds
         self.emptied = False
+        self.told: dict[str, Any] = {}
 
     def take(self, items: Sequence[pytest.Item]) -> tuple[list[pytest.Item], list[pytest.Item]]:
         """The items of this machine, and those of the others, each as given."""
@@ -176,10 +181,32 @@ class Sharding:
         )
         own = found[self._shard.number - 1]
         self.emptied = bool(items) and not own
+        self.told = self._about(instances, found)
         return (
             [item for place, item in enumerate(items) if place in own],
             [item for place, item in enumerate(items) if place not in own],
         )
+
+    def _about(self, instances: Sequence[Instance | None], found: Sequence[set[int]]) -> dict[str, Any]:
+        keys = sorted(self._projects.key(instance) for instance in instances if instance)
+        digest = hashlib.sha256("\n".join(keys).encode("utf-8", "backslashreplace"))
+        not_empty: dict[str, list[int]] = {}
+        for number, share in enumerate(found, start=1):
+            roots = {instance.project.root for place in share if (instance := instances[place])}
+            for root in roots:
+                not_empty.setdefault(self._projects.relative(root), []).append(number)
+        return {"selection": digest.hexdigest()[:16], "not_empty": not_empty}
+
+    def of_project(self, root: Path) -> dict[str, Any] | None:
+        """The `shard` of the twin of a project."""
+        if self._shard is None:
+            return None
+        return {
+            "number": self._shard.number,
+            "of": self._shard.count,
+            "not_empty": self.told.get("not_empty", {}).get(self._projects.relative(root)),
+            "selection": self.told.get("selection"),
+        }
 
     def line(self) -> str | None:
         """What to say of an empty share, so that nobody looks for what did not run."""

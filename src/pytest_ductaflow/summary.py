@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ductaflow.causes import CauseKey, cause_key
+from ductaflow.causes import CauseKey, Said, cause_of
 from ductaflow.errors import DuctaflowError
 from ductaflow.result import Result, Status, read_result
 from pytest_ductaflow.failure import clean
@@ -55,19 +55,21 @@ def one_line(text: str) -> str:
 
 
 def _causes(red: Sequence[Result], *, everything: bool) -> Iterator[str]:
-    groups: dict[CauseKey, list[Result]] = {}
+    groups: dict[CauseKey, list[tuple[Result, Said]]] = {}
     for result in red:
-        groups.setdefault(cause_key(_record(result)), []).append(result)
+        key, said = cause_of(_record(result))
+        groups.setdefault(key, []).append((result, said))
     if len(red) > 1:
         yield f"{len(red)} red, {len(groups)} cause{'s' if len(groups) > 1 else ''}:"
     ordered = sorted(groups.items(), key=lambda group: -len(group[1]))
     shown = ordered if everything else ordered[:MAX_CAUSES]
-    for key, results in shown:
-        if len(results) == 1:
-            yield f"  error    {results[0].id}: {one_line(results[0].message)}"
+    for key, failures in shown:
+        first, _ = failures[0]
+        if len(failures) == 1:
+            yield f"  error    {first.id}: {one_line(first.message)}"
             continue
-        yield f"  error    {len(results)} x {one_line(key.line)}"
-        yield f"           {_named([result.id for result in results], everything=everything)}"
+        yield f"  error    {len(failures)} x {one_line(key.line([said for _, said in failures]))}"
+        yield f"           {_named([result.id for result, _ in failures], everything=everything)}"
     if len(ordered) > len(shown):
         yield f"  and {len(ordered) - len(shown)} more causes"
 

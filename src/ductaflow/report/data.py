@@ -2,6 +2,7 @@
 
     {"schema": 1, "session_id", "started", "finished", "project", "alive", "notes",
      "summary": {status: count}, "earlier_summary": {status: count},
+     "shard": {"number", "of", "not_empty", "selection"}, "new": [ids],
      "causes": [see `causes`], "history": [see `history`],
      "instances": [every field of result.json but `lineage`, and "id", "nodeid", "earlier", "former_status",
                    "folder", "parameters", "tags", "upstreams", "worker", "rerun", "debug", "links",
@@ -13,10 +14,13 @@
 `summary` counts what this session touched and has every status, also with 0. Instances that are only shown
 with the result of an earlier session (`"earlier": true`) are counted apart, in `earlier_summary`; the two
 together count each of `instances` once. Flows of a build are not counted: their build is.
-`finished` is null as long as the session runs; then `alive` is
+`finished` is null as long as the session runs. Of one that has not ended, or was killed, `alive` is
 `{"written", "next", "within", "pid", "host"}`: when the report was written, and the seconds before which it
 is not, and after which it must have been written again if the session still lives.
 `notes` are sentences about the report as a whole. Long texts are cut in the middle, and say so.
+`shard` is null but for `--ductaflow-shard`: which share of how many, which shares have instances of this
+project, and what is the same in all shards of one selection alone; both are null until they are known.
+`new` are the red instances that were not red in the last session that had a result of them.
 An instance that is `unchanged` has everything else from its last run: its warnings, duration and log, and as
 `former_status` the status of that run; of all others `former_status` is null.
 """
@@ -27,7 +31,7 @@ import math
 import os
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,7 +43,7 @@ from ductaflow.layout import CONFIG_DIR, KIND_DIRS, RESULT, RunFolder
 from ductaflow.report.causes import find_causes
 from ductaflow.report.configs import NO_CONFIGS, Configs
 from ductaflow.report.figures import NO_FIGURES, FigureBudget, figures_of
-from ductaflow.report.history import read_history
+from ductaflow.report.history import newly_red, read_history
 from ductaflow.report.logs import GREEN_LOG_END, LOG_END, log_parts
 from ductaflow.result import SCHEMA as RESULT_SCHEMA
 from ductaflow.result import Result, Status, read_result
@@ -52,6 +56,8 @@ MAX_DEPTH = 20
 #: Files that an instance lists as read or written, and upstreams.
 MAX_FILES = 100
 MAX_UPSTREAMS = 100
+#: What is said of an instance whose turn has not come.
+NOT_YET = "has not run yet"
 
 #: Statuses whose run folder, if there is one, holds what an earlier session left there.
 _DID_NOT_RUN = (Status.BLOCKED, Status.NOT_RUN)
@@ -123,7 +129,12 @@ def build_report(
         finished=finished,
         project_root=project_root,
     )
-    head |= {"causes": find_causes(instances), "history": read_history(runs_dir)}
+    history = read_history(runs_dir)
+    head |= {
+        "new": newly_red(red_ids(instances), session_id, history),
+        "causes": find_causes(instances),
+        "history": history,
+    }
     return {**head, "instances": instances}
 
 
@@ -137,7 +148,7 @@ def report_head(
 ) -> dict[str, Any]:
     """The report without its instances; `counted` gives status and "earlier" of each.
 
-    `alive`, `causes` and `history` are for the caller to fill in.
+    `alive`, `shard`, `new`, `causes` and `history` are for the caller to fill in.
     """
     counts = Counter(counted)
     return {
@@ -147,12 +158,19 @@ def report_head(
         "finished": finished,
         "project": project_root.absolute().name if project_root else None,
         "alive": None,
+        "shard": None,
         "notes": [],
         "summary": {status.value: counts[status.value, False] for status in Status},
         "earlier_summary": {status.value: counts[status.value, True] for status in Status},
+        "new": [],
         "causes": [],
         "history": [],
     }
+
+
+def red_ids(instances: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The red instances of a session, without what is only shown with an earlier result."""
+    return [each["id"] for each in instances if each["status"] == Status.ERROR and not each["earlier"]]
 
 
 def earlier_entries(runs_dir: Path, *, skip: set[str]) -> list[Entry]:
@@ -170,7 +188,7 @@ def earlier_entries(runs_dir: Path, *, skip: set[str]) -> list[Entry]:
     return list(iter_earlier(runs_dir, skip=skip))
 
 
-def iter_earlier(runs_dir: Path, *, skip: set[str]) -> Iterator[Entry]:
+def iter_earlier(runs_dir: Path, *, skip: Container[str]) -> Iterator[Entry]:
     """`earlier_entries`, one at a time, so that thousands need not be held at once."""
     try:
         flow_dirs = _folders(runs_dir)
@@ -201,14 +219,14 @@ def _read(folder: Path) -> Result:
         result = read_result(folder)
         if result is None:
             problem = f"{folder / RESULT} is missing: the run was removed or did not come to its end"
-        elif not (problem := _misfit(result)):
+        elif not (problem := misfit(result)):
             return result
     except (DuctaflowError, OSError, RecursionError) as exc:
         problem = f"cannot be read: {exc}"
     return Result(folder.parent.name, folder.name, "flow", Status.ERROR, "lost", problem, folder=folder)
 
 
-def _misfit(result: Result) -> str:
+def misfit(result: Result) -> str:
     """What is wrong with the types of a record from disk, where anyone can write; "" for nothing."""
     failure, cells = result.failure, result.cells
     texts: list[object] = [result.flow, result.instance, result.message, result.kind, result.session_id]

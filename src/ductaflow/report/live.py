@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +17,16 @@ from typing import Any
 from ductaflow.errors import DuctaflowError
 from ductaflow.layout import CONFIG_DIR, REPORT_HTML, REPORT_JSON
 from ductaflow.report.causes import Causes
-from ductaflow.report.data import Entry, Sources, instance_data, iter_earlier, report_head, utc_now
-from ductaflow.report.history import MAX_SESSIONS, append_history, history_file, read_history, session_line
+from ductaflow.report.data import Entry, Sources, instance_data, report_head, utc_now
+from ductaflow.report.former import all_earlier
+from ductaflow.report.history import (
+    MAX_SESSIONS,
+    append_history,
+    history_file,
+    newly_red,
+    read_history,
+    session_line,
+)
 from ductaflow.report.packing import Packer
 from ductaflow.report.page import Row, page_chunks, render_html, row_of
 from ductaflow.result import Status, write_atomic
@@ -107,8 +115,9 @@ class LiveReport:
     was killed, and says so. A write that fails while the session runs does not disturb it: the next one tries
     again, and that of `close` raises.
 
-    Instances on disk that the session does not touch are shown as earlier ones. `close` adds the session to
-    the history of the runs folder.
+    Instances that the session does not touch are shown as earlier ones: with their last result or, where
+    there is none, with what the page said of them before. `close` adds the session to the history of the runs
+    folder.
 
     Args:
         runs_dir: where the report is written; the run folders lie below it.
@@ -116,6 +125,8 @@ class LiveReport:
         project_root: gives the page its name.
         config_dir: the folder of the stored instances; that of the project root if it is not given.
         min_interval: seconds from the end of one write to the next.
+        stored: ids of the stored instances; without it what the page said before of any is shown.
+        shard: gives the `shard` of the twin; asked with every write.
         waits_for_run: begin the page only with the first result of a run or after 2 s, where perhaps
             thousands of instances are planned and nothing has to run: to show each first as planned and then
             as unchanged would take most of the time of such a session.
@@ -132,6 +143,8 @@ class LiveReport:
         project_root: Path | None = None,
         config_dir: Path | None = None,
         min_interval: float = 1.0,
+        stored: Container[str] | None = None,
+        shard: Callable[[], Mapping[str, Any] | None] = lambda: None,
         waits_for_run: bool = False,
     ) -> None:
         self._runs_dir = runs_dir
@@ -149,6 +162,8 @@ class LiveReport:
         # no news since is made ready with the first write.
         self._kept: dict[str, _Kept | Entry] = {}
         self._earlier: dict[str, _Kept] | None = None
+        self._stored = stored
+        self._shard = shard
         self._waits_for_run = waits_for_run
         self._begin = self.clock()
         self._next_write = self._begin + (PATIENCE if waits_for_run else 0.0)
@@ -190,9 +205,13 @@ class LiveReport:
             self._closed = True
             self._stop_timer()
             self._find_earlier()
+            if not self._is_noted:
+                # Another session may have ended meanwhile.
+                self._history = None
             finished = finished or utc_now()
             head = self._head(finished)
-            line = session_line(head, self.clock() - self._begin, self._red())
+            statuses = {kept.id: kept.status for kept in self._touched().values()}
+            line = session_line(head, self.clock() - self._begin, statuses, head["history"])
             head["history"] = [*head["history"], line][-MAX_SESSIONS:]
             path = self._write(head)
             if self._kept and not self._is_noted:
@@ -240,9 +259,9 @@ class LiveReport:
         self._start_timer(max(HEARTBEAT, self._rest))
 
     def _find_earlier(self) -> None:
-        """Read, once a session, what is on disk of instances that are not planned."""
+        """Read, once a session, what is known of instances that are not planned; before the first write."""
         if self._earlier is None:
-            found = iter_earlier(self._runs_dir, skip=set(self._kept))
+            found = all_earlier(self._runs_dir, skip=self._kept.keys(), stored=self._stored)
             self._earlier = {entry.result.id: self._keep(entry) for entry in found}
 
     def _head(self, finished: str | None) -> dict[str, Any]:
@@ -255,7 +274,12 @@ class LiveReport:
         )
         if self._history is None:
             self._history = read_history(self._runs_dir)
-        head |= {"causes": self._causes.find(), "history": self._history}
+        head |= {
+            "shard": self._shard(),
+            "new": newly_red(self._red(), self._session_id, self._history),
+            "causes": self._causes.find(),
+            "history": self._history,
+        }
         if finished is None:
             # A write that takes longer than the last one, on a busy machine, is no sign of death.
             within = 3 * max(HEARTBEAT, self._rest)
