@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -207,6 +207,44 @@ def report(desk: Desk, runs: Path) -> Desk:
     return desk.open(runs / REPORT_HTML)
 
 
+# --- reports of results that were never run -----------------------------------------------------------------
+
+
+def a_page(folder: Path, entries: Sequence[Entry], **head: Any) -> Path:
+    """The page of some results; `head`: what its head says otherwise."""
+    data = build_report(entries, session_id="s", started="", finished="x", runs_dir=folder)
+    page = folder / "page.html"
+    page.write_text(render_html({**data, **head}))
+    return page
+
+
+def a_red(name: str, *, earlier: bool = False, message: str = "it broke") -> Entry:
+    """A failure; one of an earlier session has no node id."""
+    return Entry(a_result("error", name, message=message), None if earlier else f"n::{name}", earlier=earlier)
+
+
+def a_run_of(runs: Path, name: str, config: dict[str, Any], status: str = "success") -> Entry:
+    """A run with a config."""
+    folder = runs / "fit" / name
+    folder.mkdir(parents=True)
+    (folder / "fit_config.json").write_text(json.dumps(config))
+    message = "it broke" if status == "error" else ""
+    return Entry(a_result(status, name, message=message, folder=folder), f"n::{name}")
+
+
+def a_session(name: str, summary: dict[str, int], seconds: float = 1.0) -> dict[str, Any]:
+    """A session of the history in which nothing that is asked for was red."""
+    when = "2030-01-01T00:00:00Z"
+    return {
+        "session_id": name,
+        "started": when,
+        "finished": when,
+        "seconds": seconds,
+        "summary": summary,
+        "red": [],
+    }
+
+
 # --- list, chips, search -----------------------------------------------------------------------------------
 
 
@@ -297,6 +335,49 @@ def test_back_closes_what_was_opened(report: Desk) -> None:
     report.panel.wait_for(state="hidden")
 
 
+def test_link_to_what_is_not_there_says_so(report: Desk) -> None:
+    """An id that the report does not have is named, until something is opened."""
+    report.page.evaluate("location.hash = '#id=nosuch/x'")
+    said = report.page.locator("#missing[role=status]")
+    said.get_by_text("nosuch/x is not in this report.").wait_for()
+    report.page.reload()
+    assert "nosuch/x is not in this report." == said.inner_text()
+    opened(report, "prep/EU")
+    assert "" == said.inner_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("status:bogus", "status:bogus; known are status: red, blocked, orange, green, unchanged, not_run."),
+        ("status:red,bogus", "status:red,bogus; known are status: red,"),
+        ("-is:foo", "-is:foo; known are is: new, earlier."),
+        ("cause:7", "cause:7; known are cause: exception, exit,"),
+        ("cause:7", "1 to 2."),
+        ("foo:bar", "foo:bar; known are status: flow: tag:"),
+        ("constructor:x", "constructor:x; known are status:"),
+        ("status:red cause:2 kind:build is:new worker:gw9", ""),
+        ("fit.py:7: ValueError:", ""),
+        ('"status:bogus"', ""),
+    ],
+)
+def test_unknown_terms_are_named(report: Desk, words: str, said: str) -> None:
+    """A term that nobody knows does not only find nothing; what is a piece of a message is none."""
+    report.search(words)
+    shown = report.page.locator("#unknown[role=status]").inner_text()
+    assert (bool(said), said) == (shown.startswith("Unknown term "), said if said in shown else shown)
+
+
+def test_examples_of_the_search_find_something(report: Desk) -> None:
+    """What the help offers is taken from this report."""
+    page = report.page
+    page.click(".help summary")
+    terms = page.locator(".help dt button").all_inner_texts()
+    for term in terms:
+        page.locator(".help dt").get_by_text(term, exact=True).click()
+        assert (term, True) == (page.input_value("#search"), bool(report.names()))
+
+
 # --- builds ------------------------------------------------------------------------------------------------
 
 
@@ -312,7 +393,7 @@ def test_builds_expand_at_any_depth(report: Desk) -> None:
     assert "outer[low]" in report.page.inner_text(".command code")
     report.page.reload()
     report.page.wait_for_selector("#panel-name")
-    assert "fit/fit" == report.page.inner_text("#panel-name")
+    assert "outer/low \u203a inner \u203a fit" == report.page.inner_text("#panel-name")
     assert deepest.is_visible()
 
 
@@ -481,6 +562,51 @@ def test_parts_stay_folded(report: Desk) -> None:
     assert report.part("log").get_attribute("open") is not None
 
 
+def test_long_headline_is_cut(desk: Desk, tmp_path: Path) -> None:
+    """Five lines of a message leave room for what follows; a button shows the rest, on paper all is there."""
+    page = a_page(tmp_path, [a_red("long", message="z" * 2000), a_red("short")])
+    desk.open(page, "#id=fit/long")
+    desk.wait_for("fit/long")
+    headline = desk.panel.locator(".cause")
+    more = desk.panel.get_by_role("button", name="more")
+    more.wait_for()
+    assert headline.bounding_box()["height"] < 140
+    more.click()
+    assert headline.bounding_box()["height"] > 300
+    assert "true" == desk.panel.get_by_role("button", name="less").get_attribute("aria-expanded")
+    opened(desk, "fit/short")
+    assert not more.is_visible()
+
+
+def test_what_has_no_node_id_offers_none(desk: Desk, tmp_path: Path) -> None:
+    """Only results of earlier sessions are red: they can be run again; `null` is no word for a page."""
+    desk.open(a_page(tmp_path, [a_red("a", earlier=True), a_red("b", earlier=True)]))
+    copies = desk.page.locator(".copies")
+    assert ["Copy for all 2 that failed:", "Run again"] == copies.inner_text().split("\n")
+    assert "null" not in desk.page.inner_text("body")
+
+
+def test_node_ids_are_those_that_there_are(desk: Desk, tmp_path: Path) -> None:
+    """Beside one that has no node id the others are offered, and counted."""
+    desk.open(a_page(tmp_path, [a_red("a"), a_red("b"), a_red("c", earlier=True)]))
+    desk.page.click(".copies >> text=Node ids of 2")
+    desk.page.wait_for_function("() => document.querySelector('#said').textContent.includes('2 node ids')")
+    assert "n::a\nn::b" == desk.copied()
+    desk.search("fit/a")
+    assert desk.page.inner_text(".copies").startswith("Copy for this failure:")
+
+
+def test_earlier_result_is_not_new(desk: Desk, tmp_path: Path) -> None:
+    """What this session did not run cannot have become red in it."""
+    entries = [a_red("fresh"), a_red("old", earlier=True)]
+    desk.open(a_page(tmp_path, entries, history=[a_session("before", {"success": 2})]))
+    assert desk.row("fit/fresh").locator(".tag.new").is_visible()
+    assert ["earlier result"] == desk.row("fit/old").locator(".tag").all_inner_texts()
+    assert ["fit/fresh"] == desk.search("is:new")
+    opened(desk, "fit/old")
+    assert "New:" not in desk.panel.inner_text()
+
+
 # --- causes, timeline, graph, trend ------------------------------------------------------------------------
 
 
@@ -495,6 +621,113 @@ def test_causes_are_grouped_with_what_their_instances_share(report: Desk) -> Non
     first.locator(".cause-row").click()
     assert {"fit/US_2030", "fit/US_2050"} == set(report.names())
     assert "cause:1" == report.page.input_value("#search")
+
+
+@pytest.mark.parametrize(
+    ("config", "shown"),
+    [
+        ({"my key": 2}, "my key=2"),
+        ({"emoji\U0001f600": 2}, "emoji\U0001f600=2"),
+        ({"outer": {"my host": "a b"}}, "outer.my host=a b"),
+        ({"a=b": 2}, "a=b=2"),
+        ({'say "hi"': 'c"d'}, 'say "hi"=c"d'),
+        ({"-x": 2}, "-x=2"),
+        ({"status:red": 2}, "status:red=2"),
+        ({"a.b": 2}, '["a.b"]=2'),
+        ({"\u202e": 2}, "\\u202e=2"),
+        ({"long": "word " * 40}, "long=" + "word " * 40),
+        ({**{f"key{number}": 1 for number in range(60)}, "last": 2}, "last=2"),
+    ],
+)
+def test_parameter_of_a_cause_finds_its_instances(
+    desk: Desk, tmp_path: Path, config: dict[str, Any], shown: str
+) -> None:
+    """Whatever a key is called: it is shown as it was typed, and pressing it shows who has it."""
+    others = dict.fromkeys(config, 1)
+    entries = [a_run_of(tmp_path, f"red{number}", config, "error") for number in (1, 2)]
+    entries += [a_run_of(tmp_path, f"good{number}", others) for number in (1, 2)]
+    desk.open(a_page(tmp_path, entries))
+    button = desk.page.locator(".shared button")
+    assert shown.strip() == str(button.text_content()).strip()
+    button.click()
+    assert ["fit/red1", "fit/red2"] == desk.names()
+    opened(desk, "fit/red1")
+    key = shown.partition("=")[0] if "a=b" not in config else "a=b"
+    assert key in desk.part("config").inner_text()
+
+
+def test_spaces_can_be_searched_by_hand(desk: Desk, tmp_path: Path) -> None:
+    """Quotes keep the words of a key together, wherever they begin; two quotes are one that is meant."""
+    entries = [a_run_of(tmp_path, name, {"my key": value}) for name, value in (("a", 1), ("b", 'x "y"'))]
+    desk.open(a_page(tmp_path, entries))
+    for words, found in (
+        ('"my key=1"', ["fit/a"]),
+        ('"my key"=1', ["fit/a"]),
+        ('-"my key=1"', ["fit/b"]),
+        ('"my key=x ""y"""', ["fit/b"]),
+        ('"my key=', []),
+    ):
+        assert (words, found) == (words, desk.search(words))
+
+
+def test_causes_leave_room_for_the_list(desk: Desk, tmp_path: Path) -> None:
+    """Four of many causes, a button for all of them; what was opened stays so, and paper has them all."""
+    letters = "abcdefghijklmnopqrs"
+    entries = [a_red(f"i{number}", message=f"trouble {letter}") for number, letter in enumerate(letters)]
+    desk.open(a_page(tmp_path, entries))
+    causes = desk.page.locator(".causes li")
+    toggle = desk.page.get_by_role("button", name="Show all 19 causes")
+    assert (4, "false") == (causes.count(), toggle.get_attribute("aria-expanded"))
+    assert desk.row("fit/i0").bounding_box()["y"] < 600
+    desk.page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert 19 == causes.count()
+    desk.page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert 4 == causes.count()
+    toggle.press("Enter")
+    assert 19 == causes.count()
+    assert "true" == desk.page.locator(".causes .all").get_attribute("aria-expanded")
+    desk.page.wait_for_function("() => history.state?.folded?.length === 1")
+    desk.page.reload()
+    assert 19 == causes.count()
+    causes.last.locator("button").click()
+    assert ["fit/i18"] == desk.names()
+    desk.page.click("text=Show only the first 4")
+    assert 4 == causes.count()
+
+
+def test_place_and_parameters_stand_beside_the_title(desk: Desk, tmp_path: Path) -> None:
+    """Where there is room a cause is one line, with the other sets of parameters that would do too."""
+    cause = {
+        **{
+            "cause": "error",
+            "place": "flows/fit.py:7",
+            "title": "it broke",
+            "instances": ["fit/red"],
+            "blocks": 2,
+        },
+        "parameters": [["degree", "4"]],
+        "alternatives": [[["horizon", "2050"], ['["my key"]', "1"]]],
+        "alternatives_left_out": 3,
+    }
+    desk.open(a_page(tmp_path, [a_red("red")], causes=[cause]))
+    item = desk.page.locator(".causes li")
+    middle = "one => { const {top, bottom} = one.getBoundingClientRect(); return (top + bottom) / 2; }"
+    tops = [
+        item.locator(part).evaluate(middle)
+        for part in (".cause-title", ".cause-place", ".shared code >> nth=0")
+    ]
+    assert max(tops) - min(tops) < 5
+    words = [*item.locator(".shared > *").all_inner_texts()]
+    assert [
+        "all with",
+        "degree=4",
+        "or",
+        "horizon=2050\nmy key=1",
+        "or 3 other sets",
+        "which no good one has together",
+    ] == words
+    item.get_by_text("horizon=2050").click()
+    assert "cause:1" == desk.page.input_value("#search")  # which are not parameters of these
 
 
 def test_timeline_has_workers_and_the_longest_chain(report: Desk) -> None:
@@ -557,6 +790,61 @@ def test_timeline_leaves_out_what_is_unchanged(desk: Desk, tmp_path: Path) -> No
     assert "1 run in 30.0 s on 1 worker;" in view.locator("p").first.inner_text()
 
 
+def test_timeline_has_round_marks(desk: Desk, tmp_path: Path) -> None:
+    """As many as there is room for; no column for workers that nobody knows; all runs are listed."""
+    began = "2030-01-01T00:00:00Z"
+    entries = [
+        Entry(a_result("success", f"i{number}", started=began, seconds=0.1 * number + 0.07), f"n::{number}")
+        for number in range(25)
+    ]
+    desk.open(a_page(tmp_path, entries), "#view=timeline")
+    view = desk.page.locator("#view-timeline")
+    marks = view.locator(".axis span").all_inner_texts()
+    assert ["0 s", "0.5 s", "1 s", "1.5 s", "2 s"] == marks
+    assert ["Instance", "Status", "Took", "Started"] == view.locator("thead th").all_inner_texts()
+    assert 20 == view.locator("tbody tr").count()
+    view.get_by_role("button", name="Show all 25 runs").press("Enter")
+    assert 25 == view.locator("tbody tr").count()
+    assert "fit/i4" == desk.page.evaluate("document.activeElement.textContent")
+
+
+def test_graph_takes_the_room_that_there_is(desk: Desk, tmp_path: Path) -> None:
+    """No text of a box is cut, on a desktop or a phone; what has no place in it is named."""
+
+    def entry(flow: str, status: str, *upstreams: str) -> Entry:
+        made = Result(flow, status, "flow", Status(status), message="it broke" if status == "error" else "")
+        return Entry(made, f"n::{flow}[{status}]", upstreams=upstreams)
+
+    statuses = ("error", "blocked", "warning", "success", "unchanged", "not_run")
+    entries = [
+        *(entry("preparation_of_the_data", status) for status in statuses),
+        *(entry("fit", status, f"preparation_of_the_data/{status}") for status in statuses),
+        *(entry("assess", status, f"fit/{status}") for status in statuses),
+        entry("alone", "success"),
+    ]
+    page = a_page(tmp_path, entries)
+    for width in (1400, 390):
+        desk.page.set_viewport_size({"width": width, "height": 900})
+        desk.open(page, "#view=graph")
+        desk.page.reload()
+        view = desk.page.locator("#view-graph")
+        view.get_by_role("button", name="Flows").click()
+        assert 3 == view.locator(".box").count()
+        assert "1 error, 1 blocked, 1 warning, 1 success, 1 unchanged, 1 not run" in view.inner_text()
+        cut = "all => all.filter(one => one.scrollWidth > one.clientWidth + 1).map(one => one.textContent)"
+        assert [] == view.locator(".box, .box *:not(.unseen)").evaluate_all(cut)
+        assert "1 flow is not shown" in view.locator(".left-out").inner_text()
+        assert view.locator(".left-out").inner_text().endswith(": alone.")
+        view.locator("path.edge").nth(1).wait_for(state="attached")
+        boxes = [box.bounding_box() for box in view.locator(".box").all()]
+        if width == 1400:
+            assert boxes[-1]["x"] + boxes[-1]["width"] > 1250
+        else:
+            assert boxes[0]["width"] <= 160
+    view.get_by_role("button", name="Instances").click()
+    assert "1 instance is not shown" in view.inner_text()
+
+
 def test_graph_by_instance_and_by_flow(report: Desk) -> None:
     """Boxes with their status in words; a flow lists its instances."""
     report.page.get_by_role("tab", name="Graph").click()
@@ -566,8 +854,9 @@ def test_graph_by_instance_and_by_flow(report: Desk) -> None:
     view.get_by_role("button", name="Flows").click()
     assert 4 == view.locator(".box").count()
     assert "2 error, 3 success" in view.inner_text()
+    assert "1 error, 1 blocked, 1 not run" in view.inner_text()  # also what stands alone: it is listed too
     view.locator(".box").get_by_text("plot", exact=True).click()
-    assert {"plot/EU", "plot/US"} <= set(report.names())
+    assert {"plot/EU", "plot/US", "plot/later"} == set(report.names())
 
 
 def test_trend_has_both_sessions(report: Desk) -> None:
@@ -576,6 +865,19 @@ def test_trend_has_both_sessions(report: Desk) -> None:
     table = report.page.locator("#view-trend table")
     assert 2 == table.locator("tbody tr").count()
     assert "fit/US_2030, fit/US_2050, plot/EU" in table.locator("tbody tr").first.inner_text()
+
+
+def test_trend_has_a_scale(desk: Desk, tmp_path: Path) -> None:
+    """Numbers and dates beside the columns, which take the width that there is."""
+    history = [a_session(f"s{number}", {"success": 30, "error": number}, 3.0) for number in range(40)]
+    desk.open(a_page(tmp_path, [a_red("a")], history=history), "#view=trend")
+    assert ["80\n40\n0", "4 s\n2 s\n0 s"] == desk.page.locator(".scale").all_inner_texts()
+    columns = desk.page.locator(".columns").first
+    assert columns.locator(".date").count() > 2
+    right = "one => one.getBoundingClientRect().right"
+    assert abs(columns.evaluate(right) - columns.locator(".column").last.evaluate(right)) < 2
+    charts = desk.page.locator(".plot").evaluate_all("all => all.map(one => one.getBoundingClientRect())")
+    assert charts[1]["right"] - charts[0]["left"] > 1300
 
 
 def test_tabs_by_keyboard(report: Desk) -> None:
@@ -653,6 +955,7 @@ def test_page_of_a_killed_session_says_so(desk: Desk, tmp_path: Path) -> None:
 
     banner = desk.page.inner_text(".banner")
     assert "This session did not end properly." in banner
+    assert "Did not end: 1 not run" == desk.page.title()
     assert f"process {os.getpid()}" in banner
     assert "ductaflow report" in banner
     live.close()
@@ -731,6 +1034,7 @@ def test_who_watches_a_session_that_is_killed_is_told(desk: Desk, running: Runni
     desk.page.clock.pause_at(now + timedelta(seconds=10))
     desk.open(running.page)
     assert "Running: 1 of 3 done" in desk.page.inner_text(".banner")
+    assert desk.page.title().startswith("Running: ")
     alive = running.head()["alive"]
 
     running.kill()
@@ -741,6 +1045,7 @@ def test_who_watches_a_session_that_is_killed_is_told(desk: Desk, running: Runni
     assert "This session did not end properly." in banner
     assert f"process {running.process.pid} on " in banner
     assert "1 of 3 were done." in banner
+    assert desk.page.title().startswith("Did not end: ")
     assert "not run" in desk.row("wait/b").inner_text()
 
     again = [sys.executable, "-m", "ductaflow", "report"]
@@ -851,6 +1156,7 @@ def test_no_violation_of_accessibility(browser: Browser, runs: Path, scheme: str
     for address in (
         "",
         "#q=none",
+        "#q=status:bogus",
         "#id=fit/US_2030",
         "#id=prep/EU",
         "#view=timeline",
@@ -890,16 +1196,22 @@ def test_phone_shows_one_thing_at_a_time(browser: Browser, runs: Path) -> None:
     desk.page.context.close()
 
 
-def test_print_has_all_rows_and_the_closed_parts(report: Desk) -> None:
-    """On paper there are no buttons, and nothing is folded."""
+@pytest.mark.parametrize("width", [1400, 794])
+def test_print_has_all_rows_and_the_closed_parts(report: Desk, width: int) -> None:
+    """On paper the counts are words, there is nothing to press, and nothing is folded: builds neither."""
     opened(report, "fit/US_2030")
+    report.page.set_viewport_size({"width": width, "height": 1000})
     report.page.emulate_media(media="print")
     report.page.evaluate("dispatchEvent(new Event('beforeprint'))")
-    assert not report.page.locator(".chip").first.is_visible()
+    assert "3 error" in " ".join(report.page.inner_text(".chips").split())
+    assert "0px" == report.page.locator(".chip").first.evaluate("chip => getComputedStyle(chip).borderWidth")
+    assert not report.page.locator("#search").is_visible()
     assert "model.json" not in report.part("files").inner_text()
     assert "clean.csv" in report.part("files").inner_text()
-    assert 11 == len(report.names())
+    assert 13 == len(report.names())
+    assert report.row("outer/low > inner/inner > fit/fit").is_visible()
     report.page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert 11 == len(report.names())
     assert report.part("files").get_attribute("open") is None
 
 

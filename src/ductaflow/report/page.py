@@ -80,7 +80,7 @@ def render_html(data: Mapping[str, Any]) -> str:
 
 def row_of(instance: Mapping[str, Any], packer: Packer) -> Row:
     """The row of an instance of the twin. Its details go to the packer, once."""
-    shown = _all_visible(instance)
+    shown = _all_visible(_as_typed(instance))
     parameters = _parameters(shown)
     row = _brief(shown)
     row |= {
@@ -106,7 +106,8 @@ def page_chunks(head: Mapping[str, Any], rows: Sequence[Row], packer: Packer) ->
     before, data, after = _ascii(_template("page.html").render(**_frame(head, rows))).split(_HERE)
     yield before
     told = {key: value for key, value in head.items() if key != "instances"}
-    yield _json(_all_visible({**told, "shapes": list(packer.shapes)}))
+    causes = [_cause_as_typed(cause) for cause in head["causes"]]
+    yield _json(_all_visible({**told, "causes": causes, "shapes": list(packer.shapes)}))
     yield data
     yield from _joined(row.text for row in rows)
     yield after
@@ -215,6 +216,45 @@ def _details(instance: Mapping[str, Any]) -> dict[str, Any]:
     details = {key: value for key, value in instance.items() if key not in _IN_ROW}
     details["flows"] = [{**_details(flow), "rerun": flow["rerun"]} for flow in instance["flows"]]
     return _without_empty(details)
+
+
+#: What an instance has of configs: key paths and values.
+_CONFIGS = ("config", "base_config", "good_config")
+
+
+def _as_typed(instance: Mapping[str, Any]) -> Mapping[str, Any]:
+    """An instance, its flows included, with the keys of its configs as a person typed them."""
+    configs = {
+        name: {_typed_key(path): value for path, value in instance[name].items()}
+        for name in _CONFIGS
+        if instance[name]
+    }
+    return {**instance, **configs, "flows": [_as_typed(flow) for flow in instance["flows"]]}
+
+
+def _cause_as_typed(cause: Mapping[str, Any]) -> dict[str, Any]:
+    """A cause with the names in its sets of parameters as a person typed them."""
+    first, *others = (
+        [[_typed_key(name), value] for name, value in parameters]
+        for parameters in (cause["parameters"], *cause.get("alternatives", ()))
+    )
+    return {**cause, "parameters": first, "alternatives": others}
+
+
+#: A part of a key path that is no plain name, as `config.key_path` spells it.
+_ODD_KEY = re.compile(r'\.?\["((?:[^"\\]|\\(?:["\\/bfnrt]|u[0-9a-f]{4}))*)"\]')
+
+
+def _typed_key(path: str) -> str:
+    """A key path as a person would type it: `my key`, `database.my host`; one with dots stays quoted."""
+    return _ODD_KEY.sub(_typed_part, path) if '["' in path else path
+
+
+def _typed_part(match: re.Match[str]) -> str:
+    key = json.loads(f'"{match[1]}"', strict=False)
+    if not key or "." in key:
+        return f'["{key}"]'
+    return f".{key}" if match.start() else str(key)
 
 
 _IN_ROW = frozenset(

@@ -63,11 +63,22 @@ function causeLine(it, details) {
   const notes = [
     it.status === "warning" && it.warnings > 1 ? h("span.note", "and " + plural(it.warnings - 1, "more warning line")) : null,
     same > 0 ? button("The same cause in " + plural(same, "other"), () => search("cause:" + number), { class: "link" }) : null,
-    it.status !== "error" || before.length === 0 ? null
+    it.status !== "error" || it.earlier || before.length === 0 ? null
       : row === 0 ? h("span.note", "New: not red in the session before.")
         : h("span.note", "Red in the last " + (row === 1 ? "session" : row + " sessions") + " too" + (row < before.length ? "; before that it was not." : ".")),
   ];
-  return [said.length ? h("p.cause", said) : null, notes.some(Boolean) ? h("p.more", notes) : null];
+  return [said.length ? clamped(h("p.cause", said)) : null, notes.some(Boolean) ? h("p.more", notes) : null];
+}
+
+// A text that is cut after some lines (detail.css), with a button for the rest where there is a rest.
+function clamped(text) {
+  const more = button("more", () => {
+    const open = text.classList.toggle("whole");
+    more.textContent = open ? "less" : "more";
+    more.setAttribute("aria-expanded", String(open));
+  }, { class: "link", hidden: true, "aria-expanded": "false" });
+  new ResizeObserver(() => { more.hidden = text.scrollHeight <= text.clientHeight + 1 && !text.classList.contains("whole"); }).observe(text);
+  return [text, more];
 }
 
 function commands(node, it) {
@@ -291,5 +302,6 @@ function rerunOfAll(found) {
   return lines.join("\n");
 }
 
-const debugOfAll = (found) => found.filter((node) => node.row.nodeid).map((node) => "ductaflow debug " + quoted(node.row.id)).join("\n");
-const idsOfAll = (found) => found.map((node) => node.row.nodeid || node.row.id).join("\n");
+// Of stored instances.
+const debugOfAll = (stored) => stored.map((node) => "ductaflow debug " + quoted(node.row.id)).join("\n");
+const idsOfAll = (stored) => stored.map((node) => node.row.nodeid).join("\n");

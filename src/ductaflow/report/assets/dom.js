@@ -109,6 +109,12 @@ const instanceName = (id) => {
   return [cut ? h("span.flow", id.slice(0, cut)) : null, h("span.own", breaking(id.slice(cut)))];
 };
 
+// The name of a node: its id, and for a flow of a build the way to it, `chain/b2 > fit`.
+function wayTo(node) {
+  const { id, flow } = node.row;
+  return node.parent ? wayTo(node.parent) + " \u203a " + (id === flow + "/" + flow ? flow : id) : id;
+}
+
 // A name in one line. Of a long one the middle is left out: what tells scenarios apart is often at their end.
 const shortName = (id) => {
   const cut = id.indexOf("/") + 1;

@@ -5,17 +5,18 @@ const ROW = 60; // pixels, as in list.css
 class Tree {
   // state: what is opened, active and expanded; opened(node): called when a row is chosen.
   constructor(element, state, chosen, expandedChanged) {
-    Object.assign(this, { element, state, chosen, expandedChanged, rows: [], active: null, drawn: "", printing: false, elements: new Map() });
+    Object.assign(this, { element, state, chosen, expandedChanged, found: [], rows: [], active: null, drawn: "", printing: false, elements: new Map() });
     element.addEventListener("keydown", (event) => this.key(event));
     element.addEventListener("click", (event) => this.click(event));
     element.addEventListener("focus", () => { if (!this.active && this.rows.length) this.activate(this.rows[0], false); });
     addEventListener("scroll", () => this.draw(), { passive: true });
     addEventListener("resize", () => this.draw());
-    addEventListener("beforeprint", () => { this.printing = true; this.draw(); });
-    addEventListener("afterprint", () => { this.printing = false; this.draw(); });
+    for (const [moment, printing] of [["beforeprint", true], ["afterprint", false]]) {
+      addEventListener(moment, () => { this.printing = printing; this.show(this.found); });
+    }
   }
 
-  // Show some top-level instances, with the flows of those that are expanded.
+  // Show some top-level instances, with the flows of those that are expanded; on paper that is all.
   show(found) {
     this.found = found;
     this.rows = [];
@@ -23,14 +24,17 @@ class Tree {
       node.position = position + 1;
       node.siblings = all.length;
       this.rows.push(node);
-      if (node.flows.length && this.state.expanded.has(node.key)) node.flows.forEach((flow, index) => add(flow, index, node.flows));
+      if (node.flows.length && this.isOpen(node)) node.flows.forEach((flow, index) => add(flow, index, node.flows));
     };
     found.forEach((node, index) => add(node, index, found));
     if (this.active && !this.rows.includes(this.active)) this.active = null;
     this.element.style.height = this.rows.length * ROW + "px";
+    this.element.dataset.rest = this.rows.length > MAX_PRINTED ? plural(this.rows.length - MAX_PRINTED, "more row") : "";
     this.drawn = "";
     this.draw();
   }
+
+  isOpen(node) { return this.printing || this.state.expanded.has(node.key); }
 
   draw() {
     if (!this.element.offsetParent && !this.printing && this.rows.length) return; // another view is on the screen
@@ -73,7 +77,7 @@ class Tree {
     element.style.top = index * ROW + "px";
     const attributes = {
       "aria-posinset": node.position, "aria-setsize": node.siblings, "aria-selected": this.state.id === node.key,
-      "aria-expanded": node.flows.length ? this.state.expanded.has(node.key) : null,
+      "aria-expanded": node.flows.length ? this.isOpen(node) : null,
     };
     for (const [name, value] of Object.entries(attributes)) if (value !== null) element.setAttribute(name, String(value));
     element.toggleAttribute("data-active", node === this.active);

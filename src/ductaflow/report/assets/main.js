@@ -1,6 +1,6 @@
 // The page: its state, which lives in the address so that a link and a refresh keep it, and its parts.
 
-const state = { q: "", statuses: new Set(), id: null, view: "list", expanded: new Set() };
+const state = { q: "", statuses: new Set(), id: null, missing: null, view: "list", expanded: new Set() };
 const app = document.getElementById("app");
 const chips = [...document.querySelectorAll(".chip")];
 const WIDE = matchMedia("(min-width: 1000px)");
@@ -14,7 +14,7 @@ function address() {
   if (state.view !== "list") parts.push("view=" + state.view);
   if (state.statuses.size) parts.push("status=" + [...state.statuses].join(","));
   if (state.q) parts.push("q=" + inAddress(state.q));
-  if (state.id) parts.push("id=" + inAddress(state.id));
+  if (state.id || state.missing) parts.push("id=" + inAddress(state.id || state.missing));
   for (const key of state.expanded) parts.push("open=" + inAddress(key));
   return "#" + parts.join("&");
 }
@@ -24,7 +24,9 @@ function readAddress() {
   state.q = found.get("q") || "";
   state.view = VIEWS.some(([name]) => name === found.get("view")) ? found.get("view") : "list";
   state.statuses = new Set((found.get("status") || "").split(",").filter((status) => ORDER.includes(status)));
-  state.id = byKey.has(found.get("id")) ? found.get("id") : null;
+  const id = found.get("id");
+  state.id = byKey.has(id) ? id : null;
+  sayMissing(state.id ? null : id);
   state.expanded = new Set(found.getAll("open").filter((key) => byKey.has(key)));
 }
 
@@ -60,6 +62,8 @@ const box = h("input", {
   placeholder: "Search: a name, a piece of a message, status:warning, horizon=2030",
 });
 const shown = h("span.shown", { id: "shown", role: "status" });
+const unknown = h("p.unknown", { id: "unknown", role: "status" });
+const missing = h("p.unknown", { id: "missing", role: "status" });
 const copies = h("div.copies", { hidden: true, role: "group" });
 const empty = h("p.empty", { hidden: true }, "Nothing matches. ", button("Show everything", () => reset()));
 const list = h("div.tree", { id: "list", role: "tree", tabindex: "0", "aria-label": "Instances" });
@@ -79,37 +83,73 @@ function tabKey(event) {
   document.getElementById("tab-" + state.view).focus();
 }
 
+function sayMissing(id) {
+  state.missing = id;
+  missing.textContent = id ? id + " is not in this report." : "";
+}
+
 function help() {
   const row = (term, meaning) => h("div", h("dt", button(term, () => search(term), { class: "link" })), h("dd", meaning));
+  // Examples that find something here, as far as there is something.
+  const first = (found, otherwise) => { for (const node of roots) { const one = found(node); if (one) return one; } return otherwise; };
   return h("details.help", h("summary", "What can be searched"), h("dl",
-    row("scenario_A", "a piece of a name, of a message or of a flow of a build"),
-    row("status:red,blocked", "the status: red, blocked, orange, green, unchanged, not_run"),
-    row("flow:fit*", "the flow or build; * stands for anything"),
-    row("tag:slow", "a tag of _run"),
-    row("horizon=2030", "a parameter of the config, also nested: database.host or host"),
-    row("cause:timeout", "why it is red: exception, exit, signal, timeout, interrupted, lost, input"),
+    row(asTerm(first(({ row: { id } }) => id.slice(id.indexOf("/") + 1))), "a piece of a name, of a message or of a flow of a build"),
+    row("status:red,blocked", "the status: " + VALUES.status.told.join(", ")),
+    row("flow:" + asValue(first(({ row: { flow } }) => flow) + "*"), "the flow or build; * stands for anything"),
+    row("tag:" + asValue(first(({ row: { tags } }) => tags && tags[0], "slow")), "a tag of _run"),
+    row(first((node) => parametersOf(node).map(parameterTerm)[0], "horizon=2030"), "a parameter of the config, also nested: database.host or host"),
+    row("cause:" + first(({ row: { cause } }) => cause, "timeout"), "why it is red: " + Object.keys(CAUSE).join(", ")),
     row("is:new", "red now and not in the session before; is:earlier for earlier results"),
     row("-status:green", "a minus: not this. Several terms must all fit; \"quotes\" keep words together")));
 }
 
+const FEW = innerWidth < 640 ? 2 : 4; // causes that are shown before somebody asks for all
+
 function causesPart() {
   if (!head.causes.length) return null;
   const red = head.causes.reduce((total, cause) => total + cause.instances.length, 0);
-  const shownCauses = head.causes.slice(0, 8);
-  return h("section.causes", { "aria-labelledby": "causes" },
-    h("h2", { id: "causes" }, red + " red, " + plural(head.causes.length, "cause")),
-    h("ol", shownCauses.map((cause, index) => h("li",
-      h("button.cause-row", { type: "button", click: () => search("cause:" + (index + 1)), title: "Show these instances" },
-        h("strong.many", String(cause.instances.length)), h("span.what", h("span.cause-title", cause.title || CAUSE[cause.cause] || "no message"),
-          h("span.cause-place", [cause.place || CAUSE[cause.cause] || "", cause.blocks ? "blocks " + cause.blocks : ""].filter(Boolean).join(" \u00b7 ")))),
-      cause.parameters.length ? h("p.shared", h("span.note", cause.instances.length > 1 ? "all with" : "only with"),
-        button(cause.parameters.map(([name, value]) => h("code", name + "=" + value)), () => search(cause.parameters.map(parameterTerm).join(" ")),
-          { title: "Show all instances with these parameters" }),
-        h("span.note", cause.parameters.length === 1 ? "which no good one has" : "which no good one has together")) : null))),
-    head.causes.length > 8 ? h("p.note", "and " + (head.causes.length - 8) + " more") : null);
+  const items = h("ol", head.causes.slice(0, FEW).map(causeItem));
+  const hiding = head.causes.length > FEW;
+  const toggle = hiding ? button("", () => { show(items.childElementCount === FEW); stateChanged(); }, { class: "all", "aria-expanded": "false" }) : null;
+  const show = (all) => {
+    if (all) items.append(...head.causes.slice(items.childElementCount).map((cause, index) => causeItem(cause, FEW + index)));
+    else while (items.childElementCount > FEW) items.lastElementChild.remove();
+    if (all) folded.set("causes", false);
+    else folded.delete("causes");
+    toggle.setAttribute("aria-expanded", String(all));
+    toggle.textContent = all ? "Show only the first " + FEW : "Show all " + head.causes.length.toLocaleString("en") + " causes";
+  };
+  if (hiding) {
+    show(folded.has("causes"));
+    let asked = false;
+    addEventListener("beforeprint", () => { asked = folded.has("causes"); show(true); });
+    addEventListener("afterprint", () => show(asked));
+  }
+  return h("section.causes", { "aria-labelledby": "causes" }, h("h2", { id: "causes" }, red.toLocaleString("en") + " red, " + plural(head.causes.length, "cause")), items, toggle);
 }
 
-const parameterTerm = ([name, value]) => name + "=" + (/[\s"]/.test(value) ? '"' + value.replace(/"/g, "") + '"' : value);
+function causeItem(cause, index) {
+  const place = [cause.place || CAUSE[cause.cause] || "", cause.blocks ? "blocks " + cause.blocks : ""].filter(Boolean).join(" \u00b7 ");
+  const sets = [cause.parameters, ...cause.alternatives].filter((set) => set.length);
+  return h("li",
+    h("button.cause-row", { type: "button", click: () => search("cause:" + (index + 1)), title: "Show these instances" },
+      h("strong.many", cause.instances.length.toLocaleString("en")),
+      h("span.what", h("span.cause-title", cause.title || CAUSE[cause.cause] || "no message"), h("span.cause-place", place))),
+    sets.length ? h("p.shared", h("span.note", "all with"),
+      sets.map((set, place) => [place ? h("span.note", "or") : null,
+        button(set.map(([name, value]) => h("code", name + "=" + value)), () => searchParameters(set, cause, index), { title: "Show all instances with these parameters" })]),
+      cause.alternatives_left_out ? h("span.note", "or " + plural(cause.alternatives_left_out, "other set")) : null,
+      h("span.note", sets.every((set) => set.length === 1) ? "which no good one has" : "which no good one has together")) : null);
+}
+
+const parameterTerm = ([name, value]) => asTerm(name + "=" + value);
+
+// Rows have their first parameters, and the beginning of long values: where that does not do, the cause's instances are shown.
+function searchParameters(set, cause, index) {
+  const query = set.map(parameterTerm).join(" ");
+  const fits = searchTest(query);
+  search(cause.instances.every((id) => fits(byKey.get(id))) ? query : "cause:" + (index + 1));
+}
 
 function proportions() {
   const bar = document.getElementById("bar");
@@ -130,6 +170,8 @@ function apply() {
   const filtered = state.statuses.size > 0 || state.q.trim() !== "";
   const words = filtered ? found.length.toLocaleString("en") + " of " + roots.length.toLocaleString("en") + " shown" : plural(roots.length, "instance");
   if (shown.textContent !== words) shown.textContent = words;
+  const trouble = unknownTerms(state.q).map(({ token, known }) => "Unknown term " + token + "; known are " + known + ".").join(" ");
+  if (unknown.textContent !== trouble) unknown.textContent = trouble;
   empty.hidden = found.length > 0 || roots.length === 0;
   list.hidden = found.length === 0;
   tree.show(found);
@@ -139,18 +181,25 @@ function apply() {
 function showCopies(failed, filtered) {
   copies.hidden = failed.length === 0;
   if (!failed.length) return;
-  const which = (filtered ? "the " + failed.length + " shown that failed" : "all " + failed.length + " that failed");
-  const blocked = failed.some((node) => node.row.status === "blocked");
+  const stored = failed.filter((node) => node.row.nodeid);
+  const blocked = failed.filter((node) => node.row.status === "blocked").length;
+  const which = failed.length === 1 ? (blocked ? "what is blocked" : "this failure")
+    : (filtered ? "the " + failed.length + " shown that " : "all " + failed.length + " that ")
+      + (blocked === failed.length ? "are blocked" : blocked ? "failed or are blocked" : "failed");
+  // Earlier results and rows of a conductor have no node id.
+  const some = stored.length < failed.length ? " of " + stored.length : "";
   copies.setAttribute("aria-label", "Copy for " + which);
-  copies.replaceChildren(h("span.note", "Copy for " + which + (blocked ? " or are blocked" : "") + ":"),
+  copies.replaceChildren(...[h("span.note", "Copy for " + which + ":"),
     copyButton(() => rerunOfAll(failed), "Run again", plural(failed.length, "command")),
-    failed.some((node) => node.row.nodeid) ? copyButton(() => debugOfAll(failed), "Debug", plural(failed.length, "command")) : null,
-    copyButton(() => idsOfAll(failed), "Node ids", plural(failed.length, "node id")));
+    stored.length ? copyButton(() => debugOfAll(stored), "Debug" + some, plural(stored.length, "command")) : null,
+    stored.length ? copyButton(() => idsOfAll(stored), (stored.length === 1 ? "Node id" : "Node ids") + some, plural(stored.length, "node id")) : null,
+  ].filter(Boolean));
 }
 
 function search(query) {
   state.q = query;
   state.statuses.clear();
+  sayMissing(null);
   box.value = query;
   if (!WIDE.matches) closePanel(false);
   showView("list", false);
@@ -164,6 +213,7 @@ function search(query) {
 function reset() {
   state.q = box.value = "";
   state.statuses.clear();
+  sayMissing(null);
   apply();
   stateChanged();
   box.focus();
@@ -192,6 +242,7 @@ function openNode(node, followed = false) {
   const wasOpen = state.id !== null;
   if (!wasOpen) pageScroll = scrollY;
   state.id = node.key;
+  sayMissing(null);
   for (let above = node.parent; above; above = above.parent) state.expanded.add(above.key);
   if (node.parent) tree.show(tree.found);
   tree.active = tree.rows.includes(node) ? node : tree.active;
@@ -219,7 +270,8 @@ async function showNode(node, focus) {
   }
   const at = tree.rows.indexOf(node);
   panel.className = "panel s-" + node.row.status;
-  panel.setAttribute("aria-label", node.row.id);
+  const name = wayTo(node);
+  panel.setAttribute("aria-label", name);
   panel.replaceChildren(h("div.panel-head",
     h("div.panel-bar", badge(node.row.status), h("span.note", duration(node.row.seconds)),
       node.row.earlier ? h("span.tag.earlier", "earlier result") : null,
@@ -228,12 +280,12 @@ async function showNode(node, focus) {
       button("\u203a", () => step(1), { class: "icon", "aria-label": "Next instance", disabled: at < 0 || at + 1 >= tree.rows.length }),
       copyButton(() => location.href.split("#")[0] + "#id=" + inAddress(node.key), "Link", "link to this instance"),
       button("\u00d7", () => closePanel(), { class: "icon", id: "close", "aria-label": "Close" })),
-    h("h2", { id: "panel-name", tabindex: "-1" }, instanceName(node.row.id))),
+    h("h2", { id: "panel-name", tabindex: "-1" }, instanceName(name))),
   ...content.flat(Infinity).filter(Boolean));
   panel.scrollTop = 0;
   if (!WIDE.matches) scrollTo(0, 0);
   if (focus && !WIDE.matches) document.getElementById("panel-name").focus({ preventScroll: true });
-  else if (focus) announce("Opened " + node.row.id + ", " + WORD[node.row.status]);
+  else if (focus) announce("Opened " + name + ", " + WORD[node.row.status]);
 }
 
 function step(by) {
@@ -274,6 +326,7 @@ function banners() {
   const planned = totalOf(summary);
   const silent = (Date.now() - Date.parse(alive.written)) / 1000;
   if (silent > alive.within) {
+    document.title = document.title.replace(/^Running: /, "Did not end: ");
     place.append(h("div.banner.s-error", { role: "status" }, sign("error"), h("span", h("strong", "This session did not end properly."),
       " Its last sign of life was " + duration(silent) + " ago (process " + alive.pid + " on " + alive.host + "); " + (planned - summary.not_run) + " of " + planned
       + " were done. ", h("code", "ductaflow report"), " makes the page anew from what is on disk.")));
@@ -345,8 +398,8 @@ function start() {
   proportions();
   banners();
   if (!roots.length) return;
-  views[0].append(...[causesPart(), h("div.tools", h("label.unseen", { for: "search" }, "Search"), box, shown, help()), copies, empty, list].filter(Boolean));
-  app.append(tabs, h("div.layout", h("div.left", views), panel));
+  views[0].append(...[causesPart(), h("div.tools", h("label.unseen", { for: "search" }, "Search"), box, shown, help()), unknown, copies, empty, list].filter(Boolean));
+  app.append(missing, tabs, h("div.layout", h("div.left", views), panel));
   app.hidden = false;
   listen();
   fromAddress(kept).then(() => {

@@ -88,7 +88,13 @@ async function detailsOf(node) {
 const STATUS_NAMES = {
   red: "error", failed: "error", orange: "warning", green: "success", "not-run": "not_run", notrun: "not_run",
 };
-const FIELDS = new Set(["status", "flow", "tag", "kind", "cause", "id", "worker", "is"]);
+// The fields that take certain values only: which, as a person is told, and what else is understood.
+const VALUES = {
+  status: { told: ["red", "blocked", "orange", "green", "unchanged", "not_run"], takes: (value) => Object.hasOwn(STATUS_NAMES, value) || ORDER.includes(value) },
+  is: { told: ["new", "earlier"] },
+  kind: { told: ["flow", "build"] },
+  cause: { told: [...Object.keys(CAUSE), ...head.causes.length ? ["1 to " + head.causes.length] : []], takes: (value) => Object.hasOwn(CAUSE, value) || head.causes[value - 1] },
+};
 
 // The parameters by name, and by the last part of a nested name; made when a term asks for one.
 function parametersOf(node) {
@@ -132,28 +138,56 @@ const FIELD_TESTS = {
     : (node) => (node.row.cause || "") === value,
 };
 
-function termTest(token) {
-  const word = token.replace(/"/g, "").toLowerCase();
-  const field = /^([a-z]+):(.+)$/.exec(word);
-  if (field && FIELDS.has(field[1])) return FIELD_TESTS[field[1]](field[2]);
-  const parameter = /^([^=\s]+)=(.*)$/.exec(word);
-  if (parameter) {
-    const fits = matcher(parameter[2]);
-    const names = (name) => name === parameter[1] || name.endsWith("." + parameter[1]);
-    // An equals sign may also be part of a message.
-    return (node) => parametersOf(node).some(([name, value]) => names(name) && fits(value)) || textOf(node).includes(word);
-  }
-  return (node) => textOf(node).includes(word);
+// The terms of a search. Quotes keep words together, two of them in quotes are one; what begins with one is no field.
+function termsOf(query) {
+  return (query.match(/(?:"(?:[^"]|"")*"?|[^\s"])+/g) || []).map((token) => {
+    const negated = token.startsWith("-");
+    const own = negated ? token.slice(1) : token;
+    const word = own.replace(/"((?:[^"]|"")*)"?/g, (_, inner) => inner.replace(/""/g, '"')).toLowerCase();
+    const [, field = "", value = ""] = (!own.startsWith('"') && /^([a-z]+):(.*)$/.exec(word)) || [];
+    return { token, negated, word, field, value };
+  }).filter(({ word }) => word.replace(/-/g, ""));
+}
+
+const inQuotes = (text) => '"' + text.replace(/"/g, '""') + '"';
+// A text as the value of a field, and as a term that means just this text.
+const asValue = (text) => (/[\s"]/.test(text) ? inQuotes(text) : text);
+const asTerm = (text) => (/^-|^[a-z]+:/i.test(text) ? inQuotes(text) : asValue(text));
+
+const isField = (name) => Object.hasOwn(FIELD_TESTS, name);
+
+function termTest({ word, field, value }) {
+  if (isField(field) && value) return FIELD_TESTS[field](value);
+  // A key may have an equals sign of its own, and so may a message.
+  const ways = [...word.matchAll(/=/g)].filter(({ index }) => index > 0).map(({ index }) => {
+    const asked = word.slice(0, index);
+    const fits = matcher(word.slice(index + 1));
+    return ([name, own]) => (name === asked || name.endsWith("." + asked)) && fits(own);
+  });
+  const isIt = ways.length > 1 ? (pair) => ways.some((way) => way(pair)) : ways[0];
+  return (node) => (isIt && parametersOf(node).some(isIt)) || textOf(node).includes(word);
 }
 
 // A function that says whether an instance fits a search: all of its terms, `-` before those that must not.
 function searchTest(query) {
-  const tests = (query.match(/(?:"[^"]*"?|[^\s"])+/g) || []).filter((token) => token.replace(/["-]/g, "")).map((token) => {
-    if (!token.startsWith("-")) return termTest(token);
-    const test = termTest(token.slice(1));
-    return (node) => !test(node);
+  const tests = termsOf(query).map((term) => {
+    const test = termTest(term);
+    return term.negated ? (node) => !test(node) : test;
   });
   return (node) => tests.every((test) => test(node));
+}
+
+// What a search names that there is not, each with what there is. What looks like a field may also be a piece of a message.
+function unknownTerms(query) {
+  return termsOf(query).flatMap(({ token, word, field, value }) => {
+    if (isField(field)) {
+      const { told, takes = (one) => told.includes(one) } = VALUES[field] || {};
+      const given = field === "status" ? value.split(",").filter(Boolean) : [value];
+      return !told || given.every(takes) ? [] : [{ token, known: field + ": " + told.join(", ") }];
+    }
+    if (!field || word.includes("=") || roots.some((node) => textOf(node).includes(word))) return [];
+    return [{ token, known: Object.keys(FIELD_TESTS).map((name) => name + ":").join(" ") }];
+  });
 }
 
 // --- what the sessions before say ---------------------------------------------------------------------------
@@ -166,4 +200,5 @@ function redInARow(id) {
   return count < 0 ? before.length : count;
 }
 
-const isNew = (node) => node.row.status === "error" && before.length > 0 && redInARow(node.row.id) === 0;
+// An earlier result is old, whatever the last session ran.
+const isNew = (node) => node.row.status === "error" && !node.row.earlier && before.length > 0 && redInARow(node.row.id) === 0;

@@ -14,7 +14,7 @@ function timelineView() {
   const begin = ran[0].begin;
   const end = ran.reduce((latest, run) => Math.max(latest, run.end), begin + 1);
   const path = criticalPath(ran);
-  const onPath = new Set(path.map((run) => run.node));
+  const onPath = new Set(path.length > 1 ? path.map((run) => run.node) : []);
   const lanes = lanesOf(ran);
   const workers = new Set(lanes.map((lane) => lane.worker || lane.name)).size;
   const busy = ran.reduce((total, run) => total + run.end - run.begin, 0);
@@ -27,7 +27,7 @@ function timelineView() {
       path.length > 1 ? ["The longest chain of runs that wait for each other takes ", h("strong", duration(lengthOf(path))), "."] : null),
     h("div.timeline", { role: "group", "aria-label": "Timeline; the table below has the same runs" },
       axis(end - begin),
-      lanes.map((lane) => h("div.lane", h("span.lane-name", lane.name), h("div.lane-bars", lane.runs.filter((run) => bars.has(run)).map((run) => {
+      lanes.map((lane) => h("div.lane", h("span.lane-name", lane.name), marked(h("div.lane-bars"), end - begin, lane.runs.filter((run) => bars.has(run)).map((run) => {
         const bar = h("button.bar-run.s-" + run.node.row.status + (onPath.has(run.node) ? ".critical" : ""), {
           type: "button", tabindex: "-1", title: run.node.row.id + ", " + WORD[run.node.row.status] + ", " + duration(run.node.row.seconds),
           "aria-hidden": "true", click: () => openNode(run.node),
@@ -36,17 +36,46 @@ function timelineView() {
         bar.style.width = 100 * Math.max(run.end - run.begin, 1) / (end - begin) + "%";
         return bar;
       }))))),
-    h("p.legend", h("span.swatch.critical-swatch", { "aria-hidden": "true" }), " outlined: on the longest chain",
-      ran.length > MAX_BARS ? "; the " + MAX_BARS + " longest runs are drawn" : ""),
+    h("p.legend", onPath.size ? [h("span.swatch.critical-swatch", { "aria-hidden": "true" }), " outlined: on the longest chain. "] : null,
+      ran.length > MAX_BARS ? "The " + MAX_BARS + " longest runs are drawn." : ""),
     path.length > 1 ? runTable("The longest chain, in order", path) : null,
-    runTable("Slowest runs", [...ran].sort((a, b) => (b.end - b.begin) - (a.end - a.begin)).slice(0, 20)),
+    runTable("All runs, the slowest first", [...ran].sort((a, b) => (b.end - b.begin) - (a.end - a.begin))),
   ];
 }
 
 const lengthOf = (path) => path.reduce((total, run) => total + (run.node.row.seconds || 0), 0);
 
+const STEPS = [1, 2, 5, 10, 20, 50, 100, 200, 500, ...[1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21600, 43200, 86400].map((step) => 1000 * step)];
+
+// Milliseconds between the marks of a time axis: a round number, as many as there is room for.
+function stepOf(span) {
+  const most = Math.min(Math.max((innerWidth - 200) / 110, 2), 10);
+  return STEPS.find((step) => span / step <= most) || Math.ceil(span / most / 86400000) * 86400000;
+}
+
+// A round duration, without the zeros that nobody needs: `0.5 s`, `2 min`, `1 h 30 min`.
+function roundDuration(milliseconds) {
+  const seconds = milliseconds / 1000;
+  if (seconds < 60) return seconds + " s";
+  const units = [[Math.floor(seconds / 3600), "h"], [Math.floor(seconds / 60) % 60, "min"], [seconds % 60, "s"]];
+  return units.filter(([count]) => count).map(([count, unit]) => count + " " + unit).join(" ");
+}
+
 function axis(span) {
-  return h("div.axis", { "aria-hidden": "true" }, [0, 1, 2, 3, 4].map((part) => h("span", part ? duration(span * part / 4000) : "0 s")));
+  const step = stepOf(span);
+  const marks = Array.from({ length: Math.floor(span / step) + 1 }, (_, index) => {
+    const mark = h("span", roundDuration(index * step));
+    mark.style.left = 100 * index * step / span + "%";
+    return mark;
+  });
+  return h("div.axis", { "aria-hidden": "true" }, marks);
+}
+
+// A lane with its bars and the lines of the axis.
+function marked(lane, span, bars) {
+  lane.style.backgroundSize = 100 * stepOf(span) / span + "% 100%";
+  lane.append(...bars);
+  return lane;
 }
 
 // For each worker as many lanes as its runs overlapped; those of which no worker is known are taken together.
@@ -91,12 +120,23 @@ function criticalPath(ran) {
   return path;
 }
 
+const SOME = 20; // rows of a table before somebody asks for all
+
 function runTable(title, runs) {
-  return h("section", h("h2", title), h("div.scroll", { tabindex: "0", role: "region", "aria-label": title }, h("table.runs",
-    h("thead", h("tr", ["Instance", "Status", "Took", "Worker", "Started"].map((name) => h("th", { scope: "col" }, name)))),
-    h("tbody", runs.map(({ node }) => h("tr", h("td", button(node.row.id, () => openNode(node), { class: "link" })),
-      h("td.s-" + node.row.status, badge(node.row.status)), h("td.number", duration(node.row.seconds)),
-      h("td", node.row.worker || ""), h("td.moment", moment(node.row.started))))))));
+  const names = ["Instance", "Status", "Took", ...runs.some(({ node }) => node.row.worker) ? ["Worker"] : [], "Started"];
+  const cells = {
+    Instance: ({ id }, node) => h("td", button(id, () => openNode(node), { class: "link" })), Status: ({ status }) => h("td.s-" + status, badge(status)),
+    Took: ({ seconds }) => h("td.number", duration(seconds)), Worker: ({ worker }) => h("td", worker || ""), Started: ({ started }) => h("td.moment", moment(started)),
+  };
+  const line = ({ node }) => h("tr", names.map((name) => cells[name](node.row, node)));
+  const body = h("tbody", runs.slice(0, SOME).map(line));
+  const rest = runs.length > SOME ? button("Show all " + plural(runs.length, "run"), () => {
+    body.append(...runs.slice(SOME).map(line));
+    body.rows[SOME].querySelector("button").focus({ preventScroll: true });
+    rest.remove();
+  }, { class: "all" }) : null;
+  return h("section.table", h("h2", title), h("div.scroll", { tabindex: "0", role: "region", "aria-label": title }, h("table.runs",
+    h("thead", h("tr", names.map((name) => h("th" + (name === "Took" ? ".number" : ""), { scope: "col" }, name)))), body)), rest);
 }
 
 // --- graph --------------------------------------------------------------------------------------------------
@@ -110,7 +150,9 @@ function graphView() {
   if (!linked.length) return [h("p.empty", "No instance reads what another one made, so there is no graph.")];
   if (graphByFlow === null) graphByFlow = linked.length > 40;
   const body = h("div.graph-body");
-  const draw = () => body.replaceChildren(drawnGraph(graphByFlow ? flowGraph(linked) : instanceGraph(linked)));
+  const draw = () => body.replaceChildren(
+    h("p", "From left to right: what is read, and what reads from it." + (graphByFlow ? " A box is a flow; press it to list its instances." : "")),
+    drawnGraph(graphByFlow ? flowGraph(linked) : instanceGraph(linked)), leftOut(linked) || "");
   const choice = (label, byFlow) => button(label, () => { graphByFlow = byFlow; refreshPressed(); draw(); }, { "data-by": String(byFlow) });
   const choices = h("div.choices", { role: "group", "aria-label": "What a box stands for" }, choice("Flows", true), choice("Instances", false));
   const refreshPressed = () => {
@@ -118,19 +160,27 @@ function graphView() {
   };
   refreshPressed();
   draw();
-  return [
-    h("p", "From left to right: what is read, and what reads from it. ", graphByFlow ? "A box is a flow; press it to list its instances." : ""),
-    linked.length <= MAX_GRAPH ? choices : h("p.note", plural(linked.length, "instance") + " are shown by their flows."),
-    body,
-  ];
+  return [linked.length <= MAX_GRAPH ? choices : h("p.note", plural(linked.length, "instance") + " are shown by their flows."), body];
+}
+
+// What has no place in the graph, since it neither reads from another instance nor is read.
+function leftOut(linked) {
+  const there = new Set(linked.map((node) => (graphByFlow ? node.row.flow : node)));
+  const alone = roots.filter((node) => !there.has(graphByFlow ? node.row.flow : node));
+  const names = [...new Set(alone.map((node) => (graphByFlow ? node.row.flow : node.row.id)))];
+  if (!names.length) return null;
+  const why = names.length === 1 ? " is not shown, since it neither reads from another one nor is read: " : " are not shown, since they neither read from others nor are read: ";
+  return h("p.note.left-out", plural(names.length, graphByFlow ? "flow" : "instance") + why
+    + names.slice(0, 6).join(", ") + (names.length > 6 ? " and " + (names.length - 6) + " more" : "") + ".");
 }
 
 function flowGraph(linked) {
   const flows = new Map();
   const flowOf = (id) => (byKey.has(id) ? byKey.get(id).row.flow || id : id.split("/")[0]);
-  for (const node of linked) {
-    const flow = node.row.flow || node.row.id;
-    if (!flows.has(flow)) flows.set(flow, { key: flow, label: flow, counts: {}, above: new Set() });
+  for (const { row } of linked) flows.set(row.flow, { key: row.flow, label: row.flow, counts: {}, above: new Set() });
+  // A box counts what it lists: also the instances that stand alone.
+  for (const node of roots.filter(({ row }) => flows.has(row.flow))) {
+    const flow = node.row.flow;
     const box = flows.get(flow);
     box.counts[node.row.status] = (box.counts[node.row.status] || 0) + 1;
     for (const id of node.row.upstreams || []) if (flowOf(id) !== flow) box.above.add(flowOf(id));
@@ -138,7 +188,7 @@ function flowGraph(linked) {
   for (const box of flows.values()) {
     box.status = ORDER.find((status) => box.counts[status]);
     box.note = ORDER.filter((status) => box.counts[status]).map((status) => box.counts[status] + " " + WORD[status]).join(", ");
-    box.press = () => search("flow:" + box.key);
+    box.press = () => search("flow:" + asValue(box.key));
   }
   return [...flows.values()];
 }
@@ -149,8 +199,6 @@ function instanceGraph(linked) {
     above: new Set(node.row.upstreams || []), press: () => openNode(node),
   }));
 }
-
-const BOX = { width: 210, height: 52, right: 70, down: 14 };
 
 function drawnGraph(boxes) {
   const byName = new Map(boxes.map((box) => [box.key, box]));
@@ -175,29 +223,25 @@ function drawnGraph(boxes) {
     }
     column.forEach((box, row) => { box.row = row; });
   });
-  const width = columns.length * (BOX.width + BOX.right) - BOX.right;
-  const tallest = Math.max(...columns.map((column) => column.length));
-  const height = tallest * (BOX.height + BOX.down) - BOX.down;
-  const x = (box) => box.depth * (BOX.width + BOX.right);
-  const y = (box) => {
-    const own = columns[box.depth].length * (BOX.height + BOX.down) - BOX.down;
-    return (height - own) / 2 + box.row * (BOX.height + BOX.down);
-  };
-  const lines = boxes.flatMap((box) => [...box.above].map((key) => byName.get(key)).filter(Boolean).map((upper) => {
-    const [x1, y1, x2, y2] = [x(upper) + BOX.width, y(upper) + BOX.height / 2, x(box), y(box) + BOX.height / 2];
-    const half = (x2 - x1) / 2;
-    return s("path.edge", { d: `M${x1} ${y1}C${x1 + half} ${y1} ${x2 - half} ${y2} ${x2} ${y2}` });
-  }));
-  const canvas = h("div.graph-canvas", s("svg", { width, height, "aria-hidden": "true" }, lines), h("ul", boxes.map((box) => {
+  const lists = columns.map((column) => h("ul.graph-column", column.map((box) => {
     const reads = [...box.above].filter((key) => byName.has(key));
-    const element = h("li", button([h("span.box-name", sign(box.status), h("span", box.label)), h("span.note", box.note),
-      reads.length ? h("span.unseen", "; reads from " + reads.slice(0, 10).join(", ")) : null], box.press, { class: "box s-" + box.status, title: box.label }));
-    element.style.left = x(box) + "px";
-    element.style.top = y(box) + "px";
-    return element;
+    box.element = button([h("span.box-name", sign(box.status), h("span", box.label)), h("span.note", box.note),
+      reads.length ? h("span.unseen", "; reads from " + reads.slice(0, 10).join(", ")) : null], box.press, { class: "box s-" + box.status });
+    return h("li", box.element);
   })));
-  canvas.style.width = width + "px";
-  canvas.style.height = height + "px";
+  const lines = s("svg", { "aria-hidden": "true" });
+  const canvas = h("div.graph-canvas", lines, lists);
+  // The boxes are as large as their texts and the screen want them: the lines follow them.
+  new ResizeObserver(() => {
+    lines.setAttribute("width", canvas.offsetWidth);
+    lines.setAttribute("height", canvas.offsetHeight);
+    const middle = ({ element }) => element.offsetTop + element.offsetHeight / 2;
+    lines.replaceChildren(...boxes.flatMap((box) => [...box.above].map((key) => byName.get(key)).filter(Boolean).map((upper) => {
+      const [x1, y1, x2, y2] = [upper.element.offsetLeft + upper.element.offsetWidth, middle(upper), box.element.offsetLeft, middle(box)];
+      const half = (x2 - x1) / 2;
+      return s("path.edge", { d: `M${x1} ${y1}C${x1 + half} ${y1} ${x2 - half} ${y2} ${x2} ${y2}` });
+    })));
+  }).observe(canvas);
   return h("div.scroll.graph", { tabindex: "0", role: "region", "aria-label": "Graph" }, canvas);
 }
 
@@ -209,22 +253,32 @@ function trendView() {
     sessions.push({ session_id: head.session_id, started: head.started, finished: null, seconds: 0, summary: head.summary, red: [] });
   }
   if (sessions.length < 2) return [h("p.empty", "The trend begins with the second session."), sessions.length ? sessionTable(sessions) : null];
-  const most = Math.max(1, ...sessions.map((session) => totalOf(session.summary)));
-  const longest = Math.max(0.001, ...sessions.map((session) => session.seconds));
-  const chart = (title, marks) => h("figure.trend", h("figcaption", title), h("div.columns", { "aria-hidden": "true" }, marks));
-  return [
-    chart("Instances by status, session by session", sessions.map((session) => h("div.column", ORDER.filter((status) => session.summary[status]).map((status) => {
-      const piece = h("div.piece.s-" + status);
-      piece.style.height = 100 * session.summary[status] / most + "%";
+  const room = (innerWidth < 1000 ? innerWidth - 90 : Math.min(innerWidth, 1560) / 2 - 90) / sessions.length;
+  const every = Math.ceil(90 / Math.min(room, MAX_COLUMN)); // how many columns one date takes
+  const chart = (title, most, unit, piecesOf) => h("figure.trend", h("figcaption", title), h("div.plot", { "aria-hidden": "true" },
+    h("div.scale", [most, most / 2, 0].map((value) => h("span", Number.isInteger(value) || unit ? value.toLocaleString("en") + unit : ""))),
+    h("div.columns", sessions.map((session, index) => h("div.column", { title: moment(session.started) }, piecesOf(session).map(([name, value]) => {
+      const piece = h("div.piece." + name);
+      piece.style.height = 100 * value / most + "%";
       return piece;
-    })))),
-    chart("Duration; the longest took " + duration(longest), sessions.map((session) => {
-      const piece = h("div.piece.plain");
-      piece.style.height = 100 * session.seconds / longest + "%";
-      return h("div.column", piece);
-    })),
+    }), index % every || index + every > sessions.length ? null : h("span.date", moment(session.started).slice(5, 16)))))));
+  const longest = Math.max(...sessions.map((session) => session.seconds));
+  const [unit, length] = longest < 120 ? [" s", 1] : longest < 7200 ? [" min", 60] : [" h", 3600];
+  return [
+    h("div.charts",
+      chart("Instances by status, session by session", roundedUp(Math.max(...sessions.map((session) => totalOf(session.summary)))), "",
+        ({ summary }) => ORDER.filter((status) => summary[status]).map((status) => ["s-" + status, summary[status]])),
+      chart("Duration; the longest took " + duration(longest), roundedUp(longest / length), unit, ({ seconds }) => [["plain", seconds / length]])),
     sessionTable(sessions),
   ];
+}
+
+const MAX_COLUMN = 90; // pixels, as in views.css
+
+// The next number that has a round half.
+function roundedUp(value) {
+  const power = 10 ** Math.floor(Math.log10(value || 1));
+  return [1, 2, 4, 6, 8, 10].find((one) => one * power >= value) * power;
 }
 
 const totalOf = (summary) => Object.values(summary).reduce((total, count) => total + count, 0);
