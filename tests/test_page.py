@@ -22,7 +22,9 @@ from test_plugin import command, is_alive
 
 from ductaflow.layout import REPORT_HTML, REPORT_JSON
 from ductaflow.report import Entry, LiveReport, build_report, render_html
-from ductaflow.result import Cells, Failure, LogWarning, Result, Status
+from ductaflow.report.data import red_ids
+from ductaflow.report.history import newly_red
+from ductaflow.result import Cells, Failure, LogWarning, Result, Status, write_result
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
@@ -212,9 +214,10 @@ def report(desk: Desk, runs: Path) -> Desk:
 
 def a_page(folder: Path, entries: Sequence[Entry], **head: Any) -> Path:
     """The page of some results; `head`: what its head says otherwise."""
-    data = build_report(entries, session_id="s", started="", finished="x", runs_dir=folder)
+    data = {**build_report(entries, session_id="s", started="", finished="x", runs_dir=folder), **head}
+    data["new"] = newly_red(red_ids(data["instances"]), "s", data["history"])
     page = folder / "page.html"
-    page.write_text(render_html({**data, **head}))
+    page.write_text(render_html(data))
     return page
 
 
@@ -241,7 +244,7 @@ def a_session(name: str, summary: dict[str, int], seconds: float = 1.0) -> dict[
         "finished": when,
         "seconds": seconds,
         "summary": summary,
-        "red": [],
+        **{"red": [], "red_left_out": 0, "carried": []},
     }
 
 
@@ -439,7 +442,7 @@ def test_failure_says_why_and_where(report: Desk) -> None:
     here = report.panel.locator(".source .here").inner_text()
     assert "raise ValueError" in here
     assert "in solve" in report.part("traceback").inner_text()
-    assert "New: not red in the session before." in text
+    assert "New: not red in the last session that had a result of it." in text
     report.page.click("text=The same cause in 1 other")
     assert {"fit/US_2030", "fit/US_2050"} == set(report.names())
 
@@ -604,6 +607,26 @@ def test_earlier_result_is_not_new(desk: Desk, tmp_path: Path) -> None:
     assert ["earlier result"] == desk.row("fit/old").locator(".tag").all_inner_texts()
     assert ["fit/fresh"] == desk.search("is:new")
     opened(desk, "fit/old")
+    assert "New:" not in desk.panel.inner_text()
+
+
+def test_new_is_what_was_not_red_when_it_ran_last(desk: Desk, tmp_path: Path) -> None:
+    """A session that left an instance out changes nothing; flows of a build are in no history."""
+    part = {**a_session("part", {"success": 2}), "red": ["fit/known"], "carried": ["fit/known"]}
+    history = [{**a_session("full", {"error": 1}), "red": ["fit/known"]}, part]
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    write_result(a_red("inner").result, inner)
+    build = Result("all", "b", "build", Status.ERROR, "exception", folder=tmp_path, children=("inner",))
+    entries = [a_red("fresh"), a_red("known"), Entry(build)]
+    desk.open(a_page(tmp_path, entries, history=history))
+    assert {"fit/fresh", "all/b"} == set(desk.search("is:new"))
+    opened(desk, "fit/known")
+    assert "Red in the last session too." in desk.panel.inner_text()
+    opened(desk, "all/b")
+    assert "New:" in desk.panel.inner_text()
+    desk.part("flows").locator("li button").first.click()
+    desk.panel.get_by_text("Flow of").wait_for()
     assert "New:" not in desk.panel.inner_text()
 
 

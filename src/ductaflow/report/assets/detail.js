@@ -22,7 +22,7 @@ function detailOf(node, details) {
   const it = { ...details, ...node.row, parameters_said: details && details.parameters };
   const known = details !== null;
   return [
-    causeLine(it, details),
+    causeLine(node, it, details),
     commands(node, it),
     known ? null : noDetails(node),
     flowsOf(node),
@@ -43,7 +43,7 @@ function noDetails(node) {
   return h("p.note", "Nothing more is recorded of it.");
 }
 
-function causeLine(it, details) {
+function causeLine(node, it, details) {
   const failure = it.failure;
   // An orange run's message only counts what its first warning says.
   const message = it.status === "warning" ? it.message : (details && details.message) || it.message;
@@ -59,13 +59,14 @@ function causeLine(it, details) {
   // The traceback has the whole text.
   const number = causesOf.get(it.id);
   const same = number ? head.causes[number - 1].instances.length - 1 : 0;
-  const row = it.status === "error" ? redInARow(it.id) : 0;
+  const row = redInARow(it.id);
   const notes = [
     it.status === "warning" && it.warnings > 1 ? h("span.note", "and " + plural(it.warnings - 1, "more warning line")) : null,
     same > 0 ? button("The same cause in " + plural(same, "other"), () => search("cause:" + number), { class: "link" }) : null,
-    it.status !== "error" || it.earlier || before.length === 0 ? null
-      : row === 0 ? h("span.note", "New: not red in the session before.")
-        : h("span.note", "Red in the last " + (row === 1 ? "session" : row + " sessions") + " too" + (row < before.length ? "; before that it was not." : ".")),
+    it.status !== "error" || it.earlier || node.parent ? null
+      : isNew(node) ? h("span.note", "New: not red in the last session that had a result of it.")
+        : row.count === 0 ? null
+          : h("span.note", "Red in the last " + (row.count === 1 ? "session" : row.count + " sessions") + " too" + (row.wasNot ? "; before that it was not." : ".")),
   ];
   return [said.length ? clamped(h("p.cause", said)) : null, notes.some(Boolean) ? h("p.more", notes) : null];
 }

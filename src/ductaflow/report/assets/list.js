@@ -99,7 +99,7 @@ class Tree {
   tags(node) {
     const { row } = node;
     return [
-      isNew(node) && !node.parent ? h("span.tag.new", "new") : null,
+      isNew(node) ? h("span.tag.new", "new") : null,
       row.kind === "build" && row.flows ? h("span.tag", plural(row.flows.length, "flow")) : null,
       row.warnings ? h("span.tag.warn", plural(row.warnings, "warning")) : null,
       row.earlier ? h("span.tag.earlier", "earlier result") : null,

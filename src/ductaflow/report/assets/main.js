@@ -99,7 +99,7 @@ function help() {
     row("tag:" + asValue(first(({ row: { tags } }) => tags && tags[0], "slow")), "a tag of _run"),
     row(first((node) => parametersOf(node).map(parameterTerm)[0], "horizon=2030"), "a parameter of the config, also nested: database.host or host"),
     row("cause:" + first(({ row: { cause } }) => cause, "timeout"), "why it is red: " + Object.keys(CAUSE).join(", ")),
-    row("is:new", "red now and not in the session before; is:earlier for earlier results"),
+    row("is:new", "red now and not in the last session that had a result of it; is:earlier for earlier results"),
     row("-status:green", "a minus: not this. Several terms must all fit; \"quotes\" keep words together")));
 }
 

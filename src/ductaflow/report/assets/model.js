@@ -195,10 +195,13 @@ function unknownTerms(query) {
 // The sessions before this one, newest first.
 const before = head.history.filter((session) => session.session_id !== head.session_id).reverse();
 
+// How often an instance was red in a row, in sessions that had a result of it, and whether it was not before.
 function redInARow(id) {
-  const count = before.findIndex((session) => !session.red.includes(id));
-  return count < 0 ? before.length : count;
+  const told = before.filter((session) => !session.carried.includes(id));
+  const count = told.findIndex((session) => !session.red.includes(id));
+  return { count: count < 0 ? told.length : count, wasNot: count >= 0 };
 }
 
-// An earlier result is old, whatever the last session ran.
-const isNew = (node) => node.row.status === "error" && !node.row.earlier && before.length > 0 && redInARow(node.row.id) === 0;
+// Of what ran in this session by itself: flows of a build have no history of their own.
+const news = new Set(head.new);
+const isNew = (node) => !node.parent && news.has(node.row.id);
