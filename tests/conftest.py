@@ -104,3 +104,19 @@ def wait_until(true: Callable[[], object], *, seconds: float = 20.0) -> None:
     while not true():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.02)
+
+
+def processes_below(pid: int) -> list[psutil.Process]:
+    """The processes below one that has some.
+
+    psutil passes over a child that seems to be older than its parent, as it does when the clock of the
+    system is set between two looks; then it is asked again.
+    """
+    found: list[psutil.Process] = []
+
+    def look() -> bool:
+        found.extend(psutil.Process(pid).children(recursive=True))
+        return bool(found)
+
+    wait_until(look)
+    return found

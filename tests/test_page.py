@@ -14,9 +14,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
 import pytest
-from conftest import TinyProject, wait_until
+from conftest import TinyProject, processes_below, wait_until
 from pages import page_data
 from test_plugin import command, is_alive
 
@@ -1017,8 +1016,7 @@ class Running:
 
     def kill(self) -> None:
         """SIGKILL of the session alone; all that it and its flow started ends by itself."""
-        tree = psutil.Process(self.process.pid).children(recursive=True)
-        assert tree
+        tree = processes_below(self.process.pid)
         self.process.kill()
         self.process.wait()
         wait_until(lambda: not any(map(is_alive, tree)))

@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import TinyProject, processes_of
+from conftest import TinyProject, processes_below, processes_of
 
 from ductaflow.folder import Claim, Owner
 from ductaflow.layout import RunFolder
@@ -1180,7 +1180,7 @@ def test_a_killed_session_leaves_nothing_and_the_next_one_says_so(
     One that expects them and does not come to them names what was unfinished, with the command for it.
     """
     running = start(*(["-n", str(workers)] if workers else []), waiting=1)
-    tree = psutil.Process(running.process.pid).children(recursive=True)
+    tree = processes_below(running.process.pid)
 
     running.process.kill()
 
