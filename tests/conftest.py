@@ -106,16 +106,12 @@ def wait_until(true: Callable[[], object], *, seconds: float = 20.0) -> None:
         time.sleep(0.02)
 
 
-def processes_below(pid: int) -> list[psutil.Process]:
-    """The processes below one that has some.
-
-    psutil passes over a child that seems to be older than its parent, as it does when the clock of the
-    system is set between two looks; then it is asked again.
-    """
+def processes_beside(pid: int, folder: Path) -> list[psutil.Process]:
+    """The processes of runs below a folder but one, their session; there have to be some."""
     found: list[psutil.Process] = []
 
     def look() -> bool:
-        found.extend(psutil.Process(pid).children(recursive=True))
+        found.extend(process for process in processes_of(str(folder)) if process.pid != pid)
         return bool(found)
 
     wait_until(look)

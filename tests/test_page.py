@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import TinyProject, processes_below, wait_until
+from conftest import TinyProject, processes_beside, wait_until
 from pages import page_data
 from test_plugin import command, is_alive
 
@@ -1016,7 +1016,7 @@ class Running:
 
     def kill(self) -> None:
         """SIGKILL of the session alone; all that it and its flow started ends by itself."""
-        tree = processes_below(self.process.pid)
+        tree = processes_beside(self.process.pid, self.project.root)
         self.process.kill()
         self.process.wait()
         wait_until(lambda: not any(map(is_alive, tree)))

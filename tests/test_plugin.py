@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import TinyProject, processes_below, processes_of
+from conftest import TinyProject, processes_beside, processes_of
 
 from ductaflow.folder import Claim, Owner
 from ductaflow.layout import RunFolder
@@ -1180,7 +1180,7 @@ def test_a_killed_session_leaves_nothing_and_the_next_one_says_so(
     One that expects them and does not come to them names what was unfinished, with the command for it.
     """
     running = start(*(["-n", str(workers)] if workers else []), waiting=1)
-    tree = processes_below(running.process.pid)
+    tree = processes_beside(running.process.pid, running.project.root)
 
     running.process.kill()
 
