@@ -108,6 +108,8 @@ def test_a_second_session_runs_nothing(chain: TinyProject) -> None:
     shown = entry(second, "fit/a")
     assert ("success", before["fit"].run_id) == (shown["former_status"], shown["run_id"])
     assert "Starting fit" in shown["log_tail"]
+    # nothing of this session took any time
+    assert "slowest: " not in run_pytest(chain.root, *CHANGED).out
     cases = list(ET.parse(chain.root / "junit.xml").iter("testcase"))
     assert [[], []] == [[child.tag for child in case if child.tag != "properties"] for case in cases]
     properties = {node.get("name"): node.get("value") for node in cases[0].iter("property")}

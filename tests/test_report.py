@@ -26,12 +26,11 @@ from ductaflow.report import (
     Entry,
     LiveReport,
     build_report,
-    earlier_entries,
     generate_status_report,
     render_html,
     write_report,
 )
-from ductaflow.report.data import shorten
+from ductaflow.report.data import iter_earlier, shorten
 from ductaflow.report.page import visible
 from ductaflow.result import Cells, Failure, LogWarning, Result, Status, write_result
 
@@ -162,8 +161,8 @@ def test_earlier_entries_are_the_untouched_runs_on_disk(runs: Path) -> None:
     a_run(runs / ".ductaflow/previous/fit", "fit", a_result())
     (runs / "fit/empty").mkdir()
 
-    assert [Entry(build, earlier=True)] == earlier_entries(runs, skip={"fit/touched"})
-    assert earlier_entries(runs / "nowhere", skip=set()) == []
+    assert [Entry(build, earlier=True)] == list(iter_earlier(runs, skip={"fit/touched"}))
+    assert list(iter_earlier(runs / "nowhere", skip=set())) == []
 
 
 @pytest.mark.parametrize(
@@ -175,7 +174,7 @@ def test_unreadable_earlier_result_is_shown_as_error(runs: Path, content: bytes)
     (runs / "fit/a").mkdir(parents=True)
     (runs / "fit/a/result.json").write_bytes(content)
 
-    (entry,) = earlier_entries(runs, skip=set())
+    (entry,) = iter_earlier(runs, skip=set())
 
     assert (entry.result.id, entry.result.status, entry.earlier) == ("fit/a", Status.ERROR, True)
     assert "result.json" in entry.result.message or "recursion" in entry.result.message
@@ -209,7 +208,7 @@ def test_result_with_a_field_of_the_wrong_type_costs_only_itself(runs: Path, fie
     (runs / "fit/a/result.json").write_text(json.dumps({**a_result().to_dict(), **field}))
     good = stored(runs, a_result(instance="good"))
 
-    entries = earlier_entries(runs, skip={"fit/good"})
+    entries = list(iter_earlier(runs, skip={"fit/good"}))
     page = render_html(report(runs, Entry(good), *entries))
 
     assert "a field is not of its type" in entries[0].result.message
@@ -220,7 +219,7 @@ def test_copied_folder_goes_by_its_own_name(runs: Path) -> None:
     """A copy of a run folder does not stand for the instance that it was copied from."""
     a_run(runs / "fit/copy", "fit", a_result(instance="a"))
 
-    assert [entry.result.id for entry in earlier_entries(runs, skip=set())] == ["fit/copy"]
+    assert [entry.result.id for entry in iter_earlier(runs, skip=set())] == ["fit/copy"]
 
 
 def test_flows_of_a_build_are_read_at_any_depth(runs: Path) -> None:

@@ -387,7 +387,6 @@ def test_threads_are_joined_and_exit_handlers_run(project: TinyProject) -> None:
     assert (project.folder("fit", "a") / "joined").exists()
 
 
-@pytest.mark.skipif(not hasattr(os, "nice"), reason="no priorities here")
 def test_a_page_stands_back_behind_runs(project: TinyProject, tmp_path: Path) -> None:
     """The HTML is made with less priority than what somebody waits for, which is the flow's own."""
     packages = tmp_path / "packages"

@@ -178,7 +178,7 @@ def run_command(
     from ductaflow.again import run_again
     from ductaflow.conductor import run_stored, show_line
     from ductaflow.graph import collect
-    from ductaflow.result import Status
+    from ductaflow.result import Status, in_numbers
     from ductaflow.saved import as_variant, find_targets, with_saved
 
     if not targets and (not changed or assignments or name is not None):
@@ -205,7 +205,7 @@ def run_command(
         results |= {run.shown(project): result for run, result in zip(loose, ran, strict=True)}
     if not targets:
         counts = Counter(result.status for result in results.values())
-        _say(", ".join(f"{counts[status]} {status}" for status in Status if counts[status]) or NOTHING_STORED)
+        _say(in_numbers(counts, Status) or NOTHING_STORED)
     red = [shown for shown, result in results.items() if result.status is Status.ERROR]
     if red:
         _say(f"{len(red)} of {len(results)} red: {', '.join(red)}", sys.stderr)
@@ -323,6 +323,7 @@ def plan_command(ids: Sequence[str], jobs: int, folder: Path | None) -> None:
     from ductaflow.forecast import Forecast, Would, seconds_with
     from ductaflow.graph import collect
     from ductaflow.readiness import Readiness
+    from ductaflow.result import in_numbers
     from ductaflow.settings import comparison_in
 
     project = _project(folder)
@@ -336,7 +337,7 @@ def plan_command(ids: Sequence[str], jobs: int, folder: Path | None) -> None:
         parts = [f"{one.would:<10}", one.instance.id, " ".join(one.reason.split()), seconds]
         _say("  ".join(filter(None, parts)))
     counts = Counter(one.would for one in planned)
-    _say(", ".join(f"{counts[would]} {would}" for would in Would if counts[would]) or NOTHING_STORED)
+    _say(in_numbers(counts, Would) or NOTHING_STORED)
     surely = [one if one.would is Would.RUN else replace(one, would=Would.UNCHANGED) for one in planned]
     at_least, at_most = (_clock(seconds_with(jobs, some, readiness)) for some in (surely, planned))
     if is_known:

@@ -35,7 +35,7 @@ from ductaflow.layout import RUNS_DIR, SOURCE_SUFFIXES, Kind, Project
 from ductaflow.lineage import Comparison
 from ductaflow.readiness import Readiness, why_not_valid
 from ductaflow.report import NOT_YET, Entry, LiveReport
-from ductaflow.result import Result, Status
+from ductaflow.result import Result, Status, in_numbers
 from ductaflow.runner import (
     comparison_of,
     find_notebook,
@@ -645,9 +645,7 @@ class _Console:
         if self._closes:
             for hint in hints:
                 show_on_console(f"{hint}\n")
-            counts = ", ".join(
-                f"{self._counts[status]} {status}" for status in Status if self._counts[status]
-            )
+            counts = in_numbers(self._counts, Status)
             where = f" | Report: {page}" if page else ""
             show_on_console(f"{self._flow}: {counts or 'nothing to run'}{where}\n")
 

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -115,6 +116,18 @@ def is_project_root(folder: Path) -> bool:
     """Whether a folder holds stored instances: `config/flows`, `config/builds` or `config/base.json`."""
     config = folder / CONFIG_DIR
     return any((config / name).exists() for name in ("flows", "builds", BASE_CONFIG))
+
+
+def relative(path: Path, start: Path) -> str:
+    """A path as seen from a folder, with `/`; absolute where there is no such way (another drive)."""
+    below, name = os.path.join(start, ""), os.fspath(path)
+    if name.startswith(below) and os.pardir not in name:
+        # `relpath` would make both absolute each time, and a session asks ten thousands of times
+        return name[len(below) :].replace(os.sep, "/")
+    try:
+        return Path(os.path.relpath(path, start)).as_posix()
+    except ValueError:
+        return path.absolute().as_posix()
 
 
 def runs_root(folder: Path, project_root: Path | None) -> Path:

@@ -359,10 +359,7 @@ def _of_saved_config(site: Site, last: _Last) -> Iterator[Change]:
         if site.hashes.of(path) != last.lineage["saved"]:
             yield Change("output", name, f"{name} has other content")
     except OSError as exc:
-        gone = isinstance(exc, FileNotFoundError)
-        yield Change(
-            "output", name, f"{name} {'is gone' if gone else f'cannot be read: {exc.strerror or exc}'}"
-        )
+        yield Change("output", name, f"{name} {_unread(exc)}")
 
 
 def _fault(site: Site, path: str, entry: Mapping[str, Any]) -> str | None:
@@ -376,10 +373,14 @@ def _fault(site: Site, path: str, entry: Mapping[str, Any]) -> str | None:
         if entry["hash"] is None or (site.by_stat and site.counts_by_stat(site.relative(path))):
             return None if status.st_mtime_ns == entry["mtime"] else "has another time of modification"
         return None if site.hashes.of(path, status=status) == entry["hash"] else "has other content"
-    except (FileNotFoundError, NotADirectoryError):
-        return "is gone"
     except OSError as exc:
-        return f"cannot be read: {exc.strerror or exc}"
+        return _unread(exc)
+
+
+def _unread(exc: OSError) -> str:
+    """What keeps a file or folder from being looked at."""
+    gone = isinstance(exc, FileNotFoundError | NotADirectoryError)
+    return "is gone" if gone else f"cannot be read: {exc.strerror or exc}"
 
 
 def _of_folder(site: Site, own: str, entry: Mapping[str, Any]) -> Iterator[Change]:
@@ -387,10 +388,7 @@ def _of_folder(site: Site, own: str, entry: Mapping[str, Any]) -> Iterator[Chang
     try:
         now = folder_entry(site, site.absolute(name), deep=entry["deep"], whole=entry["whole"], own=own)
     except OSError as exc:
-        gone = isinstance(exc, (FileNotFoundError, NotADirectoryError))
-        yield Change(
-            "input", name, f"{name} is gone" if gone else f"{name} cannot be read: {exc.strerror or exc}"
-        )
+        yield Change("input", name, f"{name} {_unread(exc)}")
         return
     if now["hash"] == entry["hash"]:
         return

@@ -9,11 +9,12 @@ import codecs
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from ductaflow.errors import DuctaflowError, of_system
 from ductaflow.layout import RESULT, TEMP_PREFIX, Kind
@@ -24,6 +25,7 @@ MAX_WARNING_CHARS = 500
 #: No message of a run, nor what is shown of an exception, is longer.
 MAX_MESSAGE_CHARS = 2000
 
+_Kind = TypeVar("_Kind")
 Cause = Literal["exception", "exit", "signal", "timeout", "interrupted", "lost", "input"]
 
 
@@ -222,10 +224,13 @@ _ANEW = "Remove it, or run the instance again: it is written anew."
 
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 _WARNING = re.compile(r"\u26a0|warning:", re.IGNORECASE)
-_UNSEEN = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb"
-    "\ud800-\udfff]"
+#: Ranges of what cannot be seen: controls but tab and newline, invisible marks that turn text around, lone
+#: surrogates.
+UNSEEN = (
+    "\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb"
+    "\ud800-\udfff"
 )
+_UNSEEN = re.compile(f"[{UNSEEN}]")
 _WARNING_REACH = 15
 _LINE_END = re.compile(r"\r\n|\n|\r")
 _CHUNK = 1 << 20
@@ -255,12 +260,18 @@ def plain(text: str) -> str:
     if text.isascii() and text.isprintable():
         # most is, and logs are long
         return text
-    return _UNSEEN.sub(_in_words, strip_ansi(text).replace("\r\n", "\n"))
+    return _UNSEEN.sub(in_words, strip_ansi(text).replace("\r\n", "\n"))
 
 
-def _in_words(found: re.Match[str]) -> str:
+def in_words(found: re.Match[str]) -> str:
+    """A character by its code, as Python's escapes spell it."""
     code = ord(found[0])
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def in_numbers(counts: Counter[_Kind], order: Iterable[_Kind]) -> str:
+    """What there is of each kind, in an order: `2 error, 5 success`; empty if there is nothing."""
+    return ", ".join(f"{counts[kind]} {kind}" for kind in order if counts[kind])
 
 
 def cut(text: str, most: int, *, whole: str = "") -> str:

@@ -145,9 +145,8 @@ class Supervisor:
     def _make_page(self) -> None:
         """While the folder is still held: its next run waits, and finds a page of nobody but itself."""
         assert self._afterwards is not None
-        if hasattr(os, "nice"):
-            # What somebody waits for goes first: runs that end together would hold up those that follow.
-            os.nice(_PAGE_NICENESS)
+        # What somebody waits for goes first: runs that end together would hold up those that follow.
+        os.nice(_PAGE_NICENESS)
         threading.Thread(target=self._leave_in_time, name="leave", daemon=True).start()
         self._afterwards(self.spec)
 

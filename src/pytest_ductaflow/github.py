@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ductaflow.actions import are_watched
 from ductaflow.errors import DuctaflowError
-from ductaflow.result import Result, Status, read_result
+from ductaflow.result import Result, Status, in_numbers, read_result
 from ductaflow.spec import current_run
 from pytest_ductaflow.failure import clean, place_of, run_again
 
@@ -242,8 +242,7 @@ def summary_text(
         failed: node ids of those whose test failed, whatever the run was; they come behind the red ones.
     """
     counts = Counter("xfail" if one.expected else one.result.status for one in outcomes)
-    told = ", ".join(f"{counts[status]} {status}" for status in (*Status, "xfail") if counts[status])
-    head = f"### ductaflow: {told}\n\n"
+    head = f"### ductaflow: {in_numbers(counts, (*Status, 'xfail'))}\n\n"
     end = "".join(f"\nThe report: `{page}`\n" for page in pages if page != "..")
     bad = [
         one for one in outcomes if (one.result.status in _MARKS or one.nodeid in failed) and not one.expected

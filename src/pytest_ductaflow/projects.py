@@ -15,7 +15,7 @@ import pytest
 from ductaflow.durations import expected_seconds
 from ductaflow.graph import collect
 from ductaflow.instances import Instance
-from ductaflow.layout import BASE_CONFIG, KIND_DIRS, SOURCE_SUFFIXES, Project
+from ductaflow.layout import BASE_CONFIG, KIND_DIRS, SOURCE_SUFFIXES, Project, relative
 from ductaflow.readiness import Readiness
 
 INSTANCE_SUFFIXES = (".json", ".csv")
@@ -40,7 +40,6 @@ class Projects:
                     f"{name!r} is no folder below a project: give it relative, without .."
                 )
         self.rootdir = rootdir
-        self._below_rootdir = os.path.join(rootdir, "")
         self.invocation_dir = invocation_dir
         self._config_parts = PurePath(config_dir).parts
         self._runs_parts = PurePath(runs_dir).parts
@@ -172,15 +171,7 @@ class Projects:
 
     def relative(self, path: Path) -> str:
         """As node ids spell it: from the rootdir, with `/`."""
-        name = os.fspath(path)
-        if name.startswith(self._below_rootdir) and os.pardir not in name:
-            # `relpath` would make both absolute each time, and a session asks ten thousands of times
-            return name[len(self._below_rootdir) :].replace(os.sep, "/")
-        try:
-            return Path(os.path.relpath(path, self.rootdir)).as_posix()
-        except ValueError:
-            # another drive on Windows
-            return path.as_posix()
+        return relative(path, self.rootdir)
 
     def instance(self, nodeid: str) -> Instance | None:
         """The instance of a node id; None for an ordinary test."""

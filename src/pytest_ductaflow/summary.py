@@ -11,7 +11,7 @@ from typing import Any
 
 from ductaflow.causes import CauseKey, Said, cause_of
 from ductaflow.errors import DuctaflowError
-from ductaflow.result import Result, Status, read_result
+from ductaflow.result import Result, Status, in_numbers, read_result
 from pytest_ductaflow.failure import clean, one_line
 
 #: How many causes, and how many instances of each, are named; the report has all, and so has `-v`.
@@ -33,7 +33,7 @@ def summary_lines(results: Mapping[str, Result], xfailed: Collection[str], verbo
     red = {nodeid: result for nodeid, result in results.items() if result.status is Status.ERROR}
     expected = red.keys() & set(xfailed)
     counts = Counter("xfail" if nodeid in expected else result.status for nodeid, result in results.items())
-    yield ", ".join(f"{counts[status]} {status}" for status in (*Status, "xfail") if counts[status])
+    yield in_numbers(counts, (*Status, "xfail"))
     everything = verbosity > 0
     yield from _causes([red[nodeid] for nodeid in red if nodeid not in expected], everything=everything)
     for nodeid in sorted(expected):
@@ -126,6 +126,8 @@ def _named(ids: Sequence[str], *, everything: bool) -> str:
 
 
 def _slowest(results: Sequence[Result]) -> Iterator[str]:
-    ran = sorted((result for result in results if result.seconds), key=lambda result: -result.seconds)
+    # The seconds of what is unchanged are those of its last run.
+    took = [result for result in results if result.seconds and result.status is not Status.UNCHANGED]
+    ran = sorted(took, key=lambda result: -result.seconds)
     if len(ran) > 1:
         yield "slowest: " + ", ".join(f"{result.id} {result.seconds:.1f} s" for result in ran[:SLOWEST])

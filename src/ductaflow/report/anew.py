@@ -12,8 +12,8 @@ from typing import Any
 
 from ductaflow.folder import unfinished
 from ductaflow.graph import Graph, collect
-from ductaflow.layout import Project
-from ductaflow.report.data import NOT_YET, Entry, build_report, iter_earlier, relative
+from ductaflow.layout import Project, relative
+from ductaflow.report.data import NOT_YET, Entry, build_report, iter_earlier
 from ductaflow.report.former import former_entries, former_head
 from ductaflow.result import Result, Status
 
@@ -60,9 +60,8 @@ def _entries(project: Project, *, since: str) -> Iterator[Entry]:
                 upstreams=graph.upstreams(instance.id),
             )
         yield entry
-    for entry in former_entries(project.runs_dir):
-        is_gone = entry.nodeid is not None and entry.result.id not in stored.by_id
-        if entry.result.id not in seen and not is_gone:
+    for entry in former_entries(project.runs_dir, stored=stored.by_id):
+        if entry.result.id not in seen:
             yield replace(entry, earlier=entry.earlier or not since)
 
 

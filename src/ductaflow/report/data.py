@@ -39,7 +39,7 @@ from typing import Any
 from urllib.parse import quote
 
 from ductaflow.errors import DuctaflowError
-from ductaflow.layout import CONFIG_DIR, KIND_DIRS, RESULT, RunFolder
+from ductaflow.layout import CONFIG_DIR, KIND_DIRS, RESULT, RunFolder, relative
 from ductaflow.report.causes import find_causes
 from ductaflow.report.configs import NO_CONFIGS, Configs
 from ductaflow.report.figures import NO_FIGURES, FigureBudget, figures_of
@@ -114,7 +114,7 @@ def build_report(
     """The whole report as JSON values, instances in the order given.
 
     Args:
-        entries: the instances, those of earlier sessions included (`earlier_entries`).
+        entries: the instances, those of earlier sessions included (`iter_earlier`).
         session_id: of the session that makes the report.
         started, finished: UTC in ISO 8601; `finished` is None while the session runs.
         runs_dir: the folder in which the page lies; folders and links are relative to it.
@@ -173,8 +173,8 @@ def red_ids(instances: Iterable[Mapping[str, Any]]) -> list[str]:
     return [each["id"] for each in instances if each["status"] == Status.ERROR and not each["earlier"]]
 
 
-def earlier_entries(runs_dir: Path, *, skip: set[str]) -> list[Entry]:
-    """What is on disk of instances that this session did not touch.
+def iter_earlier(runs_dir: Path, *, skip: Container[str]) -> Iterator[Entry]:
+    """What is on disk of instances that this session did not touch, one at a time.
 
     Only `runs_dir/<flow>/<instance>/result.json` counts: no flows inside builds, no hidden folders.
 
@@ -185,11 +185,6 @@ def earlier_entries(runs_dir: Path, *, skip: set[str]) -> list[Entry]:
     Raises:
         DuctaflowError: `runs_dir` cannot be read.
     """
-    return list(iter_earlier(runs_dir, skip=skip))
-
-
-def iter_earlier(runs_dir: Path, *, skip: Container[str]) -> Iterator[Entry]:
-    """`earlier_entries`, one at a time, so that thousands need not be held at once."""
     try:
         flow_dirs = _folders(runs_dir)
     except OSError as exc:
@@ -385,17 +380,6 @@ def _links(folder: RunFolder, log: Path | None, runs_dir: Path) -> dict[str, str
     }
 
 
-def relative(path: Path, runs_dir: Path) -> str:
-    """A path as seen from the page, with `/`; absolute where there is no such way (another drive)."""
-    inside, text = f"{runs_dir}{os.sep}", str(path)
-    if text.startswith(inside) and ".." not in text:
-        return text[len(inside) :].replace(os.sep, "/")
-    try:
-        return Path(os.path.relpath(path, runs_dir)).as_posix()
-    except ValueError:
-        return path.absolute().as_posix()
-
-
 def link(path: Path, runs_dir: Path) -> str:
     """A link from the page to a file, percent-encoded; undecodable bytes of a name are kept."""
     place = relative(path, runs_dir)
@@ -430,8 +414,7 @@ def plain(value: Any, *, depth: int = 0) -> Any:
         return float(value) if math.isfinite(value) else None
     if depth < MAX_DEPTH:
         if isinstance(value, Mapping):
-            below = depth + 1
-            return {shorten(str(key), 200): plain(item, depth=below) for key, item in value.items()}
+            return {shorten(str(key), 200): plain(item, depth=depth + 1) for key, item in value.items()}
         if isinstance(value, list | tuple | set | frozenset):
             return [plain(item, depth=depth + 1) for item in value]
     if getattr(value, "shape", None) == () and type(value).__module__ == "numpy":

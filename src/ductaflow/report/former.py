@@ -25,16 +25,22 @@ def former_head(runs_dir: Path) -> dict[str, Any]:
     return head if fits else {}
 
 
-def former_entries(runs_dir: Path) -> Iterator[Entry]:
+def former_entries(runs_dir: Path, *, stored: Container[str] | None = None) -> Iterator[Entry]:
     """The instances of the former twin that have no run of their own, with what it says of them.
 
     That is what was blocked, did not have its turn, or failed before it could start.
+
+    Args:
+        runs_dir: the folder of all runs.
+        stored: ids of the stored instances, as far as they are known: what was stored when the former twin
+            was written, and is not any more, is left out.
     """
     lines = _lines(runs_dir)
     next(lines, None)
     for line in lines:
         # What has run is most of it, and is not parsed.
-        if b'"run_id": "", ' in line and (entry := _entry(_parsed(line), runs_dir)):
+        entry = _entry(_parsed(line), runs_dir) if b'"run_id": "", ' in line else None
+        if entry and (entry.nodeid is None or stored is None or entry.result.id in stored):
             yield entry
 
 
@@ -47,8 +53,7 @@ def all_earlier(
     Args:
         runs_dir: the folder of all runs; need not exist.
         skip: ids that the session does touch.
-        stored: ids of the stored instances, as far as they are known: what was stored when the former twin
-            was written, and is not any more, is left out.
+        stored: see `former_entries`.
 
     Raises:
         DuctaflowError: `runs_dir` cannot be read.
@@ -57,10 +62,8 @@ def all_earlier(
     for entry in iter_earlier(runs_dir, skip=skip):
         on_disk.add(entry.result.id)
         yield entry
-    for entry in former_entries(runs_dir):
-        id = entry.result.id
-        is_gone = entry.nodeid is not None and stored is not None and id not in stored
-        if id not in skip and id not in on_disk and not is_gone:
+    for entry in former_entries(runs_dir, stored=stored):
+        if entry.result.id not in skip and entry.result.id not in on_disk:
             yield replace(entry, earlier=True)
 
 

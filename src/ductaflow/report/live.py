@@ -148,9 +148,9 @@ class LiveReport:
         self._packer = Packer()
         self._causes = Causes()
         self._history: list[dict[str, Any]] | None = None
-        # An id keeps its place: a planned instance is where it was planned when its result comes. What has
-        # no news since is made ready with the first write.
-        self._kept: dict[str, _Kept | Entry] = {}
+        self._kept: dict[str, _Kept] = {}
+        #: What is planned, until the first write makes ready what has no news.
+        self._planned: dict[str, Entry] = {}
         self._earlier: dict[str, _Kept] | None = None
         self._stored = stored
         self._shard = shard
@@ -167,7 +167,7 @@ class LiveReport:
     def expect(self, entries: Iterable[Entry]) -> None:
         """Show what is planned, with status not_run, and write the page."""
         with self._lock:
-            self._kept |= {entry.result.id: entry for entry in entries}
+            self._planned |= {entry.result.id: entry for entry in entries}
             self._write_or_wait()
 
     def update(self, entry: Entry) -> None:
@@ -194,13 +194,13 @@ class LiveReport:
         with self._lock:
             self._closed = True
             self._stop_timer()
-            self._find_earlier()
+            self._make_ready()
             if not self._is_noted:
                 # Another session may have ended meanwhile.
                 self._history = None
             finished = finished or utc_now()
             head = self._head(finished)
-            statuses = {kept.id: kept.status for kept in self._touched().values()}
+            statuses = {kept.id: kept.status for kept in self._kept.values()}
             line = session_line(head, self.clock() - self._begin, statuses, head["history"])
             head["history"] = [*head["history"], line][-MAX_SESSIONS:]
             path = self._write(head)
@@ -241,15 +241,22 @@ class LiveReport:
         begin = self.clock()
         # A failure is not lost: `close` writes again and raises if it is still not possible.
         with suppress(DuctaflowError):
-            self._find_earlier()
+            self._make_ready()
             self._write(self._head(None))
         end = self.clock()
         self._rest = max(self._min_interval, RESTS * (end - begin))
         self._next_write = end + self._rest
         self._start_timer(max(HEARTBEAT, self._rest))
 
-    def _find_earlier(self) -> None:
-        """Read, once a session, what is known of instances that are not planned; before the first write."""
+    def _make_ready(self) -> None:
+        """Before a write: what is planned and has no news; once a session, what is known of all others.
+
+        An id keeps its place: a planned instance is where it was planned when its result comes.
+        """
+        if self._planned:
+            planned = {id: self._kept.get(id) or self._keep(entry) for id, entry in self._planned.items()}
+            self._kept = planned | self._kept
+            self._planned.clear()
         if self._earlier is None:
             found = all_earlier(self._runs_dir, skip=self._kept.keys(), stored=self._stored)
             self._earlier = {entry.result.id: self._keep(entry) for entry in found}
@@ -282,19 +289,11 @@ class LiveReport:
             }
         return head
 
-    def _touched(self) -> Mapping[str, _Kept]:
-        ready = {
-            name: entry if isinstance(entry, _Kept) else self._keep(entry)
-            for name, entry in self._kept.items()
-        }
-        self._kept = {**ready}
-        return ready
-
     def _all(self) -> list[_Kept]:
-        return list({**(self._earlier or {}), **self._touched()}.values())
+        return list({**(self._earlier or {}), **self._kept}.values())
 
     def _red(self) -> list[str]:
-        return [kept.id for kept in self._touched().values() if kept.status is Status.ERROR]
+        return [kept.id for kept in self._kept.values() if kept.status is Status.ERROR]
 
     def _write(self, head: Mapping[str, Any]) -> Path:
         kept = self._all()

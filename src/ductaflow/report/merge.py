@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from ductaflow.errors import DuctaflowError
+from ductaflow.layout import relative
 from ductaflow.report.causes import find_causes
-from ductaflow.report.data import SCHEMA, red_ids, relative, report_head
+from ductaflow.report.data import SCHEMA, red_ids, report_head
 from ductaflow.report.history import newly_red, read_history
 from ductaflow.result import SEVERITY, Status
 

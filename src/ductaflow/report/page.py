@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from ductaflow.report.causes import parameters_of
 from ductaflow.report.packing import Packer
-from ductaflow.result import strip_ansi
+from ductaflow.result import UNSEEN, in_words, strip_ansi
 
 if TYPE_CHECKING:
     import jinja2
@@ -314,10 +314,9 @@ def _moment(iso: str | None) -> str:
 
 # --- text that is only text --------------------------------------------------------------------------------
 
-#: Controls but tab and newline, lone surrogates, invisible marks that turn text around, noncharacters.
+#: What cannot be seen, and noncharacters.
 _UNSEEN = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb"
-    "\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff"
+    f"[{UNSEEN}\ufdd0-\ufdef\ufffe\uffff"
     + "".join(f"{chr(plane + 0xFFFE)}{chr(plane + 0xFFFF)}" for plane in range(0x10000, 0x110000, 0x10000))
     + "]"
 )
@@ -339,9 +338,7 @@ def _spelled(match: re.Match[str]) -> str:
     code = ord(match[0])
     if code < 0x20:
         return chr(0x2400 + code)
-    if code == 0x7F:
-        return "\u2421"
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+    return "\u2421" if code == 0x7F else in_words(match)
 
 
 def _printed(value: Any) -> Any:
