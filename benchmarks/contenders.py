@@ -286,7 +286,7 @@ def drive(contender: Contender, workspace: Path) -> None:
             run_in(flow, notebook, folder)
             seconds = time.perf_counter() - begin
             if contender.engine:
-                from ductaflow.launch import await_pages
+                from ductaflow.execution.launch import await_pages
 
                 # outside of the time, but before a rival's turn
                 await_pages()

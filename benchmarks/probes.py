@@ -37,7 +37,8 @@ MOMENTS = "OVERHEAD_MOMENTS"
 
 
 def server_process() -> psutil.Process:
-    return next(child for child in psutil.Process().children() if "ductaflow.server" in child.cmdline())
+    children = psutil.Process().children()
+    return next(child for child in children if "ductaflow.execution.server" in child.cmdline())
 
 
 class Sampler:
@@ -95,22 +96,22 @@ def memory(runs: int) -> dict[str, Any]:
 
 #: What is timed in the processes of a warm run: module, function or method, what it does.
 STAGES = (
-    ("ductaflow.server", "why_not_warm", "supervisor: may it be warm"),
-    ("ductaflow.supervise", "claim_folder", "supervisor: lock, marker, previous outputs away"),
-    ("ductaflow.supervise", "write_beginning", "supervisor: config and log"),
-    ("ductaflow.server", "fork_child", "supervisor: fork of the child"),
-    ("ductaflow.child", "_be_anew", "child: descriptors, environment, seeds"),
-    ("ductaflow.child", "warn_of_lost_config", "child: is the config injected where it is read"),
-    ("ductaflow.notebook", "load_notebook", "child: of which reading the .py (each time)"),
-    ("ductaflow.child", "run_notebook_cells", "child: papermill executes the notebook"),
-    ("ductaflow.engine", "_Run.all_cells", "child: of which the cells"),
-    ("ductaflow.shell", "FlowShell.run_flow_cell", "child: of which IPython runs them"),
-    ("ductaflow.manager", "FewerSaves.save", "child: of which writing the notebook (each time)"),
-    ("ductaflow.child", "loaded_packages", "child: versions of packages"),
-    ("ductaflow.supervise", "end_descendants", "supervisor: nothing is left running"),
-    ("ductaflow.supervise", "conclude", "supervisor: log scanned, judged"),
-    ("ductaflow.supervise", "keep", "supervisor: closing line, result.json"),
-    ("ductaflow.server", "make_page", "supervisor: the HTML, when nobody waits any more"),
+    ("ductaflow.execution.warm", "why_not_warm", "supervisor: may it be warm"),
+    ("ductaflow.execution.supervise", "claim_folder", "supervisor: lock, marker, previous outputs away"),
+    ("ductaflow.execution.supervise", "write_beginning", "supervisor: config and log"),
+    ("ductaflow.execution.server", "fork_child", "supervisor: fork of the child"),
+    ("ductaflow.execution.child", "_be_anew", "child: descriptors, environment, seeds"),
+    ("ductaflow.execution.child", "warn_of_lost_config", "child: is the config injected where it is read"),
+    ("ductaflow.notebook.source", "load_notebook", "child: of which reading the .py (each time)"),
+    ("ductaflow.execution.child", "run_notebook_cells", "child: papermill executes the notebook"),
+    ("ductaflow.notebook.engine", "_Run.all_cells", "child: of which the cells"),
+    ("ductaflow.notebook.shell", "FlowShell.run_flow_cell", "child: of which IPython runs them"),
+    ("ductaflow.notebook.manager", "FewerSaves.save", "child: of which writing the notebook (each time)"),
+    ("ductaflow.execution.child", "loaded_packages", "child: versions of packages"),
+    ("ductaflow.execution.supervise", "end_descendants", "supervisor: nothing is left running"),
+    ("ductaflow.execution.supervise", "conclude", "supervisor: log scanned, judged"),
+    ("ductaflow.execution.supervise", "keep", "supervisor: closing line, result.json"),
+    ("ductaflow.notebook.export", "make_page", "supervisor: the HTML, when nobody waits any more"),
 )
 
 
@@ -150,7 +151,7 @@ def wrap_stages() -> list[str]:
 
 def timed_server(arguments: list[str]) -> None:
     """The warm server, with its stages timed."""
-    from ductaflow import server
+    from ductaflow.execution import server
 
     wrap_stages()
     server.main(arguments)
@@ -158,8 +159,9 @@ def timed_server(arguments: list[str]) -> None:
 
 def stages(runs: int, file: Path) -> dict[str, Any]:
     """Median milliseconds of each stage of a warm light run, when it begins, and what it took as a whole."""
-    from ductaflow import run_instance, warm
-    from ductaflow.launch import await_pages
+    from ductaflow import run_instance
+    from ductaflow.execution import warm
+    from ductaflow.execution.launch import await_pages
 
     os.environ[MOMENTS] = str(file)
     plain = warm.command
@@ -201,7 +203,7 @@ def stages(runs: int, file: Path) -> dict[str, Any]:
 
 def pytest_configure() -> None:
     """Have every run end at once, with what a run leaves: the session is what is measured."""
-    import ductaflow.runner
+    import ductaflow.session.runner
 
     ductaflow.runner.run_instance = given_run  # type: ignore[assignment]
 
@@ -218,7 +220,7 @@ def peak_memory() -> int:
 
 
 def given_run(instance: Any, *, session_id: str, **_: Any) -> Result:
-    from ductaflow.result import Cells, Result, Status
+    from ductaflow.store.result import Cells, Result, Status
 
     folder = instance.run_folder
     folder.path.mkdir(parents=True, exist_ok=True)

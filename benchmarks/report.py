@@ -28,9 +28,10 @@ from typing import Any
 
 from commands import parser_of
 
-from ductaflow.layout import REPORT_HTML, REPORT_JSON, RunFolder
+from ductaflow.common.errors import Failure
+from ductaflow.common.paths import REPORT_HTML, REPORT_JSON, RunFolder
 from ductaflow.report import Entry, LiveReport
-from ductaflow.result import Cells, Failure, LogWarning, Result, Status
+from ductaflow.store.result import Cells, LogWarning, Result, Status
 
 #: Seconds of wall time between two results: runs of 0.15 s on two workers.
 PACE = 0.075

@@ -14,7 +14,7 @@ import pandas as pd
 import psutil
 import pytest
 
-from ductaflow.layout import REPORT_JSON
+from ductaflow.common.paths import REPORT_JSON
 
 pytest_plugins = "pytester"
 

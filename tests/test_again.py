@@ -16,10 +16,11 @@ from click.testing import CliRunner
 from click.testing import Result as Done
 from conftest import TinyProject, wait_until
 
-from ductaflow.cli import main
-from ductaflow.folder import held
-from ductaflow.result import Cells, Failure, LogWarning, Result, Status
-from ductaflow.verdict import judge_again
+from ductaflow.cli.app import main
+from ductaflow.common.errors import Failure
+from ductaflow.store.folder import held
+from ductaflow.store.result import Cells, LogWarning, Result, Status
+from ductaflow.store.verdict import judge_again
 
 pytestmark = pytest.mark.usefixtures("no_process_left")
 

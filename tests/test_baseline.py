@@ -9,8 +9,8 @@ import pytest
 from conftest import TinyProject
 from test_selection import run_pytest
 
-from ductaflow.errors import ConfigError
-from ductaflow.result import LogWarning, Result, Status
+from ductaflow.common.errors import ConfigError
+from ductaflow.store.result import LogWarning, Result, Status
 from pytest_ductaflow.baseline import MAX_KINDS, TOO_MANY, kinds_of, normalised, read_baseline, write_baseline
 
 pytestmark = pytest.mark.usefixtures("no_process_left")

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from ductaflow.capture import HEAD, TAIL
+from ductaflow.notebook.capture import HEAD, TAIL
 
 PRELUDE = """
 import json, os, subprocess, sys, threading

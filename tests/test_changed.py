@@ -19,19 +19,19 @@ from click.testing import CliRunner
 from conftest import TinyProject, wait_until
 from test_plugin import Session, command, files_below, run_pytest
 
-from ductaflow import run_notebook, warm
-from ductaflow.cli import main
-from ductaflow.conductor import conduct
-from ductaflow.errors import ConfigError
-from ductaflow.forecast import Beyond, Planned, Would, beyond_lines, seconds_with
-from ductaflow.graph import collect
-from ductaflow.layout import Project
-from ductaflow.lineage import Comparison
-from ductaflow.readiness import Readiness
+from ductaflow import run_notebook
+from ductaflow.cli.app import main
+from ductaflow.common.errors import ConfigError
+from ductaflow.common.paths import Project
+from ductaflow.execution import warm
+from ductaflow.project.graph import collect
+from ductaflow.project.settings import Comparison, Leaves, comparison_in, leaves_in
 from ductaflow.report import Entry, LiveReport, build_report, live
-from ductaflow.result import Result, Status, read_result
-from ductaflow.runner import run_instance
-from ductaflow.settings import Leaves, comparison_in, leaves_in
+from ductaflow.session.conductor import conduct
+from ductaflow.session.decide import Readiness
+from ductaflow.session.forecast import Beyond, Planned, Would, beyond_lines, seconds_with
+from ductaflow.session.runner import run_instance
+from ductaflow.store.result import Result, Status, read_result
 
 pytestmark = pytest.mark.usefixtures("no_process_left")
 

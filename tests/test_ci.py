@@ -14,9 +14,9 @@ from conftest import TinyProject, report
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ductaflow.actions import begun_at_end, without_commands
-from ductaflow.result import Result, Status, read_result
-from pytest_ductaflow.github import Outcome, escape_data, escape_property, summary_text
+from ductaflow.common.text import begun_at_end, without_commands
+from ductaflow.store.result import Result, Status, read_result
+from pytest_ductaflow.github import InstanceOutcome, escape_data, escape_property, summary_text
 
 pytestmark = pytest.mark.usefixtures("no_process_left")
 
@@ -233,7 +233,7 @@ def test_the_summary_of_the_step(loud: TinyProject) -> None:
 def test_the_summary_is_never_dropped() -> None:
     """With thousands of failures it stays below the limit and says how many it leaves out."""
     outcomes = [
-        Outcome(
+        InstanceOutcome(
             "",
             None,  # type: ignore[arg-type]
             Result("fit", f"i{number}", "flow", Status.ERROR, message="<b>|" * 200),

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import yaml
 
-from ductaflow.cli import report_command
-from ductaflow.scaffold import init_project
+from ductaflow.cli.app import report_command
+from ductaflow.cli.scaffold import init_project
 from pytest_ductaflow import plugin
 
 TEXT = (Path(__file__).parents[1] / "docs" / "ci.md").read_text(encoding="utf-8")
@@ -63,7 +63,7 @@ def root(tmp_path: Path) -> Path:
 
 def test_the_first_file_is_that_of_a_new_project() -> None:
     """Who reads the page and who calls `ductaflow init` have the same."""
-    file = resources.files("ductaflow.scaffold") / "templates/project/dot-github/workflows/scenarios.yml"
+    file = resources.files("ductaflow.cli.scaffold") / "templates/project/dot-github/workflows/scenarios.yml"
     assert file.read_text(encoding="utf-8") in TEXT
 
 

@@ -13,9 +13,9 @@ import pytest
 from click.testing import CliRunner, Result
 from conftest import TinyProject
 
-import ductaflow.conductor
-from ductaflow.cli import main
-from ductaflow.layout import REPORT_HTML, REPORT_JSON
+import ductaflow.session.conductor
+from ductaflow.cli.app import main
+from ductaflow.common.paths import REPORT_HTML, REPORT_JSON
 
 FLOW = """
 # %%
@@ -49,7 +49,7 @@ def test_the_version_is_that_of_the_distribution() -> None:
     assert [f"ductaflow, version {version('pytest-ductaflow')}", "[]"] == done.stdout.splitlines()
 
 
-@pytest.mark.parametrize("module", ["ductaflow", "ductaflow.cli"])
+@pytest.mark.parametrize("module", ["ductaflow", "ductaflow.cli.app"])
 def test_the_command_of_an_interpreter(project: TinyProject, module: str) -> None:
     """`python -m` runs it too, where the script is not on the path or belongs to another environment."""
     done = subprocess.run([sys.executable, "-m", module, "list"], capture_output=True, text=True, check=True)
@@ -158,7 +158,7 @@ def test_ctrl_c_ends_the_command(project: TinyProject, monkeypatch: pytest.Monke
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(ductaflow.conductor, "run_instance", interrupted)
+    monkeypatch.setattr(ductaflow.session.conductor, "run_instance", interrupted)
     done = call("run", "fit/good", "fit/red")
     assert (130, "Interrupted.\n") == (done.exit_code, done.output)
 

@@ -17,15 +17,16 @@ import pandas as pd
 import pytest
 from conftest import TinyProject, processes_of, report, table
 
-import ductaflow.conductor as conductor
-from ductaflow.conductor import NOT_STARTED, conduct
-from ductaflow.errors import ConfigError, DuctaflowError, InstanceError
-from ductaflow.folder import Claim, Owner
-from ductaflow.instances import Instance
-from ductaflow.layout import RunFolder
-from ductaflow.lineage import DEFAULT
-from ductaflow.result import Result, Status, read_result, write_result
-from ductaflow.turns import Threads
+import ductaflow.session.conductor as conductor
+from ductaflow.common.errors import ConfigError, DuctaflowError, InstanceError
+from ductaflow.common.paths import RunFolder
+from ductaflow.project.instances import Instance
+from ductaflow.project.settings import DEFAULT
+from ductaflow.session.conductor import conduct
+from ductaflow.session.decide import NOT_STARTED
+from ductaflow.session.scheduler import Threads
+from ductaflow.store.folder import Claim, Owner
+from ductaflow.store.result import Result, Status, read_result, write_result
 
 pytestmark = pytest.mark.usefixtures("no_process_left")
 

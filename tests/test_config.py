@@ -16,23 +16,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ductaflow.config import (
-    MAX_DEPTH,
-    RunOptions,
-    config_hash,
-    did_you_mean,
-    dump_config,
-    fill_placeholders,
-    json_value,
-    load_saved_config,
-    masked,
-    merge,
-    parse_cell,
-    read_config,
-    row_config,
-    split_run,
-)
-from ductaflow.errors import ConfigError
+from ductaflow.common.errors import ConfigError
+from ductaflow.common.text import did_you_mean
+from ductaflow.project.compose import fill_placeholders, merge
+from ductaflow.project.options import RunOptions, load_saved_config, split_run
+from ductaflow.project.secrets import masked
+from ductaflow.project.strict_json import MAX_DEPTH, read_config
+from ductaflow.project.values import config_hash, dump_config, json_value, parse_cell, row_config
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXT

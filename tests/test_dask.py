@@ -20,17 +20,16 @@ import psutil
 import pytest
 from conftest import TinyProject, processes_of, report, table, wait_until
 
-import ductaflow.cluster as cluster_module
-from ductaflow import worker
-from ductaflow.conductor import NOT_STARTED, conduct
-from ductaflow.errors import ConfigError, DuctaflowError
-from ductaflow.folder import Claim, Owner, is_running
-from ductaflow.instances import load_stored
-from ductaflow.layout import CACHE_DIR, Project, RunFolder
-from ductaflow.result import Result, Status, read_result, write_result
-from ductaflow.spec import CONTEXT, RunSpec
-from ductaflow.turns import Outcome
-from ductaflow.worker import UnfitWorker
+from ductaflow.common.errors import ConfigError, DuctaflowError
+from ductaflow.common.paths import CACHE_DIR, CONTEXT, Project, RunFolder
+from ductaflow.project.instances import load_stored
+from ductaflow.session import dask as dask_module
+from ductaflow.session.conductor import conduct
+from ductaflow.session.dask import UnfitWorker
+from ductaflow.session.decide import NOT_STARTED, Outcome
+from ductaflow.store.folder import Claim, Owner, is_running
+from ductaflow.store.result import Result, Status, read_result, write_result
+from ductaflow.store.spec import RunSpec
 
 distributed = pytest.importorskip("distributed")
 
@@ -114,7 +113,7 @@ class Dask:
     def addresses(self) -> dict[str, str]:
         """Of the workers by their names."""
         workers = self.client().scheduler_info()["workers"]
-        return {worker["name"]: address for address, worker in workers.items()}
+        return {dask["name"]: address for address, dask in workers.items()}
 
     def pids(self) -> dict[str, int]:
         """Of the processes of the workers, without their nannies, by their names."""
@@ -230,7 +229,7 @@ def test_each_worker_has_a_warm_server_of_its_own(project: TinyProject, lab: Cal
         child
         for pid in workers.values()
         for child in psutil.Process(pid).children(recursive=True)
-        if "ductaflow.server" in child.cmdline()
+        if "ductaflow.execution.server" in child.cmdline()
     ]
     assert 2 == len(mine)
     cluster.close()
@@ -539,12 +538,12 @@ class FakeClient:
 
     def run(self, function: Any, token: str, *, on_error: str) -> dict[str, Any]:
         return {
-            address: {**worker.shown_here(token), **({"python": fault} if fault else {})}
+            address: {**dask_module.shown_here(token), **({"python": fault} if fault else {})}
             for address, fault in self.workers.items()
         }
 
     def run_on_scheduler(self, function: Any, token: str) -> dict[str, Any]:
-        return worker.shown_here(token)
+        return dask_module.shown_here(token)
 
     def nthreads(self) -> dict[str, int]:
         return dict.fromkeys(self.workers, 1)
@@ -577,7 +576,7 @@ FakeSession = Callable[[FakeClient, pd.DataFrame], pd.DataFrame]
 def conduct_fake(project: TinyProject, monkeypatch: pytest.MonkeyPatch) -> FakeSession:
     """Conducts `fit` with a fake client."""
     project.flow("fit", FLOW)
-    monkeypatch.setattr(cluster_module, "_accepted", lambda client: client)
+    monkeypatch.setattr(dask_module, "_accepted", lambda client: client)
 
     def run(client: FakeClient, rows: pd.DataFrame) -> pd.DataFrame:
         return conduct(rows, "fit", project_root=project.root, executor=client)
@@ -692,9 +691,9 @@ def test_what_an_earlier_attempt_has_left(project: TinyProject) -> None:
         write_result(
             Result("fit", "a", "flow", **{"status": Status.ERROR, "session_id": "s", **values}), folder
         )
-        return worker.result_of_earlier_attempt(instance, "s", threading.Event())
+        return dask_module.result_of_earlier_attempt(instance, "s", threading.Event())
 
-    assert worker.result_of_earlier_attempt(instance, "s", threading.Event()) is None
+    assert dask_module.result_of_earlier_attempt(instance, "s", threading.Event()) is None
     assert earlier(status=Status.SUCCESS) is not None
     assert earlier(cause="exception") is not None
     assert earlier(cause="interrupted") is None

@@ -12,11 +12,11 @@ from types import ModuleType
 import pytest
 from conftest import TinyProject
 
-from ductaflow.inplace import code_to_watch, run_here
-from ductaflow.instances import load_stored
-from ductaflow.layout import Project
-from ductaflow.result import read_result
-from ductaflow.runner import spec_of_instance
+from ductaflow.common.paths import Project
+from ductaflow.execution.inplace import code_to_watch, run_here
+from ductaflow.project.instances import load_stored
+from ductaflow.session.request import spec_of_instance
+from ductaflow.store.result import read_result
 
 FLOW = """
 # %%

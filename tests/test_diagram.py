@@ -16,12 +16,12 @@ from hypothesis import given, settings
 from test_graph import GRAPHS
 from test_graph import instance as graph_instance
 
-from ductaflow.cli import main
-from ductaflow.config import RunOptions
-from ductaflow.diagram import Diagram, Edge, Node, to_dot, to_json, to_mermaid
-from ductaflow.graph import Graph
-from ductaflow.instances import Instance
-from ductaflow.layout import Kind, Project
+from ductaflow.cli.app import main
+from ductaflow.common.paths import Kind, Project
+from ductaflow.project.diagram import Diagram, Edge, Node, to_dot, to_json, to_mermaid
+from ductaflow.project.graph import Graph
+from ductaflow.project.instances import Instance
+from ductaflow.project.options import RunOptions
 
 EXAMPLE = Path(__file__).resolve().parent.parent / "example_project"
 PROJECT = Project.at(Path("/project"))

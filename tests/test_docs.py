@@ -12,7 +12,7 @@ from conftest import TinyProject
 from test_house import ANNEX, HOUSE
 
 import ductaflow
-from ductaflow.result import Status, read_result
+from ductaflow.store.result import Status, read_result
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from conftest import TinyProject
 
-from ductaflow.durations import UNKNOWN, expected_seconds
-from ductaflow.graph import collect
-from ductaflow.instances import Instance
-from ductaflow.layout import Project
-from ductaflow.result import Result, Status, write_result
+from ductaflow.common.paths import Project
+from ductaflow.project.graph import collect
+from ductaflow.project.instances import Instance
+from ductaflow.session.durations import UNKNOWN, expected_seconds
+from ductaflow.store.result import Result, Status, write_result
 
 
 def has_run(folder: Path, seconds: float, status: Status = Status.SUCCESS, message: str = "") -> None:

@@ -17,8 +17,9 @@ from typing import Any
 import nbformat
 import pytest
 
-from ductaflow.engine import DuctaflowEngine, failure_of, line_in_source
-from ductaflow.errors import DuctaflowError
+from ductaflow.common.errors import DuctaflowError
+from ductaflow.notebook.engine import DuctaflowEngine
+from ductaflow.notebook.failures import failure_of, line_in_source
 
 RUNNER = """
 import dataclasses, json, sys
@@ -773,7 +774,7 @@ def test_cell_that_kills_the_process(tmp_path: Path) -> None:
 
 def test_moved_source(tmp_path: Path) -> None:
     """An executed notebook whose source was edited since runs without true names instead of wrong ones."""
-    from ductaflow.notebook import load_notebook
+    from ductaflow.notebook.source import load_notebook
 
     source = tmp_path / "fit.py"
     source.write_text("# %%\nx = 1\n\n# %%\n1 / 0\n")

@@ -15,10 +15,11 @@ import psutil
 import pytest
 from conftest import TinyProject, processes_of, wait_until
 
-from ductaflow import warm
-from ductaflow.errors import DuctaflowError, FlowFailed, RunFolderError
-from ductaflow.result import Result, Status, analyze_execution_logs, read_result
-from ductaflow.runner import run_notebook
+from ductaflow.common.errors import DuctaflowError, RunFolderError
+from ductaflow.execution import warm
+from ductaflow.session.runner import run_notebook
+from ductaflow.store.logs import analyze_execution_logs
+from ductaflow.store.result import FlowFailed, Result, Status, read_result
 
 
 @pytest.fixture(autouse=True, params=["fresh", "warm"])

@@ -23,8 +23,9 @@ import nbformat
 import pytest
 
 from ductaflow import FlowFailed, run_notebook
-from ductaflow.layout import TEMP_PREFIX
-from ductaflow.result import Result, read_result, strip_ansi
+from ductaflow.common.paths import TEMP_PREFIX
+from ductaflow.common.text import strip_ansi
+from ductaflow.store.result import Result, read_result
 
 ENGINES = ("warm", "fresh", "kernel")
 

@@ -9,7 +9,7 @@ import jupytext
 import nbformat
 import pytest
 
-from ductaflow.fingerprint import code_hash, module_hash
+from ductaflow.store.fingerprint import code_hash, module_hash
 
 BASE = '''# ---
 # jupyter:

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from conftest import TinyProject
 
-from ductaflow.errors import ConfigError, InstanceError
-from ductaflow.flow import display_config_summary, is_notebook_execution, load_instance, unpack_config
-from ductaflow.runner import run_notebook
+from ductaflow.common.errors import ConfigError, InstanceError
+from ductaflow.common.host import is_notebook_execution
+from ductaflow.flow import display_config_summary, load_instance, unpack_config
+from ductaflow.session.runner import run_notebook
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from ductaflow.errors import RunFolderError
-from ductaflow.folder import Claim, Owner, note_hand_work, previous_folder, snapshot, unfinished
-from ductaflow.layout import RunFolder
-from ductaflow.result import Result, Status, write_result
+from ductaflow.common.errors import RunFolderError
+from ductaflow.common.paths import RunFolder
+from ductaflow.store.folder import Claim, Owner, note_hand_work, previous_folder, snapshot, unfinished
+from ductaflow.store.result import Result, Status, write_result
 
 
 def owner(run_id: str = "r1") -> Owner:

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ductaflow.config import RunOptions
-from ductaflow.errors import ConfigError, InstanceError
-from ductaflow.graph import MAX_CYCLES, Graph, check, collect
-from ductaflow.instances import Instance
-from ductaflow.layout import Project
+from ductaflow.common.errors import ConfigError, InstanceError
+from ductaflow.common.paths import Project
+from ductaflow.project.graph import MAX_CYCLES, Graph, check, collect
+from ductaflow.project.instances import Instance
+from ductaflow.project.options import RunOptions
 
 quick = settings(max_examples=80, deadline=None)
 HERE = Project.at(Path("/project"))
@@ -97,11 +97,11 @@ def test_a_string_that_is_a_path_below_runs(text: str, expected: tuple[str, ...]
 
 def test_only_windows_takes_backslashes(monkeypatch: pytest.MonkeyPatch) -> None:
     """There a path may be written either way, in any case; elsewhere a backslash is a letter."""
-    from ductaflow import graph as module
+    from ductaflow.project import graph as module
 
     assert () == reads("runs\\prep\\A\\x.csv")
     windows = Project(Path("/Work"), Path("/Work/config"), Path("/Work/Runs"))
-    monkeypatch.setattr("ductaflow.graph._WINDOWS", True)
+    monkeypatch.setattr("ductaflow.project.graph._WINDOWS", True)
     module._runs_tree.cache_clear()
     assert ("prep/A",) == reads(".\\runs\\prep\\A\\x.csv", project=windows)
     module._runs_tree.cache_clear()

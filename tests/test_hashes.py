@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from ductaflow import hashes
-from ductaflow.hashes import Hashes, hash_file
+from ductaflow.store import hashes
+from ductaflow.store.hashes import Hashes, hash_file
 
 SECOND = 1_000_000_000
 

@@ -1,164 +1,156 @@
-"""The house of the design: modules import downwards, and the asking process stays light."""
+"""The house of the design: packages on floors, imports only downwards, and a light asking process.
+
+`python tests/test_house.py` prints the figures of the house.
+"""
 
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src"
 
-#: Ground floor first; a module imports only from those before it.
-HOUSE = [
-    "actions",
-    "errors",
-    "layout",
-    "result",
-    "causes",
-    "config",
-    "spec",
-    "instances",
-    "durations",
-    "graph",
-    "diagram",
-    "readiness",
-    "processes",
-    "folder",
-    "verdict",
-    "fingerprint",
-    "hashes",
-    "watch",
-    "record",
-    "lineage",
-    "settings",
-    "notebook",
-    "capture",
-    "shell",
-    "manager",
-    "engine",
-    "kernel",
-    "measuring",
-    "child",
-    "supervise",
-    "imports",
-    "warm",
-    "server",
-    "flow",
-    "launch",
-    "runner",
-    "forecast",
-    "inplace",
-    "script",
-    "saved",
-    "again",
-    "report",
-    "turns",
-    "worker",
-    "cluster",
-    "table",
-    "conductor",
-    "looking",
-    "scaffold",
-    "cli",
-    "__main__",
-]
-#: The plugin stands on the core, and the core does not know it.
-ANNEX = [
-    "failure",
-    "projects",
-    "debugging",
-    "github",
-    "sharding",
-    "baseline",
-    "items",
-    "scheduling",
-    "warming",
-    "stopping",
-    "measuring",
-    "summary",
-    "artifact",
-    "progress",
-    "plugin",
-]
+#: Ground floor first. A package imports only from lower floors. `ductaflow` is the modules in its own folder.
+FLOORS = (
+    ("ductaflow.common",),
+    ("ductaflow.notebook", "ductaflow.project"),
+    ("ductaflow.store",),
+    ("ductaflow.execution", "ductaflow.report"),
+    ("ductaflow.session",),
+    ("ductaflow", "ductaflow.cli", "pytest_ductaflow"),
+)
+FLOOR_OF = {package: number for number, floor in enumerate(FLOORS) for package in floor}
+#: Arrows on the highest floor: `python -m ductaflow` starts the command line.
+ON_ONE_FLOOR = {("ductaflow", "ductaflow.cli")}
 
 
-def modules(package: str) -> dict[str, list[Path]]:
-    """The files of each module or sub-package, `__init__.py` of the package left out."""
-    found: dict[str, list[Path]] = {}
-    for path in sorted((SOURCE / package).rglob("*.py")):
-        name = path.relative_to(SOURCE / package).parts[0].removesuffix(".py")
-        if name != "__init__":
-            found.setdefault(name, []).append(path)
+def modules() -> dict[str, Path]:
+    """Every module of the source by its dotted name; not the templates, which are no code of ours."""
+    found = {}
+    for path in sorted(SOURCE.rglob("*.py")):
+        parts = path.relative_to(SOURCE).with_suffix("").parts
+        if "templates" not in parts:
+            found[".".join(parts).removesuffix(".__init__")] = path
     return found
 
 
-def executed_nodes(tree: ast.AST) -> Iterator[ast.AST]:
-    """All nodes but those that only type checkers read."""
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            continue
-        yield node
-        yield from executed_nodes(node)
+def package_of(module: str) -> str:
+    """The package that a module belongs to."""
+    parts = module.split(".")
+    if parts[0] == "pytest_ductaflow":
+        return parts[0]
+    name = ".".join(parts[:2])
+    return name if name in FLOOR_OF and (SOURCE / Path(*parts[:2])).is_dir() else parts[0]
 
 
-def imported(path: Path, package: str) -> set[str]:
-    """Modules of a package that a file imports, inside of functions too."""
-    names: set[str] = set()
-    for node in executed_nodes(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            if node.module == package:
-                names |= {alias.name for alias in node.names}
-            elif node.module.startswith(f"{package}."):
-                names.add(node.module.split(".")[1])
+def imported(path: Path, known: dict[str, Path]) -> Iterator[str]:
+    """Modules of ours that a file imports, inside functions and for type checkers too."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: relative import"
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                if whole in known or node.module in known:
+                    yield whole if whole in known else str(node.module)
         elif isinstance(node, ast.Import):
-            names |= {
-                alias.name.split(".")[1] for alias in node.names if alias.name.startswith(f"{package}.")
-            }
-        assert not (isinstance(node, ast.ImportFrom) and node.level), f"{path}: relative import"
-    return names
+            yield from (alias.name for alias in node.names if alias.name in known)
 
 
-@pytest.mark.parametrize(("package", "order"), [("ductaflow", HOUSE), ("pytest_ductaflow", ANNEX)])
-def test_modules_import_only_downwards(package: str, order: list[str]) -> None:
-    """Each module is in the list, and imports only from modules before it."""
-    assert sorted(order) == sorted(modules(package))
+def edges() -> set[tuple[str, str]]:
+    """Who imports whom, module by module."""
+    known = modules()
+    return {
+        (module, other)
+        for module, path in known.items()
+        for other in imported(path, known)
+        if other != module
+    }
+
+
+def arrows() -> Counter[tuple[str, str]]:
+    """Who imports whom, package by package, with the number of imports of modules."""
+    between = Counter((package_of(module), package_of(other)) for module, other in edges())
+    return Counter({arrow: count for arrow, count in between.items() if arrow[0] != arrow[1]})
+
+
+def circle() -> list[str]:
+    """A circle of module imports, typing included; empty if there is none."""
+    sorter: TopologicalSorter[str] = TopologicalSorter()
+    for module, other in edges():
+        # The face re-exports all of them lazily, for type checkers.
+        if module != "ductaflow":
+            sorter.add(module, other)
+    try:
+        sorter.prepare()
+    except CycleError as exc:
+        return list(exc.args[1])
+    return []
+
+
+def test_packages_import_only_from_lower_floors() -> None:
+    """Every package has its floor, and no import, lazy or typing ones included, goes up or stays on it."""
+    assert set(FLOOR_OF) == {package_of(module) for module in modules()}
     wrong = [
-        f"{module} imports {other}"
-        for module, paths in modules(package).items()
-        for path in paths
-        for other in imported(path, package)
-        if other in order and order.index(other) > order.index(module)
+        f"{package} imports {other}"
+        for package, other in arrows()
+        if FLOOR_OF[other] >= FLOOR_OF[package] and (package, other) not in ON_ONE_FLOOR
     ]
     assert [] == wrong
 
 
+def test_modules_import_in_no_circle() -> None:
+    """No two modules need each other, not even for type checkers."""
+    assert [] == circle()
+
+
+def test_the_root_folder_stays_small() -> None:
+    """What lies in the root of the package is what people call; everything else has a package."""
+    assert ["__init__.py", "__main__.py", "flow.py", "script.py"] == sorted(
+        path.name for path in (SOURCE / "ductaflow").glob("*.py")
+    )
+
+
+def test_names_are_given_once() -> None:
+    """No two modules and no two public classes share a name."""
+    names = Counter(module.rpartition(".")[2] for module in modules())
+    classes = Counter(
+        node.name
+        for path in modules().values()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    )
+    assert [] == [name for name, count in [*names.items(), *classes.items()] if count > 1]
+
+
 def test_the_core_does_not_know_the_plugin_or_pytest() -> None:
     """The core runs without pytest."""
-    for paths in modules("ductaflow").values():
-        for path in paths:
-            tree = ast.parse(path.read_text(encoding="utf-8"))
-            names = {
-                name.split(".")[0]
-                for node in ast.walk(tree)
-                if isinstance(node, ast.Import | ast.ImportFrom)
-                for name in (
-                    [alias.name for alias in node.names]
-                    if isinstance(node, ast.Import)
-                    else [node.module or ""]
-                )
-            }
-            assert not names & {"pytest", "_pytest", "xdist", "pytest_ductaflow"}, path
+    for module, path in modules().items():
+        if package_of(module) == "pytest_ductaflow":
+            continue
+        names = {
+            name.split(".")[0]
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, ast.Import | ast.ImportFrom)
+            for name in (
+                [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+            )
+        }
+        assert not names & {"pytest", "_pytest", "xdist", "pytest_ductaflow"}, path
 
 
 HEAVY = ["papermill", "IPython", "jupytext", "pandas", "nbconvert", "nbformat", "jinja2", "psutil", "asyncio"]
 
 
 @pytest.mark.parametrize(
-    "module", ["ductaflow", "ductaflow.runner", "ductaflow.script", "pytest_ductaflow.items"]
+    "module", ["ductaflow", "ductaflow.session.runner", "ductaflow.script", "pytest_ductaflow.items"]
 )
 def test_the_asking_process_stays_light(module: str) -> None:
     """Who asks for a run imports nothing that only the child needs."""
@@ -176,3 +168,23 @@ print([name for name in sys.modules if name.startswith('ductaflow')])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "[]" == done.stdout.strip()
+
+
+def figures() -> Iterator[str]:
+    """The figures of the house, one a line."""
+    paths = list(modules().values())
+    core = [path for path in paths if "pytest_ductaflow" not in path.parts]
+    lines = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in paths}
+    told = sum(len(re.findall(r"\bAny\b", path.read_text(encoding="utf-8"))) for path in core)
+    yield f"Python files directly in src/ductaflow: {len(list((SOURCE / 'ductaflow').glob('*.py')))}"
+    yield f"modules: {len(paths)}; imports between modules: {len(edges())}"
+    yield f"arrows between packages: {len(arrows())}; imports along them: {sum(arrows().values())}"
+    yield f"circles: {circle() or 'none'}; floors: {len(FLOORS)}"
+    yield f"lines of src: {sum(lines.values())}"
+    yield f"Any per 1,000 lines of the core: {1000 * told / sum(lines[path] for path in core):.1f}"
+
+
+if __name__ == "__main__":
+    print(*figures(), sep="\n")
+    for (package, other), count in sorted(arrows().items()):
+        print(f"  {package} -> {other}: {count}")

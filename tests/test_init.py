@@ -15,11 +15,11 @@ from click.testing import CliRunner
 from conftest import TinyProject
 from test_selection import run_pytest
 
-from ductaflow.cli import main
-from ductaflow.errors import DuctaflowError, InstanceError
-from ductaflow.instances import find_instances
-from ductaflow.layout import Project
-from ductaflow.scaffold import init_project, new_source
+from ductaflow.cli.app import main
+from ductaflow.cli.scaffold import init_project, new_source
+from ductaflow.common.errors import DuctaflowError, InstanceError
+from ductaflow.common.paths import Project
+from ductaflow.project.instances import find_instances
 
 pytestmark = pytest.mark.usefixtures("no_process_left")
 

@@ -17,17 +17,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ductaflow.config import RunOptions
-from ductaflow.errors import ConfigError, InstanceError
-from ductaflow.instances import (
-    Instance,
-    Instances,
-    check_name,
-    find_instances,
-    load_stored,
-    make_instance,
-)
-from ductaflow.layout import Project
+from ductaflow.common.errors import ConfigError, InstanceError
+from ductaflow.common.paths import Project
+from ductaflow.project.instances import Instance, Instances, find_instances, load_stored, make_instance
+from ductaflow.project.names import check_name
+from ductaflow.project.options import RunOptions
 
 quick = settings(max_examples=40, deadline=None)
 

@@ -17,12 +17,13 @@ from typing import Any
 import pytest
 from conftest import TinyProject
 
-from ductaflow.graph import Graph, collect
-from ductaflow.instances import Instance
-from ductaflow.layout import Project
-from ductaflow.lineage import changes
-from ductaflow.result import Status
-from ductaflow.runner import run_instance, spec_of_instance
+from ductaflow.common.paths import Project
+from ductaflow.project.graph import Graph, collect
+from ductaflow.project.instances import Instance
+from ductaflow.session.request import spec_of_instance
+from ductaflow.session.runner import run_instance
+from ductaflow.store.changes import changes
+from ductaflow.store.result import Status
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="flows of these tests call cat")
 

@@ -13,9 +13,9 @@ import pytest
 from click.testing import CliRunner, Result
 from conftest import TinyProject
 
-from ductaflow.cli import main
-from ductaflow.result import Result as Outcome
-from ductaflow.result import Status, read_result, write_result
+from ductaflow.cli.app import main
+from ductaflow.store.result import Result as Outcome
+from ductaflow.store.result import Status, read_result, write_result
 
 FLOW = """
 # %%

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from conftest import TinyProject
 
-from ductaflow.measuring import ways_between
+from ductaflow.execution.coverage import ways_between
 
 FLOW = """
     # %%

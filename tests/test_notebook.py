@@ -9,21 +9,17 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from ductaflow.errors import DuctaflowError
-from ductaflow.layout import RunFolder
-from ductaflow.notebook import (
+from ductaflow.common.errors import DuctaflowError
+from ductaflow.common.paths import RunFolder
+from ductaflow.notebook.export import (
     atomic_output,
-    cell_line,
-    cell_lines,
-    code_cells,
     convert_notebook_to_html,
     export_html,
-    load_notebook,
     make_page,
-    parameters_cell,
     remove_error_marks,
     settle_output,
 )
+from ductaflow.notebook.source import cell_line, cell_lines, code_cells, load_notebook, parameters_cell
 
 FLOW = '''\
 # ---

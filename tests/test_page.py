@@ -19,11 +19,12 @@ from conftest import TinyProject, processes_beside, wait_until
 from pages import page_data
 from test_plugin import command, is_alive
 
-from ductaflow.layout import REPORT_HTML, REPORT_JSON
+from ductaflow.common.errors import Failure
+from ductaflow.common.paths import REPORT_HTML, REPORT_JSON
 from ductaflow.report import Entry, LiveReport, build_report, render_html
-from ductaflow.report.data import red_ids
 from ductaflow.report.history import newly_red
-from ductaflow.result import Cells, Failure, LogWarning, Result, Status, write_result
+from ductaflow.report.twin import red_ids
+from ductaflow.store.result import Cells, LogWarning, Result, Status, write_result
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page

@@ -19,9 +19,9 @@ import psutil
 import pytest
 from conftest import TinyProject, processes_beside, processes_of
 
-from ductaflow.folder import Claim, Owner
-from ductaflow.layout import RunFolder
-from ductaflow.result import Result, Status, write_result
+from ductaflow.common.paths import RunFolder
+from ductaflow.store.folder import Claim, Owner
+from ductaflow.store.result import Result, Status, write_result
 
 #: A session must end within 5 s; the rest is for machines that are busy with other tests.
 END_SECONDS = 5.0

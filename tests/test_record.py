@@ -18,14 +18,16 @@ import psutil
 import pytest
 from conftest import TinyProject, wait_until
 
-from ductaflow import record
-from ductaflow.instances import load_stored
-from ductaflow.layout import Project
-from ductaflow.lineage import Change, Comparison, changes, differences_of_environment
-from ductaflow.record import listing
-from ductaflow.result import Result, Status
-from ductaflow.runner import run_instance, spec_of_instance
-from ductaflow.spec import RunSpec
+from ductaflow.common.paths import Project
+from ductaflow.project.instances import load_stored
+from ductaflow.project.settings import Comparison
+from ductaflow.session.request import spec_of_instance
+from ductaflow.session.runner import run_instance
+from ductaflow.store import record
+from ductaflow.store.changes import Change, changes, differences_of_environment
+from ductaflow.store.record import listing
+from ductaflow.store.result import Result, Status
+from ductaflow.store.spec import RunSpec
 
 BEGIN = '# %%\nfrom pathlib import Path\nROOT = Path(config["_project_root"])\n'
 

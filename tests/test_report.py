@@ -20,8 +20,8 @@ from typing import Any
 import pytest
 from pages import page_data
 
-from ductaflow.errors import DuctaflowError
-from ductaflow.layout import REPORT_HTML, REPORT_JSON, RunFolder
+from ductaflow.common.errors import DuctaflowError, Failure
+from ductaflow.common.paths import REPORT_HTML, REPORT_JSON, RunFolder
 from ductaflow.report import (
     Entry,
     LiveReport,
@@ -30,9 +30,10 @@ from ductaflow.report import (
     render_html,
     write_report,
 )
-from ductaflow.report.data import iter_earlier, shorten
+from ductaflow.report.earlier import iter_earlier
 from ductaflow.report.page import visible
-from ductaflow.result import Cells, Failure, LogWarning, Result, Status, write_result
+from ductaflow.report.twin import shorten
+from ductaflow.store.result import Cells, LogWarning, Result, Status, write_result
 
 STARTED, FINISHED = "2030-01-02T03:04:05.000Z", "2030-01-02T03:06:10.000Z"
 MARKUP = "<script>alert(1)</script>\"'>]]>{{ 7*7 }}{% x %}<!-- &lt;"

@@ -12,13 +12,12 @@ from typing import Any
 import pytest
 from pages import page_data
 
-from ductaflow.causes import MAX_TITLE, in_parts, pattern_of, title_of
-from ductaflow.errors import DuctaflowError
-from ductaflow.layout import RunFolder
+from ductaflow.common.errors import DuctaflowError, Failure
+from ductaflow.common.paths import RunFolder
 from ductaflow.report import Entry, LiveReport, build_report, merge_reports, render_html, write_report
-from ductaflow.report.causes import find_causes
+from ductaflow.report.cause_groups import find_causes
 from ductaflow.report.configs import Configs, shown_value
-from ductaflow.report.figures import MAX_GREEN, FigureBudget, figures_of
+from ductaflow.report.excerpts import LOG_END, MAX_GREEN, MAX_PLACES, FigureBudget, figures_of, log_parts
 from ductaflow.report.history import (
     MAX_RED,
     append_history,
@@ -27,9 +26,9 @@ from ductaflow.report.history import (
     read_history,
     session_line,
 )
-from ductaflow.report.logs import LOG_END, MAX_PLACES, log_parts
-from ductaflow.report.packing import BLOCK, Packer
-from ductaflow.result import Failure, Result, Status, write_result
+from ductaflow.report.page import BLOCK, Packer
+from ductaflow.store.causes import MAX_TITLE, in_parts, pattern_of, title_of
+from ductaflow.store.result import Result, Status, write_result
 
 # --- logs --------------------------------------------------------------------------------------------------
 

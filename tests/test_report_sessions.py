@@ -13,12 +13,12 @@ from click.testing import CliRunner, Result
 from conftest import TinyProject, report
 from test_selection import run_pytest
 
-import ductaflow.result
-from ductaflow.cli import main
-from ductaflow.layout import REPORT_JSON, Project
+import ductaflow.store.result
+from ductaflow.cli.app import main
+from ductaflow.common.paths import REPORT_JSON, Project
 from ductaflow.report import NOT_YET, Entry, LiveReport, write_report
-from ductaflow.report.anew import report_anew
-from ductaflow.result import Status, write_result
+from ductaflow.report.earlier import report_anew
+from ductaflow.store.result import Status, write_result
 
 pytestmark = pytest.mark.usefixtures("no_process_left")
 
@@ -114,8 +114,8 @@ def test_new_after_a_session_of_others(project: TinyProject) -> None:
 # --- a session that was killed -----------------------------------------------------------------------------
 
 
-def a_result(name: str, status: str = "success", **fields: Any) -> ductaflow.result.Result:
-    return ductaflow.result.Result("growth", name, "flow", Status(status), run_id="r", **fields)
+def a_result(name: str, status: str = "success", **fields: Any) -> ductaflow.store.result.Result:
+    return ductaflow.store.result.Result("growth", name, "flow", Status(status), run_id="r", **fields)
 
 
 @pytest.fixture

@@ -12,11 +12,13 @@ from typing import Any
 import pytest
 from conftest import TinyProject
 
-from ductaflow.errors import ConfigError, FlowFailed, InstanceError
-from ductaflow.instances import load_stored
-from ductaflow.layout import Project
-from ductaflow.result import Result, Status, read_result
-from ductaflow.runner import debug_flow, find_notebook, run_instance, run_notebook, run_step_flow
+from ductaflow.common.errors import ConfigError, InstanceError
+from ductaflow.common.paths import Project
+from ductaflow.project.instances import load_stored
+from ductaflow.session.debug import debug_flow
+from ductaflow.session.request import find_notebook
+from ductaflow.session.runner import run_instance, run_notebook, run_step_flow
+from ductaflow.store.result import FlowFailed, Result, Status, read_result
 
 pytestmark = pytest.mark.usefixtures("no_process_left")
 
@@ -395,7 +397,7 @@ def test_a_saved_config_runs_again_elsewhere(scripted: TinyProject, tmp_path: Pa
 
 def test_a_symlink_out_of_the_tree(project: TinyProject, tmp_path: Path) -> None:
     """A run folder that a symlink leads elsewhere is refused before anything is written there."""
-    from ductaflow.errors import RunFolderError
+    from ductaflow.common.errors import RunFolderError
 
     outside = tmp_path / "outside"
     outside.mkdir()

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_ductaflow.scheduling import GraphScheduling, Policy, longest_paths, portions_of
+from ductaflow.session.scheduler import Policy, longest_paths, portions_of
+from pytest_ductaflow.xdist_scheduler import GraphScheduling
 
 
 def all_take(worker: object) -> bool:

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_selection import READ, run_pytest
 
-from ductaflow.errors import ConfigError
-from pytest_ductaflow.sharding import SLACK, Shard, read_durations, shares
+from ductaflow.common.errors import ConfigError
+from ductaflow.session.scheduler import SLACK, shares
+from pytest_ductaflow.shards import Shard, read_durations
 
 pytestmark = pytest.mark.usefixtures("no_process_left")
 

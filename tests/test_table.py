@@ -14,10 +14,11 @@ from conftest import TinyProject
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ductaflow.errors import ConfigError, DuctaflowError, InstanceError
-from ductaflow.instances import check_name, load_stored
-from ductaflow.layout import Project
-from ductaflow.table import read_rows, scenarios, store_instances
+from ductaflow.common.errors import ConfigError, DuctaflowError, InstanceError
+from ductaflow.common.paths import Project
+from ductaflow.project.instances import load_stored
+from ductaflow.project.names import check_name
+from ductaflow.session.tables import read_rows, scenarios, store_instances
 
 # --- scenarios ---------------------------------------------------------------------------------------------
 

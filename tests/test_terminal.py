@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 from conftest import TinyProject
 
-from ductaflow.causes import cause_of
-from ductaflow.result import Failure, Result, Status
-from pytest_ductaflow.progress import Estimate, Progress, duration
+from ductaflow.common.errors import Failure
+from ductaflow.session.scheduler import Estimate
+from ductaflow.store.causes import cause_of
+from ductaflow.store.result import Result, Status
+from pytest_ductaflow.progress import Progress, duration
 from pytest_ductaflow.summary import summary_lines
 
 #: A flow that runs until the file `go` lies in the project, or fails as its config says.

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from ductaflow.result import Failure, Result, Status
-from ductaflow.verdict import Ending, Told, judge
+from ductaflow.common.errors import Failure
+from ductaflow.store.result import Result, Status
+from ductaflow.store.verdict import Ending, Told, judge
 
 FAILURE = Failure("flows/fit.py", 41, 3, "ValueError", "no weeks\nat all", "Traceback ...")
 

@@ -14,13 +14,13 @@ import psutil
 import pytest
 from conftest import TinyProject, wait_until
 
-from ductaflow import warm
-from ductaflow.imports import third_party_imports, why_not_warm
-from ductaflow.instances import load_stored
-from ductaflow.launch import await_pages
-from ductaflow.layout import Project
-from ductaflow.result import Result, Status, read_result
-from ductaflow.runner import run_instance, run_notebook
+from ductaflow.common.paths import Project
+from ductaflow.execution import warm
+from ductaflow.execution.launch import await_pages
+from ductaflow.execution.warm import third_party_imports, why_not_warm
+from ductaflow.project.instances import load_stored
+from ductaflow.session.runner import run_instance, run_notebook
+from ductaflow.store.result import Result, Status, read_result
 
 pytestmark = [
     pytest.mark.usefixtures("no_process_left"),

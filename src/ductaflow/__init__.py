@@ -9,65 +9,65 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ductaflow.conductor import conduct as conduct
-    from ductaflow.errors import ConfigError as ConfigError
-    from ductaflow.errors import DuctaflowError as DuctaflowError
-    from ductaflow.errors import FlowFailed as FlowFailed
-    from ductaflow.errors import FlowWarning as FlowWarning
-    from ductaflow.errors import InstanceError as InstanceError
-    from ductaflow.errors import RunFolderError as RunFolderError
+    from ductaflow.common.errors import ConfigError as ConfigError
+    from ductaflow.common.errors import DuctaflowError as DuctaflowError
+    from ductaflow.common.errors import FlowWarning as FlowWarning
+    from ductaflow.common.errors import InstanceError as InstanceError
+    from ductaflow.common.errors import RunFolderError as RunFolderError
+    from ductaflow.common.host import is_notebook_execution as is_notebook_execution
+    from ductaflow.common.paths import Project as Project
     from ductaflow.flow import display_config_summary as display_config_summary
-    from ductaflow.flow import is_notebook_execution as is_notebook_execution
     from ductaflow.flow import load_instance as load_instance
     from ductaflow.flow import reads as reads
     from ductaflow.flow import unpack_config as unpack_config
-    from ductaflow.instances import Instance as Instance
-    from ductaflow.instances import find_instances as find_instances
-    from ductaflow.instances import load_stored as load_stored
-    from ductaflow.layout import Project as Project
-    from ductaflow.notebook import convert_notebook_to_html as convert_notebook_to_html
-    from ductaflow.report import generate_status_report as generate_status_report
-    from ductaflow.result import Result as Result
-    from ductaflow.result import Status as Status
-    from ductaflow.result import analyze_execution_logs as analyze_execution_logs
-    from ductaflow.result import read_result as read_result
-    from ductaflow.runner import debug_flow as debug_flow
-    from ductaflow.runner import run_instance as run_instance
-    from ductaflow.runner import run_notebook as run_notebook
-    from ductaflow.runner import run_step_flow as run_step_flow
+    from ductaflow.notebook.export import convert_notebook_to_html as convert_notebook_to_html
+    from ductaflow.project.instances import Instance as Instance
+    from ductaflow.project.instances import find_instances as find_instances
+    from ductaflow.project.instances import load_stored as load_stored
+    from ductaflow.report.status_report import generate_status_report as generate_status_report
     from ductaflow.script import load_cli_config as load_cli_config
-    from ductaflow.table import scenarios as scenarios
-    from ductaflow.table import store_instances as store_instances
+    from ductaflow.session.conductor import conduct as conduct
+    from ductaflow.session.debug import debug_flow as debug_flow
+    from ductaflow.session.runner import run_instance as run_instance
+    from ductaflow.session.runner import run_notebook as run_notebook
+    from ductaflow.session.runner import run_step_flow as run_step_flow
+    from ductaflow.session.tables import scenarios as scenarios
+    from ductaflow.session.tables import store_instances as store_instances
+    from ductaflow.store.logs import analyze_execution_logs as analyze_execution_logs
+    from ductaflow.store.result import FlowFailed as FlowFailed
+    from ductaflow.store.result import Result as Result
+    from ductaflow.store.result import Status as Status
+    from ductaflow.store.result import read_result as read_result
 
 _HOME = {
-    "ConfigError": "errors",
-    "DuctaflowError": "errors",
-    "FlowFailed": "errors",
-    "FlowWarning": "errors",
-    "Instance": "instances",
-    "InstanceError": "errors",
-    "Project": "layout",
-    "Result": "result",
-    "RunFolderError": "errors",
-    "Status": "result",
-    "analyze_execution_logs": "result",
-    "conduct": "conductor",
-    "convert_notebook_to_html": "notebook",
-    "debug_flow": "runner",
+    "ConfigError": "common.errors",
+    "DuctaflowError": "common.errors",
+    "FlowFailed": "store.result",
+    "FlowWarning": "common.errors",
+    "Instance": "project.instances",
+    "InstanceError": "common.errors",
+    "Project": "common.paths",
+    "Result": "store.result",
+    "RunFolderError": "common.errors",
+    "Status": "store.result",
+    "analyze_execution_logs": "store.logs",
+    "conduct": "session.conductor",
+    "convert_notebook_to_html": "notebook.export",
+    "debug_flow": "session.debug",
     "display_config_summary": "flow",
-    "find_instances": "instances",
-    "generate_status_report": "report",
-    "is_notebook_execution": "flow",
+    "find_instances": "project.instances",
+    "generate_status_report": "report.status_report",
+    "is_notebook_execution": "common.host",
     "load_cli_config": "script",
     "load_instance": "flow",
-    "load_stored": "instances",
-    "read_result": "result",
+    "load_stored": "project.instances",
+    "read_result": "store.result",
     "reads": "flow",
-    "run_instance": "runner",
-    "run_notebook": "runner",
-    "run_step_flow": "runner",
-    "scenarios": "table",
-    "store_instances": "table",
+    "run_instance": "session.runner",
+    "run_notebook": "session.runner",
+    "run_step_flow": "session.runner",
+    "scenarios": "session.tables",
+    "store_instances": "session.tables",
     "unpack_config": "flow",
 }
 

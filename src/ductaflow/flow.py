@@ -16,46 +16,18 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
-from ductaflow.config import load_saved_config, masked
-from ductaflow.errors import ConfigError, InstanceError
-from ductaflow.folder import note_hand_work
-from ductaflow.instances import load_stored
-from ductaflow.layout import KIND_DIRS, RUNS_DIR, Project, runs_root
-from ductaflow.spec import current_run
-from ductaflow.watch import stamp_of_file, tell_reads
+from ductaflow.common.errors import ConfigError, InstanceError
+from ductaflow.common.files import stamp_of_file
+from ductaflow.common.host import is_notebook_execution
+from ductaflow.common.paths import RUNS_DIR, Project, runs_root
+from ductaflow.project.instances import load_stored
+from ductaflow.project.options import load_saved_config
+from ductaflow.project.secrets import masked
+from ductaflow.session.main import use_project_of_main
+from ductaflow.store.folder import note_hand_work
+from ductaflow.store.spec import current_run, tell_reads
 
 _PATH_ENDINGS = ("_dir", "_path", "_file", "_folder")
-
-
-def is_notebook_execution() -> bool:
-    """Whether this code runs as a notebook: through papermill, a Jupyter kernel, or cell by cell by hand.
-
-    False in a script, under a plain Python, and in IPython's terminal.
-    """
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython is not None else None
-    return shell is not None and type(shell).__name__ != "TerminalInteractiveShell"
-
-
-def use_project_of_main() -> None:
-    """Put the project root on `sys.path` where this process is a flow that runs without us.
-
-    In a script, Python itself has put the folder of the flow there; a notebook by hand has its own folder.
-    """
-    if current_run() is not None:
-        return
-    main_file = getattr(sys.modules.get("__main__"), "__file__", None)
-    if main_file and not is_notebook_execution():
-        folder = Path(main_file).absolute().parent
-        if folder.name not in KIND_DIRS.values():
-            return
-    elif is_notebook_execution():
-        folder = Path.cwd()
-    else:
-        return
-    project = Project.around(folder)
-    if project is not None and str(project.root) not in sys.path:
-        sys.path.insert(1, str(project.root))
 
 
 # --- the config in a flow ----------------------------------------------------------------------------------
@@ -257,7 +229,7 @@ def reads(path: AnyPath) -> AnyPath:
         stamp = stamp_of_file(full)
         folders = {}
         if os.path.isdir(full):
-            from ductaflow.record import stamps_below
+            from ductaflow.store.record import stamps_below
 
             folders[full] = stamps_below(full, own=run.folder, root=run.project_root)
         tell_reads(run, files={full: stamp} if stamp else {}, declared=[full], folders=folders)

@@ -17,14 +17,16 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from ductaflow.actions import without_commands
-from ductaflow.config import load_saved_config
-from ductaflow.errors import ConfigError, DuctaflowError
-from ductaflow.instances import load_stored, make_instance
-from ductaflow.layout import DEFAULT_INSTANCE, KIND_DIRS, Project
-from ductaflow.result import Result, Status
-from ductaflow.runner import kind_of, launch_shown, prepare, spec_of_call, spec_of_instance
-from ductaflow.spec import RunSpec, current_run
+from ductaflow.common.errors import ConfigError, DuctaflowError
+from ductaflow.common.paths import DEFAULT_INSTANCE, KIND_DIRS, Project, kind_of
+from ductaflow.common.text import without_commands
+from ductaflow.project.instances import load_stored, make_instance
+from ductaflow.project.options import load_saved_config
+from ductaflow.session.debug import prepare
+from ductaflow.session.request import spec_of_call, spec_of_instance
+from ductaflow.session.runner import launch_shown
+from ductaflow.store.result import Result, Status
+from ductaflow.store.spec import RunSpec, current_run
 
 _SIGNALLED = 128
 
@@ -55,7 +57,7 @@ def load_cli_config(default_path: str | os.PathLike[str], description: str = "")
             prepare(spec)
             sys.exit(0)
         if reason := _stays_here():
-            from ductaflow.inplace import RunInPlace
+            from ductaflow.execution.inplace import RunInPlace
 
             return RunInPlace(spec, reason).begin()
         result = launch_shown(spec)
@@ -154,6 +156,8 @@ def _stays_here() -> str | None:
 
 #: Modules that run a script for a debugger or a profiler; pdb stops tracing where it has no breakpoint.
 _DEBUGGERS = {"bdb", "pdb", "pydevd", "debugpy"}
+
+
 _PROFILERS = {"cProfile", "profile", "trace", "coverage", "kernprof", "pyinstrument", "scalene", "viztracer"}
 
 

@@ -12,26 +12,31 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ductaflow.errors import DuctaflowError
-from ductaflow.folder import Unfinished, unfinished
-from ductaflow.instances import Instance
-from ductaflow.layout import CACHE_DIR
+from ductaflow.common.errors import DuctaflowError
+from ductaflow.common.paths import CACHE_DIR
+from ductaflow.project.instances import Instance
 from ductaflow.report import NOT_YET, Entry, LiveReport
-from ductaflow.result import Cause, Result, Status, read_result
+from ductaflow.store.folder import Unfinished, unfinished
+from ductaflow.store.result import Cause, Result, Status, read_result
 from pytest_ductaflow import items
 from pytest_ductaflow.failure import one_line, paint, run_again, shown
-from pytest_ductaflow.github import Outcome
+from pytest_ductaflow.github import InstanceOutcome
 from pytest_ductaflow.summary import summary_lines
 
 if TYPE_CHECKING:
     import pytest
 
     from pytest_ductaflow.projects import Projects
-    from pytest_ductaflow.sharding import Sharding
+    from pytest_ductaflow.shards import Sharding
+
 
 #: How many unfinished runs of earlier sessions the terminal names.
 MAX_NAMED = 30
+
+
 NOT_STARTED = "the session ended before its turn"
+
+
 _ENDED_EARLY = re.compile(rb'"(interrupted|lost)"')
 
 
@@ -119,7 +124,7 @@ class Artifact:
             del report.ductaflow
             tree.workers[report.nodeid] = getattr(report, "worker_id", None)
             if isinstance(told, str):
-                told = items.Outcome.load(told, instance.run_folder.path)
+                told = items.ItemOutcome.load(told, instance.run_folder.path)
             result = told.result or _without_run(instance, told.status, told.message, told.cause)
             message = told.message
             if report.failed and result.status is not Status.ERROR:
@@ -168,10 +173,10 @@ class Artifact:
                 except DuctaflowError as exc:
                     tree.trouble = str(exc)
 
-    def outcomes(self) -> list[Outcome]:
+    def outcomes(self) -> list[InstanceOutcome]:
         """What came of each instance, in the order in which they were expected."""
         return [
-            Outcome(nodeid, instance, tree.results[nodeid], nodeid in tree.xfailed)
+            InstanceOutcome(nodeid, instance, tree.results[nodeid], nodeid in tree.xfailed)
             for tree in self._trees.values()
             for nodeid, instance in tree.expected.items()
             if nodeid in tree.results

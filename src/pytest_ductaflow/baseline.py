@@ -19,31 +19,38 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ductaflow.config import read_text
-from ductaflow.errors import ConfigError
-from ductaflow.result import (
-    MAX_MESSAGE_CHARS,
-    LogWarning,
-    Result,
-    Status,
-    cut,
-    is_warning_line,
-    log_lines,
-    strip_ansi,
-    write_atomic,
-)
+from ductaflow.common.errors import ConfigError
+from ductaflow.common.files import write_atomic
+from ductaflow.common.text import cut, strip_ansi
+from ductaflow.project.strict_json import read_text
+from ductaflow.store.logs import is_warning_line, log_lines
+from ductaflow.store.result import MAX_MESSAGE_CHARS, LogWarning, Result, Status
 
 if TYPE_CHECKING:
     from pytest_ductaflow.projects import Projects
 
+
 UPDATE = "--ductaflow-baseline-update"
+
+
 #: So many different lines of one instance are told apart; what has more of them is one entry for the rest.
 MAX_KINDS = 200
+
+
 TOO_MANY = f"... more than {MAX_KINDS} different warning lines"
+
+
 _HEAD = f"# Warning lines that are known. Written by pytest --ductaflow with {UPDATE}.\n"
+
+
 _MAX_CHARS = 500
+
+
 _KEY = re.compile(r"(?:.*/)?[\w.+-]+/[\w.+-]+")
+
+
 _MAX_TOLD = 20
+
 
 # The order counts: what is replaced first is not seen by the later ones.
 _RULES: tuple[tuple[re.Pattern[str], str], ...] = (

@@ -10,19 +10,29 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ductaflow.actions import without_commands
-from ductaflow.result import MAX_MESSAGE_CHARS, Failure, Result, cut, is_warning_line, log_lines, plain
+from ductaflow.common.errors import Failure
+from ductaflow.common.text import cut, plain, without_commands
+from ductaflow.store.logs import is_warning_line, log_lines
+from ductaflow.store.result import MAX_MESSAGE_CHARS, Result
 
 if TYPE_CHECKING:
     import pytest
 
-    from ductaflow.instances import Instance
+    from ductaflow.project.instances import Instance
     from pytest_ductaflow.projects import Projects
 
+
 LOG_LINES = 20
+
+
 MAX_LINE = 300
+
+
 MAX_TRACEBACK_LINES = 80
+
+
 _MAX_ONE_LINE = 200
+
 
 #: How the message of a run that was ended says where it was.
 _LINE = re.compile(r"( in cell \d+ of \d+) \(line (\d+)\)")

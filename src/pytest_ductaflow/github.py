@@ -17,33 +17,47 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from ductaflow.actions import are_watched
-from ductaflow.errors import DuctaflowError
-from ductaflow.result import Result, Status, in_numbers, read_result
-from ductaflow.spec import current_run
+from ductaflow.common.errors import DuctaflowError
+from ductaflow.common.text import are_watched, in_numbers
+from ductaflow.store.result import Result, Status, read_result
+from ductaflow.store.spec import current_run
 from pytest_ductaflow.failure import clean, place_of, run_again
 
 if TYPE_CHECKING:
     import pytest
 
-    from ductaflow.instances import Instance
+    from ductaflow.project.instances import Instance
     from pytest_ductaflow.projects import Projects
 
+
 MAX_ANNOTATIONS = 10
+
+
 #: GitHub drops a summary of more than 1 MiB.
 MAX_SUMMARY_BYTES = 900_000
+
+
 #: So many results of flows inside builds are read to find where a build went wrong.
 MAX_LOOKS = 500
+
+
 _MAX_MESSAGE = 2_000
+
+
 _MAX_CELL = 300
+
+
 _NAMED = 3
+
+
 _MARKS = {Status.ERROR: "🔴", Status.WARNING: "🟠", Status.BLOCKED: "⚪"}
+
 
 Level = Literal["error", "warning", "notice"]
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class InstanceOutcome:
     """What came of one instance, as the controller knows it at the end.
 
     Attributes:
@@ -109,7 +123,7 @@ class GitHub:
         if report.failed and crash is not None:
             self._failed[report.nodeid] = crash.message
 
-    def lines(self, outcomes: Iterable[Outcome]) -> Iterator[str]:
+    def lines(self, outcomes: Iterable[InstanceOutcome]) -> Iterator[str]:
         """The workflow commands, each a line: ten annotations, errors first, and how many are left out."""
         found = self._annotations(outcomes)
         found.sort(key=lambda one: one.level != "error")
@@ -119,7 +133,7 @@ class GitHub:
         if left > 0:
             yield self._command(Annotation("notice", None, None, f"and {left} more: see the report"))
 
-    def write_summary(self, outcomes: Sequence[Outcome], pages: Iterable[Path]) -> str:
+    def write_summary(self, outcomes: Sequence[InstanceOutcome], pages: Iterable[Path]) -> str:
         """Add to the summary of the step.
 
         Returns:
@@ -139,7 +153,7 @@ class GitHub:
 
     # --- inside ------------------------------------------------------------------------------------------
 
-    def _annotations(self, outcomes: Iterable[Outcome]) -> list[Annotation]:
+    def _annotations(self, outcomes: Iterable[InstanceOutcome]) -> list[Annotation]:
         found: dict[tuple[object, ...], Annotation] = {}
         looks = MAX_LOOKS
         for outcome in outcomes:
@@ -231,7 +245,7 @@ def _warning_lines(instance: Instance) -> list[str]:
 
 
 def summary_text(
-    outcomes: Sequence[Outcome], pages: Sequence[str], max_bytes: int, *, failed: Collection[str] = ()
+    outcomes: Sequence[InstanceOutcome], pages: Sequence[str], max_bytes: int, *, failed: Collection[str] = ()
 ) -> str:
     """The summary of a step in Markdown: counts, then a table of what is not green, worst first.
 
@@ -249,7 +263,7 @@ def summary_text(
     ]
     places = {status: place for place, status in enumerate(_MARKS)}
 
-    def rank(one: Outcome) -> tuple[bool, bool, int]:
+    def rank(one: InstanceOutcome) -> tuple[bool, bool, int]:
         status = one.result.status
         return status is not Status.ERROR, one.nodeid not in failed, places.get(status, 0)
 
@@ -269,7 +283,7 @@ def summary_text(
     return "".join([head, *rows, end])
 
 
-def _what(one: Outcome) -> str:
+def _what(one: InstanceOutcome) -> str:
     return _cell(clean(one.result.message))
 
 

@@ -20,19 +20,23 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ductaflow.errors import DuctaflowError, FlowWarning, RunFolderError
-from ductaflow.instances import Instance
-from ductaflow.lineage import DEFAULT, Change, Comparison
-from ductaflow.readiness import Lack, why_not_valid
-from ductaflow.result import Cause, Result, Status, read_result
+from ductaflow.common.errors import DuctaflowError, FlowWarning, RunFolderError
+from ductaflow.project.instances import Instance
+from ductaflow.project.settings import DEFAULT, Comparison
+from ductaflow.session.decide import Lack
+from ductaflow.store.changes import Change
+from ductaflow.store.result import Cause, Result, Status, read_result, why_not_valid
 from pytest_ductaflow.baseline import Baseline, complaint, headline, kinds_of
 from pytest_ductaflow.failure import clean, failure_text, place_of, run_again
 from pytest_ductaflow.projects import Projects
 
 if TYPE_CHECKING:
-    from ductaflow.forecast import Beyond
+    from ductaflow.session.forecast import Beyond
+
 
 UNCHANGED = Status.UNCHANGED.value
+
+
 #: Marks with a meaning of their own: a tag of that name selects nothing and must not skip anything.
 PYTEST_MARKS = frozenset({"skip", "skipif", "xfail", "parametrize", "usefixtures", "filterwarnings"})
 
@@ -147,7 +151,7 @@ class FlowSession:
         return result
 
     def _run(self, instance: Instance, explain: Callable[[tuple[Change, ...]], None]) -> Result:
-        from ductaflow.runner import run_instance
+        from ductaflow.session.runner import run_instance
 
         settings = self.settings
         return run_instance(
@@ -168,9 +172,10 @@ class FlowSession:
 
     def _watched(self, item: InstanceItem, explain: Callable[[tuple[Change, ...]], None]) -> Result | None:
         """A run under the debugger; None if the flow is nothing that can run in this process."""
-        from ductaflow.inplace import code_to_watch
-        from ductaflow.runner import how_it_compares, spec_of_instance, unchanged
-        from pytest_ductaflow.debugging import run_watched
+        from ductaflow.execution.inplace import code_to_watch
+        from ductaflow.session.request import spec_of_instance
+        from ductaflow.session.runner import how_it_compares, unchanged
+        from pytest_ductaflow.debugger import run_watched
 
         settings = self.settings
         spec = replace(
@@ -222,7 +227,7 @@ class FlowSession:
 
     def beyond(self, instance: Instance) -> str:
         """How far an unchanged instance is so: what has changed above it and is not selected."""
-        from ductaflow.forecast import Beyond
+        from ductaflow.session.forecast import Beyond
 
         root = instance.project.root
         if root not in self._beyond:
@@ -255,7 +260,7 @@ class FlowSession:
 
     def _is_unchanged(self, upstream: Instance) -> bool:
         """Whether an instance had its turn, on some worker, and did not have to run."""
-        from ductaflow.runner import changes_of
+        from ductaflow.session.runner import changes_of
 
         if not self.settings.only_changed:
             return False
@@ -341,7 +346,7 @@ class RefusedAndSeen(pytest.fail.Exception, bdb.BdbQuit):  # type: ignore[name-d
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ItemOutcome:
     """What came of an item: a result, or why there is none.
 
     Attributes:
@@ -363,7 +368,7 @@ class Outcome:
         return json.dumps(told)
 
     @classmethod
-    def load(cls, text: str, folder: Path) -> Outcome:
+    def load(cls, text: str, folder: Path) -> ItemOutcome:
         """What `dump` gave, in the run folder of the instance."""
         told = json.loads(text)
         result = None
@@ -382,7 +387,7 @@ class InstanceItem(pytest.Item):
         super().__init__(**kwargs)
         self.instance = instance
         self.flows = flows
-        self.outcome: Outcome | None = None
+        self.outcome: ItemOutcome | None = None
         self.place: tuple[str, int, str] | None = None
         self.why: tuple[str, ...] = ()
         self.beyond = ""
@@ -461,7 +466,7 @@ class InstanceItem(pytest.Item):
             self._property("former_status", str(result.former_status))
             self.beyond = self.flows.beyond(self.instance)
         message = self.beyond if result.status is Status.UNCHANGED else result.message
-        self._keep(Outcome(result.status, message, result.cause, result))
+        self._keep(ItemOutcome(result.status, message, result.cause, result))
         return result
 
     def _explain(self, why: tuple[Change, ...]) -> None:
@@ -514,9 +519,9 @@ class InstanceItem(pytest.Item):
                 yield line, text
 
     def _stop(self, status: Status, message: str, cause: Cause | None = None) -> None:
-        self._keep(Outcome(status, message, cause))
+        self._keep(ItemOutcome(status, message, cause))
 
-    def _keep(self, outcome: Outcome) -> None:
+    def _keep(self, outcome: ItemOutcome) -> None:
         self.outcome = outcome
         self._property("status", outcome.status.value)
 

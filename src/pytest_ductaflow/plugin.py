@@ -27,11 +27,12 @@ if TYPE_CHECKING:
     from xdist.scheduler import Scheduling
     from xdist.workermanage import WorkerController
 
-    from ductaflow.lineage import Comparison
+    from ductaflow.project.settings import Comparison
     from pytest_ductaflow.baseline import Baseline
     from pytest_ductaflow.items import Settings
     from pytest_ductaflow.projects import Projects
-    from pytest_ductaflow.sharding import Sharding
+    from pytest_ductaflow.shards import Sharding
+
 
 LAST_FAILED = "cache/lastfailed"
 
@@ -181,8 +182,8 @@ def _settings(config: pytest.Config) -> Settings:
 
 
 def _comparison(config: pytest.Config) -> Comparison:
-    from ductaflow.errors import ConfigError
-    from ductaflow.settings import HASH_KEY, RERUN_ON_KEY, comparison
+    from ductaflow.common.errors import ConfigError
+    from ductaflow.project.settings import HASH_KEY, RERUN_ON_KEY, comparison
 
     where = str(config.inipath or config.rootpath)
     try:
@@ -222,7 +223,7 @@ def _file(config: pytest.Config, name: str, *, needed_by: str | None) -> Path | 
 def _baseline(config: pytest.Config) -> Baseline | None:
     import os
 
-    from ductaflow.errors import ConfigError
+    from ductaflow.common.errors import ConfigError
     from pytest_ductaflow.baseline import Baseline
 
     update = config.getoption("ductaflow_baseline_update")
@@ -239,8 +240,8 @@ def _baseline(config: pytest.Config) -> Baseline | None:
 
 
 def _sharding(config: pytest.Config, projects: Projects) -> Sharding:
-    from ductaflow.errors import ConfigError
-    from pytest_ductaflow.sharding import Shard, Sharding, read_durations
+    from ductaflow.common.errors import ConfigError
+    from pytest_ductaflow.shards import Shard, Sharding, read_durations
 
     path = _durations(config)
     update = "--ductaflow-durations-update"
@@ -281,7 +282,7 @@ class InstanceHooks:
     def __init__(self, config: pytest.Config) -> None:
         from pytest_ductaflow.items import FlowSession
         from pytest_ductaflow.projects import Projects
-        from pytest_ductaflow.stopping import Signals, stop_without
+        from pytest_ductaflow.signals import Signals, stop_without
 
         self.settings = _settings(config)
         self.projects = Projects(
@@ -313,7 +314,7 @@ class InstanceHooks:
         self._signals.restore()
 
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
-        from ductaflow.launch import await_pages
+        from ductaflow.execution.launch import await_pages
 
         if exitstatus != pytest.ExitCode.INTERRUPTED:
             await_pages()
@@ -406,7 +407,7 @@ class InstanceHooks:
     def pytest_runtest_protocol_measured(self, item: pytest.Item) -> Generator[None, Any, Any]:
         if not _is_covered(item.config):
             return (yield)
-        from pytest_ductaflow.measuring import measured
+        from pytest_ductaflow.runtime import measured
 
         with measured(item):
             return (yield)
@@ -432,10 +433,10 @@ class InstanceHooks:
     def pytest_report_to_serializable(
         self,
     ) -> Generator[None, dict[str, Any] | None, dict[str, Any] | None]:
-        from pytest_ductaflow.items import Outcome
+        from pytest_ductaflow.items import ItemOutcome
 
         data = yield
-        if data and isinstance(outcome := data.get("ductaflow"), Outcome):
+        if data and isinstance(outcome := data.get("ductaflow"), ItemOutcome):
             data["ductaflow"] = outcome.dump()
         return data
 
@@ -447,8 +448,8 @@ class ControllerHooks:
         from pytest_ductaflow import github
         from pytest_ductaflow.artifact import Artifact
         from pytest_ductaflow.progress import Live
-        from pytest_ductaflow.stopping import Workers
-        from pytest_ductaflow.warming import Warming
+        from pytest_ductaflow.runtime import Warming
+        from pytest_ductaflow.signals import Workers
 
         self._config = config
         self._common = common
@@ -507,7 +508,7 @@ class ControllerHooks:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Producer) -> Scheduling | None:
-        from pytest_ductaflow.scheduling import GraphScheduling
+        from pytest_ductaflow.xdist_scheduler import GraphScheduling
 
         if self._dist:
             return None
@@ -598,7 +599,7 @@ class ControllerHooks:
 
     def _keep_files(self, session: pytest.Session) -> None:
         """Write what the project commits, as far as that is asked for, and let it decide on the exit code."""
-        from pytest_ductaflow.sharding import write_durations
+        from pytest_ductaflow.shards import write_durations
 
         if session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and self._common.sharding.emptied:
             session.exitstatus = pytest.ExitCode.OK

@@ -19,17 +19,21 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import pytest
 
-from ductaflow.durations import UNKNOWN
-from ductaflow.result import Status
+from ductaflow.session.scheduler import Estimate
+from ductaflow.store.result import Status
 from pytest_ductaflow.failure import clean
-from pytest_ductaflow.scheduling import Upstreams, longest_paths
 
 if TYPE_CHECKING:
     from pytest_ductaflow.projects import Projects
 
+
 #: Seconds between two looks at what has changed, and after which the line is drawn anew in any case.
 TICK, REFRESH = 0.2, 1.0
+
+
 MAX_RUNNING = 4
+
+
 _WORDS = {
     Status.SUCCESS: ("green", {"green": True}),
     Status.WARNING: ("orange", {"yellow": True}),
@@ -38,49 +42,6 @@ _WORDS = {
     Status.UNCHANGED: ("unchanged", {"cyan": True}),
     Status.NOT_RUN: ("not run", {}),
 }
-
-
-class Estimate:
-    """How long a session may still take, by what its items took earlier and by its own pace.
-
-    Args:
-        upstreams: what each item waits for.
-        seconds: how long each is likely to take.
-        workers: how many run at a time.
-    """
-
-    def __init__(self, upstreams: Upstreams, seconds: Sequence[float], workers: int) -> None:
-        self._seconds = seconds
-        self._paths = longest_paths(upstreams, seconds)
-        self._workers = max(1, workers)
-        self._open = set(range(len(seconds)))
-        self._known = any(value != UNKNOWN for value in seconds)
-        self._expected = self._measured = 0.0
-
-    def finish(self, item: int, seconds: float) -> None:
-        """An item has ended; `seconds` is what it took, 0 if it did not run."""
-        if item in self._open:
-            self._open.remove(item)
-            if seconds:
-                self._expected += self._seconds[item]
-                self._measured += seconds
-
-    def left(self, running: Sequence[tuple[int, float]]) -> float | None:
-        """Seconds to the end; None while nothing is known.
-
-        Args:
-            running: items at work, and for how many seconds they have been.
-        """
-        if not self._known and not self._expected:
-            return None
-        # With many results the pace of this session says more than that of earlier ones.
-        pace = self._measured / self._expected if self._expected else 1.0
-        work = sum(self._seconds[item] for item in self._open) * pace
-        way = max((self._paths[item] for item in self._open), default=0.0) * pace
-        for item, elapsed in running:
-            work -= min(elapsed, self._seconds[item] * pace)
-        longest = max((elapsed for _, elapsed in running), default=0.0)
-        return max(work / self._workers, way - longest, 0.0)
 
 
 class Progress:

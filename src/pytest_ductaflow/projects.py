@@ -12,11 +12,11 @@ from pathlib import Path, PurePath
 
 import pytest
 
-from ductaflow.durations import expected_seconds
-from ductaflow.graph import collect
-from ductaflow.instances import Instance
-from ductaflow.layout import BASE_CONFIG, KIND_DIRS, SOURCE_SUFFIXES, Project, relative
-from ductaflow.readiness import Readiness
+from ductaflow.common.paths import BASE_CONFIG, KIND_DIRS, SOURCE_SUFFIXES, Project, relative
+from ductaflow.project.graph import collect
+from ductaflow.project.instances import Instance
+from ductaflow.session.decide import Readiness
+from ductaflow.session.durations import expected_seconds
 
 INSTANCE_SUFFIXES = (".json", ".csv")
 

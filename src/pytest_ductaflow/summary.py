@@ -9,15 +9,22 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ductaflow.causes import CauseKey, Said, cause_of
-from ductaflow.errors import DuctaflowError
-from ductaflow.result import Result, Status, in_numbers, read_result
+from ductaflow.common.errors import DuctaflowError
+from ductaflow.common.text import in_numbers
+from ductaflow.store.causes import CauseKey, Said, cause_of
+from ductaflow.store.result import Result, Status, read_result
 from pytest_ductaflow.failure import clean, one_line
 
 #: How many causes, and how many instances of each, are named; the report has all, and so has `-v`.
 MAX_CAUSES, MAX_IDS = 30, 5
+
+
 MAX_BLOCKED = 5
+
+
 SLOWEST = 5
+
+
 #: `fit/D is blocked: `, as often as there are steps between an instance and what is red above it.
 _WAY = re.compile(r"^(?:\S+(?:, which reads from \S+)* is blocked: )+")
 

@@ -1,10 +1,10 @@
 """The report of a session: results -> JSON twin (`data`) -> one HTML page (`page`), written by `live`."""
 
-from ductaflow.report.conductor import generate_status_report
-from ductaflow.report.data import NOT_YET, Entry, build_report
 from ductaflow.report.live import LiveReport, write_report
 from ductaflow.report.merge import Merged, merge_reports
 from ductaflow.report.page import render_html
+from ductaflow.report.status_report import generate_status_report
+from ductaflow.report.twin import NOT_YET, Entry, build_report
 
 __all__ = [
     "NOT_YET",

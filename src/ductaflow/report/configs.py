@@ -8,16 +8,23 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ductaflow.config import ROOT_KEY, RUN_KEY, fill_placeholders, key_path, masked, merge
-from ductaflow.errors import DuctaflowError
-from ductaflow.folder import previous_folder
-from ductaflow.layout import BASE_CONFIG, KIND_DIRS, RESULT, RunFolder
-from ductaflow.result import Result
+from ductaflow.common.errors import DuctaflowError
+from ductaflow.common.paths import BASE_CONFIG, KIND_DIRS, RESULT, ROOT_KEY, RUN_KEY, RunFolder
+from ductaflow.common.text import key_path
+from ductaflow.project.compose import fill_placeholders, merge
+from ductaflow.project.secrets import masked
+from ductaflow.store.folder import previous_folder
+from ductaflow.store.result import Result
 
 MAX_KEYS = 120
+
+
 MAX_VALUE = 300
+
+
 #: A config longer than this, in bytes, is linked and not shown.
 MAX_FILE = 256 * 1024
+
 
 #: What an instance has that did not run.
 NO_CONFIGS: dict[str, Any] = {
@@ -27,6 +34,7 @@ NO_CONFIGS: dict[str, Any] = {
     "good_config": None,
     "good_finished": None,
 }
+
 
 Flat = dict[str, str]
 

@@ -16,12 +16,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ductaflow.layout import CACHE_DIR
-from ductaflow.result import Status
+from ductaflow.common.paths import CACHE_DIR
+from ductaflow.store.result import Status
 
 HISTORY = "history.jsonl"
+
+
 #: Sessions that a report shows, bytes of the file's end that are read for them, red ids that a line keeps.
 MAX_SESSIONS, MAX_READ, MAX_RED = 40, 1024 * 1024, 250
+
 
 _WITHOUT_VERDICT = (Status.BLOCKED, Status.NOT_RUN)
 

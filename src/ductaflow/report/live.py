@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ductaflow.errors import DuctaflowError
-from ductaflow.layout import CONFIG_DIR, REPORT_HTML, REPORT_JSON
-from ductaflow.report.causes import Causes
-from ductaflow.report.data import Entry, Sources, instance_data, report_head, utc_now
-from ductaflow.report.former import all_earlier
+from ductaflow.common.errors import DuctaflowError
+from ductaflow.common.files import write_atomic
+from ductaflow.common.paths import CONFIG_DIR, REPORT_HTML, REPORT_JSON
+from ductaflow.report.cause_groups import Causes
+from ductaflow.report.earlier import all_earlier
 from ductaflow.report.history import (
     MAX_SESSIONS,
     append_history,
@@ -27,15 +27,19 @@ from ductaflow.report.history import (
     read_history,
     session_line,
 )
-from ductaflow.report.packing import Packer
-from ductaflow.report.page import Row, page_chunks, render_html, row_of
-from ductaflow.result import Status, write_atomic
+from ductaflow.report.page import Packer, PageRow, page_chunks, render_html, row_of
+from ductaflow.report.twin import Entry, Sources, instance_data, report_head, utc_now
+from ductaflow.store.result import Status
 
 #: The next write is not before this many times the length of the last one: half a percent of the time is for
 #: writing, three times as much may go into taking in the results.
 RESTS = 200
+
+
 #: Seconds after which a page is written again though nothing happened, as a sign that the session lives.
 HEARTBEAT = 30.0
+
+
 #: Seconds after which the first page is written though perhaps nothing has to run: something may take long.
 PATIENCE = 2.0
 
@@ -297,7 +301,7 @@ class LiveReport:
 
     def _write(self, head: Mapping[str, Any]) -> Path:
         kept = self._all()
-        rows = [Row(entry.status.value, _text(entry.row)) for entry in kept]
+        rows = [PageRow(entry.status.value, _text(entry.row)) for entry in kept]
         twins = (_text(entry.twin) for entry in kept)
         return _write(self._runs_dir, _twin_chunks(head, twins), page_chunks(head, rows, self._packer))
 

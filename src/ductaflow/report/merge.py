@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from ductaflow.errors import DuctaflowError
-from ductaflow.layout import relative
-from ductaflow.report.causes import find_causes
-from ductaflow.report.data import SCHEMA, red_ids, report_head
+from ductaflow.common.errors import DuctaflowError
+from ductaflow.common.paths import relative
+from ductaflow.report.cause_groups import find_causes
 from ductaflow.report.history import newly_red, read_history
-from ductaflow.result import SEVERITY, Status
+from ductaflow.report.twin import SCHEMA, red_ids, report_head
+from ductaflow.store.result import SEVERITY, Status
 
 _HINT = "Give the conductor_status_report.json of each shard, as a session of this version wrote it."
 
@@ -209,6 +209,8 @@ def _read(file: Path) -> dict[str, Any]:
 
 #: What a merge itself looks at; a twin of an older version lacks some of it.
 _FIELDS = ("id", "status", "earlier", "worker", "finished", "folder", "links", "flows", "upstreams", "config")
+
+
 _SHARD = ("number", "of", "not_empty", "selection")
 
 

@@ -1,10 +1,8 @@
-"""The dict of the JSON twin -> one HTML page. Knows the twin only: no Result, no file but its own assets.
+"""Texts packed into a page: many in one compressed block, each found again by block and place.
 
-The page is a shell (Jinja2), the rows as JSON, the script and the style, and the details of the instances
-packed (`packing`). Everything that came from a flow is text. Three rules keep it so: every value passes
-through `visible` and is escaped, by Jinja2 in the shell, as JSON without `<`, `>` and `&` in the data; the
-script only ever makes text nodes of it; links are made by `data`, percent-encoded and relative. Besides, the
-policy in the head of the page lets only its own script and style run, by their hash.
+A page of 10,000 instances has their rows as plain JSON and everything else about them packed, so that it is
+small on disk and a browser unpacks only what somebody opens. A block that is full never changes again, so a
+page that is written many times while a session runs compresses each text once.
 """
 
 from __future__ import annotations
@@ -14,26 +12,79 @@ import functools
 import hashlib
 import json
 import re
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from ductaflow.report.causes import parameters_of
-from ductaflow.report.packing import Packer
-from ductaflow.result import UNSEEN, in_words, strip_ansi
+from ductaflow.common.text import UNSEEN, in_words, strip_ansi
+from ductaflow.report.cause_groups import parameters_of
 
 if TYPE_CHECKING:
     import jinja2
 
+
+#: Characters of texts, in ASCII, that make a block full.
+BLOCK = 96 * 1024
+
+
+class Packer:
+    """Packs JSON texts into blocks: JSON arrays, deflated without header, in base64.
+
+    Attributes:
+        shapes: the names of parameters that rows have, each set once; see `shape`.
+    """
+
+    def __init__(self) -> None:
+        self.shapes: dict[tuple[str, ...], int] = {}
+        self._full: list[bytes] = []
+        self._open: list[str] = []
+        self._size = 0
+
+    def add(self, text: str) -> tuple[int, int]:
+        """Take in a JSON text in ASCII; gives the number of its block and its place in that block's array."""
+        place = len(self._full), len(self._open)
+        self._open.append(text)
+        self._size += len(text)
+        if self._size >= BLOCK:
+            self._full.append(_packed(self._open))
+            self._open, self._size = [], 0
+        return place
+
+    def shape(self, names: tuple[str, ...]) -> int:
+        """The number of a set of names. Thousands of rows have the same, and only say which."""
+        return self.shapes.setdefault(names, len(self.shapes))
+
+    def blocks(self) -> Iterator[str]:
+        """All blocks, the one that is not full yet last."""
+        for block in self._full:
+            yield block.decode("ascii")
+        if self._open:
+            yield _packed(self._open).decode("ascii")
+
+
+def _packed(texts: list[str]) -> bytes:
+    packer = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS)
+    raw = packer.compress(f"[{','.join(texts)}]".encode("ascii")) + packer.flush()
+    return base64.b64encode(raw)
+
+
 #: Seconds after which the page of a running session loads itself again.
 REFRESH_SECONDS = 5
+
+
 #: Of one row: characters of its message and of a parameter's value, and number of parameters to search.
 MAX_MESSAGE, MAX_PARAMETER, MAX_PARAMETERS = 200, 60, 40
+
+
 #: Rows that a browser without scripts is shown.
 MAX_PLAIN_ROWS = 100
 
+
 STYLES = ("base.css", "list.css", "detail.css", "views.css")
+
+
 SCRIPTS = ("model.js", "dom.js", "list.js", "detail.js", "views.js", "main.js")
 
 
@@ -57,7 +108,7 @@ LOOKS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class PageRow:
     """One instance of a page: what its row shows and the search finds, as JSON in ASCII."""
 
     status: str
@@ -78,7 +129,7 @@ def render_html(data: Mapping[str, Any]) -> str:
     return "".join(page_chunks(data, rows, packer))
 
 
-def row_of(instance: Mapping[str, Any], packer: Packer) -> Row:
+def row_of(instance: Mapping[str, Any], packer: Packer) -> PageRow:
     """The row of an instance of the twin. Its details go to the packer, once."""
     shown = _all_visible(_as_typed(instance))
     parameters = _parameters(shown)
@@ -93,10 +144,10 @@ def row_of(instance: Mapping[str, Any], packer: Packer) -> Row:
         "worker": shown["worker"],
         "at": packer.add(_json(_details(shown))) if _has_details(shown) else None,
     }
-    return Row(instance["status"], _json(_without_empty(row)))
+    return PageRow(instance["status"], _json(_without_empty(row)))
 
 
-def page_chunks(head: Mapping[str, Any], rows: Sequence[Row], packer: Packer) -> Iterator[str]:
+def page_chunks(head: Mapping[str, Any], rows: Sequence[PageRow], packer: Packer) -> Iterator[str]:
     """The page piece by piece, in ASCII.
 
     Args:
@@ -129,7 +180,7 @@ def _joined(texts: Iterable[str]) -> Iterator[str]:
     yield "[]" if separator == "[" else "]"
 
 
-def _frame(head: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, Any]:
+def _frame(head: Mapping[str, Any], rows: Sequence[PageRow]) -> dict[str, Any]:
     """What the shell of the page shows."""
     summary, earlier = head["summary"], head["earlier_summary"]
     css, js = _styles(), _scripts()

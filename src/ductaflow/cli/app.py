@@ -1,0 +1,514 @@
+"""`ductaflow ...`: lists, runs and prepares stored instances, and makes the report again.
+
+Each command imports what it needs when it is called, so that the others do not wait for it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from ductaflow.common.errors import DuctaflowError, of_system
+
+if TYPE_CHECKING:
+    from ductaflow.cli.look import Seen
+    from ductaflow.common.paths import Kind, Project
+    from ductaflow.project.instances import Instances
+    from ductaflow.project.settings import Comparison
+    from ductaflow.session.decide import Readiness
+    from ductaflow.session.targets import SavedRun
+    from ductaflow.store.result import Result
+
+
+#: What the shell is told, besides 0: a run is red, or a merged report is not whole; the command cannot do
+#: what it is asked; Ctrl-C.
+RED, UNUSABLE, INTERRUPTED = 1, 2, 130
+
+
+NOTHING_STORED = "nothing is stored"
+
+
+_Found = TypeVar("_Found")
+
+
+class _Commands(click.Group):
+    """The one place where errors become a message and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except DuctaflowError as exc:
+            _say(f"Error: {exc}", stream=sys.stderr)
+            ctx.exit(UNUSABLE)
+        except OSError as exc:
+            if exc.filename is None:
+                raise
+            # a file or folder that is not as it has to be: whoever calls can see to it
+            fault = of_system(exc, exc.filename, hint="See that you may read and write there.")
+            _say(f"Error: {fault}", stream=sys.stderr)
+            ctx.exit(UNUSABLE)
+        except KeyboardInterrupt:
+            _say("Interrupted.", stream=sys.stderr)
+            ctx.exit(INTERRUPTED)
+
+
+def _say(text: str, stream: Any = None) -> None:
+    """Print a line, whatever characters it has and the console can show."""
+    from ductaflow.common.text import plain, show_on_console
+
+    show_on_console(f"{plain(text)}\n", stream)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="pytest-ductaflow", prog_name="ductaflow")
+def main() -> None:
+    """Plain .py notebooks, run for many scenarios."""
+
+
+_project_option = click.option(
+    "--project",
+    "folder",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="The folder that holds config/; by default the one around the working directory.",
+)
+
+
+def _project(folder: Path | None) -> Project:
+    from ductaflow.common.paths import Project, is_project_root
+
+    if folder is not None:
+        if not is_project_root(folder):
+            raise DuctaflowError(
+                f"{folder} is no project: it has no config/flows, config/builds or config/base.json",
+                hint="Give the folder that holds config/.",
+            )
+        return Project.at(folder)
+    project = Project.around(Path.cwd())
+    if project is None:
+        raise DuctaflowError(
+            f"no project in {Path.cwd()} or above it: no config/flows, config/builds or config/base.json",
+            hint="Change to a folder of the project, or give --project.",
+        )
+    return project
+
+
+@main.command("init")
+@click.argument("folder", metavar="DIR", type=click.Path(file_okay=False))
+def init_command(folder: str) -> None:
+    """Make a small working project in DIR: a flow, a build, two scenarios, a CI file.
+
+    A README.md, .gitignore and requirements.txt that are there stay as they are.
+    """
+    import shlex
+
+    from ductaflow.cli.scaffold import init_project
+
+    if not folder:
+        raise DuctaflowError("the name of the folder is empty", hint="For this one: ductaflow init .")
+    made = init_project(Path(folder))
+    for path in made.written:
+        _say(str(path))
+    for path, advice in made.kept.items():
+        _say(f"{path} is there already and stays as it is{advice}")
+    where = f"cd {'-- ' if folder.startswith('-') else ''}{shlex.quote(folder)} && "
+    _say(f"Now: {'' if Path(folder).absolute() == Path.cwd() else where}pytest --ductaflow")
+
+
+@main.command("new")
+@click.argument("kind", type=click.Choice(["flow", "build"]))
+@click.argument("name", metavar="NAME")
+@_project_option
+def new_command(kind: Kind, name: str, folder: Path | None) -> None:
+    """Write a new flow or build NAME with its config; as it is, it runs and is green."""
+    from ductaflow.cli.scaffold import new_source
+
+    for path in new_source(_project(folder), kind, name):
+        _say(str(path))
+
+
+@main.command("list")
+@click.argument("ids", nargs=-1, metavar="[ID]...")
+@_project_option
+def list_command(ids: Sequence[str], folder: Path | None) -> None:
+    """List the stored instances, or some, one a line: id, tags, and what is wrong with it."""
+    from ductaflow.project.graph import collect
+
+    instances = collect(_project(folder))
+    for instance in [instances.by_id[id] for id in _ids(instances, ids)] if ids else instances:
+        parts = [instance.id]
+        if instance.options.tags:
+            parts.append(f"[{' '.join(instance.options.tags)}]")
+        if instance.problem:
+            parts.append(f"!! {' '.join(instance.problem.message.split())}")
+        _say("  ".join(parts))
+
+
+@main.command("run")
+@click.argument("targets", nargs=-1, metavar="[ID|FOLDER]...")
+@click.option("-j", "--jobs", type=click.IntRange(min=1), default=1, metavar="N", help="How many at a time.")
+@click.option(
+    "--changed",
+    is_flag=True,
+    help="Leave as it is what has not changed since its last run. Without an ID: of all stored instances.",
+)
+@click.option(
+    "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Another value; needs --as. Repeatable."
+)
+@click.option("--as", "name", metavar="NAME", help="Run the one that is given under another name.")
+@_project_option
+def run_command(
+    targets: Sequence[str],
+    jobs: int,
+    changed: bool,
+    assignments: Sequence[str],
+    name: str | None,
+    folder: Path | None,
+) -> None:
+    """Run stored instances, or run folders again, upstreams first.
+
+    An ID is flow/instance or flow[instance], or a flow for all its instances. A FOLDER is that of a run, also
+    of a flow inside a build, whose status follows; it runs again in place, with its saved config. What reads
+    from a red one is blocked, what its config skips is not run. The exit code is 1 if any is red.
+
+    `ductaflow run --changed` brings all stored instances up to date.
+    """
+    from ductaflow.common.text import in_numbers
+    from ductaflow.project.graph import collect
+    from ductaflow.session.conductor import run_stored
+    from ductaflow.session.console import show_line
+    from ductaflow.session.rerun import run_again
+    from ductaflow.session.targets import as_variant, find_targets, with_saved
+    from ductaflow.store.result import Status
+
+    if not targets and (not changed or assignments or name is not None):
+        raise click.UsageError(
+            "Missing argument 'ID|FOLDER...'. With --changed alone all that has changed runs."
+        )
+    project = _project_of(targets, folder)
+    instances = collect(project)
+    found = find_targets(instances, targets or instances.by_id)
+    if assignments or name is not None:
+        found = [as_variant(instances, found, assignments, name)]
+    stored, loose, instances = with_saved(instances, found)
+    results = {}
+    if stored:
+        results = {
+            result.id: result for result in run_stored(instances, stored, jobs=jobs, only_changed=changed)
+        }
+    if loose:
+
+        def show(run: SavedRun, result: Result) -> None:
+            show_line(run.shown(project), result, jobs=jobs)
+
+        ran = run_again(loose, project, jobs=jobs, show=show, only_changed=changed)
+        results |= {run.shown(project): result for run, result in zip(loose, ran, strict=True)}
+    if not targets:
+        counts = Counter(result.status for result in results.values())
+        _say(in_numbers(counts, Status) or NOTHING_STORED)
+    red = [shown for shown, result in results.items() if result.status is Status.ERROR]
+    if red:
+        _say(f"{len(red)} of {len(results)} red: {', '.join(red)}", sys.stderr)
+        click.get_current_context().exit(RED)
+
+
+def _project_of(targets: Sequence[str], folder: Path | None) -> Project:
+    """The project given or around the working directory, else that around the first folder to run."""
+    from ductaflow.common.paths import Project
+
+    if folder is None and Project.around(Path.cwd()) is None:
+        for target in targets:
+            if Path(target).is_dir() and (project := Project.around(Path(target))):
+                return project
+    return _project(folder)
+
+
+def _ids(instances: Instances, given: Sequence[str]) -> list[str]:
+    """The ids of stored instances, each once: an id, a title and a flow may name the same one."""
+    from ductaflow.session.targets import find_stored
+
+    return list(dict.fromkeys(one.id for target in given for one in find_stored(instances, target)))
+
+
+@main.command("graph")
+@click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.option(
+    "--format",
+    "language",
+    type=click.Choice(["mermaid", "dot", "json"]),
+    default="mermaid",
+    show_default=True,
+    help="Mermaid, as Markdown pages show it; Graphviz; or nodes and edges as JSON.",
+)
+@click.option("--flows", is_flag=True, help="One node for each flow, whatever number of instances it has.")
+@_project_option
+def graph_command(ids: Sequence[str], language: str, flows: bool, folder: Path | None) -> None:
+    """Draw who reads from whom: all stored instances, or some with all above and below them."""
+    from ductaflow.project.diagram import FORMATS, Diagram, beyond_mermaid
+    from ductaflow.project.graph import Graph, collect
+
+    instances = collect(_project(folder))
+    named = _ids(instances, ids) if ids else None
+    diagram = Diagram.of(instances, Graph(instances.all), named)
+    if flows:
+        diagram = diagram.by_flow()
+    text = FORMATS[language](diagram)
+    _say(text)
+    if language == "mermaid" and (why := beyond_mermaid(diagram, text)):
+        ways = [] if flows else ["--flows for a node a flow", "the ids of some instances"]
+        remedy = " or ".join([*ways, "--format dot for Graphviz, which has no limit"])
+        _say(f"Note: {why} unless its page raises the limit. Give {remedy}.", sys.stderr)
+
+
+@main.command("why")
+@click.argument("target", metavar="ID|FOLDER")
+@_project_option
+def why_command(target: str, folder: Path | None) -> None:
+    """Tell what has changed since the last run of one, field by field and file by file.
+
+    A FOLDER is that of a run, also of a flow inside a build, and would run again with its saved config.
+    Versions of Python and packages are told too; they make nothing run unless the project says so.
+    """
+    from ductaflow.project.graph import collect
+    from ductaflow.project.settings import comparison_in
+    from ductaflow.session.decide import Readiness
+    from ductaflow.session.request import spec_of_instance
+    from ductaflow.session.targets import find_targets, with_saved
+    from ductaflow.store.changes import changes, differences_of_environment
+
+    project = _project_of([target], folder)
+    instances = collect(project)
+    ids, loose, instances = with_saved(instances, [_only(target, find_targets(instances, [target]))])
+    if loose:
+        shown, spec = loose[0].shown(project), loose[0].spec(project)
+    else:
+        shown, spec = ids[0], spec_of_instance(instances.by_id[ids[0]])
+    comparison = comparison_in(project.root)
+    found = changes(spec, comparison)
+    _say(f"{shown} has to run:" if found else f"{shown} is unchanged.")
+    for change in found:
+        _say(f"  {' '.join(change.text.split())}")
+    if ids:
+        _say_what_runs_before(ids[0], Readiness(instances), comparison)
+    if "environment" in comparison.rerun_on:
+        return
+    if versions := differences_of_environment(spec):
+        _say("Other versions than in its last run, which alone make nothing run:")
+        for change in versions:
+            _say(f"  {change.text}")
+
+
+def _say_what_runs_before(id: str, readiness: Readiness, comparison: Comparison) -> None:
+    from ductaflow.session.forecast import Forecast, Would
+
+    above = readiness.with_upstreams(readiness.instances.by_id[id])
+    for upstream in Forecast(readiness, comparison).of(above)[:-1]:
+        if upstream.would is Would.RUN:
+            _say(f"Before it would run {upstream.instance.id}: {upstream.reason}")
+
+
+@main.command("plan")
+@click.argument("ids", nargs=-1, metavar="[ID...]")
+@click.option("-j", "--jobs", type=click.IntRange(1), default=1, help="How many would run at a time.")
+@_project_option
+def plan_command(ids: Sequence[str], jobs: int, folder: Path | None) -> None:
+    """List what would run with `--changed` and why, what is unchanged or blocked, and for how long.
+
+    By default of all stored instances. One that reads from what would run may run: it does not if that writes
+    the same as before.
+    """
+    from dataclasses import replace
+
+    from ductaflow.common.text import in_numbers
+    from ductaflow.project.graph import collect
+    from ductaflow.project.settings import comparison_in
+    from ductaflow.session.decide import Readiness
+    from ductaflow.session.durations import UNKNOWN
+    from ductaflow.session.forecast import Forecast, Would, seconds_with
+
+    project = _project(folder)
+    readiness = Readiness(collect(project))
+    named = _ids(readiness.instances, ids) if ids else list(readiness.instances.by_id)
+    order = [readiness.instances.by_id[id] for id in readiness.graph.order(named)]
+    planned = Forecast(readiness, comparison_in(project.root)).of(order)
+    is_known = any(one.would.takes_time and one.seconds != UNKNOWN for one in planned)
+    for one in planned:
+        seconds = f"about {_clock(one.seconds)}" if one.would.takes_time and is_known else ""
+        parts = [f"{one.would:<10}", one.instance.id, " ".join(one.reason.split()), seconds]
+        _say("  ".join(filter(None, parts)))
+    counts = Counter(one.would for one in planned)
+    _say(in_numbers(counts, Would) or NOTHING_STORED)
+    surely = [one if one.would is Would.RUN else replace(one, would=Would.UNCHANGED) for one in planned]
+    at_least, at_most = (_clock(seconds_with(jobs, some, readiness)) for some in (surely, planned))
+    if is_known:
+        span = at_least if at_least == at_most else f"{at_least} to {at_most}"
+        _say(f"By earlier runs it takes about {span}, {jobs} at a time (h:mm:ss).")
+    elif any(one.would.takes_time for one in planned):
+        _say("There is no earlier run that tells how long it takes.")
+
+
+def _clock(seconds: float) -> str:
+    """A duration as hours, minutes and seconds: `1:07:30`."""
+    from datetime import timedelta
+
+    return str(timedelta(seconds=round(seconds)))
+
+
+@main.command("status")
+@click.argument("targets", nargs=-1, metavar="[ID|FOLDER]...")
+@_project_option
+def status_command(targets: Sequence[str], folder: Path | None) -> None:
+    """Tell the last run of each: status, when, seconds, message. The exit code is 1 if any is red.
+
+    A FOLDER is that of a run, also of a flow inside a build.
+    """
+    from ductaflow.cli.look import rows, status_lines
+
+    project, seen = _see(targets, folder)
+    found = rows(project, seen)
+    for line in status_lines(found):
+        _say(line)
+    if any(row.is_red for row in found):
+        click.get_current_context().exit(RED)
+
+
+@main.command("logs")
+@click.argument("targets", nargs=-1, metavar="[ID|FOLDER]...")
+@click.option("--warnings", is_flag=True, help="Only warning lines, each with its place.")
+@click.option("--errors", is_flag=True, help="Only why red runs are red: message and traceback.")
+@click.option("--grep", "pattern", metavar="REGEX", help="Only lines that it finds something in.")
+@_project_option
+def logs_command(
+    targets: Sequence[str], warnings: bool, errors: bool, pattern: str | None, folder: Path | None
+) -> None:
+    """Print the logs of the last runs, or what is looked for in them."""
+    from ductaflow.cli.look import log_texts
+
+    _, seen = _see(targets, folder)
+    for line in log_texts(seen, warnings=warnings, errors=errors, pattern=pattern):
+        _say(line)
+
+
+@main.command("show")
+@click.argument("target", metavar="ID|FOLDER")
+@_project_option
+def show_command(target: str, folder: Path | None) -> None:
+    """Show one: verdict, cause, config, inputs, outputs, warnings, paths, and what to type next."""
+    from ductaflow.cli.look import show_lines
+
+    project, seen = _see([target], folder)
+    for line in show_lines(project, _only(target, seen)):
+        _say(line)
+
+
+def _only(target: str, found: Sequence[_Found]) -> _Found:
+    """The one that an argument names; a flow may have several.
+
+    Raises:
+        DuctaflowError: it has.
+    """
+    if len(found) > 1:
+        raise DuctaflowError(
+            f"{target} has {len(found)} instances, and this command takes one",
+            hint=f"Give one of them: ductaflow list {target}",
+        )
+    return found[0]
+
+
+def _see(targets: Sequence[str], folder: Path | None) -> tuple[Project, list[Seen]]:
+    """What a command looks at: what it names, else all stored instances."""
+    from ductaflow.cli.look import see
+    from ductaflow.project.graph import collect
+
+    project = _project_of(targets, folder)
+    return project, see(collect(project), targets)
+
+
+@main.command("debug")
+@click.argument("target", metavar="ID|FOLDER")
+@click.option("--notebook", is_flag=True, help="Open the notebook in Jupyter, if that is installed.")
+@_project_option
+def debug_command(target: str, notebook: bool, folder: Path | None) -> None:
+    """Prepare a run folder for a debugger, without running it.
+
+    It gets the config and the notebook: an ID the stored config, a FOLDER, that of a run, the config that it
+    ran with. The cells of the notebook keep what they showed in the last run, up to the one that failed. The
+    launch configuration for VS Code runs the .py itself, so that breakpoints bind. It is written to
+    .vscode/launch.json if the project has none, and printed otherwise.
+    """
+    from ductaflow.cli.look import changed_keys, offer_launch, open_notebook, prepare_debugging
+
+    project, seen = _see([target], folder)
+    one = _only(target, seen)
+    changed = changed_keys(one)
+    setup = prepare_debugging(project, one)
+    if changed:
+        _say(f"  changed since the last run: {', '.join(changed)}")
+    if setup.launch["program"].endswith(".py"):
+        for line in offer_launch(project, setup.launch):
+            _say(line)
+    if notebook:
+        open_notebook(setup.notebook)
+
+
+@main.command("report")
+@click.argument("paths", nargs=-1, metavar="[RUNS | FILE...]", type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "--merge", is_flag=True, help="Join the JSON reports FILE..., such as those of the shards of a CI run."
+)
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="With --merge: the folder to write to, instead of the project's runs/.",
+)
+@_project_option
+def report_command(paths: Sequence[Path], merge: bool, output: Path | None, folder: Path | None) -> None:
+    """Make the status page and its JSON twin anew from what lies in runs/, or in the folder RUNS.
+
+    With --merge the exit code is 1 if a shard is missing or a session did not end; the page says which.
+    """
+    from ductaflow.report import merge_reports
+    from ductaflow.report.earlier import report_anew
+
+    if merge:
+        if not paths:
+            raise DuctaflowError("--merge needs files", hint="ductaflow report --merge a.json b.json")
+        target = output or _project(folder).runs_dir
+        merged = merge_reports(paths, target)
+        _write_page(merged.twin, target)
+        if not merged.is_whole:
+            click.get_current_context().exit(RED)
+        return
+    if output or len(paths) > 1:
+        raise DuctaflowError("--output and more than one path go with --merge", hint="Add --merge.")
+    project = _project_of_runs(paths[0]) if paths else _project(folder)
+    _write_page(report_anew(project), project.runs_dir)
+
+
+def _write_page(twin: Mapping[str, Any], runs_dir: Path) -> None:
+    """Write a report, say where it is, and what it says of itself as a whole."""
+    from ductaflow.report import write_report
+
+    _say(str(write_report(twin, runs_dir)))
+    for note in twin["notes"]:
+        _say(note, sys.stderr)
+
+
+def _project_of_runs(runs_dir: Path) -> Project:
+    """The project around a runs folder; the folder above it, where that is none."""
+    from dataclasses import replace
+
+    from ductaflow.common.paths import Project
+
+    if not runs_dir.is_dir():
+        raise DuctaflowError(f"{runs_dir} is no folder", hint="Give a folder of runs, or --merge and files.")
+    project = Project.around(runs_dir) or Project.at(runs_dir.absolute().parent)
+    return replace(project, runs_dir=runs_dir.absolute())
+
+
+if __name__ == "__main__":
+    main(prog_name="ductaflow")

@@ -1,0 +1,408 @@
+"""What the commands that look at runs say: `ductaflow status`, `logs`, `show`, and what `debug` prepares.
+
+They read what lies in run folders and run nothing. Each gives lines of text.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from ductaflow.common.errors import DuctaflowError, of_system
+from ductaflow.common.paths import CACHE_DIR, ROOT_KEY, RUN_KEY, Project, RunFolder
+from ductaflow.common.text import strip_ansi
+from ductaflow.project.instances import Instance, Instances
+from ductaflow.project.options import load_saved_config
+from ductaflow.project.secrets import masked
+from ductaflow.session.debug import DebugSetup, prepare
+from ductaflow.session.request import spec_of_call, spec_of_instance
+from ductaflow.session.targets import SavedRun, find_targets
+from ductaflow.store.folder import Marker, unfinished
+from ductaflow.store.logs import is_warning_line, log_lines
+from ductaflow.store.result import Result, Status, read_result
+from ductaflow.store.spec import RunSpec
+
+#: Warnings and files that `show` names; the result has all.
+MAX_SHOWN = 20
+
+
+LAUNCH_FILE = Path(".vscode", "launch.json")
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a command looks at: a stored instance, or a run folder with its saved config.
+
+    Attributes:
+        name: as a person gives it on the command line: an id, or a folder.
+        files: of its run folder.
+    """
+
+    name: str
+    files: RunFolder
+    of: Instance | SavedRun
+
+    def result(self) -> Result | None:
+        """Of the last run; None if it wrote none.
+
+        Raises:
+            DuctaflowError: it is not readable as one.
+        """
+        return read_result(self.files.path)
+
+    @property
+    def log(self) -> Path | None:
+        """The log of the last run, as a notebook or as a script; None if there is none."""
+        logs = [path for path in (self.files.log, self.files.cli_log) if path.exists()]
+        return max(logs, key=lambda path: path.stat().st_mtime_ns, default=None)
+
+
+def see(instances: Instances, targets: Sequence[str]) -> list[Seen]:
+    """What the arguments of a command name; all stored instances without any.
+
+    Raises:
+        InstanceError: one is neither an instance nor a run folder; the message says what may be meant.
+    """
+    found: Iterable[Instance | SavedRun] = find_targets(instances, targets) if targets else instances.all
+    return [
+        Seen(one.id, one.run_folder, one)
+        if isinstance(one, Instance)
+        else Seen(one.shown(instances.project), RunFolder(one.folder, one.flow), one)
+        for one in found
+    ]
+
+
+# --- status ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class StatusRow:
+    """The last run of one of them. `status` is a status, or `running`, `lost`, `never`, `unreadable`."""
+
+    name: str
+    status: str
+    when: str = ""
+    seconds: float | None = None
+    message: str = ""
+
+    @property
+    def is_red(self) -> bool:
+        return self.status in (Status.ERROR, "lost", "unreadable")
+
+
+def rows(project: Project, seen: Sequence[Seen]) -> list[StatusRow]:
+    """The last run of each, also one that goes on or never came to its end."""
+    lost = {left.folder: f"never came to its end; {left.owner}" for left in unfinished(project.runs_dir)}
+    begun = {
+        Path(marker.folder): marker.owner
+        for path in (project.runs_dir / CACHE_DIR / "running").glob("*.json")
+        if (marker := Marker.load(path)) is not None
+    }
+    found = []
+    for one in seen:
+        folder = one.files.path
+        if folder in lost:
+            found.append(StatusRow(one.name, "lost", message=lost[folder]))
+        elif folder in begun:
+            owner = begun[folder]
+            found.append(
+                StatusRow(one.name, "running", _local(owner.started), message=f"process {owner.pid}")
+            )
+        else:
+            found.append(_row(one))
+    return found
+
+
+def _row(one: Seen) -> StatusRow:
+    try:
+        result = one.result()
+    except DuctaflowError as exc:
+        return StatusRow(one.name, "unreadable", message=f"{exc.message}. {exc.hint}")
+    if result is None:
+        problem = one.of.problem if isinstance(one.of, Instance) else None
+        return StatusRow(one.name, "never", message=problem.message if problem else "")
+    return StatusRow(one.name, result.status.value, _local(result.finished), result.seconds, result.message)
+
+
+def status_lines(found: Sequence[StatusRow]) -> Iterator[str]:
+    """One line each: status, name, when, seconds, message; then the counts."""
+    width = max((len(row.name) for row in found), default=0)
+    for row in found:
+        seconds = "" if row.seconds is None else f"{row.seconds:.1f} s"
+        line = f"{row.status:<10}  {row.name:<{width}}  {row.when:<16}  {seconds:>9}  {_first(row.message)}"
+        yield line.rstrip()
+    counts = Counter(row.status for row in found)
+    yield ", ".join(f"{count} {status}" for status, count in counts.most_common()) or "no instance"
+
+
+def _local(moment: str | None) -> str:
+    """A moment of a record, UTC there, as the clock of this place shows it."""
+    if not moment:
+        return ""
+    return datetime.fromisoformat(moment).astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+def _first(text: str) -> str:
+    lines = strip_ansi(text).strip().splitlines()
+    return lines[0] if lines else ""
+
+
+# --- logs --------------------------------------------------------------------------------------------------
+
+
+def log_texts(
+    seen: Sequence[Seen], *, warnings: bool = False, errors: bool = False, pattern: str | None = None
+) -> Iterator[str]:
+    """The logs, or what is asked for of them, line by line.
+
+    Args:
+        seen: whose; with several, each log is under a heading.
+        warnings: only warning lines, as `path:line: text`.
+        errors: only why red runs are red: message and traceback. With `warnings`, both.
+        pattern: only lines that this regular expression finds something in.
+
+    Raises:
+        DuctaflowError: the expression is none; or, behind all that can be read, what cannot.
+    """
+    try:
+        wanted = re.compile(pattern) if pattern is not None else None
+    except re.error as exc:
+        raise DuctaflowError(
+            f"--grep {pattern} is no regular expression: {exc}", hint="Put \\ before ( [ * + ? and the like."
+        ) from exc
+    whole = not (warnings or errors or wanted)
+    unreadable = []
+    for number, one in enumerate(seen):
+        if whole and len(seen) > 1:
+            yield ("\n" if number else "") + f"==> {one.name} <=="
+        try:
+            if one.log and (whole or warnings or not errors):
+                yield from _lines_of(one.log, whole=whole, only_warnings=warnings, wanted=wanted)
+            if errors:
+                yield from _error_of(one, wanted)
+        except OSError as exc:
+            fault = of_system(exc, exc.filename, hint="Run the instance again.")
+            unreadable.append(f"{fault.message}. {fault.hint}")
+        except DuctaflowError as exc:
+            unreadable.append(f"{exc.message}. {exc.hint}")
+    if unreadable:
+        raise DuctaflowError("\n".join(dict.fromkeys(unreadable)))
+
+
+def _lines_of(
+    log: Path, *, whole: bool, only_warnings: bool, wanted: re.Pattern[str] | None
+) -> Iterator[str]:
+    where = shown(log)
+    for number, line in enumerate(log_lines(log), start=1):
+        text = strip_ansi(line)
+        if whole:
+            yield text
+        elif (not only_warnings or is_warning_line(line)) and (wanted is None or wanted.search(text)):
+            yield f"{where}:{number}: {text}"
+
+
+def _error_of(one: Seen, wanted: re.Pattern[str] | None) -> Iterator[str]:
+    result = one.result()
+    if result is None or result.status is not Status.ERROR:
+        return
+    lines = strip_ansi(result.failure.traceback if result.failure else "").splitlines()
+    if wanted:
+        lines = [line for line in lines if wanted.search(line)]
+        if not lines and not wanted.search(result.message):
+            return
+    yield f"==> {one.name}: {_first(result.message)}"
+    yield from lines
+
+
+def shown(path: Path) -> str:
+    """A path from the working directory, so that it can be clicked and pasted."""
+    try:
+        relative = os.path.relpath(path)
+    except ValueError:
+        # another drive on Windows
+        return str(path)
+    return str(path) if relative.startswith(os.path.join("..", "..")) else relative
+
+
+# --- show --------------------------------------------------------------------------------------------------
+
+
+def show_lines(project: Project, one: Seen) -> Iterator[str]:
+    """All that is known of one: verdict, cause, config, inputs, outputs, warnings, paths, commands."""
+    result = one.result()
+    yield f"{one.name}: {_verdict(rows(project, [one])[0])}"
+    if result:
+        yield from _cause(result)
+    yield from _config(one)
+    if result:
+        yield from _files("inputs", result.inputs)
+        yield from _files("outputs", result.outputs)
+        yield from _section("flows", (_flow(one.files.path / child) for child in result.children))
+        left_out = result.warning_count - MAX_SHOWN
+        lines = [f"{warning.line}: {warning.text}" for warning in result.warnings[:MAX_SHOWN]]
+        yield from _section("warnings", [*lines, *([f"and {left_out} more"] if left_out > 0 else [])])
+    yield from _section("paths", _paths(one))
+    yield from _section("commands", _commands(one))
+
+
+def _verdict(row: StatusRow) -> str:
+    parts = [row.status, row.when, "" if row.seconds is None else f"{row.seconds:.1f} s"]
+    return "  ".join(filter(None, parts))
+
+
+def _cause(result: Result) -> Iterator[str]:
+    if result.message:
+        yield f"  {_first(result.message)}"
+    if result.failure and result.failure.source:
+        yield ""
+        for entry in result.failure.source:
+            mark = ">" if entry["line"] == result.failure.line else " "
+            yield f"  {mark} {entry['line']:>5}  {strip_ansi(entry['text'])}".rstrip()
+
+
+def _config(one: Seen) -> Iterator[str]:
+    if isinstance(one.of, Instance) and one.of.problem:
+        yield from _section("config", str(one.of.problem).splitlines())
+        return
+    config = {key: value for key, value in one.of.config.items() if key != ROOT_KEY}
+    text = json.dumps(masked(config), indent=2, ensure_ascii=False)
+    stored = f" ({shown(one.of.file)})" if isinstance(one.of, Instance) else ""
+    yield from _section(f"config{stored}", text.splitlines())
+    if changed := changed_keys(one):
+        yield f"  changed since the last run: {', '.join(changed)}"
+
+
+def changed_keys(one: Seen) -> list[str]:
+    """Top-level keys whose values are not those that the last run had."""
+    if not isinstance(one.of, Instance) or not one.files.config.is_file():
+        return []
+    saved = load_saved_config(one.files.config, project_root=one.of.project.root)
+    now, missing = one.of.config, object()
+    keys = dict.fromkeys([*now, *saved])
+    return [key for key in keys if key != ROOT_KEY and now.get(key, missing) != saved.get(key, missing)]
+
+
+def _files(title: str, files: Sequence[dict[str, Any]]) -> Iterator[str]:
+    lines = [f"{file['size']:>12,}  {file['path']}" for file in files[:MAX_SHOWN]]
+    more = len(files) - len(lines)
+    yield from _section(f"{title} (bytes, path)", [*lines, *([f"and {more} more"] if more else [])])
+
+
+def _flow(folder: Path) -> str:
+    try:
+        result = read_result(folder)
+    except DuctaflowError as exc:
+        return f"unreadable  {shown(folder)}  {exc.message}"
+    if result is None:
+        return f"lost        {shown(folder)}"
+    return f"{result.status:<10}  {shown(folder)}  {_first(result.message)}".rstrip()
+
+
+def _paths(one: Seen) -> Iterator[str]:
+    files = one.files
+    source = one.of.source
+    named = {
+        "source": source,
+        "run folder": files.path,
+        "log": one.log,
+        "notebook": files.notebook,
+        "page": files.html,
+        "saved config": files.config,
+        "result": files.result,
+    }
+    return (f"{name:<14}{shown(path)}" for name, path in named.items() if path and path.exists())
+
+
+def _commands(one: Seen) -> Iterator[str]:
+    yield f"{'run again':<14}ductaflow run {one.name}"
+    if isinstance(one.of, Instance):
+        node = f"{shown(one.of.file)}::{one.of.title}"
+        yield f"{'as a test':<14}pytest --ductaflow {_quoted(node)}"
+        yield f"{'stop in it':<14}pytest --ductaflow --pdb {_quoted(node)}"
+    yield f"{'debug':<14}ductaflow debug {one.name}"
+
+
+def _quoted(argument: str) -> str:
+    return f'"{argument}"'
+
+
+def _section(title: str, lines: Iterable[str]) -> Iterator[str]:
+    """Indented lines under a title; nothing if there is none."""
+    lines = list(lines)
+    if lines:
+        yield ""
+        yield title
+        yield from (f"  {line}".rstrip() for line in lines)
+
+
+# --- debug -------------------------------------------------------------------------------------------------
+
+
+def prepare_debugging(project: Project, one: Seen) -> DebugSetup:
+    """Prepare a run folder for a debugger: config, notebook, launch configuration; nothing is executed.
+
+    The cells of the notebook keep what they showed in the last run, up to the one that failed.
+
+    Args:
+        project: that of the run.
+        one: an instance gets its stored config, a run folder keeps the one that it ran with.
+
+    Raises:
+        DuctaflowError: what is wrong with it.
+    """
+    return prepare(_spec(project, one.of), with_outputs=True)
+
+
+def _spec(project: Project, of: Instance | SavedRun) -> RunSpec:
+    instance = of if isinstance(of, Instance) else of.as_instance(project)
+    if instance is not None:
+        return spec_of_instance(instance)
+    assert isinstance(of, SavedRun)
+    config = {**of.config, RUN_KEY: of.options.of_execution}
+    return spec_of_call(of.source, config, of.folder, project.root)
+
+
+def offer_launch(project: Project, launch: dict[str, Any]) -> Iterator[str]:
+    """Write a launch configuration for VS Code where the project has none; else say what to add.
+
+    A file that is there is a person's, with comments perhaps, and stays as it is.
+    """
+    file = project.root / LAUNCH_FILE
+    name = json.dumps(launch["name"], ensure_ascii=False)
+    try:
+        file.parent.mkdir(exist_ok=True)
+        with file.open("x", encoding="utf-8") as new:
+            json.dump({"version": "0.2.0", "configurations": [launch]}, new, indent=2, ensure_ascii=False)
+            new.write("\n")
+        yield f"  VS Code   {shown(file)} is written: choose {name} under Run and Debug"
+    except FileExistsError:
+        if name in file.read_text(encoding="utf-8", errors="replace"):
+            yield f"  VS Code   {shown(file)} has {name}: choose it under Run and Debug"
+            return
+        yield f'  VS Code   add this to "configurations" in {shown(file)}:'
+        yield json.dumps(launch, indent=2, ensure_ascii=False)
+
+
+def open_notebook(notebook: Path) -> None:
+    """Open a notebook in Jupyter, and wait until the person leaves it.
+
+    Raises:
+        DuctaflowError: there is no Jupyter.
+    """
+    for name in ("jupyter-lab", "jupyter-notebook"):
+        if command := shutil.which(name):
+            subprocess.run([command, str(notebook)], check=False)
+            return
+    raise DuctaflowError(
+        f"no Jupyter is installed to open {shown(notebook)}",
+        hint="pip install jupyterlab, or open it in VS Code.",
+    )

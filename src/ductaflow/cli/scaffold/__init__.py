@@ -1,0 +1,134 @@
+"""Starting: a small working project, a new flow, a new build. What is written lies in `templates/` as files.
+
+templates/project/...              `ductaflow init`; `dot-` at the beginning of a name becomes `.`
+templates/new/new_flow.py, .json   `ductaflow new flow NAME`; `new_flow` becomes the name, in the text too
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+
+from ductaflow.common.errors import DuctaflowError, InstanceError
+from ductaflow.common.files import write_atomic
+from ductaflow.common.paths import CONFIG_DIR, KIND_DIRS, Kind, Project, is_project_root
+from ductaflow.project.names import check_flow_name, spelling
+
+_DOT = "dot-"
+
+
+#: What a folder may have already, and how a project wants it.
+_KEPT = {
+    "README.md": "",
+    ".gitignore": ": runs/ and junit.xml belong into it",
+    "requirements.txt": ": pytest-ductaflow belongs into it",
+}
+
+
+_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What became of the files of a new project.
+
+    Attributes:
+        written: those that were written.
+        kept: those that were there and stay as they are, each with what it should hold.
+    """
+
+    written: list[Path]
+    kept: dict[Path, str]
+
+
+def init_project(folder: Path) -> Made:
+    """Make a small project that works: a flow, a build, two scenarios, a CI file.
+
+    Args:
+        folder: made if it is not there. Files that are in it stay.
+
+    Raises:
+        DuctaflowError: there is a project already, or a file that would be replaced; nothing is written.
+    """
+    if is_project_root(folder):
+        raise DuctaflowError(
+            f"{folder} holds a project already",
+            hint="Add to it: ductaflow new flow NAME, ductaflow new build NAME.",
+        )
+    files = {}
+    for parts, text in _texts("project"):
+        names = (part.replace(_DOT, ".", 1) if part.startswith(_DOT) else part for part in parts)
+        files[folder.joinpath(*names)] = text
+    kept = {path: advice for name, advice in _KEPT.items() if os.path.lexists(path := folder / name)}
+    return Made(_write({path: text for path, text in files.items() if path not in kept}), kept)
+
+
+def new_source(project: Project, kind: Kind, name: str) -> list[Path]:
+    """Write a new flow or build with its config; as it is, it runs and is green.
+
+    Returns:
+        The files that were written: the notebook and the config.
+
+    Raises:
+        InstanceError: the name cannot be one, or is taken.
+        DuctaflowError: there is a file that would be replaced; nothing is written.
+    """
+    check_flow_name(kind, name)
+    _check_is_free(project, name)
+    placeholder = f"new_{kind}"
+    targets = {
+        ".py": project.source_dir(kind) / f"{name}.py",
+        ".json": project.config_of(kind) / f"{name}.json",
+    }
+    files = {
+        targets[os.path.splitext(parts[-1])[1]]: text.replace(placeholder, name)
+        for parts, text in _texts("new")
+        if parts[-1].startswith(f"{placeholder}.")
+    }
+    return _write(files)
+
+
+def _check_is_free(project: Project, name: str) -> None:
+    """Flows and builds share one namespace, in which case does not count."""
+    for kind, folder in KIND_DIRS.items():
+        for path in sorted(project.source_dir(kind).glob("*")):
+            if path.is_file() and spelling(path.stem) == spelling(name):
+                raise InstanceError(
+                    f"there is {folder}/{path.name} already, and flows and builds share one namespace",
+                    hint=f"Give another name, or write its configs into {CONFIG_DIR}/{folder}/.",
+                )
+
+
+def _texts(name: str) -> Iterator[tuple[tuple[str, ...], str]]:
+    """The files of a template by the parts of their paths, in a fixed order."""
+
+    def walk(folder: Traversable, above: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
+        for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
+            parts = (*above, entry.name)
+            if entry.is_file():
+                yield parts, entry.read_text(encoding="utf-8")
+            elif entry.name != "__pycache__":
+                # an installer compiles what ends in .py
+                yield from walk(entry, parts)
+
+    return walk(resources.files("ductaflow.cli.scaffold") / "templates" / name, ())
+
+
+def _write(files: Mapping[Path, str]) -> list[Path]:
+    there = [path for path in files if os.path.lexists(path)]
+    if there:
+        shown = ", ".join(map(str, there[:_SHOWN])) + (" ..." if len(there) > _SHOWN else "")
+        raise DuctaflowError(f"there is already {shown}", hint="Nothing was written. Move it away first.")
+    try:
+        for path, text in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(path, text)
+    except OSError as exc:
+        raise DuctaflowError(
+            f"cannot write {exc.filename or path}: {exc.strerror or exc}", hint="Give a folder of your own."
+        ) from exc
+    return list(files)

@@ -1,0 +1,1 @@
+"""What every other package uses: errors, text, files, paths, and questions to the operating system."""

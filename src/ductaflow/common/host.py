@@ -1,0 +1,184 @@
+"""What the operating system is asked for: to know and to end all that a run started.
+
+Linux gives orphans to the nearest subreaper, so that what daemonised itself or called `setsid` still is a
+descendant of the run's supervisor. Elsewhere such a grandchild is found by the run id in its environment,
+which is best effort.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import psutil
+
+
+_PR_SET_PDEATHSIG = 1
+
+
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+IS_LINUX = sys.platform == "linux"
+
+
+def _prctl(option: int, value: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(option, value, 0, 0, 0) != 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
+
+
+def adopt_orphans() -> None:
+    """Make this process the parent of whatever its descendants leave behind (Linux)."""
+    if IS_LINUX:
+        _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def die_with_parent(parent: int) -> None:
+    """Have the system kill this process when its parent ends (Linux).
+
+    Args:
+        parent: pid of the parent; if it is gone already, this process ends at once.
+    """
+    if IS_LINUX:
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+
+
+def descendants() -> list[psutil.Process]:
+    """All processes below this one."""
+    import psutil
+
+    try:
+        return psutil.Process().children(recursive=True)
+    except psutil.NoSuchProcess:
+        # a process that ended while the table was read
+        return descendants()
+
+
+def child_pids() -> set[int]:
+    """Pids of the processes whose parent this one is (Linux); cheap, where psutil reads the whole table."""
+    try:
+        text = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
+    except FileNotFoundError:
+        # a kernel that was built without it
+        import psutil
+
+        return {process.pid for process in psutil.Process().children()}
+    return {int(pid) for pid in text.split()}
+
+
+def has_children() -> bool:
+    """Whether there may be a process to end or to reap; cheap where the system can tell."""
+    if sys.platform == "win32":
+        return True
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
+
+
+def kill(processes: Iterable[psutil.Process]) -> None:
+    """SIGKILL each that is still there."""
+    import psutil
+
+    for process in processes:
+        try:
+            process.kill()
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            # It ended by itself, or gave itself to another user, whose processes are not ours to end.
+            continue
+
+
+def reap() -> None:
+    """Collect the children that have ended, so that none is left as a zombie."""
+    if sys.platform == "win32":
+        return
+    while True:
+        try:
+            pid, _ = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+
+
+def sweep(variable: str, belongs: Callable[[str], bool]) -> None:
+    """Kill every other process whose environment says that it belongs to a run that is gone.
+
+    For what is left when a supervisor was killed itself.
+
+    Args:
+        variable: the environment variable that names the run of a process.
+        belongs: whether its value is meant.
+    """
+    import psutil
+
+    for process in psutil.process_iter():
+        try:
+            value = process.environ().get(variable)
+        except (psutil.Error, OSError):
+            # not ours to look into, or gone
+            continue
+        if value and process.pid != os.getpid() and belongs(value):
+            kill([process])
+
+
+def memory_of_tree() -> int:
+    """Bytes of memory resident in all processes below this one, now; shared pages count in each."""
+    import psutil
+
+    total = 0
+    for process in descendants():
+        try:
+            total += process.memory_info().rss
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return total
+
+
+def when_gone(pid: int, then: Callable[[], None]) -> None:
+    """Call `then`, in a thread, when a process of any kinship has ended."""
+
+    def watch() -> None:
+        _wait_for(pid)
+        then()
+
+    threading.Thread(target=watch, name=f"watch-{pid}", daemon=True).start()
+
+
+def _wait_for(pid: int) -> None:
+    import psutil
+
+    try:
+        if IS_LINUX and hasattr(os, "pidfd_open"):
+            handle = os.pidfd_open(pid)
+            try:
+                select.select([handle], [], [])
+            finally:
+                os.close(handle)
+        else:
+            psutil.Process(pid).wait()
+    except (ProcessLookupError, psutil.NoSuchProcess):
+        return
+
+
+def is_notebook_execution() -> bool:
+    """Whether this code runs as a notebook: through papermill, a Jupyter kernel, or cell by cell by hand.
+
+    False in a script, under a plain Python, and in IPython's terminal.
+    """
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return shell is not None and type(shell).__name__ != "TerminalInteractiveShell"

@@ -1,0 +1,159 @@
+"""Text for people: what may leave for a console, and how it is shortened, counted and spelled.
+
+GitHub Actions reads what a step prints. It obeys `::error::...` at the beginning of a line, after any blanks,
+and the older `##[error]...` anywhere in a line. A flow that prints such a line must not annotate a pull
+request, mask words or, by `::stop-commands::`, silence the rest of the job. So outside of a run, where text of a flow
+meets the console, a space breaks the command:
+
+    ::error::boom     ->  : :error::boom
+    x ##[error]boom   ->  x ## [error]boom
+
+The log, the result and the report keep the text as it was. Invisible characters do not count as text: the
+runner may ignore them when it compares.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterable
+from typing import TextIO, TypeVar
+
+from ductaflow.common.paths import CONTEXT
+
+#: What cannot be seen: all but printable ASCII, the ends of lines left out.
+_INVISIBLE = r"[^ -~\r\n]*"
+
+
+_COMMAND = re.compile(rf"(?:^|(?<=[\r\n]))((?:[^!-~\r\n])*:{_INVISIBLE}):")
+
+
+_OLD_COMMAND = re.compile(rf"(#{_INVISIBLE}#{_INVISIBLE})\[")
+
+
+#: The beginning of either at the end of a piece of text; all colons of a row: of `:::` any two may be it.
+_BEGUN = re.compile(rf"(?:[:#]{_INVISIBLE})+\Z")
+
+
+#: No more than this is held back from a console.
+_MAX_BEGUN = 100
+
+
+def are_watched() -> bool:
+    """Whether this process runs in a step of GitHub Actions."""
+    return os.environ.get("GITHUB_ACTIONS") == "true"
+
+
+def without_commands(text: str) -> str:
+    """Text of a flow, for the console: under GitHub Actions without anything that its runner would obey."""
+    if not are_watched() or ("#" not in text and ":" not in text):
+        return text
+    return _OLD_COMMAND.sub(r"\1 [", _COMMAND.sub(r"\1 :", text))
+
+
+def begun_at_end(text: str) -> int:
+    """How many characters at the end of a piece of text may be the beginning of a command.
+
+    Who shows text in pieces keeps them for the next piece, so that no command is cut in two and missed.
+    """
+    if not are_watched():
+        return 0
+    found = _BEGUN.search(text, max(0, len(text) - _MAX_BEGUN))
+    return len(text) - found.start() if found else 0
+
+
+Counted = TypeVar("Counted")
+
+
+# --- the scan of a log -------------------------------------------------------------------------------------
+
+_ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
+
+
+#: Ranges of what cannot be seen: controls but tab and newline, invisible marks that turn text around, lone
+#: surrogates.
+UNSEEN = (
+    "\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb"
+    "\ud800-\udfff"
+)
+
+
+_UNSEEN = re.compile(f"[{UNSEEN}]")
+
+
+def strip_ansi(text: str) -> str:
+    """Text without terminal escape sequences."""
+    return _ANSI.sub("", text) if "\x1b" in text else text
+
+
+def plain(text: str) -> str:
+    """Text of a flow as a terminal can take it.
+
+    Escape sequences are gone. What cannot be seen is written in words, `\\x00` or `\\u202e`: control
+    characters but tab and newline, marks that turn the writing around, lone surrogates.
+    """
+    if text.isascii() and text.isprintable():
+        # most is, and logs are long
+        return text
+    return _UNSEEN.sub(in_words, strip_ansi(text).replace("\r\n", "\n"))
+
+
+def in_words(found: re.Match[str]) -> str:
+    """A character by its code, as Python's escapes spell it."""
+    code = ord(found[0])
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def in_numbers(counts: Counter[Counted], order: Iterable[Counted]) -> str:
+    """What there is of each kind, in an order: `2 error, 5 success`; empty if there is nothing."""
+    return ", ".join(f"{counts[kind]} {kind}" for kind in order if counts[kind])
+
+
+def cut(text: str, most: int, *, whole: str = "") -> str:
+    """A text of at most `most` characters, with how many are left out, and where the whole is."""
+    left_out = len(text) - most
+    if left_out <= 0:
+        return text
+    return f"{text[:most]} ... ({left_out:,} characters left out{f'; {whole}' if whole else ''})"
+
+
+def key_path(where: str, key: object) -> str:
+    """The key path of a key below another one: `config.database.host`, `config["odd key"]`."""
+    text = str(key)
+    return f"{where}.{text}" if text.replace("-", "_").isidentifier() else f"{where}[{json.dumps(text)}]"
+
+
+def shortened(text: str) -> str:
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`Did you mean x?` for the nearest known word, an empty string if none is near."""
+    import difflib
+
+    by_lower = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
+    return f"Did you mean {by_lower[near[0]]}?" if near else ""
+
+
+def show_on_console(text: str, stream: TextIO | None = None) -> None:
+    """Write to standard output, or to another stream, whatever characters it can show.
+
+    In a run that is its log, which has everything as it is; elsewhere a runner of CI may read it.
+    """
+    stream = stream or sys.stdout
+    if CONTEXT not in os.environ:
+        text = without_commands(text)
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    try:
+        try:
+            stream.write(text)
+        except UnicodeEncodeError:
+            stream.write(text.encode(encoding, "replace").decode(encoding))
+        stream.flush()
+    except BrokenPipeError:
+        # Whoever read the console (`| head`) has seen enough; the log has it all, and the run goes on.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -1,0 +1,1 @@
+"""One run as processes: who starts it, who supervises it, who executes it."""

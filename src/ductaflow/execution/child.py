@@ -1,0 +1,388 @@
+"""The process of one run: it is in the run folder, and executes the notebook or the script there.
+
+Started by the supervisor as `python -P -m ductaflow.execution.child <pid of the supervisor>` with the spec on
+standard input; standard output and error are the log. It tells the supervisor how far it is, and ends with the
+exit code that says how the flow ended: 0, 1 after an exception, the code of a `sys.exit`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import locale
+import logging
+import os
+import random
+import runpy
+import signal
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from ductaflow.common import host
+from ductaflow.common.errors import Failure
+from ductaflow.execution.audit import Watch
+from ductaflow.execution.coverage import measured
+from ductaflow.notebook.capture import Capture
+from ductaflow.notebook.failures import failure_of, line_in_source
+from ductaflow.store.result import Cause
+from ductaflow.store.spec import RunSpec, tell
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
+
+#: How long threads and exit handlers of a flow may take once all cells ran, in seconds. As long as it takes,
+#: as in plain Python, would be for ever where a thread of some library never ends.
+EXIT_GRACE = 10.0
+
+
+@dataclass(slots=True)
+class Teller:
+    """The engine's observer: passes on what happens, and keeps what the exit code will be."""
+
+    spec: RunSpec
+    pid: int = field(default_factory=os.getpid)
+    exit_code: int = 0
+    failed_already: bool = field(default=False, init=False)
+    exited_already: bool = field(default=False, init=False)
+
+    def leave_if_forked(self, code: int = 0) -> None:
+        """End a copy of this process that a flow forked and that came back; the run is the original's."""
+        if os.getpid() != self.pid:
+            flush()
+            os._exit(code)
+
+    def cell_started(self, number: int, total: int, line: int | None) -> None:
+        self.leave_if_forked()
+        if number == 1:
+            tell(self.spec, event="cells", total=total)
+        tell(self.spec, event="cell_started", cell=number, line=line)
+
+    def cell_finished(self, number: int) -> None:
+        self.leave_if_forked()
+        tell(self.spec, event="cell_finished", cell=number)
+
+    def failed(
+        self,
+        number: int,
+        exc: BaseException,
+        failure: Failure,
+        *,
+        cause: Cause = "exception",
+        signal: str | None = None,
+    ) -> None:
+        self.leave_if_forked(1)
+        self.failed_already, self.exit_code = True, 1
+        if isinstance(exc, KeyboardInterrupt):
+            cause = "interrupted"
+        tell(self.spec, event="failed", failure=asdict(failure), cause=cause, signal=signal)
+
+    def exited(self, number: int, code: int, text: str, line: int | None) -> None:
+        self.leave_if_forked(code)
+        self.exit_code, self.exited_already = code, True
+        tell(self.spec, event="exited", code=code, text=text, cell=number, line=line)
+
+
+def execute(spec: RunSpec) -> int:
+    """Execute what the spec says; the current directory is the run folder. Returns the exit code."""
+    teller, watch = Teller(spec), Watch(spec)
+    if spec.mode == "script":
+        run_script(spec, teller, watch)
+    else:
+        with Capture(spec.log), measured(Path(spec.source)):
+            run_notebook_cells(spec, teller, watch)
+    watch.stop()
+    tell(spec, event="executed")
+    if spec.mode == "notebook" and spec.export_html:
+        export_html_of(spec)
+    tell(spec, event="finished", packages=loaded_packages())
+    return teller.exit_code
+
+
+def run_notebook_cells(spec: RunSpec, teller: Teller, watch: Watch) -> None:
+    """Have papermill execute the notebook, with the engine that the spec names."""
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    from ductaflow.notebook.export import atomic_output, remove_error_marks, settle_output
+    from ductaflow.notebook.source import load_notebook
+
+    # What it says of a parameters cell that is missing is told below as a warning line.
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    if spec.engine == "kernel":
+        import ductaflow.notebook.kernel  # noqa: F401  (registers its engine with papermill)
+    stand_in_project(spec)
+    try:
+        notebook = load_notebook(Path(spec.source))
+        warn_of_lost_config(notebook)
+        watch.start()
+        papermill.execute_notebook(
+            notebook,
+            atomic_output(spec.run_folder.notebook),
+            parameters={"config": spec.config},
+            engine_name="ductaflow-kernel" if spec.engine == "kernel" else "ductaflow",
+            kernel_name=spec.kernel,
+            progress_bar=False,
+            observer=teller,
+            project_root=spec.project_root,
+        )
+    except PapermillExecutionError:
+        if not (teller.failed_already or teller.exited_already):
+            # Papermill has the last word on any error in the notebook, also on one that a cell may raise by
+            # its tag `raises-exception`; the engine has heard of none.
+            remove_error_marks(spec.run_folder.notebook)
+    except Exception as exc:
+        if teller.failed_already:
+            return
+        # not of a cell: the notebook could not be read, the kernel not be started
+        failure = failure_of(exc, project_root=spec.project_root)
+        print(failure.traceback, file=sys.stderr, end="")
+        teller.failed(0, exc, failure)
+    finally:
+        settle_output(spec.run_folder.notebook)
+
+
+def warn_of_lost_config(notebook: NotebookNode) -> None:
+    """Say so where the injected config would not reach the flow, which would be green with its defaults.
+
+    Papermill injects behind the cell tagged `parameters`, without one before all cells.
+    """
+    from ductaflow.notebook.source import assigns_config, cell_line, code_cells, parameters_cell
+
+    tagged = parameters_cell(notebook)
+    if tagged is not None and not assigns_config(tagged):
+        print(f"Warning: the cell tagged `parameters` (line {cell_line(tagged)}) does not assign `config`")
+    if tagged is None:
+        for cell in filter(assigns_config, code_cells(notebook)):
+            where = f"the cell in line {cell_line(cell)}" if cell_line(cell) else "a cell"
+            print(f'Warning: {where} replaces the config: it lacks `tags=["parameters"]`')
+
+
+def export_html_of(spec: RunSpec) -> None:
+    from ductaflow.notebook.export import export_html
+
+    if not spec.run_folder.notebook.exists():
+        return
+    try:
+        export_html(spec.run_folder.notebook, spec.run_folder.html)
+    except Exception as exc:
+        tell(
+            spec,
+            event="note",
+            text=f"the HTML of the notebook could not be made: {type(exc).__name__}: {exc}",
+        )
+
+
+def run_script(spec: RunSpec, teller: Teller, watch: Watch) -> None:
+    """Run the flow as plain Python. Its cells are still counted, by the lines where they begin."""
+    from ductaflow.notebook.source import cell_lines
+
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(line_buffering=True, errors="backslashreplace")
+    source = Path(spec.source)
+    starts = cell_lines(source)
+    tell(spec, event="cells", total=len(starts))
+    stand_in_project(spec)
+
+    def cell_at(line: int | None) -> int:
+        return sum(start <= line for start in starts) if line else 0
+
+    def finished(count: int) -> None:
+        for number in range(1, count + 1):
+            tell(spec, event="cell_finished", cell=number)
+
+    watch.start()
+    try:
+        runpy.run_path(spec.source, run_name="__main__")
+    except SystemExit as exc:
+        teller.leave_if_forked(exit_code_of(exc)[0])
+        cell = cell_at(line_in_source(exc, source))
+        finished(cell - 1)
+        code, text = exit_code_of(exc)
+        if text and text != str(code):
+            print(text, file=sys.stderr)
+        tell(spec, event="cell_started", cell=cell, line=line_in_source(exc, source))
+        teller.exited(cell, code, text, line_in_source(exc, source))
+    except BaseException as exc:
+        teller.leave_if_forked(1)
+        failure = failure_of(exc, source=source, project_root=spec.project_root)
+        cell = cell_at(line_in_source(exc, source))
+        finished(max(cell - 1, 0))
+        print(failure.traceback, file=sys.stderr, end="")
+        tell(spec, event="cell_started", cell=cell, line=failure.line)
+        teller.failed(cell, exc, failure)
+    else:
+        teller.leave_if_forked()
+        finished(len(starts))
+
+
+def exit_code_of(exc: SystemExit) -> tuple[int, str]:
+    """Exit code and text of a SystemExit, as the interpreter understands its argument."""
+    if exc.code is None:
+        return 0, ""
+    if isinstance(exc.code, int):
+        return exc.code, str(exc.code)
+    return 1, str(exc.code)
+
+
+def stand_in_project(spec: RunSpec) -> None:
+    """Be called like the flow, put its folder and the project root on `sys.path`, and the run folder nowhere.
+
+    Done after everything of ours is imported, so that no module of a project can stand in the way of it.
+    """
+    sys.argv = [spec.source]
+    # Python tells bytecode from its source by size and whole seconds: a module that is edited right after a
+    # run would not be seen by the next one.
+    sys.dont_write_bytecode = True
+    first = [str(Path(spec.source).parent), spec.project_root]
+    sys.path[:] = first + [entry for entry in sys.path if entry not in ("", *first)]
+
+
+@dataclass(slots=True)
+class Packages:
+    """Versions of the third-party packages that are loaded, and the module up to which they are known."""
+
+    versions: dict[str, str] = field(default_factory=dict)
+    last: str | None = None
+
+    def look(self) -> None:
+        """Add what was imported since the last look.
+
+        Only that is touched: in a fork, each page with an old module on it would have to be copied.
+        """
+        names = []
+        for name in reversed(sys.modules):
+            if name == self.last:
+                break
+            names.append(name)
+        for name in names:
+            if "." in name or name in sys.stdlib_module_names:
+                continue
+            module = sys.modules.get(name)
+            version = vars(module).get("__version__") if module is not None else None
+            if isinstance(version, str):
+                self.versions[name] = version
+        self.last = names[0] if names else self.last
+
+
+#: Those of this process, and of the one that it is a fork of.
+packages = Packages()
+
+
+def loaded_packages() -> dict[str, str]:
+    """Versions of the third-party packages that the run has imported."""
+    packages.look()
+    return dict(sorted(packages.versions.items()))
+
+
+def leave_soon(code: int) -> None:
+    """Have this process end with a code, also where a thread or an exit handler of the flow goes on."""
+
+    def force() -> None:
+        left = [thread.name for thread in threading.enumerate() if not thread.daemon]
+        working = [name for name in left if name != "MainThread"] or ["an exit handler"]
+        with contextlib.suppress(Exception):
+            print(f"⚠ ended {EXIT_GRACE:g} s after the last cell, while {', '.join(working)} still worked")
+        flush()
+        os._exit(code)
+
+    timer = threading.Timer(EXIT_GRACE, force)
+    timer.daemon = True
+    timer.start()
+
+
+def flush() -> None:
+    # A flow may have closed or replaced the streams; there is nobody left to tell.
+    with contextlib.suppress(Exception):
+        sys.stdout.flush()
+        sys.stderr.flush()
+
+
+def main(parent: int) -> NoReturn:
+    """Be the child as a fresh interpreter."""
+    host.die_with_parent(parent)
+    spec = RunSpec.load(sys.stdin.buffer.read())
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    code = execute(spec)
+    leave_soon(code)
+    sys.exit(code)
+
+
+# --- as a fork of a warm process ---------------------------------------------------------------------------
+
+
+def be_forked(spec: RunSpec, environment: Mapping[str, str], parent: int) -> NoReturn:
+    """Be the child in a process that has just been forked from a warm one.
+
+    It becomes what a fresh interpreter would be: own process group, own descriptors, environment, directory,
+    signal handlers and random numbers; nothing of the warm process is reached any more.
+    """
+    code = 1
+    try:
+        host.die_with_parent(parent)
+        _be_anew(spec, environment)
+        code = execute(spec)
+        leave_soon(code)
+        # what the interpreter does at its own end
+        threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
+    except BaseException:
+        with contextlib.suppress(Exception):
+            traceback.print_exc()
+        code = code or 1
+    finally:
+        flush()
+        os._exit(code)
+
+
+def _be_anew(spec: RunSpec, environment: Mapping[str, str]) -> None:
+    os.setpgid(0, 0)
+    log = os.open(spec.log, os.O_WRONLY | os.O_APPEND)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for descriptor, target in ((nothing, 0), (log, 1), (log, 2)):
+        os.dup2(descriptor, target)
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    os.chdir(spec.folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    # what was read from the environment of the warm process
+    time.tzset()
+    with contextlib.suppress(locale.Error):
+        locale.setlocale(locale.LC_CTYPE, "")
+    tempfile.tempdir = None
+    seed_anew()
+
+
+def seed_anew() -> None:
+    """Seed every random generator that loaded modules hold from the system: forks would draw the same."""
+    random.seed()
+    for name, seed in _SEEDS.items():
+        if (module := sys.modules.get(name)) is not None:
+            seed(module)
+
+
+#: Global generators of modules, and how each is seeded from the system.
+_SEEDS: dict[str, Callable[[Any], object]] = {
+    # no generator, but a key that is drawn once in a process
+    "multiprocessing.process": lambda module: vars(module.current_process()).update(
+        authkey=module.AuthenticationString(os.urandom(32))
+    ),
+    "numpy.random": lambda numpy_random: numpy_random.seed(),
+    "torch": lambda torch: torch.seed(),
+}
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

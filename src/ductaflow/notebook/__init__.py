@@ -1,0 +1,1 @@
+"""Notebooks: read from source, executed in this process, exported. Knows nothing of runs."""

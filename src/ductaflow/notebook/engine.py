@@ -1,0 +1,356 @@
+"""The papermill engine that runs a notebook's cells in this process, under their true names.
+
+    papermill --engine ductaflow in.ipynb out.ipynb
+
+Without a host the output of the cells goes to the notebook, as with a kernel. A host opens a
+`ductaflow.capture.Capture` with a log before, passes an `Observer`, and learns what happened as it happens.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ductaflow.common.errors import DuctaflowError, Failure
+from ductaflow.notebook import capture as capturing
+from ductaflow.notebook.failures import failure_of, line_in_source, plain_traceback
+from ductaflow.notebook.source import (
+    INJECTED,
+    KERNELSPEC,
+    KEY,
+    cell_line,
+    code_cells,
+    is_executed,
+    stands_at,
+    tags,
+)
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
+    from ductaflow.notebook.shell import FlowShell, Outputs, Place
+
+
+INJECTED_NAME = "<injected parameters>"
+
+
+#: Options of papermill's that are its manager's, not its engine's.
+MANAGED = ("output_path", "progress_bar", "log_output", "autosave_cell_every")
+
+
+class Observer(Protocol):
+    """What a host learns while a notebook runs.
+
+    `number` counts the cells that would execute, from 1; the injected parameters are not counted and have 0.
+    """
+
+    def cell_started(self, number: int, total: int, line: int | None) -> None:
+        """A cell starts; `line` is its first one in the flow's file, if it is known."""
+
+    def cell_finished(self, number: int) -> None:
+        """A cell ran to its end."""
+
+    def failed(self, number: int, exc: BaseException, failure: Failure) -> None:
+        """A cell raised; nothing after it runs."""
+
+    def exited(self, number: int, code: int, text: str, line: int | None) -> None:
+        """A cell called `sys.exit` in a line; nothing after it runs. `text` is what it gave, if no number."""
+
+
+class DuctaflowEngine:
+    """Executes notebooks on an IPython shell in this process.
+
+    It has the interface of `papermill.engines.Engine` and is no subclass of it: papermill imports its engines
+    while it is imported itself, and with a subclass whoever imports this module first would go in a circle.
+    """
+
+    @classmethod
+    def execute_notebook(cls, nb: NotebookNode, kernel_name: str, **options: Any) -> NotebookNode:
+        """What papermill calls; see `papermill.engines.Engine.execute_notebook`."""
+        from ductaflow.notebook.manager import FewerSaves
+
+        about = nb.metadata.get("papermill", {})
+        if not isinstance(about.get("input_path", ""), str | None):
+            # given a notebook instead of a path papermill would store it as a whole in its own copy
+            about["input_path"] = nb.metadata.get(KEY, {}).get("source")
+        manager = FewerSaves(nb, **{name: options.pop(name) for name in MANAGED if name in options})
+        manager.notebook_start()
+        try:
+            cls.execute_managed_notebook(manager, kernel_name, log_output=manager.log_output, **options)
+        finally:
+            manager.cleanup_pbar()
+            manager.notebook_complete()
+        executed: NotebookNode = manager.nb
+        return executed
+
+    @classmethod
+    def nb_kernel_name(cls, nb: NotebookNode, name: str | None = None) -> str:
+        """The kernel that the notebook is written for.
+
+        Raises:
+            DuctaflowError: it is no Python kernel.
+        """
+        spec = nb.metadata.get("kernelspec", {})
+        kernel: str = name or spec.get("name") or KERNELSPEC["name"]
+        language = _language_of(nb, kernel)
+        if not language.lower().startswith(("python", "ipython")):
+            raise DuctaflowError(
+                f"the kernel {kernel!r} is for {language}, and the engine 'ductaflow' runs Python only",
+                hint='Say `"engine": "kernel"` in `_run` of the config, '
+                "or leave out `--engine ductaflow` with papermill.",
+            )
+        return kernel
+
+    @classmethod
+    def nb_language(cls, nb: NotebookNode, language: str | None = None) -> str:
+        """The language of the notebook, Python if it says nothing."""
+        return language or _told_language(nb) or "python"
+
+    @classmethod
+    def execute_managed_notebook(
+        cls,
+        nb_man: Any,
+        kernel_name: str,
+        *,
+        observer: Observer | None = None,
+        project_root: str | Path | None = None,
+        log_output: bool = False,
+        stdout_file: Any = None,
+        stderr_file: Any = None,
+        **_: Any,
+    ) -> None:
+        """Run the cells of papermill's notebook until its end, or the first failure.
+
+        Args:
+            nb_man: papermill's `NotebookExecutionManager`.
+            kernel_name: not used; there is no kernel.
+            observer: learns what happens.
+            project_root: files in a `Failure` are given relative to it.
+            log_output, stdout_file, stderr_file: as in papermill, served at the end of each cell.
+        """
+        from ductaflow.notebook.shell import Outputs, flow_shell
+
+        echo = _Echo(log_output, stdout_file, stderr_file)
+        host = capturing.current()
+        capture = host or capturing.Capture()
+        with contextlib.nullcontext() if host else contextlib.closing(capture):
+            if host is None:
+                capture.open()
+            outputs = Outputs(capture)
+            with flow_shell(outputs, log_text_of) as shell:
+                run = _Run(nb_man, shell, outputs, capture, observer, project_root, echo)
+                run.all_cells()
+
+
+def log_text_of(exc: BaseException) -> str:
+    """What the log says about an exception: the flow's own traceback, of an exit only its argument."""
+    if isinstance(exc, SystemExit):
+        return "" if not exc.code else f"SystemExit: {exc.code}\n"
+    return plain_traceback(exc)
+
+
+# --- one run -----------------------------------------------------------------------------------------------
+
+
+class _Run:
+    """The cells of one notebook, one after the other."""
+
+    def __init__(
+        self,
+        nb_man: Any,
+        shell: FlowShell,
+        outputs: Outputs,
+        capture: capturing.Capture,
+        observer: Observer | None,
+        project_root: str | Path | None,
+        echo: _Echo,
+    ) -> None:
+        self.nb_man = nb_man
+        self.shell = shell
+        self.outputs = outputs
+        self.capture = capture
+        self.observer = observer
+        self.project_root = project_root
+        self.echo = echo
+        self.source = _source_of(nb_man.nb)
+        self.lines = self._read_source()
+        self.total = len(code_cells(nb_man.nb))
+
+    def all_cells(self) -> None:
+        number = 0
+        for index, cell in enumerate(self.nb_man.nb.cells):
+            counted = is_executed(cell) and INJECTED not in tags(cell)
+            number += counted
+            if not self._cell(cell, index, number if counted else 0):
+                break
+        self.nb_man.nb.metadata["language_info"] = _language_info()
+
+    def _cell(self, cell: NotebookNode, index: int, number: int) -> bool:
+        """Run a cell as papermill wants it told. Returns whether the next one may run."""
+        finished = False
+        try:
+            self.nb_man.cell_start(cell, index)
+            finished = not is_executed(cell) or self._execute(cell, number)
+        finally:
+            if not finished:
+                self.nb_man.cell_exception(cell, cell_index=index)
+            self.nb_man.cell_complete(cell, cell_index=index)
+        return finished
+
+    def _execute(self, cell: NotebookNode, number: int) -> bool:
+        place = self._place_of(cell)
+        if number and self.observer:
+            self.observer.cell_started(number, self.total, place.line if place and self.lines else None)
+
+        def save() -> None:
+            if self._is_autosave_due():
+                cell.outputs = self.outputs.collect()
+                self.nb_man.autosave_cell()
+
+        with self.capture.redirected():
+            self.outputs.begin()
+            self.outputs.on_output = save
+            cell.execution_count = self.shell.execution_count
+            try:
+                error = self.shell.run_flow_cell(cell.source, place)
+            finally:
+                self.outputs.on_output = lambda: None
+                cell.outputs = self.outputs.collect()
+        self.echo.cell(cell)
+        if error is not None and "raises-exception" not in tags(cell):
+            self._tell(number, error)
+            return False
+        if number and self.observer:
+            self.observer.cell_finished(number)
+        return True
+
+    def _is_autosave_due(self) -> bool:
+        """As papermill decides it, asked before the outputs are collected for it."""
+        every = self.nb_man.autosave_cell_every
+        if not every or threading.current_thread() is not threading.main_thread():
+            return False
+        waited: float = (self.nb_man.now() - self.nb_man.last_save_time).total_seconds()
+        return bool(waited >= every)
+
+    def _tell(self, number: int, error: BaseException) -> None:
+        if self.observer is None:
+            return
+        if isinstance(error, SystemExit):
+            code, text = _exit_code(error)
+            line = line_in_source(error, self.source) if self.source else None
+            self.observer.exited(number, code, text, line)
+            return
+        failure = failure_of(error, source=self.source, project_root=self.project_root, cell=number or None)
+        self.observer.failed(number, error, failure)
+
+    def _place_of(self, cell: NotebookNode) -> Place | None:
+        from ductaflow.notebook.shell import Place, know_source
+
+        if INJECTED in tags(cell):
+            know_source(INJECTED_NAME, cell.source)
+            return Place(INJECTED_NAME, 1, cell.source)
+        line = cell_line(cell)
+        # an executed notebook may be run again after its flow was edited: no line is better than a wrong one
+        if self.source is None or line is None or not stands_at(cell.source, self.lines, line):
+            return None
+        return Place(str(self.source), line, cell.source)
+
+    def _read_source(self) -> list[str]:
+        from ductaflow.notebook.shell import know_source
+
+        if self.source is None or self.source.suffix == ".ipynb":
+            return []
+        try:
+            text = self.source.read_text(encoding="utf-8-sig")
+        except (OSError, UnicodeDecodeError):
+            return []
+        know_source(str(self.source), text)
+        return text.split("\n")
+
+
+@dataclass(frozen=True, slots=True)
+class _Echo:
+    """Papermill's options that repeat what a cell shows."""
+
+    log_output: bool
+    stdout_file: Any
+    stderr_file: Any
+
+    def cell(self, cell: NotebookNode) -> None:
+        if self.log_output or self.stdout_file or self.stderr_file:
+            for output in cell.outputs:
+                self._output(output)
+
+    def _output(self, output: NotebookNode) -> None:
+        from papermill.log import logger
+
+        if output.output_type == "stream":
+            is_error = output.name == "stderr"
+            if self.log_output:
+                (logger.warning if is_error else logger.info)(output.text)
+            file = self.stderr_file if is_error else self.stdout_file
+            if file:
+                file.write(output.text)
+                file.flush()
+        elif self.log_output and "text/plain" in output.get("data", {}):
+            logger.info("".join(output.data["text/plain"]))
+
+
+# --- notebooks ---------------------------------------------------------------------------------------------
+
+
+def _source_of(nb: NotebookNode) -> Path | None:
+    source = nb.metadata.get(KEY, {}).get("source")
+    return Path(source) if isinstance(source, str) else None
+
+
+def _told_language(nb: NotebookNode) -> str | None:
+    spec, info = nb.metadata.get("kernelspec", {}), nb.metadata.get("language_info", {})
+    told: str | None = spec.get("language") or info.get("name")
+    return told
+
+
+def _language_of(nb: NotebookNode, kernel: str) -> str:
+    """Language of a kernel: what the notebook says of its own one, else what is installed under the name."""
+    own = nb.metadata.get("kernelspec", {}).get("name")
+    if kernel == own and (told := _told_language(nb)):
+        return told
+    if kernel.startswith("python"):
+        return "python"
+    from jupyter_client.kernelspec import NoSuchKernel, get_kernel_spec
+
+    try:
+        language: str = get_kernel_spec(kernel).language
+    except NoSuchKernel:
+        # the name of an environment on another machine, most often
+        return "python"
+    return language or "python"
+
+
+def _language_info() -> dict[str, Any]:
+    """As the kernel of this interpreter tells it."""
+    return {
+        "codemirror_mode": {"name": "ipython", "version": sys.version_info[0]},
+        "file_extension": ".py",
+        "mimetype": "text/x-python",
+        "name": "python",
+        "nbconvert_exporter": "python",
+        "pygments_lexer": "ipython3",
+        "version": sys.version.split()[0],
+    }
+
+
+# --- exceptions --------------------------------------------------------------------------------------------
+
+
+def _exit_code(exc: SystemExit) -> tuple[int, str]:
+    """Exit code and text of a SystemExit, as the interpreter understands its argument."""
+    if exc.code is None:
+        return 0, ""
+    if isinstance(exc.code, int):
+        return int(exc.code), ""
+    return 1, str(exc.code)

@@ -1,0 +1,155 @@
+"""The executed notebook on disk, and the HTML page that is made of it."""
+
+from __future__ import annotations
+
+import functools
+import html
+import logging
+import os
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from ductaflow.common.files import write_atomic
+from ductaflow.common.paths import RunFolder
+from ductaflow.notebook.source import read_ipynb, read_source_text
+
+if TYPE_CHECKING:
+    from nbconvert import HTMLExporter
+    from nbformat import NotebookNode
+
+
+def export_html(notebook: Path | NotebookNode, page: Path) -> None:
+    """Write a notebook as one HTML page, whole or not at all. Cells tagged `remove-input`,
+    `remove-output` or `remove-cell` are shown without the part that they name.
+
+    Args:
+        notebook: an `.ipynb` file or a notebook in memory.
+        page: the file to write.
+
+    Raises:
+        DuctaflowError: the notebook cannot be read.
+    """
+    if isinstance(notebook, Path):
+        name, node = notebook.stem, read_ipynb(notebook, read_source_text(notebook))
+    else:
+        name, node = page.stem, notebook
+    write_atomic(page, html_of(node, name))
+
+
+def make_page(folder: RunFolder) -> None:
+    """Write the HTML of a run, or a page that says why there is none. What nbconvert warns of is not said."""
+    if not folder.notebook.exists():
+        return
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            export_html(folder.notebook, folder.html)
+    except Exception as exc:
+        _write_page_instead(folder, f"The HTML could not be made: {type(exc).__name__}: {exc}")
+
+
+def announce_page(folder: RunFolder) -> None:
+    """Put a page in the place of the one that is being made: links to it lead somewhere at once."""
+    _write_page_instead(
+        folder, "The HTML is being made. Load this page again; if it stays like this, it was not finished."
+    )
+
+
+def _write_page_instead(folder: RunFolder, why: str) -> None:
+    name = html.escape(folder.notebook.name)
+    text = f'<!doctype html><meta charset="utf-8"><title>{name}</title><p>{html.escape(why)}</p>'
+    link = f'<a href="{quote(folder.notebook.name)}">{name}</a>'
+    write_atomic(folder.html, f"{text}<p>Notebook: {link}</p>\n", sync=False)
+
+
+def html_of(notebook: NotebookNode, name: str) -> str:
+    """A notebook as one HTML page with a title."""
+    page: str
+    page, _ = _html_exporter().from_notebook_node(notebook, resources={"metadata": {"name": name}})
+    return page
+
+
+def convert_notebook_to_html(notebook: str | Path | NotebookNode, html: str | Path) -> None:
+    """Write a notebook as an HTML page; the same as `export_html`, paths may be strings."""
+    export_html(Path(notebook) if isinstance(notebook, str) else notebook, Path(html))
+
+
+# --- the notebook that papermill writes --------------------------------------------------------------------
+
+
+class _AtomicHandler:
+    """Papermill's way to a local file, whole or not at all, for one output notebook."""
+
+    def read(self, path: str) -> str:
+        return Path(path).read_text(encoding="utf-8")
+
+    def listdir(self, path: str) -> list[str]:
+        return [str(entry) for entry in Path(path).iterdir()]
+
+    def write(self, buf: str, path: str) -> None:
+        # papermill saves at each cell: an fsync for each save would cost more than most cells
+        write_atomic(Path(path), buf, sync=False)
+
+    def pretty_path(self, path: str) -> str:
+        return path
+
+
+def atomic_output(path: Path) -> str:
+    """Make papermill's saves of an output notebook whole or not at all.
+
+    Args:
+        path: the notebook that papermill will write.
+
+    Returns:
+        The path to give to papermill as `output_path`; `papermill.output_path` becomes the plain path.
+    """
+    from papermill.iorw import papermill_io
+
+    plain = str(path.absolute())
+    papermill_io.register(plain, _AtomicHandler())
+    # papermill runs `str.format` over paths
+    return plain.replace("{", "{{").replace("}", "}}")
+
+
+def settle_output(path: Path) -> None:
+    """The end of `atomic_output`: the last save is on the disk, and papermill writes plainly again."""
+    from papermill.iorw import papermill_io
+
+    plain = str(path.absolute())
+    papermill_io._handlers[:] = [entry for entry in papermill_io._handlers if entry[0] != plain]
+    if path.exists():
+        handle = os.open(path, os.O_RDWR)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def remove_error_marks(path: Path) -> None:
+    """Take papermill's banner of an error out of an executed notebook again: papermill also sets it for an
+    error in a cell that is tagged `raises-exception`, which is no failure."""
+    import nbformat
+    from papermill.execute import remove_error_markers
+
+    notebook = remove_error_markers(read_ipynb(path, read_source_text(path)))
+    write_atomic(path, nbformat.writes(notebook))  # type: ignore[no-untyped-call]
+
+
+@functools.cache
+def _html_exporter() -> HTMLExporter:
+    """One exporter for the process: its templates are compiled once."""
+    from nbconvert import HTMLExporter
+    from traitlets.config import Config
+
+    config: Any = Config()
+    config.TagRemovePreprocessor.enabled = True
+    config.TagRemovePreprocessor.remove_input_tags = {"remove-input"}
+    config.TagRemovePreprocessor.remove_all_outputs_tags = {"remove-output"}
+    config.TagRemovePreprocessor.remove_cell_tags = {"remove-cell"}
+    # its hints (an image without alternative text) are no news of the run and do not belong in its log
+    log = logging.getLogger("ductaflow.nbconvert")
+    log.addHandler(logging.NullHandler())
+    log.propagate = False
+    return HTMLExporter(config=config, log=log)  # type: ignore[no-untyped-call]

@@ -1,0 +1,113 @@
+"""Where and how a cell failed: the exception, the flow's own traceback, and the lines around the place."""
+
+from __future__ import annotations
+
+import linecache
+import sys
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from ductaflow.common.errors import Failure
+from ductaflow.common.text import strip_ansi
+
+#: Lines shown above and below a failing one.
+CONTEXT_LINES = 2
+
+
+_INTERNAL_PACKAGES = ("IPython", "ipykernel", "papermill", "ductaflow")
+
+
+def failure_of(
+    exc: BaseException,
+    *,
+    source: Path | None = None,
+    project_root: str | Path | None = None,
+    cell: int | None = None,
+) -> Failure:
+    """Where and how a flow failed.
+
+    Args:
+        exc: what it raised.
+        source: the flow's file.
+        project_root: `Failure.file` is relative to it if it lies inside.
+        cell: number of the code cell.
+    """
+    described = plain_traceback(exc)
+    line = line_in_source(exc, source) if source else None
+    return Failure(
+        file=shown_path(source, project_root) if source else None,
+        line=line,
+        cell=cell,
+        ename=type(exc).__name__,
+        evalue=strip_ansi(_text_of(exc)),
+        traceback=described,
+        source=lines_around(str(source), line) if line else (),
+    )
+
+
+def line_in_source(exc: BaseException, source: Path) -> int | None:
+    """The line of a flow's file that was executing; of a syntax error in it, the wrong line."""
+    name = str(source)
+    if isinstance(exc, SyntaxError) and exc.filename == name:
+        return exc.lineno
+    lines = [line for filename, line in _frames(exc.__traceback__) if filename == name]
+    return lines[-1] if lines else None
+
+
+def plain_traceback(exc: BaseException) -> str:
+    """The traceback without frames of what runs the flow, and without colours."""
+    described = traceback.TracebackException.from_exception(exc)
+    _drop_internal_frames(described)
+    return strip_ansi("".join(described.format()))
+
+
+def _drop_internal_frames(described: traceback.TracebackException) -> None:
+    todo, seen = [described], set()
+    while todo:
+        one = todo.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        one.stack[:] = [frame for frame in one.stack if not _is_internal(frame.filename)]
+        todo += [next_one for next_one in (one.__cause__, one.__context__) if next_one is not None]
+        todo += one.exceptions or []
+
+
+def _is_internal(filename: str) -> bool:
+    return filename.startswith((*_internal_folders(), "<frozen runpy>"))
+
+
+def _internal_folders() -> tuple[str, ...]:
+    modules = (sys.modules.get(name) for name in _INTERNAL_PACKAGES)
+    files = (getattr(module, "__file__", None) for module in modules)
+    return tuple(file.removesuffix("__init__.py") for file in files if file)
+
+
+def _frames(tb: TracebackType | None) -> Iterator[tuple[str, int]]:
+    for frame, line in traceback.walk_tb(tb):
+        yield frame.f_code.co_filename, line
+
+
+def _text_of(exc: BaseException) -> str:
+    try:
+        return str(exc)
+    except BaseException as broken:
+        # a SystemExit of it would end the run as if the flow had called it
+        return f"<its text raises {type(broken).__name__}>"
+
+
+def shown_path(source: Path, project_root: str | Path | None) -> str:
+    """A file as people know it: relative to the project where it lies in it."""
+    if project_root is not None and source.is_relative_to(project_root):
+        return source.relative_to(project_root).as_posix()
+    return str(source)
+
+
+def lines_around(filename: str, line: int) -> tuple[dict[str, Any], ...]:
+    """The lines of a file around one, as a `Failure` holds them."""
+    lines = linecache.getlines(filename)
+    numbers = range(max(1, line - CONTEXT_LINES), min(len(lines), line + CONTEXT_LINES) + 1)
+    return tuple({"line": number, "text": lines[number - 1].rstrip("\n")} for number in numbers)

@@ -1,0 +1,515 @@
+"""The IPython shell that a flow's cells run on, in this process.
+
+It behaves as the shell of a Jupyter kernel, with two differences: what a cell shows is kept for the output
+notebook instead of being sent, and code runs under its true name, the flow's file and the line in it.
+Apart from `engine`, because papermill imports every engine that is installed whenever it is imported itself.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import atexit
+import builtins
+import contextlib
+import difflib
+import functools
+import getpass
+import json
+import linecache
+import os
+import shutil
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import CodeType
+from typing import Any, cast
+
+import nbformat
+from ipykernel.zmqshell import ZMQInteractiveShell
+from IPython.core.autocall import ZMQExitAutocall
+from IPython.core.compilerop import CachingCompiler
+from IPython.core.displayhook import DisplayHook
+from IPython.core.displaypub import DisplayPublisher
+from IPython.core.error import StdinNotImplementedError, UsageError
+from IPython.core.profiledir import ProfileDir
+from jupyter_client.jsonutil import json_default
+from nbformat import NotebookNode
+from traitlets import Type, default
+from traitlets.config import Config
+
+from ductaflow.common.paths import TEMP_PREFIX
+from ductaflow.notebook.capture import Ahead, Capture
+
+INLINE_BACKEND = "module://matplotlib_inline.backend_inline"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a cell's source stands: file name, line of its first line (from 1), and the source itself."""
+
+    filename: str
+    line: int
+    source: str
+
+
+class Outputs:
+    """What the cells show, as outputs of a notebook.
+
+    A rich result is a note in the captured log, so that it has its place among the prints; its text/plain is
+    in the log for people, and not in the stream outputs.
+    """
+
+    def __init__(self, capture: Capture) -> None:
+        self._capture = capture
+        self._by_display_id: dict[str, list[NotebookNode]] = {}
+        #: Told after each rich output, for papermill's autosave.
+        self.on_output: Callable[[], None] = lambda: None
+
+    def begin(self) -> None:
+        self._capture.begin()
+
+    def collect(self) -> list[NotebookNode]:
+        """The outputs of the cell so far."""
+        outputs = []
+        for piece in self._capture.collect():
+            if isinstance(piece, tuple):
+                outputs.append(_output("stream", name=piece[0], text=piece[1]))
+            else:
+                outputs.append(piece)
+        return outputs
+
+    def result(self, data: dict[str, Any], metadata: dict[str, Any] | None, count: int) -> None:
+        """The value of a cell's last expression."""
+        self._rich("execute_result", data, metadata, execution_count=count)
+
+    def display(self, data: dict[str, Any], metadata: dict[str, Any] | None, display_id: str | None) -> None:
+        output = self._rich("display_data", data, metadata)
+        if display_id:
+            shown_before = self._by_display_id.setdefault(display_id, [])
+            _update(shown_before, output)
+            shown_before.append(output)
+
+    def update(self, data: dict[str, Any], metadata: dict[str, Any] | None, display_id: str | None) -> None:
+        """Replace what was displayed under an id, in whichever cell."""
+        _update(self._by_display_id.get(display_id or "", []), _mime_bundle("display_data", data, metadata))
+        self.on_output()
+
+    def error(self, output: NotebookNode, text: str) -> None:
+        """An error, with the text that the log shall have."""
+        self._capture.note(text, output)
+
+    def clear(self, *, wait: bool) -> None:
+        self._capture.clear(wait=wait)
+
+    def _rich(
+        self, kind: str, data: dict[str, Any], metadata: dict[str, Any] | None, **more: Any
+    ) -> NotebookNode:
+        output = _mime_bundle(kind, data, metadata, **more)
+        plain = output.data.get("text/plain", "")
+        text = plain if isinstance(plain, str) else "".join(plain)
+        self._capture.note(text + "\n" if text else "", output)
+        self.on_output()
+        return output
+
+
+class FlowCompiler(CachingCompiler):
+    """Compiles a cell under the file and the lines where it stands."""
+
+    #: The cell that runs; None if it has no place in a file, and is called as IPython calls it.
+    place: Place | None = None
+    _raw = ""
+    _timed_is_placed = False
+
+    def cache(self, transformed_code: str, number: int = 0, raw_code: str | None = None) -> str:
+        self._raw = transformed_code if raw_code is None else raw_code
+        if self.place is not None and self._lines_above(self._raw) is not None:
+            return self.place.filename
+        return super().cache(transformed_code, number, raw_code)
+
+    def ast_parse(self, source: str, filename: str = "<unknown>", symbol: str = "exec") -> ast.AST:
+        if self.place is not None and filename == self.place.filename:
+            above = self._lines_above(self._raw)
+            source = "\n" * (above or 0) + _realigned(self._raw, source)
+        elif self.place is not None and filename == "<unknown>":
+            # the body of a `%%time`, which that magic parses without a name and compiles as <timed exec>
+            above = self._lines_above(source)
+            self._timed_is_placed = above is not None
+            if above is not None:
+                source, filename = "\n" * above + source, self.place.filename
+        return super().ast_parse(source, filename, symbol)
+
+    def __call__(self, source: Any, filename: str, symbol: str, *args: Any, **kwargs: Any) -> CodeType:
+        if self.place is not None and self._timed_is_placed and filename.startswith("<timed "):
+            filename = self.place.filename
+        code: CodeType = super().__call__(source, filename, symbol, *args, **kwargs)
+        return code
+
+    def _lines_above(self, raw: str) -> int | None:
+        """How many lines of the file stand above some code of the cell; None if it is no part of the cell.
+
+        Above its first line that is not blank: IPython strips blank lines at the begin of a cell.
+        """
+        body = raw.strip()
+        if self.place is None or not body:
+            return None
+        index = self.place.source.find(body)
+        return None if index < 0 else self.place.line - 1 + self.place.source.count("\n", 0, index)
+
+
+class _FlowDisplayHook(DisplayHook):
+    """Keeps the value of a last expression instead of printing it."""
+
+    shell: Any
+
+    def write_output_prompt(self) -> None:
+        """The notebook has the count beside the output."""
+
+    def write_format_data(self, format_dict: dict[str, Any], md_dict: dict[str, Any] | None = None) -> None:
+        self.shell.outputs.result(format_dict, md_dict, self.prompt_count)
+
+    def finish_displayhook(self) -> None:
+        self._is_active = False
+
+
+class _FlowDisplayPublisher(DisplayPublisher):
+    """Keeps what is displayed."""
+
+    shell: Any
+
+    def publish(  # type: ignore[override]
+        self,
+        data: dict[str, Any],
+        metadata: dict[str, Any] | None = None,
+        *,
+        transient: dict[str, Any] | None = None,
+        update: bool = False,
+        **_: Any,
+    ) -> None:
+        self._validate_data(data, metadata)  # type: ignore[no-untyped-call]
+        show = self.shell.outputs.update if update else self.shell.outputs.display
+        show(data, metadata, (transient or {}).get("display_id"))
+
+    def clear_output(self, wait: bool = False) -> None:
+        self.shell.outputs.clear(wait=wait)
+
+
+class _NoProfile(ProfileDir):
+    """A profile of IPython that makes no folders and is read by nobody."""
+
+    def _location_changed(self, change: Any) -> None:
+        """Nothing is made, whatever the location."""
+
+
+class _Exit(ZMQExitAutocall):
+    """`exit()` and `quit()` end a flow as they end a script."""
+
+    def __call__(self, code: object = None) -> None:
+        raise SystemExit(code)
+
+
+class FlowShell(ZMQInteractiveShell):
+    """The shell of a kernel, without a kernel.
+
+    Attributes:
+        outputs: what the cells show.
+        backend: what matplotlib reads when it is imported before the run begins.
+        shown_error: the last exception of which the running cell has an error output.
+        describe_error: gives the text of an exception for the log.
+    """
+
+    displayhook_class = Type(_FlowDisplayHook)  # type: ignore[assignment]
+    display_pub_class = Type(_FlowDisplayPublisher)  # type: ignore[assignment]
+    compiler_class = Type(FlowCompiler)
+    outputs: Outputs
+    compile: FlowCompiler
+
+    def __init__(self, outputs: Outputs) -> None:
+        self.outputs = outputs
+        self.shown_error: BaseException | None = None
+        self.describe_error: Callable[[BaseException], str] = str
+        self._own_loop: asyncio.AbstractEventLoop | None = None
+        config: Any = Config()
+        # its SQLite file would be shared by all runs of the user
+        config.HistoryManager.enabled = False
+        super().__init__(config=config, loop_runner=self._run_in_loop)  # type: ignore[no-untyped-call]
+        self.backend = os.environ["MPLBACKEND"]
+
+    def init_environment(self) -> None:
+        super().init_environment()  # type: ignore[no-untyped-call]
+        # read by matplotlib when it is imported: figures become outputs at the end of a cell
+        os.environ["MPLBACKEND"] = os.environ.get("MPLBACKEND") or INLINE_BACKEND
+
+    def init_ipython_dir(self, ipython_dir: str | None) -> None:
+        """Of no use here, and nothing is made in the user's home."""
+
+    def init_profile_dir(self, profile_dir: ProfileDir | None) -> None:
+        self.profile_dir = profile_dir or _NoProfile(parent=self)
+
+    def _ipython_dir_changed(self, change: Any) -> None:
+        """Nothing is made."""
+
+    @default("exiter")
+    def _default_exiter(self) -> ZMQExitAutocall:
+        return _Exit(self)  # type: ignore[no-untyped-call]
+
+    def begin(self, outputs: Outputs, describe_error: Callable[[BaseException], str]) -> None:
+        """Be the shell of a run from here on, in this directory and environment."""
+        self.outputs, self.describe_error = outputs, describe_error
+        self.init_environment()
+        sys.modules["__main__"] = self.user_module
+        self.starting_dir = os.getcwd()
+        self.user_ns["_dh"][:] = [Path.cwd()]
+
+    @property
+    def db(self) -> Any:
+        """What `%cd`, `%store` and `%bookmark` keep in a profile is kept for the run."""
+        if self._db is None:
+            from IPython.external.pickleshare import PickleShareDB
+
+            folder = Path(tempfile.mkdtemp(prefix=TEMP_PREFIX))
+            self.tempdirs.append(folder)
+            self._db = PickleShareDB(folder)  # type: ignore[no-untyped-call]
+        return self._db
+
+    @db.setter
+    def db(self, value: Any) -> None:
+        """Not IPython's own one, which is a folder of the user's profile."""
+
+    def run_flow_cell(self, source: str, place: Place | None) -> BaseException | None:
+        """Run a cell; returns the exception with which it ended, if any."""
+        self.compile.place = place
+        self.shown_error = None
+        result = self.run_cell(source, store_history=True)  # type: ignore[no-untyped-call]
+        if self.payload_manager is not None:
+            self.payload_manager.clear_payload()
+        error: BaseException | None = result.error_in_exec or result.error_before_exec or self.shown_error
+        return error
+
+    @contextlib.contextmanager
+    def _tee(self, channel: str) -> Iterator[None]:
+        """IPython would keep each print in its history: 200 MB of prints would stay in memory."""
+        yield
+
+    def _format_exception_for_storage(
+        self, exception: BaseException, *_: Any, **__: Any
+    ) -> dict[str, str | list[str]]:
+        """For the history, which is kept nowhere: IPython would format the whole traceback a second time."""
+        return {"ename": type(exception).__name__, "evalue": _evalue(exception), "traceback": []}
+
+    def enable_gui(self, gui: Any = None) -> None:
+        if gui not in (None, "inline"):
+            raise UsageError(f"a flow has no event loop for {gui!r}; figures are inline")
+
+    def _showtraceback(self, etype: type[BaseException], evalue: BaseException, stb: list[str]) -> None:
+        self.shown_error = evalue
+        output = _output(
+            "error",
+            ename=etype.__name__,
+            evalue=_clean(_evalue(evalue)),
+            traceback=[_clean(line) for line in stb],
+        )
+        self.outputs.error(output, self.describe_error(evalue))
+
+    def _run_in_loop(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Run a cell with a top-level `await`; all cells share one event loop."""
+        if self._own_loop is None or self._own_loop.is_closed():
+            self._own_loop = asyncio.new_event_loop()
+        return self._own_loop.run_until_complete(coroutine)
+
+    def close(self) -> None:
+        """The end of the run. IPython's own way to it collects garbage, for 90 ms."""
+        atexit.unregister(self.atexit_operations)
+        for file in self.tempfiles:
+            file.unlink(missing_ok=True)
+        for folder in self.tempdirs:
+            shutil.rmtree(folder, ignore_errors=True)
+        if self._own_loop is not None:
+            self._own_loop.close()
+
+
+# Libraries decide by this name whether they are in a notebook (rich, tqdm, plotly and others).
+FlowShell.__name__ = ZMQInteractiveShell.__name__
+
+
+@contextlib.contextmanager
+def flow_shell(outputs: Outputs, describe_error: Callable[[BaseException], str]) -> Iterator[FlowShell]:
+    """The process as a kernel has it: `get_ipython()`, `display`, `__main__`, inline figures. Put back after.
+
+    Args:
+        outputs: takes what the cells show.
+        describe_error: gives the text of an exception for the log.
+    """
+    before = [(cls, cls._instance) for cls in _singletons()]
+    state: list[tuple[Any, str]] = [
+        (sys.modules, "__main__"),
+        (vars(builtins), "display"),
+        (vars(builtins), "__IPYTHON__"),
+    ]
+    state += [(vars(builtins), "input"), (vars(getpass), "getpass")]
+    state += [(os.environ, name) for name in ("TERM", "PAGER", "GIT_PAGER", "MPLBACKEND")]
+    state += [(os.environ, name) for name in ("CLICOLOR", "FORCE_COLOR", "CLICOLOR_FORCE")]
+    saved = [(mapping, name, mapping.get(name)) for mapping, name in state]
+    hooks = sys.displayhook, sys.excepthook, sys.breakpointhook
+    ready = _take_ready()
+    shell = ready or _new_shell(outputs)
+    shell.begin(outputs, describe_error)
+    try:
+        vars(builtins)["input"] = functools.partial(_no_input, "raw_input")
+        getpass.getpass = functools.partial(_no_input, "getpass")
+        if not os.environ.get("PYTHONBREAKPOINT"):
+            # a debugger would fail somewhere in itself, where the flow's line is not seen any more
+            sys.breakpointhook = functools.partial(_no_input, "breakpoint")
+        # IPython's advice for people at a prompt
+        warnings.filterwarnings("ignore", message="To exit: use", category=UserWarning)
+        if ready is None or shell.backend != os.environ["MPLBACKEND"]:
+            _use_backend(shell)
+        yield shell
+    finally:
+        shell.close()
+        for cls, instance in before:
+            cls._instance = instance
+        sys.displayhook, sys.excepthook, sys.breakpointhook = hooks
+        for mapping, name, value in saved:
+            if value is None:
+                mapping.pop(name, None)
+            else:
+                mapping[name] = value
+
+
+def make_ready() -> None:
+    """Make the shell of the next run ahead of it, in a process that is forked for runs.
+
+    What is imported in `as_in_a_cell` from then on finds it, as in a flow: pandas, matplotlib, plotly, tqdm
+    and others decide when they are imported how they show things.
+    """
+    global _ready
+    ahead = Ahead()
+    _ready = _new_shell(Outputs(ahead)), ahead
+
+
+@contextlib.contextmanager
+def as_in_a_cell() -> Iterator[Ahead]:
+    """For imports ahead of a run; gives whether they show anything, which only a flow's own import would."""
+    assert _ready is not None
+    shell, ahead = _ready
+    with ahead.listening(), shell.builtin_trap:
+        yield ahead
+
+
+_ready: tuple[FlowShell, Ahead] | None = None
+
+
+def _take_ready() -> FlowShell | None:
+    global _ready
+    shell = _ready[0] if _ready else None
+    _ready = None
+    return shell
+
+
+def _new_shell(outputs: Outputs) -> FlowShell:
+    for cls in _singletons():
+        cls._instance = None
+    shell = FlowShell(outputs)
+    for cls in _singletons():
+        cls._instance = shell
+    return shell
+
+
+def _singletons() -> list[Any]:
+    """The classes that remember the shell of this process."""
+    return list(FlowShell._walk_mro())
+
+
+def know_source(filename: str, text: str) -> None:
+    """Have tracebacks show this text for a file, also when the file is edited during the run."""
+    linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
+
+
+def _no_input(function: str, *_: Any, **__: Any) -> str:
+    """Nobody is there to answer; said as a kernel says it."""
+    raise StdinNotImplementedError(
+        f"{function} was called, but this frontend does not support input requests."
+    )
+
+
+def _use_backend(shell: FlowShell) -> None:
+    """Have matplotlib follow `MPLBACKEND` also where it was imported before the run."""
+    matplotlib = sys.modules.get("matplotlib")
+    if matplotlib is None:
+        return
+    if os.environ["MPLBACKEND"] != INLINE_BACKEND:
+        matplotlib.use(os.environ["MPLBACKEND"])
+        return
+    from matplotlib_inline.backend_inline import configure_inline_support
+    from matplotlib_inline.config import InlineBackend
+
+    matplotlib.use(INLINE_BACKEND)
+    # both remember the shell of an earlier run in this process
+    InlineBackend.clear_instance()
+    configure: Any = configure_inline_support
+    configure.current_backend = "unset"
+    configure(shell, INLINE_BACKEND)
+
+
+def _mime_bundle(
+    kind: str, data: dict[str, Any], metadata: dict[str, Any] | None, **more: Any
+) -> NotebookNode:
+    return _output(
+        kind,
+        data={mime: _clean(value) for mime, value in data.items()},
+        metadata=_clean(metadata or {}),
+        **more,
+    )
+
+
+def _output(kind: str, **content: Any) -> NotebookNode:
+    return cast(NotebookNode, nbformat.v4.new_output(kind, **content))  # type: ignore[no-untyped-call]
+
+
+def _update(outputs: list[NotebookNode], new: NotebookNode) -> None:
+    for output in outputs:
+        output.data, output.metadata = new.data, new.metadata
+
+
+def _clean(value: Any) -> Any:
+    """A value as it can be in a notebook: JSON, bytes as base64, no lone surrogates.
+
+    Raises:
+        TypeError: it is not JSON; the flow that displays it sees the error, as with a kernel.
+    """
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode()
+    if not value and isinstance(value, dict):
+        return value
+    text = json.dumps(value, default=json_default, ensure_ascii=False)
+    return json.loads(text.encode("utf-8", "backslashreplace"))
+
+
+def _evalue(exc: BaseException) -> str:
+    """The text of an exception. A SystemExit says by it whether it is one: papermill takes "" and "0" for a
+    good end, and Python knows more of those."""
+    if isinstance(exc, SystemExit) and not isinstance(exc.code, str):
+        return "" if exc.code is None else str(exc.code or 0)
+    if isinstance(exc, SystemExit) and exc.code in ("", "0"):
+        return repr(exc.code)
+    try:
+        return str(exc)
+    except Exception as broken:
+        return f"<{type(exc).__name__} whose text raises {type(broken).__name__}>"
+
+
+def _realigned(raw: str, transformed: str) -> str:
+    """Give code back the lines that it lost when IPython joined a continued `!command \\` into one line."""
+    before, after = raw.strip().split("\n"), transformed.strip().split("\n")
+    if len(before) <= len(after) or transformed.startswith("get_ipython().run_cell_magic("):
+        return transformed
+    lines: list[str] = []
+    matcher = difflib.SequenceMatcher(None, before, after, autojunk=False)
+    for _, old, old_end, new, new_end in matcher.get_opcodes():
+        lines += after[new:new_end]
+        lines += [""] * ((old_end - old) - (new_end - new))
+    return "\n".join(lines) + "\n"

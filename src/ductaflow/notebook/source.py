@@ -1,0 +1,248 @@
+"""From source to notebook and from notebook to page.
+
+A text source (`.py`, `.md`) is read by jupytext. Each code cell then knows where it stands in the file, kept
+under the one metadata key `ductaflow`, so that code can run under its true name:
+
+    nb.metadata.ductaflow   = {"source": "/project/flows/fit.py"}
+    cell.metadata.ductaflow = {"line": 41}      the line of the cell's first source line, from 1
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from ductaflow.common.errors import DuctaflowError
+from ductaflow.common.paths import SOURCE_SUFFIXES
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
+
+#: Our key in the metadata of notebooks and cells.
+KEY = "ductaflow"
+
+
+PARAMETERS = "parameters"
+
+
+INJECTED = "injected-parameters"
+
+
+KERNELSPEC = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+
+
+# jupytext splits lines at these, Python does not: without a stand-in they would break string literals.
+_ODD_LINE_ENDS = "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
+
+
+_HIDE_ODD = {ord(char): chr(0xF0000 + ord(char)) for char in _ODD_LINE_ENDS}
+
+
+_SHOW_ODD = {ord(stand_in): chr(char) for char, stand_in in _HIDE_ODD.items()}
+
+
+_ASSIGNS_CONFIG = re.compile(r"^config\s*(?::[^=\n]*)?=\s*(?:\{\s*\}|dict\(\s*\)|None|\{)", re.MULTILINE)
+
+
+_CODE_MARKER = re.compile(r"\s*#\s*(?:%%|In\[|<codecell>)(?!.*\[(?:markdown|md|raw)\])|```")
+
+
+def load_notebook(source: Path) -> NotebookNode:
+    """Read a flow as a notebook whose code cells know their lines in the file.
+
+    Args:
+        source: a `.py` percent script (without any `# %%` it is one cell), a `.md` or an `.ipynb` file.
+
+    Returns:
+        A notebook of format 4 with a kernelspec, as papermill needs it.
+
+    Raises:
+        DuctaflowError: the file is missing, not UTF-8, or not a notebook.
+    """
+    if source.suffix not in SOURCE_SUFFIXES:
+        raise DuctaflowError(f"{source}: a flow is a file that ends in {', '.join(SOURCE_SUFFIXES)}")
+    text = read_source_text(source)
+    known = _ahead.get(source)
+    notebook = copy.deepcopy(known[1]) if known and known[0] == text else _parse(source, text)
+    if "kernelspec" not in notebook.metadata:
+        notebook.metadata.update(kernelspec=dict(KERNELSPEC))
+    notebook.metadata.update({KEY: {"source": str(source.absolute())}})
+    return notebook
+
+
+def read_ahead(source: Path) -> None:
+    """Read a flow in a process that is forked for its runs, which then have less to do.
+
+    One that cannot be read will be told of by its run; one that is edited later is read anew.
+    """
+    with contextlib.suppress(DuctaflowError):
+        text = read_source_text(source)
+        _ahead[source] = text, _parse(source, text)
+
+
+#: What was read ahead: the text of a flow, and what became of it.
+_ahead: dict[Path, tuple[str, NotebookNode]] = {}
+
+
+def _parse(source: Path, text: str) -> NotebookNode:
+    return read_ipynb(source, text) if source.suffix == ".ipynb" else _read_script(source, text)
+
+
+def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
+    """The cells that would execute: code, not blank, not injected, not tagged `skip-execution`."""
+    return [cell for cell in notebook.cells if is_executed(cell) and INJECTED not in tags(cell)]
+
+
+def is_executed(cell: NotebookNode) -> bool:
+    """Whether an engine executes a cell at all."""
+    return cell.cell_type == "code" and bool(cell.source.strip()) and "skip-execution" not in tags(cell)
+
+
+def tags(cell: NotebookNode) -> Sequence[str]:
+    """The tags of a cell."""
+    found: Sequence[str] = cell.metadata.get("tags", ())
+    return found
+
+
+def parameters_cell(notebook: NotebookNode) -> NotebookNode | None:
+    """The cell tagged `parameters`, behind which the config is injected; None if there is none.
+
+    Raises:
+        DuctaflowError: several cells have the tag.
+    """
+    tagged = [cell for cell in notebook.cells if cell.cell_type == "code" and PARAMETERS in tags(cell)]
+    if len(tagged) > 1:
+        where = ", ".join(str(line) for line in map(cell_line, tagged) if line)
+        name = notebook.metadata.get(KEY, {}).get("source", "the notebook")
+        raise DuctaflowError(
+            f"{name}: {len(tagged)} cells are tagged {PARAMETERS!r}" + (f" (lines {where})" if where else ""),
+            hint="Keep the tag on the one cell that holds `config = {}`.",
+        )
+    return tagged[0] if tagged else None
+
+
+def assigns_config(cell: NotebookNode) -> bool:
+    """Whether a code cell assigns the name `config` at its top level to something that is not made of it."""
+    return _ASSIGNS_CONFIG.search(cell.source) is not None
+
+
+def cell_line(cell: NotebookNode) -> int | None:
+    """The line of the cell's first source line in the source file, from 1; None if it is not known."""
+    line = cell.metadata.get(KEY, {}).get("line")
+    return line if isinstance(line, int) else None
+
+
+def cell_lines(source: Path) -> list[int]:
+    """The lines of a flow's file at which the cells that would execute begin, in their order.
+
+    Raises:
+        DuctaflowError: the flow cannot be read.
+    """
+    return [line for line in map(cell_line, code_cells(load_notebook(source))) if line is not None]
+
+
+def stands_at(cell_source: str, file_lines: Sequence[str], line: int) -> bool:
+    """Whether a cell's source is what the file has from `line` on, magics commented or not."""
+    expected = cell_source.split("\n")
+    found = file_lines[line - 1 : line - 1 + len(expected)]
+    if len(found) < len(expected):
+        return False
+    # `# %% language="bash"` has no line of its own for `%%bash`: jupytext made it from the marker
+    pairs = list(zip(expected, found, strict=True))
+    if expected[0].startswith("%%") and _CODE_MARKER.match(found[0]):
+        pairs = pairs[1:]
+    return all(_same_line(*pair) for pair in pairs)
+
+
+# --- reading -----------------------------------------------------------------------------------------------
+
+
+def read_source_text(source: Path) -> str:
+    try:
+        raw = source.read_bytes()
+    except OSError as exc:
+        raise DuctaflowError(f"{source}: {exc.strerror or exc}") from exc
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as exc:
+        line = raw.count(b"\n", 0, exc.start) + 1
+        raise DuctaflowError(
+            f"{source}:{line}: not UTF-8: {exc.reason}", hint="Save the file as UTF-8."
+        ) from exc
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def read_ipynb(source: Path, text: str) -> NotebookNode:
+    import nbformat
+
+    try:
+        notebook = nbformat.reads(text, as_version=4)  # type: ignore[no-untyped-call]
+    except Exception as exc:
+        # nbformat has no root class for what it makes of a strange file
+        raise DuctaflowError(f"{source}{_json_fault(text) or f': not a notebook: {exc}'}") from exc
+    return cast("NotebookNode", notebook)
+
+
+def _json_fault(text: str) -> str:
+    """Place and kind of what is wrong with JSON; empty if nothing is."""
+    try:
+        json.loads(text)
+    except json.JSONDecodeError as exc:
+        return f":{exc.lineno}:{exc.colno}: not a notebook: {exc.msg}"
+    return ""
+
+
+def _read_script(source: Path, text: str) -> NotebookNode:
+    import jupytext
+
+    fmt = "md" if source.suffix == ".md" else "py:percent"
+    try:
+        notebook = jupytext.reads(text.translate(_HIDE_ODD), fmt=fmt, as_version=4)
+    except Exception as exc:
+        # jupytext passes on whatever its parsers of headers, YAML and cell options raise
+        first = str(exc).strip().splitlines() or [type(exc).__name__]
+        raise DuctaflowError(
+            f"{source}: jupytext cannot read it: {first[0]}",
+            hint="Look at the `# ---` header and at the options after `# %%`.",
+        ) from exc
+    for cell in notebook.cells:
+        cell.source = cell.source.translate(_SHOW_ODD)
+    _place_cells(notebook, text.split("\n"))
+    return cast("NotebookNode", notebook)
+
+
+def _place_cells(notebook: NotebookNode, lines: Sequence[str]) -> None:
+    """Note at each code cell where it stands. A cell that is not found keeps no line."""
+    begin = 1
+    for cell in notebook.cells:
+        if cell.cell_type != "code" or not cell.source.strip():
+            continue
+        line = _find(cell.source, lines, begin)
+        if line is not None:
+            cell.metadata.update({KEY: {"line": line}})
+            begin = line + cell.source.count("\n") + 1
+
+
+def _find(cell_source: str, lines: Sequence[str], begin: int) -> int | None:
+    places = [n for n in range(begin, len(lines) + 1) if stands_at(cell_source, lines, n)]
+    # The same text may also be part of a markdown cell further up: what follows a marker of code is meant.
+    return next((n for n in places if _follows_marker(lines, n)), places[0] if places else None)
+
+
+def _follows_marker(lines: Sequence[str], line: int) -> bool:
+    before = next((text for text in reversed(lines[: line - 1]) if text.strip()), "")
+    return _CODE_MARKER.match(before) is not None or _CODE_MARKER.match(lines[line - 1]) is not None
+
+
+def _same_line(expected: str, found: str) -> bool:
+    expected = expected.rstrip()
+    if expected == found.rstrip():
+        return True
+    bare = found.strip()
+    return bare.startswith("#") and bare[1:].strip() == expected.strip()

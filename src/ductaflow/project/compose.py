@@ -1,0 +1,125 @@
+"""One config out of several: bases merged under an instance, placeholders filled."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from ductaflow.common.errors import ConfigError
+from ductaflow.project.strict_json import MAX_DEPTH
+
+#: A string that placeholders have made longer than this is a mistake: they double each other.
+MAX_FILLED = 1_000_000
+
+
+# --- merge and placeholders --------------------------------------------------------------------------------
+
+
+def merge(*configs: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge configs, the later over the earlier.
+
+    Deep for objects; lists and scalars replace; null is a value. The arguments stay as they are, and the
+    result shares no object or list with them.
+    """
+    merged: dict[str, Any] = {}
+    for config in configs:
+        for key, value in config.items():
+            below = merged.get(key)
+            if isinstance(value, Mapping):
+                merged[key] = merge(below, value) if isinstance(below, Mapping) else merge(value)
+            else:
+                merged[key] = _copied(value)
+    return merged
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_copied(item) for item in value]
+    return merge(value) if isinstance(value, Mapping) else value
+
+
+def fill_placeholders(
+    config: Mapping[str, Any], *, instance: str, flow: str, project_root: str
+) -> dict[str, Any]:
+    """A copy of a config with `{key}` in its strings replaced.
+
+    `key` is a top-level key of the same config with a scalar value, or `instance`, `flow`, `project_root`.
+    The config's own key goes first; only in its own value does `{instance}` mean the name of the instance. A
+    scalar that is no string is inserted as JSON shows it (`true`, `null`, `2030`). What is inserted is not
+    searched again, but placeholders in the value of another key are filled before it is inserted. Keys are
+    not filled. Every other brace stays, also one around the name of an object or a list: a flow may format
+    such a string later.
+
+    Raises:
+        ConfigError: placeholders go round in a circle (the keys are named), or make a string of over a
+            million characters.
+    """
+    filler = _Filler(config, {"instance": instance, "flow": flow, "project_root": project_root})
+    return {key: filler.fill(value, (key,)) for key, value in config.items()}
+
+
+class _Filler:
+    """Fills the strings of one config, each top-level string once."""
+
+    def __init__(self, config: Mapping[str, Any], given: Mapping[str, str]) -> None:
+        self._config = config
+        self._given = given
+        self._filled: dict[str, str] = {}
+
+    def fill(self, value: Any, chain: tuple[str, ...]) -> Any:
+        """`chain` is the keys whose values are being filled, the outermost first."""
+        if isinstance(value, str):
+            return self._text(value, chain) if "{" in value else value
+        if isinstance(value, dict):
+            return {key: self.fill(item, ()) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self.fill(item, ()) for item in value]
+        return value
+
+    def _text(self, text: str, chain: tuple[str, ...]) -> str:
+        length = len(text)
+
+        def replacement(match: re.Match[str]) -> str:
+            nonlocal length
+            inserted = self._value(match.group(1), chain)
+            if inserted is None:
+                return match.group()
+            length += len(inserted)
+            if length > MAX_FILLED:
+                keys = " -> ".join(chain) or "a nested string"
+                raise ConfigError(
+                    f"the placeholders of {keys} make more than {MAX_FILLED} characters",
+                    hint="Shorten the values that they insert.",
+                )
+            return inserted
+
+        return _PLACEHOLDER.sub(replacement, text)
+
+    def _value(self, key: str, chain: tuple[str, ...]) -> str | None:
+        """The text to insert for a key; None if it names nothing that can be inserted."""
+        own = key in self._config and not (chain[-1:] == (key,) and key in self._given)
+        if not own:
+            return self._given.get(key)
+        value = self._config[key]
+        if isinstance(value, (dict, list)):
+            return None
+        if not isinstance(value, str):
+            return json.dumps(value)
+        if key not in self._filled:
+            if key in chain:
+                circle = " -> ".join((*chain[chain.index(key) :], key))
+                raise ConfigError(
+                    f"placeholders refer to each other: {circle}",
+                    hint="Give one of these keys a plain value.",
+                )
+            if len(chain) > MAX_DEPTH:
+                raise ConfigError(
+                    f"more than {MAX_DEPTH} keys whose placeholders need the next: {chain[0]} ..."
+                )
+            self._filled[key] = self._text(value, (*chain, key))
+        return self._filled[key]
+
+
+_PLACEHOLDER = re.compile(r"\{([^{}]+)\}")

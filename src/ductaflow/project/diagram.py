@@ -1,0 +1,205 @@
+"""The graph of stored instances as nodes and edges, and as text in the language of three programs.
+
+    Diagram.of(instances, graph)    every stored instance and who reads from whom
+    Diagram.of(..., ids)            some, what they read from and what reads from them
+    .by_flow()                      the same, a node a flow
+    to_mermaid, to_dot, to_json     as text; names are escaped as each of them asks for
+
+Where many instances read one wildcard (`runs/data_prep/*`) it is a node of its own between what it names and
+its readers: 1,000 readers of 1,000 instances are 2,000 edges then, not a million.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from ductaflow.common.paths import Kind
+from ductaflow.project.graph import Graph, Wildcard
+from ductaflow.project.instances import Instance
+
+#: Mermaid's own defaults; a page that shows a diagram may raise them, the diagram itself may not.
+MERMAID_EDGES, MERMAID_CHARACTERS = 500, 50_000
+
+
+#: What stands in a label of Mermaid as it is, besides letters and digits.
+_MERMAID_PLAIN = frozenset("_-./+ *?[]()!,:")
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One node.
+
+    Attributes:
+        id: `fit/scenario_A`; of a wildcard the pattern, of a flow its name.
+        flow: name of the flow or build, or a pattern.
+        instance: name of the instance, or a pattern; None where the node is a whole flow.
+        kind: `flow` or `build`, or `wildcard` for all that a pattern names.
+        instances: how many stored instances it stands for.
+    """
+
+    id: str
+    flow: str
+    instance: str | None
+    kind: Kind | Literal["wildcard"]
+    instances: int = 1
+
+    @property
+    def label(self) -> str:
+        return self.id if self.instance is not None else f"{self.id} ({self.instances})"
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """One edge, in the direction of the data.
+
+    Attributes:
+        source, target: ids of nodes; the target reads from the source.
+        key: key path of the target's config that says so; None between an instance and its wildcard.
+    """
+
+    source: str
+    target: str
+    key: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Diagram:
+    """Nodes, in the order of the stored instances, and edges; plain data for whoever draws them."""
+
+    nodes: tuple[Node, ...]
+    edges: tuple[Edge, ...]
+
+    @classmethod
+    def of(cls, instances: Iterable[Instance], graph: Graph, ids: Iterable[str] | None = None) -> Diagram:
+        """The diagram of all stored instances, or of a part.
+
+        Args:
+            instances: all that are stored.
+            graph: theirs.
+            ids: some of them; they are shown with all that they read from and all that reads from them, at
+                any distance. By default all are shown.
+        """
+        known = {instance.id: instance for instance in instances}
+        if ids is not None:
+            given = list(ids)
+            shown = {*given, *graph.above(given), *graph.below(given)}
+            known = {id: instance for id, instance in known.items() if id in shown}
+        nodes = [Node(id, instance.flow, instance.name, instance.kind) for id, instance in known.items()]
+        edges: dict[tuple[str, str], str | None] = {}
+        for upstream, reader, key in graph.links():
+            if upstream in known and reader in known:
+                edges[upstream, reader] = key
+        for wildcard in graph.wildcards():
+            nodes += _add_wildcard(edges, wildcard, known)
+        return cls(tuple(nodes), tuple(Edge(*pair, key) for pair, key in edges.items()))
+
+    def by_flow(self) -> Diagram:
+        """The same with one node for each flow and build, whatever number of instances it has."""
+        nodes: dict[str, Node] = {}
+        for node in self.nodes:
+            if node.kind != "wildcard":
+                count = nodes[node.flow].instances + 1 if node.flow in nodes else 1
+                nodes[node.flow] = Node(node.flow, node.flow, None, node.kind, count)
+        flow_of = {node.id: node.flow for node in self.nodes if node.kind != "wildcard"}
+        into: dict[str, dict[str, None]] = {}
+        for edge in self.edges:
+            if edge.target not in flow_of:
+                into.setdefault(edge.target, {})[flow_of[edge.source]] = None
+        edges: dict[tuple[str, str], str | None] = {}
+        for edge in self.edges:
+            if edge.target in flow_of:
+                for source in [flow_of[edge.source]] if edge.source in flow_of else into[edge.source]:
+                    edges.setdefault((source, flow_of[edge.target]), edge.key)
+        return Diagram(tuple(nodes.values()), tuple(Edge(*pair, key) for pair, key in edges.items()))
+
+    def to_dict(self) -> dict[str, list[dict[str, str | int | None]]]:
+        """`{"nodes": [{id, flow, instance, kind, instances}], "edges": [{from, to, key}]}`"""
+        return {
+            "nodes": [asdict(node) for node in self.nodes],
+            "edges": [{"from": edge.source, "to": edge.target, "key": edge.key} for edge in self.edges],
+        }
+
+
+def _add_wildcard(
+    edges: dict[tuple[str, str], str | None], wildcard: Wildcard, known: Collection[str]
+) -> list[Node]:
+    """Add the edges of a wildcard, and give the node that it needs: none where it would only be one more."""
+    members = [id for id in wildcard.members if id in known]
+    readers = {id: key for id, key in wildcard.readers.items() if id in known}
+    if len(members) * len(readers) <= len(members) + len(readers):
+        for member in members:
+            for reader, key in readers.items():
+                if member != reader:
+                    edges.setdefault((member, reader), key)
+        return []
+    edges.update(dict.fromkeys(((member, wildcard.id) for member in members), None))
+    edges.update({(wildcard.id, reader): key for reader, key in readers.items()})
+    return [Node(wildcard.id, wildcard.flow, wildcard.name, "wildcard", len(members))]
+
+
+# --- as text -----------------------------------------------------------------------------------------------
+
+
+def to_json(diagram: Diagram) -> str:
+    """The plain data as JSON; ASCII, so that no console and no file can spoil a name."""
+    return json.dumps(diagram.to_dict(), indent=1)
+
+
+def to_mermaid(diagram: Diagram) -> str:
+    """A flowchart of Mermaid, from left to right. Builds have a double frame, wildcards are hexagons."""
+    shapes = {"flow": '["{}"]', "build": '[["{}"]]', "wildcard": '{{{{"{}"}}}}'}
+    names = _short_names(diagram)
+    lines = [
+        f"  {names[node.id]}{shapes[node.kind].format(_mermaid_label(node.label))}" for node in diagram.nodes
+    ]
+    lines += [f"  {names[edge.source]} --> {names[edge.target]}" for edge in diagram.edges]
+    return "\n".join(["flowchart LR", *lines])
+
+
+def to_dot(diagram: Diagram) -> str:
+    """A directed graph in the language of Graphviz, from left to right."""
+    shapes = {"flow": "", "build": ", peripheries=2", "wildcard": ", shape=hexagon"}
+    names = _short_names(diagram)
+    lines = [
+        f'  {names[node.id]} [label="{_dot_label(node.label)}"{shapes[node.kind]}];' for node in diagram.nodes
+    ]
+    lines += [f"  {names[edge.source]} -> {names[edge.target]};" for edge in diagram.edges]
+    return "\n".join(["digraph instances {", "  rankdir=LR;", "  node [shape=box];", *lines, "}"])
+
+
+FORMATS: dict[str, Callable[[Diagram], str]] = {"mermaid": to_mermaid, "dot": to_dot, "json": to_json}
+
+
+def beyond_mermaid(diagram: Diagram, text: str) -> str | None:
+    """Why Mermaid will not draw a diagram as it is commonly set up; None if it will."""
+    if len(diagram.edges) > MERMAID_EDGES:
+        return f"the diagram has {len(diagram.edges)} edges, and Mermaid draws {MERMAID_EDGES} at most"
+    if len(text) > MERMAID_CHARACTERS:
+        return f"the diagram has {len(text)} characters, and Mermaid reads {MERMAID_CHARACTERS} at most"
+    return None
+
+
+def _short_names(diagram: Diagram) -> dict[str, str]:
+    # An id may be a word of the language (`end`) or hold what it has a meaning for; a number does not.
+    return {node.id: f"n{number}" for number, node in enumerate(diagram.nodes)}
+
+
+def _printable(text: str) -> str:
+    """A text on one line: what cannot be printed is written in words."""
+    return "".join(
+        sign if sign.isprintable() else sign.encode("unicode_escape").decode("ascii") for sign in text
+    )
+
+
+def _mermaid_label(text: str) -> str:
+    return "".join(
+        sign if sign.isalnum() or sign in _MERMAID_PLAIN else f"#{ord(sign)};" for sign in _printable(text)
+    )
+
+
+def _dot_label(text: str) -> str:
+    # Graphviz reads a backslash as the begin of an escape and an ampersand as that of an entity.
+    return _printable(text).replace("\\", "\\\\").replace('"', '\\"').replace("&", "&amp;")

@@ -1,0 +1,565 @@
+"""Who reads from whom: the graph that the configs of a project say, its order and its cycles.
+
+    config string, at any depth      "runs/data_prep/scenario_A/clean.csv"   an edge to data_prep/scenario_A
+                                     "runs/data_prep/*/clean.csv"            an edge to each that matches
+                                     "runs/data_prep"                        an edge to each of data_prep
+    _run.needs                       ["data_prep/scenario_A"]                an edge
+
+A path in the own run folder is no edge, nor is one to something that is not stored: that is kept apart, as
+`unstored`. Nothing else is declared anywhere.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import heapq
+import os
+import posixpath
+import re
+import sys
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property, lru_cache
+from itertools import count
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ductaflow.common.errors import InstanceError
+from ductaflow.common.paths import ROOT_KEY, RUN_KEY, Project
+from ductaflow.common.text import did_you_mean, key_path
+from ductaflow.project.instances import Instance, Instances, find_instances
+from ductaflow.project.names import check_name
+
+#: Of a knot of cycles that cross, so many are looked for; to find them all would take for ever.
+MAX_CYCLES = 20
+
+
+#: Looking for a similar name among thousands takes a tenth of a second, so only the first few are looked for.
+_MAX_SUGGESTIONS = 10
+
+
+_SHOWN_MEMBERS = 12
+
+
+_PATTERN = re.compile(r"[*?\[]")
+
+
+#: What a flow fills in itself: `part-{n}.csv`, `%d.csv`.
+_TEMPLATE = re.compile(r"[*?\[{%]")
+
+
+_SHOWN_NAMES = 10
+
+
+_WINDOWS = os.name == "nt"
+
+
+class _Group(NamedTuple):
+    """All instances that match two patterns, but one: a node of its own between them and their readers.
+
+    Without it 10,000 readers of `runs/data_prep/*` with 10,000 instances would be 100 million edges.
+    """
+
+    flow: str
+    name: str
+    but: str = ""
+
+
+_Node = str | _Group
+
+
+class Unstored(NamedTuple):
+    """A reference to a run of which no instance is stored.
+
+    Attributes:
+        text: the string in the config.
+        path: as much of it as names one file or folder; relative to the project, or absolute.
+        flow, name: what the path says below the runs folder.
+    """
+
+    text: str
+    path: str
+    flow: str
+    name: str
+
+
+class Wildcard(NamedTuple):
+    """A reference to all that a pattern matches.
+
+    Attributes:
+        id: the pattern, `runs/data_prep/*`, and the instance that is left out of it, if one is.
+        flow, name: the patterns that it consists of.
+        members: ids of the instances that it matches.
+        readers: ids of those that read it, each with the key path that says so.
+    """
+
+    id: str
+    flow: str
+    name: str
+    members: tuple[str, ...]
+    readers: dict[str, str]
+
+
+def collect(project: Project) -> Instances:
+    """The stored instances of a project with every problem, also those that only the graph can see."""
+    return Instances(project, check(find_instances(project)))
+
+
+def check(instances: Sequence[Instance]) -> tuple[Instance, ...]:
+    """The same instances; those that are in a cycle or need an unknown one have that as their problem.
+
+    A problem that an instance has already stays.
+    """
+    graph = Graph(instances)
+    problems = {**graph.cycle_problems(), **graph.unknown_problems()}
+    return tuple(
+        replace(instance, problem=problems[instance.id])
+        if instance.id in problems and instance.problem is None
+        else instance
+        for instance in instances
+    )
+
+
+class Graph:
+    """The graph of the stored instances of one project, whatever is selected of them.
+
+    Args:
+        instances: all of them, also those that have a problem.
+    """
+
+    def __init__(self, instances: Sequence[Instance]) -> None:
+        self._positions: dict[str, int] = {}
+        names: dict[str, set[str]] = {}
+        for instance in instances:
+            self._positions.setdefault(instance.id, len(self._positions))
+            names.setdefault(instance.flow, set()).add(instance.name)
+        self._names = {flow: sorted(found) for flow, found in names.items()}
+        self._members: dict[_Group, tuple[str, ...]] = {}
+        self._own_readers: dict[tuple[str, str], str] = {}
+        # what each instance reads, and the key path of its config that says so
+        self._reads: dict[str, dict[_Node, str]] = {id: {} for id in self._positions}
+        self._unknown: dict[str, dict[str, str]] = {}
+        self._unstored: dict[str, list[Unstored]] = {}
+        for instance in instances:
+            self._add_references(instance)
+            self._add_needs(instance)
+
+    # --- edges ---
+
+    def _add_references(self, instance: Instance) -> None:
+        runs = _runs_tree(instance.project)
+        edges = self._reads[instance.id]
+        for trail, text in _strings(instance.config):
+            parts = runs.parts(text)
+            node = self._node(instance.id, *parts) if parts else None
+            if node:
+                edges.setdefault(node, _path_of(trail))
+            elif parts and _is_run(*parts) and not _is_own(instance, *parts):
+                self._unstored.setdefault(instance.id, []).append(Unstored(text, _literal(text), *parts))
+
+    def _add_needs(self, instance: Instance) -> None:
+        for index, need in enumerate(instance.options.needs):
+            path = f"{RUN_KEY}.needs[{index}]"
+            if need not in self._positions:
+                self._unknown.setdefault(instance.id, {})[need] = path
+            elif need != instance.id:
+                self._reads[instance.id].setdefault(need, path)
+
+    def _node(self, reader: str, flow: str, name: str) -> _Node | None:
+        """What a reference to `runs/<flow>/<name>` reads; None if nothing that is stored."""
+        if not _PATTERN.search(flow + name):
+            id = f"{flow}/{name}"
+            return id if id in self._positions and id != reader else None
+        group = _Group(flow, name)
+        members = self._matching(group)
+        # The own run folder is left out. That is needed for the first such reader only: a second one that is
+        # in the group too is in a cycle with the first in any case.
+        if _is_in(reader, group) and self._own_readers.setdefault((flow, name), reader) == reader:
+            group = _Group(flow, name, but=reader)
+            members = self._members.setdefault(group, tuple(id for id in members if id != reader))
+        return group if members else None
+
+    def _matching(self, group: _Group) -> tuple[str, ...]:
+        if group not in self._members:
+            flows = [group.flow] if group.flow in self._names else _matches(sorted(self._names), group.flow)
+            found = [f"{flow}/{name}" for flow in flows for name in _matches(self._names[flow], group.name)]
+            self._members[group] = tuple(sorted(found, key=self._positions.__getitem__))
+        return self._members[group]
+
+    def _read_by_node(self, node: _Node) -> Collection[_Node]:
+        return self._reads.get(node, ()) if isinstance(node, str) else self._members[node]
+
+    @property
+    def _nodes(self) -> list[_Node]:
+        return [*self._reads, *self._members]
+
+    @cached_property
+    def _readers(self) -> dict[_Node, list[_Node]]:
+        readers: dict[_Node, list[_Node]] = {}
+        for node in self._nodes:
+            for read in self._read_by_node(node):
+                readers.setdefault(read, []).append(node)
+        return readers
+
+    # --- questions ---
+
+    def upstreams(self, id: str) -> tuple[str, ...]:
+        """The ids that an instance reads from directly, as collected."""
+        return self._expanded(id, self._read_by_node)
+
+    def downstreams(self, id: str) -> tuple[str, ...]:
+        """The ids that read from an instance directly, as collected."""
+        return self._expanded(id, lambda node: self._readers.get(node, ()))
+
+    def above(self, ids: Iterable[str]) -> tuple[str, ...]:
+        """All that some instances read from, at any distance, as collected; those given left out."""
+        return self._reached(ids, self._read_by_node)
+
+    def below(self, ids: Iterable[str]) -> tuple[str, ...]:
+        """All that reads from some instances, at any distance, as collected; those given left out."""
+        return self._reached(ids, lambda node: self._readers.get(node, ()))
+
+    def _reached(
+        self, ids: Iterable[str], neighbours: Callable[[_Node], Collection[_Node]]
+    ) -> tuple[str, ...]:
+        given = set(ids)
+        seen: set[_Node] = set(given)
+        stack: list[_Node] = list(given)
+        while stack:
+            new = [node for node in neighbours(stack.pop()) if node not in seen]
+            seen.update(new)
+            stack += new
+        found = (node for node in seen if isinstance(node, str) and node not in given)
+        return tuple(sorted(found, key=self._positions.__getitem__))
+
+    def _expanded(self, id: str, neighbours: Callable[[_Node], Collection[_Node]]) -> tuple[str, ...]:
+        found: set[_Node] = set()
+        for node in neighbours(id):
+            found.update([node] if isinstance(node, str) else neighbours(node))
+        ids = [node for node in found if isinstance(node, str) and node != id]
+        return tuple(sorted(ids, key=self._positions.__getitem__))
+
+    def ref(self, id: str, upstream: str) -> str:
+        """The key path in the config of an instance that makes it read from an upstream.
+
+        Raises:
+            KeyError: it does not read from it.
+        """
+        reads = self._reads[id]
+        if upstream in reads:
+            return reads[upstream]
+        for node, path in reads.items():
+            if isinstance(node, _Group) and _is_in(upstream, node):
+                return path
+        raise KeyError(upstream)
+
+    def links(self) -> Iterator[tuple[str, str, str]]:
+        """Each upstream that a config names by itself, the instance that reads it, and the key path."""
+        for id, reads in self._reads.items():
+            yield from ((node, id, path) for node, path in reads.items() if isinstance(node, str))
+
+    def wildcards(self) -> Iterator[Wildcard]:
+        """The references that name several instances at once, each pattern once."""
+        for group, members in self._members.items():
+            ids = [reader for reader in self._readers.get(group, ()) if isinstance(reader, str)]
+            if ids:
+                readers = {id: self._reads[id][group] for id in ids}
+                text = f"runs/{group.flow}/{group.name}" + (f" without {group.but}" if group.but else "")
+                yield Wildcard(text, group.flow, group.name, members, readers)
+
+    def unstored(self, id: str) -> tuple[Unstored, ...]:
+        """The references of an instance to runs of which no instance is stored."""
+        return tuple(self._unstored.get(id, ()))
+
+    def about(self, reference: Unstored) -> str:
+        """What is stored instead: `prep has no stored instance nowhere. There is one, two.`"""
+        flow, name = reference.flow, reference.name
+        if flow in self._names:
+            near = did_you_mean(name, self._names[flow]) or f"There is {_listed(self._names[flow])}."
+            return f"{flow} has no stored instance {name}. {near}"
+        near = did_you_mean(flow, self._names) or f"There is {_listed(sorted(self._names))}."
+        return f"{flow} has no stored instance at all. {near}"
+
+    def unknown_needs(self, id: str) -> tuple[str, ...]:
+        """The entries of an instance's `_run.needs` that are not stored."""
+        return tuple(self._unknown.get(id, ()))
+
+    def order(self, ids: Iterable[str]) -> list[str]:
+        """Some ids, each once, so that every upstream comes first; otherwise as given.
+
+        An upstream of an upstream counts, also when the one in between is not among them. Where there is a
+        cycle its members come as given. An id that is not stored has no upstream.
+        """
+        given: dict[_Node, int] = {id: position for position, id in enumerate(dict.fromkeys(ids))}
+        waiting = self._with_all_upstreams(given)
+        cyclic = iter(sorted(self._cyclic & waiting.keys(), key=lambda id: given.get(id, -1)))
+        tie = count()  # so that no two nodes are compared, a string with a tuple
+        ready = [(given.get(node, -1), next(tie), node) for node, reads in waiting.items() if not reads]
+        heapq.heapify(ready)
+        ordered: list[str] = []
+        while waiting:
+            # With nothing ready, what is left waits for a cycle: open it at its first member.
+            node = heapq.heappop(ready)[2] if ready else next(cyclic)
+            if waiting.pop(node, None) is None:
+                continue
+            if isinstance(node, str) and node in given:
+                ordered.append(node)
+            for reader in self._readers.get(node, ()):
+                if reader in waiting:
+                    waiting[reader] -= 1
+                    if not waiting[reader]:
+                        heapq.heappush(ready, (given.get(reader, -1), next(tie), reader))
+        return ordered
+
+    def _with_all_upstreams(self, ids: Iterable[_Node]) -> dict[_Node, int]:
+        """Some nodes and all that they read, at any distance, each with the number of nodes that it reads."""
+        found: dict[_Node, int] = {}
+        stack: list[_Node] = list(ids)
+        while stack:
+            node = stack.pop()
+            if node not in found:
+                reads = self._read_by_node(node)
+                found[node] = len(reads)
+                stack.extend(reads)
+        return found
+
+    # --- cycles ---
+
+    def cycles(self) -> list[tuple[str, ...]]:
+        """The cycles, each as ids of which one reads from the next and the last from the first.
+
+        Where cycles cross there are as many as it takes to show each member once, 20 at most.
+        """
+        return [cycle for knot in self._knots for cycle in self._cycles_of(knot)]
+
+    def explain(self, cycle: Sequence[str]) -> str:
+        """`a/x -> b/y -> a/x`, and line by line the config keys that make it so; a long one is cut."""
+        left_out = len(cycle) - _SHOWN_MEMBERS
+        pairs = list(zip(cycle, (*cycle[1:], cycle[0]), strict=True))[:_SHOWN_MEMBERS]
+        lines = [f"  {id} reads {upstream}: {self.ref(id, upstream)}" for id, upstream in pairs]
+        more = [f"({left_out} more)"] if left_out > 0 else []
+        return "\n".join([" -> ".join((*cycle[:_SHOWN_MEMBERS], *more, cycle[0])), *lines])
+
+    def cycle_problems(self) -> dict[str, InstanceError]:
+        """The problem of each instance that is part of a cycle."""
+        problems: dict[str, InstanceError] = {}
+        for knot in self._knots:
+            cycles = self._cycles_of(knot)
+            texts: dict[str, str] = {}
+            for cycle in reversed(cycles):
+                texts.update(dict.fromkeys(cycle, self.explain(cycle)))
+            for id in knot:
+                text = texts.get(id) or f"it crosses {self.explain(cycles[0])}"
+                problems[id] = InstanceError(
+                    f"{id} is part of a cycle: {text}", hint="Take one of these references out."
+                )
+        return problems
+
+    def unknown_problems(self) -> dict[str, InstanceError]:
+        """The problem of each instance whose `_run.needs` names one that is not stored."""
+        suggestions: dict[str, str] = {}
+        problems: dict[str, InstanceError] = {}
+        for id, needs in self._unknown.items():
+            need, path = next(iter(needs.items()))
+            if need not in suggestions:
+                suggestions[need] = self._suggestion(need) if len(suggestions) < _MAX_SUGGESTIONS else ""
+            problems[id] = InstanceError(
+                f"{id} needs {need} ({path}), which is no stored instance",
+                hint=suggestions[need] or "Store it, or take it out of _run.needs.",
+            )
+        return problems
+
+    def _suggestion(self, need: str) -> str:
+        flow = need.partition("/")[0]
+        return did_you_mean(need, (f"{flow}/{name}" for name in self._names.get(flow, ()))) or did_you_mean(
+            need, self._positions
+        )
+
+    @cached_property
+    def _cyclic(self) -> set[_Node]:
+        return {id for knot in self._knots for id in knot}
+
+    @cached_property
+    def _knots(self) -> list[tuple[str, ...]]:
+        """The sets of instances that read from each other around some corners, as collected."""
+        knots = []
+        for nodes in _components(self._nodes, self._read_by_node):
+            # A group may hold its reader, and that alone is no cycle: there have to be two instances.
+            ids = [node for node in nodes if isinstance(node, str)]
+            if len(ids) > 1:
+                knots.append(tuple(sorted(ids, key=self._positions.__getitem__)))
+        return sorted(knots, key=lambda knot: self._positions[knot[0]])
+
+    def _cycles_of(self, knot: Sequence[str]) -> list[tuple[str, ...]]:
+        cycles: list[tuple[str, ...]] = []
+        shown: set[str] = set()
+        for id in knot:
+            if id not in shown and len(cycles) < MAX_CYCLES:
+                cycles.append(self._shortest_cycle(id))
+                shown.update(cycles[-1])
+        return cycles
+
+    def _shortest_cycle(self, start: str) -> tuple[str, ...]:
+        """A shortest cycle through an instance of a knot."""
+        came_from: dict[_Node, _Node] = {}
+        queue: deque[_Node] = deque([start])
+        while queue:
+            node = queue.popleft()
+            if isinstance(node, str):
+                closed = start in self._reads[node]
+            else:
+                # A group that the start itself reads may hold the start, but is no way back to it.
+                closed = came_from[node] != start and _is_in(start, node)
+            if closed:
+                return _walked(node, came_from)
+            for read in self._read_by_node(node):
+                if read not in came_from and read != start:
+                    came_from[read] = node
+                    queue.append(read)
+        raise AssertionError(f"{start} is in no cycle")
+
+
+def _walked(last: _Node, came_from: dict[_Node, _Node]) -> tuple[str, ...]:
+    """The instances on the way to a node, the start first."""
+    way = [last]
+    while way[-1] in came_from:
+        way.append(came_from[way[-1]])
+    return tuple(node for node in reversed(way) if isinstance(node, str))
+
+
+def _components(
+    nodes: Iterable[_Node], neighbours: Callable[[_Node], Iterable[_Node]]
+) -> Iterator[list[_Node]]:
+    """The strongly connected components (Tarjan 1972), without recursion: a chain may be 10,000 long."""
+    index: dict[_Node, int] = {}
+    lowest: dict[_Node, int] = {}
+    open_nodes: dict[_Node, None] = {}
+    for root in nodes:
+        if root in index:
+            continue
+        index[root] = lowest[root] = len(index)
+        open_nodes[root] = None
+        path = [(root, iter(neighbours(root)))]
+        while path:
+            node, rest = path[-1]
+            for next_node in rest:
+                if next_node not in index:
+                    index[next_node] = lowest[next_node] = len(index)
+                    open_nodes[next_node] = None
+                    path.append((next_node, iter(neighbours(next_node))))
+                    break
+                if next_node in open_nodes:
+                    lowest[node] = min(lowest[node], index[next_node])
+            else:
+                path.pop()
+                if path:
+                    lowest[path[-1][0]] = min(lowest[path[-1][0]], lowest[node])
+                if lowest[node] == index[node]:
+                    component: list[_Node] = []
+                    while not component or component[-1] != node:
+                        component.append(open_nodes.popitem()[0])
+                    yield component
+
+
+# --- references --------------------------------------------------------------------------------------------
+
+#: A key path in reverse: the last key, and the path before it.
+_Trail = tuple[Any, "_Trail"] | tuple[()]
+
+
+def _strings(value: Any, trail: _Trail = ()) -> Iterator[tuple[_Trail, str]]:
+    """Every string of a config, at any depth, but `_project_root`."""
+    if isinstance(value, str):
+        yield trail, value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if trail or key != ROOT_KEY:
+                yield from _strings(item, (key, trail))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _strings(item, (index, trail))
+
+
+def _path_of(trail: _Trail) -> str:
+    """`inputs.files[2]`"""
+    if not trail:
+        return ""
+    key, before = trail
+    path = _path_of(before)
+    return f"{path}[{key}]" if isinstance(key, int) else key_path(path, key).removeprefix(".")
+
+
+def _is_run(flow: str, name: str) -> bool:
+    """Whether both could be names; a flow may keep a template, such as `runs/prep/{year}/x.csv`."""
+    try:
+        check_name(flow)
+        check_name(name)
+    except InstanceError:
+        return False
+    return True
+
+
+def _is_own(reader: Instance, flow: str, name: str) -> bool:
+    """Whether a run may be one that the reader makes: its own, or in a build that of one of its flows."""
+    return reader.kind == "build" or reader.id == f"{flow}/{name}"
+
+
+def _literal(text: str) -> str:
+    """A path up to the first part that is a pattern or a template."""
+    found = _TEMPLATE.search(text)
+    if not found:
+        return text
+    return text[: max(text.rfind(sign, 0, found.start()) for sign in ("/", os.sep)) + 1]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN_NAMES]) + (" ..." if names[_SHOWN_NAMES:] else "")
+
+
+class _RunsTree:
+    """Tells which strings are paths below the runs folder of a project."""
+
+    def __init__(self, project: Project) -> None:
+        folder = Path(os.path.abspath(project.runs_dir))
+        # A config may name the folder by its place in the project, or absolutely, with or without links.
+        places = (os.path.relpath(folder, project.root), str(folder), os.path.realpath(folder))
+        self._name = self._comparable(folder.name)
+        self._prefixes = tuple(f"{self._comparable(place)}/" for place in places)
+
+    @staticmethod
+    def _comparable(path: str) -> str:
+        return path.replace("\\", "/").lower() if _WINDOWS else path
+
+    def parts(self, text: str) -> tuple[str, str] | None:
+        """Flow and instance, perhaps as patterns, that a path below the runs folder begins with."""
+        if self._name not in self._comparable(text):
+            return None
+        path = posixpath.normpath(text.replace("\\", "/") if _WINDOWS else text)
+        for prefix in self._prefixes:
+            if self._comparable(path).startswith(prefix):
+                flow, _, rest = path[len(prefix) :].partition("/")
+                if flow == "**":
+                    return "*", "*"
+                name = rest.partition("/")[0]
+                return flow, "*" if name in ("", "**") else name
+        return None
+
+
+@lru_cache(maxsize=8)
+def _runs_tree(project: Project) -> _RunsTree:
+    return _RunsTree(project)
+
+
+def _matches(names: Sequence[str], pattern: str) -> list[str]:
+    """Those of some sorted names that match a pattern."""
+    prefix = _PATTERN.split(pattern, maxsplit=1)[0]
+    start = bisect_left(names, prefix)
+    stop = bisect_left(names, prefix + chr(sys.maxunicode))
+    return [name for name in names[start:stop] if fnmatch.fnmatchcase(name, pattern)]
+
+
+def _is_in(id: str, group: _Group) -> bool:
+    flow, _, name = id.partition("/")
+    return id != group.but and fnmatch.fnmatchcase(flow, group.flow) and fnmatch.fnmatchcase(name, group.name)

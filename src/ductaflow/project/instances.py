@@ -1,0 +1,440 @@
+"""Stored instances: finds them, names them, and says what is wrong with each.
+
+    config/base.json                     under every config
+    config/flows/fit.json                the base of `fit`; its instance `default` if it has no other
+    config/flows/fit/scenario_A.json     the instance fit[scenario_A]
+    config/flows/fit.csv                 one instance a row
+
+What is wrong with an instance never raises here: it is the instance's `problem`, so that one bad file costs
+its own instance only. `graph.collect` adds what only the graph can see.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from ductaflow.common.errors import ConfigError, DuctaflowError, InstanceError
+from ductaflow.common.paths import (
+    BASE_CONFIG,
+    CONFIG_DIR,
+    DEFAULT_INSTANCE,
+    KIND_DIRS,
+    RUNS_DIR,
+    SOURCE_SUFFIXES,
+    Kind,
+    Project,
+    RunFolder,
+)
+from ductaflow.common.text import did_you_mean
+from ductaflow.project.compose import merge
+from ductaflow.project.csvs import table_drafts
+from ductaflow.project.layers import (
+    NO_LAYER,
+    Draft,
+    Layer,
+    StoredFlow,
+    broken_draft,
+    merged_config,
+    without_traceback,
+)
+from ductaflow.project.names import (
+    check_hides_nothing,
+    check_name,
+    name_fault,
+    printable_name,
+    quoted,
+    run_folder_of,
+    spelling,
+)
+from ductaflow.project.options import RunOptions
+from ductaflow.project.values import json_value
+
+_NO_OPTIONS = RunOptions()
+
+
+_UNCHANGED: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """A flow or build together with a name and a config.
+
+    Attributes:
+        kind: whether it is a flow or a build.
+        flow: name of the flow or build.
+        name: name of the instance.
+        project: the project that it is stored in.
+        config: what the flow receives: merged, placeholders filled, without `_run`, with an absolute
+            `_project_root`. Empty if the problem is that it cannot be made.
+        options: what `_run` says.
+        source: the notebook; None if there is none.
+        file: the config file (or table) that it is stored in.
+        problem: why it cannot be run; None if it can.
+    """
+
+    kind: Kind
+    flow: str
+    name: str
+    project: Project
+    config: dict[str, Any] = field(hash=False)
+    options: RunOptions
+    source: Path | None
+    file: Path
+    problem: DuctaflowError | None = None
+
+    @property
+    def id(self) -> str:
+        """`fit/scenario_A`"""
+        return f"{self.flow}/{self.name}"
+
+    @property
+    def title(self) -> str:
+        """`fit[scenario_A]`"""
+        return f"{self.flow}[{self.name}]"
+
+    def skip_reason(self) -> str | None:
+        """Why it is not run at all, as its `_run` says; None if it is."""
+        if self.options.skip:
+            return self.options.skip
+        absent = [name for name in self.options.skip_without if not (self.project.root / name).exists()]
+        return f"not there: {', '.join(absent)}" if absent else None
+
+    @property
+    def run_folder(self) -> RunFolder:
+        """Its run folder. A name that would leave the runs tree gives a folder in it that never exists."""
+        return run_folder_of(self.project, self.flow, self.name)
+
+
+class Instances:
+    """The stored instances of a project, to look things up in.
+
+    Args:
+        project: where to look.
+        instances: the instances, if they were found before (`graph.collect` does); else they are found now.
+
+    Attributes:
+        all: the instances in the order of `find_instances`.
+    """
+
+    def __init__(self, project: Project, instances: Iterable[Instance] | None = None) -> None:
+        self.project = project
+        self.all: tuple[Instance, ...] = find_instances(project) if instances is None else tuple(instances)
+
+    def __iter__(self) -> Iterator[Instance]:
+        return iter(self.all)
+
+    def __len__(self) -> int:
+        return len(self.all)
+
+    @cached_property
+    def by_id(self) -> dict[str, Instance]:
+        """`fit/scenario_A` -> the instance; the first one where an id is given twice."""
+        found: dict[str, Instance] = {}
+        for instance in self.all:
+            found.setdefault(instance.id, instance)
+        return found
+
+    def in_file(self, path: str | Path) -> tuple[Instance, ...]:
+        """The instances that are stored in a file, in its order."""
+        return self._by_file.get(os.path.abspath(path), ())
+
+    def of_flow(self, flow: str) -> tuple[Instance, ...]:
+        """The instances of a flow or build."""
+        return self._by_flow.get(flow, ())
+
+    @cached_property
+    def _by_file(self) -> dict[str, tuple[Instance, ...]]:
+        return _grouped((os.path.abspath(instance.file), instance) for instance in self.all)
+
+    @cached_property
+    def _by_flow(self) -> dict[str, tuple[Instance, ...]]:
+        return _grouped((instance.flow, instance) for instance in self.all)
+
+
+def _grouped(pairs: Iterable[tuple[str, Instance]]) -> dict[str, tuple[Instance, ...]]:
+    groups: dict[str, list[Instance]] = {}
+    for key, instance in pairs:
+        groups.setdefault(key, []).append(instance)
+    return {key: tuple(group) for key, group in groups.items()}
+
+
+def find_instances(project: Project) -> tuple[Instance, ...]:
+    """All stored instances of a project, each with its problem if it has one.
+
+    The order is that of a walk through `config/` by name, as pytest makes it: builds before flows, flows by
+    name; of one flow first the files in its folder by name, then the rows of its table as they stand.
+
+    Nothing that a file holds raises. A table that has no row or cannot be read is one instance under the name
+    of its file, and a row without a name is one called `line-<number>`. Rows of one table that have the same
+    name are one instance, whose problem names their lines.
+
+    Raises:
+        OSError: `config/flows` or `config/builds` cannot be listed.
+    """
+    finder = _Finder(project)
+    return tuple(instance for stored in finder.stored for instance in finder.instances(stored))
+
+
+def load_stored(project: Project, id: str, *, over: Mapping[str, Any] = _UNCHANGED) -> Instance:
+    """One stored instance by its id, `fit/scenario_A`, or its title, `fit[scenario_A]`.
+
+    Only what bears on it is read. It may have a `problem`, but not one that only the graph can see.
+
+    Args:
+        project: where it is stored.
+        id: its id or title.
+        over: values, `_run` included, that are merged over its config before placeholders are filled.
+
+    Raises:
+        InstanceError: there is no such instance; the message says which one may be meant.
+    """
+    match = re.fullmatch(r"([^/\[\]]+)(?:/([^/\[\]]+)|\[([^/\[\]]+)\])", id)
+    if match is None:
+        raise InstanceError(f"{quoted(id)} is not the id of an instance", hint="Write flow/instance.")
+    flow, name = match[1], match[2] or match[3]
+    finder = _Finder(project)
+    stored = [entry for entry in finder.stored if entry.flow == flow]
+    if not stored:
+        flows = sorted({entry.flow for entry in finder.stored})
+        hint = did_you_mean(flow, flows) or f"Flows that have some: {', '.join(flows) or 'none'}."
+        raise InstanceError(f"{id}: {flow} has no stored instance in {project.config_dir}", hint=hint)
+    for entry in stored:
+        for instance in finder.instances(entry, only=name, over=over):
+            if instance.name == name:
+                return instance
+    names = [instance.name for entry in stored for instance in finder.instances(entry)]
+    hint = did_you_mean(name, names) or f"There is {', '.join(names[:10])}{' ...' if names[10:] else ''}."
+    raise InstanceError(f"{flow} has no stored instance {quoted(name)}", hint=hint)
+
+
+def make_instance(
+    project: Project,
+    kind: Kind,
+    flow: str,
+    name: str,
+    config: Mapping[str, Any],
+    *,
+    source: Path | None = None,
+) -> Instance:
+    """An instance that is not stored, from values of Python, merged over the project's bases.
+
+    Args:
+        project: whose bases are taken.
+        kind: whether `flow` is a flow or a build.
+        flow: name of the flow or build.
+        name: name of the instance.
+        config: its own values, `_run` included.
+        source: the notebook; by default the project's own.
+
+    Raises:
+        ConfigError: a base or the config is not acceptable.
+        InstanceError: a name is not, or there is no source.
+    """
+    check_name(flow)
+    check_name(name)
+    check_hides_nothing(kind, flow)
+    finder = _Finder(project)
+    if source is None and (problem := finder.flow_problem(kind, flow)):
+        raise problem
+    where = f"config of {flow}[{name}]"
+    base = project.config_of(kind) / f"{flow}.json"
+    layers = [
+        finder.base,
+        Layer.read(str(base)) if base.is_file() else NO_LAYER,
+        Layer(where, json_value(config, where=where)),
+    ]
+    values, options = merged_config(
+        flow, name, finder.root, layers, merge(*(layer.config for layer in layers[:-1]))
+    )
+    notebook = source or project.source(kind, flow)
+    file = project.config_of(kind) / flow / f"{name}.json"
+    return Instance(kind, flow, name, project, values, options, notebook, file)
+
+
+class _Finder:
+    """Finds the instances of one project; lists each folder and reads each base once."""
+
+    def __init__(self, project: Project) -> None:
+        self.project = project
+        self.root = _root(project)
+        self.stored = [stored for kind in sorted(KIND_DIRS) for stored in _stored(project, kind)]
+        base = os.path.join(project.config_dir, BASE_CONFIG)
+        self.base = Layer.read(base) if os.path.lexists(base) else NO_LAYER
+
+    def instances(
+        self, stored: StoredFlow, *, only: str | None = None, over: Mapping[str, Any] = _UNCHANGED
+    ) -> Iterator[Instance]:
+        """The instances of one flow.
+
+        Args:
+            only: just those whose name is that one to some file system.
+            over: merged over the config of each, before its placeholders are filled.
+        """
+        kind, flow, project = stored.kind, stored.flow, self.project
+        base = Layer.read(stored.base) if stored.base else NO_LAYER
+        common = merge(self.base.config, base.config)
+        flow_problem = self.flow_problem(kind, flow)
+        source = project.source(kind, flow) if not name_fault(flow) else None
+        wanted = None if only is None else spelling(only)
+        for draft in _without_clashes(flow, _drafts(stored), self.root):
+            if wanted is not None and spelling(draft.name) != wanted:
+                continue
+            config: dict[str, Any] = {}
+            options = _NO_OPTIONS
+            problem = draft.problem or flow_problem
+            try:
+                check_name(draft.name)
+                own = draft.layer or Layer.read(draft.file)
+                below = common
+                if over:
+                    below, own = merge(common, own.config), Layer(own.where, dict(over), own.problem)
+                config, options = merged_config(flow, draft.name, self.root, [self.base, base, own], below)
+            except DuctaflowError as exc:
+                problem = problem or exc
+            # Each instance has an exception of its own: one that is raised again and again grows a traceback.
+            problem = without_traceback(problem) if problem else None
+            yield Instance(
+                kind, flow, draft.name, project, config, options, source, Path(draft.file), problem
+            )
+
+    def flow_problem(self, kind: Kind, flow: str) -> DuctaflowError | None:
+        """What is wrong with a flow itself, and so with each of its instances."""
+        try:
+            check_name(flow)
+            check_hides_nothing(kind, flow)
+            self._check_source(kind, flow)
+            self._check_alone(kind, flow)
+        except InstanceError as exc:
+            return exc
+        return None
+
+    def _check_source(self, kind: Kind, flow: str) -> None:
+        if self.project.source(kind, flow) is not None:
+            return
+        known = [name for name, where in self._sources if where == kind]
+        hint = did_you_mean(flow, known) or "Write it, or rename the config like its source."
+        if any(name == flow for name, _ in self._sources):
+            other = KIND_DIRS["build" if kind == "flow" else "flow"]
+            hint = f"There is one in {other}/, whose configs belong to {CONFIG_DIR}/{other}/."
+        raise InstanceError(f"there is no {KIND_DIRS[kind]}/{flow}.py (nor .ipynb, .md)", hint=hint)
+
+    def _check_alone(self, kind: Kind, flow: str) -> None:
+        names = {*self._sources, *((stored.flow, stored.kind) for stored in self.stored)}
+        same = spelling(flow)
+        others = [
+            f"the {other_kind} {name}"
+            for name, other_kind in sorted(names)
+            if spelling(name) == same and (name, other_kind) != (flow, kind)
+        ]
+        if others:
+            raise InstanceError(
+                f"the {kind} {flow} and {' and '.join(others)} would share a folder in {RUNS_DIR}/",
+                hint="Rename all but one: flows and builds share one namespace, and case does not count.",
+            )
+
+    @cached_property
+    def _sources(self) -> set[tuple[str, Kind]]:
+        """Name and kind of every source."""
+        return {
+            (printable_name(stem), kind)
+            for kind in KIND_DIRS
+            for stem, suffix, _ in _files(str(self.project.source_dir(kind)))
+            if suffix in SOURCE_SUFFIXES
+        }
+
+
+def _root(project: Project) -> str:
+    return Path(os.path.abspath(project.root)).as_posix()
+
+
+def _files(folder: str) -> list[tuple[str, str, os.DirEntry[str]]]:
+    """The entries of a folder by name, as stem, suffix in lower case, and entry; hidden ones are left out."""
+    try:
+        with os.scandir(folder) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    parts = [(*os.path.splitext(entry.name), entry) for entry in entries if entry.name[0] != "."]
+    return [(stem, suffix.lower(), entry) for stem, suffix, entry in parts]
+
+
+def _is_dir(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        # a loop of symlinks: reading it will say so
+        return False
+
+
+def _stored(project: Project, kind: Kind) -> list[StoredFlow]:
+    """What `config/flows` or `config/builds` holds, by the name of the flow."""
+    found: dict[str, StoredFlow] = {}
+    for stem, suffix, entry in _files(str(project.config_of(kind))):
+        is_folder = _is_dir(entry)
+        if is_folder or suffix in (".json", ".csv"):
+            flow = printable_name(entry.name if is_folder else stem)
+            stored = found.setdefault(flow, StoredFlow(kind, flow))
+            part = "folder" if is_folder else "base" if suffix == ".json" else "table"
+            setattr(stored, part, entry.path)
+    return [found[flow] for flow in sorted(found)]
+
+
+def _drafts(stored: StoredFlow) -> list[Draft]:
+    drafts: list[Draft] = []
+    try:
+        for stem, suffix, entry in _files(stored.folder) if stored.folder else ():
+            if suffix == ".json" and not _is_dir(entry):
+                drafts.append(Draft(printable_name(stem), entry.path, entry.path))
+    except OSError as exc:
+        folder = str(stored.folder)
+        drafts.append(broken_draft(folder, ConfigError(f"{folder}: cannot be listed: {exc.strerror or exc}")))
+    if stored.table:
+        drafts += table_drafts(stored.table)
+    if not drafts and stored.base:
+        drafts.append(Draft(DEFAULT_INSTANCE, stored.base, stored.base, Layer(stored.base, {})))
+    return drafts
+
+
+def _without_clashes(flow: str, drafts: list[Draft], root: str) -> list[Draft]:
+    """Give each of those that share a name, as some file system sees it, a problem that names the others.
+
+    Rows of one table with the very same name become one: they would have one and the same node id.
+    """
+    groups: dict[str, list[Draft]] = {}
+    for draft in drafts:
+        groups.setdefault(spelling(draft.name), []).append(draft)
+    if len(groups) == len(drafts):
+        return drafts
+    dropped: set[int] = set()
+    for group in groups.values():
+        if len(group) > 1:
+            places = [
+                f"{quoted(draft.name)} in {_below(root, draft.place)}" for draft in group[:_SHOWN_CLASHES]
+            ]
+            places += [f"{len(group) - _SHOWN_CLASHES} more"] if len(group) > _SHOWN_CLASHES else []
+            seen: set[tuple[str, str]] = set()
+            for draft in group:
+                dropped |= {id(draft)} if (draft.name, draft.file) in seen else set()
+                seen.add((draft.name, draft.file))
+                draft.problem = InstanceError(
+                    f"{flow} has the same instance {len(group)} times: {', '.join(places)}", hint=_RENAME
+                )
+    return [draft for draft in drafts if id(draft) not in dropped]
+
+
+_SHOWN_CLASHES = 5
+
+
+_RENAME = "Rename all but one; names that differ only by case or Unicode form are one to some file systems."
+
+
+def _below(root: str, place: str) -> str:
+    """A place relative to the project, with `/`."""
+    return place.replace(os.sep, "/").removeprefix(f"{root}/")

@@ -1,0 +1,138 @@
+"""Names of flows and instances: what they may be, and when two of them are one."""
+
+from __future__ import annotations
+
+import functools
+import re
+import sys
+import unicodedata
+
+from ductaflow.common.errors import InstanceError
+from ductaflow.common.paths import KIND_DIRS, Kind, Project, RunFolder
+
+MAX_NAME_BYTES = 80
+
+
+# --- names -------------------------------------------------------------------------------------------------
+
+_NAME = re.compile(r"[\w+](?:[\w.+-]*[\w+-])?")
+
+
+_DEVICES = frozenset(
+    ["CON", "PRN", "AUX", "NUL"] + [f"{port}{digit}" for port in ("COM", "LPT") for digit in "0123456789¹²³"]
+)
+
+
+def check_name(name: str) -> None:
+    """Refuse what cannot be the name of a flow or an instance, and so of a folder on every platform.
+
+    Letters of any script, digits, `_`, `-`, `.` and `+`; no `-` or `.` at the beginning, no `.` at the end;
+    no device of Windows (`CON`, `nul.2030`); at most 80 bytes as UTF-8; letters with accents in one piece
+    (Unicode form NFC). That is what pytest's `-k` can select.
+
+    Raises:
+        InstanceError: says what is wrong with it and gives a name that would do.
+    """
+    fault = name_fault(name)
+    if fault:
+        raise InstanceError(
+            f"{quoted(name)} cannot be a name: {fault}", hint=f"{_usable_name(name)} would do."
+        )
+
+
+def name_fault(name: str) -> str:
+    """What is wrong with a name; an empty string if nothing is."""
+    if not _NAME.fullmatch(name):
+        if not name:
+            return "it is empty"
+        odd = "".join(dict.fromkeys(re.findall(r"[^\w.+-]", name)))
+        if odd:
+            return f"letters, digits, _ - . + are allowed, not {quoted(odd)}"
+        return "it begins with - or ." if name[0] in "-." else "it ends with a dot"
+    if len(name) > MAX_NAME_BYTES // 4 and len(name.encode()) > MAX_NAME_BYTES:
+        return f"it has {len(name.encode())} bytes, {MAX_NAME_BYTES} are allowed"
+    if name.partition(".")[0].upper() in _DEVICES:
+        return "it is a device on Windows"
+    if not name.isascii() and not unicodedata.is_normalized("NFC", name):
+        return "it is not in the Unicode form NFC"
+    return ""
+
+
+def _usable_name(name: str) -> str:
+    """A name near a given one that would do."""
+    name = re.sub(r"[^\w.+-]+", "\0", unicodedata.normalize("NFC", name))
+    name = name.lstrip("-.\0").rstrip("\0").replace("\0", "_")
+    name = name.encode()[: MAX_NAME_BYTES - 1].decode(errors="ignore").rstrip(".")
+    stem, dot, rest = name.partition(".")
+    if stem.upper() in _DEVICES:
+        name = f"{stem}_{dot}{rest}"
+    return name or "instance"
+
+
+@functools.lru_cache(maxsize=1 << 15)
+def run_folder_of(project: Project, flow: str, name: str) -> RunFolder:
+    # A session asks for it many times for each instance, and paths are slow to make.
+    return project.run_folder(_folder_name(flow), _folder_name(name))
+
+
+def _folder_name(name: str) -> str:
+    # "%" is in no valid name, so this folder is nobody's.
+    return "%" + re.sub(r"[^\w+-]", "%", name)[:16] if name_fault(name) else name
+
+
+def spelling(name: str) -> str:
+    """What two names have in common that are one name to some file system: case and Unicode form aside."""
+    if name.isascii():
+        return name.lower()
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
+
+
+def quoted(text: str) -> str:
+    """A text from outside in an error message: quoted, no control characters, not too long."""
+    text = ascii(text)[1:-1] if not text.isprintable() else text
+    return f'"{text if len(text) <= 60 else text[:57] + "..."}"'
+
+
+def printable_name(name: str) -> str:
+    """A file name with bytes that are no UTF-8 cannot travel between processes as it is."""
+    return name if name.isascii() else name.encode("utf-8", "backslashreplace").decode()
+
+
+def check_flow_name(kind: Kind, flow: str) -> None:
+    """Refuse what cannot be the name of a new flow or build: see `check_name`, or it would hide a module.
+
+    Of the stored ones only those are refused that hide a module of Python's own.
+
+    Raises:
+        InstanceError: says why, and gives a name that would do.
+    """
+    if not flow:
+        raise InstanceError(
+            f"a {kind} cannot be called nothing", hint=f"Give a name: ductaflow new {kind} NAME"
+        )
+    check_name(flow)
+    if _hides_module(flow) or _is_installed(flow):
+        raise _hiding(kind, flow, hint=f"Give another name, for example {flow}_{kind}.")
+
+
+def check_hides_nothing(kind: Kind, flow: str) -> None:
+    if _hides_module(flow):
+        rename = f"Rename {KIND_DIRS[kind]}/{flow}.py and its configs, for example to {flow}_{kind}."
+        raise _hiding(kind, flow, hint=rename)
+
+
+def _hides_module(flow: str) -> bool:
+    return flow in sys.stdlib_module_names or flow == "ductaflow"
+
+
+def _is_installed(name: str) -> bool:
+    """Whether it is a top-level module that some installed distribution brings."""
+    from importlib.metadata import packages_distributions
+
+    return name in packages_distributions()
+
+
+def _hiding(kind: Kind, flow: str, *, hint: str) -> InstanceError:
+    return InstanceError(
+        f"a {kind} cannot be called {flow}: as a script it would hide the module of that name", hint=hint
+    )

@@ -1,0 +1,218 @@
+"""Values from Python and from tables as JSON values; configs as text and as a hash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+import sys
+from collections.abc import Mapping
+from datetime import date
+from pathlib import PurePath
+from typing import Any
+
+from ductaflow.common.errors import ConfigError
+from ductaflow.common.paths import ROOT_KEY
+from ductaflow.common.text import key_path, shortened
+from ductaflow.project.strict_json import LONE_SURROGATE, MAX_DEPTH, MAX_DIGITS, json_kind, parse_json
+
+# --- values from Python ------------------------------------------------------------------------------------
+
+
+def json_value(value: object, *, where: str = "config") -> Any:
+    """A value from Python as a JSON value that shares nothing with it.
+
+    `None`, booleans, numbers, strings, lists, tuples and mappings with string keys, up to 100 levels;
+    besides numpy's scalars, `Path` (with `/`), `datetime`, `date` and `Timestamp` (ISO 8601). Nothing becomes
+    a string silently: whatever else it is, is an error.
+
+    Args:
+        value: the value.
+        where: what it is called in an error message; the key path is appended.
+
+    Raises:
+        ConfigError: it holds something that is not JSON, such as NaN, a set, an array or itself.
+    """
+    return _json_value(value, where, 0)
+
+
+def _json_value(value: Any, where: str, depth: int) -> Any:
+    if value is None or value is True or value is False:
+        return value
+    if isinstance(value, str):
+        if not value.isascii() and LONE_SURROGATE.search(value):
+            raise ConfigError(f"{where}: half of a surrogate pair is no character")
+        return value if type(value) is str else str.__str__(value)
+    if isinstance(value, int):
+        return _checked_int(value, where)
+    if isinstance(value, float):
+        return _checked_float(value, where)
+    if isinstance(value, (list, tuple, Mapping)):
+        if depth >= MAX_DEPTH:
+            raise ConfigError(
+                f"{shortened(where)}: nested deeper than {MAX_DEPTH} levels, or it contains itself"
+            )
+        if isinstance(value, Mapping):
+            return {
+                _checked_key(key, where): _json_value(item, key_path(where, key), depth + 1)
+                for key, item in value.items()
+            }
+        return [_json_value(item, f"{where}[{index}]", depth + 1) for index, item in enumerate(value)]
+    if is_missing(value):
+        raise _missing_error(value, where)
+    if isinstance(value, PurePath):
+        return _json_value(value.as_posix(), where, depth)
+    if isinstance(value, date):  # datetime and pandas' Timestamp are dates too
+        return value.isoformat()
+    return _numpy_value(value, where)
+
+
+def _checked_int(value: int, where: str) -> int:
+    if value.bit_length() > MAX_DIGITS * 3:  # cheap, and no false alarm below 3,800 digits
+        try:
+            str(value)
+        except ValueError as exc:
+            raise ConfigError(f"{where}: a number of more than {MAX_DIGITS} digits") from exc
+    return int(value)
+
+
+def _checked_float(value: float, where: str) -> float:
+    if not math.isfinite(value):
+        raise _missing_error(value, where)
+    return float(value)
+
+
+def _checked_key(key: object, where: str) -> str:
+    if not isinstance(key, str):
+        raise ConfigError(f"{where}: the key {key!r} is {json_kind(key)}", hint="Keys are strings in JSON.")
+    return str(_json_value(key, f"{where}: a key", 0))
+
+
+def _missing_error(value: object, where: str) -> ConfigError:
+    return ConfigError(
+        f"{where}: {value} is not a JSON value",
+        hint="Use None, or leave the key out, where there is no value.",
+    )
+
+
+def _numpy_value(value: Any, where: str) -> Any:
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and isinstance(value, numpy.generic):
+        if isinstance(value, numpy.datetime64):
+            moment = value.item()  # a plain integer where it is finer than microseconds
+            if not isinstance(moment, date):
+                moment = value.astype("datetime64[us]")
+                moment = moment.item() if moment == value else None
+            return moment.isoformat() if moment is not None else str(value)
+        plain = value.item()
+        if isinstance(plain, (bool, int, float)) and not isinstance(value, numpy.timedelta64):
+            return _json_value(plain, where, 0)
+    raise ConfigError(
+        f"{where}: a value of type {type(value).__module__}.{type(value).__qualname__} is not JSON",
+        hint=_REMEDIES.get(type(value).__name__, "Give a string, a number, a list or an object instead."),
+    )
+
+
+_REMEDIES = {
+    "set": "Give sorted(...), a list.",
+    "frozenset": "Give sorted(...), a list.",
+    "ndarray": "Give its .tolist().",
+    "Series": "Give its .tolist() or .to_dict().",
+    "Decimal": "Give float(...) or str(...).",
+    "bytes": "Give a string.",
+}
+
+
+def is_missing(value: object) -> bool:
+    """Whether a value from Python is NaN, NaT or pandas' NA. None is not: it is JSON's null."""
+    if isinstance(value, float):
+        return value != value
+    pandas = sys.modules.get("pandas")
+    if value is not None and (value is getattr(pandas, "NaT", None) or value is getattr(pandas, "NA", None)):
+        return True
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and isinstance(value, numpy.generic) and bool(value != value)
+
+
+def row_config(row: Mapping[str, Any], *, where: str = "row") -> dict[str, Any]:
+    """The config that a row of a table (a dict, or a row of a DataFrame) gives.
+
+    NaN, NaT and NA mean "not given", so the bases decide. None is null, a value. A column name with dots sets
+    a nested key: `database.host`, `_run.tags`.
+
+    Raises:
+        ConfigError: a value is not JSON, a name has an empty part, or two columns set the same key.
+    """
+    config: dict[str, Any] = {}
+    # Columns without dots go first, so that the order of columns decides nothing. A Series has keys() too.
+    for name in sorted(row.keys(), key=lambda name: isinstance(name, str) and "." in name):
+        value = row[name]
+        if not is_missing(value):
+            parts = _checked_key(name, where).split(".")
+            _set_nested(config, parts, json_value(value, where=key_path(where, name)), where)
+    return config
+
+
+def _set_nested(config: dict[str, Any], parts: list[str], value: Any, where: str) -> None:
+    name = ".".join(parts)
+    if "" in parts:
+        raise ConfigError(f"{where}: the column {name!r} has an empty part", hint="Write outer.inner.")
+    target = config
+    for part in parts[:-1]:
+        target = target.setdefault(part, {})
+        if not isinstance(target, dict):
+            raise ConfigError(f"{where}: the column {name!r} sets a key inside {part!r}, which is no object")
+    if parts[-1] in target:
+        raise ConfigError(f"{where}: the key {name!r} is set twice", hint="Keep one of the columns.")
+    target[parts[-1]] = value
+
+
+_CELL_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-][0-9]+)?")
+
+
+# "{region}/x.csv" in a cell is a string with a placeholder, not half an object
+_CELL_JSON = re.compile(r"\[|\{\s*(?:[\"'}]|$|[^{}]*[:,])")
+
+
+def parse_cell(text: str) -> Any:
+    """The value of a cell of a scenario table (which means "not given" when it is empty: ask before).
+
+    `true` and `false` in any case; numbers as in JSON, with an exponent only if it is signed, so that `1e-05`
+    is a number but the zone `12E5` and the code `007` are strings; `null`, `[..]`, `{..}` as JSON; anything
+    else is the string as it stands. A cell that begins with `{key}` is a string with a placeholder.
+
+    Raises:
+        ConfigError: it begins like a list or an object but is not JSON, or it is a number too large to hold.
+    """
+    cell = text.strip()
+    if cell.lower() in ("true", "false"):
+        return cell.lower() == "true"
+    if cell == "null":
+        return None
+    if _CELL_NUMBER.fullmatch(cell) or _CELL_JSON.match(cell):
+        return parse_json(cell, where=f'the cell "{shortened(cell)}"')
+    return text
+
+
+# --- stored and shown --------------------------------------------------------------------------------------
+
+
+def dump_config(config: Mapping[str, Any]) -> str:
+    """A config as the text of a file: indented JSON that `read_config` accepts, with a newline at its end.
+
+    Raises:
+        ConfigError: it holds something that is not JSON.
+    """
+    return json.dumps(json_value(config), ensure_ascii=False, allow_nan=False, indent=2) + "\n"
+
+
+def config_hash(config: Mapping[str, Any]) -> str:
+    """SHA-256 of a config, in hex. The order of keys and `_project_root` do not matter.
+
+    Raises:
+        ConfigError: it holds something that is not JSON.
+    """
+    value = {key: item for key, item in json_value(config).items() if key != ROOT_KEY}
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode("ascii")).hexdigest()

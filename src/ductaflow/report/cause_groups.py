@@ -1,0 +1,176 @@
+"""Red instances grouped by cause: "37 red, 2 causes", and the parameters that the instances of each share.
+
+Two failures have the same cause if they have the same exception, place and message; numbers, addresses, paths
+and the instance's own name in the message do not count. The title has those that are the same in all of them.
+A build that is red by one of its flows has that flow's cause.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import reduce
+from itertools import combinations
+from operator import and_
+from typing import Any, NamedTuple
+
+from ductaflow.store.causes import CauseKey, Said, cause_of, title_of
+
+#: Parameters that are looked at in pairs and triples, and how many one answer has at most.
+MAX_CANDIDATES, MAX_SHARED = 24, 3
+
+
+#: Answers of one size that are named.
+MAX_SETS = 3
+
+
+#: Red instances of a cause, and good ones of their flows, without which nothing is said of parameters: one
+#: instance alone differs from others by almost everything.
+ENOUGH = 2
+
+
+_GOOD = ("success", "warning", "unchanged")
+
+
+class _Facts(NamedTuple):
+    """What counts of an instance: its flow, whether it is good, its cause if it is red and what it says of
+    it, its parameters."""
+
+    flow: str
+    good: bool
+    cause: CauseKey | None
+    said: Said
+    pairs: tuple[int, ...]
+    upstreams: tuple[str, ...]
+    blocked: bool
+
+
+class Causes:
+    """The causes of a session; instances are added as they come, each again when it is known better."""
+
+    def __init__(self) -> None:
+        self._facts: dict[str, _Facts] = {}
+        self._numbers: dict[tuple[str, str], int] = {}
+
+    def add(self, instance: Mapping[str, Any]) -> None:
+        """Take in an instance of the twin."""
+        status, red = instance["status"], instance["status"] == "error"
+        counts = red or status in _GOOD
+        cause, said = cause_of(instance) if red else (None, ())
+        self._facts[instance["id"]] = _Facts(
+            instance["flow"],
+            status in _GOOD,
+            cause,
+            said,
+            tuple(self._pairs(instance)) if counts else (),
+            tuple(instance["upstreams"]) if status in ("error", "blocked") else (),
+            status == "blocked",
+        )
+
+    def _pairs(self, instance: Mapping[str, Any]) -> Iterator[int]:
+        """Numbers that stand for the parameters. A value that has the instance's name in it tells nothing."""
+        for name, value in sorted(parameters_of(instance).items()):
+            if instance["instance"] not in value:
+                yield self._numbers.setdefault((name, value), len(self._numbers))
+
+    def find(self) -> list[dict[str, Any]]:
+        """The causes for the twin, the one of most instances first.
+
+        Returns:
+            `{"cause", "place", "title", "instances": [ids], "parameters": [[name, value]],
+            "alternatives": [the same], "alternatives_left_out": n, "blocks": n}` each: `parameters` is a
+            smallest set that all these instances have and no good instance of the same flows, empty if there
+            is none or if too few instances would speak for it; `alternatives` are other sets of that size
+            that are as good; `blocks` is how many instances wait for these.
+        """
+        groups: dict[CauseKey, list[str]] = {}
+        for id, facts in self._facts.items():
+            if facts.cause:
+                groups.setdefault(facts.cause, []).append(id)
+        if not groups:
+            return []
+        blocked = self._blocked_by()
+        return [
+            {
+                "cause": key.kind,
+                "place": key.place,
+                "title": title_of([self._facts[id].said for id in ids]),
+                "instances": ids,
+                **self._sets(ids),
+                "blocks": len(set().union(*(blocked.get(id, ()) for id in ids))),
+            }
+            for key, ids in sorted(groups.items(), key=lambda group: -len(group[1]))
+        ]
+
+    def _sets(self, ids: Sequence[str]) -> dict[str, Any]:
+        found = self._told_apart(ids)
+        first, *others = found or [[]]
+        return {
+            "parameters": first,
+            "alternatives": others[: MAX_SETS - 1],
+            "alternatives_left_out": max(0, len(found) - MAX_SETS),
+        }
+
+    def _blocked_by(self) -> dict[str, set[str]]:
+        """For each red id, the blocked ones that wait for it, at any distance."""
+        found: dict[str, set[str]] = {}
+        for id, facts in self._facts.items():
+            stack = list(facts.upstreams) if facts.blocked else []
+            seen = set(stack)
+            while stack:
+                upstream = self._facts.get(above := stack.pop())
+                if upstream and upstream.cause:
+                    found.setdefault(above, set()).add(id)
+                if upstream and upstream.blocked:
+                    stack += (next_id for next_id in upstream.upstreams if next_id not in seen)
+                    seen.update(upstream.upstreams)
+        return found
+
+    def _told_apart(self, ids: Sequence[str]) -> list[list[list[str]]]:
+        """All smallest sets of parameters that some red instances share and no good one has."""
+        red = [self._facts[id] for id in ids]
+        flows = {facts.flow for facts in red}
+        good = [facts.pairs for facts in self._facts.values() if facts.good and facts.flow in flows]
+        shared = set(red[0].pairs).intersection(*(facts.pairs for facts in red))
+        if len(red) < ENOUGH or len(good) < ENOUGH or not shared:
+            return []
+        # One bit for each good instance; a set of parameters tells apart if no bit is common to all of them.
+        having = dict.fromkeys(shared, 0)
+        for place, pairs in enumerate(good):
+            for number in shared.intersection(pairs):
+                having[number] |= 1 << place
+        names = {number: pair for pair, number in self._numbers.items() if number in shared}
+        # A path mostly follows from a shorter parameter, which tells more.
+        paths = {number for number, (_, value) in names.items() if "/" in value or "\\" in value}
+        everyone = (1 << len(good)) - 1
+        candidates = sorted(
+            (number for number in shared if having[number] != everyone),
+            key=lambda number: (number in paths, having[number].bit_count(), names[number]),
+        )[:MAX_CANDIDATES]
+        for size in range(1, MAX_SHARED + 1):
+            found = [
+                chosen
+                for chosen in combinations(candidates, size)
+                if not reduce(and_, (having[number] for number in chosen))
+            ]
+            if found:
+                without_paths = [chosen for chosen in found if paths.isdisjoint(chosen)]
+                return [[list(names[number]) for number in chosen] for chosen in without_paths or found]
+        return []
+
+
+def find_causes(instances: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The causes of the instances of a twin; see `Causes.find`."""
+    causes = Causes()
+    for instance in instances:
+        causes.add(instance)
+    return causes.find()
+
+
+def parameters_of(instance: Mapping[str, Any]) -> dict[str, str]:
+    """The parameters of an instance of the twin: its config, and what a conductor says of it."""
+    said = {
+        name: str(value)
+        for name, value in instance["parameters"].items()
+        if not isinstance(value, dict | list)
+    }
+    return {**said, **(instance["config"] or {})}

@@ -1,0 +1,224 @@
+"""The report of the session before, as its twin tells it: what has no run on disk, and whether it ended.
+
+The twin has one instance a line (`live`), so that one of 10,000 instances is read without holding it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Container, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ductaflow.common.errors import DuctaflowError
+from ductaflow.common.paths import REPORT_JSON, RESULT, Project, relative
+from ductaflow.project.graph import Graph, collect
+from ductaflow.report.twin import NOT_YET, Entry, build_report, misfit, read_run
+from ductaflow.store.folder import unfinished
+from ductaflow.store.result import Result, Status
+
+
+def iter_earlier(runs_dir: Path, *, skip: Container[str]) -> Iterator[Entry]:
+    """What is on disk of instances that this session did not touch, one at a time.
+
+    Only `runs_dir/<flow>/<instance>/result.json` counts: no flows inside builds, no hidden folders.
+
+    Args:
+        runs_dir: the folder of all runs; need not exist.
+        skip: ids (`<flow>/<instance>`) that the session did touch.
+
+    Raises:
+        DuctaflowError: `runs_dir` cannot be read.
+    """
+    try:
+        flow_dirs = _folders(runs_dir)
+    except OSError as exc:
+        raise DuctaflowError(f"{runs_dir} cannot be read: {exc.strerror or exc}") from exc
+    for flow_dir in flow_dirs:
+        try:
+            folders = _folders(flow_dir)
+        except OSError as exc:
+            yield Entry(Result(flow_dir.name, "*", "flow", Status.ERROR, "lost", str(exc)), earlier=True)
+            continue
+        for folder in folders:
+            if f"{flow_dir.name}/{folder.name}" not in skip and os.path.lexists(folder / RESULT):
+                result = read_run(folder)
+                # The folder is the identity: a copied or renamed one must not stand for another instance.
+                yield Entry(replace(result, flow=flow_dir.name, instance=folder.name), earlier=True)
+
+
+def _folders(parent: Path) -> list[Path]:
+    if not os.path.isdir(parent):
+        return []
+    return sorted(path for path in parent.iterdir() if not path.name.startswith(".") and os.path.isdir(path))
+
+
+def former_head(runs_dir: Path) -> dict[str, Any]:
+    """The former twin without its instances; empty if there is none that can be read."""
+    head = _parsed(next(_lines(runs_dir), b"") + b"]}")
+    texts = all(isinstance(head.get(key), str) for key in ("session_id", "started"))
+    alive = head.get("alive") or {"written": ""}
+    fits = texts and isinstance(alive, dict) and isinstance(alive.get("written"), str)
+    return head if fits else {}
+
+
+def former_entries(runs_dir: Path, *, stored: Container[str] | None = None) -> Iterator[Entry]:
+    """The instances of the former twin that have no run of their own, with what it says of them.
+
+    That is what was blocked, did not have its turn, or failed before it could start.
+
+    Args:
+        runs_dir: the folder of all runs.
+        stored: ids of the stored instances, as far as they are known: what was stored when the former twin
+            was written, and is not any more, is left out.
+    """
+    lines = _lines(runs_dir)
+    next(lines, None)
+    for line in lines:
+        # What has run is most of it, and is not parsed.
+        entry = _entry(_parsed(line), runs_dir) if b'"run_id": "", ' in line else None
+        if entry and (entry.nodeid is None or stored is None or entry.result.id in stored):
+            yield entry
+
+
+def all_earlier(
+    runs_dir: Path, *, skip: Container[str], stored: Container[str] | None = None
+) -> Iterator[Entry]:
+    """What is known of instances that a session does not touch: their last result or, where there is none,
+    what the former twin says of them.
+
+    Args:
+        runs_dir: the folder of all runs; need not exist.
+        skip: ids that the session does touch.
+        stored: see `former_entries`.
+
+    Raises:
+        DuctaflowError: `runs_dir` cannot be read.
+    """
+    on_disk = set()
+    for entry in iter_earlier(runs_dir, skip=skip):
+        on_disk.add(entry.result.id)
+        yield entry
+    for entry in former_entries(runs_dir, stored=stored):
+        if entry.result.id not in skip and entry.result.id not in on_disk:
+            yield replace(entry, earlier=True)
+
+
+def _lines(runs_dir: Path) -> Iterator[bytes]:
+    try:
+        with (runs_dir / REPORT_JSON).open("rb") as file:
+            for line in file:
+                yield line.rstrip(b",\n")
+    except OSError:
+        return  # there is none yet, or none for us
+
+
+def _parsed(line: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _entry(row: Mapping[str, Any], runs_dir: Path) -> Entry | None:
+    try:
+        folder = row["folder"]
+        result = Result.from_dict(row, folder=None if folder is None else runs_dir / folder)
+        entry = Entry(
+            result,
+            row["nodeid"],
+            earlier=bool(row["earlier"]),
+            parameters=dict(row["parameters"]),
+            tags=[str(tag) for tag in row["tags"]],
+            upstreams=[str(id) for id in row["upstreams"]],
+        )
+    except (ValueError, KeyError, TypeError):
+        return None  # not a line of ours
+    is_run = bool(result.run_id) or result.status is Status.UNCHANGED
+    return None if is_run or misfit(result) else entry
+
+
+def report_anew(project: Project) -> dict[str, Any]:
+    """The twin of all that is known of a project's runs, for `write_report`.
+
+    Raises:
+        DuctaflowError: the runs folder cannot be read.
+    """
+    former = former_head(project.runs_dir)
+    alive = former.get("alive")
+    entries = list(_entries(project, since=former["started"] if alive else ""))
+    ran = [entry.result for entry in entries if entry.result.finished and not entry.earlier]
+    last = max(ran, key=lambda result: str(result.finished), default=None)
+    head: dict[str, Any] = {
+        "session_id": last.session_id if last else "",
+        "started": min((str(result.started) for result in ran), default=""),
+        "finished": str(last.finished) if last else "",
+    }
+    if alive:
+        head = {key: former[key] for key in ("session_id", "started")}
+        head["finished"] = max([alive["written"], *(str(result.finished) for result in ran)])
+    data = build_report(entries, **head, runs_dir=project.runs_dir, project_root=project.root)
+    data["shard"] = former.get("shard")
+    if alive:
+        data |= _left_behind(former, project, done={entry.result.id for entry in entries if _is_done(entry)})
+    return data
+
+
+def _entries(project: Project, *, since: str) -> Iterator[Entry]:
+    """What is known of each instance. What ended before `since` is earlier; without it, what has no run."""
+    stored = collect(project)
+    graph = Graph(stored.all)
+    seen = set()
+    for entry in _on_disk(project, since):
+        seen.add(entry.result.id)
+        instance = stored.by_id.get(entry.result.id)
+        if instance:
+            entry = replace(
+                entry,
+                nodeid=f"{relative(instance.file, project.root)}::{instance.title}",
+                tags=instance.options.tags,
+                upstreams=graph.upstreams(instance.id),
+            )
+        yield entry
+    for entry in former_entries(project.runs_dir, stored=stored.by_id):
+        if entry.result.id not in seen:
+            yield replace(entry, earlier=entry.earlier or not since)
+
+
+def _on_disk(project: Project, since: str) -> Iterator[Entry]:
+    """The last run of each instance, also one that never came to its end."""
+    lost = set()
+    for left in unfinished(project.runs_dir):
+        if left.folder.parent.parent == project.runs_dir:
+            flow, name = left.folder.parent.name, left.folder.name
+            message = f"never came to its end; {left.owner}"
+            result = Result(flow, name, "flow", Status.ERROR, "lost", message, folder=left.folder)
+            lost.add(result.id)
+            yield Entry(result, earlier=left.owner.started < since)
+    for entry in iter_earlier(project.runs_dir, skip=lost):
+        yield replace(entry, earlier=(entry.result.finished or "") < since)
+
+
+def _is_done(entry: Entry) -> bool:
+    return not entry.earlier and entry.result.message != NOT_YET
+
+
+def _left_behind(former: Mapping[str, Any], project: Project, *, done: set[str]) -> dict[str, Any]:
+    """What the twin says of a session that did not end; kept in `alive`, to be said again the next time."""
+    alive = former["alive"]
+    undone = alive.get("undone")
+    if undone is None:
+        of_its_own = (entry for entry in former_entries(project.runs_dir) if not entry.earlier)
+        undone = [entry.result.id for entry in of_its_own if entry.result.message == NOT_YET]
+    planned = alive.get("planned", sum(former["summary"].values()))
+    undone = [id for id in undone if id not in done]
+    return {
+        "alive": {**alive, "planned": planned, "undone": undone},
+        "notes": [
+            f"The session of {former['started']} has not ended: {len(undone)} of the {planned} instances"
+            " that it meant to run have no result of it."
+        ],
+    }

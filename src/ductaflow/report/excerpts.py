@@ -1,0 +1,199 @@
+"""The figures that a run made, as its notebook holds them; so many that a report stays a file to open."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ductaflow.common.text import strip_ansi
+
+#: A notebook longer than this, in bytes, is not searched.
+MAX_NOTEBOOK = 8_000_000
+
+
+#: Figures of one run, and characters (base64) of one figure.
+MAX_FIGURES, MAX_FIGURE = 4, 400_000
+
+
+#: Characters of all figures of a report, and how many of them green runs may take.
+MAX_ALL, MAX_GREEN = 6_000_000, 4_000_000
+
+
+#: What an instance has that did not run.
+NO_FIGURES: dict[str, Any] = {"figures": [], "figures_left_out": 0}
+
+
+_TYPES = ("image/png", "image/jpeg")
+
+
+_BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
+
+
+class FigureBudget:
+    """How much room a report has for figures. Runs that are not green have the last third for themselves."""
+
+    def __init__(self) -> None:
+        self._taken = 0
+
+    def take(self, characters: int, *, green: bool) -> bool:
+        """Whether a figure of some characters may be in the report; if so, its room is taken."""
+        fits = self._taken + characters <= (MAX_GREEN if green else MAX_ALL)
+        self._taken += characters if fits else 0
+        return fits
+
+
+def figures_of(notebook: Path, budget: FigureBudget, *, green: bool) -> dict[str, Any]:
+    """The figures of an executed notebook for the twin.
+
+    Returns:
+        `figures`, each as `{"cell": number of the code cell, "type": MIME type, "data": base64, "text": what
+        the notebook has beside it}`, and `figures_left_out`, how many more it has.
+    """
+    found: list[dict[str, Any]] = []
+    left_out = 0
+    for figure in _images(notebook):
+        size = len(figure["data"])
+        if len(found) < MAX_FIGURES and size <= MAX_FIGURE and budget.take(size, green=green):
+            found.append(figure)
+        else:
+            left_out += 1
+    return {"figures": found, "figures_left_out": left_out}
+
+
+def _images(notebook: Path) -> Iterator[dict[str, Any]]:
+    try:
+        if notebook.stat().st_size > MAX_NOTEBOOK:
+            return
+        raw = notebook.read_bytes()
+        # Looking for the word first: most notebooks have no figure, and parsing is what costs.
+        cells = json.loads(raw)["cells"] if any(kind.encode() in raw for kind in _TYPES) else []
+        number = 0
+        for cell in cells:
+            if cell.get("cell_type") == "code":
+                # The cell that papermill puts in does not count, here as in a result.
+                number += "injected-parameters" not in cell.get("metadata", {}).get("tags", ())
+                for output in cell.get("outputs", ()):
+                    yield from _of_output(output, number)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return  # a half or foreign notebook: the page links to it, and shows what it can of the run
+
+
+def _of_output(output: dict[str, Any], cell: int) -> Iterator[dict[str, Any]]:
+    bundle = output.get("data", {})
+    for kind in _TYPES:
+        if isinstance(bundle.get(kind), str | list):
+            data = "".join("".join(bundle[kind]).split())
+            if _BASE64.fullmatch(data):
+                yield {"cell": cell, "type": kind, "data": data, "text": _text(bundle.get("text/plain", ""))}
+            return
+
+
+def _text(value: Any) -> str:
+    text = " ".join("".join(value).split())[:200]
+    return "" if text.startswith("<") else text
+
+
+#: The end of a log that is shown: lines and bytes, of a green run and of any other.
+GREEN_LOG_END = (20, 2 * 1024)
+
+
+LOG_END = (60, 8 * 1024)
+
+
+#: Its beginning, where the end does not reach back to it.
+LOG_START = (8, 1024)
+
+
+#: Warning lines further from the beginning than this are shown without the lines around them.
+MAX_SCAN = 512 * 1024
+
+
+#: Lines shown before and after a warning line; how many such places; characters of each line.
+AROUND, MAX_PLACES, MAX_PLACE_LINE = 2, 20, 300
+
+
+def log_parts(log: Path | None, limits: tuple[int, int], warning_lines: Iterable[int]) -> dict[str, Any]:
+    """The parts of a log for the twin.
+
+    Args:
+        log: the file; None if there is none.
+        limits: lines and bytes of its end.
+        warning_lines: the numbers, from 1, of the lines that are warnings.
+
+    Returns:
+        `log_head`, empty where `log_tail` is the whole log; `log_tail` and `log_tail_line`, the number of
+        its first line, None if that was not counted; `log_size` in bytes; `log_middle`, the places between
+        the ends as `{"line": number of the first line, "text": ...}`.
+    """
+    parts = _ends(log, limits)
+    parts |= {"log_tail_line": None if parts["log_head"] else 1, "log_middle": []}
+    if log is None or not parts["log_head"]:
+        return parts
+    try:
+        with log.open("rb") as file:
+            text = _decode(file.read(MAX_SCAN))
+    except OSError:
+        return parts  # it was there a moment ago; its ends are shown, and they say what they are
+    lines = text.split("\n")
+    first, last = parts["log_head"].count("\n") + 1, len(lines)
+    if parts["log_size"] <= MAX_SCAN and text.endswith(parts["log_tail"]):
+        last = parts["log_tail_line"] = text.count("\n", 0, len(text) - len(parts["log_tail"])) + 1
+    wanted = [line for line in warning_lines if first <= line < last]
+    parts["log_middle"] = [
+        {"line": begin, "text": "\n".join(line[:MAX_PLACE_LINE] for line in lines[begin - 1 : end - 1])}
+        for begin, end in _places(wanted, first, last)
+    ]
+    return parts
+
+
+def _places(wanted: Iterable[int], first: int, last: int) -> Iterator[tuple[int, int]]:
+    """What to show around some lines: half-open ranges between `first` and `last` that do not touch."""
+    begin = end = 0
+    for count, line in enumerate(sorted(wanted)):
+        if count == MAX_PLACES:
+            break
+        low, high = max(first, line - AROUND), min(last, line + AROUND + 1)
+        if low <= end and end:
+            end = high
+            continue
+        if end:
+            yield begin, end
+        begin, end = low, high
+    if end:
+        yield begin, end
+
+
+def _ends(log: Path | None, limits: tuple[int, int]) -> dict[str, Any]:
+    if log is None:
+        return {"log_head": "", "log_tail": "", "log_size": 0}
+    (end_lines, end_bytes), (start_lines, start_bytes) = limits, LOG_START
+    try:
+        with log.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - end_bytes))
+            raw = file.read(end_bytes)
+            file.seek(0)
+            start = file.read(min(start_bytes, max(0, size - end_bytes)))
+    except OSError as exc:
+        return {"log_head": "", "log_tail": f"(the log cannot be read: {exc})", "log_size": 0}
+    lines = _decode(raw, cut=size > end_bytes).splitlines(keepends=True)
+    if size > end_bytes and len(lines) > 1:
+        del lines[0]  # most likely half a line
+    if not start and len(lines) <= end_lines + start_lines:
+        end_lines = len(lines)
+    hidden, tail = lines[:-end_lines], lines[-end_lines:]
+    head = _decode(start).splitlines(keepends=True) if start else hidden
+    return {"log_head": "".join(head[:start_lines]), "log_tail": "".join(tail), "log_size": size}
+
+
+def _decode(raw: bytes, *, cut: bool = False) -> str:
+    if cut:  # the rest of a character whose first byte was cut off
+        raw = raw[next((i for i, byte in enumerate(raw[:4]) if byte & 0xC0 != 0x80), 0) :]
+    # The incremental decoder waits for the rest of a character that is cut off at the end.
+    text = strip_ansi(codecs.getincrementaldecoder("utf-8")("replace").decode(raw))
+    return text.replace("\r\n", "\n").replace("\r", "\n")

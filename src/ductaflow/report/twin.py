@@ -1,0 +1,406 @@
+"""Results -> the dict of the JSON twin. Knows nothing of HTML; reads run folders and never runs or judges.
+
+    {"schema": 1, "session_id", "started", "finished", "project", "alive", "notes",
+     "summary": {status: count}, "earlier_summary": {status: count},
+     "shard": {"number", "of", "not_empty", "selection"}, "new": [ids],
+     "causes": [see `causes`], "history": [see `history`],
+     "instances": [every field of result.json but `lineage`, and "id", "nodeid", "earlier", "former_status",
+                   "folder", "parameters", "tags", "upstreams", "worker", "rerun", "debug", "links",
+                   "log_head", "log_tail", "log_tail_line", "log_middle", "log_size",
+                   "config", "base_config", "good_config", "good_finished", "config_left_out",
+                   "figures", "figures_left_out", "inputs_left_out", "outputs_left_out",
+                   "flows": [the same, for the flows of a build]]}
+
+`summary` counts what this session touched and has every status, also with 0. Instances that are only shown
+with the result of an earlier session (`"earlier": true`) are counted apart, in `earlier_summary`; the two
+together count each of `instances` once. Flows of a build are not counted: their build is.
+`finished` is null as long as the session runs. Of one that has not ended, or was killed, `alive` is
+`{"written", "next", "within", "pid", "host"}`: when the report was written, and the seconds before which it
+is not, and after which it must have been written again if the session still lives.
+`notes` are sentences about the report as a whole. Long texts are cut in the middle, and say so.
+`shard` is null but for `--ductaflow-shard`: which share of how many, which shares have instances of this
+project, and what is the same in all shards of one selection alone; both are null until they are known.
+`new` are the red instances that were not red in the last session that had a result of them.
+An instance that is `unchanged` has everything else from its last run: its warnings, duration and log, and as
+`former_status` the status of that run; of all others `former_status` is null.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from ductaflow.common.errors import DuctaflowError
+from ductaflow.common.paths import CONFIG_DIR, KIND_DIRS, RESULT, RunFolder, relative
+from ductaflow.report.cause_groups import find_causes
+from ductaflow.report.configs import NO_CONFIGS, Configs
+from ductaflow.report.excerpts import GREEN_LOG_END, LOG_END, NO_FIGURES, FigureBudget, figures_of, log_parts
+from ductaflow.report.history import newly_red, read_history
+from ductaflow.store.result import SCHEMA as RESULT_SCHEMA
+from ductaflow.store.result import Result, Status, read_result
+
+SCHEMA = 1
+
+
+MAX_TEXT = 20_000
+
+
+MAX_LINE = 2_000
+
+
+#: Builds inside builds deeper than this are shown without their flows.
+MAX_DEPTH = 20
+
+
+#: Files that an instance lists as read or written, and upstreams.
+MAX_FILES = 100
+
+
+MAX_UPSTREAMS = 100
+
+
+#: What is said of an instance whose turn has not come.
+NOT_YET = "has not run yet"
+
+
+#: Statuses whose run folder, if there is one, holds what an earlier session left there.
+_DID_NOT_RUN = (Status.BLOCKED, Status.NOT_RUN)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One instance of a report.
+
+    Attributes:
+        result: what came of it; `result.folder` is the run folder. An instance that did not run in this
+            session is a Result with status blocked or not_run and a message; or with status unchanged, and
+            the rest is read from its folder.
+        nodeid: its pytest node id, if it has one.
+        earlier: this session did not touch it; the result is that of an earlier one.
+        parameters: what a conductor says of it beside status and message.
+        tags: those of its `_run`.
+        upstreams: the ids that it reads from.
+        worker: which of the session's workers ran it, if it has some.
+    """
+
+    result: Result
+    nodeid: str | None = None
+    earlier: bool = False
+    parameters: Mapping[str, Any] | None = None
+    tags: Sequence[str] = ()
+    upstreams: Sequence[str] = ()
+    worker: str | None = None
+
+
+class Sources:
+    """Where a report finds what it shows, and how much of it there is room for.
+
+    Args:
+        runs_dir: the folder in which the page lies; folders and links are relative to it.
+        config_dir: the folder of the stored instances, if there is one.
+    """
+
+    def __init__(self, runs_dir: Path, config_dir: Path | None) -> None:
+        self.runs_dir = runs_dir
+        self.configs = Configs(config_dir, runs_dir)
+        self.figures = FigureBudget()
+
+
+def build_report(
+    entries: Iterable[Entry],
+    *,
+    session_id: str,
+    started: str,
+    finished: str | None,
+    runs_dir: Path,
+    project_root: Path | None = None,
+) -> dict[str, Any]:
+    """The whole report as JSON values, instances in the order given.
+
+    Args:
+        entries: the instances, those of earlier sessions included (`iter_earlier`).
+        session_id: of the session that makes the report.
+        started, finished: UTC in ISO 8601; `finished` is None while the session runs.
+        runs_dir: the folder in which the page lies; folders and links are relative to it.
+        project_root: gives the page its name, and the configs their bases.
+    """
+    sources = Sources(runs_dir, project_root / CONFIG_DIR if project_root else None)
+    instances = [instance_data(entry, sources) for entry in entries]
+    head = report_head(
+        ((instance["status"], instance["earlier"]) for instance in instances),
+        session_id=session_id,
+        started=started,
+        finished=finished,
+        project_root=project_root,
+    )
+    history = read_history(runs_dir)
+    head |= {
+        "new": newly_red(red_ids(instances), session_id, history),
+        "causes": find_causes(instances),
+        "history": history,
+    }
+    return {**head, "instances": instances}
+
+
+def report_head(
+    counted: Iterable[tuple[str, bool]],
+    *,
+    session_id: str,
+    started: str,
+    finished: str | None,
+    project_root: Path | None,
+) -> dict[str, Any]:
+    """The report without its instances; `counted` gives status and "earlier" of each.
+
+    `alive`, `shard`, `new`, `causes` and `history` are for the caller to fill in.
+    """
+    counts = Counter(counted)
+    return {
+        "schema": SCHEMA,
+        "session_id": session_id,
+        "started": started,
+        "finished": finished,
+        "project": project_root.absolute().name if project_root else None,
+        "alive": None,
+        "shard": None,
+        "notes": [],
+        "summary": {status.value: counts[status.value, False] for status in Status},
+        "earlier_summary": {status.value: counts[status.value, True] for status in Status},
+        "new": [],
+        "causes": [],
+        "history": [],
+    }
+
+
+def red_ids(instances: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The red instances of a session, without what is only shown with an earlier result."""
+    return [each["id"] for each in instances if each["status"] == Status.ERROR and not each["earlier"]]
+
+
+def read_run(folder: Path) -> Result:
+    """The result of a run folder. One that is missing or unreadable is a result too, and says so."""
+    try:
+        result = read_result(folder)
+        if result is None:
+            problem = f"{folder / RESULT} is missing: the run was removed or did not come to its end"
+        elif not (problem := misfit(result)):
+            return result
+    except (DuctaflowError, OSError, RecursionError) as exc:
+        problem = f"cannot be read: {exc}"
+    return Result(folder.parent.name, folder.name, "flow", Status.ERROR, "lost", problem, folder=folder)
+
+
+def misfit(result: Result) -> str:
+    """What is wrong with the types of a record from disk, where anyone can write; "" for nothing."""
+    failure, cells = result.failure, result.cells
+    texts: list[object] = [result.flow, result.instance, result.message, result.kind, result.session_id]
+    texts += [*result.children, *(warning.text for warning in result.warnings)]
+    optional = [result.cause, result.started, result.finished, result.signal, result.config_hash]
+    numbers = [result.seconds, result.warning_count, cells.run, cells.total]
+    numbers += [
+        result.exit_code or 0,
+        result.peak_memory or 0,
+        *(warning.line for warning in result.warnings),
+    ]
+    records = [result.environment, *result.inputs, *result.outputs]
+    if failure:
+        texts += [failure.ename, failure.evalue, failure.traceback]
+        optional.append(failure.file)
+        numbers += [failure.line or 0, failure.cell or 0]
+        records += failure.source
+    fits = (
+        _all([*texts, *(text for text in optional if text is not None)], str)
+        and _all(numbers, (int, float))
+        and _all(records, Mapping)
+    )
+    return "" if fits else f"{result.folder and result.folder / RESULT}: a field is not of its type"
+
+
+def _all(values: Iterable[object], kind: type | tuple[type, ...]) -> bool:
+    return all(isinstance(value, kind) for value in values)
+
+
+# --- one instance ------------------------------------------------------------------------------------------
+
+
+def instance_data(entry: Entry, sources: Sources) -> dict[str, Any]:
+    """One instance of the JSON twin: its result, what its run folder holds, and the flows of a build."""
+    result = entry.result
+    rerun = _rerun(entry, sources.runs_dir)
+    # Where the run folder truly lies is asked for builds alone: it costs a look at each folder above.
+    above = frozenset([_true(result.folder)]) if result.folder and result.children else frozenset[Path]()
+    return _instance(entry, sources, rerun, above)
+
+
+def _instance(
+    entry: Entry, sources: Sources, rerun: str, above: frozenset[Path], *, nested: bool = False
+) -> dict[str, Any]:
+    former, runs_dir = _former(entry.result), sources.runs_dir
+    result = replace(former, status=entry.result.status) if former else entry.result
+    folder = None if result.folder is None else RunFolder(result.folder, result.flow)
+    ran = folder if result.status not in _DID_NOT_RUN else None
+    log = _log_of(ran) if ran else None
+    green = (former or result).status in (Status.SUCCESS, Status.UNCHANGED)
+    lists = {**_first(result, "inputs"), **_first(result, "outputs")}
+    data: dict[str, Any] = plain({"schema": RESULT_SCHEMA, **_fields(result), **lists})
+    data |= {
+        "id": result.id if result.flow else result.instance,
+        "nodeid": entry.nodeid,
+        "earlier": entry.earlier,
+        "former_status": former.status.value if former else None,
+        "folder": None if folder is None else relative(folder.path, runs_dir),
+        "parameters": plain(entry.parameters or {}),
+        "tags": list(entry.tags),
+        "upstreams": list(entry.upstreams[:MAX_UPSTREAMS]),
+        "worker": entry.worker,
+        "rerun": rerun,
+        "debug": f"ductaflow debug {shlex.quote(result.id)}" if entry.nodeid else None,
+        "links": _links(ran, log, runs_dir) if ran else {},
+        **log_parts(log, GREEN_LOG_END if green else LOG_END, (warning.line for warning in result.warnings)),
+        **(sources.configs.of(result, ran, stored=not nested) if ran else NO_CONFIGS),
+        **(figures_of(ran.notebook, sources.figures, green=green) if ran else NO_FIGURES),
+        "flows": [],
+    }
+    if ran:
+        data["flows"] = [_flow(ran.path / child, entry, sources, rerun, above) for child in result.children]
+    return data
+
+
+def _fields(record: Any) -> dict[str, Any]:
+    """The fields of a record and of those in it; `asdict` would copy what they hold, as `plain` does too."""
+    # the lineage is as long as the files that were read are many; `ductaflow why` reads it
+    names = record.__dataclass_fields__.keys() - {"folder", "lineage"}
+    return {name: _value(getattr(record, name)) for name in record.__dataclass_fields__ if name in names}
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_value(item) for item in value]
+    return _fields(value) if hasattr(value, "__dataclass_fields__") else value
+
+
+def _former(result: Result) -> Result | None:
+    """The last run of an instance that is unchanged, as its folder has it; None for all others."""
+    if result.status is not Status.UNCHANGED or result.folder is None:
+        return None
+    if result.former_status:
+        return replace(result, status=result.former_status)
+    former = read_run(result.folder)
+    # Without a record there is none: a conductor of a person's own may call unchanged what it likes.
+    return replace(former, flow=result.flow, instance=result.instance) if former.finished else None
+
+
+def _first(result: Result, name: str) -> dict[str, Any]:
+    """The files that a run read or wrote, as far as they are listed, and how many more there are."""
+    files = getattr(result, name)
+    return {name: files[:MAX_FILES], f"{name}_left_out": max(0, len(files) - MAX_FILES)}
+
+
+def _flow(folder: Path, build: Entry, sources: Sources, rerun: str, above: frozenset[Path]) -> dict[str, Any]:
+    """A flow of a build. It is run again with its build, so it has that one's command."""
+    true_folder = _true(folder)
+    if true_folder in above or len(above) > MAX_DEPTH:
+        problem = "is a flow of itself" if true_folder in above else f"lies deeper than {MAX_DEPTH} builds"
+        message = f"{folder} {problem}, so it is not shown"
+        result = Result(folder.parent.name, folder.name, "flow", Status.ERROR, "lost", message)
+    else:
+        result = read_run(folder)
+    return _instance(Entry(result, earlier=build.earlier), sources, rerun, above | {true_folder}, nested=True)
+
+
+def _true(folder: Path) -> Path:
+    try:
+        return folder.resolve()
+    except (OSError, ValueError, RuntimeError):  # a loop of links, or no name for a file at all
+        return folder.absolute()
+
+
+def _rerun(entry: Entry, runs_dir: Path) -> str:
+    if entry.nodeid:
+        return f"pytest --ductaflow {shlex.quote(entry.nodeid)}"
+    return _as_script(entry.result, runs_dir) or f"pytest --ductaflow -k {shlex.quote(entry.result.instance)}"
+
+
+def _as_script(result: Result, runs_dir: Path) -> str | None:
+    """The command, from the project, that runs a saved config again in its folder; for what is not stored."""
+    source = Path(KIND_DIRS[result.kind]) / f"{result.flow}.py"
+    if result.folder is None or not os.path.isfile(runs_dir.parent / source):
+        return None
+    folder = Path(runs_dir.name) / relative(result.folder, runs_dir)
+    config = RunFolder(folder, result.flow).config
+    if not os.path.isfile(runs_dir.parent / config):
+        return None
+    parts = ["python", source.as_posix(), "--config", config.as_posix(), "--output-dir", folder.as_posix()]
+    return shlex.join(parts)
+
+
+def _log_of(folder: RunFolder) -> Path | None:
+    # A flow may have put anything under these names; opening a pipe would wait without end.
+    return next((path for path in (folder.log, folder.cli_log) if os.path.isfile(path)), None)
+
+
+def _links(folder: RunFolder, log: Path | None, runs_dir: Path) -> dict[str, str]:
+    files = {"notebook": folder.notebook, "html": folder.html, "log": log, "config": folder.config}
+    way = link(folder.path, runs_dir)
+    return {
+        name: f"{way}/{quote(os.fsencode(path.name))}"
+        for name, path in files.items()
+        if path and os.path.isfile(path)
+    }
+
+
+def link(path: Path, runs_dir: Path) -> str:
+    """A link from the page to a file, percent-encoded; undecodable bytes of a name are kept."""
+    place = relative(path, runs_dir)
+    prefix = "file:///" if Path(place).is_absolute() else ""
+    return prefix + quote(os.fsencode(place.lstrip("/") if prefix else place))
+
+
+# --- texts, bounded ----------------------------------------------------------------------------------------
+
+
+def shorten(text: str, limit: int) -> str:
+    """A text of about `limit` characters at most; what is left out of its middle is said."""
+    if len(text) <= limit:
+        return text
+    end = limit // 4
+    cut = len(text) - limit
+    return f"{text[: limit - end]}\n[... {cut:,} characters left out ...]\n{text[-end:]}"
+
+
+def plain(value: Any, *, depth: int = 0) -> Any:
+    """A value of any kind as a JSON value that no reader chokes on: finite, bounded, keys as text."""
+    if type(value) is str and len(value) <= MAX_LINE:
+        return value  # most are, and there are many
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        limit = MAX_TEXT if "\n" in value else MAX_LINE
+        return shorten(str(value), limit)
+    if isinstance(value, int):
+        return int(value) if abs(value) < 1 << 63 else f"an integer of {value.bit_length()} bits"
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if depth < MAX_DEPTH:
+        if isinstance(value, Mapping):
+            return {shorten(str(key), 200): plain(item, depth=depth + 1) for key, item in value.items()}
+        if isinstance(value, list | tuple | set | frozenset):
+            return [plain(item, depth=depth + 1) for item in value]
+    if getattr(value, "shape", None) == () and type(value).__module__ == "numpy":
+        scalar = value.item()
+        if isinstance(scalar, bool | int | float | str):
+            return plain(scalar)
+    return shorten(str(value), MAX_LINE)
+
+
+def utc_now() -> str:
+    """Now, as results write it."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,487 @@
+"""Runs a table of scenarios: DataFrame -> instances -> runs, some at a time -> DataFrame of results.
+
+Stored instances that are named one by one run by the same rules.
+
+    rows of the table -> instances -> their graph
+    for each whose upstreams are done: a thread that waits for a run of its own process
+    each result -> live report, console -> the columns beside the parameters
+
+Threads only wait: every run is a process that inherits nothing of this one, so a conductor may be a script
+without a main guard, or a notebook.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from ductaflow.common.errors import ConfigError, DuctaflowError, InstanceError
+from ductaflow.common.paths import Project
+from ductaflow.execution.launch import StopFlag, await_pages
+from ductaflow.project.compose import merge
+from ductaflow.project.csvs import NAME_COLUMNS
+from ductaflow.project.instances import Instance, Instances, find_instances, make_instance
+from ductaflow.project.options import RunOptions
+from ductaflow.project.settings import Comparison, comparison_in, leaves_in
+from ductaflow.session.console import Console, Display, Lines, SessionPage
+from ductaflow.session.decide import NOT_STARTED, Outcome, Readiness, Run, Turn, refused, said, unrun_record
+from ductaflow.session.forecast import Beyond, Forecast, Planned, beyond_lines
+from ductaflow.session.runner import comparison_of, run_instance
+from ductaflow.session.scheduler import Executor, Threads
+from ductaflow.session.tables import NAME_COLUMN, Row, Target, read_rows
+from ductaflow.store.result import Result, Status, why_not_valid
+from ductaflow.store.spec import current_run, tell
+
+if TYPE_CHECKING:
+    from distributed import Client
+    from pandas import DataFrame
+
+
+RESULT_COLUMNS = ("status", "cause", "message", "seconds", "warning_count", "folder")
+
+
+#: The columns that a dry run adds.
+FORECAST_COLUMNS = ("would", "reason", "expected_seconds")
+
+
+def conduct(
+    scenarios: DataFrame,
+    build: str | os.PathLike[str],
+    *,
+    jobs: int = 1,
+    executor: Client | None = None,
+    config: Mapping[str, Any] | None = None,
+    project_root: str | os.PathLike[str] | None = None,
+    timeout: float | None = None,
+    export_html: bool = True,
+    progress: bool | None = None,
+    report: bool = True,
+    check: bool = False,
+    only_changed: bool | None = None,
+    dry_run: bool = False,
+) -> DataFrame:
+    """Run every row of a table as an instance of a build or flow, in `runs/<build>/<instance>/`.
+
+    A row that fails, or cannot start, costs itself only. A row whose config names the run folder of another
+    one of the table runs after that, and is blocked if that is red. One that reads a stored instance without
+    a valid earlier run is red before it starts; with an executor that instance runs first, is in the report
+    and not in the table. Called in a run, the rows are its flows: they run in `runs/` below its run folder,
+    and it has the worst status of them.
+
+    Args:
+        scenarios: the table, such as `ductaflow.scenarios` makes. The column `instance` (or `instance_name`)
+            has the names; without it they are made of the values. NaN means "not given".
+        build: name of a build or flow of the project, or the path of a notebook.
+        jobs: how many rows run at a time.
+        executor: a `distributed.Client`; the rows run on the workers of its cluster, which share the
+            project's folder. A worker runs as many at a time as it has threads.
+        config: what the rows have in common; over the project's base configs, under each row.
+        project_root: by default the project around the notebook, or around the working directory.
+        timeout: seconds for a row that gives no `_run.timeout`; None for no limit.
+        export_html: whether each run leaves its notebook as HTML.
+        progress: True shows a progress bar on standard error; False shows nothing. By default one job shows
+            each run's log live, and several show a bar where somebody can see it.
+        report: whether to keep the status page in the project's runs folder up to date.
+        check: raise when all have run and some are red.
+        only_changed: whether rows that have not changed, and such flows of the builds that run, are left as
+            they are. By default they are; in a run as that run was asked (`pytest --ductaflow-changed`).
+        dry_run: run nothing and write nothing, but tell what would run.
+
+    Returns:
+        A copy of the table, with the column `instance` and for each row `status`, `cause`, `message`,
+        `seconds`, `warning_count` and `folder`; all but the status of an `unchanged` row are those of its
+        last run. With `dry_run` it has the columns `would` (`run`, `may run`: if what it reads from changes,
+        `unchanged`, `blocked`, `not_run`: skipped, `error`: cannot start), `reason` and `expected_seconds`
+        instead. The result of an earlier call may be given again.
+
+    Raises:
+        ConfigError, InstanceError: the table as such or the build is not acceptable; nothing has run.
+        DuctaflowError: with `check`, some rows are red; their names are in the message. With `executor`,
+            some workers do not see the project or have other versions, and nothing has run; or the
+            scheduler is lost.
+        KeyboardInterrupt: what was running has been stopped, and the report says what did not run.
+    """
+    if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
+        raise ConfigError(f"jobs is a number of at least 1, not {jobs!r}")
+    target = Target.of(build, project_root)
+    table = _without_results(scenarios)
+    rows = read_rows(table)
+    asked = [_instance(row, target, config or {}) for row in rows]
+    plan, readiness = _plan(asked, target.project, with_upstreams=executor is not None)
+    outer = current_run()
+    if only_changed is None:
+        only_changed = outer is None or outer.only_changed
+    comparison = comparison_of(outer) if outer else comparison_in(target.project.root)
+    if dry_run:
+        planned = Forecast(readiness, comparison if only_changed else None).of(plan)
+        return _forecast(table, rows, planned[len(plan) - len(rows) :])
+    session_id = outer.session_id if outer else uuid.uuid4().hex[:12]
+    where = _executor(executor, jobs, target.project, session_id)
+    page = SessionPage(target, session_id, rows, readiness.graph) if report and not outer else None
+    live = jobs == 1 and executor is None
+    console = Console(target.flow, len(plan), live, progress)
+    run = functools.partial(
+        _run_one,
+        session_id=session_id,
+        timeout=timeout,
+        export_html=export_html,
+        keep_previous=leaves_in(target.project.root).previous,
+        echo=console.echo,
+        # On a worker nobody would wait for it afterwards.
+        await_page=executor is not None,
+        only_changed=only_changed,
+        comparison=comparison,
+    )
+    results = _Session(plan, readiness, comparison, run, where, page, console).work()
+    if check:
+        _check(results, target.flow)
+    return _beside(table, rows, results[len(plan) - len(rows) :])
+
+
+def run_stored(
+    instances: Instances, ids: Sequence[str], *, jobs: int = 1, only_changed: bool = False
+) -> list[Result]:
+    """Run stored instances, upstreams first.
+
+    One whose upstream is red, or is skipped without a valid earlier run, is blocked. One that reads what is
+    not there, neither from these runs nor from earlier ones, is red.
+
+    Args:
+        instances: all of the project.
+        ids: of those to run.
+        jobs: how many run at a time. With one their logs are live, with several there is a line for each.
+        only_changed: leave as it is what has not changed since its last run.
+
+    Returns:
+        What came of each, in the order of the graph.
+
+    Raises:
+        KeyboardInterrupt: what was running has been stopped.
+    """
+    readiness = Readiness(instances)
+    plan = [instances.by_id[id] for id in readiness.graph.order(ids)]
+    here = {instance.id for instance in plan}
+    session_id = uuid.uuid4().hex[:12]
+    comparison = comparison_in(instances.project.root)
+    leaves = leaves_in(instances.project.root)
+
+    def run(instance: Instance, stop: StopFlag) -> Result:
+        if absent := readiness.skipped_upstream(instance):
+            return unrun_record(instance, Status.BLOCKED, absent)
+        lack = readiness.lack(instance, lambda upstream: upstream.id in here)
+        if lack is None:
+            return _run_one(
+                instance,
+                stop,
+                session_id=session_id,
+                timeout=None,
+                export_html=leaves.html,
+                keep_previous=leaves.previous,
+                echo=jobs == 1,
+                only_changed=only_changed,
+                comparison=comparison,
+            )
+        message = " ".join(filter(None, [*lack.sentences, lack.remedy]))
+        return unrun_record(instance, Status.ERROR, message, "input")
+
+    return _Session(plan, readiness, comparison, run, Threads(jobs), None, Lines(jobs)).work()
+
+
+def _without_results(table: DataFrame) -> DataFrame:
+    """The table without the columns that an earlier call has added."""
+    for names in (RESULT_COLUMNS, FORECAST_COLUMNS):
+        if all(name in getattr(table, "columns", ()) for name in names):
+            table = table.drop(columns=list(names))
+    added = [column for column in RESULT_COLUMNS if column in getattr(table, "columns", ())]
+    if added:
+        raise ConfigError(
+            f"the table has the column {added[0]!r}, which the results need", hint="Rename it, or drop it."
+        )
+    return table
+
+
+def _plan(
+    rows: Sequence[Instance], project: Project, *, with_upstreams: bool
+) -> tuple[list[Instance], Readiness]:
+    """What is run for some rows, and the graph; what cannot be run says why.
+
+    Args:
+        rows: the instance of each row.
+        project: that of the rows.
+        with_upstreams: whether stored instances that the rows read, at any distance, and that have no valid
+            run, are run as well. They come before the rows.
+    """
+    if current_run():
+        # In a build the rows are its flows, in a runs folder of their own: what is stored is elsewhere.
+        alone = Readiness(Instances(project, rows))
+        return _with_problems(rows, alone.graph.cycle_problems()), alone
+    here = {row.id for row in rows}
+    stored = find_instances(project) if _may_read_others(rows, project) else ()
+    readiness = Readiness(Instances(project, [*rows, *(other for other in stored if other.id not in here)]))
+    first = _upstreams_to_run(rows, readiness) if with_upstreams else []
+    plan = [*first, *rows]
+    return _with_problems(plan, _problems(plan, readiness)), readiness
+
+
+def _upstreams_to_run(rows: Sequence[Instance], readiness: Readiness) -> list[Instance]:
+    """The stored instances that rows read, at any distance, and that have no valid run; upstreams first."""
+    rows_by_id = {row.id: row for row in rows}
+    needed: dict[str, Instance] = {}
+    readers = list(rows)
+    while readers:
+        for upstream in readiness.upstreams(readers.pop()):
+            known = upstream.id in rows_by_id or upstream.id in needed
+            if not known and why_not_valid(upstream.run_folder.path):
+                needed[upstream.id] = upstream
+                readers.append(upstream)
+    return [needed[id] for id in readiness.graph.order(needed)]
+
+
+def _with_problems(instances: Sequence[Instance], problems: Mapping[str, InstanceError]) -> list[Instance]:
+    return [
+        replace(instance, problem=problems[instance.id])
+        if instance.id in problems and not instance.problem
+        else instance
+        for instance in instances
+    ]
+
+
+def _problems(plan: Sequence[Instance], readiness: Readiness) -> dict[str, InstanceError]:
+    """What only the graph can see: cycles, and what is read that does not run here and is not there.
+
+    A stored instance that does not run here must have a valid earlier run.
+    """
+    here = {instance.id for instance in plan}
+    problems = {**readiness.graph.cycle_problems(), **readiness.graph.unknown_problems()}
+    for instance in plan:
+        lack = None if instance.problem else readiness.lack(instance, lambda upstream: upstream.id in here)
+        if lack and instance.id not in problems:
+            problems[instance.id] = InstanceError(" ".join(lack.sentences), hint=lack.remedy)
+    return problems
+
+
+def _may_read_others(rows: Sequence[Instance], project: Project) -> bool:
+    """Whether it is worth reading what is stored, which may be thousands of files."""
+    sign = f"{project.runs_dir.name}{os.sep}"
+    return any(
+        row.options.needs or sign in str(row.config) or f"{project.runs_dir.name}/" in str(row.config)
+        for row in rows
+    )
+
+
+def _executor(client: Client | None, jobs: int, project: Project, session_id: str) -> Executor:
+    """Where the runs of a session happen.
+
+    Raises:
+        DuctaflowError: they cannot happen there.
+    """
+    if client is None:
+        return Threads(jobs)
+    if jobs != 1:
+        raise ConfigError(
+            "jobs is for runs on this machine, and an executor is given",
+            hint="Leave jobs out: a worker runs as many at a time as it has threads (--nthreads).",
+        )
+    if current_run():
+        raise ConfigError(
+            "an executor cannot be used inside of a run",
+            hint="Give the executor to the conductor: conduct(table, build, executor=client).",
+        )
+    # Only on use: the package that it needs is an extra.
+    from ductaflow.session.dask import Cluster
+
+    cluster = Cluster(client, project.runs_dir, session_id)
+    cluster.check()
+    return cluster
+
+
+def _instance(row: Row, target: Target, common: Mapping[str, Any]) -> Instance:
+    project, kind, flow = target.project, target.kind, target.flow
+    try:
+        own = merge(common, row.config())
+        return make_instance(project, kind, flow, row.name, own, source=target.source)
+    except DuctaflowError as exc:
+        file = project.config_of(kind) / f"{flow}.json"
+        return Instance(kind, flow, row.name, project, {}, RunOptions(), target.source, file, exc)
+
+
+def _beside(table: DataFrame, rows: Sequence[Row], results: Sequence[Result]) -> DataFrame:
+    import pandas as pd
+
+    out = _named(table, rows)
+    columns: dict[str, list[Any]] = {
+        "status": [result.status.value for result in results],
+        "cause": [result.cause for result in results],
+        "message": [result.message for result in results],
+        "seconds": [result.seconds for result in results],
+        "warning_count": [result.warning_count for result in results],
+        "folder": [str(result.folder) if result.folder else None for result in results],
+    }
+    for name in RESULT_COLUMNS:
+        # As objects, so that "none" stays None.
+        dtype = object if name in ("cause", "folder") else None
+        out[name] = pd.Series(columns[name], index=out.index, dtype=dtype)
+    return out
+
+
+def _forecast(table: DataFrame, rows: Sequence[Row], planned: Sequence[Planned]) -> DataFrame:
+    out = _named(table, rows)
+    out["would"] = [one.would.value for one in planned]
+    out["reason"] = [one.reason for one in planned]
+    out["expected_seconds"] = [one.seconds for one in planned]
+    return out
+
+
+def _named(table: DataFrame, rows: Sequence[Row]) -> DataFrame:
+    out = table.copy()
+    if not any(column in out for column in NAME_COLUMNS):
+        out.insert(0, NAME_COLUMN, [row.name for row in rows])
+    return out
+
+
+def _check(results: Sequence[Result], flow: str) -> None:
+    red = [result for result in results if result.status is Status.ERROR]
+    if red:
+        named = ", ".join(result.instance if result.flow == flow else result.id for result in red[:10]) + (
+            ", ..." if red[10:] else ""
+        )
+        raise DuctaflowError(
+            f"{len(red)} of {len(results)} runs of {flow} are red: {named}",
+            hint=f"The first: {red[0].message}",
+        )
+
+
+class _Session:
+    """The runs of one call: which may start, and what came of each.
+
+    Args:
+        plan: what to run.
+        readiness: of all instances that there are.
+        comparison: what counts as a change.
+        run: runs one until its end, or until the flag that it is given is set.
+        executor: where and when.
+        page, console: what is told of each result.
+    """
+
+    def __init__(
+        self,
+        plan: Sequence[Instance],
+        readiness: Readiness,
+        comparison: Comparison,
+        run: Run,
+        executor: Executor,
+        page: SessionPage | None,
+        console: Display,
+    ) -> None:
+        self._plan = {instance.id: instance for instance in plan}
+        self._graph = readiness.graph
+        self._beyond = Beyond(readiness, comparison, lambda upstream: upstream.id in self._plan)
+        self._hints: dict[str, str] = {}
+        self._run = run
+        self._executor = executor
+        self._page = page
+        self._console = console
+        self._results: dict[str, Result] = {}
+
+    def work(self) -> list[Result]:
+        """Run all, and give the results in the order of the plan.
+
+        Raises:
+            KeyboardInterrupt: after what was running has been stopped, and the page and the console closed.
+        """
+        ended: Mapping[str, Outcome] = {}
+        try:
+            if self._page:
+                self._page.expect(self._plan.values())
+            for outcomes in self._executor.outcomes(self._turns()):
+                for outcome in outcomes.values():
+                    self._settle(outcome)
+                self._console.tick()
+        finally:
+            # Something runs here only if something was raised: it is stopped, and the rest does not begin.
+            try:
+                ended = self._executor.stop()
+            finally:
+                self._close(ended)
+        await_pages()
+        return [self._results[id] for id in self._plan]
+
+    def _turns(self) -> list[Turn]:
+        """The turns of those that can be run; the others have their result already."""
+        settled = {i.id: refused(i, i.problem) for i in self._plan.values() if i.problem}
+        for outcome in settled.values():
+            self._settle(outcome)
+        return [
+            Turn(
+                instance,
+                tuple(
+                    id for id in self._graph.upstreams(instance.id) if id in self._plan and id not in settled
+                ),
+                tuple(settled[id] for id in self._graph.upstreams(instance.id) if id in settled),
+                self._run,
+            )
+            for instance in self._plan.values()
+            if instance.id not in settled
+        ]
+
+    def _settle(self, outcome: Outcome) -> None:
+        result = outcome.result
+        instance = self._plan[result.id]
+        build = current_run()
+        if build and result.status is Status.ERROR and not result.run_id:
+            # it has no run folder by which the build would know it
+            tell(build, event="refused", id=result.id, message=result.message)
+        self._results[result.id] = result
+        if result.status is Status.UNCHANGED:
+            self._hints[result.id] = self._beyond.told(instance)
+        self._console.show(instance, result)
+        if self._page:
+            self._page.update(instance, outcome)
+
+    def _close(self, ended: Mapping[str, Outcome]) -> None:
+        for id, outcome in ended.items():
+            if id not in self._results:
+                self._settle(outcome)
+        for instance in self._plan.values():
+            if instance.id not in self._results:
+                self._settle(Outcome(unrun_record(instance, Status.NOT_RUN, NOT_STARTED)))
+        hints = {id: self._hints.get(id, "") for id in self._plan}
+        self._console.close(self._page.close() if self._page else None, beyond_lines(hints))
+
+
+def _run_one(
+    instance: Instance,
+    stop: StopFlag,
+    *,
+    session_id: str,
+    timeout: float | None,
+    export_html: bool,
+    keep_previous: bool,
+    echo: bool,
+    await_page: bool = False,
+    only_changed: bool,
+    comparison: Comparison,
+) -> Result:
+    """Run an instance; what could not start is a result too."""
+    try:
+        return run_instance(
+            instance,
+            session_id=session_id,
+            timeout=timeout,
+            export_html=export_html,
+            keep_previous=keep_previous,
+            echo=echo,
+            check=False,
+            stop=stop,
+            await_page=await_page,
+            only_changed=only_changed,
+            comparison=comparison,
+        )
+    except DuctaflowError as exc:
+        return unrun_record(instance, Status.ERROR, said(exc), "input")
+    except OSError as exc:
+        return unrun_record(instance, Status.ERROR, f"the run could not be started: {exc}", "lost")

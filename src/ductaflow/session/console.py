@@ -1,0 +1,191 @@
+"""What a person sees of a session on the console, and its status page."""
+
+from __future__ import annotations
+
+import sys
+import time
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn, Protocol
+
+from ductaflow.common.errors import DuctaflowError
+from ductaflow.common.host import is_notebook_execution
+from ductaflow.common.text import in_numbers, show_on_console
+from ductaflow.execution.console import IndentedLines
+from ductaflow.project.graph import Graph
+from ductaflow.project.instances import Instance
+from ductaflow.project.secrets import masked
+from ductaflow.report import NOT_YET, Entry, LiveReport
+from ductaflow.session.decide import NOT_STARTED, Outcome, unrun_record
+from ductaflow.session.request import spec_of_instance
+from ductaflow.session.runner import unchanged_lines
+from ductaflow.session.tables import Row, Target
+from ductaflow.store.result import Result, Status
+from ductaflow.store.spec import current_run
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+
+#: Characters of a log that are held at once.
+_PIECE = 1 << 16
+
+
+# --- the runs of one call ----------------------------------------------------------------------------------
+
+
+class Display(Protocol):
+    """What a person sees of a session."""
+
+    def show(self, instance: Instance, result: Result) -> None: ...
+
+    def tick(self) -> None: ...
+
+    def close(self, page: Path | None, hints: Iterable[str]) -> None: ...
+
+
+# --- what is shown of them ---------------------------------------------------------------------------------
+
+
+class SessionPage:
+    """The status page of one call, with the values of the rows and the edges of their graph."""
+
+    def __init__(self, target: Target, session_id: str, rows: Sequence[Row], graph: Graph) -> None:
+        project = target.project
+        self._live = LiveReport(project.runs_dir, session_id=session_id, project_root=project.root)
+        self._parameters = {f"{target.flow}/{row.name}": masked(row.values) for row in rows}
+        self._graph = graph
+
+    def expect(self, instances: Iterable[Instance]) -> None:
+        self._live.expect(
+            [self._entry(one, Outcome(unrun_record(one, Status.NOT_RUN, NOT_YET))) for one in instances]
+        )
+
+    def update(self, instance: Instance, outcome: Outcome) -> None:
+        self._live.update(self._entry(instance, outcome))
+
+    def close(self) -> Path | None:
+        try:
+            return self._live.close()
+        except DuctaflowError as exc:
+            # The results of hours are not to be lost for a page that can be made again.
+            warnings.warn(str(exc), RuntimeWarning, stacklevel=2)
+            return None
+
+    def _entry(self, instance: Instance, outcome: Outcome) -> Entry:
+        return Entry(
+            outcome.result,
+            parameters=self._parameters.get(instance.id),
+            tags=instance.options.tags,
+            upstreams=self._graph.upstreams(instance.id),
+            worker=outcome.worker,
+        )
+
+
+class Console:
+    """What a person sees of one call: logs, or a progress bar, and one line at the end. Never both.
+
+    Inside a run it is the lines of the flows that are seen, as its log has to repeat them.
+
+    Args:
+        flow: what runs; total: how many runs.
+        live: whether one run at a time can show its log.
+        progress: what the caller wishes.
+
+    Attributes:
+        echo: whether each run shows its log while it runs.
+    """
+
+    def __init__(self, flow: str, total: int, live: bool, progress: bool | None) -> None:
+        nested = current_run() is not None
+        self.echo = live and (nested or progress is None)
+        self._repeats = nested and not live
+        self._nested = nested
+        self._closes = not nested and progress is not False
+        self._flow = flow
+        self._counts: Counter[Status] = Counter()
+        self._bar: tqdm[NoReturn] | None = None
+        if not nested and (progress or (progress is None and not live and _is_watched())):
+            from tqdm import tqdm
+
+            # `miniters` keeps tqdm from starting a thread of its own.
+            self._bar = tqdm(
+                total=total, desc=flow, unit="run", miniters=1, dynamic_ncols=True, file=sys.stderr
+            )
+        self._ticked = time.monotonic()
+
+    def show(self, instance: Instance, result: Result) -> None:
+        self._counts[result.status] += 1
+        ran = bool(result.run_id)
+        if self._repeats and result.status is Status.UNCHANGED:
+            show_on_console(unchanged_lines(result))
+        elif self._repeats and ran:
+            _repeat(instance)
+        elif not ran and result.message != NOT_STARTED and (self.echo or self._repeats):
+            # In a build's log it is a warning: it has not all that it asked for.
+            sign = "⚠️ " if self._nested else ""
+            show_on_console(f"{sign}{result.flow}[{result.instance}] {result.status}: {result.message}\n")
+        if self._bar is not None and result.message != NOT_STARTED:
+            bad = [
+                f"{count} {status}" for status, count in self._counts.items() if status is not Status.SUCCESS
+            ]
+            self._bar.set_postfix_str(", ".join(bad), refresh=False)
+            self._bar.update()
+
+    def tick(self) -> None:
+        """Set the clock of the bar, once a second."""
+        if self._bar is not None and time.monotonic() - self._ticked >= 1:
+            self._ticked = time.monotonic()
+            self._bar.refresh()
+
+    def close(self, page: Path | None, hints: Iterable[str]) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        if self._closes:
+            for hint in hints:
+                show_on_console(f"{hint}\n")
+            counts = in_numbers(self._counts, Status)
+            where = f" | Report: {page}" if page else ""
+            show_on_console(f"{self._flow}: {counts or 'nothing to run'}{where}\n")
+
+
+def show_line(title: str, result: Result, *, jobs: int) -> None:
+    """Show what came of a run, beside the logs where those are live, as they are with one job."""
+    if not result.run_id and result.message != NOT_STARTED:
+        begin = f"Error: {title}" if result.status is Status.ERROR else f"{title} {result.status}"
+        show_on_console(f"{begin}: {result.message}\n", sys.stderr)
+    elif result.run_id and jobs > 1:
+        why = f": {result.message}" if result.message else ""
+        show_on_console(f"{title} {result.status} in {result.seconds:.1f} s{why}\n")
+
+
+class Lines:
+    """What a person sees of stored instances that run."""
+
+    def __init__(self, jobs: int) -> None:
+        self._jobs = jobs
+
+    def show(self, instance: Instance, result: Result) -> None:
+        show_line(instance.title, result, jobs=self._jobs)
+
+    def tick(self) -> None:
+        pass
+
+    def close(self, page: Path | None, hints: Iterable[str]) -> None:
+        for hint in hints:
+            show_on_console(f"{hint}\n", sys.stderr)
+
+
+def _is_watched() -> bool:
+    return sys.stderr.isatty() or is_notebook_execution()
+
+
+def _repeat(instance: Instance) -> None:
+    """The log of a flow that has run, in one piece, as the log of its build has it."""
+    lines = IndentedLines(spec_of_instance(instance))
+    with instance.run_folder.log.open(encoding="utf-8", errors="replace", newline="") as log:
+        while text := log.read(_PIECE):
+            lines(text)
+    lines.close()

@@ -1,0 +1,100 @@
+"""Prepare a run for a debugger, without running it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ductaflow.common.errors import ConfigError
+from ductaflow.common.files import write_atomic
+from ductaflow.common.paths import RunFolder
+from ductaflow.project.options import load_saved_config
+from ductaflow.project.values import dump_config
+from ductaflow.session.request import find_notebook, root_around, spec_of_call
+from ductaflow.store.folder import note_hand_work
+from ductaflow.store.spec import RunSpec
+
+# --- debugging ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class DebugSetup:
+    """What an IDE needs to step through a run.
+
+    Attributes:
+        folder: the prepared run folder; notebook: with the config injected; config: the saved config.
+        launch: a configuration for VS Code's `launch.json`, running the source itself: breakpoints bind.
+    """
+
+    folder: Path
+    notebook: Path
+    config: Path
+    launch: dict[str, Any]
+
+
+def debug_flow(
+    flow: str | os.PathLike[str],
+    execution_dir: str | os.PathLike[str],
+    config: Mapping[str, Any] | None = None,
+) -> DebugSetup:
+    """Prepare a run folder for debugging, without running, and print what an IDE needs.
+
+    Args:
+        flow: the notebook, as for `run_notebook`.
+        execution_dir: the run folder; what the last run wrote there stays.
+        config: by default the config that the last run left in the folder.
+
+    Returns:
+        Paths of the prepared files, and a launch configuration for VS Code.
+
+    Raises:
+        ConfigError: no config is given and the folder has none.
+        InstanceError: there is no such notebook.
+    """
+    if config is None:
+        source = find_notebook(flow)
+        saved = RunFolder(Path(os.path.abspath(execution_dir)), source.stem).config
+        if not saved.is_file():
+            raise ConfigError(f"no config is given, and there is no {saved}", hint="Pass config={...}.")
+        config = load_saved_config(saved, project_root=root_around(source))
+    spec = spec_of_call(flow, config, execution_dir)
+    setup = prepare(spec)
+    print(json.dumps(setup.launch, indent=2))
+    return setup
+
+
+def prepare(spec: RunSpec, *, with_outputs: bool = False) -> DebugSetup:
+    """Write the config and the notebook with the config injected; nothing is executed.
+
+    With `with_outputs` the cells keep what they showed in the last run, up to the one that failed.
+    """
+    from ductaflow.execution.prepared import write_prepared
+
+    files = spec.run_folder
+    files.path.mkdir(parents=True, exist_ok=True)
+    note_hand_work(files.path, Path(spec.runs_root))
+    write_atomic(files.config, dump_config(spec.saved_config))
+    executed = files.notebook if with_outputs and files.notebook.is_file() else None
+    write_prepared(Path(spec.source), {"config": spec.config}, files.notebook, outputs_of=executed)
+    print(f"prepared, not executed: {files.path}")
+    print(f"  notebook  {files.notebook}")
+    print(f"  config    {files.config}")
+    return DebugSetup(files.path, files.notebook, files.config, launch_configuration(spec))
+
+
+def launch_configuration(spec: RunSpec) -> dict[str, Any]:
+    """One entry of VS Code's `launch.json` that runs the source as a script, under the debugger."""
+    return {
+        "name": f"{spec.flow}[{spec.instance}]",
+        "type": "debugpy",
+        "request": "launch",
+        "program": spec.source,
+        "args": ["--config", str(spec.run_folder.config), "--output-dir", spec.folder],
+        "cwd": spec.project_root,
+        "console": "integratedTerminal",
+        "justMyCode": True,
+    }

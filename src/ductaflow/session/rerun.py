@@ -1,0 +1,171 @@
+"""Runs a flow of a build again by itself, in place; the status of the build follows.
+
+    a run folder that is no instance's own -> the builds around it, held as long as it runs
+    -> the flow runs in its folder, with its saved config
+    -> each build, the inner first: judged again by what it was itself and by what its flows are now
+
+The log of the build stays as it was, and so do the warnings in it.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+from ductaflow.common.errors import DuctaflowError
+from ductaflow.common.paths import Project, RunFolder, runs_root
+from ductaflow.common.text import show_on_console
+from ductaflow.execution.supervise import result_of_flow
+from ductaflow.project.options import RunOptions, split_run
+from ductaflow.project.settings import Leaves, comparison_in, leaves_in
+from ductaflow.project.strict_json import read_config
+from ductaflow.session.runner import launch_shown, unchanged
+from ductaflow.session.targets import SavedRun, result_in
+from ductaflow.store.folder import has_unfinished_run, held
+from ductaflow.store.result import Cause, Result, Status, write_result
+from ductaflow.store.spec import RunSpec
+from ductaflow.store.verdict import judge_again
+
+#: How late a Ctrl-C is heard on Windows, in seconds.
+_TICK = 0.5
+
+
+Show = Callable[[SavedRun, Result], None]
+
+
+def run_again(
+    runs: Sequence[SavedRun], project: Project, *, jobs: int, show: Show, only_changed: bool = False
+) -> list[Result]:
+    """Run some folders again in place.
+
+    Those of one build run one after another, in the order given: they may read from each other. Once one is
+    red, those after it are blocked. Different builds run at the same time.
+
+    Args:
+        runs: what to run.
+        project: theirs.
+        jobs: how many run at a time; with one their logs are live.
+        show: told what came of each.
+        only_changed: leave as it is what has not changed since its last run.
+
+    Returns:
+        What came of each, in the order given.
+
+    Raises:
+        KeyboardInterrupt: what was running has been stopped, and its builds have been judged.
+    """
+    chains: dict[Path, list[SavedRun]] = {}
+    for run in runs:
+        chains.setdefault([run.folder, *builds_around(run.folder, project)][-1], []).append(run)
+    stop = threading.Event()
+    results: dict[Path, Result] = {}
+    leaves = leaves_in(project.root)
+
+    def work(chain: Sequence[SavedRun]) -> None:
+        launched = functools.partial(
+            _launched, leaves=leaves, echo=jobs == 1, stop=stop, only_changed=only_changed
+        )
+        for run, result in _results_of(chain, project, launched, stop):
+            results[run.folder] = result
+            show(run, result)
+
+    with ThreadPoolExecutor(jobs, thread_name_prefix="again") as pool:
+        try:
+            waiting: set[Future[None]] = {pool.submit(work, chain) for chain in chains.values()}
+            while waiting:
+                done, waiting = wait(waiting, timeout=_TICK)
+                for future in done:
+                    future.result()
+        finally:
+            stop.set()
+    return [results[run.folder] for run in runs]
+
+
+def builds_around(folder: Path, project: Project) -> list[Path]:
+    """The run folders of the builds that a flow's run belongs to, the inner first.
+
+    One whose run goes on, or was killed, has no result that says so: any run around it counts then.
+    """
+    found = []
+    inner = folder
+    for parent in folder.parents:
+        if parent == project.root:
+            break
+        build = result_in(parent)
+        is_child = build is not None and inner.relative_to(parent).as_posix() in build.children
+        if is_child or has_unfinished_run(runs_root(parent, project.root), parent):
+            found.append(parent)
+            inner = parent
+    return found
+
+
+def _results_of(
+    chain: Sequence[SavedRun], project: Project, launched: Callable[[RunSpec], Result], stop: threading.Event
+) -> Iterator[tuple[SavedRun, Result]]:
+    """Run those of one build, one after another, and hold the builds around them meanwhile."""
+    builds = dict.fromkeys(build for run in chain for build in builds_around(run.folder, project))
+    blame = ""
+    with ExitStack() as stack:
+        try:
+            for build in builds:
+                stack.enter_context(held(build, runs_root(build, project.root)))
+        except DuctaflowError as exc:
+            yield from ((run, _unrun(run, Status.ERROR, str(exc), "input")) for run in chain)
+            return
+        for run in chain:
+            if stop.is_set():
+                yield run, _unrun(run, Status.NOT_RUN, "the session ended before its turn")
+            elif blame:
+                yield run, _unrun(run, Status.BLOCKED, blame)
+            else:
+                result = _run(run, project, launched)
+                if result.status is Status.ERROR:
+                    blame = f"{run.folder} is red: {result.message}"
+                yield run, result
+
+
+def _launched(
+    spec: RunSpec, *, leaves: Leaves, echo: bool, stop: threading.Event, only_changed: bool
+) -> Result:
+    spec = replace(spec, export_html=leaves.html, keep_previous=leaves.previous)
+    if only_changed and (last := unchanged(spec, comparison_in(Path(spec.project_root)), echo=echo)):
+        return last
+    return launch_shown(spec, echo=echo, stop=stop)
+
+
+def _run(run: SavedRun, project: Project, launched: Callable[[RunSpec], Result]) -> Result:
+    """Run one, and judge the builds around it again; what could not start is a result too."""
+    builds = builds_around(run.folder, project)
+    try:
+        result = launched(run.spec(project))
+    except DuctaflowError as exc:
+        return _unrun(run, Status.ERROR, str(exc), "input")
+    except OSError as exc:
+        return _unrun(run, Status.ERROR, f"the run could not be started: {exc}", "lost")
+    if result.status is not Status.UNCHANGED:
+        for build in builds:
+            _judge(build, result)
+    return result
+
+
+def _judge(build: Path, ran: Result) -> None:
+    """Judge a build again after one of its flows has run by itself."""
+    last = result_in(build)
+    if last is None:
+        # it was killed, or somebody has removed its result: there is nothing to follow
+        return
+    saved = RunFolder(build, last.flow).config
+    options = split_run(read_config(saved), where=str(saved))[1] if saved.exists() else RunOptions()
+    children = [result_of_flow(build / child) for child in last.children]
+    result = judge_again(last, children, ran, allow_exit=options.allow_exit)
+    write_result(result, build)
+    show_on_console(f"build {result.id} is {result.status} now: {result.message}\n")
+
+
+def _unrun(run: SavedRun, status: Status, message: str, cause: Cause | None = None) -> Result:
+    return Result(run.flow, run.folder.name, run.kind, status, cause, message, folder=run.folder)

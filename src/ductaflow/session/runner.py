@@ -1,0 +1,270 @@
+"""Runs one instance: from Python, from a build, from pytest; and prepares one for debugging."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ductaflow.common.errors import DuctaflowError
+from ductaflow.common.paths import RunFolder
+from ductaflow.common.text import show_on_console
+from ductaflow.execution.console import IndentedLines
+from ductaflow.execution.launch import StopFlag, launch
+from ductaflow.project.instances import Instance, load_stored
+from ductaflow.project.settings import DEFAULT, Comparison
+from ductaflow.session.debug import prepare
+from ductaflow.session.main import use_project_of_main
+from ductaflow.session.request import checked_engine, project_here, spec_of_call, spec_of_instance
+from ductaflow.store.changes import Change, changes, look_back
+from ductaflow.store.result import FlowFailed, Result, Status
+from ductaflow.store.spec import RunSpec, current_run, tell
+
+#: Called with why an instance runs, before it does.
+Explain = Callable[[tuple[Change, ...]], None]
+
+
+def run_instance(
+    instance: Instance | str,
+    *,
+    session_id: str | None = None,
+    owner_pid: int | None = None,
+    timeout: float | None = None,
+    engine: str | None = None,
+    export_html: bool = True,
+    keep_previous: bool = True,
+    echo: bool = False,
+    check: bool = True,
+    stop: StopFlag | None = None,
+    await_page: bool = True,
+    only_changed: bool = False,
+    comparison: Comparison = DEFAULT,
+    explain: Explain | None = None,
+) -> Result:
+    """Run a stored instance into its run folder.
+
+    Args:
+        instance: what to run; or its id, such as `"fit/scenario_A"`, in the project around the working
+            directory.
+        session_id: the session that it belongs to, by default this process's.
+        owner_pid: a process whose end ends the run, besides this one.
+        timeout: seconds for an instance that gives no `_run.timeout` itself; None for no limit.
+        engine: engine for an instance that gives no `_run.engine` itself.
+        export_html: whether to make the HTML of the notebook.
+        keep_previous: whether to keep what the last good run wrote.
+        echo: show the log on the console while the flow runs.
+        check: raise where the run ended red.
+        stop: a flag that stops the run when it is set.
+        await_page: wait for the HTML too; otherwise `ductaflow.launch.await_pages` has to be called.
+        only_changed: do not run what has not changed since its last run; nor, of a build, such flows.
+        comparison: what counts as a change.
+        explain: with `only_changed`, called with why the instance runs, before it does.
+
+    Returns:
+        The record of the run; of what has not changed that of its last run, with status `unchanged`.
+
+    Raises:
+        FlowFailed: with `check`, the run ended red; its result is in the exception.
+        DuctaflowError: the run could not start: what is wrong with the instance, or who holds the folder.
+    """
+    if isinstance(instance, str):
+        instance = load_stored(project_here(), instance)
+    spec = spec_of_instance(instance, session_id)
+    spec = replace(
+        spec,
+        engine=spec.engine or checked_engine(engine),
+        timeout=spec.timeout or timeout,
+        export_html=export_html,
+        keep_previous=keep_previous,
+        owner_pid=owner_pid,
+        **how_it_compares(only_changed, comparison),
+    )
+    if only_changed and (last := unchanged(spec, comparison, explain=explain, echo=echo)):
+        return last
+    return _checked(launch_shown(spec, echo=echo, stop=stop, await_page=await_page), check)
+
+
+def run_notebook(
+    notebook_file: str | os.PathLike[str],
+    *,
+    config: Mapping[str, Any],
+    execution_dir: str | os.PathLike[str],
+    project_root: str | os.PathLike[str] | None = None,
+    timeout: float | None = None,
+    export_html: bool = True,
+    kernel_name: str | None = None,
+    engine: str | None = None,
+    no_execute: bool = False,
+    only_changed: bool | None = None,
+) -> Path:
+    """Run a notebook with a config in a folder; what it prints is shown, and kept in the folder's log.
+
+    Inside a build, the flow's run is part of the build's: its lines are repeated in the build's log. A flow
+    that is not run, since it has not changed, is one line there, and its warnings.
+
+    Args:
+        notebook_file: looked up from the working directory, then from the project root.
+        config: JSON values, or Python values that become such (numpy scalars, paths, dates).
+        execution_dir: the run folder; relative to the working directory.
+        project_root: by default the project around the notebook, inside a run that of the run.
+        timeout: seconds; None for no limit.
+        export_html: whether to make the HTML of the notebook.
+        kernel_name: Jupyter kernel, by default the one that the notebook names; implies the engine `kernel`.
+        engine: `fresh` (an interpreter of its own) or `kernel` (a Jupyter kernel).
+        no_execute: prepare the folder only: the notebook with the config injected, and the config.
+        only_changed: do not run it if the folder has a good run of the same config, code and inputs. By
+            default so inside a build that runs under `--ductaflow-changed` or `conduct(only_changed=True)`.
+
+    Returns:
+        The executed notebook, absolute; its parent is the run folder.
+
+    Raises:
+        FlowFailed: the run ended red; its result is in the exception.
+        DuctaflowError: it could not start: config, notebook or folder; the message says which.
+    """
+    try:
+        spec = spec_of_call(notebook_file, config, execution_dir, project_root)
+    except DuctaflowError as exc:
+        if build := current_run():
+            # whatever the build makes of it, one of its flows did not run
+            tell(build, event="refused", id=os.fspath(notebook_file), message=exc.message)
+        raise
+    engine = engine or ("kernel" if kernel_name else spec.engine)
+    given = {"timeout": timeout, "kernel": kernel_name, "engine": engine}
+    spec = replace(
+        spec,
+        timeout=timeout or spec.timeout,
+        export_html=export_html,
+        kernel=kernel_name or spec.kernel,
+        engine=checked_engine(engine),
+        options={**spec.options, **{name: value for name, value in given.items() if value}},
+    )
+    if no_execute:
+        prepare(spec)
+        return spec.run_folder.notebook
+    build = current_run()
+    comparison = comparison_of(build) if build else DEFAULT
+    if only_changed is None:
+        only_changed = build is not None and build.only_changed
+    spec = replace(spec, **how_it_compares(only_changed, comparison))
+    if only_changed and unchanged(spec, comparison):
+        return spec.run_folder.notebook
+    _checked(launch_shown(spec), check=True)
+    return spec.run_folder.notebook
+
+
+def run_step_flow(
+    notebook_file: str | os.PathLike[str],
+    step_name: str,
+    instance_name: str,
+    config: Mapping[str, Any],
+    suffix: str = "",
+) -> Path:
+    """Run a notebook into `runs/<step>/<instance><suffix>/`, below the working directory.
+
+    Args:
+        notebook_file, config: as for `run_notebook`.
+        step_name: first folder below `runs/`, usually the name of the flow.
+        instance_name: second folder.
+        suffix: added to the instance's name, for variants such as `_high`.
+
+    Returns:
+        The executed notebook, absolute.
+
+    Raises:
+        FlowFailed, DuctaflowError: as `run_notebook`.
+    """
+    folder = Path("runs") / step_name / f"{instance_name}{suffix}"
+    return run_notebook(notebook_file, config=config, execution_dir=folder)
+
+
+def changes_of(instance: Instance, comparison: Comparison = DEFAULT) -> tuple[Change, ...]:
+    """Why a stored instance has to run; empty if its last run is what a new one would be.
+
+    Raises:
+        DuctaflowError: what is wrong with the instance.
+    """
+    return changes(spec_of_instance(instance), comparison)
+
+
+def comparison_of(run: RunSpec) -> Comparison:
+    """What counts as a change for the flows of a run."""
+    return Comparison(frozenset(run.rerun_on), tuple(run.by_stat))
+
+
+def how_it_compares(only_changed: bool, comparison: Comparison) -> dict[str, Any]:
+    """What the flows of a build have to know of it."""
+    rerun_on = tuple(sorted(comparison.rerun_on))
+    return {"only_changed": only_changed, "rerun_on": rerun_on, "by_stat": comparison.by_stat}
+
+
+def unchanged(
+    spec: RunSpec, comparison: Comparison, *, explain: Explain | None = None, echo: bool = True
+) -> Result | None:
+    """The last result of a run that need not be made, with status `unchanged`; None if it has to be made.
+
+    A build hears of its flow, and repeats its warnings: it keeps them as long as the flow does.
+
+    Args:
+        explain: called with why it has to be made.
+        echo: say so on the console.
+    """
+    back = look_back(spec, comparison)
+    last = back.last
+    if back.changes or last is None:
+        if explain:
+            explain(back.changes)
+        return None
+    if build := current_run():
+        _tell_of_child(build, spec)
+    if echo:
+        show_on_console(unchanged_lines(last))
+    return replace(
+        last,
+        # A run folder may have been copied from that of another instance.
+        flow=spec.flow,
+        instance=spec.instance,
+        status=Status.UNCHANGED,
+        former_status=last.status,
+    )
+
+
+def unchanged_lines(last: Result) -> str:
+    """What a console says of a run that is not made; in the log of a build it is what is left of it."""
+    lines = [f"Unchanged: {last.id}", *(f"  {warning.text}" for warning in last.warnings)]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _tell_of_child(build: RunSpec, spec: RunSpec) -> None:
+    tell(build, event="child", folder=Path(os.path.relpath(spec.folder, build.folder)).as_posix())
+
+
+def launch_shown(
+    spec: RunSpec, *, echo: bool = True, stop: StopFlag | None = None, await_page: bool = True
+) -> Result:
+    """Launch with the log on the console; a build hears of its flows, and repeats their lines."""
+    build = current_run()
+    if build is None:
+        return launch(spec, show=show_on_console if echo else None, stop=stop, await_page=await_page)
+    show = IndentedLines(spec) if echo else None
+    _tell_of_child(build, spec)
+    try:
+        return launch(spec, show=show, stop=stop, await_page=await_page)
+    except DuctaflowError as exc:
+        tell(build, event="refused", id=f"{spec.flow}/{spec.instance}", message=exc.message)
+        raise
+    finally:
+        if show:
+            show.close()
+
+
+def _checked(result: Result, check: bool) -> Result:
+    if check and result.status is Status.ERROR:
+        folder = RunFolder(result.folder, result.flow) if result.folder else None
+        raise FlowFailed(result, hint=f"log: {folder.log}\nnotebook: {folder.notebook}" if folder else "")
+    return result
+
+
+use_project_of_main()

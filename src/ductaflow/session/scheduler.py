@@ -1,0 +1,367 @@
+"""Who is next: ready items by priority, on threads, on xdist workers, on several machines."""
+
+from __future__ import annotations
+
+import heapq
+import threading
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import Generic, Protocol, TypeVar
+
+from ductaflow.session.decide import Outcome, Turn
+from ductaflow.session.durations import UNKNOWN
+
+#: How often a session looks up from waiting, and on Windows how late a Ctrl-C is heard, in seconds.
+TICK = 0.5
+
+
+class Executor(Protocol):
+    """Takes the turns of a session."""
+
+    def outcomes(self, turns: Sequence[Turn]) -> Iterator[Mapping[str, Outcome]]:
+        """Take all turns, each after those before it; give what came of some, by id, as they end.
+
+        From time to time it gives nothing, so that the caller can show that time passes. Turns do not wait
+        for each other in a circle.
+
+        Raises:
+            Exception: what a turn has raised.
+            DuctaflowError: the executor is lost.
+        """
+
+    def stop(self) -> Mapping[str, Outcome]:
+        """Stop what runs, start nothing more, and give what came of it; by id."""
+
+
+class Threads:
+    """Takes turns in threads of this process, which only wait for processes.
+
+    Args:
+        jobs: how many at a time, called `w0`, `w1` and so on. Among those that may start the first comes
+            first.
+    """
+
+    def __init__(self, jobs: int) -> None:
+        self._jobs = jobs
+        self._pool = ThreadPoolExecutor(jobs, thread_name_prefix="conduct")
+        self._stop = threading.Event()
+        self._running: dict[Future[Outcome], str] = {}
+
+    def outcomes(self, turns: Sequence[Turn]) -> Iterator[Mapping[str, Outcome]]:
+        by_id = {turn.instance.id: turn for turn in turns}
+        places = {id: place for place, id in enumerate(by_id)}
+        waits = {id: set(turn.after) for id, turn in by_id.items()}
+        readers: dict[str, list[str]] = {}
+        for id, turn in by_id.items():
+            for upstream in turn.after:
+                readers.setdefault(upstream, []).append(id)
+        #: A heap of those that wait for nothing, by their place.
+        ready = [(place, id) for id, place in places.items() if not waits[id]]
+        #: Numbers of the workers that have nothing to do; a heap too.
+        free = list(range(min(self._jobs, len(turns))))
+        workers: dict[Future[Outcome], int] = {}
+        ended: dict[str, Outcome] = {}
+        while ready or self._running:
+            while ready and free:
+                turn = by_id[heapq.heappop(ready)[1]]
+                worker = heapq.heappop(free)
+                upstreams = [ended[id] for id in turn.after]
+                future = self._pool.submit(turn.take, upstreams, self._stop, f"w{worker}")
+                self._running[future] = turn.instance.id
+                workers[future] = worker
+            done = wait(self._running, timeout=TICK, return_when=FIRST_COMPLETED).done
+            now = {self._running[future]: future.result() for future in done}
+            yield now
+            # Only what the caller has seen is forgotten here: it may be interrupted before.
+            for future in done:
+                del self._running[future]
+                heapq.heappush(free, workers.pop(future))
+            ended |= now
+            for id in now:
+                for reader in readers.get(id, ()):
+                    waits[reader].discard(id)
+                    if not waits[reader]:
+                        heapq.heappush(ready, (places[reader], reader))
+
+    def stop(self) -> Mapping[str, Outcome]:
+        self._stop.set()
+        self._pool.shutdown()
+        return {id: future.result() for future, id in self._running.items() if not future.exception()}
+
+
+#: What reads from whom: for each item, by its index, the items that must be finished before it starts.
+Upstreams = Sequence[Collection[int]]
+
+
+#: Larger comes first among the items that may start.
+Priority = Callable[[int], float]
+
+
+Worker = TypeVar("Worker", bound=Hashable)
+
+
+#: Consecutive ordinary tests of one file go to a worker together, so that its fixtures are made once; each
+#: worker gets about this many portions of a large file, so that none is left with a long one at the end.
+PORTIONS_PER_WORKER = 2
+
+
+class Policy(Generic[Worker]):
+    """Gives each free worker the item of highest priority among those whose upstreams are finished.
+
+    Args:
+        upstreams: what each item waits for. A cycle does not stall: its members are let go as collected.
+        priority: see `longest_paths`; among equals the one that was collected first is first.
+        portions: groups of items that go to one worker together, and count as one that takes as long as all
+            of them; none may wait for anything, and nothing for them.
+    """
+
+    def __init__(
+        self, upstreams: Upstreams, *, priority: Priority, portions: Iterable[Sequence[int]] = ()
+    ) -> None:
+        self._waits_for = [set(ups) - {item} for item, ups in enumerate(upstreams)]
+        self._downstreams: list[list[int]] = [[] for _ in upstreams]
+        for item, ups in enumerate(self._waits_for):
+            for upstream in ups:
+                self._downstreams[upstream].append(item)
+        self._priority = priority
+        self._unfinished = set(range(len(upstreams)))
+        self._unsent = set(self._unfinished)
+        self._held: dict[Worker, list[int]] = {}
+        self._ready: list[tuple[float, int, list[int]]] = []
+
+        grouped: set[int] = set()
+        for portion in portions:
+            grouped.update(portion)
+            self._push(list(portion))
+        for item, waits in enumerate(self._waits_for):
+            if not waits and item not in grouped:
+                self._push([item])
+
+    @property
+    def finished(self) -> bool:
+        """Whether every item ran or was lost with its worker."""
+        return not self._unfinished
+
+    def add_worker(self, worker: Worker) -> None:
+        self._held[worker] = []
+
+    def remove_worker(self, worker: Worker) -> int | None:
+        """Take out a worker that died or ended, and give the item that was running there.
+
+        That item counts as finished, what was sent behind it will be sent again.
+        """
+        held = self._held.pop(worker)
+        if not held:
+            return None
+        running, *rest = held
+        if rest:
+            self._unsent.update(rest)
+            self._push(rest)
+        self._finish(running)
+        return running
+
+    def complete(self, worker: Worker, item: int) -> None:
+        """An item of a worker is done, whatever came of it."""
+        self._held[worker].remove(item)
+        self._finish(item)
+
+    def run_again(self, item: int) -> None:
+        """An item that counted as finished shall run once more."""
+        self._unfinished.add(item)
+        self._unsent.add(item)
+        self._push([item])
+
+    def assign(self, is_ending: Callable[[Worker], bool]) -> list[tuple[Worker, list[int]]]:
+        """What to send to the workers that are free now, those aside that take nothing any more."""
+        sent: list[tuple[Worker, list[int]]] = []
+        for worker, held in self._held.items():
+            if held or is_ending(worker):
+                continue
+            if not self._ready:
+                self._let_go_of_a_cycle()
+            if not self._ready:
+                break
+            _, _, items = heapq.heappop(self._ready)
+            held.extend(items)
+            self._unsent.difference_update(items)
+            sent.append((worker, items))
+        return sent
+
+    def _push(self, items: list[int]) -> None:
+        heapq.heappush(self._ready, (-sum(map(self._priority, items)), items[0], items))
+
+    def _finish(self, item: int) -> None:
+        self._unfinished.discard(item)
+        for downstream in self._downstreams[item]:
+            waits = self._waits_for[downstream]
+            if item in waits:
+                waits.remove(item)
+                if not waits and downstream in self._unsent:
+                    self._push([downstream])
+
+    def _let_go_of_a_cycle(self) -> None:
+        if self._unsent and not any(self._held.values()):
+            item = min(self._unsent)
+            self._waits_for[item].clear()
+            self._push([item])
+
+
+def longest_paths(upstreams: Upstreams, weights: Sequence[float]) -> list[float]:
+    """For each item, the weight of the heaviest path of items that starts with it and goes downstream.
+
+    As priorities these start the longest path first: what keeps the session waiting begins early.
+
+    Args:
+        upstreams: what each item waits for.
+        weights: how long each item takes, in any unit. Members of a cycle keep their own weight.
+    """
+    paths = list(weights)
+    open_downstreams = [0] * len(upstreams)
+    for ups in upstreams:
+        for upstream in ups:
+            open_downstreams[upstream] += 1
+    done = [item for item, count in enumerate(open_downstreams) if not count]
+    while done:
+        item = done.pop()
+        for upstream in upstreams[item]:
+            paths[upstream] = max(paths[upstream], weights[upstream] + paths[item])
+            open_downstreams[upstream] -= 1
+            if not open_downstreams[upstream]:
+                done.append(upstream)
+    return paths
+
+
+def portions_of(ids: Sequence[str], ordinary: Collection[int], workers: int) -> list[list[int]]:
+    """Consecutive ordinary tests of the same file, in portions of a size that all workers get some of."""
+    size = -(-len(ordinary) // (PORTIONS_PER_WORKER * max(1, workers)))
+    portions: list[list[int]] = []
+    last_file = None
+    for item in sorted(ordinary):
+        file = ids[item].partition("::")[0]
+        if portions and file == last_file and portions[-1][-1] == item - 1 and len(portions[-1]) < size:
+            portions[-1].append(item)
+        else:
+            portions.append([item])
+        last_file = file
+    return portions
+
+
+#: How much longer than the ideal a machine may take, if that saves running something twice.
+SLACK = 1.1
+
+
+#: What takes less than this part of the ideal may run on several machines where that balances better.
+LIGHT = 0.05
+
+
+# --- the shares --------------------------------------------------------------------------------------------
+
+
+def shares(
+    upstreams: Sequence[Collection[int]],
+    weights: Sequence[float],
+    count: int,
+    *,
+    together: Iterable[Collection[int]] = (),
+) -> list[set[int]]:
+    """Divide items among machines: each on at least one, with all that it reads from.
+
+    The heaviest first, each to the machine that has least to do then. A heavy upstream is not run twice
+    while the machine that has it can take more without being the last by far.
+
+    Args:
+        upstreams: for each item, the items that it reads from.
+        weights: how long each takes, in any unit.
+        count: how many machines.
+        together: groups of items, read by none and reading none, that stay on one machine.
+    """
+    units = _units(upstreams, together)
+    costs = [sum(weights[item] for item in unit) for unit in units]
+    ideal = max(sum(weights) / count, max(costs, default=0.0))
+    found: list[set[int]] = [set() for _ in range(count)]
+    loads = [0.0] * count
+    taken: set[int] = set()
+    for number in sorted(range(len(units)), key=lambda number: (-costs[number], min(units[number]))):
+        missing = [units[number] - share for share in found]
+        after = [
+            load + sum(weights[item] for item in lacks) for load, lacks in zip(loads, missing, strict=True)
+        ]
+        twice = [sum(weights[item] for item in lacks & taken) for lacks in missing]
+        heavy = [seconds if seconds > LIGHT * ideal else 0.0 for seconds in twice]
+        fits = [place for place in range(count) if after[place] <= SLACK * ideal]
+        if fits:
+            best = min(fits, key=lambda place: (heavy[place], after[place]))
+        else:
+            best = min(range(count), key=lambda place: (after[place], heavy[place]))
+        found[best] |= units[number]
+        loads[best] = after[best]
+        taken |= units[number]
+    return found
+
+
+def _units(upstreams: Sequence[Collection[int]], together: Iterable[Collection[int]]) -> list[set[int]]:
+    """What is given to a machine in one piece: a leaf with all above it, or a group."""
+    units = [set(group) for group in together]
+    covered = set().union(*units)
+    read = {upstream for item, ups in enumerate(upstreams) for upstream in ups if upstream != item}
+    leaves = [item for item in range(len(upstreams)) if item not in read]
+    # members of a cycle are read, and what reads them may not be among the items
+    for item in (*leaves, *range(len(upstreams))):
+        if item not in covered:
+            unit = _with_all_above(item, upstreams)
+            covered |= unit
+            units.append(unit)
+    return units
+
+
+def _with_all_above(item: int, upstreams: Sequence[Collection[int]]) -> set[int]:
+    found = {item}
+    left = [item]
+    while left:
+        new = set(upstreams[left.pop()]) - found
+        found |= new
+        left.extend(new)
+    return found
+
+
+class Estimate:
+    """How long a session may still take, by what its items took earlier and by its own pace.
+
+    Args:
+        upstreams: what each item waits for.
+        seconds: how long each is likely to take.
+        workers: how many run at a time.
+    """
+
+    def __init__(self, upstreams: Upstreams, seconds: Sequence[float], workers: int) -> None:
+        self._seconds = seconds
+        self._paths = longest_paths(upstreams, seconds)
+        self._workers = max(1, workers)
+        self._open = set(range(len(seconds)))
+        self._known = any(value != UNKNOWN for value in seconds)
+        self._expected = self._measured = 0.0
+
+    def finish(self, item: int, seconds: float) -> None:
+        """An item has ended; `seconds` is what it took, 0 if it did not run."""
+        if item in self._open:
+            self._open.remove(item)
+            if seconds:
+                self._expected += self._seconds[item]
+                self._measured += seconds
+
+    def left(self, running: Sequence[tuple[int, float]]) -> float | None:
+        """Seconds to the end; None while nothing is known.
+
+        Args:
+            running: items at work, and for how many seconds they have been.
+        """
+        if not self._known and not self._expected:
+            return None
+        # With many results the pace of this session says more than that of earlier ones.
+        pace = self._measured / self._expected if self._expected else 1.0
+        work = sum(self._seconds[item] for item in self._open) * pace
+        way = max((self._paths[item] for item in self._open), default=0.0) * pace
+        for item, elapsed in running:
+            work -= min(elapsed, self._seconds[item] * pace)
+        longest = max((elapsed for _, elapsed in running), default=0.0)
+        return max(work / self._workers, way - longest, 0.0)

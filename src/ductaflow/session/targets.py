@@ -1,0 +1,344 @@
+"""What can be run besides what is stored: a run folder again, and a variant of either under another name.
+
+runs/fit/scenario_A                   a run folder: its saved config, its flow
+runs/projection/s37/runs/assign       that of a flow inside a build
+fit/scenario_A  horizon=2040  high    the instance with another value, as fit/high
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ductaflow.common.errors import ConfigError, DuctaflowError, InstanceError
+from ductaflow.common.paths import KIND_DIRS, ROOT_KEY, RUN_KEY, Kind, Project, RunFolder
+from ductaflow.common.text import did_you_mean
+from ductaflow.project.compose import merge
+from ductaflow.project.graph import check
+from ductaflow.project.instances import Instance, Instances, load_stored
+from ductaflow.project.names import check_name, spelling
+from ductaflow.project.options import RunOptions, load_saved_config, moved, split_run
+from ductaflow.project.strict_json import read_config
+from ductaflow.project.values import parse_cell, row_config
+from ductaflow.session.request import spec_of_call
+from ductaflow.store.result import Result, read_result
+from ductaflow.store.spec import RunSpec
+
+_SUFFIX = "_config.json"
+
+
+_SHOWN_KEYS = 15
+
+
+@dataclass(frozen=True, slots=True)
+class SavedRun:
+    """What a run folder holds: enough to run it again.
+
+    Attributes:
+        folder: absolute.
+        kind, flow: of what ran there; source: its notebook.
+        config: what the flow gets, with the `_project_root` of the project as it is now.
+        options: what `_run` said of how to execute it.
+    """
+
+    folder: Path
+    kind: Kind
+    flow: str
+    source: Path
+    config: dict[str, Any]
+    options: RunOptions
+
+    def shown(self, project: Project) -> str:
+        """Its folder from the project, as a person names it."""
+        return self.folder.relative_to(project.root).as_posix()
+
+    def spec(self, project: Project) -> RunSpec:
+        """The run in its folder again, in place and with its saved config."""
+        config = {**self.config, RUN_KEY: self.options.of_execution}
+        return spec_of_call(self.source, config, self.folder, project.root)
+
+    def as_instance(self, project: Project) -> Instance | None:
+        """The instance whose run folder it is, with the saved config; None if it is no instance's own."""
+        if self.folder != project.run_folder(self.flow, self.folder.name).path:
+            return None
+        file = RunFolder(self.folder, self.flow).config
+        return Instance(
+            self.kind, self.flow, self.folder.name, project, self.config, self.options, self.source, file
+        )
+
+
+def saved_run(project: Project, folder: Path) -> SavedRun:
+    """Read a run folder of a project.
+
+    Raises:
+        InstanceError: nothing has run there, or there is no source for what has.
+        ConfigError: the saved config is not acceptable.
+    """
+    flow = _flow_of(project, folder)
+    kind, source = _source_of(project, folder, flow)
+    file = RunFolder(folder, flow).config
+    config = load_saved_config(file, project_root=project.root)
+    _, options = split_run(read_config(file), where=str(file))
+    return SavedRun(folder, kind, flow, source, config, options)
+
+
+def result_in(folder: Path) -> Result | None:
+    """The result in a run folder; None if there is none that can be read: a new run writes it anew."""
+    try:
+        return read_result(folder)
+    except DuctaflowError:
+        return None
+
+
+def _flow_of(project: Project, folder: Path) -> str:
+    """Whose run folder it is. A flow may have written a `x_config.json` of its own."""
+    saved = sorted(path.name.removesuffix(_SUFFIX) for path in folder.glob(f"*{_SUFFIX}"))
+    last = result_in(folder)
+    for name in (last.flow if last else "", folder.parent.name, folder.name):
+        if name in saved:
+            return name
+    known = [name for name in saved if any(project.source(kind, name) for kind in KIND_DIRS)]
+    if len(known) == 1:
+        return known[0]
+    if saved:
+        raise InstanceError(
+            f"{folder}: it cannot be told which flow ran there, found {', '.join(saved)} as saved configs",
+            hint="Remove those that are none, or run a stored instance by its id.",
+        )
+    raise InstanceError(
+        f"{folder} holds no saved config (<flow>{_SUFFIX}): nothing has run there",
+        hint="Give a run folder, runs/<flow>/<instance>, or the id of a stored instance.",
+    )
+
+
+def _source_of(project: Project, folder: Path, flow: str) -> tuple[Kind, Path]:
+    last = result_in(folder)
+    kinds: list[Kind] = [*([last.kind] if last else []), *KIND_DIRS]
+    for kind in kinds:
+        if source := project.source(kind, flow):
+            return kind, source
+    raise InstanceError(
+        f"{folder} is a run of {flow}, and there is no flows/{flow}.py or builds/{flow}.py",
+        hint="Was it renamed? A notebook that lies elsewhere is run again by whoever ran it.",
+    )
+
+
+# --- variants ----------------------------------------------------------------------------------------------
+
+
+def parse_values(assignments: Iterable[str]) -> dict[str, Any]:
+    """The values that `key=value` give, by their dotted keys.
+
+    A value is read as a cell of a scenario table is: `2040`, `true`, `null` and JSON are what they look
+    like, anything else is a string.
+
+    Raises:
+        ConfigError: one is no assignment, its value is half JSON, or a key is given twice.
+    """
+    values: dict[str, Any] = {}
+    for assignment in assignments:
+        key, sign, text = assignment.partition("=")
+        key = key.strip()
+        if not sign or not key:
+            raise ConfigError(f"--set {assignment} is no assignment", hint="Write --set key=value.")
+        if key in values:
+            raise ConfigError(f"--set gives {key} twice", hint="Give it once.")
+        try:
+            values[key] = parse_cell(text)
+        except ConfigError as exc:
+            raise ConfigError(f"--set {key}: {exc.message}", hint=exc.hint) from exc
+    return values
+
+
+def variant(instances: Instances, of: Instance | SavedRun, values: Mapping[str, Any], name: str) -> Instance:
+    """An instance or the run of one with other values, under another name. It is not stored.
+
+    What it reads is what the original reads: `{instance}` in its strings is the original's name. Only a
+    path in the original's own run folder becomes one in its own.
+
+    Args:
+        instances: all that are stored.
+        of: the original.
+        values: by dotted keys that its config has, or `_run.<option>`.
+        name: the new name.
+
+    Raises:
+        InstanceError: the name is none, or stored already; the original is a flow inside a build.
+        ConfigError: the config has no such key, or an option of `_run` is not acceptable.
+        DuctaflowError: what is wrong with the original.
+    """
+    project = instances.project
+    original = of if isinstance(of, Instance) else of.as_instance(project)
+    if original is None:
+        raise InstanceError(
+            f"--as makes an instance of the project, and {_place_of(of)} is no instance's own run folder",
+            hint="Give runs/<flow>/<instance>, or the id of a stored instance.",
+        )
+    if original.problem:
+        raise original.problem
+    _check_new(instances, original.flow, name)
+    for key in values:
+        _check_known(original, key)
+    over = row_config(values, where="--set")
+    if isinstance(of, Instance):
+        changed = load_stored(project, of.id, over=over)
+        if changed.problem:
+            raise changed.problem
+    else:
+        saved = {**original.config, RUN_KEY: original.options.of_execution}
+        config, options = split_run(merge(saved, over), where="--set")
+        config[ROOT_KEY] = original.config[ROOT_KEY]
+        changed = replace(original, config=config, options=options)
+    return replace(changed, name=name, config=_with_own_paths(project, changed, name))
+
+
+def _place_of(of: Instance | SavedRun) -> str:
+    return of.id if isinstance(of, Instance) else str(of.folder)
+
+
+def _check_new(instances: Instances, flow: str, name: str) -> None:
+    check_name(name)
+    for other in instances.of_flow(flow):
+        if spelling(other.name) == spelling(name):
+            raise InstanceError(
+                f"{other.id} is stored already, in {other.file}",
+                hint=f"Give another name to --as, or run that one: ductaflow run {other.id}",
+            )
+
+
+def _check_known(original: Instance, key: str) -> None:
+    """Refuse a key that the config has not: it is more likely a slip than something new."""
+    parts = key.split(".")
+    if parts[0] == RUN_KEY:
+        # its options are checked by themselves
+        return
+    level: Any = {name: value for name, value in original.config.items() if name != ROOT_KEY}
+    for depth, part in enumerate(parts):
+        above = ".".join(parts[:depth])
+        if not isinstance(level, dict):
+            raise ConfigError(f"--set {key}: {above} of {original.id} is no object", hint=f"Set {above}.")
+        if part not in level:
+            where = f"{above} of {original.id}" if above else original.id
+            names = ", ".join(list(level)[:_SHOWN_KEYS]) + (" ..." if len(level) > _SHOWN_KEYS else "")
+            raise ConfigError(
+                f"--set {key}: {where} has no key {part}",
+                hint=did_you_mean(part, level) or f"It has {names or 'none'}. A new key is first stored.",
+            )
+        level = level[part]
+
+
+def _with_own_paths(project: Project, original: Instance, name: str) -> dict[str, Any]:
+    """The config with what lies in the run folder of the original in that of the new name."""
+    config: Any = original.config
+    runs = (os.path.relpath(project.runs_dir, project.root), os.path.abspath(project.runs_dir))
+    for tree in (Path(path).as_posix() for path in runs):
+        config = moved(config, f"{tree}/{original.id}", f"{tree}/{original.flow}/{name}")
+    return dict(config)
+
+
+# --- what a command names ----------------------------------------------------------------------------------
+
+
+def find_stored(instances: Instances, target: str) -> tuple[Instance, ...]:
+    """The stored instances that an argument names: one by its id or title, all of a flow by the flow's name.
+
+    Raises:
+        InstanceError: it names none; the message says what may be meant.
+    """
+    if one := instances.by_id.get(target):
+        return (one,)
+    return instances.of_flow(target) or (instances.by_id[load_stored(instances.project, target).id],)
+
+
+def find_targets(instances: Instances, targets: Iterable[str]) -> list[Instance | SavedRun]:
+    """What the arguments of a command name, each once: see `find_stored`, or run folders.
+
+    A folder is looked up from the working directory, then from the project. What names something stored and
+    a folder too is the former; `./fit` is the folder.
+
+    Raises:
+        InstanceError: one is neither; the message says what may be meant.
+        ConfigError: the saved config of a folder is not acceptable.
+    """
+    found: dict[str, Instance | SavedRun] = {}
+    for target in targets:
+        try:
+            found |= {one.id: one for one in find_stored(instances, target)}
+        except InstanceError:
+            folder = _folder_of(instances.project, target)
+            if folder is None:
+                raise
+            found[str(folder)] = saved_run(instances.project, folder)
+    return list(found.values())
+
+
+def _folder_of(project: Project, target: str) -> Path | None:
+    """The folder that an argument names; None if it is more likely meant as an id.
+
+    Raises:
+        InstanceError: there is no such folder, or it is none of the project.
+    """
+    for base in (Path.cwd(), project.root):
+        folder = Path(os.path.abspath(base / target))
+        if folder.is_dir():
+            if not folder.is_relative_to(project.root):
+                real, runs = folder.resolve(), project.runs_dir.resolve()
+                if real.is_relative_to(runs):
+                    # runs/ is a link to where there is room
+                    return project.runs_dir / real.relative_to(runs)
+                raise InstanceError(
+                    f"{folder} does not belong to the project {project.root}",
+                    hint="Give its own project with --project.",
+                )
+            return folder
+    if target.replace(os.sep, "/").count("/") > 1:
+        raise InstanceError(
+            f"there is no folder {target}", hint="Give a run folder, or an instance as flow/instance."
+        )
+    return None
+
+
+def as_variant(
+    instances: Instances, found: Sequence[Instance | SavedRun], assignments: Iterable[str], name: str | None
+) -> Instance:
+    """The variant that `--set` and `--as` of a command make of what it names.
+
+    Raises:
+        ConfigError, InstanceError: see `parse_values` and `variant`; or the options do not fit together.
+    """
+    if name is None:
+        raise ConfigError(
+            "--set needs --as NAME", hint="What runs with other values is another instance: --as <new name>."
+        )
+    if len(found) != 1:
+        raise ConfigError(f"--as {name} takes one instance, not {len(found)}", hint="Run them one by one.")
+    return variant(instances, found[0], parse_values(assignments), name)
+
+
+def with_saved(
+    instances: Instances, found: Iterable[Instance | SavedRun]
+) -> tuple[list[str], list[SavedRun], Instances]:
+    """What to run: ids, run folders that are no instance's own, and the instances with all that is given.
+
+    A run folder of an instance stands for that instance, with its saved config in place of the stored one.
+    """
+    known = {instance.id: instance for instance in instances.all}
+    ids: dict[str, None] = {}
+    loose: list[SavedRun] = []
+    for one in found:
+        instance = one if isinstance(one, Instance) else one.as_instance(instances.project)
+        if instance is None:
+            assert isinstance(one, SavedRun)
+            loose.append(one)
+        else:
+            if instance.id in ids:
+                raise InstanceError(
+                    f"{instance.id} is given by its id and by its run folder",
+                    hint="The id runs it with the stored config, the folder with the saved one: give one.",
+                )
+            known[instance.id] = instance
+            ids[instance.id] = None
+    return list(ids), loose, Instances(instances.project, check(list(known.values())))

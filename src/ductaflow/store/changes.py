@@ -1,0 +1,462 @@
+"""Whether what a run read and wrote has changed since, and what of it.
+
+    changes(spec)    ()                                   the last run is as a new one would be
+                     (Change("config", "horizon", "config horizon: 2030 -> 2040"),)
+
+The last run's own record (`record.py`) is held against what is there now. Nothing is executed, and a file is
+read only where its size and times say that it may have changed.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import platform
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ductaflow.common.errors import DuctaflowError
+from ductaflow.common.paths import ROOT_KEY, RunFolder
+from ductaflow.common.text import key_path
+from ductaflow.project.options import load_saved_config
+from ductaflow.project.secrets import masked
+from ductaflow.project.settings import DEFAULT, Comparison
+from ductaflow.store.folder import has_unfinished_run
+from ductaflow.store.hashes import What
+from ductaflow.store.record import (
+    Site,
+    config_fingerprint,
+    folder_entry,
+    hash_of_secrets,
+    journals_of,
+    named_in,
+    options_of,
+)
+from ductaflow.store.result import SCHEMA, Result
+from ductaflow.store.spec import RunSpec
+
+ChangeKind = Literal["run", "config", "code", "module", "input", "output", "environment"]
+
+
+_SHOWN = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One reason why an instance has to run.
+
+    Attributes:
+        kind: `run` (there is no valid finished run), `config`, `code` (the flow's own), `module` (one of the
+            project that it imported), `input`, `output`, `environment` (versions of Python and packages).
+        what: key path, file or package that it is about.
+        text: one sentence without a full stop: `config horizon: 2030 -> 2040`,
+            `inputs/raw.csv has other content`.
+    """
+
+    kind: ChangeKind
+    what: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lookback:
+    """What a run would be, held against the last one in its folder.
+
+    Attributes:
+        changes: why it has to be made: that there is no valid run alone, else config, code, modules, inputs,
+            outputs, and versions, in this order; empty if the last run is still what a new one would be.
+        last: the result of that last run; None if there is none that could be kept.
+    """
+
+    changes: tuple[Change, ...]
+    last: Result | None = None
+
+
+def changes(spec: RunSpec, comparison: Comparison = DEFAULT) -> tuple[Change, ...]:
+    """Why a run has to be made; empty if the last one in its folder is still what a new one would be."""
+    return look_back(spec, comparison).changes
+
+
+def look_back(spec: RunSpec, comparison: Comparison = DEFAULT) -> Lookback:
+    """Hold a run as it would be made now against the last one in its folder; reads its record once.
+
+    Args:
+        spec: the run as it would be made now.
+        comparison: what counts.
+    """
+    site = Site.of(spec, comparison.by_stat)
+    last = _last_run(spec.folder, spec.runs_root)
+    if isinstance(last, Change):
+        return Lookback((last,))
+    if (last.data.get("flow"), last.data.get("instance")) != (spec.flow, spec.instance):
+        text = f"the result there is that of {last.data.get('flow')}/{last.data.get('instance')}"
+        return Lookback((Change("run", spec.folder, text),))
+    found: list[Change] = []
+    if "config" in comparison.rerun_on:
+        found += _of_config(spec, last.lineage)
+    named = named_in(spec) if "inputs" in comparison.rerun_on else {}
+    found += _of_run(site, last, comparison, named, spec.runs_root)
+    if "environment" in comparison.rerun_on:
+        found += _of_environment(last)
+    return Lookback(tuple(found), last.result)
+
+
+def differences_of_environment(spec: RunSpec) -> tuple[Change, ...]:
+    """What differs in Python and packages between the last run of a folder and this process.
+
+    Slow (it looks up installed packages) the first time in a process.
+    """
+    last = _last_run(spec.folder, spec.runs_root)
+    return () if isinstance(last, Change) else tuple(_of_environment(last))
+
+
+# --- the last run ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Last:
+    """The record of the last run in a folder, as JSON has it, and what it says as a result."""
+
+    folder: str
+    data: Mapping[str, Any]
+    lineage: Mapping[str, Any]
+    result: Result
+
+
+def _last_run(folder: str, runs_root: str) -> _Last | Change:
+    """The last run in a folder, or why it is none that could be kept."""
+
+    def none(text: str) -> Change:
+        return Change("run", folder, text)
+
+    try:
+        with open(os.path.join(folder, "result.json"), "rb") as file:
+            data = json.loads(file.read())
+        if data["schema"] != SCHEMA:
+            return none(f"its result is of schema {data['schema']}")
+        lineage = data.get("lineage")
+        result = Result.from_dict(data, folder=Path(folder))
+        is_complete = not lineage or _is_complete(data, lineage)
+    except FileNotFoundError:
+        return none("it has no finished run")
+    except OSError as exc:
+        return none(f"its result cannot be read: {exc.strerror or exc}")
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return none("its result is no complete one")
+    inside = Path(folder).is_relative_to(runs_root)
+    if inside and has_unfinished_run(Path(runs_root), Path(folder)):
+        return none("a run of it goes on, or was killed")
+    if not result.status.is_good:
+        return none(f"its last run is red: {result.message}")
+    if not lineage:
+        return none("its last run left no record of what it read")
+    if not is_complete:
+        return none("its record of what it read is no complete one")
+    return _Last(folder, data, lineage, result)
+
+
+#: What a record has to have, to be held against anything: somebody may have edited it.
+_ENTRY = {"path", "size", "mtime", "hash"}
+
+
+_FOLDER = {"path", "deep", "whole", "count", "hash"}
+
+
+_LINEAGE: dict[str, type] = {
+    **{"source": str, "config": str, "options": dict, "modules": dict, "folders": list},
+    **{"absent": list, "written": list, "changed": list, "made": list, "saved": str},
+}
+
+
+def _is_complete(data: Mapping[str, Any], lineage: Mapping[str, Any]) -> bool:
+    """Whether a record has what it has to have.
+
+    Raises:
+        LookupError, TypeError, AttributeError: it has not.
+    """
+    secrets = lineage["secrets"]
+    return (
+        all(isinstance(lineage[key], kind) for key, kind in _LINEAGE.items())
+        and "code" in lineage
+        and (secrets is None or isinstance(bytes.fromhex(secrets["salt"]), bytes))
+        and all(entry.keys() >= _ENTRY for entry in (*data["inputs"], *data["outputs"], *lineage["made"]))
+        and all(entry.keys() >= _FOLDER for entry in lineage["folders"])
+        and all(isinstance(child, str) for child in data["children"])
+    )
+
+
+def _of_run(
+    site: Site, last: _Last, comparison: Comparison, named: Mapping[str, os.stat_result], runs_root: str
+) -> Iterator[Change]:
+    """Changes of code, inputs and outputs of a run, and of the flows of a build."""
+    if "code" in comparison.rerun_on:
+        yield from _of_code(site, last.lineage)
+    if "inputs" in comparison.rerun_on:
+        yield from _of_inputs(site, last)
+        yield from _new_inputs(site, last, named)
+    yield from _of_outputs(site, last)
+    for child in last.data["children"]:
+        folder = os.path.normpath(os.path.join(last.folder, child))
+        nested = _last_run(folder, runs_root)
+        if isinstance(nested, Change):
+            yield Change("run", site.relative(folder), f"flow {child}: {nested.text}")
+        else:
+            yield from _of_run(site, nested, comparison, {}, runs_root)
+
+
+# --- config ------------------------------------------------------------------------------------------------
+
+
+def _of_config(spec: RunSpec, lineage: Mapping[str, Any]) -> Iterator[Change]:
+    secrets = lineage.get("secrets")
+    same = lineage.get("config") == config_fingerprint(spec)
+    if secrets is None:
+        same_secrets = hash_of_secrets(spec.config, "") is None
+    else:
+        same_secrets = hash_of_secrets(spec.config, secrets["salt"]) == secrets["hash"]
+    if not same:
+        yield from _config_fields(spec)
+    elif not same_secrets:
+        yield Change("config", "", "a secret in the config is another one")
+    for name, value in options_of(spec).items():
+        before = lineage["options"].get(name)
+        if before != value:
+            yield Change("config", f"_run.{name}", f"config _run.{name}: {_shown(before)} -> {_shown(value)}")
+
+
+def _config_fields(spec: RunSpec) -> Iterator[Change]:
+    """The config field by field against the one that the last run saved."""
+    try:
+        before = load_saved_config(spec.run_folder.config, project_root=spec.project_root)
+    except DuctaflowError as exc:
+        yield Change("config", "", f"the config is another one; that of the last run: {exc.message}")
+        return
+    old, new = dict(_fields(masked(before))), dict(_fields(masked(spec.config)))
+    found = False
+    for path in [*old, *(path for path in new if path not in old)]:
+        if old.get(path, _NOTHING) == new.get(path, _NOTHING):
+            continue
+        found = True
+        if path not in new:
+            text = f"config {path}: gone, was {old[path]}"
+        elif path not in old:
+            text = f"config {path}: new, {new[path]}"
+        else:
+            text = f"config {path}: {old[path]} -> {new[path]}"
+        yield Change("config", path, text)
+    if not found:
+        yield Change("config", "", "the config is another one than that of the last run")
+
+
+_NOTHING = ""
+
+
+def _fields(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Key paths of all values that hold no others, and those values as they are shown."""
+    if isinstance(value, dict) and value:
+        for key, item in value.items():
+            if path or key != ROOT_KEY:
+                yield from _fields(item, key_path(path, key).removeprefix("."))
+    elif isinstance(value, list) and any(isinstance(item, (dict, list)) for item in value):
+        for index, item in enumerate(value):
+            yield from _fields(item, f"{path}[{index}]")
+    else:
+        yield path, _shown(value)
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
+
+
+# --- files -------------------------------------------------------------------------------------------------
+
+
+def _of_code(site: Site, lineage: Mapping[str, Any]) -> Iterator[Change]:
+    yield from _of_source(site, "code", lineage["source"], lineage["code"])
+    for name, known in lineage["modules"].items():
+        yield from _of_source(site, "module", name, known)
+
+
+def _of_source(site: Site, kind: Literal["code", "module"], name: str, known: str | None) -> Iterator[Change]:
+    what: What = kind
+    try:
+        now = site.hashes.of(site.absolute(name), what)
+    except FileNotFoundError:
+        yield Change(kind, name, f"{name} is gone")
+    except OSError as exc:
+        yield Change(kind, name, f"{name} cannot be read: {exc.strerror or exc}")
+    else:
+        if known != now:
+            yield Change(kind, name, f"the code of {name} is another one")
+
+
+def _of_inputs(site: Site, last: _Last) -> Iterator[Change]:
+    lineage = last.lineage
+    for name in lineage["changed"]:
+        yield Change("input", name, f"{name} was changed while the last run read it")
+    for entry in last.data["inputs"]:
+        name = entry["path"]
+        fault = _fault(site, site.absolute(name), entry)
+        if fault and name not in lineage["changed"]:
+            yield Change("input", name, f"{name} {fault}")
+    for name in lineage["absent"]:
+        if os.path.lexists(site.absolute(name)):
+            yield Change("input", name, f"{name} is there now, and was not when it was looked for")
+    for entry in lineage["folders"]:
+        yield from _of_folder(site, last.folder, entry)
+
+
+def _new_inputs(site: Site, last: _Last, named: Mapping[str, os.stat_result]) -> Iterator[Change]:
+    """What the config names and what was not there yet."""
+    lineage = last.lineage
+    known = {entry["path"] for entry in (*last.data["inputs"], *lineage["folders"])}
+    known.update(lineage["written"], lineage["absent"], lineage["changed"], lineage["modules"])
+    known.add(lineage["source"])
+    journals = (
+        journal for entry in last.data["inputs"] for journal in journals_of(site.absolute(entry["path"]))
+    )
+    for path, status in {**{path: os.stat(path) for path in journals}, **named}.items():
+        name = site.relative(path)
+        if name not in known and (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+            yield Change("input", name, f"{name} is there now, and was not when the last run began")
+
+
+def _of_outputs(site: Site, last: _Last) -> Iterator[Change]:
+    for entry in last.data["outputs"]:
+        path = os.path.join(last.folder, entry["path"])
+        if fault := _fault(site, path, entry):
+            name = site.relative(path)
+            yield Change("output", name, f"{name} {fault}")
+    for entry in last.lineage["made"]:
+        name = entry["path"]
+        if fault := _fault(site, site.absolute(name), entry):
+            yield Change("output", name, f"{name}, which it wrote, {fault}")
+    yield from _of_saved_config(site, last)
+
+
+def _of_saved_config(site: Site, last: _Last) -> Iterator[Change]:
+    """`load_instance` and `run FOLDER` take it for what the results were made with."""
+    path = str(RunFolder(Path(last.folder), last.data["flow"]).config)
+    name = site.relative(path)
+    try:
+        if site.hashes.of(path) != last.lineage["saved"]:
+            yield Change("output", name, f"{name} has other content")
+    except OSError as exc:
+        yield Change("output", name, f"{name} {_unread(exc)}")
+
+
+def _fault(site: Site, path: str, entry: Mapping[str, Any]) -> str | None:
+    """What is wrong with a file, None if it is as recorded."""
+    try:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            return "is no regular file any more"
+        if status.st_size != entry["size"]:
+            return "has other content"
+        if entry["hash"] is None or (site.by_stat and site.counts_by_stat(site.relative(path))):
+            return None if status.st_mtime_ns == entry["mtime"] else "has another time of modification"
+        return None if site.hashes.of(path, status=status) == entry["hash"] else "has other content"
+    except OSError as exc:
+        return _unread(exc)
+
+
+def _unread(exc: OSError) -> str:
+    """What keeps a file or folder from being looked at."""
+    gone = isinstance(exc, FileNotFoundError | NotADirectoryError)
+    return "is gone" if gone else f"cannot be read: {exc.strerror or exc}"
+
+
+def _of_folder(site: Site, own: str, entry: Mapping[str, Any]) -> Iterator[Change]:
+    name = entry["path"]
+    try:
+        now = folder_entry(site, site.absolute(name), deep=entry["deep"], whole=entry["whole"], own=own)
+    except OSError as exc:
+        yield Change("input", name, f"{name} {_unread(exc)}")
+        return
+    if now["hash"] == entry["hash"]:
+        return
+    before, after = entry.get("files"), now.get("files")
+    if before is None or after is None:
+        text = f"the files in {name} are others: {now['count']}, were {entry['count']}"
+        yield Change("input", name, text)
+        return
+    for file in sorted({*before, *after}):
+        if before.get(file) != after.get(file):
+            how = "is new" if file not in before else "is gone" if file not in after else "has other content"
+            yield Change("input", f"{name}/{file}", f"{name}/{file} {how}")
+
+
+# --- environment -------------------------------------------------------------------------------------------
+
+
+def _of_environment(last: _Last) -> Iterator[Change]:
+    environment = last.data.get("environment", {})
+    before = environment.get("python")
+    if before and before != platform.python_version():
+        yield Change("environment", "python", f"Python: {before} -> {platform.python_version()}")
+    packages: Mapping[str, str] = environment.get("packages", {})
+    own = {Path(name).stem for name in last.lineage.get("modules", {})}
+    own |= {
+        Path(name).parent.name for name in last.lineage.get("modules", {}) if name.endswith("__init__.py")
+    }
+    names = tuple(sorted(name for name in packages if name not in own))
+    installed = _installed()
+    asked = tuple(name for name in names if packages[name] not in installed.get(name, ()))
+    now = _imported_versions(asked) if asked else {}
+    for name in asked:
+        if now.get(name) != packages[name]:
+            text = f"package {name}: {packages[name]} -> {now.get(name) or 'not installed'}"
+            yield Change("environment", name, text)
+
+
+@functools.cache
+def _installed() -> dict[str, frozenset[str]]:
+    """Versions of the installed distributions by the modules that they bring."""
+    from importlib.metadata import PackageNotFoundError, packages_distributions, version
+
+    found: dict[str, set[str]] = {}
+    for module, distributions in packages_distributions().items():
+        for distribution in distributions:
+            try:
+                found.setdefault(module, set()).add(version(distribution))
+            except PackageNotFoundError:
+                continue
+    return {module: frozenset(versions) for module, versions in found.items()}
+
+
+_ASK = """
+import importlib, json, sys
+found = {}
+for name in sys.argv[1:]:
+    try:
+        found[name] = getattr(importlib.import_module(name), "__version__", None)
+    except Exception:
+        found[name] = None
+print("\\n" + json.dumps({k: v for k, v in found.items() if isinstance(v, str)}))
+"""
+
+
+@functools.cache
+def _imported_versions(names: tuple[str, ...]) -> dict[str, str]:
+    """What modules say of their own version, where that is none of their distribution's: by importing them,
+    in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", _ASK, *names],
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+    try:
+        found: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
+    except (ValueError, IndexError):
+        # One of them ended the process: what cannot be found out counts as not installed.
+        return {}
+    return found

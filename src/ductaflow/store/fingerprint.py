@@ -1,0 +1,372 @@
+"""The hash of code, as far as it decides what a run does.
+
+Of Python the syntax tree counts, without docstrings: comments, blank lines, quotes and line wraps do not. Of
+a flow the code cells count, its markdown does not. What is a comment for Python and code for a notebook
+counts: magics (`# %time`, `# !ls`), cells in other languages, and the tags that change what is executed.
+
+No notebook library is imported here: the process that asks for a run reads thousands of these.
+"""
+
+from __future__ import annotations
+
+import ast
+import codecs
+import hashlib
+import json
+import re
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+#: Tags that change what a run does; all others are for the eye.
+_TAGS = frozenset(("parameters", "injected-parameters", "raises-exception", "skip-execution"))
+
+
+_MARKER = re.compile(r"\s*#\s*(?:%%(?P<level>%*)(?:\s(?P<options>.*))?|<codecell>\s*|In\[[0-9 ]*\]:?\s*)$")
+
+
+_TEXT_CELL = re.compile(r"\[(?:markdown|md|raw)\]|cell_type\"?\s*[:=]\s*\"(?:markdown|raw)\"")
+
+
+_TAG_LIST = re.compile(r"\btags\"?\s*[:=]\s*(\[[^\]]*\])")
+
+
+_WORD = re.compile(r"\"([^\"]*)\"|'([^']*)'")
+
+
+_OPTION = re.compile(r"\b(language|active)\"?\s*[:=]\s*\"([^\"]*)\"")
+
+
+#: As a title of a percent cell, these say its language.
+_LANGUAGES = {
+    *("bash", "sh", "r", "html", "javascript", "js", "perl", "latex", "ruby", "script", "svg", "matlab"),
+    *("octave", "sql", "cython", "haskell"),
+}
+
+
+_KERNEL = re.compile(r"^(?:#\s*)?\s+(name|language):\s*(\S+)\s*$", re.MULTILINE)
+
+
+_HEADER = re.compile(
+    r"\A(?:#[^\n]*\n)*?# ---\n(?:#[^\n]*\n)*?# ---(?:\n|\Z)|\A---\n.*?\n---(?:\n|\Z)", re.DOTALL
+)
+
+
+_FENCE = re.compile(r"(?P<ticks>`{3,})\s*(?P<options>\{?[\w+-].*)$")
+
+
+#: What is no Python, but code for IPython, if no comment sign hides it.
+_MAGIC = re.compile(
+    r"\s*%{1,3}[A-Za-z]"
+    r"|\s*[?!]\s*[A-Za-z.~$\\/{}]"
+    r"|\s*[A-Za-z_][\w$]*\s*=\s*(?:%{1,3}|!)[A-Za-z]"
+    r"|(?:cat|cd|cp|mv|rm|rmdir|mkdir|copy|ddir|echo|ls|ldir|ren)(?:$|\s$|\s[^=,])"
+    r"|\s*[^\s#]*\?\s*$"
+)
+
+
+_COMMENT_SIGNS = re.compile(r"(\s*)((?:#\s?)*)(.*)", re.DOTALL)
+
+
+_CELL_MAGIC = re.compile(r"\s*%%(?P<name>[A-Za-z]\w*)")
+
+
+#: Cell magics whose cell is Python.
+_ABOUT_PYTHON = frozenset(("time", "timeit", "capture", "prun"))
+
+
+_QUOTE = re.compile(r"\\.|\"\"\"|'''|\"|'|#", re.DOTALL)
+
+
+def code_hash(raw: bytes, suffix: str) -> str:
+    """The hash of the code of a flow.
+
+    Args:
+        raw: the source file.
+        suffix: `.py` (percent format), `.ipynb` or `.md`.
+    """
+    try:
+        text = _text(raw)
+        cells, kernel = _READERS[suffix](text)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        # not UTF-8, or no notebook: whatever is changed in it counts
+        return _digest([raw.decode("utf-8", "backslashreplace")])
+    is_python = not kernel or any("python" in word.lower() for word in kernel)
+    return _digest([*([] if is_python else sorted(kernel)), *_words(cells, suffix, is_python=is_python)])
+
+
+def module_hash(raw: bytes) -> str:
+    """The hash of a Python module."""
+    tree = _tree(raw)
+    return _digest([_dump(tree) if tree is not None else raw.decode("utf-8", "backslashreplace")])
+
+
+# --- cells -------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Cell:
+    """A code cell: its lines, the tags that matter, and its language if it is not Python."""
+
+    lines: list[str] = field(default_factory=list)
+    tags: tuple[str, ...] = ()
+    language: str = ""
+
+    @property
+    def mark(self) -> str:
+        """What makes it differ from a plain cell; nothing of it for a plain one."""
+        return " ".join([*self.tags, self.language]).strip()
+
+
+def _words(cells: Iterable[_Cell], suffix: str, *, is_python: bool) -> Iterator[str]:
+    """The cells as a sequence of strings. Where one plain cell ends and the next begins changes nothing."""
+    for number, cell in enumerate(cells):
+        if cell.mark:
+            yield f"begin {cell.mark}"
+        if not is_python or cell.language:
+            yield from (line.rstrip() for line in cell.lines if line.strip())
+        else:
+            yield from _python_words(cell.lines, is_first=number == 0 and suffix == ".py")
+        if cell.mark:
+            yield "end"
+
+
+def _python_words(lines: list[str], *, is_first: bool) -> Iterator[str]:
+    """The code of a cell.
+
+    A string that stands alone changes nothing, unless it ends the cell, which shows it then. What a file
+    begins with is its docstring.
+    """
+    magic = _CELL_MAGIC.match(_first(lines))
+    is_text = magic is not None and magic["name"] not in _ABOUT_PYTHON
+    tree = None if is_text else _tree("\n".join(_with_calls_for_magics(lines)) + "\n")
+    if tree is None:
+        yield from (line.rstrip() for line in lines if line.strip())
+    else:
+        last = len(tree.body) - 1
+        for place, node in enumerate(tree.body):
+            is_shown = place == last and not (is_first and place == 0)
+            if is_shown or not _is_bare_string(node):
+                yield _dump(node)
+
+
+def _first(lines: Iterable[str]) -> str:
+    return next((line for line in lines if line.strip()), "")
+
+
+def _with_calls_for_magics(lines: Iterable[str]) -> Iterator[str]:
+    """The lines with each magic as a call, so that the syntax tree has it in its place."""
+    for line, is_magic in _magics(lines, _MAGIC.match):
+        indent = line[: len(line) - len(line.lstrip())]
+        yield f"{indent}__magic__({line.strip()!r})" if is_magic else line
+
+
+def _magics(
+    lines: Iterable[str], matches: Callable[[str], re.Match[str] | None]
+) -> Iterator[tuple[str, bool]]:
+    """Each line, and whether it is a magic or goes on with the one before."""
+    quote, goes_on = "", False
+    for line in lines:
+        is_magic = not quote and (goes_on or matches(line) is not None)
+        goes_on = is_magic and line.rstrip().endswith("\\")
+        if not is_magic:
+            quote = _open_quote(line, quote)
+        yield line, is_magic
+
+
+def _hidden_magic(line: str) -> re.Match[str] | None:
+    """Whether a line is a magic behind comment signs, however many."""
+    found = _COMMENT_SIGNS.match(line)
+    return found and _MAGIC.match(found[3])
+
+
+def _uncommented(lines: list[str]) -> list[str]:
+    """The lines of a script as jupytext gives them to IPython: magics have one comment sign less."""
+    return [_bare(line) if is_magic else line for line, is_magic in _magics(lines, _hidden_magic)]
+
+
+def _bare(line: str) -> str:
+    """A line without its first comment sign."""
+    text = line.lstrip()
+    return line[: len(line) - len(text)] + text[1:].removeprefix(" ") if text.startswith("#") else line
+
+
+def _open_quote(line: str, quote: str) -> str:
+    """The triple quote that is open behind a line, with the one that was open before it."""
+    inside = quote
+    for match in _QUOTE.finditer(line):
+        sign = match.group()
+        if inside:
+            if sign == inside or (len(inside) == 1 and sign == inside * 3):
+                inside = ""
+        elif sign == "#":
+            break
+        elif sign[0] != "\\":
+            inside = sign
+    return inside if len(inside) == 3 else ""
+
+
+def _percent_cells(text: str) -> tuple[list[_Cell], set[str]]:
+    header = _HEADER.match(text)
+    kernel = _kernel(header.group()) if header else set()
+    cell, quote, is_code = _Cell(), "", True
+    cells = [cell]
+    for line in text[header.end() :].split("\n") if header else text.split("\n"):
+        marker = None if quote else _MARKER.match(line)
+        if marker:
+            options = marker["options"] or ""
+            is_code = not _TEXT_CELL.search(options)
+            cell = _cell_of(options)
+            if is_code:
+                cells.append(cell)
+            continue
+        # what a text cell holds are comments or one string
+        quote = _open_quote(line, quote)
+        if is_code:
+            cell.lines.append(line)
+    for cell in cells:
+        cell.lines = _uncommented(cell.lines)
+    return cells, kernel
+
+
+def _cell_of(options: str) -> _Cell:
+    """An empty cell with what stands behind its marker."""
+    found = _TAG_LIST.search(options)
+    tags = {first or second for first, second in _WORD.findall(found.group(1))} if found else set()
+    special = [f"{key}={value}" for key, value in _OPTION.findall(options)]
+    title = options.split()[:1]
+    if title and title[0].lower() in _LANGUAGES:
+        special.append(f"language={title[0].lower()}")
+    return _Cell(tags=tuple(sorted(tags & _TAGS)), language=" ".join(special))
+
+
+def _kernel(header: str) -> set[str]:
+    """Name and language of the kernel that a YAML header gives."""
+    _, _, spec = header.partition("kernelspec:")
+    return {value for _, value in _KERNEL.findall(spec)}
+
+
+def _markdown_cells(text: str) -> tuple[list[_Cell], set[str]]:
+    header = _HEADER.match(text)
+    kernel = _kernel(header.group()) if header else set()
+    cells: list[_Cell] = []
+    fence, cell = "", _Cell()
+    for line in text[header.end() :].split("\n") if header else text.split("\n"):
+        if fence:
+            if line.strip() == fence:
+                fence = ""
+            else:
+                cell.lines.append(line)
+        elif opened := _FENCE.match(line):
+            fence = opened["ticks"]
+            cell = _cell_of(opened["options"])
+            language = opened["options"].split()[0].strip("{}").lower()
+            if language not in ("python", "python3", "ipython3", "code-cell"):
+                cell.language = f"{language} {cell.language}".strip()
+            cells.append(cell)
+    return cells, kernel
+
+
+def _notebook_cells(text: str) -> tuple[list[_Cell], set[str]]:
+    notebook = json.loads(text)
+    spec = notebook.get("metadata", {}).get("kernelspec", {})
+    cells = []
+    for found in notebook["cells"]:
+        if found["cell_type"] == "code":
+            source = found["source"]
+            tags = set(found.get("metadata", {}).get("tags", ()))
+            lines = (source if isinstance(source, str) else "".join(source)).split("\n")
+            cells.append(_Cell(lines, tuple(sorted(tags & _TAGS))))
+    return cells, {str(spec[key]) for key in ("name", "language") if spec.get(key)}
+
+
+_READERS = {".py": _percent_cells, ".ipynb": _notebook_cells, ".md": _markdown_cells}
+
+
+# --- syntax trees ------------------------------------------------------------------------------------------
+
+#: The filters of warnings belong to the whole process.
+_FILTERS = threading.Lock()
+
+
+def _tree(source: str | bytes) -> ast.Module | None:
+    """The syntax tree, None of what is not Python."""
+    try:
+        with _FILTERS, warnings.catch_warnings():
+            # `"\d"` warns, and is an error where a session makes errors of warnings
+            warnings.simplefilter("ignore")
+            return ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
+def _dump(tree: ast.AST) -> str:
+    """A syntax tree as text: without places, docstrings, and fields that say nothing.
+
+    Not `ast.dump`: a field that another version of Python adds would change it.
+    """
+    parts: list[str] = []
+    try:
+        _dump_into(parts, tree)
+    except RecursionError:
+        return ast.dump(tree)
+    return "".join(parts)
+
+
+def _dump_into(parts: list[str], value: Any) -> None:
+    if isinstance(value, ast.Constant):
+        parts.append(_constant(value.value))
+    elif isinstance(value, ast.AST):
+        parts.append(type(value).__name__)
+        parts.append("(")
+        for name in value._fields:
+            item = getattr(value, name, None)
+            if item is None or item == [] or name in ("type_comment", "type_ignores", "ctx"):
+                continue
+            parts.append(f"{name}=")
+            _dump_into(parts, item)
+            parts.append(",")
+        parts.append(")")
+    elif isinstance(value, list):
+        parts.append("[")
+        for item in value:
+            if not _is_bare_string(item):
+                _dump_into(parts, item)
+                parts.append(",")
+        parts.append("]")
+    else:
+        parts.append(_constant(value))
+
+
+def _is_bare_string(node: Any) -> bool:
+    """A string that stands alone as a statement: a docstring, or text for whoever reads the code."""
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
+
+
+def _constant(value: Any) -> str:
+    # in hexadecimal: Python refuses to print long integers as decimals
+    return f"int {value:x}" if type(value) is int else f"{type(value).__name__} {value!r}"
+
+
+# --- text --------------------------------------------------------------------------------------------------
+
+
+def _text(raw: bytes) -> str:
+    text = raw.removeprefix(codecs.BOM_UTF8).decode("utf-8")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _digest(words: Iterable[str]) -> str:
+    """One hash of some strings, in their order; no two sequences have the same."""
+    digest = hashlib.sha256()
+    for word in words:
+        part = word.encode("utf-8", "backslashreplace")
+        digest.update(b"%d:" % len(part))
+        digest.update(part)
+    return digest.hexdigest()

@@ -1,0 +1,238 @@
+"""Hashes of files, kept so that a file is read again only when it may have changed.
+
+    runs/.ductaflow/hashes/3f     lines: file, size and times and inode, hash; appended, never locked
+
+A kept hash holds as long as size, times and inode are the same. A file that was changed less than two seconds
+before it was read is not kept: an edit in the same tick of the file system's clock would leave no trace (git
+calls such entries racy). Each line has a checksum, so that half a line, of a full disk or of two hosts that
+append at once, is only a line that is passed over. Whatever goes wrong with the store, the files are read.
+"""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import json
+import os
+import stat
+import threading
+import time
+import zlib
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal
+
+from ductaflow.common.files import stamp_of, write_atomic
+from ductaflow.common.paths import CACHE_DIR
+from ductaflow.store.fingerprint import code_hash, module_hash
+
+"""Size, time of modification and of change in ns, inode: what tells one state of a file from another."""
+
+
+What = Literal["content", "code", "module"]
+
+
+#: Kept in the store, where a hash of another kind of the same file is another entry.
+_LETTERS: dict[What, str] = {"content": "f", "code": "c", "module": "m"}
+
+
+#: No clock of a file system is coarser.
+RACY_NS = 2_000_000_000
+
+
+_BUCKETS = 256
+
+
+#: So many new hashes are held until they are written, and no longer than this many seconds.
+_HELD, _HELD_SECONDS = 1000, 1.0
+
+
+#: A bucket is written anew when it is larger than this, in bytes, and half of it is superseded.
+_LARGE = 1 << 16
+
+
+_CHUNK = 1 << 20
+
+
+class StoppedError(Exception):
+    """Files were not read to their end, since nobody waits for it any more."""
+
+
+class Hashes:
+    """The kept hashes of one tree of runs. May be used by several threads.
+
+    Args:
+        folder: where they are kept.
+        root: files below it are kept by their path from it, so that a project that is moved finds them.
+        now: the time in ns, for tests.
+    """
+
+    def __init__(self, folder: Path, root: str, now: Callable[[], int] = time.time_ns) -> None:
+        self.folder = folder
+        #: Why hashes are not kept or found again, None if they are.
+        self.fault: str | None = None
+        #: Asked now and then while a file is read; a yes ends that with StoppedError.
+        self.stopped: Callable[[], bool] = lambda: False
+        self._prefix = root.rstrip(os.sep) + os.sep
+        self._now = now
+        self._lock = threading.Lock()
+        self._buckets: dict[int, dict[bytes, bytes]] = {}
+        self._new: dict[int, dict[bytes, bytes]] = {}
+        self._count = 0
+        self._held_since = 0.0
+
+    def of(self, path: str, what: What = "content", *, status: os.stat_result | None = None) -> str:
+        """The hash of a regular file, in hex.
+
+        Args:
+            path: the file, absolute.
+            what: of its content, of the code of a flow, or of a Python module.
+            status: of the file, where it is known already.
+
+        Raises:
+            OSError: it cannot be read, or is no regular file.
+            StoppedError: see `stopped`.
+        """
+        status = status or os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(0, "no regular file", path)
+        stamp = b"%d %d %d %d" % stamp_of(status)
+        key = self._key(path, what)
+        known = self._lookup(key)
+        if known is not None and known[0] == stamp:
+            return known[1].decode()
+        begun = self._now()
+        found = hash_file(path, what, self.stopped)
+        if max(status.st_mtime_ns, status.st_ctime_ns) < begun - RACY_NS:
+            # Had it been changed since `status`, it would have a time that is no older than `begun`.
+            self._keep(key, stamp, found.encode())
+        return found
+
+    def flush(self) -> None:
+        """Write what is new."""
+        with self._lock:
+            self._write()
+
+    # --- the store ---
+
+    def _key(self, path: str, what: What) -> bytes:
+        inside = path.startswith(self._prefix)
+        name = path[len(self._prefix) :] if inside else path
+        return (_LETTERS[what] + json.dumps(name)).encode()
+
+    def _lookup(self, key: bytes) -> tuple[bytes, bytes] | None:
+        with self._lock:
+            number = zlib.crc32(key) % _BUCKETS
+            bucket = self._buckets.get(number)
+            if bucket is None:
+                bucket = self._buckets[number] = self._read(number)
+            rest = bucket.get(key)
+        if rest is None:
+            return None
+        stamp, _, tail = rest.partition(b"\t")
+        found, _, check = tail.partition(b"\t")
+        return (stamp, found) if check == _checksum(key, stamp, found) else None
+
+    def _keep(self, key: bytes, stamp: bytes, found: bytes) -> None:
+        with self._lock:
+            number = zlib.crc32(key) % _BUCKETS
+            rest = b"\t".join((stamp, found, _checksum(key, stamp, found)))
+            self._buckets.setdefault(number, {})[key] = rest
+            self._new.setdefault(number, {})[key] = rest
+            self._count += 1
+            if self._count == 1:
+                self._held_since = time.monotonic()
+            elif self._count >= _HELD or time.monotonic() - self._held_since > _HELD_SECONDS:
+                self._write()
+
+    def _read(self, number: int) -> dict[bytes, bytes]:
+        path = self._path(number)
+        try:
+            raw = path.read_bytes()
+        except FileNotFoundError:
+            return {}
+        except OSError as exc:
+            self.fault = f"{path}: kept hashes cannot be read: {exc.strerror or exc}"
+            return {}
+        lines = raw.split(b"\n")
+        bucket = {}
+        for line in lines:
+            key, _, rest = line.partition(b"\t")
+            bucket[key] = rest
+        if len(raw) > _LARGE and len(bucket) < len(lines) / 2:
+            # Another process may append meanwhile: what it loses is hashed again.
+            with suppress(OSError, UnicodeDecodeError):
+                text = b"".join(b"%s\t%s\n" % item for item in bucket.items() if item[0]).decode()
+                write_atomic(path, text, sync=False)
+        return bucket
+
+    def _write(self) -> None:
+        new, self._new, self._count = self._new, {}, 0
+        try:
+            if new:
+                # Not its parents: a tree that was removed does not come back for its hashes.
+                self.folder.parent.mkdir(exist_ok=True)
+                self.folder.mkdir(exist_ok=True)
+            for number, lines in new.items():
+                # It begins with a line end: what another process left as half a line costs that line only.
+                data = b"\n" + b"".join(b"%s\t%s\n" % item for item in lines.items())
+                handle = os.open(self._path(number), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+                try:
+                    os.write(handle, data)
+                finally:
+                    os.close(handle)
+        except FileNotFoundError:
+            return
+        except OSError as exc:
+            self.fault = f"{self.folder}: hashes cannot be kept: {exc.strerror or exc}"
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"{number:02x}"
+
+
+def _checksum(*parts: bytes) -> bytes:
+    return b"%08x" % zlib.crc32(b"\t".join(parts))
+
+
+def hash_file(path: str, what: What = "content", stopped: Callable[[], bool] = lambda: False) -> str:
+    """Read a file and give its hash, in hex.
+
+    Raises:
+        OSError: it cannot be read.
+        StoppedError: `stopped` says that nobody waits for it.
+    """
+    # Without waiting: a pipe that has come in the place of a file would never give a writer.
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with os.fdopen(handle, "rb", buffering=0) as file:
+        if what == "code":
+            return code_hash(file.read(), os.path.splitext(path)[1])
+        if what == "module" and path.endswith(".py"):
+            return module_hash(file.read())
+        digest = hashlib.sha256()
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+            if stopped():
+                raise StoppedError(path)
+    return digest.hexdigest()
+
+
+_STORES: dict[tuple[str, str], Hashes] = {}
+
+
+_STORES_LOCK = threading.Lock()
+
+
+def hashes_of(runs_root: str, project_root: str) -> Hashes:
+    """The kept hashes of a tree of runs: one object for the process."""
+    with _STORES_LOCK:
+        key = runs_root, project_root
+        if key not in _STORES:
+            _STORES[key] = Hashes(Path(runs_root) / CACHE_DIR / "hashes", project_root)
+            atexit.register(_STORES[key].flush)
+        return _STORES[key]
+
+
+def faults_of_hashes() -> list[str]:
+    """Why hashes could not be kept, or found again, in this process: it was only slower."""
+    return sorted({store.fault for store in _STORES.values() if store.fault})

@@ -1,0 +1,690 @@
+"""What a run read and wrote, as its result keeps it.
+
+    begun = begin(spec)                          the stamps of the files that the config names
+    ... the run ...
+    undeclared(spec, told.reads, children)       what it read of other instances without saying so
+    record = make_record(spec, begun, told.reads, outputs, children)
+
+In `result.json` that is `inputs` and `outputs`, each a list of `{"path", "size", "mtime", "hash"}` (the time
+in ns; no hash where size and time are what counts), and `lineage`:
+
+    source, code      the flow's file and the hash of its code
+    config, secrets   hash of the config without its secrets; a salted hash of those
+    options           kernel and allow_exit, which change what a run does or is called; needs
+    saved             hash of the saved config beside the result
+    modules           {path: hash} of the project's own modules that it imported
+    folders           listings: {"path", "deep", "whole", "count", "hash", "files" if they are few}
+    absent, written   files that it tried to open and that were not there; files that it wrote elsewhere
+    made              those of the written that it made anew, as they are in `outputs`
+    changed           what was changed by others while it ran: it has to run again
+
+Paths below the project are relative to it, with `/`; those of outputs are relative to the run folder.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import functools
+import glob
+import hashlib
+import json
+import os
+import re
+import stat
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ductaflow.common.errors import DuctaflowError
+from ductaflow.common.files import Stamp, is_hidden, shown_names, stamp_of, stamp_of_file
+from ductaflow.common.paths import RESULT, ROOT_KEY, is_ours, names_of_ours
+from ductaflow.project.secrets import masked, secrets_in
+from ductaflow.store.folder import has_unfinished_run
+from ductaflow.store.hashes import Hashes, hashes_of
+from ductaflow.store.result import Result, read_result
+from ductaflow.store.spec import RunSpec
+from ductaflow.store.verdict import Reads
+
+#: So many files of a folder are listed; a listing of a whole disk would never end. Outside of the project,
+#: where a config may name anything, fewer; of more than so many there, size and time count, and not content.
+LISTED_MOST = 100_000
+
+
+LISTED_OUTSIDE, HASHED_OUTSIDE = 20_000, 1_000
+
+
+#: File systems of the kernel: what they show is no file of anybody, and may be without end.
+_NO_FILES = ("/proc/", "/sys/", "/dev/")
+
+
+#: What no run means by a folder: of version control, of ourselves, and what file managers and editors leave.
+_NOT_MEANT = re.compile(
+    r"\.git|\.hg|\.svn|\.ductaflow.*|\.ipynb_checkpoints|\.DS_Store|\._.*|\.~lock\..*|\..*\.sw[a-p]|\.nfs.*|__pycache__"
+)
+
+
+#: Databases of which the last changes may be in a file beside them.
+_DATABASES = (".db", ".db3", ".sqlite", ".sqlite3", ".gpkg", ".duckdb")
+
+
+_JOURNALS = ("-wal", "-journal", ".wal")
+
+
+#: Of so many files a record keeps the single hashes, to name the one that has changed.
+_NAMED_FILES = 200
+
+
+_PATTERN = re.compile(r"[*?\[]")
+
+
+_LONGEST = 4096
+
+
+_UNDECLARED_SHOWN = 10
+
+
+#: Guessing a secret from its hash shall take long.
+_ROUNDS = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where the files of a project are, and how they are compared.
+
+    Attributes:
+        root: the project root, absolute.
+        hashes: the kept hashes of its tree of runs.
+        by_stat: globs of files that count by size and time of modification.
+    """
+
+    root: str
+    hashes: Hashes
+    by_stat: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, spec: RunSpec, by_stat: Sequence[str] = ()) -> Site:
+        hashes = hashes_of(spec.runs_root, spec.project_root)
+        return cls(spec.project_root, hashes, tuple(dict.fromkeys((*spec.by_stat, *by_stat))))
+
+    def relative(self, path: str) -> str:
+        """A path as records have it."""
+        prefix = self.root.rstrip(os.sep) + os.sep
+        return (path[len(prefix) :] if path.startswith(prefix) else path).replace(os.sep, "/")
+
+    def absolute(self, name: str) -> str:
+        """The path that a record means."""
+        return os.path.join(self.root, name)
+
+    def counts_by_stat(self, name: str) -> bool:
+        """Whether a file counts by size and time, by its path as records have it."""
+        return bool(self.by_stat) and _any_of(self.by_stat).match(name) is not None
+
+    def entry(self, path: str, name: str | None = None) -> dict[str, Any]:
+        """A file as records have it.
+
+        Raises:
+            OSError: it cannot be read, or is no regular file.
+        """
+        status = os.stat(path)
+        inside = self.relative(path)
+        found = None if self.counts_by_stat(inside) else self.hashes.of(path, status=status)
+        return {
+            "path": inside if name is None else name,
+            "size": status.st_size,
+            "mtime": status.st_mtime_ns,
+            "hash": found,
+        }
+
+
+@functools.lru_cache(maxsize=16)
+def _any_of(globs: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile("|".join(fnmatch.translate(text) for text in globs))
+
+
+# --- what a config names -----------------------------------------------------------------------------------
+
+
+def named_in(spec: RunSpec) -> dict[str, os.stat_result]:
+    """The existing files and folders that the strings of a config name, by their absolute paths.
+
+    A path is looked up from the project root, then from the run folder. The run folder itself, the runs
+    folder, the project root and what lies above it are none. What those have written that `_run.needs` names
+    is among them, and the journals of databases.
+    """
+    found: dict[str, os.stat_result] = {}
+    own, root = spec.folder + os.sep, spec.project_root.rstrip(os.sep) + os.sep
+    for text in strings_of(spec.config):
+        for path, status in _found_by(text, spec):
+            below = path + os.sep
+            is_none = below.startswith((own, *_NO_FILES)) or root.startswith(below) or path == spec.runs_root
+            if not is_none:
+                found[path] = status
+                found.update((journal, os.stat(journal)) for journal in journals_of(path))
+    for need in spec.needs:
+        for path in outputs_of(os.path.join(spec.runs_root, *need.split("/")), spec.project_root):
+            with suppress(OSError):
+                found[path] = os.stat(path)
+    return found
+
+
+def outputs_of(folder: str, root: str) -> Iterator[str]:
+    """What the last run in a folder has written, by its result, with the flows of a build; absolute."""
+    try:
+        result = read_result(Path(folder))
+    except DuctaflowError:
+        # It runs again before anything that needs it, or is red.
+        return
+    if result is None:
+        return
+    yield from (os.path.join(folder, output["path"]) for output in result.outputs)
+    yield from (os.path.join(root, made["path"]) for made in result.lineage.get("made", ()))
+    for child in result.children:
+        yield from outputs_of(os.path.normpath(os.path.join(folder, child)), root)
+
+
+def journals_of(path: str) -> list[str]:
+    """The files beside a database that hold changes which are not in it yet."""
+    if not path.endswith(_DATABASES):
+        return []
+    found = []
+    for ending in _JOURNALS:
+        with suppress(OSError):
+            # Whoever only reads leaves an empty one.
+            if os.stat(path + ending).st_size:
+                found.append(path + ending)
+    return found
+
+
+def _found_by(text: str, spec: RunSpec) -> Iterator[tuple[str, os.stat_result]]:
+    """What a string of a config names: one path, or as many as match a glob."""
+    if len(text) > _LONGEST or "\0" in text or not text.strip("./\\ "):
+        return
+    for base in (spec.project_root, spec.folder):
+        path = os.path.normpath(os.path.join(base, text))
+        with suppress(OSError, ValueError):
+            yield path, os.stat(path)
+            return
+    if "/" in text and _PATTERN.search(text):
+        for path in glob.iglob(os.path.normpath(os.path.join(spec.project_root, text))):
+            with suppress(OSError):
+                yield path, os.stat(path)
+
+
+def strings_of(config: Mapping[str, Any]) -> Iterator[str]:
+    """Every string of a config, at any depth, but `_project_root`; of keys those that look like paths."""
+    pending: list[Any] = [{key: value for key, value in config.items() if key != ROOT_KEY}]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, dict):
+            pending.extend(value.values())
+            # A name is a name; only with a folder in it is it a path.
+            yield from (key for key in value if "/" in key)
+        elif isinstance(value, list):
+            pending.extend(value)
+
+
+def config_fingerprint(spec: RunSpec) -> str:
+    """The hash of a config. Its secrets, the order of keys and the place of the project do not matter."""
+    config = {key: value for key, value in spec.config.items() if key != ROOT_KEY}
+    text = json.dumps(masked(config), sort_keys=True, separators=(",", ":"))
+    if len(spec.project_root) > 1:
+        text = text.replace(json.dumps(Path(spec.project_root).as_posix())[1:-1], "<project>")
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+def hash_of_secrets(config: Mapping[str, Any], salt: str) -> str | None:
+    """A hash of the secrets of a config, which tells nobody what they are; None if there are none."""
+    secrets = secrets_in(config)
+    if not secrets:
+        return None
+    text = json.dumps(secrets, sort_keys=True).encode("ascii")
+    return hashlib.pbkdf2_hmac("sha256", text, bytes.fromhex(salt), _ROUNDS).hex()
+
+
+# --- folders -----------------------------------------------------------------------------------------------
+
+
+def listing(folder: str, *, deep: bool, own: str, most: int | None = None) -> list[str]:
+    """The names in a folder, sorted, at most `most`; those of folders end in `/`.
+
+    What ductaflow itself writes into run folders is left out. A deep listing has what is hidden, of installed
+    packages, or behind symlinks, apart from what nobody means by a folder; another has none of it.
+
+    Args:
+        folder: the folder, absolute.
+        deep: the files below it at any depth, and not only what lies in it.
+        own: the folder of the run that reads it, which is left out.
+        most: that many files at most, and folders too, by default 100,000.
+
+    Raises:
+        OSError: the folder cannot be read.
+    """
+    names: list[str] = []
+    looked, most = 0, most or LISTED_MOST
+    # Each with the folders above it, so that a symlink to one of them is not followed for ever.
+    pending = [("", frozenset([_identity(folder)]))]
+    while pending and max(len(names), looked) < most:
+        below = []
+        for prefix, above in pending[: most - looked]:
+            looked += 1
+            for name, is_folder in _entries(os.path.join(folder, prefix), deep=deep, is_top=not prefix):
+                path = os.path.join(folder, prefix + name)
+                if is_folder and path == own:
+                    continue
+                if is_folder and deep and (identity := _identity(path)) not in above:
+                    below.append((f"{prefix}{name}/", above | {identity}))
+                else:
+                    names.append(f"{prefix}{name}/" if is_folder else prefix + name)
+            if len(names) >= most:
+                break
+        pending = sorted(below, key=lambda item: item[0])
+    return sorted(names[:most])
+
+
+def _identity(folder: str) -> tuple[int, int]:
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino
+
+
+def _entries(folder: str, *, deep: bool, is_top: bool) -> list[tuple[str, bool]]:
+    """Names in a folder, and whether they are folders that are looked into."""
+    try:
+        with os.scandir(folder) as entries:
+            found = [
+                (entry.name, _is_folder(entry, deep=deep)) for entry in entries if _is_meant(entry.name, deep)
+            ]
+    except OSError:
+        if is_top:
+            raise
+        return []
+    found.sort()
+    ours = names_of_ours([name for name, _ in found])
+    return [(name, is_folder) for name, is_folder in found if name not in ours]
+
+
+def _is_folder(entry: os.DirEntry[str], *, deep: bool) -> bool:
+    if not (deep and entry.is_symlink()):
+        return entry.is_dir(follow_symlinks=False)
+    return entry.is_dir() and not (os.path.realpath(entry.path) + os.sep).startswith(_NO_FILES)
+
+
+def _is_meant(name: str, deep: bool) -> bool:
+    if deep:
+        return _NOT_MEANT.fullmatch(name) is None
+    return not is_hidden(name) and name[0] != "." and name != "__pycache__"
+
+
+def stamps_below(folder: str, *, own: str, root: str) -> dict[str, Stamp | None]:
+    """The files below a folder with their stamps; none of them if it cannot be read.
+
+    Args:
+        folder: absolute.
+        own: the folder of the run that reads it.
+        root: the project root.
+    """
+    try:
+        names = listing(folder, deep=True, own=own, most=_most(folder, root))
+    except OSError:
+        return {}
+    return {name: stamp_of_file(os.path.join(folder, name)) for name in names}
+
+
+def _most(folder: str, root: str) -> int:
+    return LISTED_MOST if (folder + os.sep).startswith(root.rstrip(os.sep) + os.sep) else LISTED_OUTSIDE
+
+
+def folder_entry(site: Site, path: str, *, deep: bool, whole: bool, own: str) -> dict[str, Any]:
+    """A folder as records have it.
+
+    Args:
+        deep: with all below it.
+        whole: with the contents of its files, and not only their names.
+        own: the folder of the run that reads it.
+
+    Raises:
+        OSError: the folder cannot be read.
+    """
+    most = _most(path, site.root)
+    names = listing(path, deep=deep, own=own, most=most)
+    by_stat = most < LISTED_MOST and len(names) > HASHED_OUTSIDE
+    files = {
+        name: _content(site, os.path.join(path, name), by_stat=by_stat) if whole else "" for name in names
+    }
+    digest = hashlib.sha256(json.dumps(files).encode("ascii")).hexdigest()
+    found = {"path": site.relative(path), "deep": deep, "whole": whole, "count": len(names), "hash": digest}
+    return {**found, "files": files} if len(files) <= _NAMED_FILES else found
+
+
+def notes_of_folders(record: Record) -> list[str]:
+    """Which folders have more files than count."""
+    return [
+        f"{entry['path']} has more files than the {entry['count']:,} that count as inputs: "
+        "name the part of it that is read"
+        for entry in record.lineage["folders"]
+        if entry["count"] >= (LISTED_OUTSIDE if os.path.isabs(entry["path"]) else LISTED_MOST)
+    ]
+
+
+def _content(site: Site, path: str, *, by_stat: bool) -> str:
+    try:
+        if by_stat:
+            stamp = stamp_of_file(path)
+            return f"{stamp[0]} {stamp[1]}" if stamp else "unreadable"
+        entry = site.entry(path)
+    except OSError:
+        # A pipe, a broken symlink, a file of somebody else: that it is there is all that can be said of it.
+        return "unreadable"
+    return entry["hash"] or f"{entry['size']} {entry['mtime']}"
+
+
+# --- begin and end -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """What lay there when the run began: stamps of the source, named files, and files in named folders."""
+
+    source: Stamp | None
+    files: dict[str, Stamp]
+    folders: dict[str, dict[str, Stamp | None]]
+
+
+def begin(spec: RunSpec) -> Beginning:
+    """Note what the run may read, before it starts."""
+    files, folders = {}, {}
+    for path, status in named_in(spec).items():
+        if stat.S_ISREG(status.st_mode):
+            files[path] = stamp_of(status)
+        elif stat.S_ISDIR(status.st_mode):
+            folders[path] = stamps_below(path, own=spec.folder, root=spec.project_root)
+    return Beginning(stamp_of_file(spec.source), files, folders)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What a result keeps of what a run read and wrote."""
+
+    inputs: tuple[dict[str, Any], ...]
+    outputs: tuple[dict[str, Any], ...]
+    lineage: dict[str, Any]
+
+
+def make_record(
+    spec: RunSpec,
+    begun: Beginning,
+    reads: Reads,
+    outputs: Iterable[Mapping[str, Any]],
+    children: Iterable[str],
+) -> Record:
+    """The record of a run that has ended well.
+
+    Args:
+        begun: what lay there at its beginning.
+        reads: what it was seen to read.
+        outputs: what it wrote into its folder, as `{"path", ...}`.
+        children: run folders of a build's flows, relative to its own.
+
+    Raises:
+        StoppedError: see `Hashes.stopped`.
+    """
+    maker = _Maker(spec, begun, reads, children)
+    return maker.make([str(output["path"]) for output in outputs])
+
+
+class _Maker:
+    def __init__(self, spec: RunSpec, begun: Beginning, reads: Reads, children: Iterable[str]) -> None:
+        self.spec, self.begun, self.reads = spec, begun, reads
+        self.site = Site.of(spec)
+        self.changed: list[str] = []
+        self._own = spec.folder + os.sep
+        paths = (os.path.normpath(os.path.join(spec.folder, child)) for child in children)
+        self._children = tuple(path + os.sep for path in paths)
+
+    def make(self, outputs: Sequence[str]) -> Record:
+        folders = self._folders()
+        inputs, absent = self._inputs()
+        written = [path for path in self.reads.written if not path.startswith(self._own)]
+        lineage = {
+            **self._code(),
+            **self._config(),
+            "modules": self._modules(),
+            "folders": folders,
+            "absent": absent,
+            "written": sorted(map(self.site.relative, written)),
+            "made": self._made(),
+            "saved": self._saved(),
+            "changed": sorted(set(self.changed)),
+        }
+        folder = self.spec.folder
+        written_here = [self._output(os.path.join(folder, name), name) for name in outputs]
+        self.site.hashes.flush()
+        return Record(tuple(inputs), tuple(written_here), lineage)
+
+    def _saved(self) -> str:
+        try:
+            return self.site.hashes.of(str(self.spec.run_folder.config))
+        except OSError:
+            # The flow has removed it, under a debugger, where nobody puts it back.
+            return ""
+
+    def _made(self) -> list[dict[str, Any]]:
+        """Files outside of the run folder that the run made anew: outputs, wherever they lie."""
+        made = (path for path in sorted(self.reads.made) if not path.startswith(self._own))
+        return [
+            self._output(path, self.site.relative(path))
+            for path in made
+            if stamp_of_file(path) is not None and not is_ours(path)
+        ]
+
+    def _output(self, path: str, name: str) -> dict[str, Any]:
+        try:
+            return self.site.entry(path, name)
+        except OSError:
+            # The flow has taken the right to read it away: then size and time are what is known of it.
+            status = os.stat(path)
+            return {"path": name, "size": status.st_size, "mtime": status.st_mtime_ns, "hash": None}
+
+    def _code(self) -> dict[str, Any]:
+        source = self.spec.source
+        name = self.site.relative(source)
+        if self.begun.source is None or stamp_of_file(source) != self.begun.source:
+            self.changed.append(name)
+            return {"source": name, "code": None}
+        return {"source": name, "code": self.site.hashes.of(source, "code")}
+
+    def _config(self) -> dict[str, Any]:
+        salt = os.urandom(16).hex()
+        secrets = hash_of_secrets(self.spec.config, salt)
+        return {
+            "config": config_fingerprint(self.spec),
+            "secrets": {"salt": salt, "hash": secrets} if secrets else None,
+            "options": options_of(self.spec),
+        }
+
+    def _modules(self) -> dict[str, str]:
+        found = {}
+        for path, stamp in sorted(self.reads.modules.items()):
+            name = self.site.relative(path)
+            now = stamp_of_file(path)
+            is_other = now is None or (stamp is not None and tuple(stamp) != now)
+            if is_other and path not in self.reads.written:
+                self.changed.append(name)
+            if now is not None:
+                found[name] = self.site.hashes.of(path, "module")
+        return found
+
+    def _inputs(self) -> tuple[list[dict[str, Any]], list[str]]:
+        """What was read, and what was looked for in vain."""
+        seen: dict[str, Any] = {**self.reads.files, **self.begun.files}
+        declared = [path for path in self.reads.declared if not os.path.isdir(path)]
+        seen = {**{path: None for path in declared if not os.path.exists(path)}, **seen}
+        for path in list(seen):
+            seen.update(
+                (journal, stamp_of_file(journal)) for journal in journals_of(path) if journal not in seen
+            )
+        modules, written = self.reads.modules, self.reads.written
+        inputs, absent = [], []
+        for path, stamp in sorted(seen.items()):
+            if path in modules or self._is_own(path) or is_ours(path):
+                continue
+            now = stamp_of_file(path)
+            if now is None and stamp is None:
+                if not (os.path.lexists(path) and self._is_by_run(path)):
+                    absent.append(self.site.relative(path))
+            elif now is None and path in written:
+                # The run has taken away what it read: as long as it is gone, another run would not find it.
+                name = self.site.relative(path)
+                inputs.append({"path": name, "size": stamp[0], "mtime": stamp[1], "hash": None})
+            elif now is None or (path not in written and (stamp is None or tuple(stamp) != now)):
+                self.changed.append(self.site.relative(path))
+            if now is not None:
+                inputs += self._entry(path)
+        return inputs, absent
+
+    def _is_own(self, path: str) -> bool:
+        """Whether a file is of the run itself; what a build's flows wrote is theirs."""
+        return path.startswith(self._own) and not (self._children and path.startswith(self._children))
+
+    def _entry(self, path: str) -> list[dict[str, Any]]:
+        try:
+            return [self.site.entry(path)]
+        except OSError:
+            # Gone since, or readable for the run alone.
+            self.changed.append(self.site.relative(path))
+            return []
+
+    def _is_by_run(self, path: str) -> bool:
+        """Whether the run itself has written, made or moved a file, or a folder that it lies in."""
+        written = self.reads.written
+        return path.startswith(self._own) or any(part in written for part in _with_parents(path))
+
+    def _folders(self) -> list[dict[str, Any]]:
+        found: dict[str, dict[str, Any]] = {}
+        declared = {path for path in self.reads.declared if os.path.isdir(path)}
+        begun = {**self.reads.folders, **self.begun.folders}
+        for path in sorted(declared | set(begun) | set(self.reads.listed)):
+            if self._is_own(path + os.sep):
+                continue
+            deep = path in declared or path in begun
+            try:
+                found[path] = folder_entry(self.site, path, deep=deep, whole=deep, own=self.spec.folder)
+            except OSError:
+                if not self._is_by_run(path):
+                    self.changed.append(self.site.relative(path))
+        for path, stamps in begun.items():
+            self._compare(path, stamps, stamps_below(path, own=self.spec.folder, root=self.spec.project_root))
+        for path in found.keys() & self.reads.listed.keys():
+            names = self.reads.listed[path]
+            self._compare(path, dict.fromkeys(names, ()), dict.fromkeys(shown_names(path), ()))
+        return list(found.values())
+
+    def _compare(self, folder: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+        """Have a folder count as changed if anybody but the run itself has changed it meanwhile."""
+        ours = names_of_ours({*before, *after})
+        for name in {*before, *after} - ours:
+            is_same = name in before and name in after and _as_list(before[name]) == _as_list(after[name])
+            if not is_same and not self._is_by_run(os.path.join(folder, name)):
+                self.changed.append(self.site.relative(folder))
+                return
+
+
+def _as_list(stamp: Sequence[int] | None) -> list[int] | None:
+    """A stamp as JSON gives it back."""
+    return None if stamp is None else list(stamp)
+
+
+def _with_parents(path: str) -> Iterator[str]:
+    while True:
+        yield path
+        parent = os.path.dirname(path)
+        if parent == path:
+            return
+        path = parent
+
+
+def options_of(spec: RunSpec) -> dict[str, Any]:
+    """What `_run` says that changes what a run does, or what is made of it."""
+    kernel = (spec.kernel or "") if spec.engine == "kernel" else None
+    return {"kernel": kernel, "allow_exit": spec.allow_exit, "needs": sorted(spec.needs)}
+
+
+# --- undeclared --------------------------------------------------------------------------------------------
+
+
+def undeclared(spec: RunSpec, reads: Reads, children: Sequence[Result]) -> list[str]:
+    """Warning lines of reads from other instances that nothing in the config names.
+
+    Order cannot be promised for them. A flow inside a build says nothing: its build does, whose place in the
+    order it is.
+
+    Args:
+        reads: what the run was seen to read.
+        children: results of a build's flows.
+    """
+    if _is_nested(spec):
+        return []
+    site = Site.of(spec)
+    read = {*reads.files, *reads.declared}
+    read.update(site.absolute(entry["path"]) for child in children for entry in child.inputs)
+    named = _Named(spec)
+    # What a build has run itself is there.
+    folders = [spec.folder, *(os.path.normpath(child.folder) for child in children if child.folder)]
+    own = {_place(folder, spec) for folder in folders}
+    found: dict[tuple[str, str], list[str]] = {}
+    for path in sorted(read):
+        place = _place(path, spec)
+        if place is None or place in own or is_ours(path) or not os.path.isfile(path):
+            continue
+        if not named.has(place) and os.path.exists(os.path.join(spec.runs_root, *place, RESULT)):
+            found.setdefault(place, []).append(site.relative(path))
+    lines = [
+        f"⚠ undeclared input: {paths[0]}{_and_more(len(paths) - 1)} is read, and no key of the config "
+        "names it, so it may be read before it is made"
+        for paths in found.values()
+    ]
+    return lines[:_UNDECLARED_SHOWN]
+
+
+def _and_more(count: int) -> str:
+    return f" (and {count} more there)" if count else ""
+
+
+def _place(path: str, spec: RunSpec) -> tuple[str, str] | None:
+    """Flow and instance of a path below the runs folder."""
+    prefix = spec.runs_root + os.sep
+    parts = path[len(prefix) :].split(os.sep) if path.startswith(prefix) else []
+    return (parts[0], parts[1]) if len(parts) > 1 and not parts[0].startswith(".") else None
+
+
+def _is_nested(spec: RunSpec) -> bool:
+    """Whether a run is one of a build's, which goes on meanwhile."""
+    runs_root, folder = Path(spec.runs_root), Path(spec.folder)
+    if not folder.is_relative_to(runs_root):
+        return False
+    between = [
+        parent for parent in folder.parents if parent != runs_root and parent.is_relative_to(runs_root)
+    ]
+    return any(has_unfinished_run(runs_root, parent) for parent in between)
+
+
+class _Named:
+    """The instances that a config refers to, or that `_run.needs` names."""
+
+    def __init__(self, spec: RunSpec) -> None:
+        needs = [(flow, name) for flow, _, name in (need.partition("/") for need in spec.needs)]
+        self._patterns = list(needs)
+        for text in strings_of(spec.config):
+            path = os.path.normpath(os.path.join(spec.project_root, text)) if "\0" not in text else ""
+            if path.startswith(spec.runs_root + os.sep):
+                flow, _, rest = path[len(spec.runs_root) + 1 :].partition(os.sep)
+                self._patterns.append((flow, rest.partition(os.sep)[0] or "*"))
+
+    def has(self, place: tuple[str, str]) -> bool:
+        return any(
+            fnmatch.fnmatchcase(place[0], flow) and fnmatch.fnmatchcase(place[1], name)
+            for flow, name in self._patterns
+        )

@@ -1,0 +1,289 @@
+"""From what is known of how a run ended to its status, its cause and one line that says why."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from ductaflow.common.errors import Failure
+from ductaflow.common.text import cut
+from ductaflow.store.result import MAX_MESSAGE_CHARS, Cause, Cells, Result, Status
+
+Stop = Literal["timeout", "interrupted", "owner"]
+
+
+@dataclass(slots=True)
+class Reads:
+    """What a run was seen to read, by absolute paths. Stamps are those of `hashes`, as JSON has them.
+
+    Attributes:
+        files: those that were opened for reading, before the run wrote them, with their stamp at that moment;
+            None for one that was not there.
+        written: those that the run wrote, moved or removed, outside of its own folder.
+        made: those of the written that were made anew: neither read before nor added to.
+        listed: folders whose listing was read, with the names in them at that moment.
+        modules: the project's own Python modules, with their stamp when they were imported, if it is known.
+        declared: what `reads` names.
+        folders: folders among the declared, with the files below them and their stamps at that moment.
+    """
+
+    files: dict[str, list[int] | None] = field(default_factory=dict)
+    written: set[str] = field(default_factory=set)
+    made: set[str] = field(default_factory=set)
+    listed: dict[str, list[str]] = field(default_factory=dict)
+    modules: dict[str, list[int] | None] = field(default_factory=dict)
+    declared: set[str] = field(default_factory=set)
+    folders: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def add(self, event: Mapping[str, Any]) -> None:
+        """Add what one process told; what was seen first stays."""
+        self.files = {**event["files"], **self.files}
+        self.written.update(event["written"])
+        self.made.update(event["made"])
+        self.listed = {**event["listed"], **self.listed}
+        self.modules = {**event["modules"], **self.modules}
+        self.declared.update(event["declared"])
+        self.folders = {**event["folders"], **self.folders}
+
+
+@dataclass(slots=True)
+class Told:
+    """What the child told before it ended, folded from its events.
+
+    Attributes:
+        cell, line: the code cell that started last, and where it stands in the source.
+        run, total: code cells that ran to their end, and that there are.
+        executed: the flow came to its end, of whatever kind; what comes after it is ours.
+        finished: the child came to its own end, with nothing left to do.
+        failure: an exception of the flow, with `cause` exception, interrupted, signal or lost.
+        exit: code and text of a `SystemExit`, and the cell that raised it.
+        children: run folders of the flows that a build ran.
+        refused: flows that a build could not even start, and why.
+        reads: what it was seen to read.
+        notes: what the result shall say besides the verdict.
+    """
+
+    cell: int | None = None
+    line: int | None = None
+    run: int = 0
+    total: int = 0
+    executed: bool = False
+    finished: bool = False
+    failure: Failure | None = None
+    cause: Cause = "exception"
+    signal: str | None = None
+    exit: tuple[int, str, int] | None = None
+    children: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+    packages: dict[str, str] = field(default_factory=dict)
+    reads: Reads = field(default_factory=Reads)
+    notes: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, events: Sequence[dict[str, Any]]) -> Told:
+        told = cls()
+        for event in events:
+            told._add(event)
+        return told
+
+    def _add(self, event: dict[str, Any]) -> None:
+        match event:
+            case {"event": "cells", "total": total}:
+                self.total = total
+            case {"event": "cell_started", "cell": cell, "line": line}:
+                self.cell, self.line = cell, line
+            case {"event": "cell_finished"}:
+                self.run += 1
+            case {"event": "failed", "failure": failure, "cause": cause, "signal": signal}:
+                self.failure = Failure(**{**failure, "source": tuple(failure["source"])})
+                self.cause, self.signal = cause, signal
+            case {"event": "exited", "code": code, "text": text, "cell": cell, "line": line}:
+                self.exit, self.line = (code, text, cell), line or self.line
+                # a clean exit is the end of the last cell as good as any
+                self.run += code == 0 and cell == self.total
+            case {"event": "refused", "id": id, "message": message}:
+                self.refused.append(f"flow {id}: {message}")
+            case {"event": "child", "folder": folder}:
+                if folder not in self.children:
+                    self.children.append(folder)
+            case {"event": "executed"}:
+                self.executed = True
+            case {"event": "finished", "packages": packages}:
+                self.finished, self.packages = True, packages
+            case {"event": "read"}:
+                self.reads.add(event)
+            case {"event": "note", "text": text}:
+                self.notes.append(text)
+            case _:
+                raise ValueError(f"unknown event of a run: {event}")
+
+    @property
+    def cells(self) -> Cells:
+        return Cells(self.run, self.total)
+
+    @property
+    def place(self) -> str:
+        """` in cell 3 of 7 (line 41)`, as far as it is known."""
+        if self.cell is None:
+            return " before the first cell"
+        where = f" in cell {self.cell} of {self.total}"
+        return f"{where} (line {self.line})" if self.line else where
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How the child ended, as the supervisor saw it.
+
+    Attributes:
+        stop: why it was asked to stop before the flow had come to its end, whatever the flow made of that.
+        cut_off: it was ended after the flow had come to its end, in what is ours.
+    """
+
+    told: Told
+    exit_code: int | None
+    signal: str | None
+    stop: Stop | None = None
+    cut_off: bool = False
+    timeout: float | None = None
+    allow_exit: bool = False
+    warning_count: int = 0
+    children: Sequence[Result] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    status: Status
+    cause: Cause | None
+    message: str
+
+
+def judge(end: Ending) -> Verdict:
+    """The verdict of the design (5.4): red for anything that kept the run from its end, then orange."""
+    return _red(end) or _orange(end) or Verdict(Status.SUCCESS, None, "")
+
+
+def judge_again(build: Result, flows: Sequence[Result], ran: Result, *, allow_exit: bool) -> Result:
+    """The result of a build one of whose flows has run again by itself.
+
+    What the build was itself stays: an exception that came out of its cells, also that of a flow that it did
+    not catch; cells that have not run; a flow that could not be started; the warnings of its log. What its
+    flows are is taken as it is now.
+
+    Args:
+        build: its result so far.
+        flows: what its flows are now.
+        ran: the one that has run again; the message says so, since the build's own cells have not.
+        allow_exit: what `_run` of the build says.
+    """
+    notes = [*_RAN_AGAIN.findall(build.message), f"flow {ran.id} ran again by itself since"]
+    message = _RAN_AGAIN.sub("", build.message)
+    status, cause = build.status, build.cause
+    if status.is_good or _is_red_by_flows(build, message):
+        early = status.is_good or any(w.text.startswith(f"⚠ {_EARLY}") for w in build.warnings)
+        told = Told(run=build.cells.run, total=build.cells.total, executed=True, finished=True)
+        if early or allow_exit:
+            told.exit = (0, "", build.cells.run)
+        verdict = judge(
+            Ending(
+                told,
+                exit_code=0,
+                signal=None,
+                allow_exit=allow_exit or not message.startswith(_EARLY),
+                warning_count=build.warning_count,
+                children=flows,
+            )
+        )
+        if (status, cause) != (verdict.status, verdict.cause) or not message.startswith(verdict.message):
+            message = verdict.message
+        status, cause = verdict.status, verdict.cause
+    message = "; ".join(filter(None, [message, *dict.fromkeys(notes)]))
+    return replace(build, status=status, cause=cause, message=message)
+
+
+_RAN_AGAIN = re.compile(r"(?:^|; )(flow \S+ ran again by itself since)(?=; |$)")
+
+
+def _is_red_by_flows(build: Result, message: str) -> bool:
+    """Whether a red build is so for its flows alone. One that could not be started has the cause `input`."""
+    ended_badly = build.failure or build.signal or build.exit_code
+    return message.startswith("flow ") and build.cause != "input" and not ended_badly
+
+
+def _red(end: Ending) -> Verdict | None:
+    told = end.told
+    if end.stop:
+        return _stopped(end)
+    if end.signal and not end.cut_off:
+        return _error("signal", f"killed by {end.signal}{told.place}{_SIGNAL_HINTS.get(end.signal, '')}")
+    if told.failure:
+        return _error(told.cause, _failure_line(told.failure))
+    if told.exit and told.exit[0] != 0:
+        code, text, _ = told.exit
+        return _error("exit", f"sys.exit({text or code}){told.place}")
+    if not told.executed or (end.exit_code and not told.exit):
+        return _error(
+            "exit",
+            f"the process ended with exit code {end.exit_code}{told.place}, before the run was finished",
+        )
+    if told.refused:
+        return _error("input", told.refused[0])
+    red = [child for child in end.children if child.status is Status.ERROR]
+    if red:
+        return _error(red[0].cause or "lost", f"flow {red[0].id}: {red[0].message}")
+    if told.run < told.total and not told.exit:
+        return _error("lost", f"only {told.run} of {told.total} code cells ran")
+    return None
+
+
+def _stopped(end: Ending) -> Verdict:
+    if end.told.failure and end.told.failure.line:
+        # the interrupt was raised in this very line
+        end.told.line = end.told.failure.line
+    place = end.told.place
+    if end.stop == "timeout":
+        return _error("timeout", f"did not finish within {end.timeout:g} s, stopped{place}")
+    if end.stop == "owner":
+        return _error("interrupted", f"the session ended before this run did, stopped{place}")
+    return _error("interrupted", f"interrupted{place}")
+
+
+_EARLY = "stopped early at cell"
+
+
+def stopped_early(told: Told) -> str | None:
+    """That a flow left by `sys.exit(0)` before its last cell; None if it did not."""
+    if told.exit and told.exit[0] == 0 and told.exit[2] < told.total:
+        return f"{_EARLY} {told.exit[2]} of {told.total}"
+    return None
+
+
+def _orange(end: Ending) -> Verdict | None:
+    early = stopped_early(end.told)
+    if early and not end.allow_exit:
+        return Verdict(Status.WARNING, None, early)
+    if end.warning_count:
+        return Verdict(
+            Status.WARNING, None, f"{end.warning_count} warning line{'s'[: end.warning_count > 1]}"
+        )
+    for child in end.children:
+        if child.status is Status.WARNING:
+            return Verdict(Status.WARNING, None, f"flow {child.id}: {child.message}")
+    return None
+
+
+_SIGNAL_HINTS = {
+    "SIGKILL": " (the system does this when memory runs out)",
+    "SIGSEGV": " (a crash in compiled code)",
+}
+
+
+def _failure_line(failure: Failure) -> str:
+    place = f"{failure.file}:{failure.line}: " if failure.file and failure.line else ""
+    text = failure.evalue.strip().splitlines()
+    return f"{place}{failure.ename}{f': {text[0]}' if text else ''}"
+
+
+def _error(cause: Cause, message: str) -> Verdict:
+    return Verdict(Status.ERROR, cause, cut(message, MAX_MESSAGE_CHARS))

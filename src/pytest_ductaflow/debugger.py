@@ -1,0 +1,156 @@
+"""`--pdb` and `--trace`: the flow runs in this process, and the debugger stops in the flow's own frame.
+
+pytest itself would stop where the plugin raises the failure. So a run is watched by a debugger of ours, and
+its failure then tells pytest that the person has seen it.
+"""
+
+from __future__ import annotations
+
+import bdb
+import importlib
+import os
+import pdb
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from types import CodeType, FrameType, TracebackType
+from typing import Any, TextIO
+
+import pytest
+
+from ductaflow.execution.inplace import run_here
+from ductaflow.store.result import Result
+from ductaflow.store.spec import RunSpec
+from pytest_ductaflow.failure import one_line
+
+
+def run_watched(spec: RunSpec, code: CodeType, config: pytest.Config, *, is_expected_red: bool) -> Result:
+    """Run a flow in this process, with its output on the terminal, and stop where it fails.
+
+    Args:
+        spec: what to run.
+        code: the flow, from `ductaflow.inplace.code_to_watch`.
+        config: of the session.
+        is_expected_red: with `_run.xfail` a failure is no reason to stop.
+
+    Raises:
+        pytest.exit.Exception: the person left the debugger by `quit`; the result is written nevertheless.
+        DuctaflowError: the run could not start.
+    """
+    with _without_capture(config):
+        return run_here(spec, code, _Debugging(config, spec.source, is_expected_red=is_expected_red))
+
+
+@contextmanager
+def _without_capture(config: pytest.Config) -> Iterator[None]:
+    """Let the flow and the debugger write to the terminal, and read from it."""
+    capture = config.pluginmanager.getplugin("capturemanager")
+    if capture is None:
+        yield
+        return
+    capture.suspend(in_=True)
+    try:
+        yield
+    finally:
+        capture.resume()
+
+
+class _Debugging:
+    """The watcher of one run (`ductaflow.inplace.Watcher`)."""
+
+    def __init__(self, config: pytest.Config, source: str, *, is_expected_red: bool) -> None:
+        self._config = config
+        self._source = source
+        self._console = sys.stdout
+        self._stops_at_once = bool(config.getoption("trace"))
+        self._stops_at_failure = bool(config.getoption("usepdb")) and not is_expected_red
+
+    def execute(self, code: CodeType, namespace: dict[str, Any]) -> None:
+        """Execute a flow; `breakpoint()` and `pdb.set_trace()` in it stop in it."""
+        with self._hooks():
+            if not self._stops_at_once:
+                exec(code, namespace)
+                return
+            debugger = self._debugger("runs the flow")
+            debugger.reset()
+            sys.settrace(debugger.trace_dispatch)
+            try:
+                exec(code, namespace)
+            finally:
+                sys.settrace(None)
+
+    def look(self, exc: BaseException, trace: TracebackType | None) -> None:
+        """Stop where the flow failed, in its own frame; leave the session if the person does."""
+        if isinstance(exc, bdb.BdbQuit):
+            pytest.exit("Quitting debugger")
+        if not self._stops_at_failure or trace is None:
+            return
+        debugger = self._debugger(f"{type(exc).__name__}: {one_line(str(exc)) or 'no message'}")
+        debugger.reset()
+        debugger.interaction(None, trace)
+        self._config.hook.pytest_leave_pdb(config=self._config, pdb=debugger)
+        if debugger.quitting:
+            pytest.exit("Quitting debugger")
+
+    # --- inside ------------------------------------------------------------------------------------------
+
+    def _debugger(self, header: str) -> pdb.Pdb:
+        writer = self._config.get_terminal_writer()
+        writer.line()
+        writer.sep(">", f"PDB {header}")
+        made = _stopping_at(self._source, _class_of(self._config), self._console)
+        with redirect_stdout(self._console):
+            debugger = made()
+        self._config.hook.pytest_enter_pdb(config=self._config, pdb=debugger)
+        return debugger
+
+    def _set_trace(self, *, header: str | None = None, **_: object) -> None:
+        frame: FrameType = sys._getframe(1)
+        self._debugger(header or "set_trace").set_trace(frame)
+
+    @contextmanager
+    def _hooks(self) -> Iterator[None]:
+        """Have a flow's own breakpoints come here: pytest's would take the streams away from the run."""
+        before = sys.breakpointhook, pdb.set_trace
+        if "PYTHONBREAKPOINT" not in os.environ:
+            sys.breakpointhook = self._set_trace
+        pdb.set_trace = self._set_trace
+        try:
+            yield
+        finally:
+            sys.breakpointhook, pdb.set_trace = before
+
+
+def _class_of(config: pytest.Config) -> type[pdb.Pdb]:
+    """The debugger that `--pdbcls` names, else Python's own."""
+    given = config.getoption("usepdb_cls")
+    if not given:
+        return pdb.Pdb
+    module, name = given
+    try:
+        found: Any = importlib.import_module(module)
+        for part in name.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError) as exc:
+        raise pytest.UsageError(f"--pdbcls: could not import {module}:{name}: {exc}") from exc
+    debugger: type[pdb.Pdb] = found
+    return debugger
+
+
+def _stopping_at(source: str, base: type[pdb.Pdb], console: TextIO) -> type[pdb.Pdb]:
+    """A debugger that shows a failure where the flow is; what it called is one `down` away."""
+
+    class AtFlow(base):  # type: ignore[misc, valid-type]
+        def interaction(self, *args: Any, **kwargs: Any) -> None:
+            # The log is no place for what a person asks.
+            with redirect_stdout(console):
+                super().interaction(*args, **kwargs)
+
+        def get_stack(
+            self, f: FrameType | None, t: TracebackType | None
+        ) -> tuple[list[tuple[FrameType, int]], int]:
+            stack, index = super().get_stack(f, t)
+            places = [n for n, (frame, _) in enumerate(stack) if frame.f_code.co_filename == source]
+            return stack, places[-1] if t is not None and places else index
+
+    return AtFlow

@@ -1,0 +1,59 @@
+"""The session's warm server, from the side of pytest: started first, then told what to import."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator, Sequence
+
+import pytest
+
+from ductaflow.execution import warm
+from ductaflow.execution.coverage import MEASURE, Measure
+from pytest_ductaflow.projects import Projects
+
+
+class Warming:
+    """Starts the server while pytest collects.
+
+    Args:
+        preload: the ini key `ductaflow_preload`: modules to import in any case.
+        engine: the session's engine; only `warm`, which is the default, has a server.
+        when_needed: start it only with the first run: perhaps nothing has to run.
+    """
+
+    def __init__(
+        self, projects: Projects, preload: Sequence[str], engine: str | None, *, when_needed: bool
+    ) -> None:
+        self._projects = projects
+        self._wanted = engine in (None, "warm") and warm.is_possible()
+        if self._wanted:
+            warm.start(warm.Wanted(tuple(preload)), when_needed=when_needed)
+
+    def expect(self, nodeids: Iterable[str]) -> None:
+        """Have the server import what the flows of some instances do."""
+        if not self._wanted:
+            return
+        sources = {}
+        for nodeid in nodeids:
+            instance = self._projects.instance(nodeid)
+            if instance and instance.source and instance.options.engine in (None, "warm"):
+                sources[instance.source] = instance.project.root
+        for source, root in sources.items():
+            warm.start(warm.Wanted.of(source, root))
+
+
+@contextlib.contextmanager
+def measured(item: pytest.Item) -> Iterator[None]:
+    """Runs that a test starts are measured as the process of the test is."""
+    controller = item.config.pluginmanager.getplugin("_cov").cov_controller
+    measure = Measure(
+        folder=controller.topdir,
+        config_file=controller.cov_config,
+        source=controller.cov_source,
+        branch=controller.cov_branch,
+        context=f"{item.nodeid}|run" if item.config.option.cov_context == "test" else None,
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(os.environ, MEASURE, measure.dump())
+        yield

@@ -1,0 +1,112 @@
+"""How a session ends early: Ctrl-C and SIGTERM, in whatever process they arrive.
+
+Every process of a session turns the first of these signals into KeyboardInterrupt, as pytest expects it, and
+passes over more of them while it cleans up. A controller tells its workers at once, since xdist alone would
+wait until they notice; a worker whose controller is gone stops as if it had been interrupted.
+"""
+
+from __future__ import annotations
+
+import _thread
+import os
+import signal
+import sys
+import threading
+import time
+from types import FrameType
+from typing import Any
+
+#: Seconds that a worker may take to end its run, before it is ended itself.
+WORKER_SECONDS = 3.5
+
+
+#: Seconds after the first signal in which more of them are passed over.
+DEAF_SECONDS = 5.0
+
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Signals:
+    """Handlers of SIGINT and SIGTERM for the length of a session; a handler of somebody else stays."""
+
+    def __init__(self) -> None:
+        self._before: dict[signal.Signals, Any] = {}
+        self._first: float | None = None
+
+    def install(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in _SIGNALS:
+            if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+                self._before[number] = signal.signal(number, self._handle)
+
+    def restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before.clear()
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if self._first is None or now - self._first > DEAF_SECONDS:
+            self._first = now
+            raise KeyboardInterrupt(signal.Signals(number).name)
+
+
+class Workers:
+    """The local workers of a controller, by pid."""
+
+    def __init__(self) -> None:
+        self._pids: dict[str, int] = {}
+        self._timer: threading.Timer | None = None
+
+    def add(self, name: str, pid: int) -> None:
+        self._pids[name] = pid
+
+    def remove(self, name: str) -> None:
+        self._pids.pop(name, None)
+
+    def stop(self) -> None:
+        """Interrupt those that still work; kill what has not ended when its time is over."""
+        pids = list(self._pids.values())
+        for pid in pids:
+            _send(pid, signal.SIGTERM)
+        if pids and self._timer is None:
+            self._timer = threading.Timer(WORKER_SECONDS, self._kill, (pids,))
+            self._timer.daemon = True
+            self._timer.start()
+
+    def ended(self) -> None:
+        """All have ended: nothing is left to kill."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    @staticmethod
+    def _kill(pids: list[int]) -> None:
+        for pid in pids:
+            _send(pid, signal.SIGTERM if sys.platform == "win32" else signal.SIGKILL)
+
+
+def stop_without(pid: int) -> None:
+    """Interrupt this process when another one, its controller, is gone."""
+    from ductaflow.common.host import when_gone
+
+    when_gone(pid, _interrupt_main)
+
+
+def _interrupt_main() -> None:
+    if sys.platform == "win32":
+        _thread.interrupt_main()
+    else:
+        # to the main thread itself, so that what it waits for is interrupted too
+        main = threading.main_thread().ident
+        assert main is not None
+        signal.pthread_kill(main, signal.SIGTERM)
+
+
+def _send(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
+    except (ProcessLookupError, PermissionError):
+        # It has ended, and perhaps somebody else has its number by now.
+        return
