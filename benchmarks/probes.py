@@ -205,7 +205,7 @@ def pytest_configure() -> None:
     """Have every run end at once, with what a run leaves: the session is what is measured."""
     import ductaflow.session.runner
 
-    ductaflow.runner.run_instance = given_run  # type: ignore[assignment]
+    ductaflow.session.runner.run_instance = given_run  # type: ignore[assignment]
 
 
 def pytest_unconfigure() -> None:

@@ -280,7 +280,7 @@ def test_a_build_that_has_no_result_yet_keeps_its_flows(project: TinyProject) ->
     """Its run goes on in another process."""
     assert 0 == call("projection/s1").exit_code
     project.flow("projection", 'open("here", "w")\nimport time\ntime.sleep(600)\n', kind="builds")
-    command = "import sys; from ductaflow.cli import main; main(['run', 'projection/s1'])"
+    command = "import sys; from ductaflow.cli.app import main; main(['run', 'projection/s1'])"
     process = subprocess.Popen([sys.executable, "-c", command])
     try:
         wait_until((project.folder("projection", "s1") / "here").exists)
@@ -493,7 +493,7 @@ def test_ctrl_c_stops_a_flow_of_a_build_and_its_build_is_red(project: TinyProjec
     assert 0 == call("projection/s1").exit_code
     wait = '# %%\nopen("here", "w")\nimport time\ntime.sleep(600)\n'
     project.flow("assign", wait)
-    command = "import sys; from ductaflow.cli import main; main(sys.argv[1:])"
+    command = "import sys; from ductaflow.cli.app import main; main(sys.argv[1:])"
     process = subprocess.Popen(
         [sys.executable, "-c", command, "run", "runs/projection/s1/runs/assign"],
         env={**os.environ, "PYTHONUTF8": "1"},

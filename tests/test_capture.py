@@ -19,7 +19,7 @@ from ductaflow.notebook.capture import HEAD, TAIL
 PRELUDE = """
 import json, os, subprocess, sys, threading
 from pathlib import Path
-from ductaflow.capture import Capture
+from ductaflow.notebook.capture import Capture
 
 capture = Capture(Path(sys.argv[1]) if sys.argv[1:] else None)
 kept = []

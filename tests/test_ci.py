@@ -47,7 +47,7 @@ def commands(text: str) -> list[str]:
     ]
 
 
-CLI = ("-c", "from ductaflow.cli import main; main()")
+CLI = ("-c", "from ductaflow.cli.app import main; main()")
 
 
 def in_actions(root: Path, *command: str) -> subprocess.CompletedProcess[str]:

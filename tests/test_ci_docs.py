@@ -40,7 +40,7 @@ def steps(workflow: dict[str, Any], job: str) -> list[str]:
 def run(command: str, root: Path, **variables: str) -> None:
     """As a step of CI does it, by bash; two workers are enough here."""
     command = command.replace("-n auto", "-n 2")
-    tools = {"pytest": "-m pytest", "ductaflow": "-c 'from ductaflow.cli import main; main()'"}
+    tools = {"pytest": "-m pytest", "ductaflow": "-c 'from ductaflow.cli.app import main; main()'"}
     name, _, rest = command.partition(" ")
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
     done = subprocess.run(

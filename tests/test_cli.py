@@ -41,9 +41,10 @@ def call(*arguments: object) -> Result:
 def test_the_version_is_that_of_the_distribution() -> None:
     """`--version` needs nothing heavy."""
     code = (
-        "import sys; from ductaflow.cli import main\n"
+        "import sys; from ductaflow.cli.app import main\n"
         "try: main(['--version'])\n"
-        "except SystemExit: print(sorted({'pandas', 'papermill', 'ductaflow.runner'} & set(sys.modules)))"
+        "except SystemExit:\n"
+        "    print(sorted({'pandas', 'papermill', 'ductaflow.session.runner'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert [f"ductaflow, version {version('pytest-ductaflow')}", "[]"] == done.stdout.splitlines()
@@ -174,8 +175,8 @@ def test_run_of_an_unknown_id_runs_nothing(project: TinyProject) -> None:
 def test_the_report_names_a_run_that_never_ended(project: TinyProject) -> None:
     """A marker without a run is one that was killed."""
     code = (
-        "import os, sys; from pathlib import Path; from ductaflow.folder import Claim, Owner\n"
-        "from ductaflow.layout import RunFolder\n"
+        "import os, sys; from pathlib import Path; from ductaflow.store.folder import Claim, Owner\n"
+        "from ductaflow.common.paths import RunFolder\n"
         "owner = Owner('fit', 'good', 'r', 's', __import__('socket').gethostname(), os.getpid(), 'noon')\n"
         "Claim.take(RunFolder(Path('runs/fit/good').absolute(), 'fit'), Path('runs').absolute(), owner)\n"
         "os._exit(1)"
@@ -203,7 +204,7 @@ def test_a_console_that_shows_ascii_only_is_enough(project: TinyProject) -> None
     """Characters that it has not become question marks."""
     project.config("flows/fit/zürich.json", x=1)
     done = subprocess.run(
-        [sys.executable, "-X", "utf8=0", "-c", "from ductaflow.cli import main; main()", "list"],
+        [sys.executable, "-X", "utf8=0", "-c", "from ductaflow.cli.app import main; main()", "list"],
         env={**os.environ, "PYTHONIOENCODING": "ascii"},
         capture_output=True,
         text=True,

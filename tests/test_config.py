@@ -301,7 +301,8 @@ def test_a_value_that_contains_itself() -> None:
 def test_numpy_and_pandas_are_not_imported() -> None:
     """The process that asks for a run stays quick: standard library only."""
     code = (
-        "import sys, ductaflow.graph; from ductaflow.config import json_value; json_value({'a': [1.5]})\n"
+        "import sys, ductaflow.project.graph\n"
+        "from ductaflow.project.values import json_value; json_value({'a': [1.5]})\n"
         "print(sorted({'numpy', 'pandas', 'IPython', 'papermill', 'difflib'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

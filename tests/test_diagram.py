@@ -255,7 +255,7 @@ def test_more_text_than_mermaid_reads_is_said(stored: TinyProject) -> None:
 def test_the_example_shows_its_graph() -> None:
     """The picture in its README is what the command prints: three levels and no loop."""
     done = subprocess.run(
-        [sys.executable, "-c", "from ductaflow.cli import main; main()", "graph"],
+        [sys.executable, "-c", "from ductaflow.cli.app import main; main()", "graph"],
         cwd=EXAMPLE,
         capture_output=True,
         text=True,

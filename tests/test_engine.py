@@ -25,7 +25,7 @@ RUNNER = """
 import dataclasses, json, sys
 from pathlib import Path
 import papermill
-from ductaflow.capture import Capture
+from ductaflow.notebook.capture import Capture
 from ductaflow.notebook import atomic_output, load_notebook
 
 class Observer:
@@ -687,11 +687,11 @@ def test_failure_of_anything(tmp_path: Path) -> None:
 def test_light_import() -> None:
     """Papermill imports every engine that is installed: ours brings nothing heavy, and may come first."""
     code = (
-        "import sys, ductaflow.engine\n"
+        "import sys, ductaflow.notebook.engine\n"
         "heavy = {'papermill', 'IPython', 'ipykernel', 'nbformat'} & set(sys.modules)\n"
         "import papermill.engines as engines\n"
         "found = engines.papermill_engines.get_engine('ductaflow')\n"
-        "print(heavy, found is ductaflow.engine.DuctaflowEngine)\n"
+        "print(heavy, found is ductaflow.notebook.engine.DuctaflowEngine)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True

@@ -182,7 +182,7 @@ def test_output_of_any_size_and_content(project: TinyProject) -> None:
     env = {**os.environ, "PYTHONPATH": ""}
     # in a process of its own, so that the console has somewhere to go
     code = f"""
-from ductaflow.runner import run_notebook
+from ductaflow.session.runner import run_notebook
 run_notebook({str(source)!r}, config={{}}, execution_dir={str(folder)!r}, export_html=True)
 [peak] = [line for line in open('/proc/self/status') if line.startswith('VmHWM')]
 print('peak', peak.split()[1])
@@ -243,9 +243,10 @@ def test_sigkill_of_the_supervisor(project: TinyProject) -> None:
     )
     folder = project.folder("fit", "a")
     code = f"""
-from ductaflow import warm
-from ductaflow.errors import DuctaflowError, FlowFailed
-from ductaflow.runner import run_notebook
+from ductaflow.execution import warm
+from ductaflow.common.errors import DuctaflowError
+from ductaflow.store.result import FlowFailed
+from ductaflow.session.runner import run_notebook
 try:
     run_notebook({str(source)!r}, config={{}}, execution_dir={str(folder)!r}, export_html=False)
 except FlowFailed as failed:

@@ -129,8 +129,8 @@ def test_a_dead_holder_leaves_an_unfinished_run(folder: RunFolder, runs: Path) -
     script = f"""
 import os, signal
 from pathlib import Path
-from ductaflow.folder import Claim, Owner
-from ductaflow.layout import RunFolder
+from ductaflow.store.folder import Claim, Owner
+from ductaflow.common.paths import RunFolder
 folder = RunFolder(Path({str(folder.path)!r}), "fit")
 owner = Owner("fit", "a", "r1", "dead", os.uname().nodename, os.getpid(), "now")
 Claim.take(folder, Path({str(runs)!r}), owner)

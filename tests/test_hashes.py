@@ -213,7 +213,7 @@ def test_processes_may_write_at_once(tmp_path: Path) -> None:
     code = f"""
         import sys
         from pathlib import Path
-        from ductaflow.hashes import Hashes
+        from ductaflow.store.hashes import Hashes
         root = Path({str(tmp_path)!r})
         for number in range(400):
             store = Hashes(root / "runs/.ductaflow/hashes", str(root), lambda: 2 * 10**18)

@@ -50,7 +50,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> TinyProject:
         [
             sys.executable,
             "-c",
-            "from ductaflow.cli import main; main()",
+            "from ductaflow.cli.app import main; main()",
             "run",
             "fit/good",
             "fit/red",
@@ -169,8 +169,8 @@ def test_what_a_terminal_would_obey_is_spelled_out(fresh: TinyProject) -> None:
 def test_status_of_a_run_that_goes_on_and_of_one_that_was_killed(project: TinyProject) -> None:
     """Both have a marker; only the first has somebody who holds the folder."""
     code = (
-        "import os, sys; from pathlib import Path; from ductaflow.folder import Claim, Owner\n"
-        "from ductaflow.layout import RunFolder\n"
+        "import os, sys; from pathlib import Path; from ductaflow.store.folder import Claim, Owner\n"
+        "from ductaflow.common.paths import RunFolder\n"
         "now = '2026-01-02T03:04:05.000Z'\n"
         "owner = Owner('fit', 'never', 'r', 's', __import__('socket').gethostname(), os.getpid(), now)\n"
         "folder = RunFolder(Path('runs/fit/never').absolute(), 'fit')\n"

@@ -139,9 +139,9 @@ def test_a_variable_that_differs(project: TinyProject, monkeypatch: pytest.Monke
 
 SESSION = """
 import os, signal, sys, threading
-from ductaflow import warm
-from ductaflow.errors import FlowFailed
-from ductaflow.runner import run_notebook
+from ductaflow.execution import warm
+from ductaflow.store.result import FlowFailed
+from ductaflow.session.runner import run_notebook
 def run(name, instance):
     try:
         folder = f"runs/{name}/{instance}"

@@ -29,7 +29,7 @@ def run_watched(spec: RunSpec, code: CodeType, config: pytest.Config, *, is_expe
 
     Args:
         spec: what to run.
-        code: the flow, from `ductaflow.inplace.code_to_watch`.
+        code: the flow, from `ductaflow.execution.inplace.code_to_watch`.
         config: of the session.
         is_expected_red: with `_run.xfail` a failure is no reason to stop.
 
@@ -56,7 +56,7 @@ def _without_capture(config: pytest.Config) -> Iterator[None]:
 
 
 class _Debugging:
-    """The watcher of one run (`ductaflow.inplace.Watcher`)."""
+    """The watcher of one run (`ductaflow.execution.inplace.Watcher`)."""
 
     def __init__(self, config: pytest.Config, source: str, *, is_expected_red: bool) -> None:
         self._config = config

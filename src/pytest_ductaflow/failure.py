@@ -41,7 +41,7 @@ _LINE = re.compile(r"( in cell \d+ of \d+) \(line (\d+)\)")
 def clean(text: str) -> str:
     """Text of a flow as a terminal, a report and a channel between processes can take it.
 
-    It is plain (see `ductaflow.result.plain`), and nothing is left that a runner of CI would obey.
+    It is plain (see `ductaflow.common.text.plain`), and nothing is left that a runner of CI would obey.
     """
     return without_commands(plain(text))
 

@@ -1,8 +1,8 @@
 """The process of one run: it is in the run folder, and executes the notebook or the script there.
 
 Started by the supervisor as `python -P -m ductaflow.execution.child <pid of the supervisor>` with the spec on
-standard input; standard output and error are the log. It tells the supervisor how far it is, and ends with the
-exit code that says how the flow ended: 0, 1 after an exception, the code of a `sys.exit`.
+standard input; standard output and error are the log. It tells the supervisor how far it is, and ends with
+the exit code that says how the flow ended: 0, 1 after an exception, the code of a `sys.exit`.
 """
 
 from __future__ import annotations

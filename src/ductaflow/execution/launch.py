@@ -24,7 +24,7 @@ from ductaflow.common import errors, host
 from ductaflow.common.errors import RunFolderError
 from ductaflow.common.paths import CONTEXT
 from ductaflow.execution import warm
-from ductaflow.execution.console import POLL_SECONDS, LogTail, Show
+from ductaflow.execution.echo import POLL_SECONDS, LogTail, Show
 from ductaflow.store.result import Result, Status
 from ductaflow.store.spec import RunSpec, is_below
 

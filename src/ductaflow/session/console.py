@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn, Protocol
 from ductaflow.common.errors import DuctaflowError
 from ductaflow.common.host import is_notebook_execution
 from ductaflow.common.text import in_numbers, show_on_console
-from ductaflow.execution.console import IndentedLines
+from ductaflow.execution.echo import IndentedLines
 from ductaflow.project.graph import Graph
 from ductaflow.project.instances import Instance
 from ductaflow.project.secrets import masked

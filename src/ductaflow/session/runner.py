@@ -11,7 +11,7 @@ from typing import Any
 from ductaflow.common.errors import DuctaflowError
 from ductaflow.common.paths import RunFolder
 from ductaflow.common.text import show_on_console
-from ductaflow.execution.console import IndentedLines
+from ductaflow.execution.echo import IndentedLines
 from ductaflow.execution.launch import StopFlag, launch
 from ductaflow.project.instances import Instance, load_stored
 from ductaflow.project.settings import DEFAULT, Comparison
@@ -57,7 +57,7 @@ def run_instance(
         echo: show the log on the console while the flow runs.
         check: raise where the run ended red.
         stop: a flag that stops the run when it is set.
-        await_page: wait for the HTML too; otherwise `ductaflow.launch.await_pages` has to be called.
+        await_page: wait for the HTML too; otherwise `launch.await_pages` has to be called.
         only_changed: do not run what has not changed since its last run; nor, of a build, such flows.
         comparison: what counts as a change.
         explain: with `only_changed`, called with why the instance runs, before it does.
