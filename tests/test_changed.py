@@ -307,7 +307,8 @@ def test_a_broken_file_of_pytest_is_named(tmp_path: Path, text: str, said: str) 
 
 BUILD = """
 # %%
-from ductaflow import run_notebook, warm
+from ductaflow import run_notebook
+from ductaflow.execution import warm
 
 for name in ("first", "second", "third"):
     run_notebook(f"flows/{name}.py", config={}, execution_dir=f"runs/{name}", export_html=False)
@@ -730,7 +731,8 @@ def test_the_warm_server_starts_when_it_is_needed(project: TinyProject) -> None:
     code = f"""
 import tempfile
 from pathlib import Path
-from ductaflow import run_notebook, warm
+from ductaflow import run_notebook
+from ductaflow.execution import warm
 warm.start(when_needed=True)
 own = warm._own
 print("WAITS", own.waits, own.process, own.folder)

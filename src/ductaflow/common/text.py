@@ -2,8 +2,8 @@
 
 GitHub Actions reads what a step prints. It obeys `::error::...` at the beginning of a line, after any blanks,
 and the older `##[error]...` anywhere in a line. A flow that prints such a line must not annotate a pull
-request, mask words or, by `::stop-commands::`, silence the rest of the job. So outside of a run, where text of
-a flow meets the console, a space breaks the command:
+request, mask words or, by `::stop-commands::`, silence the rest of the job. So outside of a run, where text
+of a flow meets the console, a space breaks the command:
 
     ::error::boom     ->  : :error::boom
     x ##[error]boom   ->  x ## [error]boom

@@ -2,8 +2,8 @@
 
     papermill --engine ductaflow in.ipynb out.ipynb
 
-Without a host the output of the cells goes to the notebook, as with a kernel. A host opens a `capture.Capture`
-with a log before, passes an `Observer`, and learns what happened as it happens.
+Without a host the output of the cells goes to the notebook, as with a kernel. A host opens a
+`capture.Capture` with a log before, passes an `Observer`, and learns what happened as it happens.
 """
 
 from __future__ import annotations
