@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import TinyProject
+from support import TinyProject
 
 from ductaflow.common.errors import ConfigError, InstanceError
 from ductaflow.common.host import is_notebook_execution

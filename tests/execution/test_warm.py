@@ -1,0 +1,433 @@
+"""The warm server: what its forks share and what they do not, and what becomes of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+import pytest
+from support import TinyProject, wait_until
+
+from ductaflow.common.paths import Project
+from ductaflow.execution import warm
+from ductaflow.execution.launch import await_pages
+from ductaflow.execution.warm import third_party_imports, why_not_warm
+from ductaflow.project.instances import load_stored
+from ductaflow.session.runner import run_instance, run_notebook
+from ductaflow.store.result import Result, Status, read_result
+
+pytestmark = [
+    pytest.mark.usefixtures("no_process_left"),
+    pytest.mark.skipif(not warm.is_possible(), reason="no warm server on this platform"),
+]
+
+
+def run(
+    project: TinyProject, code: str, name: str = "fit", instance: str = "a", engine: str = "warm"
+) -> Result:
+    source = project.flow(name, code)
+    folder = project.folder(name, instance)
+    run_notebook(source, config={}, execution_dir=folder, export_html=False, engine=engine)
+    result = read_result(folder)
+    assert result is not None
+    return result
+
+
+def log_of(project: TinyProject, name: str = "fit", instance: str = "a") -> str:
+    return (project.folder(name, instance) / f"{name}_execution_output.txt").read_text(encoding="utf-8")
+
+
+def printed(project: TinyProject, name: str = "fit", instance: str = "a") -> str:
+    """What the flow printed, without header and closing line."""
+    return "\n".join(log_of(project, name, instance).splitlines()[1:-1])
+
+
+DISTURBS = """
+# %%
+import os, random, signal, sys, warnings, locale, logging
+import numpy as np
+import pandas as pd
+os.environ["DISTURBED"] = "yes"
+os.environ["TZ"] = "Asia/Tokyo"
+sys.path.insert(0, "/nowhere")
+random.seed(1)
+np.random.seed(1)
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+pd.DataFrame.to_csv = lambda *a, **k: "broken"
+pd.set_option("display.max_rows", 3)
+logging.basicConfig(level=logging.DEBUG)
+warnings.simplefilter("error")
+os.chdir("/")
+"""
+LOOKS = """
+# %%
+import os, random, signal, sys, warnings, logging
+import numpy as np
+import pandas as pd
+print(os.environ.get("DISTURBED"), os.environ.get("TZ"), "/nowhere" in sys.path)
+print(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)
+print(pd.DataFrame({"a": [1]}).to_csv(index=False).split())
+print(pd.get_option("display.max_rows"), logging.getLogger().handlers, os.path.basename(os.getcwd()))
+"""
+
+
+def test_the_next_run_sees_nothing_of_the_last_one(project: TinyProject) -> None:
+    """Environment, paths, generators, handlers, options and patches end with the run that made them."""
+    run(project, DISTURBS)
+    run(project, LOOKS, instance="b")
+    timezone = os.environ.get("TZ")
+    expected = f"""
+    None {timezone} False
+    True
+    ['a', '1']
+    60 [] b
+    """
+    assert textwrap.dedent(expected).strip() == printed(project, instance="b").strip()
+
+
+def test_random_numbers_differ_between_runs(project: TinyProject) -> None:
+    """Two forks of one process draw different numbers, from each generator that a package holds."""
+    code = """
+    # %%
+    import random
+    import numpy as np
+    print(random.random(), np.random.rand(), np.random.default_rng().random())
+    """
+    for instance in ("a", "b"):
+        run(project, code, instance=instance)
+    first, second = (printed(project, instance=instance).split() for instance in ("a", "b"))
+    assert set() == set(first) & set(second)
+
+
+def test_an_edited_module_of_the_project_is_seen(project: TinyProject) -> None:
+    """The server never imports the project's own modules: each run has them as they are, also where they are
+    edited within the second and to the same size."""
+    code = "# %%\nimport helper\nprint(helper.VALUE)\n"
+    for value in (1, 2):
+        (project.root / "helper.py").write_text(f"VALUE = {value}\n")
+        os.utime(project.root / "helper.py", (1_000_000_000, 1_000_000_000))
+        run(project, code)
+        assert str(value) == printed(project)
+
+
+def test_a_flow_that_sets_what_is_read_at_import(project: TinyProject) -> None:
+    """A variable set before an import reaches it: such a flow runs fresh, and its result says so."""
+    code = "# %%\nimport os\nos.environ['OMP_NUM_THREADS'] = '1'\nimport numpy as np\n"
+    result = run(project, code)
+    assert Status.SUCCESS is result.status
+    assert (
+        "ran in a fresh interpreter: line 6 sets an environment variable before an import" == result.message
+    )
+
+
+def test_a_variable_that_differs(project: TinyProject, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a session sets after its server has started reaches a run; that runs fresh where it must."""
+    run(project, "# %%\n1\n")
+    monkeypatch.setenv("SOME_SETTING", "new")
+    run(project, "# %%\nimport os\nprint(os.environ['SOME_SETTING'])\n")
+    assert "new" == printed(project)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    result = run(project, "# %%\nimport os\nprint(os.environ['OMP_NUM_THREADS'])\n")
+    assert "ran in a fresh interpreter: OMP_NUM_THREADS differs" in result.message
+
+
+SESSION = """
+import os, signal, sys, threading
+from ductaflow.execution import warm
+from ductaflow.store.result import FlowFailed
+from ductaflow.session.runner import run_notebook
+def run(name, instance):
+    try:
+        folder = f"runs/{name}/{instance}"
+        run_notebook(f"flows/{name}.py", config={}, execution_dir=folder, export_html=False)
+    except FlowFailed as failed:
+        print("FAILED", failed.result.message)
+"""
+
+
+def session(project: TinyProject, code: str, **environment: str) -> subprocess.Popen[str]:
+    """A session of its own, that starts a server of its own."""
+    inherited = {name: value for name, value in os.environ.items() if name != warm.SERVER}
+    return subprocess.Popen(
+        [sys.executable, "-c", SESSION + code],
+        cwd=project.root,
+        env={**inherited, **environment},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_killed_server(project: TinyProject) -> None:
+    """A run in flight goes on under its supervisor, and the rest runs on a new server."""
+    project.flow("fit", "# %%\nimport os, signal\nprint('one')\n")
+    source = "# %%\nimport os, time\nwhile not os.path.exists('go'):\n    time.sleep(0.02)\n"
+    project.flow("slow", source)
+    code = """
+run("fit", "a")
+first = warm._own.process.pid
+thread = threading.Thread(target=run, args=("slow", "a"))
+thread.start()
+while not os.path.exists("runs/slow/a/slow.ipynb"):
+    pass
+os.kill(first, signal.SIGKILL)
+run("fit", "b")
+print("NEW", warm._own.process.pid != first)
+open("runs/slow/a/go", "w")
+thread.join()
+"""
+    output, _ = session(project, code).communicate(timeout=60)
+    assert "NEW True" in output
+    assert "FAILED" not in output
+    for name, instance in (("fit", "a"), ("fit", "b"), ("slow", "a")):
+        result = read_result(project.folder(name, instance))
+        assert result is not None
+        assert Status.SUCCESS is result.status
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_the_server_ends_with_its_session(project: TinyProject, number: signal.Signals) -> None:
+    """Whatever ends a session, its server and the folder of its socket go with it."""
+    project.flow("fit", "# %%\n1\n")
+    code = """
+run("fit", "a")
+print("SERVER", warm._own.process.pid, warm._own.folder, flush=True)
+signal.pause()
+"""
+    process = session(project, code)
+    assert process.stdout is not None
+    line = next(line for line in process.stdout if line.startswith("SERVER"))
+    _, pid, folder = line.split()
+    server = psutil.Process(int(pid))
+    process.send_signal(number)
+    process.communicate()
+    server.wait(timeout=5)
+    assert not Path(folder).exists()
+
+
+def test_many_runs_leave_nothing(project: TinyProject) -> None:
+    """Many runs, eight in flight: no zombie, no descriptor and no process is left in session or server."""
+    source = project.flow("fit", "# %%\nprint('x')\n")
+    count = 200
+    run_notebook(source, config={}, execution_dir=project.folder("fit", "first"), export_html=False)
+    own = warm._own
+    assert own is not None
+    server, this = psutil.Process(own.process.pid), psutil.Process()
+    before = server.num_fds(), this.num_fds()
+
+    def one(number: int) -> str:
+        folder = project.folder("fit", f"n{number}")
+        run_notebook(source, config={}, execution_dir=folder, export_html=False)
+        result = read_result(folder)
+        return str(result and result.status)
+
+    with ThreadPoolExecutor(8) as pool:
+        statuses = set(pool.map(one, range(count)))
+    assert {"success"} == statuses
+    # the last supervisor ends a moment after its answer
+    psutil.wait_procs(server.children(), timeout=5)
+    run_notebook(source, config={}, execution_dir=project.folder("fit", "last"), export_html=False)
+    psutil.wait_procs(server.children(), timeout=5)
+    assert [] == server.children()
+    # it may be reading what became of the last one at this very moment
+    wait_until(lambda: server.num_fds() <= before[0])
+    wait_until(lambda: this.num_fds() <= before[1])
+    assert 1 == server.num_threads()
+
+
+def test_builds_and_threads_share_the_server(project: TinyProject) -> None:
+    """A build's flows are forks of the session's one server."""
+    project.flow("inner", "# %%\nimport os\nprint(os.environ['DUCTAFLOW_SERVER'])\n")
+    source = project.flow(
+        "outer",
+        "# %%\nfrom ductaflow import run_notebook\n"
+        "run_notebook('flows/inner.py', config={}, execution_dir='runs/inner', export_html=False)\n",
+        kind="builds",
+    )
+    run_notebook(source, config={}, execution_dir=project.folder("outer", "a"), export_html=False)
+    own = warm._own
+    assert own is not None
+    assert str(own.folder) in (project.folder("outer", "a") / "outer_execution_output.txt").read_text()
+
+
+def test_imports_are_found_in_the_source(project: TinyProject) -> None:
+    """Third-party modules only, of a build those of its flows too; nothing of the project's own."""
+    (project.root / "own.py").touch()
+    (project.root / "flows" / "beside.py").touch()
+    project.flow(
+        "fit",
+        """
+        # %%
+        import json, os.path
+        import numpy as np, pandas as pd
+        import matplotlib.pyplot as plt
+        from scipy_that_is_not_there import x
+        import own
+        from beside import y
+        from ductaflow import run_notebook
+        """,
+    )
+    source = project.flow("b", "# %%\nrun_notebook('flows/fit.py')\nimport psutil\n", kind="builds")
+    fit = project.root / "flows" / "fit.py"
+    assert ["numpy", "pandas", "matplotlib.pyplot"] == third_party_imports(fit, project.root)
+    assert ["psutil", "numpy", "pandas", "matplotlib.pyplot"] == third_party_imports(source, project.root)
+
+
+@pytest.mark.parametrize(
+    ("line", "fresh"),
+    [
+        ("os.environ['A'] = '1'", True),
+        ("os.environ.setdefault('A', '1')", True),
+        ("%env A=1", True),
+        ("# %env A=1", True),
+        ("print(os.environ['A'] == '1')", False),
+        ("# os.environ['A'] = '1'", False),
+    ],
+)
+def test_what_runs_fresh(project: TinyProject, line: str, fresh: bool) -> None:
+    """Only what sets a variable before a third-party import needs an interpreter of its own."""
+    before = project.flow("a", f"# %%\nimport os\n{line}\nimport numpy\n")
+    after = project.flow("b", f"# %%\nimport os\nimport numpy\n{line}\n")
+    assert fresh == (why_not_warm(before, {}, {}) is not None)
+    assert why_not_warm(after, {}, {}) is None
+
+
+def test_a_package_that_starts_threads_is_left_out(project: TinyProject, tmp_path: Path) -> None:
+    """A server that has a second thread starts anew without what made it; the flow imports that itself."""
+    packages = tmp_path / "packages"
+    packages.mkdir()
+    (packages / "threads_at_import.py").write_text(
+        "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\nVALUE = 1\n"
+    )
+    (packages / "fails_at_import.py").write_text("raise RuntimeError('no licence')\n")
+    project.flow("fit", "# %%\nimport threads_at_import\nprint(threads_at_import.VALUE)\n")
+    project.flow("bad", "# %%\nimport fails_at_import\n")
+    code = """
+run("fit", "a")
+run("bad", "a")
+import psutil
+print("THREADS", psutil.Process(warm._own.process.pid).num_threads())
+print("NOTES", warm.notes())
+"""
+    path = os.pathsep.join([str(packages), os.environ.get("PYTHONPATH", "")])
+    output, _ = session(project, code, PYTHONPATH=path).communicate(timeout=60)
+    assert "THREADS 1" in output
+    assert "threads_at_import starts threads" in output
+    assert "FAILED flows/bad.py:5: RuntimeError: no licence" in output
+    result = read_result(project.folder("fit", "a"))
+    assert result is not None
+    assert Status.SUCCESS is result.status
+
+
+def test_packages_that_act_when_they_are_imported(project: TinyProject, tmp_path: Path) -> None:
+    """What a package says when it is imported is in the log of each flow that imports it, so such a package
+    is left out; what it sets in the environment is there as well, also for the flows of a build, which are
+    as warm. It finds the streams of the flow."""
+    packages = tmp_path / "packages"
+    packages.mkdir()
+    (packages / "warns.py").write_text("import warnings\nwarnings.warn('old', FutureWarning, stacklevel=2)\n")
+    (packages / "displays.py").write_text("from IPython.display import display\ndisplay('shown')\n")
+    (packages / "sets.py").write_text(
+        "import os, sys\nos.environ['KMP_X'] = 'set'\nout = sys.stdout\nshell = get_ipython()\n"
+    )
+    code = "# %%\nimport warns\n\n# %%\nimport displays\n\n# %%\nimport os, sys, sets\n"
+    code += "print(os.environ['KMP_X'], sets.out is sys.stdout, sets.shell is get_ipython())\n"
+    project.flow("fit", code)
+    inner = "run_notebook('flows/fit.py', config={}, execution_dir='runs/inner', export_html=False)"
+    project.flow("outer", f"# %%\nimport sets\nfrom ductaflow import run_notebook\n{inner}\n")
+    session_code = """
+run("fit", "a")
+run("fit", "b")
+run("outer", "a")
+print("NOTES", warm.notes())
+"""
+    path = os.pathsep.join([str(packages), os.environ.get("PYTHONPATH", "")])
+    output, _ = session(project, session_code, PYTHONPATH=path).communicate(timeout=60)
+    for package in ("warns", "displays"):
+        assert f"{package} prints something when it is imported" in output
+    for instance in ("a", "b"):
+        warning, source, *rest = printed(project, instance=instance).splitlines()
+        assert warning.endswith("flows/fit.py:5: FutureWarning: old")
+        assert ["import warns", "'shown'", "set True True"] == [source.strip(), *rest]
+        result = read_result(project.folder("fit", instance))
+        assert result is not None
+        assert "interpreter" not in result.message
+    nested = read_result(project.folder("outer", "a") / "runs" / "inner")
+    assert nested is not None
+    assert "interpreter" not in nested.message
+
+
+def test_without_a_server_everything_stays_the_same(
+    project: TinyProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there can be no server the same child starts as a fresh interpreter."""
+    monkeypatch.setenv(warm.SERVER, warm.OFF)
+    assert Status.SUCCESS is run(project, "# %%\nimport os\nprint(os.environ['DUCTAFLOW_SERVER'])\n").status
+    assert warm.OFF == printed(project)
+
+
+def test_threads_are_joined_and_exit_handlers_run(project: TinyProject) -> None:
+    """A fork ends as an interpreter does: its threads are joined, its exit handlers run."""
+    code = """
+    # %%
+    import atexit, threading, time
+    atexit.register(lambda: open("at_exit", "w"))
+    def late():
+        time.sleep(0.5)
+        open("joined", "w")
+    threading.Thread(target=late).start()
+    """
+    assert Status.SUCCESS is run(project, code).status
+    assert (project.folder("fit", "a") / "at_exit").exists()
+    assert (project.folder("fit", "a") / "joined").exists()
+
+
+def test_a_page_stands_back_behind_runs(project: TinyProject, tmp_path: Path) -> None:
+    """The HTML is made with less priority than what somebody waits for, which is the flow's own."""
+    packages = tmp_path / "packages"
+    packages.mkdir()
+    (packages / "notes_priority.py").write_text(
+        "import os, sys\n\n"
+        "frame = sys._getframe()\n"
+        "while 'make_page' not in frame.f_globals:\n"
+        "    frame = frame.f_back\n"
+        "server = frame.f_globals\n"
+        "make_page = server['make_page']\n\n"
+        "def noted(folder):\n"
+        "    make_page(folder)\n"
+        "    (folder.path / 'page_nice').write_text(str(os.nice(0)))\n\n"
+        "server['make_page'] = noted\n"
+    )
+    project.flow("fit", "# %%\nimport os\nopen('flow_nice', 'w').write(str(os.nice(0)))\n")
+    code = """
+warm.start(warm.Wanted(("notes_priority",)))
+run_notebook("flows/fit.py", config={}, execution_dir="runs/fit/a")
+"""
+    path = os.pathsep.join([str(packages), os.environ.get("PYTHONPATH", "")])
+    session(project, code, PYTHONPATH=path).communicate(timeout=60)
+    flow, page = (int((project.folder("fit", "a") / name).read_text()) for name in ("flow_nice", "page_nice"))
+    assert os.nice(0) == flow
+    assert min(19, flow + 5) == page
+
+
+def test_pages_are_made_when_nobody_waits(project: TinyProject) -> None:
+    """The result is there before the page, links to which lead somewhere at once; the next run of the same
+    folder waits for it, and so does who asks. A flow that was killed has its page too."""
+    project.flow("fit", "# %%\nprint('shown' * 2)\n")
+    project.flow("dies", "# %%\nprint('before')\n\n# %%\nimport os\nos.kill(os.getpid(), 9)\n")
+    for flow in ("fit", "dies"):
+        project.config(f"flows/{flow}/a.json")
+    stored = Project.at(project.root)
+    for flow in ("fit", "fit", "dies"):
+        run_instance(load_stored(stored, f"{flow}/a"), check=False, await_page=False)
+        assert (project.folder(flow, "a") / f"{flow}.html").exists()
+
+    await_pages()
+    assert "shownshown" in (project.folder("fit", "a") / "fit.html").read_text()
+    assert "before" in (project.folder("dies", "a") / "dies.html").read_text()
+    assert [] == list((project.root / "runs/.ductaflow/running").iterdir())

@@ -1,0 +1,109 @@
+"""What the README says is so: its commands, its code, its options, its house."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support import TinyProject
+from test_house import FLOOR_OF, modules, package_of
+
+import ductaflow
+from ductaflow.store.result import Status, read_result
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PYTHON_BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_code_of_the_readme_runs(project: TinyProject) -> None:
+    """The flow, the build and the conductor of the README, put together as a project, run as it says."""
+    flow, build, conductor, interactive = PYTHON_BLOCKS
+    (project.root / "builds").mkdir()
+    (project.root / "flows" / "fit.py").write_text(flow)
+    parameters = '# %% tags=["parameters"]\nconfig = {}\n# %%\n'
+    (project.root / "builds" / "projection.py").write_text(parameters + build)
+    project.flow(
+        "data_prep",
+        """
+        # %%
+        import shutil
+        shutil.copy(f"{config['_project_root']}/{config['raw']}", "clean.csv")
+        """,
+    )
+    (project.root / "inputs").mkdir()
+    (project.root / "inputs" / "raw.csv").write_text("value\n1\n2\n")
+    (project.root / "conductor.py").write_text(conductor)
+    done = subprocess.run(
+        [sys.executable, "conductor.py"], cwd=project.root, capture_output=True, text=True, check=False
+    )
+    assert 0 == done.returncode, done.stderr
+    assert "region-EU_horizon-2030 success" in re.sub(" +", " ", done.stdout), done.stdout
+    folder = project.folder("projection", "region-EU_horizon-2030") / "runs" / "fit"
+    result = read_result(folder)
+    assert result is not None
+    assert Status.SUCCESS is result.status
+    code = interactive.replace("runs/fit/scenario_A", folder.as_posix())
+    shown = subprocess.run(
+        [sys.executable, "-c", f"{code}\nimport os\nprint(os.getcwd())"],
+        cwd=project.root,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert str(folder) == shown.stdout.strip().splitlines()[-1]
+
+
+def test_the_two_commands_are_there() -> None:
+    """The set-up is two commands, each on a line of its own, as `.ci/run` takes them."""
+    assert re.search(r"^pip install -e \. && pytest --ductaflow example_project$", README, re.MULTILINE)
+    assert re.search(r'^pip install -e "\.\[test\]" && pytest$', README, re.MULTILINE)
+
+
+def test_all_options_are_listed(pytester: pytest.Pytester) -> None:
+    """Each option and ini key of the plugin is in the README, and none that is not there."""
+    shown = pytester.runpytest_subprocess("--help").stdout.str()
+    pattern = r"--ductaflow[a-z-]*|ductaflow_[a-z_]+"
+    options = set(re.findall(pattern, shown))
+    reference = README[README.index("## Options") : README.index("## Platforms")]
+    assert options == set(re.findall(pattern, reference))
+
+
+def test_all_names_are_listed() -> None:
+    """What `from ductaflow import ...` gives to users is named in the README."""
+    functions = {name for name in ductaflow.__all__ if name[0].islower()}
+    assert set() == {
+        name for name in functions - {"find_instances", "load_stored", "read_result"} if name not in README
+    }
+    for name in ductaflow.__all__:
+        assert getattr(ductaflow, name) is not None
+
+
+def test_the_house_of_the_design() -> None:
+    """The design lists every package on its floor, and every module in its package."""
+    design = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    block = design[design.index("## 4. The house") : design.index("## 5.")]
+    floors: dict[str, int] = {}
+    listed: dict[str, set[str]] = {}
+    for line in block.splitlines():
+        if found := re.match(r"(\d)  src/(\S+)/ ", line):
+            package = found[2].replace("/", ".")
+            floors[package] = int(found[1]) - 1
+        elif found := re.match(r"     (\w+)\.py ", line):
+            listed.setdefault(package, set()).add(found[1])
+    expected: dict[str, set[str]] = {}
+    for module in modules():
+        name = module.removeprefix(package_of(module)).lstrip(".")
+        if name or module == "ductaflow":
+            expected.setdefault(package_of(module), set()).add(name or "__init__")
+    assert FLOOR_OF == floors
+    assert expected == listed
+
+
+def test_pictures_are_there() -> None:
+    """Each picture and each document that the README links to is in the repository."""
+    for target in re.findall(r"\]\((?!https?:|#)([^)]+)\)", README):
+        assert (ROOT / target).is_file(), target

@@ -1,0 +1,910 @@
+"""The report: results -> JSON twin -> page, and how it is written."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import page_data
+
+from ductaflow.common.errors import DuctaflowError, Failure
+from ductaflow.common.paths import REPORT_HTML, REPORT_JSON, RunFolder
+from ductaflow.report import (
+    Entry,
+    LiveReport,
+    build_report,
+    generate_status_report,
+    render_html,
+    write_report,
+)
+from ductaflow.report.earlier import iter_earlier
+from ductaflow.report.page import visible
+from ductaflow.report.twin import shorten
+from ductaflow.store.result import Cells, LogWarning, Result, Status, write_result
+
+STARTED, FINISHED = "2030-01-02T03:04:05.000Z", "2030-01-02T03:06:10.000Z"
+MARKUP = "<script>alert(1)</script>\"'>]]>{{ 7*7 }}{% x %}<!-- &lt;"
+EVIL = MARKUP + "\u2028\x00\x1b[31mred\x1b[0m\ud800\u202e\ufffe\r"
+
+
+posix = pytest.mark.skipif(os.name == "nt", reason="needs names, pipes or links that Windows has not")
+
+
+class Page(HTMLParser):
+    """What a browser would make of a page: elements, visible text, and what is wrong with the nesting."""
+
+    VOID = frozenset({"meta", "input", "link", "br", "use", "rect", "circle", "path"})
+
+    def __init__(self, html: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.texts: list[str] = []
+        self.code: list[str] = []
+        self.data: list[str] = []
+        self.comments: list[str] = []
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert tag == self.open.pop()
+
+    def handle_data(self, data: str) -> None:
+        inside, attrs = self.elements[-1] if self.elements else ("", {})
+        runs = bool(self.open) and self.open[-1] in ("script", "style")
+        if runs and inside == self.open[-1] and "type" in attrs:
+            self.data.append(data)
+        else:
+            (self.code if runs else self.texts).append(data)
+
+    def handle_comment(self, data: str) -> None:
+        self.comments.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.texts).split())
+
+    def all(self, tag: str, **wanted: str) -> list[dict[str, str | None]]:
+        return [
+            attrs
+            for name, attrs in self.elements
+            if name == tag and all(attrs.get(key) == value for key, value in wanted.items())
+        ]
+
+
+def a_result(status: str = "success", flow: str = "fit", instance: str = "a", **fields: Any) -> Result:
+    return Result(flow, instance, "flow", Status(status), **fields)
+
+
+def a_run(folder: Path, flow: str, result: Result, log: str | bytes = "line\n") -> Result:
+    """Put a run on disk as a run leaves it: result, log, notebook."""
+    files = RunFolder(folder, flow)
+    folder.mkdir(parents=True)
+    files.log.write_bytes(log if isinstance(log, bytes) else log.encode())
+    files.notebook.write_text("{}")
+    write_result(result, folder)
+    return replace(result, folder=folder)
+
+
+def stored(runs: Path, result: Result, log: str | bytes = "line\n") -> Result:
+    return a_run(runs / result.flow / result.instance, result.flow, result, log)
+
+
+def report(runs: Path, *entries: Entry, finished: str | None = FINISHED) -> dict[str, Any]:
+    return build_report(entries, session_id="s1", started=STARTED, finished=finished, runs_dir=runs)
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    return tmp_path / "runs"
+
+
+# --- data --------------------------------------------------------------------------------------------------
+
+
+def test_twin_has_every_field_of_the_result_and_its_own(runs: Path) -> None:
+    """An instance of the twin is its result and what the page needs to know beside it."""
+    result = stored(runs, a_result(config_hash="c0ffee", cells=Cells(7, 7)))
+
+    data = report(runs, Entry(result, "config/flows/fit/a.json::fit[a]"))
+
+    instance = data["instances"][0]
+    assert result == Result.from_dict(instance, folder=result.folder)
+    assert tuple(instance[key] for key in ("id", "nodeid", "folder", "earlier")) == (
+        "fit/a",
+        "config/flows/fit/a.json::fit[a]",
+        "fit/a",
+        False,
+    )
+    assert instance["rerun"] == "pytest --ductaflow 'config/flows/fit/a.json::fit[a]'"
+    assert instance["links"] == {"notebook": "fit/a/fit.ipynb", "log": "fit/a/fit_execution_output.txt"}
+    assert (instance["log_tail"], instance["log_head"]) == ("line\n", "")
+    assert instance["flows"] == []
+
+
+def test_summary_counts_this_session_and_earlier_ones_apart(runs: Path) -> None:
+    """Every status is counted, also with 0; what the session did not touch is counted for itself."""
+    entries = [Entry(a_result("error")), Entry(a_result("success"), earlier=True)]
+
+    data = report(runs, *entries)
+
+    assert {status.value: int(status == "error") for status in Status} == data["summary"]
+    assert {status.value: int(status == "success") for status in Status} == data["earlier_summary"]
+
+
+def test_earlier_entries_are_the_untouched_runs_on_disk(runs: Path) -> None:
+    """Flows inside builds, hidden folders and folders without result are no instances."""
+    stored(runs, a_result(instance="touched"))
+    build = stored(runs, a_result("warning", "plan", "b"))
+    a_run(runs / "plan/b/runs/fit/x", "fit", a_result())
+    a_run(runs / ".ductaflow/previous/fit", "fit", a_result())
+    (runs / "fit/empty").mkdir()
+
+    assert [Entry(build, earlier=True)] == list(iter_earlier(runs, skip={"fit/touched"}))
+    assert list(iter_earlier(runs / "nowhere", skip=set())) == []
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"{half", b"\xff\xfe", b"[]", b'{"schema": 9}', b"[" * 100_000, b'{"schema": 1, "status": []}'],
+)
+def test_unreadable_earlier_result_is_shown_as_error(runs: Path, content: bytes) -> None:
+    """A broken `result.json` is an instance of its own with the reason, under the name of its folder."""
+    (runs / "fit/a").mkdir(parents=True)
+    (runs / "fit/a/result.json").write_bytes(content)
+
+    (entry,) = iter_earlier(runs, skip=set())
+
+    assert (entry.result.id, entry.result.status, entry.earlier) == ("fit/a", Status.ERROR, True)
+    assert "result.json" in entry.result.message or "recursion" in entry.result.message
+    assert "fit/a" in Page(render_html(report(runs, entry))).text
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"message": 5},
+        {"seconds": "long"},
+        {"children": "abc", "inputs": [3]},
+        {"environment": []},
+        {"warnings": [{"line": 1, "text": None}]},
+        {
+            "failure": {
+                "file": 1,
+                "line": "x",
+                "cell": 0,
+                "ename": [],
+                "evalue": "",
+                "traceback": "",
+                "source": [],
+            }
+        },
+    ],
+)
+def test_result_with_a_field_of_the_wrong_type_costs_only_itself(runs: Path, field: dict[str, Any]) -> None:
+    """Anyone can write into a run folder; the report of the others still comes out."""
+    (runs / "fit/a").mkdir(parents=True)
+    (runs / "fit/a/result.json").write_text(json.dumps({**a_result().to_dict(), **field}))
+    good = stored(runs, a_result(instance="good"))
+
+    entries = list(iter_earlier(runs, skip={"fit/good"}))
+    page = render_html(report(runs, Entry(good), *entries))
+
+    assert "a field is not of its type" in entries[0].result.message
+    assert {"fit/a", "fit/good"} == {row["id"] for row in page_data(page).rows}
+
+
+def test_copied_folder_goes_by_its_own_name(runs: Path) -> None:
+    """A copy of a run folder does not stand for the instance that it was copied from."""
+    a_run(runs / "fit/copy", "fit", a_result(instance="a"))
+
+    assert [entry.result.id for entry in iter_earlier(runs, skip=set())] == ["fit/copy"]
+
+
+def test_flows_of_a_build_are_read_at_any_depth(runs: Path) -> None:
+    """A build has its flows, these may be builds; each is run again by the command of the outermost."""
+    outer = runs / "outer/a"
+    a_run(outer / "runs/inner/a/runs/fit/a", "fit", a_result("warning"))
+    stored_build(outer / "runs/inner/a", "inner", ("runs/fit/a",))
+    result = stored_build(outer, "outer", ("runs/inner/a",))
+
+    instance = report(runs, Entry(result))["instances"][0]
+
+    inner = instance["flows"][0]
+    assert (inner["id"], inner["folder"]) == ("inner/a", "outer/a/runs/inner/a")
+    assert ("warning", instance["rerun"]) == (inner["flows"][0]["status"], inner["flows"][0]["rerun"])
+
+
+def stored_build(folder: Path, flow: str, children: tuple[str, ...]) -> Result:
+    folder.mkdir(parents=True, exist_ok=True)
+    result = Result(flow, folder.name, "build", Status.SUCCESS, children=children)
+    write_result(result, folder)
+    return replace(result, folder=folder)
+
+
+@pytest.mark.parametrize(
+    ("child", "reason"),
+    [
+        ("runs/fit/gone", "is missing"),
+        ("runs/fit/broken", "cannot be read"),
+        (".", "is a flow of itself"),
+        pytest.param("loop/x", "is a flow of itself", marks=posix),
+        ("no\0name", "cannot be read"),
+        ("n" * 300, "cannot be read"),
+    ],
+)
+def test_flow_that_cannot_be_read_is_shown_and_says_why(runs: Path, child: str, reason: str) -> None:
+    """A missing, broken or endless flow of a build is an error row of that build, never left out."""
+    build = stored_build(runs / "outer/a", "outer", (child,))
+    (runs / "outer/a/runs/fit/broken").mkdir(parents=True)
+    (runs / "outer/a/runs/fit/broken/result.json").write_text("{")
+    if child.startswith("loop"):
+        (runs / "outer/a/loop").symlink_to(runs / "outer")
+        build = stored_build(runs / "outer/a", "outer", ("loop/a",))
+
+    (flow,) = report(runs, Entry(build))["instances"][0]["flows"]
+
+    assert (flow["status"], reason in flow["message"]) == ("error", True)
+
+
+def test_what_did_not_run_shows_no_older_files(runs: Path) -> None:
+    """A blocked instance must not offer yesterday's log as today's."""
+    result = stored(runs, a_result("blocked", message="fit/b is red"))
+
+    instance = report(runs, Entry(result))["instances"][0]
+
+    assert (instance["links"], instance["log_tail"]) == ({}, "")
+
+
+@posix
+def test_links_are_percent_encoded_and_relative(runs: Path) -> None:
+    """A name with `#`, `%`, a space or a colon still leads to its file, also outside of the runs."""
+    result = a_run(runs.parent / "a #%?:", "fit", a_result())
+
+    instance = report(runs, Entry(result))["instances"][0]
+
+    assert instance["links"]["notebook"] == "../a%20%23%25%3F%3A/fit.ipynb"
+    assert instance["folder"] == "../a #%?:"
+
+
+@pytest.mark.parametrize(
+    ("nodeid", "command"),
+    [
+        ("c/fit/a.json::fit[a]", "pytest --ductaflow 'c/fit/a.json::fit[a]'"),
+        ("it's $HOME", "pytest --ductaflow 'it'\"'\"'s $HOME'"),
+        (None, "pytest --ductaflow -k 'a b'"),
+    ],
+)
+def test_command_that_runs_it_again_is_quoted(runs: Path, nodeid: str | None, command: str) -> None:
+    """The command can be pasted into a POSIX shell as it is."""
+    assert command == report(runs, Entry(a_result(instance="a b"), nodeid))["instances"][0]["rerun"]
+
+
+# --- logs and other long texts -----------------------------------------------------------------------------
+
+
+def test_log_of_one_line_of_50_mb_is_cut(runs: Path) -> None:
+    """Neither the twin nor the page grows with the log."""
+    result = stored(runs, a_result("error", cause="exit"))
+    with RunFolder(result.folder or runs, "fit").log.open("wb") as log:
+        log.truncate(50_000_000)
+        log.seek(0, os.SEEK_END)
+        log.write("\N{SNOWMAN}".encode() * 3000)
+
+    data = report(runs, Entry(result))
+
+    instance = data["instances"][0]
+    assert instance["log_tail"].strip("\N{SNOWMAN}") == ""
+    assert (instance["log_size"], len(instance["log_tail"]) < 3000) == (50_009_000, True)
+    assert len(json.dumps(data)) < 40_000
+    assert len(render_html(data)) < 120_000
+
+
+def test_end_of_a_long_log_and_its_beginning(runs: Path) -> None:
+    """The last 60 lines of a red run are shown, and where they do not reach back, its first lines."""
+    lines = [f"line {number}" for number in range(1000)]
+    result = stored(runs, a_result("error"), "\r\n".join(lines))
+
+    instance = report(runs, Entry(result))["instances"][0]
+
+    assert lines[-60:] == instance["log_tail"].split("\n")
+    assert lines[:8] == instance["log_head"].splitlines()
+
+
+def test_log_with_any_bytes_is_text(runs: Path) -> None:
+    """Invalid UTF-8 is replaced and terminal codes are gone; controls are spelled out on the page."""
+    result = stored(runs, a_result("error"), b"\xff\x00\x1b[31mred\x1b[0m \xe2\x98")
+
+    data = report(runs, Entry(result))
+
+    assert data["instances"][0]["log_tail"] == "\ufffd\0red "
+    assert page_data(render_html(data)).details("fit/a")["log_tail"] == "\ufffd\u2400red "
+
+
+@posix
+def test_log_that_is_a_pipe_is_not_waited_for(runs: Path) -> None:
+    """A flow may leave anything under the name of its log."""
+    result = stored(runs, a_result("error"))
+    log = RunFolder(result.folder or runs, "fit").log
+    log.unlink()
+    os.mkfifo(log)
+
+    assert report(runs, Entry(result))["instances"][0]["log_tail"] == ""
+
+
+def test_long_texts_are_cut_in_the_middle_and_say_so(runs: Path) -> None:
+    """A message of 5 MB becomes one of 2 kB."""
+    result = a_result("error", message="a" * 5_000_000 + "the end")
+
+    message = report(runs, Entry(result))["instances"][0]["message"]
+
+    assert message.endswith("the end")
+    assert "4,998,007 characters left out" in message
+    assert len(message) < 2_100
+    assert shorten("short", 5) == "short"
+
+
+def test_numbers_that_json_has_not_become_null_or_words(runs: Path) -> None:
+    """The twin can be read by any JSON reader."""
+    result = a_result(seconds=math.nan, peak_memory=10**5000)
+
+    data = report(runs, Entry(result, parameters={"inf": math.inf, "set": {1}, "path": Path("x")}))
+
+    instance = json.loads(json.dumps(data, allow_nan=False))["instances"][0]
+    assert (instance["seconds"], instance["peak_memory"]) == (None, "an integer of 16610 bits")
+    assert instance["parameters"] == {"inf": None, "set": [1], "path": "x"}
+    assert "fit/a" in render_html(data)
+
+
+# --- page --------------------------------------------------------------------------------------------------
+
+
+def a_red(text: str) -> Result:
+    """A red result that has the text in every field that can hold one."""
+    failure = Failure(text, 41, 3, text, text, text, ({"line": 41, "text": text},))
+    return Result(
+        flow=text,
+        instance=text,
+        kind="build",
+        status=Status.ERROR,
+        cause="exception",
+        message=text,
+        session_id=text,
+        run_id=text,
+        started=text,
+        finished=text,
+        warnings=(LogWarning(1, text),),
+        warning_count=101,
+        failure=failure,
+        exit_code=1,
+        signal=text,
+        cells=Cells(2, 7),
+        config_hash=text,
+        inputs=({"path": text, "size": 1},),
+        outputs=({"path": text, "size": text},),
+        environment={"python": text, "host": text, text: text},
+    )
+
+
+def test_hostile_text_in_every_field_is_text(runs: Path) -> None:
+    """Markup, template code, quotes and controls of a flow are shown, never obeyed."""
+    folder = runs / "evil"
+    result = replace(a_red(EVIL), folder=folder, children=("<img src=x onerror=alert(2)>",))
+    folder.mkdir(parents=True)
+    data = build_report(
+        [Entry(result, EVIL, parameters={EVIL: EVIL}), Entry(replace(result, status=Status.BLOCKED), EVIL)],
+        session_id=EVIL,
+        started=EVIL,
+        finished=EVIL,
+        runs_dir=runs,
+        project_root=runs / EVIL.replace("/", "").replace("\0", ""),
+    )
+
+    html = render_html(data)
+
+    plain = Page(render_html(build_report([], session_id="", started="", finished="", runs_dir=runs)))
+    page = Page(html)
+    assert html.isascii()
+    assert not set(html) & set(map(chr, (*range(9), *range(11, 32))))
+    assert plain.code == page.code
+    assert len(page.data) == len(plain.data) + 1
+    assert not [text for text in page.data if set(text) & set("<>&")]
+    assert [] == page.comments == page.all("img")
+    assert not [
+        name for _, attrs in page.elements for name in attrs if name.startswith("on") or name == "style"
+    ]
+    shown = MARKUP + "\\u2028\u2400red\\ud800\\u202e\\ufffe\u240d"
+    found = page_data(html)
+    assert shown in page.text
+    assert (shown, shown) == (found.head["session_id"], found.rows[0]["nodeid"])
+    assert shown == found.details(f"{shown}/{shown}")["failure"]["traceback"]
+    assert all(href and not href.startswith("javascript") for a in page.all("a") if (href := a["href"]))
+
+
+def test_page_needs_nothing_from_outside_and_allows_nothing(runs: Path) -> None:
+    """The policy admits the page's own script and style by their hash; no address is in the page."""
+    html = render_html(report(runs, Entry(a_result())))
+
+    page = Page(html)
+    (policy,) = page.all("meta", **{"http-equiv": "Content-Security-Policy"})
+    style, script = page.code
+    content = str(policy["content"])
+    assert content.startswith("default-src 'none'")
+    for code in (style, script):
+        digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
+        assert f"'sha256-{digest}'" in content
+    assert "unsafe" not in content
+    assert "//" not in html.replace(script, "").replace(style, "")
+    assert {"http://www.w3.org/2000/svg"} == set(re.findall(r"\w+://[^\"' ]+", script + style))
+    assert not page.all("link")
+    assert not [attrs for name, attrs in page.elements if attrs.get("src")]
+
+
+def test_every_status_has_sign_and_word(runs: Path) -> None:
+    """Colour never stands alone: each count has its sign and its word, in the order of the page."""
+    entries = [Entry(a_result(status.value, instance=status.value)) for status in Status]
+
+    page = Page(render_html(report(runs, *entries)))
+
+    shown = [str(attrs["data-status"]) for attrs in page.all("button")]
+    assert shown == ["error", "blocked", "warning", "success", "unchanged", "not_run"]
+    assert all(page.all("use", href=f"#sign-{status}") for status in shown)
+    assert "1 error, 1 blocked, 1 warning, 1 success, 1 unchanged, 1 not run" in page.text
+
+
+def test_row_has_what_is_seen_and_searched_and_the_rest_is_packed(runs: Path) -> None:
+    """A row is small; what somebody has to open is in the details, once."""
+    failure = Failure(
+        "flows/fit.py", 41, 3, "ValueError", "too hot", "Traceback: ...", ({"line": 41, "text": "f()"},)
+    )
+    result = stored(
+        runs, a_result("error", cause="exception", message="too hot", failure=failure), "last words\n"
+    )
+    (runs / "fit/a/fit_config.json").write_text(
+        '{"horizon": 2030, "db": {"host": "x"}, "_project_root": "/p"}'
+    )
+
+    page = page_data(
+        render_html(
+            report(runs, Entry(result, "n::fit[a]", tags=["slow"], upstreams=["prep/a"], worker="gw1"))
+        )
+    )
+
+    row = page.row("fit/a")
+    assert (row["message"], row["tags"], row["upstreams"], row["worker"]) == (
+        "too hot",
+        ["slow"],
+        ["prep/a"],
+        "gw1",
+    )
+    assert row["parameters"] == {"horizon": "2030", "db.host": "x"}
+    details = page.details("fit/a")
+    assert (details["log_tail"], details["failure"]["traceback"]) == ("last words\n", "Traceback: ...")
+    assert details["debug"] == "ductaflow debug fit/a"
+    assert not {"log_tail", "failure"} & row.keys()
+
+
+def test_flows_of_a_build_are_in_its_row_and_its_details(runs: Path) -> None:
+    """A flow without a result is there all the same."""
+    build = stored_build(runs / "plan/a", "plan", ("runs/fit/a", "runs/fit/gone"))
+    a_run(runs / "plan/a/runs/fit/a", "fit", a_result("warning"))
+
+    page = page_data(render_html(report(runs, Entry(build))))
+
+    flows = page.row("plan/a")["flows"]
+    assert [(flow["id"], flow["status"]) for flow in flows] == [("fit/a", "warning"), ("fit/gone", "error")]
+    assert page.details("plan/a")["flows"][0]["log_tail"] == "line\n"
+
+
+def test_without_scripts_the_page_names_what_needs_a_person(runs: Path) -> None:
+    """A browser that runs no scripts gets a table of red, blocked and orange instances."""
+    entries = [
+        Entry(a_result(status, instance=status, message=f"it is {status}")) for status in ("success", "error")
+    ]
+
+    text = Page(render_html(report(runs, *entries))).text
+
+    assert "fit/error it is error" in text
+    assert "it is success" not in text
+
+
+def test_only_a_running_page_refreshes_itself(runs: Path) -> None:
+    """While the session runs there is a banner with the progress; the final page stands still."""
+    entries = [Entry(a_result()), Entry(a_result("not_run", instance="b"))]
+
+    running = Page(render_html(report(runs, *entries, finished=None)))
+    final = Page(render_html(report(runs, *entries)))
+
+    assert running.all("meta", **{"http-equiv": "refresh"})
+    assert running.all("body", **{"data-refresh": "5"})
+    assert not final.all("meta", **{"http-equiv": "refresh"})
+    assert not final.all("body", **{"data-refresh": "5"})
+
+
+def test_empty_report_says_what_to_do(runs: Path) -> None:
+    """A page without instances is a page."""
+    assert "pytest --ductaflow runs those" in Page(render_html(report(runs))).text
+
+
+def test_page_is_made_of_the_twin_alone(runs: Path) -> None:
+    """What was read back from the JSON file gives the same page."""
+    data = report(
+        runs, Entry(stored(runs, a_result("error", failure=Failure(None, None, None, "E", "", ""))))
+    )
+
+    assert render_html(data) == render_html(json.loads(json.dumps(data)))
+
+
+def test_visible_spells_out_what_cannot_be_seen() -> None:
+    """Tab and newline stay; letters of any script and emoji stay."""
+    assert visible("\t\r\n\u00e9\u4e2d\U0001f680") == "\t\n\u00e9\u4e2d\U0001f680"
+    assert visible("\x7f\x85\udcff\ufeff\U0001ffff") == "\u2421\\x85\\udcff\\ufeff\\U0001ffff"
+
+
+def test_import_needs_no_jinja() -> None:
+    """The process that asks for a run pays for the template engine only when it writes a page."""
+    code = "import sys, ductaflow.report; print({'jinja2', 'markupsafe', 'pandas'} & set(sys.modules))"
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "set()\n"
+
+
+# --- writing -----------------------------------------------------------------------------------------------
+
+
+def test_page_and_twin_are_written_in_ascii(runs: Path) -> None:
+    """Both files lie in the runs folder, which is made if need be; nothing else is left there."""
+    data = report(runs, Entry(a_red("\u26a0 \ud800 \u4e2d")), Entry(a_result()))
+
+    path = write_report(data, runs)
+
+    assert runs / REPORT_HTML == path
+    assert {REPORT_HTML, REPORT_JSON} == {file.name for file in runs.iterdir()}
+    assert path.read_bytes().isascii()
+    assert (runs / REPORT_JSON).read_bytes().isascii()
+    assert data == json.loads((runs / REPORT_JSON).read_text())
+    assert render_html(data) == path.read_text()
+
+
+def test_report_that_cannot_be_written_is_one_error_and_keeps_the_old_one(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk or a read-only folder is named with the path; the old page stays readable."""
+    write_report(report(runs, Entry(a_result())), runs)
+    before = (runs / REPORT_HTML).read_bytes()
+    full_disk(monkeypatch)
+
+    with pytest.raises(DuctaflowError, match=rf"{REPORT_HTML}: the report cannot be written: No space left"):
+        write_report(report(runs, Entry(a_result("error"))), runs)
+
+    assert before == (runs / REPORT_HTML).read_bytes()
+    assert {REPORT_HTML, REPORT_JSON} == {file.name for file in runs.iterdir()}
+
+
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_space(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", no_space)
+
+
+def test_runs_folder_that_is_a_file_is_one_error(runs: Path) -> None:
+    """Nothing is written over what is not ours."""
+    runs.write_text("mine")
+
+    with pytest.raises(DuctaflowError, match=REPORT_HTML):
+        write_report(report(runs), runs)
+
+
+# --- live --------------------------------------------------------------------------------------------------
+
+
+class Clock:
+    """A clock that only the test moves; a write takes `cost` seconds of it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, cost: float = 0.0) -> None:
+        from ductaflow.report import live
+
+        self.now, self.writes = 100.0, 0
+        write = live._write
+
+        def counted(*args: Any) -> Path:
+            self.writes += 1
+            self.now += cost
+            return write(*args)
+
+        monkeypatch.setattr(live, "_write", counted)
+        monkeypatch.setattr(live.LiveReport, "clock", staticmethod(lambda: self.now))
+
+
+@pytest.fixture
+def live(runs: Path) -> Iterator[LiveReport]:
+    report = LiveReport(runs, session_id="s1", min_interval=1000.0)
+    yield report
+    report.close()
+
+
+def twin(runs: Path) -> dict[str, Any]:
+    return json.loads((runs / REPORT_JSON).read_text())  # type: ignore[no-any-return]
+
+
+def test_planned_instances_are_on_the_page_from_the_start(runs: Path, live: LiveReport) -> None:
+    """What has not run yet is shown as that, beside what earlier sessions left."""
+    stored(runs, a_result(instance="old"))
+    live.expect([Entry(a_result("not_run", instance=name)) for name in "ab"])
+
+    data = twin(runs)
+
+    assert [instance["id"] for instance in data["instances"]] == ["fit/old", "fit/a", "fit/b"]
+    assert (data["summary"]["not_run"], data["earlier_summary"]["success"], data["finished"]) == (2, 1, None)
+
+
+def test_live_report_ends_as_the_report_made_at_once(runs: Path) -> None:
+    """The page that grew is the page that `build_report` and `write_report` make."""
+    result = stored(runs, a_result("error", cause="exit", message="\u2028"))
+    live = LiveReport(runs, session_id="s1")
+    live.update(Entry(result, "n"))
+
+    path = live.close(FINISHED)
+
+    data = report(runs, Entry(result, "n")) | {"started": twin(runs)["started"]}
+    assert data == twin(runs)
+    assert render_html(data) == path.read_text()
+
+
+def test_update_replaces_the_planned_instance_in_its_place(runs: Path, live: LiveReport) -> None:
+    """One id is one row."""
+    live.expect([Entry(a_result("not_run", instance=name)) for name in "ab"])
+    live.update(Entry(a_result("warning", instance="a")))
+    live.close()
+
+    assert [instance["status"] for instance in twin(runs)["instances"]] == ["warning", "not_run"]
+
+
+def test_writes_keep_their_distance(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within the interval nothing is written; what was held back is on the next page."""
+    clock = Clock(monkeypatch)
+    live = LiveReport(runs, session_id="s1", min_interval=1000.0)
+    live.expect([Entry(a_result("not_run"))])
+    live.update(Entry(a_result("success")))
+    assert (clock.writes, twin(runs)["summary"]["not_run"]) == (1, 1)
+
+    clock.now += 1000.0
+    live.update(Entry(a_result("error", instance="b")))
+
+    assert (clock.writes, twin(runs)["summary"]["success"], twin(runs)["summary"]["error"]) == (2, 1, 1)
+    live.close()
+
+
+def test_slow_writes_take_half_a_percent_of_the_time(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a write of 100 s the next one comes 20,000 s later: most is left for taking in results."""
+    clock = Clock(monkeypatch, cost=100.0)
+    live = LiveReport(runs, session_id="s1", min_interval=1.0)
+    live.expect([])
+    clock.now += 19_999.0
+    live.update(Entry(a_result()))
+    assert clock.writes == 1
+
+    clock.now += 1.0
+    live.update(Entry(a_result()))
+
+    assert clock.writes == 2
+    live.close()
+
+
+def test_last_result_before_a_long_run_gets_on_the_page(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What came within the interval is written when that is over, though nothing else happens."""
+    from ductaflow.report import live as module
+
+    written = threading.Event()
+    write = module._write
+
+    def told(*args: Any) -> Path:
+        path = write(*args)
+        if twin(runs)["summary"]["success"]:
+            written.set()
+        return path
+
+    monkeypatch.setattr(module, "_write", told)
+    live = LiveReport(runs, session_id="s1", min_interval=0.001)
+    live.expect([Entry(a_result("not_run"))])
+    live.update(Entry(a_result()))
+
+    assert written.wait(60)
+    live.close()
+
+
+def test_full_disk_disturbs_the_session_only_at_its_end(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failed refresh is tried again; if the final page cannot be written either, that is the error."""
+    live = LiveReport(runs, session_id="s1", min_interval=0.0)
+    with monkeypatch.context() as patch:
+        full_disk(patch)
+        live.update(Entry(a_result()))
+        with pytest.raises(DuctaflowError, match="No space left"):
+            live.close()
+
+    assert json.loads(live.close().with_suffix(".json").read_text())["summary"]["success"] == 1
+
+
+def test_logs_are_read_once(runs: Path) -> None:
+    """Writing again needs neither the log nor anything else of a run that is on the page."""
+    result = stored(runs, a_result(), "the log\n")
+    live = LiveReport(runs, session_id="s1", min_interval=0.0)
+    live.update(Entry(result))
+    RunFolder(result.folder or runs, "fit").log.unlink()
+
+    live.close()
+
+    assert twin(runs)["instances"][0]["log_tail"] == "the log\n"
+
+
+def test_thousands_of_results_cost_little_memory(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A green result costs the session under 3 kB, whatever its record says of packages."""
+    import tracemalloc
+
+    Clock(monkeypatch)
+    live = LiveReport(runs, session_id="s1", min_interval=1e9)
+    environment = {"packages": {f"package{number}": "1.2.3" for number in range(50)}}
+    live.expect([Entry(a_result(instance="first", environment=environment))])
+    tracemalloc.start()
+    try:
+        for number in range(300):
+            live.update(
+                Entry(a_result(instance=f"i{number}", environment=json.loads(json.dumps(environment))))
+            )
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert held / 300 < 3_000
+    live.close()
+
+
+# --- the report of a conductor -----------------------------------------------------------------------------
+
+
+def rows(html: str) -> dict[str, str]:
+    """Status of each instance of a page by its id."""
+    return {row["id"]: row["status"] for row in page_data(html).rows}
+
+
+def test_conductor_report_shows_its_own_dicts(runs: Path) -> None:
+    """Known keys mean what they say, all others are parameters; missing ones are fine."""
+    html = generate_status_report(
+        [
+            {
+                "scenario": "s1",
+                "status": "success",
+                "duration_minutes": 2.0,
+                "region": "EU",
+                "empty": math.nan,
+            },
+            {"scenario": "s2", "status": "failed", "error": "<boom>"},
+            {"scenario": "s3", "status": "WARNING"},
+            {},
+        ],
+        runs,
+    )
+
+    page = page_data(html)
+    assert html.isascii()
+    assert rows(html) == {"s1": "success", "s2": "error", "s3": "warning", "(no name)": "not_run"}
+    assert (page.row("s1")["seconds"], page.row("s1")["parameters"]) == (120.0, {"region": "EU"})
+    assert [page.row(id)["message"] for id in ("s2", "(no name)")] == ["<boom>", "no status was given"]
+    assert page.head["finished"]
+
+
+def test_conductor_word_that_nobody_knows_counts_as_error(runs: Path) -> None:
+    """It is shown as given; a report never makes green of what it does not understand."""
+    html = generate_status_report([{"scenario": "s", "status": "meh"}], runs)
+
+    assert rows(html) == {"s": "error"}
+    assert page_data(html).row("s")["message"] == "status meh is not known; it counts as an error"
+
+
+def test_conductor_report_masks_secrets(runs: Path) -> None:
+    """Values of keys that look like passwords are not shown, at any depth."""
+    given = {
+        "scenario": "s",
+        "db": {"db_password": "hunter2"},
+        "list": [{"api_key": "hunter2"}],
+        "Token": "hunter2",
+    }
+
+    assert "hunter2" not in generate_status_report([given], runs)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"scenario": "s"}, {"scenario": "s", "build": "plan"}, {"scenario": "plan/s"}, {"folder": "plan/s"}],
+)
+def test_conductor_dict_finds_its_run_folder(runs: Path, given: dict[str, Any]) -> None:
+    """What the run folder holds is shown with it, and the instance is not shown twice."""
+    stored(runs, a_result("success", "plan", "s"), "from the log\n")
+
+    html = generate_status_report([given], runs)
+
+    assert rows(html) == {"plan/s": "success"}
+    assert page_data(html).details("plan/s")["log_tail"] == "from the log\n"
+
+
+def test_worse_of_conductor_and_record_counts(runs: Path) -> None:
+    """A conductor that says success of a red run gets no green page; what it calls failed is failed."""
+    stored(runs, a_result("error", "plan", "s1", message="really red"))
+    stored(runs, a_result("success", "plan", "s2"))
+
+    html = generate_status_report(
+        [{"scenario": "s1", "status": "success"}, {"scenario": "s2", "status": "error"}], runs
+    )
+
+    assert rows(html) == {"plan/s1": "error", "plan/s2": "error"}
+    assert "really red" in html
+
+
+@pytest.mark.parametrize(
+    ("log", "word", "status"),
+    [
+        ("\u2705 Completed fit | Instance: s | Time: 1s\n", None, "success"),
+        ("\u26a0 thin data\n\u2705 Completed fit\n", None, "warning"),
+        ("\u274c Failed fit | Instance: s | Error: x\n", None, "error"),
+        ("half a", None, "error"),
+        ("of another tool", "success", "success"),
+        ("warning: thin", "success", "warning"),
+        ("\u274c Failed fit", "success", "error"),
+    ],
+)
+def test_folder_without_result_is_judged_by_its_logs(
+    runs: Path, log: str, word: str | None, status: str
+) -> None:
+    """A conductor without notebooks leaves logs only; one that did not come to its end is no success."""
+    (runs / "plan/s/fit").mkdir(parents=True)
+    (runs / "plan/s/fit/fit_execution_output.txt").write_text(log, encoding="utf-8")
+
+    html = generate_status_report([{"scenario": "s", "status": word}], runs)
+
+    assert {"plan/s": status} == rows(html)
+
+
+def test_conductor_report_takes_results_and_keeps_the_untouched(runs: Path) -> None:
+    """Results and the dicts of results are taken as they are; other instances on disk are earlier ones."""
+    first = replace(stored(runs, a_result("warning", instance="first")), folder=None)
+    stored(runs, a_result(instance="old"))
+
+    html = generate_status_report([first, a_result("error", instance="second").to_dict()], runs)
+
+    assert rows(html) == {"fit/first": "warning", "fit/second": "error", "fit/old": "success"}
+    page = page_data(html)
+    assert [row["id"] for row in page.rows if row.get("earlier")] == ["fit/old"]
+    assert page.details("fit/first")["links"]["notebook"] == "fit/first/fit.ipynb"
+
+
+def test_conductor_names_lead_nowhere_else(runs: Path) -> None:
+    """A scenario called like a path is shown as that and is not looked up."""
+    stored(runs, a_result(instance="x"))
+
+    html = generate_status_report([{"scenario": "../../etc", "build": "b"}, {"scenario": "n" * 300}], runs)
+
+    assert rows(html) == {"b/../../etc": "not_run", "n" * 300: "not_run", "fit/x": "success"}

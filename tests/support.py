@@ -1,0 +1,202 @@
+"""The one way in which tests make a tiny project, run it, and read what came of it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import subprocess
+import sys
+import textwrap
+import time
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import psutil
+
+from ductaflow.common.paths import REPORT_JSON
+
+PARAMETERS = '# %% tags=["parameters"]\nconfig = {}\n\n'
+
+
+class TinyProject:
+    """A project in a folder of its own; `flow` and `instance` add to it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        (root / "config" / "flows").mkdir(parents=True)
+        (root / "flows").mkdir()
+
+    def flow(self, name: str, code: str, *, kind: str = "flows") -> Path:
+        """A flow whose first cell is the one tagged `parameters`; `code` begins at line 4 of the file."""
+        source = self.root / kind / f"{name}.py"
+        source.parent.mkdir(exist_ok=True)
+        source.write_text(PARAMETERS + textwrap.dedent(code).lstrip("\n"), encoding="utf-8")
+        return source
+
+    def config(self, path: str, **values: Any) -> Path:
+        """A file below `config/`."""
+        file = self.root / "config" / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(values), encoding="utf-8")
+        return file
+
+    def folder(self, flow: str, instance: str) -> Path:
+        return self.root / "runs" / flow / instance
+
+
+def table(*names: str, **columns: list[Any]) -> pd.DataFrame:
+    """A table of scenarios with their names."""
+    return pd.DataFrame({"instance": list(names), **columns})
+
+
+def report(project: TinyProject) -> dict[str, Any]:
+    """The twin of the status page."""
+    data: dict[str, Any] = json.loads((project.root / "runs" / REPORT_JSON).read_bytes())
+    return data
+
+
+# --- pytest in a process of its own ------------------------------------------------------------------------
+
+#: A flow that prints what it reads, and writes a file.
+READ = """
+# %%
+from pathlib import Path
+root = Path(config["_project_root"])
+for key, value in config.items():
+    if key.startswith("data"):
+        print((root / value).read_text())
+Path("x.csv").write_text(config["_project_root"])
+"""
+
+
+@dataclass(frozen=True)
+class Session:
+    """One call of pytest in a process of its own, as it ended."""
+
+    root: Path
+    code: int
+    out: str
+
+    def report(self, runs: str = "runs") -> dict[str, Any]:
+        data: dict[str, Any] = json.loads((self.root / runs / "conductor_status_report.json").read_text())
+        return data
+
+    def statuses(self, runs: str = "runs") -> dict[str, str]:
+        return {entry["id"]: entry["status"] for entry in self.report(runs)["instances"]}
+
+    @property
+    def ran(self) -> list[str]:
+        """Titles of instances in the order in which they ran, or were collected."""
+        return re.findall(r"^config/\S+?::(\S+)", self.out, re.MULTILINE)
+
+
+def command(*args: str) -> list[str]:
+    return [sys.executable, "-m", "pytest", "-p", "no:hypothesispytest", *args]
+
+
+def run_pytest(root: Path, *args: str, flag: str = "--ductaflow") -> Session:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
+    done = subprocess.run(
+        command(*filter(None, [flag]), *args),
+        cwd=root,
+        env={**environment, "PYTHONUTF8": "1", "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    return Session(root, done.returncode, done.stdout + done.stderr)
+
+
+def files_below(root: Path) -> set[str]:
+    return {path.relative_to(root).as_posix() for path in root.rglob("*") if "__pycache__" not in path.parts}
+
+
+# --- processes ---------------------------------------------------------------------------------------------
+
+
+def processes_of(text: str) -> list[psutil.Process]:
+    """Processes that belong to a run in a folder whose path contains a text.
+
+    By the description in their environment; a fork of a warm process has none that others see, but its
+    working directory.
+    """
+    found = []
+    for process in psutil.process_iter():
+        try:
+            named = text in process.environ().get("DUCTAFLOW_RUN", "") or text in process.cwd()
+            if named and process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except (psutil.Error, OSError):
+            continue
+    return found
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """Whether a process still does something: a zombie waits for whoever adopted it."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def wait_until(true: Callable[[], object], *, seconds: float = 20.0) -> None:
+    """Wait for an event that other processes make; fail when it does not come."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def processes_beside(pid: int, folder: Path) -> list[psutil.Process]:
+    """The processes of runs below a folder but one, their session; there have to be some."""
+    found: list[psutil.Process] = []
+
+    def look() -> bool:
+        found.extend(process for process in processes_of(str(folder)) if process.pid != pid)
+        return bool(found)
+
+    wait_until(look)
+    return found
+
+
+# --- the page ----------------------------------------------------------------------------------------------
+
+_DATA = re.compile(r'<script type="([^"]+)" id="([^"]+)">(.*?)</script>', re.DOTALL)
+
+
+@dataclass(frozen=True)
+class PageData:
+    """What a page shows: its head and its rows, and everything else about an instance by `details`."""
+
+    head: dict[str, Any]
+    rows: list[dict[str, Any]]
+    blocks: dict[str, list[dict[str, Any]]]
+
+    def row(self, id: str) -> dict[str, Any]:
+        return next(row for row in self.rows if row["id"] == id)
+
+    def details(self, id: str) -> dict[str, Any]:
+        block, place = self.row(id)["at"]
+        return self.blocks[f"pack-{block}"][place]
+
+
+def page_data(html: str) -> PageData:
+    texts = {name: text for _, name, text in _DATA.findall(html)}
+    blocks = {
+        name: json.loads(zlib.decompress(base64.b64decode(text), -zlib.MAX_WBITS))
+        for name, text in texts.items()
+        if name.startswith("pack-")
+    }
+    head, rows = json.loads(texts["head"]), json.loads(texts["rows"])
+    for row in rows:
+        if "parameters" in row:
+            shape, *values = row["parameters"]
+            row["parameters"] = dict(zip(head["shapes"][shape], values, strict=True))
+    return PageData(head, rows, blocks)
