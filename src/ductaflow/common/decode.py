@@ -1,0 +1,178 @@
+"""The one decoder of JSON that ductaflow wrote: typed, and safe whatever the file holds by now.
+
+    decode(data, Marker, where=path)     the value, or an UnreadableError that names the file and the fault
+    read_json(path, Marker)              the same of a file; None if there is none
+    read_lines(path, HistoryLine)        the lines that are good, and what is wrong with the others
+
+A type is a dataclass, a TypedDict, a NamedTuple, an enum, or a container of those. Unknown keys are ignored:
+a newer minor version may have added them. What people write (configs) is `project.strict_json`'s.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+from ductaflow.common.errors import DuctaflowError, of_system
+
+if TYPE_CHECKING:
+    from msgspec.json import Decoder
+
+T = TypeVar("T")
+
+
+#: No file of ours comes near it, in bytes; a larger one is not read into memory.
+LARGEST = 1 << 30
+
+
+class UnreadableError(DuctaflowError):
+    """A file that ductaflow wrote does not hold any more what it should."""
+
+
+def decode(data: bytes | str, kind: type[T], *, where: str | os.PathLike[str], hint: str = "") -> T:
+    """Decode JSON as a type.
+
+    Args:
+        data: the JSON text.
+        kind: the type of the value.
+        where: what it was read from, for the message.
+        hint: what to do if it is not readable.
+
+    Raises:
+        UnreadableError: it is no JSON, or not of that type.
+    """
+    import msgspec
+
+    try:
+        return _decoder(kind).decode(data)
+    except (ValueError, RecursionError) as exc:
+        if not _has_surrogate(data):
+            raise _unreadable(exc, where, hint) from exc
+    # Names of files that are no UTF-8 have lone surrogates, which msgspec does not read.
+    try:
+        value = json.loads(data, parse_constant=_refuse, parse_float=_finite)
+        return msgspec.convert(value, kind, dec_hook=_from_json)
+    except (ValueError, RecursionError) as exc:
+        raise _unreadable(exc, where, hint) from exc
+
+
+def convert(value: object, kind: type[T], *, where: str | os.PathLike[str], hint: str = "") -> T:
+    """Turn JSON values that are already in memory into a type.
+
+    Raises:
+        UnreadableError: they are not of that type.
+    """
+    import msgspec
+
+    try:
+        return msgspec.convert(value, kind, dec_hook=_from_json)
+    except (ValueError, RecursionError) as exc:
+        raise _unreadable(exc, where, hint) from exc
+
+
+def read_json(path: Path, kind: type[T], *, hint: str = "") -> T | None:
+    """Read a file that ductaflow wrote; None if there is none.
+
+    Raises:
+        UnreadableError: it cannot be read, or does not hold a value of that type.
+    """
+    data = read_regular(path, hint=hint)
+    return None if data is None else decode(data, kind, where=path, hint=hint)
+
+
+def read_lines(path: Path, kind: type[T]) -> tuple[list[T], list[str]]:
+    """Read a file of JSON lines.
+
+    Returns:
+        The values of the lines that can be read, and for each other one what is wrong with it, with file and
+        number of the line. A file that cannot be read is one fault; one that is not there has no lines.
+    """
+    try:
+        data = read_regular(path) or b""
+    except UnreadableError as exc:
+        return [], [exc.message]
+    values, faults = [], []
+    for number, line in enumerate(data.split(b"\n"), start=1):
+        if line.strip():
+            try:
+                values.append(decode(line, kind, where=f"{path}:{number}"))
+            except UnreadableError as exc:
+                faults.append(exc.message)
+    return values, faults
+
+
+def read_regular(path: Path, *, hint: str = "") -> bytes | None:
+    """The content of a regular file; None if there is none.
+
+    Raises:
+        UnreadableError: it cannot be read, is no regular file, or is absurdly large.
+    """
+    try:
+        # Without waiting: a pipe in the place of a file would never give a writer.
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        with os.fdopen(handle, "rb") as file:
+            status = os.fstat(handle)
+            if not stat.S_ISREG(status.st_mode):
+                raise UnreadableError(f"{path}: is no regular file", hint=hint)
+            if status.st_size > LARGEST:
+                raise UnreadableError(f"{path}: is too large to be ours: {status.st_size:,} bytes", hint=hint)
+            return file.read()
+    except FileNotFoundError:
+        return None
+    except OSError as exc:
+        found = of_system(exc, path, hint=hint)
+        raise UnreadableError(found.message, hint=found.hint) from exc
+
+
+#: Made once for each type, since that takes longer than to read most files.
+_DECODERS: dict[type, Decoder[Any]] = {}
+
+
+def _decoder(kind: type[T]) -> Decoder[T]:
+    from msgspec.json import Decoder
+
+    found = _DECODERS.get(kind)
+    if found is None:
+        found = _DECODERS[kind] = Decoder(kind, dec_hook=_from_json)
+    return found
+
+
+def _from_json(kind: type, value: object) -> object:
+    """What JSON has no type for."""
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    raise ValueError(f"Expected `{kind.__name__}`, got `{type(value).__name__}`")
+
+
+def _has_surrogate(data: bytes | str) -> bool:
+    return (b"\\ud" in data or b"\\uD" in data) if isinstance(data, bytes) else "\\u" in data
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        _refuse(text)
+    return value
+
+
+def _refuse(text: str) -> NoReturn:
+    raise ValueError(f"Number out of range: {text}")
+
+
+def _unreadable(exc: Exception, where: str | os.PathLike[str], hint: str) -> UnreadableError:
+    match exc:
+        case RecursionError():
+            text = "nested too deeply"
+        case UnicodeDecodeError():
+            text = f"not UTF-8: {exc.reason}"
+        case _:
+            text = re.sub(
+                r" - at `\$\.?(.*)`$", lambda found: f" at {found[1]}" if found[1] else "", str(exc)
+            )
+            text = text.replace("`", "").replace("JSON is malformed", "no valid JSON")
+    return UnreadableError(f"{os.fspath(where)}: {text[:1].lower()}{text[1:]}", hint=hint)
