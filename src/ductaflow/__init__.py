@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from ductaflow.common.errors import FlowWarning as FlowWarning
     from ductaflow.common.errors import InstanceError as InstanceError
     from ductaflow.common.errors import RunFolderError as RunFolderError
-    from ductaflow.common.host import is_notebook_execution as is_notebook_execution
     from ductaflow.common.paths import Project as Project
     from ductaflow.flow import display_config_summary as display_config_summary
+    from ductaflow.flow import is_notebook_execution as is_notebook_execution
     from ductaflow.flow import load_instance as load_instance
     from ductaflow.flow import reads as reads
     from ductaflow.flow import unpack_config as unpack_config
@@ -57,7 +57,7 @@ _HOME = {
     "display_config_summary": "flow",
     "find_instances": "project.instances",
     "generate_status_report": "report.status_report",
-    "is_notebook_execution": "common.host",
+    "is_notebook_execution": "flow",
     "load_cli_config": "script",
     "load_instance": "flow",
     "load_stored": "project.instances",

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from ductaflow.common.errors import ConfigError, InstanceError
 from ductaflow.common.files import stamp_of_file
-from ductaflow.common.host import is_notebook_execution
+from ductaflow.common.host import is_notebook_execution as is_notebook_execution
 from ductaflow.common.paths import RUNS_DIR, Project, runs_root
 from ductaflow.project.instances import load_stored
 from ductaflow.project.options import load_saved_config

@@ -26,7 +26,8 @@ import dataclasses, json, sys
 from pathlib import Path
 import papermill
 from ductaflow.notebook.capture import Capture
-from ductaflow.notebook import atomic_output, load_notebook
+from ductaflow.notebook.export import atomic_output
+from ductaflow.notebook.source import load_notebook
 
 class Observer:
     def __init__(self):

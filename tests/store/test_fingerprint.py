@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import warnings
 from pathlib import Path
 
@@ -195,6 +196,7 @@ def test_text_of_a_markdown_flow_is_no_code() -> None:
 
 def test_our_own_sources_have_one_hash_each() -> None:
     """No two of some real files are the same, and each can be read."""
-    files = sorted((Path(__file__).parents[2] / "src").rglob("*.py"))
-    hashes = {module_hash(file.read_bytes()) for file in files}
-    assert len(hashes) == len({file.read_bytes() for file in files})
+    files = (Path(__file__).parents[2] / "src").rglob("*.py")
+    # Docstrings do not count, and the `__init__.py` of a package has nothing else.
+    sources = {file.read_bytes() for file in files if len(ast.parse(file.read_bytes()).body) > 1}
+    assert len({module_hash(source) for source in sources}) == len(sources)
