@@ -7,6 +7,7 @@ a run.
 
 from __future__ import annotations
 
+import functools
 import glob
 import json
 import os
@@ -19,9 +20,11 @@ from typing import Any, TypeVar
 from ductaflow.common.errors import ConfigError, InstanceError
 from ductaflow.common.files import stamp_of_file
 from ductaflow.common.host import is_notebook_execution as is_notebook_execution
-from ductaflow.common.paths import RUNS_DIR, Project, runs_root
+from ductaflow.common.json_tree import KeyPath, leaves, mapped, spelled, walk
+from ductaflow.common.paths import Project, runs_root
 from ductaflow.project.instances import load_stored
 from ductaflow.project.options import load_saved_config
+from ductaflow.project.references import runs_tree
 from ductaflow.project.secrets import masked
 from ductaflow.session.main import use_project_of_main
 from ductaflow.store.folder import note_hand_work
@@ -57,7 +60,7 @@ def unpack_config(
         ConfigError: a key would replace a module, a function or a class of the flow.
     """
     root = _root_of(config)
-    variables = {key: _with_paths(value, key, root) for key, value in config.items()}
+    variables = mapped(config, functools.partial(_with_paths, root))
     flat, clashing = _flattened(variables)
     variables.update(flat)
     if namespace is not None:
@@ -74,7 +77,7 @@ def display_config_summary(config: Mapping[str, Any], name: str) -> None:
         config: the config of the flow; it stays as it is.
         name: heading of the table.
     """
-    rows = [(key, _shown(value)) for key, value in _leaves(masked(dict(config)))]
+    rows = [(spelled(path), _shown(value)) for path, value in leaves(masked(config), _is_list)]
     width = max((len(key) for key, _ in rows), default=0)
     plain = "\n".join([f"{name}:", *(f"  {key:<{width}}  {value}" for key, value in rows)])
     if not is_notebook_execution():
@@ -95,28 +98,28 @@ def _root_of(config: Mapping[str, Any]) -> Path | None:
     return Path(run.project_root) if run else None
 
 
-def _with_paths(value: Any, key: str, root: Path | None) -> Any:
-    if isinstance(value, str):
-        return _as_path(value, key, root)
-    if isinstance(value, Mapping):
-        return {name: _with_paths(item, name, root) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_with_paths(item, key, root) for item in value]
-    return value
+def _with_paths(root: Path | None, path: KeyPath, value: object) -> object:
+    keys = [key for key in path if isinstance(key, str)]
+    return _as_path(value, keys[-1], root) if isinstance(value, str) else value
 
 
 def _as_path(text: str, key: str, root: Path | None) -> str | Path:
     if key == "_project_root":
         return Path(text)
-    local = text.replace("\\", "/") if sys.platform == "win32" else text
-    first, slash, _ = local.removeprefix("./").partition("/")
-    if root is not None and slash and first not in ("", ".", ".."):
-        is_folder = first == RUNS_DIR or ("\0" not in first and len(first) < 256 and (root / first).is_dir())
-        if is_folder:
+    local = text.replace(os.sep, "/")
+    if root is not None and "/" in local:
+        first = local.removeprefix("./").partition("/")[0]
+        if runs_tree(Project.at(root)).below(text) is not None or _is_folder(root, first):
             return _pattern_or_path(root, local)
     if not key.endswith(_PATH_ENDINGS) or not text:
         return text
     return text if glob.has_magic(local) and not os.path.lexists(local) else Path(local)
+
+
+def _is_folder(root: Path, first: str) -> bool:
+    """Whether the first part of a path is a folder of the project."""
+    is_name = first not in ("", ".", "..") and "\0" not in first and len(first) < 256
+    return is_name and (root / first).is_dir()
 
 
 def _pattern_or_path(root: Path, local: str) -> str | Path:
@@ -131,16 +134,9 @@ def _pattern_or_path(root: Path, local: str) -> str | Path:
 def _flattened(variables: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """The keys of nested objects by their last name, and the full names of those that clash."""
     found: dict[str, list[tuple[str, Any]]] = {}
-
-    def collect(prefix: str, nested: Mapping[str, Any]) -> None:
-        for key, value in nested.items():
-            found.setdefault(key, []).append((f"{prefix}.{key}", value))
-            if isinstance(value, Mapping):
-                collect(f"{prefix}.{key}", value)
-
-    for key, value in variables.items():
-        if isinstance(value, Mapping):
-            collect(key, value)
+    for path, value, _ in walk(variables, _is_list):
+        if len(path) > 1:
+            found.setdefault(str(path[-1]), []).append((spelled(path), value))
     flat, clashing = {}, []
     for key, places in found.items():
         if len(places) == 1 and key not in variables:
@@ -148,6 +144,10 @@ def _flattened(variables: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]
         else:
             clashing += [place for place, _ in places]
     return flat, clashing
+
+
+def _is_list(_path: KeyPath, value: object) -> bool:
+    return isinstance(value, list)
 
 
 def _refuse_shadowing(variables: Mapping[str, Any], namespace: Mapping[str, Any]) -> None:
@@ -176,16 +176,6 @@ def _print_summary(
         print(f"  {key} = {kind}{_shown(hidden[key])}{' (flattened)' if key in flat else ''}")
     if clashing:
         print(f"  not flattened, since the names clash: {', '.join(clashing)}")
-
-
-def _leaves(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
-    for key, value in config.items():
-        if isinstance(value, Mapping) and value:
-            found += _leaves(value, f"{prefix}{key}.")
-        else:
-            found.append((f"{prefix}{key}", value))
-    return found
 
 
 def _shown(value: Any) -> str:

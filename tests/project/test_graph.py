@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ntpath
 import time
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from ductaflow.common.paths import Project
 from ductaflow.project.graph import MAX_CYCLES, Graph, check, collect
 from ductaflow.project.instances import Instance
 from ductaflow.project.options import RunOptions
+from ductaflow.project.references import RunsTree
 
 quick = settings(max_examples=80, deadline=None)
 HERE = Project.at(Path("/project"))
@@ -97,14 +99,13 @@ def test_a_string_that_is_a_path_below_runs(text: str, expected: tuple[str, ...]
 
 def test_only_windows_takes_backslashes(monkeypatch: pytest.MonkeyPatch) -> None:
     """There a path may be written either way, in any case; elsewhere a backslash is a letter."""
-    from ductaflow.project import graph as module
-
     assert () == reads("runs\\prep\\A\\x.csv")
-    windows = Project(Path("/Work"), Path("/Work/config"), Path("/Work/Runs"))
-    monkeypatch.setattr("ductaflow.project.graph._WINDOWS", True)
-    module._runs_tree.cache_clear()
-    assert ("prep/A",) == reads(".\\runs\\prep\\A\\x.csv", project=windows)
-    module._runs_tree.cache_clear()
+    windows = RunsTree("C:\\Work", "C:\\Work\\Runs", system=ntpath)
+    monkeypatch.setattr("ductaflow.project.graph.runs_tree", lambda _project: windows)
+    assert ("prep/A",) == reads(".\\runs\\prep\\A\\x.csv")
+    assert ("prep/A",) == reads("c:/work/RUNS/Prep/a/x.csv")
+    assert ("prep/A", "prep2/A") == reads("Runs\\PREP*\\a\\x.csv")
+    assert () == reads("runs/FIT/a")
 
 
 def test_the_runs_folder_is_the_projects(tmp_path: Path) -> None:
@@ -143,15 +144,15 @@ def test_the_project_root_is_no_reference() -> None:
     assert () == reads("x", project=inner)
 
 
-def test_downstreams() -> None:
-    """What reads from an instance, by name or by pattern."""
+def test_what_reads_from_an_instance() -> None:
+    """By name or by pattern, at any distance."""
     found = graph(
         prep__A=None, prep__B=None, fit__A="runs/prep/A/x", fit__B="runs/prep/*/x", end__A="runs/fit/B"
     )
-    assert ("fit/A", "fit/B") == found.downstreams("prep/A")
-    assert ("fit/B",) == found.downstreams("prep/B")
-    assert ("end/A",) == found.downstreams("fit/B")
-    assert () == found.downstreams("end/A") == found.downstreams("none/A") == found.upstreams("none/A")
+    assert ("fit/A", "fit/B", "end/A") == found.below(["prep/A"])
+    assert ("fit/B", "end/A") == found.below(["prep/B"])
+    assert ("end/A",) == found.below(["fit/B"])
+    assert () == found.below(["end/A"]) == found.below(["none/A"]) == found.upstreams("none/A")
 
 
 def test_no_instances() -> None:
@@ -269,7 +270,7 @@ def test_order_and_cycles_of_any_graph(configs: dict[str, list[str]], given_ids:
         assert len(set(cycle)) == len(cycle) > 1
         for id, upstream in zip(cycle, (*cycle[1:], cycle[0]), strict=True):
             assert upstream in found.upstreams(id)
-            assert id in found.downstreams(upstream)
+            assert id in found.below([upstream])
             assert found.ref(id, upstream).startswith("in[")
     assert cyclic == {id for cycle in found.cycles() for id in cycle}
 
@@ -356,7 +357,7 @@ def test_needs_that_are_unknown(need: str, words: str) -> None:
     assert f"fit/A needs {need} (_run.needs[0]), which is no stored instance" in str(first.problem)
     assert words in str(first.problem)
     assert second.problem is None
-    assert (need,) == Graph([first, second]).unknown_needs("fit/A")
+    assert ["fit/A"] == list(Graph([first, second]).unknown_problems())
 
 
 def test_needs_of_a_base_that_name_the_instance_itself() -> None:

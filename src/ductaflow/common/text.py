@@ -121,9 +121,15 @@ def cut(text: str, most: int, *, whole: str = "") -> str:
 
 
 def key_path(where: str, key: object) -> str:
-    """The key path of a key below another one: `config.database.host`, `config["odd key"]`."""
+    """Spell the key path of a key, or of a position in a list, below another key path.
+
+    >>> key_path("config.database", "host"), key_path("config", "odd key"), key_path("files", 2)
+    ('config.database.host', 'config["odd key"]', 'files[2]')
+    """
     text = str(key)
-    return f"{where}.{text}" if text.replace("-", "_").isidentifier() else f"{where}[{json.dumps(text)}]"
+    if isinstance(key, int) or not text.replace("-", "_").isidentifier():
+        return f"{where}[{key if isinstance(key, int) else json.dumps(text)}]"
+    return f"{where}.{text}" if where else text
 
 
 def shortened(text: str) -> str:

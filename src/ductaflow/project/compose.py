@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ductaflow.common.errors import ConfigError
+from ductaflow.common.json_tree import KeyPath, mapped
 from ductaflow.project.strict_json import MAX_DEPTH
 
 #: A string that placeholders have made longer than this is a mistake: they double each other.
@@ -20,24 +21,26 @@ MAX_FILLED = 1_000_000
 def merge(*configs: Mapping[str, Any]) -> dict[str, Any]:
     """Merge configs, the later over the earlier.
 
-    Deep for objects; lists and scalars replace; null is a value. The arguments stay as they are, and the
-    result shares no object or list with them.
+    Objects merge at any depth; lists and scalars replace; null is a value. The result shares no object or
+    list with the arguments.
+
+    >>> merge({"site": {"name": "north", "height": 10}}, {"site": {"height": 20}})
+    {'site': {'name': 'north', 'height': 20}}
     """
     merged: dict[str, Any] = {}
-    for config in configs:
+    pending = [(merged, config) for config in reversed(configs)]
+    while pending:
+        target, config = pending.pop()
         for key, value in config.items():
-            below = merged.get(key)
             if isinstance(value, Mapping):
-                merged[key] = merge(below, value) if isinstance(below, Mapping) else merge(value)
+                if not isinstance(target.get(key), dict):
+                    target[key] = {}
+                pending.append((target[key], value))
+            elif isinstance(value, list):
+                target[key] = mapped({key: value}, lambda _path, leaf: leaf)[key]
             else:
-                merged[key] = _copied(value)
+                target[key] = value
     return merged
-
-
-def _copied(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_copied(item) for item in value]
-    return merge(value) if isinstance(value, Mapping) else value
 
 
 def fill_placeholders(
@@ -57,7 +60,7 @@ def fill_placeholders(
             million characters.
     """
     filler = _Filler(config, {"instance": instance, "flow": flow, "project_root": project_root})
-    return {key: filler.fill(value, (key,)) for key, value in config.items()}
+    return mapped(config, filler.fill)
 
 
 class _Filler:
@@ -68,17 +71,13 @@ class _Filler:
         self._given = given
         self._filled: dict[str, str] = {}
 
-    def fill(self, value: Any, chain: tuple[str, ...]) -> Any:
-        """`chain` is the keys whose values are being filled, the outermost first."""
-        if isinstance(value, str):
-            return self._text(value, chain) if "{" in value else value
-        if isinstance(value, dict):
-            return {key: self.fill(item, ()) for key, item in value.items()}
-        if isinstance(value, list):
-            return [self.fill(item, ()) for item in value]
-        return value
+    def fill(self, path: KeyPath, value: object) -> object:
+        if not isinstance(value, str) or "{" not in value:
+            return value
+        return self._text(value, (str(path[0]),) if len(path) == 1 else ())
 
     def _text(self, text: str, chain: tuple[str, ...]) -> str:
+        """`chain` is the keys whose values are being filled, the outermost first."""
         length = len(text)
 
         def replacement(match: re.Match[str]) -> str:

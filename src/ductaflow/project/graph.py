@@ -14,23 +14,23 @@ from __future__ import annotations
 import fnmatch
 import heapq
 import os
-import posixpath
 import re
 import sys
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import count
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ductaflow.common.errors import InstanceError
+from ductaflow.common.json_tree import leaves, spelled
 from ductaflow.common.paths import ROOT_KEY, RUN_KEY, Project
-from ductaflow.common.text import did_you_mean, key_path
+from ductaflow.common.text import did_you_mean
 from ductaflow.project.instances import Instance, Instances, find_instances
-from ductaflow.project.names import check_name
+from ductaflow.project.names import name_fault
+from ductaflow.project.references import RunReference, is_pattern, runs_tree
 
 #: Of a knot of cycles that cross, so many are looked for; to find them all would take for ever.
 MAX_CYCLES = 20
@@ -43,17 +43,11 @@ _MAX_SUGGESTIONS = 10
 _SHOWN_MEMBERS = 12
 
 
-_PATTERN = re.compile(r"[*?\[]")
-
-
 #: What a flow fills in itself: `part-{n}.csv`, `%d.csv`.
 _TEMPLATE = re.compile(r"[*?\[{%]")
 
 
 _SHOWN_NAMES = 10
-
-
-_WINDOWS = os.name == "nt"
 
 
 class _Group(NamedTuple):
@@ -130,12 +124,15 @@ class Graph:
     """
 
     def __init__(self, instances: Sequence[Instance]) -> None:
+        self._tree = runs_tree(instances[0].project) if instances else None
+        self._fold = self._tree.fold if self._tree else str
         self._positions: dict[str, int] = {}
         names: dict[str, set[str]] = {}
         for instance in instances:
             self._positions.setdefault(instance.id, len(self._positions))
             names.setdefault(instance.flow, set()).add(instance.name)
         self._names = {flow: sorted(found) for flow, found in names.items()}
+        self._folded = {self._fold(id): id for id in self._positions}
         self._members: dict[_Group, tuple[str, ...]] = {}
         self._own_readers: dict[tuple[str, str], str] = {}
         # what each instance reads, and the key path of its config that says so
@@ -149,15 +146,18 @@ class Graph:
     # --- edges ---
 
     def _add_references(self, instance: Instance) -> None:
-        runs = _runs_tree(instance.project)
+        assert self._tree is not None
         edges = self._reads[instance.id]
-        for trail, text in _strings(instance.config):
-            parts = runs.parts(text)
-            node = self._node(instance.id, *parts) if parts else None
+        for path, text in leaves(instance.config):
+            if not isinstance(text, str) or path == (ROOT_KEY,):
+                continue
+            reference = self._tree.named_by(text)
+            node = self._node(instance.id, reference) if reference else None
             if node:
-                edges.setdefault(node, _path_of(trail))
-            elif parts and _is_run(*parts) and not _is_own(instance, *parts):
-                self._unstored.setdefault(instance.id, []).append(Unstored(text, _literal(text), *parts))
+                edges.setdefault(node, spelled(path))
+            elif reference and _is_run(reference) and not self._is_own(instance, reference):
+                unstored = Unstored(text, _literal(text), reference.flow, reference.instance)
+                self._unstored.setdefault(instance.id, []).append(unstored)
 
     def _add_needs(self, instance: Instance) -> None:
         for index, need in enumerate(instance.options.needs):
@@ -167,26 +167,47 @@ class Graph:
             elif need != instance.id:
                 self._reads[instance.id].setdefault(need, path)
 
-    def _node(self, reader: str, flow: str, name: str) -> _Node | None:
-        """What a reference to `runs/<flow>/<name>` reads; None if nothing that is stored."""
-        if not _PATTERN.search(flow + name):
-            id = f"{flow}/{name}"
-            return id if id in self._positions and id != reader else None
+    def _is_own(self, reader: Instance, reference: RunReference) -> bool:
+        """Whether a run may be one that the reader makes: its own, or in a build one of its flows."""
+        return reader.kind == "build" or self._fold(reader.id) == self._fold(reference.id)
+
+    def _node(self, reader: str, reference: RunReference) -> _Node | None:
+        """What a reference reads; None if nothing that is stored."""
+        flow, name = self._fold(reference.flow), self._fold(reference.instance)
+        if not is_pattern(flow + name):
+            id = self._folded.get(f"{flow}/{name}")
+            return id if id != reader else None
         group = _Group(flow, name)
         members = self._matching(group)
         # The own run folder is left out. That is needed for the first such reader only: a second one that is
         # in the group too is in a cycle with the first in any case.
-        if _is_in(reader, group) and self._own_readers.setdefault((flow, name), reader) == reader:
+        if self._is_in(reader, group) and self._own_readers.setdefault((flow, name), reader) == reader:
             group = _Group(flow, name, but=reader)
             members = self._members.setdefault(group, tuple(id for id in members if id != reader))
         return group if members else None
 
     def _matching(self, group: _Group) -> tuple[str, ...]:
         if group not in self._members:
-            flows = [group.flow] if group.flow in self._names else _matches(sorted(self._names), group.flow)
-            found = [f"{flow}/{name}" for flow in flows for name in _matches(self._names[flow], group.name)]
-            self._members[group] = tuple(sorted(found, key=self._positions.__getitem__))
+            is_one = group.flow in self._names
+            flows = [group.flow] if is_one else self._matches(sorted(self._names), group.flow)
+            ids = (
+                f"{flow}/{name}" for flow in flows for name in self._matches(self._names[flow], group.name)
+            )
+            self._members[group] = tuple(sorted(ids, key=self._positions.__getitem__))
         return self._members[group]
+
+    def _matches(self, names: Sequence[str], pattern: str) -> list[str]:
+        """Those of some sorted names that match a pattern."""
+        if self._fold is str:
+            # only those that begin as it does: there may be thousands of names and of patterns
+            prefix = re.split(r"[*?\[]", pattern, maxsplit=1)[0]
+            names = names[bisect_left(names, prefix) : bisect_left(names, prefix + chr(sys.maxunicode))]
+        return [name for name in names if fnmatch.fnmatchcase(self._fold(name), pattern)]
+
+    def _is_in(self, id: str, group: _Group) -> bool:
+        flow, _, name = self._fold(id).partition("/")
+        is_match = fnmatch.fnmatchcase(flow, group.flow) and fnmatch.fnmatchcase(name, group.name)
+        return is_match and id != group.but
 
     def _read_by_node(self, node: _Node) -> Collection[_Node]:
         return self._reads.get(node, ()) if isinstance(node, str) else self._members[node]
@@ -208,10 +229,6 @@ class Graph:
     def upstreams(self, id: str) -> tuple[str, ...]:
         """The ids that an instance reads from directly, as collected."""
         return self._expanded(id, self._read_by_node)
-
-    def downstreams(self, id: str) -> tuple[str, ...]:
-        """The ids that read from an instance directly, as collected."""
-        return self._expanded(id, lambda node: self._readers.get(node, ()))
 
     def above(self, ids: Iterable[str]) -> tuple[str, ...]:
         """All that some instances read from, at any distance, as collected; those given left out."""
@@ -251,7 +268,7 @@ class Graph:
         if upstream in reads:
             return reads[upstream]
         for node, path in reads.items():
-            if isinstance(node, _Group) and _is_in(upstream, node):
+            if isinstance(node, _Group) and self._is_in(upstream, node):
                 return path
         raise KeyError(upstream)
 
@@ -266,7 +283,8 @@ class Graph:
             ids = [reader for reader in self._readers.get(group, ()) if isinstance(reader, str)]
             if ids:
                 readers = {id: self._reads[id][group] for id in ids}
-                text = f"runs/{group.flow}/{group.name}" + (f" without {group.but}" if group.but else "")
+                runs = self._tree.name if self._tree else ""
+                text = f"{runs}/{group.flow}/{group.name}" + (f" without {group.but}" if group.but else "")
                 yield Wildcard(text, group.flow, group.name, members, readers)
 
     def unstored(self, id: str) -> tuple[Unstored, ...]:
@@ -281,10 +299,6 @@ class Graph:
             return f"{flow} has no stored instance {name}. {near}"
         near = did_you_mean(flow, self._names) or f"There is {_listed(sorted(self._names))}."
         return f"{flow} has no stored instance at all. {near}"
-
-    def unknown_needs(self, id: str) -> tuple[str, ...]:
-        """The entries of an instance's `_run.needs` that are not stored."""
-        return tuple(self._unknown.get(id, ()))
 
     def order(self, ids: Iterable[str]) -> list[str]:
         """Some ids, each once, so that every upstream comes first; otherwise as given.
@@ -411,7 +425,7 @@ class Graph:
                 closed = start in self._reads[node]
             else:
                 # A group that the start itself reads may hold the start, but is no way back to it.
-                closed = came_from[node] != start and _is_in(start, node)
+                closed = came_from[node] != start and self._is_in(start, node)
             if closed:
                 return _walked(node, came_from)
             for read in self._read_by_node(node):
@@ -465,45 +479,10 @@ def _components(
 
 # --- references --------------------------------------------------------------------------------------------
 
-#: A key path in reverse: the last key, and the path before it.
-_Trail = tuple[Any, "_Trail"] | tuple[()]
 
-
-def _strings(value: Any, trail: _Trail = ()) -> Iterator[tuple[_Trail, str]]:
-    """Every string of a config, at any depth, but `_project_root`."""
-    if isinstance(value, str):
-        yield trail, value
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            if trail or key != ROOT_KEY:
-                yield from _strings(item, (key, trail))
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from _strings(item, (index, trail))
-
-
-def _path_of(trail: _Trail) -> str:
-    """`inputs.files[2]`"""
-    if not trail:
-        return ""
-    key, before = trail
-    path = _path_of(before)
-    return f"{path}[{key}]" if isinstance(key, int) else key_path(path, key).removeprefix(".")
-
-
-def _is_run(flow: str, name: str) -> bool:
+def _is_run(reference: RunReference) -> bool:
     """Whether both could be names; a flow may keep a template, such as `runs/prep/{year}/x.csv`."""
-    try:
-        check_name(flow)
-        check_name(name)
-    except InstanceError:
-        return False
-    return True
-
-
-def _is_own(reader: Instance, flow: str, name: str) -> bool:
-    """Whether a run may be one that the reader makes: its own, or in a build that of one of its flows."""
-    return reader.kind == "build" or reader.id == f"{flow}/{name}"
+    return not (name_fault(reference.flow) or name_fault(reference.instance))
 
 
 def _literal(text: str) -> str:
@@ -516,50 +495,3 @@ def _literal(text: str) -> str:
 
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:_SHOWN_NAMES]) + (" ..." if names[_SHOWN_NAMES:] else "")
-
-
-class _RunsTree:
-    """Tells which strings are paths below the runs folder of a project."""
-
-    def __init__(self, project: Project) -> None:
-        folder = Path(os.path.abspath(project.runs_dir))
-        # A config may name the folder by its place in the project, or absolutely, with or without links.
-        places = (os.path.relpath(folder, project.root), str(folder), os.path.realpath(folder))
-        self._name = self._comparable(folder.name)
-        self._prefixes = tuple(f"{self._comparable(place)}/" for place in places)
-
-    @staticmethod
-    def _comparable(path: str) -> str:
-        return path.replace("\\", "/").lower() if _WINDOWS else path
-
-    def parts(self, text: str) -> tuple[str, str] | None:
-        """Flow and instance, perhaps as patterns, that a path below the runs folder begins with."""
-        if self._name not in self._comparable(text):
-            return None
-        path = posixpath.normpath(text.replace("\\", "/") if _WINDOWS else text)
-        for prefix in self._prefixes:
-            if self._comparable(path).startswith(prefix):
-                flow, _, rest = path[len(prefix) :].partition("/")
-                if flow == "**":
-                    return "*", "*"
-                name = rest.partition("/")[0]
-                return flow, "*" if name in ("", "**") else name
-        return None
-
-
-@lru_cache(maxsize=8)
-def _runs_tree(project: Project) -> _RunsTree:
-    return _RunsTree(project)
-
-
-def _matches(names: Sequence[str], pattern: str) -> list[str]:
-    """Those of some sorted names that match a pattern."""
-    prefix = _PATTERN.split(pattern, maxsplit=1)[0]
-    start = bisect_left(names, prefix)
-    stop = bisect_left(names, prefix + chr(sys.maxunicode))
-    return [name for name in names[start:stop] if fnmatch.fnmatchcase(name, pattern)]
-
-
-def _is_in(id: str, group: _Group) -> bool:
-    flow, _, name = id.partition("/")
-    return id != group.but and fnmatch.fnmatchcase(flow, group.flow) and fnmatch.fnmatchcase(name, group.name)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ductaflow.common.errors import ConfigError
+from ductaflow.common.json_tree import KeyPath, mapped
 from ductaflow.common.paths import ROOT_KEY, RUN_KEY
 from ductaflow.common.text import did_you_mean, key_path, shortened
 from ductaflow.project.strict_json import json_kind, read_config
@@ -227,14 +228,16 @@ def load_saved_config(path: str | Path, *, project_root: str | Path) -> dict[str
     root = Path(os.path.abspath(project_root)).as_posix()
     old = saved.get(ROOT_KEY)
     if isinstance(old, str) and len(old) > 1 and old != root:
-        config = {key: moved(value, old.rstrip("/"), root) for key, value in config.items()}
+        config = _moved(config, old.rstrip("/"), root)
     return {**config, ROOT_KEY: root}
 
 
-def moved(value: Any, old: str, new: str) -> Any:
-    """A JSON value in which every string that is a path, or lies below it, is so with another one."""
-    if isinstance(value, str):
-        return new + value[len(old) :] if value == old or value.startswith(f"{old}/") else value
-    if isinstance(value, dict):
-        return {key: moved(item, old, new) for key, item in value.items()}
-    return [moved(item, old, new) for item in value] if isinstance(value, list) else value
+def _moved(config: Mapping[str, Any], old: str, new: str) -> dict[str, Any]:
+    """A copy in which every string that is a path, or lies below it, begins with another one."""
+
+    def change(_path: KeyPath, value: object) -> object:
+        if isinstance(value, str) and (value == old or value.startswith(f"{old}/")):
+            return f"{new}{value[len(old) :]}"
+        return value
+
+    return mapped(config, change)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ductaflow.common.text import key_path
+from ductaflow.common.json_tree import KeyPath, leaves, mapped, spelled
 
 _SECRET = re.compile(
     r"password|passwd|passphrase|secret|token(?!i[sz])|credential|(?:api|access|private)[_\-\s]?key",
@@ -15,36 +15,26 @@ _SECRET = re.compile(
 
 
 def masked(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy to show: the values of keys that look like passwords or tokens, at any depth, are `***`.
+    """Return a copy to show, in which the values of keys that look like passwords or tokens are `***`.
 
     `true`, `false` and `null` stay, since they hold no secret.
+
+    >>> masked({"database": {"host": "db", "password": "x"}})
+    {'database': {'host': 'db', 'password': '***'}}
     """
-    return {
-        key: "***"
-        if _SECRET.search(key) and value is not None and not isinstance(value, bool)
-        else _masked_value(value)
-        for key, value in config.items()
-    }
+    return mapped(config, _shown, _is_secret)
 
 
-def _masked_value(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return masked(value)
-    return [_masked_value(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-
-def secrets_in(config: Mapping[str, Any]) -> dict[str, Any]:
+def secrets_in(config: Mapping[str, Any]) -> dict[str, object]:
     """The values of keys that look like passwords or tokens, at any depth, by their key path."""
-    found: dict[str, Any] = {}
-    pending: list[tuple[str, Any]] = [("", config)]
-    while pending:
-        where, value = pending.pop()
-        if isinstance(value, Mapping):
-            for key, item in value.items():
-                if _SECRET.search(key):
-                    found[key_path(where, key)] = item
-                else:
-                    pending.append((key_path(where, key), item))
-        elif isinstance(value, (list, tuple)):
-            pending += [(f"{where}[{index}]", item) for index, item in enumerate(value)]
-    return found
+    return {spelled(path): value for path, value in leaves(config, _is_secret) if _is_secret(path, value)}
+
+
+def _is_secret(path: KeyPath, _value: object) -> bool:
+    return bool(path) and isinstance(path[-1], str) and _SECRET.search(path[-1]) is not None
+
+
+def _shown(path: KeyPath, value: object) -> object:
+    # A container that comes here is too deep to be looked into, so it may hold anything.
+    is_hidden = _is_secret(path, value) or isinstance(value, (Mapping, list, tuple))
+    return "***" if is_hidden and value is not None and not isinstance(value, bool) else value

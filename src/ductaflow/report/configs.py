@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ductaflow.common.errors import DuctaflowError
+from ductaflow.common.json_tree import KeyPath, leaves, spelled
 from ductaflow.common.paths import BASE_CONFIG, KIND_DIRS, RESULT, ROOT_KEY, RUN_KEY, RunFolder
-from ductaflow.common.text import key_path
 from ductaflow.project.compose import fill_placeholders, merge
 from ductaflow.project.secrets import masked
 from ductaflow.store.folder import previous_folder
@@ -20,6 +20,10 @@ MAX_KEYS = 120
 
 
 MAX_VALUE = 300
+
+
+#: What lies deeper is shown as the JSON of one value.
+MAX_SHOWN_LEVELS = 8
 
 
 #: A config longer than this, in bytes, is linked and not shown.
@@ -144,20 +148,16 @@ def _flat(config: Mapping[str, Any] | None) -> tuple[Flat, int]:
     rest = {key: value for key, value in config.items() if key not in (ROOT_KEY, RUN_KEY)}
     flat: Flat = {}
     left_out = 0
-    for path, value in _leaves(masked(rest), ""):
+    for path, value in leaves(masked(rest), _is_shown_whole):
         if len(flat) < MAX_KEYS:
-            flat[path[:MAX_VALUE]] = shown_value(value)
+            flat[spelled(path)[:MAX_VALUE]] = shown_value(value)
         else:
             left_out += 1
     return flat, left_out
 
 
-def _leaves(value: Any, path: str, depth: int = 0) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping) and value and depth < 8:
-        for key, item in value.items():
-            yield from _leaves(item, key_path(path, key).removeprefix("."), depth + 1)
-    else:
-        yield path, value
+def _is_shown_whole(path: KeyPath, value: object) -> bool:
+    return isinstance(value, list) or len(path) >= MAX_SHOWN_LEVELS
 
 
 def shown_value(value: Any) -> str:

@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from ductaflow.common.errors import ConfigError, DuctaflowError, InstanceError
+from ductaflow.common.json_tree import KeyPath, mapped
 from ductaflow.common.paths import KIND_DIRS, ROOT_KEY, RUN_KEY, Kind, Project, RunFolder
 from ductaflow.common.text import did_you_mean
 from ductaflow.project.compose import merge
 from ductaflow.project.graph import check
 from ductaflow.project.instances import Instance, Instances, load_stored
 from ductaflow.project.names import check_name, spelling
-from ductaflow.project.options import RunOptions, load_saved_config, moved, split_run
+from ductaflow.project.options import RunOptions, load_saved_config, split_run
+from ductaflow.project.references import runs_tree
 from ductaflow.project.strict_json import read_config
 from ductaflow.project.values import parse_cell, row_config
 from ductaflow.session.request import spec_of_call
@@ -231,12 +233,13 @@ def _check_known(original: Instance, key: str) -> None:
 
 
 def _with_own_paths(project: Project, original: Instance, name: str) -> dict[str, Any]:
-    """The config with what lies in the run folder of the original in that of the new name."""
-    config: Any = original.config
-    runs = (os.path.relpath(project.runs_dir, project.root), os.path.abspath(project.runs_dir))
-    for tree in (Path(path).as_posix() for path in runs):
-        config = moved(config, f"{tree}/{original.id}", f"{tree}/{original.flow}/{name}")
-    return dict(config)
+    """The config, with paths into the original's run folder redirected to the one of the new name."""
+    tree = runs_tree(project)
+
+    def redirected(_path: KeyPath, value: object) -> object:
+        return tree.renamed(value, original.id, name) if isinstance(value, str) else value
+
+    return mapped(original.config, redirected)
 
 
 # --- what a command names ----------------------------------------------------------------------------------

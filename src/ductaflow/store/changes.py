@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ductaflow.common.errors import DuctaflowError
+from ductaflow.common.json_tree import KeyPath, leaves, spelled
 from ductaflow.common.paths import ROOT_KEY, RunFolder
-from ductaflow.common.text import key_path
 from ductaflow.project.options import load_saved_config
 from ductaflow.project.secrets import masked
 from ductaflow.project.settings import DEFAULT, Comparison
@@ -237,7 +237,7 @@ def _config_fields(spec: RunSpec) -> Iterator[Change]:
     except DuctaflowError as exc:
         yield Change("config", "", f"the config is another one; that of the last run: {exc.message}")
         return
-    old, new = dict(_fields(masked(before))), dict(_fields(masked(spec.config)))
+    old, new = _fields(masked(before)), _fields(masked(spec.config))
     found = False
     for path in [*old, *(path for path in new if path not in old)]:
         if old.get(path, _NOTHING) == new.get(path, _NOTHING):
@@ -257,17 +257,14 @@ def _config_fields(spec: RunSpec) -> Iterator[Change]:
 _NOTHING = ""
 
 
-def _fields(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+def _fields(config: Mapping[str, Any]) -> dict[str, str]:
     """Key paths of all values that hold no others, and those values as they are shown."""
-    if isinstance(value, dict) and value:
-        for key, item in value.items():
-            if path or key != ROOT_KEY:
-                yield from _fields(item, key_path(path, key).removeprefix("."))
-    elif isinstance(value, list) and any(isinstance(item, (dict, list)) for item in value):
-        for index, item in enumerate(value):
-            yield from _fields(item, f"{path}[{index}]")
-    else:
-        yield path, _shown(value)
+    known = {key: value for key, value in config.items() if key != ROOT_KEY}
+    return {spelled(path): _shown(value) for path, value in leaves(known, _is_plain_list)}
+
+
+def _is_plain_list(_path: KeyPath, value: object) -> bool:
+    return isinstance(value, list) and not any(isinstance(item, (dict, list)) for item in value)
 
 
 def _shown(value: Any) -> str:

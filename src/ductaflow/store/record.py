@@ -39,7 +39,9 @@ from typing import Any
 
 from ductaflow.common.errors import DuctaflowError
 from ductaflow.common.files import Stamp, is_hidden, shown_names, stamp_of, stamp_of_file
+from ductaflow.common.json_tree import walk
 from ductaflow.common.paths import RESULT, ROOT_KEY, is_ours, names_of_ours
+from ductaflow.project.references import RunReference, RunsTree, is_pattern
 from ductaflow.project.secrets import masked, secrets_in
 from ductaflow.store.folder import has_unfinished_run
 from ductaflow.store.hashes import Hashes, hashes_of
@@ -74,9 +76,6 @@ _JOURNALS = ("-wal", "-journal", ".wal")
 
 #: Of so many files a record keeps the single hashes, to name the one that has changed.
 _NAMED_FILES = 200
-
-
-_PATTERN = re.compile(r"[*?\[]")
 
 
 _LONGEST = 4096
@@ -206,7 +205,7 @@ def _found_by(text: str, spec: RunSpec) -> Iterator[tuple[str, os.stat_result]]:
         with suppress(OSError, ValueError):
             yield path, os.stat(path)
             return
-    if "/" in text and _PATTERN.search(text):
+    if "/" in text and is_pattern(text):
         for path in glob.iglob(os.path.normpath(os.path.join(spec.project_root, text))):
             with suppress(OSError):
                 yield path, os.stat(path)
@@ -214,17 +213,12 @@ def _found_by(text: str, spec: RunSpec) -> Iterator[tuple[str, os.stat_result]]:
 
 def strings_of(config: Mapping[str, Any]) -> Iterator[str]:
     """Every string of a config, at any depth, but `_project_root`; of keys those that look like paths."""
-    pending: list[Any] = [{key: value for key, value in config.items() if key != ROOT_KEY}]
-    while pending:
-        value = pending.pop()
+    for path, value, _ in walk({key: value for key, value in config.items() if key != ROOT_KEY}):
+        # A name is a name; only with a folder in it is it a path.
+        if path and isinstance(path[-1], str) and "/" in path[-1]:
+            yield path[-1]
         if isinstance(value, str):
             yield value
-        elif isinstance(value, dict):
-            pending.extend(value.values())
-            # A name is a name; only with a folder in it is it a path.
-            yield from (key for key in value if "/" in key)
-        elif isinstance(value, list):
-            pending.extend(value)
 
 
 def config_fingerprint(spec: RunSpec) -> str:
@@ -630,16 +624,20 @@ def undeclared(spec: RunSpec, reads: Reads, children: Sequence[Result]) -> list[
     site = Site.of(spec)
     read = {*reads.files, *reads.declared}
     read.update(site.absolute(entry["path"]) for child in children for entry in child.inputs)
-    named = _Named(spec)
+    tree = RunsTree(spec.project_root, spec.runs_root)
+    needs = (need.partition("/") for need in spec.needs)
+    named = [RunReference(flow, instance) for flow, _, instance in needs]
+    named += filter(None, map(tree.named_by, strings_of(spec.config)))
     # What a build has run itself is there.
     folders = [spec.folder, *(os.path.normpath(child.folder) for child in children if child.folder)]
-    own = {_place(folder, spec) for folder in folders}
+    own = {tree.run_of(folder) for folder in folders}
     found: dict[tuple[str, str], list[str]] = {}
     for path in sorted(read):
-        place = _place(path, spec)
+        place = tree.run_of(path)
         if place is None or place in own or is_ours(path) or not os.path.isfile(path):
             continue
-        if not named.has(place) and os.path.exists(os.path.join(spec.runs_root, *place, RESULT)):
+        is_named = any(tree.names(reference, *place) for reference in named)
+        if not is_named and os.path.exists(os.path.join(spec.runs_root, *place, RESULT)):
             found.setdefault(place, []).append(site.relative(path))
     lines = [
         f"⚠ undeclared input: {paths[0]}{_and_more(len(paths) - 1)} is read, and no key of the config "
@@ -653,13 +651,6 @@ def _and_more(count: int) -> str:
     return f" (and {count} more there)" if count else ""
 
 
-def _place(path: str, spec: RunSpec) -> tuple[str, str] | None:
-    """Flow and instance of a path below the runs folder."""
-    prefix = spec.runs_root + os.sep
-    parts = path[len(prefix) :].split(os.sep) if path.startswith(prefix) else []
-    return (parts[0], parts[1]) if len(parts) > 1 and not parts[0].startswith(".") else None
-
-
 def _is_nested(spec: RunSpec) -> bool:
     """Whether a run is one of a build's, which goes on meanwhile."""
     runs_root, folder = Path(spec.runs_root), Path(spec.folder)
@@ -669,22 +660,3 @@ def _is_nested(spec: RunSpec) -> bool:
         parent for parent in folder.parents if parent != runs_root and parent.is_relative_to(runs_root)
     ]
     return any(has_unfinished_run(runs_root, parent) for parent in between)
-
-
-class _Named:
-    """The instances that a config refers to, or that `_run.needs` names."""
-
-    def __init__(self, spec: RunSpec) -> None:
-        needs = [(flow, name) for flow, _, name in (need.partition("/") for need in spec.needs)]
-        self._patterns = list(needs)
-        for text in strings_of(spec.config):
-            path = os.path.normpath(os.path.join(spec.project_root, text)) if "\0" not in text else ""
-            if path.startswith(spec.runs_root + os.sep):
-                flow, _, rest = path[len(spec.runs_root) + 1 :].partition(os.sep)
-                self._patterns.append((flow, rest.partition(os.sep)[0] or "*"))
-
-    def has(self, place: tuple[str, str]) -> bool:
-        return any(
-            fnmatch.fnmatchcase(place[0], flow) and fnmatch.fnmatchcase(place[1], name)
-            for flow, name in self._patterns
-        )
