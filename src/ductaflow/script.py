@@ -25,7 +25,7 @@ from ductaflow.project.options import load_saved_config
 from ductaflow.session.debug import prepare
 from ductaflow.session.request import spec_of_call, spec_of_instance
 from ductaflow.session.runner import launch_shown
-from ductaflow.store.result import Result, Status
+from ductaflow.store.result import Result
 from ductaflow.store.spec import RunSpec, current_run
 
 _SIGNALLED = 128
@@ -130,7 +130,7 @@ def _exit_code(result: Result) -> int:
         import signal
 
         return _SIGNALLED + getattr(signal, result.signal, 0)
-    if result.status is Status.ERROR:
+    if result.status.is_error:
         return result.exit_code or 1
     return result.exit_code or 0
 

@@ -127,7 +127,7 @@ class Artifact:
                 told = items.ItemOutcome.load(told, instance.run_folder.path)
             result = told.result or _without_run(instance, told.status, told.message, told.cause)
             message = told.message
-            if report.failed and result.status is not Status.ERROR:
+            if report.failed and not result.status.is_error:
                 # the status stays; whoever reads of the instance has to know
                 why = f"fails its test: {_reason(report)}"
                 result = replace(result, message="; ".join(filter(None, [result.message, why])))

@@ -50,9 +50,6 @@ _MAX_CELL = 300
 _NAMED = 3
 
 
-_MARKS = {Status.ERROR: "🔴", Status.WARNING: "🟠", Status.BLOCKED: "⚪"}
-
-
 Level = Literal["error", "warning", "notice"]
 
 
@@ -158,10 +155,10 @@ class GitHub:
         looks = MAX_LOOKS
         for outcome in outcomes:
             result, instance = outcome.result, outcome.instance
-            if result.status is Status.ERROR and not outcome.expected:
+            if result.status.is_error and not outcome.expected:
                 looks -= len(result.children)
                 one = self._red(result, instance, look=looks > 0)
-            elif outcome.nodeid in self._failed and result.status is not Status.ERROR:
+            elif outcome.nodeid in self._failed and not result.status.is_error:
                 one = Annotation("error", instance.source, None, self._failed[outcome.nodeid])
             elif result.status is Status.WARNING:
                 one = Annotation("warning", instance.source, None, result.message)
@@ -227,7 +224,7 @@ def _origin(result: Result) -> Result:
         except DuctaflowError:
             # What is not readable does not say where it went wrong; the build's own place is left.
             continue
-        if inner and inner.status is Status.ERROR:
+        if inner and inner.status.is_error:
             return _origin(inner)
     return result
 
@@ -259,22 +256,20 @@ def summary_text(
     head = f"### ductaflow: {in_numbers(counts, (*Status, 'xfail'))}\n\n"
     end = "".join(f"\nThe report: `{page}`\n" for page in pages if page != "..")
     bad = [
-        one for one in outcomes if (one.result.status in _MARKS or one.nodeid in failed) and not one.expected
+        one
+        for one in outcomes
+        if (one.result.status.needs_attention or one.nodeid in failed) and not one.expected
     ]
-    places = {status: place for place, status in enumerate(_MARKS)}
-
-    def rank(one: InstanceOutcome) -> tuple[bool, bool, int]:
-        status = one.result.status
-        return status is not Status.ERROR, one.nodeid not in failed, places.get(status, 0)
-
-    bad.sort(key=rank)
+    bad.sort(
+        key=lambda one: (not one.result.status.is_error, one.nodeid not in failed, one.result.status.place)
+    )
     rows = ["| | instance | what |\n|---|---|---|\n"] if bad else []
     room = max_bytes - _size(head) - _size(end) - 200
     if room < 0:
         return ""
     for number, one in enumerate(bad):
-        mark = _MARKS[Status.ERROR if one.nodeid in failed else one.result.status]
-        row = f"| {mark} {one.result.status} | {_cell(one.result.id)} | {_what(one)} |\n"
+        marked = Status.ERROR if one.nodeid in failed else one.result.status
+        row = f"| {marked.mark} {one.result.status} | {_cell(one.result.id)} | {_what(one)} |\n"
         room -= _size(row)
         if room < 0:
             rows.append(f"\nand {len(bad) - number} more\n")

@@ -146,7 +146,7 @@ class FlowSession:
         It runs in a process of its own, or in this one under a debugger.
         """
         result = (self.settings.debug and self._watched(item, explain)) or self._run(item.instance, explain)
-        if result.status.is_good or result.status is Status.UNCHANGED:
+        if result.status.has_good_run:
             self._good.add(item.instance.run_folder.path)
         return result
 
@@ -477,7 +477,7 @@ class InstanceItem(pytest.Item):
     def judge(self, result: Result) -> None:
         """Warn and fail as pytest does. What it makes of a run never changes the run's status."""
         raised = list(self._warn(result))
-        if result.status is Status.ERROR:
+        if result.status.is_error:
             self.place = place_of(result, self.instance, self.flows.projects)
             raise self._failed(failure_text(result, self.instance, self.flows.projects))
         if raised:

@@ -1,6 +1,6 @@
 """The status line while a session runs in a terminal: how far it is, what is at work, how long it may take.
 
-    12/300  9 green, 1 orange, 2 red  about 4 min left  running: fit[EU_2030], fit[EU_2040] and 2 more
+    12/300  9 success, 1 warning, 2 error  about 4 min left  running: fit[EU_2030], fit[EU_2040] and 2 more
 
 It stands below what pytest writes. A thread draws it, since pytest itself waits for runs. Every write of
 pytest passes through `_Terminal`, which first takes the line away: so pytest's own output stays as it is.
@@ -32,16 +32,6 @@ TICK, REFRESH = 0.2, 1.0
 
 
 MAX_RUNNING = 4
-
-
-_WORDS = {
-    Status.SUCCESS: ("green", {"green": True}),
-    Status.WARNING: ("orange", {"yellow": True}),
-    Status.ERROR: ("red", {"red": True}),
-    Status.BLOCKED: ("blocked", {"purple": True}),
-    Status.UNCHANGED: ("unchanged", {"cyan": True}),
-    Status.NOT_RUN: ("not run", {}),
-}
 
 
 class Progress:
@@ -86,8 +76,9 @@ class Progress:
             seconds = self._durations.pop(nodeid, 0.0)
             if nodeid in self._places and nodeid not in self._done:
                 self._done.add(nodeid)
-                has_run = self._counted.get(nodeid) in (Status.SUCCESS, Status.WARNING, Status.ERROR)
-                self._estimate.finish(self._places[nodeid], seconds if has_run else 0.0)
+                status = self._counted.get(nodeid)
+                ran = status is not None and status.is_verdict
+                self._estimate.finish(self._places[nodeid], seconds if ran else 0.0)
 
     def parts(self) -> list[tuple[str, dict[str, bool]]]:
         """The line in pieces, each with its markup."""
@@ -101,10 +92,9 @@ class Progress:
             left = self._estimate.left(places)
             total = f"{len(done)}/{len(self._places)}"
         pieces: list[tuple[str, dict[str, bool]]] = [(total, {"bold": True})]
-        for status in (status for status in _WORDS if counts[status]):
-            word, markup = _WORDS[status]
+        for status in (status for status in Status if counts[status]):
             pieces.append(("  " if len(pieces) == 1 else ", ", {}))
-            pieces.append((f"{counts[status]} {word}", markup))
+            pieces.append((f"{counts[status]} {status.word}", {status.colour: True} if status.colour else {}))
         if left is not None:
             pieces.append((f"  about {duration(left)} left", {}))
         if running:

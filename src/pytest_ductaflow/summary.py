@@ -37,7 +37,7 @@ def summary_lines(results: Mapping[str, Result], xfailed: Collection[str], verbo
         xfailed: node ids of those that were expected to be red.
         verbosity: pytest's: below 0 only counts and causes, above it every instance by its id.
     """
-    red = {nodeid: result for nodeid, result in results.items() if result.status is Status.ERROR}
+    red = {nodeid: result for nodeid, result in results.items() if result.status.is_error}
     expected = red.keys() & set(xfailed)
     counts = Counter("xfail" if nodeid in expected else result.status for nodeid, result in results.items())
     yield in_numbers(counts, (*Status, "xfail"))
@@ -101,7 +101,7 @@ def _red_flows(result: Result) -> Iterator[Result]:
         except DuctaflowError:
             # The build's own message names what is wrong with it.
             continue
-        if flow and flow.status is Status.ERROR:
+        if flow and flow.status.is_error:
             yield flow
 
 

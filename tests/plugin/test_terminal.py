@@ -106,7 +106,7 @@ def test_the_line_says_what_runs_and_is_gone_afterwards(project: TinyProject) ->
     plain = re.sub(r"\x1b\[[\d;]*m", "", text)
     seen = screen(text)
 
-    assert re.search(r"2/4  1 green, 1 red  about \d+ s left  running: fit\[c_wait\]", plain)
+    assert re.search(r"2/4  1 success, 1 error  about \d+ s left  running: fit\[c_wait\]", plain)
     assert not any("running:" in line for line in seen)
     begin = next(number for number, line in enumerate(seen) if line.startswith("collected 4 items"))
     dots = [f"config/flows/fit/{name}.json" for name in ("a_green", "b_red", "c_wait", "d_last")]
@@ -122,7 +122,7 @@ def test_the_line_stands_below_the_names_of_workers(project: TinyProject) -> Non
     text = in_terminal(make_waiting(project), "-n", "2", "-v", wait_for="3/4  ")
     seen = screen(text)
 
-    assert re.search(r"3/4\x1b\[0m  .*2 green.*1 red.*running: fit\[c_wait\]", text)
+    assert re.search(r"3/4\x1b\[0m  .*2 success.*1 error.*running: fit\[c_wait\]", text)
     assert not any("running:" in line for line in seen)
     results = [line for line in seen if re.match(r"\[gw\d\] \[ *\d+%\] (PASSED|FAILED) config", line)]
     assert 4 == len(results)
@@ -156,7 +156,7 @@ def test_colours_are_only_where_they_are_wanted(project: TinyProject, variables:
     text = in_terminal(make_waiting(project), wait_for="running: fit[c_wait]", **variables)
     place = "flows/fit.py:12: ValueError: no rows for b_red in 12 files"
     if variables:
-        assert "2/4  1 green, 1 red" in text
+        assert "2/4  1 success, 1 error" in text
         assert not re.search(r"\x1b\[[\d;]*m", text)
         assert f"\n{place}\r\n" in text
     else:
@@ -199,10 +199,10 @@ def test_counts_and_names() -> None:
     progress.report(report(nodeids[0]), Status.WARNING)
     progress.finish(nodeids[0])
     progress.report(report("test_x.py::test_x", outcome="failed"), None)
-    assert "1/8  1 orange, 1 red  running: fit[1], fit[2], fit[3], fit[4] and 1 more" == line(progress)
+    assert "1/8  1 warning, 1 error  running: fit[1], fit[2], fit[3], fit[4] and 1 more" == line(progress)
     # its letter is on the screen, though pytest has still to tear it down
     progress.report(report(nodeids[1]), Status.SUCCESS)
-    assert line(progress).startswith("2/8  1 green, 1 orange, 1 red  running: fit[2], ")
+    assert line(progress).startswith("2/8  1 success, 1 warning, 1 error  running: fit[2], ")
 
 
 def test_the_estimate_follows_earlier_runs_and_the_pace_of_this_one() -> None:

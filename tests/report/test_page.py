@@ -22,7 +22,7 @@ from ductaflow.common.paths import REPORT_HTML, REPORT_JSON
 from ductaflow.report import Entry, LiveReport, build_report, render_html
 from ductaflow.report.history import newly_red
 from ductaflow.report.twin import red_ids
-from ductaflow.store.result import Cells, LogWarning, Result, Status, write_result
+from ductaflow.store.result import BY_ATTENTION, Cells, LogWarning, Result, Status, write_result
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
@@ -350,8 +350,11 @@ def test_link_to_what_is_not_there_says_so(report: Desk) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("status:bogus", "status:bogus; known are status: red, blocked, orange, green, unchanged, not_run."),
-        ("status:red,bogus", "status:red,bogus; known are status: red,"),
+        (
+            "status:bogus",
+            "status:bogus; known are status: error, blocked, warning, success, unchanged, not_run.",
+        ),
+        ("status:red,bogus", "status:red,bogus; known are status: error,"),
         ("-is:foo", "-is:foo; known are is: new, earlier."),
         ("cause:7", "cause:7; known are cause: exception, exit,"),
         ("cause:7", "1 to 2."),

@@ -210,7 +210,7 @@ def run_command(
     if not targets:
         counts = Counter(result.status for result in results.values())
         _say(in_numbers(counts, Status) or NOTHING_STORED)
-    red = [shown for shown, result in results.items() if result.status is Status.ERROR]
+    red = [shown for shown, result in results.items() if result.status.is_error]
     if red:
         _say(f"{len(red)} of {len(results)} red: {', '.join(red)}", sys.stderr)
         click.get_current_context().exit(RED)

@@ -212,7 +212,7 @@ def _lines_of(
 
 def _error_of(one: Seen, wanted: re.Pattern[str] | None) -> Iterator[str]:
     result = one.result()
-    if result is None or result.status is not Status.ERROR:
+    if result is None or not result.status.is_error:
         return
     lines = strip_ansi(result.failure.traceback if result.failure else "").splitlines()
     if wanted:

@@ -468,7 +468,7 @@ def _record(spec: RunSpec, claim: Claim, told: Told, begun: Beginning, *, is_goo
 
 def keep(spec: RunSpec, result: Result) -> Result | None:
     """Write the closing line and the result; where that fails, give the result that says so."""
-    error = result.message if result.status is Status.ERROR else None
+    error = result.message if result.status.is_error else None
     try:
         append_line(spec.log, closing_line(spec, seconds=result.seconds, error=error))
         write_result(result, spec.run_folder.path)

@@ -14,6 +14,7 @@ from operator import and_
 from typing import Any, NamedTuple
 
 from ductaflow.store.causes import CauseKey, Said, cause_of, title_of
+from ductaflow.store.result import Status
 
 #: Parameters that are looked at in pairs and triples, and how many one answer has at most.
 MAX_CANDIDATES, MAX_SHARED = 24, 3
@@ -26,9 +27,6 @@ MAX_SETS = 3
 #: Red instances of a cause, and good ones of their flows, without which nothing is said of parameters: one
 #: instance alone differs from others by almost everything.
 ENOUGH = 2
-
-
-_GOOD = ("success", "warning", "unchanged")
 
 
 class _Facts(NamedTuple):
@@ -53,17 +51,17 @@ class Causes:
 
     def add(self, instance: Mapping[str, Any]) -> None:
         """Take in an instance of the twin."""
-        status, red = instance["status"], instance["status"] == "error"
-        counts = red or status in _GOOD
-        cause, said = cause_of(instance) if red else (None, ())
+        status = Status(instance["status"])
+        cause, said = cause_of(instance) if status.is_error else (None, ())
+        is_blocked = status is Status.BLOCKED
         self._facts[instance["id"]] = _Facts(
             instance["flow"],
-            status in _GOOD,
+            status.has_good_run,
             cause,
             said,
-            tuple(self._pairs(instance)) if counts else (),
-            tuple(instance["upstreams"]) if status in ("error", "blocked") else (),
-            status == "blocked",
+            tuple(self._pairs(instance)) if status.has_run else (),
+            tuple(instance["upstreams"]) if status.is_error or is_blocked else (),
+            is_blocked,
         )
 
     def _pairs(self, instance: Mapping[str, Any]) -> Iterator[int]:

@@ -26,9 +26,6 @@ HISTORY = "history.jsonl"
 MAX_SESSIONS, MAX_READ, MAX_RED = 40, 1024 * 1024, 250
 
 
-_WITHOUT_VERDICT = (Status.BLOCKED, Status.NOT_RUN)
-
-
 def history_file(runs_dir: Path) -> Path:
     """Where the sessions of a runs folder are kept."""
     return runs_dir / CACHE_DIR / HISTORY
@@ -61,9 +58,9 @@ def session_line(
         before: the sessions before it, the oldest first.
     """
     last: Mapping[str, Any] = before[-1] if before else {"red": [], "red_left_out": 0}
-    judged = {id for id, status in touched.items() if status not in _WITHOUT_VERDICT}
+    judged = {id for id, status in touched.items() if status.has_run}
     carried = set(last["red"]) - judged
-    red = sorted(carried.union(id for id, status in touched.items() if status is Status.ERROR))
+    red = sorted(carried.union(id for id, status in touched.items() if status.is_error))
     # Who was left out may be among those that have a result now and were not named.
     still_left_out = max(0, last["red_left_out"] - len(judged.difference(last["red"])))
     return {

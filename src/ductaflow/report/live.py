@@ -297,7 +297,7 @@ class LiveReport:
         return list({**(self._earlier or {}), **self._kept}.values())
 
     def _red(self) -> list[str]:
-        return [kept.id for kept in self._kept.values() if kept.status is Status.ERROR]
+        return [kept.id for kept in self._kept.values() if kept.status.is_error]
 
     def _write(self, head: Mapping[str, Any]) -> Path:
         kept = self._all()

@@ -13,7 +13,7 @@ from ductaflow.common.paths import relative
 from ductaflow.report.cause_groups import find_causes
 from ductaflow.report.history import newly_red, read_history
 from ductaflow.report.twin import SCHEMA, red_ids, report_head
-from ductaflow.store.result import SEVERITY, Status
+from ductaflow.store.result import Status
 
 _HINT = "Give the conductor_status_report.json of each shard, as a session of this version wrote it."
 
@@ -176,9 +176,8 @@ def _said(parts: Sequence[_Part]) -> Iterator[str]:
 
 
 def _rank(instance: Mapping[str, Any]) -> tuple[bool, int, str]:
-    ran = instance["status"] not in (Status.NOT_RUN, Status.BLOCKED)
-    severity = SEVERITY.index(Status(instance["status"]))
-    return not instance["earlier"], severity if ran else -1, instance["finished"] or ""
+    status = Status(instance["status"])
+    return not instance["earlier"], status.severity if status.has_run else -1, instance["finished"] or ""
 
 
 def _moved(instance: Mapping[str, Any], way: str) -> dict[str, Any]:

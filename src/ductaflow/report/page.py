@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from ductaflow.common.text import UNSEEN, in_words, strip_ansi
 from ductaflow.report.cause_groups import parameters_of
+from ductaflow.store.result import BY_ATTENTION, Status
 
 if TYPE_CHECKING:
     import jinja2
@@ -88,25 +89,6 @@ STYLES = ("base.css", "list.css", "detail.css", "views.css")
 SCRIPTS = ("model.js", "dom.js", "list.js", "detail.js", "views.js", "main.js")
 
 
-@dataclass(frozen=True)
-class Look:
-    """How a status is shown: its word."""
-
-    status: str
-    word: str
-
-
-#: In the order of the page: what needs a person first.
-LOOKS = (
-    Look("error", "error"),
-    Look("blocked", "blocked"),
-    Look("warning", "warning"),
-    Look("success", "success"),
-    Look("unchanged", "unchanged"),
-    Look("not_run", "not run"),
-)
-
-
 @dataclass(frozen=True, slots=True)
 class PageRow:
     """One instance of a page: what its row shows and the search finds, as JSON in ASCII."""
@@ -158,7 +140,8 @@ def page_chunks(head: Mapping[str, Any], rows: Sequence[PageRow], packer: Packer
     yield before
     told = {key: value for key, value in head.items() if key != "instances"}
     causes = [_cause_as_typed(cause) for cause in head["causes"]]
-    yield _json(_all_visible({**told, "causes": causes, "shapes": list(packer.shapes)}))
+    shapes = list(packer.shapes)
+    yield _json({**_all_visible({**told, "causes": causes, "shapes": shapes}), "statuses": _STATUSES})
     yield data
     yield from _joined(row.text for row in rows)
     yield after
@@ -166,6 +149,20 @@ def page_chunks(head: Mapping[str, Any], rows: Sequence[PageRow], packer: Packer
     for number, block in enumerate(packer.blocks()):
         yield f'<script type="text/plain" id="pack-{number}">{block}</script>\n'
     yield "</body>\n</html>\n"
+
+
+#: The table of statuses, as the script reads it.
+_STATUSES = [
+    {
+        "name": status.value,
+        "word": status.word,
+        "is_good": status.has_good_run,
+        "is_error": status.is_error,
+        "has_run": status.has_run,
+        "synonyms": status.synonyms,
+    }
+    for status in BY_ATTENTION
+]
 
 
 #: Stands in the template where the data goes, which is not held in one piece. Text has no NUL: see `visible`.
@@ -184,7 +181,7 @@ def _frame(head: Mapping[str, Any], rows: Sequence[PageRow]) -> dict[str, Any]:
     """What the shell of the page shows."""
     summary, earlier = head["summary"], head["earlier_summary"]
     css, js = _styles(), _scripts()
-    red = [row for look in LOOKS[:3] for row in rows if row.status == look.status]
+    first = [row for status in BY_ATTENTION if status.needs_attention for row in rows if row.status == status]
     return {
         "head": head,
         "here": _ours(_HERE),
@@ -193,14 +190,10 @@ def _frame(head: Mapping[str, Any], rows: Sequence[PageRow]) -> dict[str, Any]:
         "earlier": sum(earlier.values()),
         "verdict": _verdict(head),
         "counts": [
-            {
-                "look": look,
-                "count": summary[look.status] + earlier[look.status],
-                "earlier": earlier[look.status],
-            }
-            for look in LOOKS
+            {"status": status, "count": summary[status] + earlier[status], "earlier": earlier[status]}
+            for status in BY_ATTENTION
         ],
-        "plain_rows": [json.loads(row.text) for row in red[:MAX_PLAIN_ROWS]],
+        "plain_rows": [json.loads(row.text) for row in first[:MAX_PLAIN_ROWS]],
         "took": _span(head["started"], head["finished"]),
         "refresh": REFRESH_SECONDS,
         "css": css,
@@ -215,7 +208,7 @@ def _frame(head: Mapping[str, Any], rows: Sequence[PageRow]) -> dict[str, Any]:
 def _verdict(head: Mapping[str, Any]) -> str:
     """The session in a few words: the title of the page and of its tab."""
     counts = head["summary"]
-    shown = [f"{counts[look.status]} {look.word}" for look in LOOKS if counts[look.status]]
+    shown = [f"{counts[status]} {status.word}" for status in BY_ATTENTION if counts[status]]
     return ", ".join(shown) or "nothing run"
 
 
@@ -224,7 +217,7 @@ def _verdict(head: Mapping[str, Any]) -> str:
 
 def _has_details(instance: Mapping[str, Any]) -> bool:
     """What is planned or blocked has its row alone: thousands of them cost nothing when they come to run."""
-    return instance["status"] not in ("not_run", "blocked") or bool(instance["links"])
+    return Status(instance["status"]).has_run or bool(instance["links"])
 
 
 def _brief(instance: Mapping[str, Any]) -> dict[str, Any]:
@@ -247,7 +240,7 @@ def _message(instance: Mapping[str, Any]) -> str:
     """The one line of a row: the first warning of an orange run says more than how many it has."""
     warnings = instance["warnings"]
     text = instance["message"]
-    if warnings and (instance["status"] in ("warning", "unchanged") or not text):
+    if warnings and (Status(instance["status"]).has_good_run or not text):
         text = warnings[0]["text"]
     line = " ".join(text.split())
     return line if len(line) <= MAX_MESSAGE else f"{line[: MAX_MESSAGE - 3]}..."

@@ -21,7 +21,7 @@ from ductaflow.report.earlier import iter_earlier
 from ductaflow.report.page import render_html
 from ductaflow.report.twin import Entry, build_report, plain, utc_now
 from ductaflow.store.logs import LogScan, log_lines, scan_log
-from ductaflow.store.result import SCHEMA, Result, Status, read_result, worst
+from ductaflow.store.result import SCHEMA, Result, Status, read_result, status_named, worst
 
 _NAME = ("scenario", "instance", "instance_name", "name", "id")
 
@@ -40,29 +40,6 @@ _DURATION = {"seconds": 1.0, "duration_seconds": 1.0, "duration": 1.0, "duration
 
 
 _TIMES = ("started", "finished")
-
-
-_WORDS = {
-    Status.SUCCESS: (
-        "success",
-        "successful",
-        "succeeded",
-        "ok",
-        "passed",
-        "pass",
-        "green",
-        "done",
-        "completed",
-    ),
-    Status.WARNING: ("warning", "warnings", "warn", "orange"),
-    Status.ERROR: ("error", "failed", "failure", "fail", "red", "exception", "timeout"),
-    Status.BLOCKED: ("blocked",),
-    Status.NOT_RUN: ("not_run", "not run", "skipped", "pending", "planned", "waiting", "running"),
-    Status.UNCHANGED: ("unchanged", "cached"),
-}
-
-
-_STATUS_OF = {word: status for status, words in _WORDS.items() for word in words}
 
 
 _LOGS = "*_execution_output.txt"
@@ -179,7 +156,7 @@ def _status(word: object, message: str, recorded: Result | None) -> tuple[Status
         if message:
             return Status.ERROR, ""
         return (recorded.status, "") if recorded else (Status.NOT_RUN, "no status was given")
-    status = _STATUS_OF.get(str(word).strip().lower())
+    status = status_named(str(word))
     if status is None:
         return Status.ERROR, f"status {word!s} is not known; it counts as an error"
     if recorded and status.is_good:

@@ -71,10 +71,6 @@ MAX_UPSTREAMS = 100
 NOT_YET = "has not run yet"
 
 
-#: Statuses whose run folder, if there is one, holds what an earlier session left there.
-_DID_NOT_RUN = (Status.BLOCKED, Status.NOT_RUN)
-
-
 @dataclass(frozen=True)
 class Entry:
     """One instance of a report.
@@ -182,7 +178,7 @@ def report_head(
 
 def red_ids(instances: Iterable[Mapping[str, Any]]) -> list[str]:
     """The red instances of a session, without what is only shown with an earlier result."""
-    return [each["id"] for each in instances if each["status"] == Status.ERROR and not each["earlier"]]
+    return [each["id"] for each in instances if Status(each["status"]).is_error and not each["earlier"]]
 
 
 def read_run(folder: Path) -> Result:
@@ -246,9 +242,10 @@ def _instance(
     former, runs_dir = _former(entry.result), sources.runs_dir
     result = replace(former, status=entry.result.status) if former else entry.result
     folder = None if result.folder is None else RunFolder(result.folder, result.flow)
-    ran = folder if result.status not in _DID_NOT_RUN else None
+    # Of what did not run, the folder has what an earlier session left there.
+    ran = folder if result.status.has_run else None
     log = _log_of(ran) if ran else None
-    green = (former or result).status in (Status.SUCCESS, Status.UNCHANGED)
+    green = not (former or result).status.needs_attention
     lists = {**_first(result, "inputs"), **_first(result, "outputs")}
     data: dict[str, Any] = plain({"schema": RESULT_SCHEMA, **_fields(result), **lists})
     data |= {

@@ -344,7 +344,7 @@ def _named(table: DataFrame, rows: Sequence[Row]) -> DataFrame:
 
 
 def _check(results: Sequence[Result], flow: str) -> None:
-    red = [result for result in results if result.status is Status.ERROR]
+    red = [result for result in results if result.status.is_error]
     if red:
         named = ", ".join(result.instance if result.flow == flow else result.id for result in red[:10]) + (
             ", ..." if red[10:] else ""
@@ -432,7 +432,7 @@ class _Session:
         result = outcome.result
         instance = self._plan[result.id]
         build = current_run()
-        if build and result.status is Status.ERROR and not result.run_id:
+        if build and result.status.is_error and not result.run_id:
             # it has no run folder by which the build would know it
             tell(build, event="refused", id=result.id, message=result.message)
         self._results[result.id] = result

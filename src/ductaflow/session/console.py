@@ -154,7 +154,7 @@ class Console:
 def show_line(title: str, result: Result, *, jobs: int) -> None:
     """Show what came of a run, beside the logs where those are live, as they are with one job."""
     if not result.run_id and result.message != NOT_STARTED:
-        begin = f"Error: {title}" if result.status is Status.ERROR else f"{title} {result.status}"
+        begin = f"Error: {title}" if result.status.is_error else f"{title} {result.status}"
         show_on_console(f"{begin}: {result.message}\n", sys.stderr)
     elif result.run_id and jobs > 1:
         why = f": {result.message}" if result.message else ""

@@ -124,7 +124,7 @@ class Outcome:
     @classmethod
     def of(cls, result: Result) -> Outcome:
         """The outcome of a run, or of one that was refused or blocked."""
-        if result.status is Status.ERROR:
+        if result.status.is_error:
             return cls(result, f"{result.id} is red: {result.message}")
         return cls(result, result.message if result.status is Status.BLOCKED else None)
 

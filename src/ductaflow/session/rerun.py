@@ -124,7 +124,7 @@ def _results_of(
                 yield run, _unrun(run, Status.BLOCKED, blame)
             else:
                 result = _run(run, project, launched)
-                if result.status is Status.ERROR:
+                if result.status.is_error:
                     blame = f"{run.folder} is red: {result.message}"
                 yield run, result
 

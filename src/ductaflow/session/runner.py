@@ -261,7 +261,7 @@ def launch_shown(
 
 
 def _checked(result: Result, check: bool) -> Result:
-    if check and result.status is Status.ERROR:
+    if check and result.status.is_error:
         folder = RunFolder(result.folder, result.flow) if result.folder else None
         raise FlowFailed(result, hint=f"log: {folder.log}\nnotebook: {folder.notebook}" if folder else "")
     return result

@@ -96,11 +96,7 @@ def analyze_execution_logs(folder: str | os.PathLike[str]) -> Literal["success",
     result = read_result(path)
     if result is not None:
         return (
-            "error"
-            if result.status is Status.ERROR
-            else "warning"
-            if result.status is Status.WARNING
-            else "success"
+            "warning" if result.status is Status.WARNING else "success" if result.status.is_good else "error"
         )
     if any(path.glob("*_execution_output.txt")):
         return "error"

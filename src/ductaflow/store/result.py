@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from ductaflow.common.errors import DuctaflowError, Failure, of_system
 from ductaflow.common.files import write_atomic
@@ -45,28 +45,104 @@ Cause = Literal["exception", "exit", "signal", "timeout", "interrupted", "lost",
 
 
 class Status(StrEnum):
-    """What came of an instance. The first three are verdicts of a run, the others of a session."""
+    """What came of an instance. The first three are verdicts of a run, the others of a session.
 
-    SUCCESS = "success"
-    WARNING = "warning"
-    ERROR = "error"
-    BLOCKED = "blocked"
-    NOT_RUN = "not_run"
-    UNCHANGED = "unchanged"
+    This is the one table of statuses. A new one is a line here, and its colours and sign on the page
+    (`base.css`, `page.html`). Members stand in the order in which counts are given.
+
+    Attributes:
+        severity: the higher, the worse; a build has the worst status of itself and its flows.
+        place: in lists, what needs a person first.
+        colour: in a terminal, by pytest's names; empty for none.
+        mark: the sign where there are no colours.
+        synonyms: other words for it, in results of a person's own conductor and in the search of the page.
+    """
+
+    severity: int
+    place: int
+    colour: str
+    mark: str
+    synonyms: tuple[str, ...]
+    _run: Literal["good", "failed", "former", "none"]
+
+    SUCCESS = (
+        *("success", 1, 3, "green", "🟢", "good"),
+        "green ok pass passed done succeeded successful completed",
+    )
+    WARNING = "warning", 2, 2, "yellow", "🟠", "good", "orange warnings warn"
+    ERROR = "error", 5, 0, "red", "🔴", "failed", "red failed failure fail exception timeout"
+    BLOCKED = "blocked", 4, 1, "purple", "⚪", "none", ""
+    NOT_RUN = "not_run", 3, 5, "", "⚪", "none", "not-run notrun skipped pending planned waiting running"
+    UNCHANGED = "unchanged", 0, 4, "cyan", "🔵", "former", "cached"
+
+    def __new__(
+        cls,
+        value: str,
+        severity: int = 0,
+        place: int = 0,
+        colour: str = "",
+        mark: str = "",
+        run: Literal["good", "failed", "former", "none"] = "none",
+        synonyms: str = "",
+    ) -> Self:
+        # with defaults, since type checkers take `Status("error")` for a call of this
+        self = str.__new__(cls, value)
+        self._value_ = value
+        self.severity, self.place, self.colour, self.mark, self._run = severity, place, colour, mark, run
+        self.synonyms = tuple(synonyms.split())
+        return self
+
+    @property
+    def word(self) -> str:
+        """The status as people read it."""
+        return self.value.replace("_", " ")
 
     @property
     def is_good(self) -> bool:
-        """Green or orange: what the run wrote may be read by others."""
-        return self in (Status.SUCCESS, Status.WARNING)
+        """A run finished: others may read what it wrote."""
+        return self._run == "good"
+
+    @property
+    def is_error(self) -> bool:
+        """A run failed or could not start."""
+        return self._run == "failed"
+
+    @property
+    def is_verdict(self) -> bool:
+        """The verdict of a run of this session."""
+        return self._run in ("good", "failed")
+
+    @property
+    def has_run(self) -> bool:
+        """There is a run that it speaks of: of this session or, unchanged, of an earlier one."""
+        return self._run != "none"
+
+    @property
+    def has_good_run(self) -> bool:
+        """That run finished."""
+        return self._run in ("good", "former")
+
+    @property
+    def needs_attention(self) -> bool:
+        """A person has to look at the instance."""
+        return self.place < Status.SUCCESS.place
 
 
-#: From best to worst; a build has the worst status of itself and its flows.
-SEVERITY = (Status.UNCHANGED, Status.SUCCESS, Status.WARNING, Status.NOT_RUN, Status.BLOCKED, Status.ERROR)
+#: The order of lists: what needs a person first.
+BY_ATTENTION = tuple(sorted(Status, key=lambda status: status.place))
 
 
-def worst(statuses: Sequence[Status]) -> Status:
+def status_named(word: str) -> Status | None:
+    """The status that a word stands for, in any case; None for a word that stands for none."""
+    return _STATUS_OF.get(word.strip().lower().replace(" ", "_"))
+
+
+_STATUS_OF = {word: status for status in Status for word in (status.value, *status.synonyms)}
+
+
+def worst(statuses: Iterable[Status]) -> Status:
     """The worst of some statuses, success for none."""
-    return max(statuses, key=SEVERITY.index, default=Status.SUCCESS)
+    return max(statuses, key=lambda status: status.severity, default=Status.SUCCESS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -229,7 +229,7 @@ def _red(end: Ending) -> Verdict | None:
         )
     if told.refused:
         return _error("input", told.refused[0])
-    red = [child for child in end.children if child.status is Status.ERROR]
+    red = [child for child in end.children if child.status.is_error]
     if red:
         return _error(red[0].cause or "lost", f"flow {red[0].id}: {red[0].message}")
     if told.run < told.total and not told.exit:

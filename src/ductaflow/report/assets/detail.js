@@ -39,7 +39,7 @@ function detailOf(node, details) {
 }
 
 function noDetails(node) {
-  if (node.row.status === "not_run" || node.row.status === "blocked") return null;
+  if (!statusOf(node).has_run) return null;
   return h("p.note", "Nothing more is recorded of it.");
 }
 
@@ -48,7 +48,7 @@ function causeLine(node, it, details) {
   // An orange run's message only counts what its first warning says.
   const message = it.status === "warning" ? it.message : (details && details.message) || it.message;
   const said = [];
-  if (it.cause && it.status === "error") {
+  if (it.cause && statusOf(node).is_error) {
     said.push(h("strong", CAUSE[it.cause] || it.cause));
     if (failure && failure.file) said.push(" at ", h("code", failure.file + (failure.line ? ":" + failure.line : "")));
     if (failure && failure.ename) said.push(": ", h("code", failure.ename), failure.evalue ? [": ", h("span.said", firstLine(failure.evalue))] : null);
@@ -63,7 +63,7 @@ function causeLine(node, it, details) {
   const notes = [
     it.status === "warning" && it.warnings > 1 ? h("span.note", "and " + plural(it.warnings - 1, "more warning line")) : null,
     same > 0 ? button("The same cause in " + plural(same, "other"), () => search("cause:" + number), { class: "link" }) : null,
-    it.status !== "error" || it.earlier || node.parent ? null
+    !statusOf(node).is_error || it.earlier || node.parent ? null
       : isNew(node) ? h("span.note", "New: not red in the last session that had a result of it.")
         : row.count === 0 ? null
           : h("span.note", "Red in the last " + (row.count === 1 ? "session" : row.count + " sessions") + " too" + (row.wasNot ? "; before that it was not." : ".")),
@@ -205,7 +205,7 @@ function config(it) {
   if (!it.config) return null;
   const columns = [["This run", it.config]];
   if (it.base_config) columns.push(["Base", it.base_config]);
-  if (it.good_config) columns.push([GOOD.has(it.status) ? "Good run before" : "Last good run", it.good_config]);
+  if (it.good_config) columns.push([STATUS.get(it.status).is_good ? "Good run before" : "Last good run", it.good_config]);
   const keys = [...new Set(columns.flatMap(([, values]) => Object.keys(values)))];
   const differs = (key) => columns.filter(([, values]) => values[key] !== it.config[key]).map(([name]) => name);
   const different = keys.filter((key) => differs(key).length);
@@ -232,7 +232,7 @@ function config(it) {
 
 // --- flows, upstreams, files, facts -------------------------------------------------------------------------
 
-const chip = (node) => button([sign(node.row.status), h("span", node.row.id), h("span.unseen", ", " + WORD[node.row.status])],
+const chip = (node) => button([sign(node.row.status), h("span", node.row.id), h("span.unseen", ", " + statusOf(node).word)],
   () => openNode(node), { class: "ref s-" + node.row.status });
 
 function flowsOf(node) {
@@ -272,7 +272,7 @@ function facts(it, node) {
   const git = environment.git || {};
   const failed = it.failure && it.failure.cell ? ", stopped in cell " + it.failure.cell : "";
   const said = [
-    ["Status of its last run", it.former_status && WORD[it.former_status]], ["Run folder", it.folder], ["Started", moment(it.started)], ["Duration", duration(it.seconds)],
+    ["Status of its last run", it.former_status && wordOf(it.former_status)], ["Run folder", it.folder], ["Started", moment(it.started)], ["Duration", duration(it.seconds)],
     ["Cells", cells.total ? cells.run + " of " + cells.total + " ran" + failed : ""],
     ["Exit code", it.exit_code === undefined || it.exit_code === null ? "" : String(it.exit_code)],
     ["Signal", it.signal], ["Peak memory", size(it.peak_memory)], ["Worker", it.worker],

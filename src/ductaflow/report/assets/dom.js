@@ -36,7 +36,7 @@ const button = (text, listener, attributes = {}) => h("button", { type: "button"
 
 const sign = (status) => s("svg", { "aria-hidden": "true" }, s("use", { href: "#sign-" + status }));
 
-const badge = (status) => h("span.badge", sign(status), h("span", WORD[status]));
+const badge = (status) => h("span.badge", sign(status), h("span", wordOf(status)));
 
 const plural = (count, word) => count.toLocaleString("en") + " " + word + (count === 1 ? "" : "s");
 

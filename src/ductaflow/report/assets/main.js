@@ -94,13 +94,13 @@ function help() {
   const first = (found, otherwise) => { for (const node of roots) { const one = found(node); if (one) return one; } return otherwise; };
   return h("details.help", h("summary", "What can be searched"), h("dl",
     row(asTerm(first(({ row: { id } }) => id.slice(id.indexOf("/") + 1))), "a piece of a name, of a message or of a flow of a build"),
-    row("status:red,blocked", "the status: " + VALUES.status.told.join(", ")),
+    row("status:error,blocked", "the status: " + VALUES.status.told.join(", ")),
     row("flow:" + asValue(first(({ row: { flow } }) => flow) + "*"), "the flow or build; * stands for anything"),
     row("tag:" + asValue(first(({ row: { tags } }) => tags && tags[0], "slow")), "a tag of _run"),
     row(first((node) => parametersOf(node).map(parameterTerm)[0], "horizon=2030"), "a parameter of the config, also nested: database.host or host"),
     row("cause:" + first(({ row: { cause } }) => cause, "timeout"), "why it is red: " + Object.keys(CAUSE).join(", ")),
     row("is:new", "red now and not in the last session that had a result of it; is:earlier for earlier results"),
-    row("-status:green", "a minus: not this. Several terms must all fit; \"quotes\" keep words together")));
+    row("-status:success", "a minus: not this. Several terms must all fit; \"quotes\" keep words together")));
 }
 
 const FEW = innerWidth < 640 ? 2 : 4; // causes that are shown before somebody asks for all
@@ -175,7 +175,7 @@ function apply() {
   empty.hidden = found.length > 0 || roots.length === 0;
   list.hidden = found.length === 0;
   tree.show(found);
-  showCopies(found.filter((node) => node.row.status === "error" || node.row.status === "blocked"), filtered);
+  showCopies(found.filter((node) => statusOf(node).is_error || node.row.status === "blocked"), filtered);
 }
 
 function showCopies(failed, filtered) {
@@ -285,7 +285,7 @@ async function showNode(node, focus) {
   panel.scrollTop = 0;
   if (!WIDE.matches) scrollTo(0, 0);
   if (focus && !WIDE.matches) document.getElementById("panel-name").focus({ preventScroll: true });
-  else if (focus) announce("Opened " + name + ", " + WORD[node.row.status]);
+  else if (focus) announce("Opened " + name + ", " + statusOf(node).word);
 }
 
 function step(by) {

@@ -1,15 +1,17 @@
 // The data of the page: instances as nodes, their details unpacked when somebody asks, and the search.
 
-const ORDER = ["error", "blocked", "warning", "success", "unchanged", "not_run"];
-const WORD = { error: "error", blocked: "blocked", warning: "warning", success: "success", unchanged: "unchanged", not_run: "not run" };
 const CAUSE = {
   exception: "Exception", exit: "Exit", signal: "Killed by a signal", timeout: "Timeout",
   interrupted: "Interrupted", lost: "Lost", input: "Missing input",
 };
-const GOOD = new Set(["success", "warning", "unchanged"]);
 
 const parsed = (id) => JSON.parse(document.getElementById(id).textContent);
 const head = parsed("head");
+
+const ORDER = head.statuses.map((status) => status.name);
+const STATUS = new Map(head.statuses.map((status) => [status.name, status]));
+const statusOf = (node) => STATUS.get(node.row.status);
+const wordOf = (name) => STATUS.get(name).word;
 
 const nodes = []; // every instance and every flow of a build
 const byKey = new Map();
@@ -85,12 +87,10 @@ async function detailsOf(node) {
 
 // --- search -------------------------------------------------------------------------------------------------
 
-const STATUS_NAMES = {
-  red: "error", failed: "error", orange: "warning", green: "success", "not-run": "not_run", notrun: "not_run",
-};
+const STATUS_NAMES = Object.fromEntries(head.statuses.flatMap(({ name, synonyms }) => [name, ...synonyms].map((word) => [word, name])));
 // The fields that take certain values only: which, as a person is told, and what else is understood.
 const VALUES = {
-  status: { told: ["red", "blocked", "orange", "green", "unchanged", "not_run"], takes: (value) => Object.hasOwn(STATUS_NAMES, value) || ORDER.includes(value) },
+  status: { told: ORDER, takes: (value) => Object.hasOwn(STATUS_NAMES, value) },
   is: { told: ["new", "earlier"] },
   kind: { told: ["flow", "build"] },
   cause: { told: [...Object.keys(CAUSE), ...head.causes.length ? ["1 to " + head.causes.length] : []], takes: (value) => Object.hasOwn(CAUSE, value) || head.causes[value - 1] },

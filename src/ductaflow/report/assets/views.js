@@ -29,7 +29,7 @@ function timelineView() {
       axis(end - begin),
       lanes.map((lane) => h("div.lane", h("span.lane-name", lane.name), marked(h("div.lane-bars"), end - begin, lane.runs.filter((run) => bars.has(run)).map((run) => {
         const bar = h("button.bar-run.s-" + run.node.row.status + (onPath.has(run.node) ? ".critical" : ""), {
-          type: "button", tabindex: "-1", title: run.node.row.id + ", " + WORD[run.node.row.status] + ", " + duration(run.node.row.seconds),
+          type: "button", tabindex: "-1", title: run.node.row.id + ", " + statusOf(run.node).word + ", " + duration(run.node.row.seconds),
           "aria-hidden": "true", click: () => openNode(run.node),
         }, run.end - run.begin > (end - begin) / 12 ? run.node.row.id : "");
         bar.style.left = 100 * (run.begin - begin) / (end - begin) + "%";
@@ -187,7 +187,7 @@ function flowGraph(linked) {
   }
   for (const box of flows.values()) {
     box.status = ORDER.find((status) => box.counts[status]);
-    box.note = ORDER.filter((status) => box.counts[status]).map((status) => box.counts[status] + " " + WORD[status]).join(", ");
+    box.note = ORDER.filter((status) => box.counts[status]).map((status) => box.counts[status] + " " + wordOf(status)).join(", ");
     box.press = () => search("flow:" + asValue(box.key));
   }
   return [...flows.values()];
@@ -195,7 +195,7 @@ function flowGraph(linked) {
 
 function instanceGraph(linked) {
   return linked.map((node) => ({
-    key: node.row.id, label: node.row.id, status: node.row.status, note: WORD[node.row.status],
+    key: node.row.id, label: node.row.id, status: node.row.status, note: statusOf(node).word,
     above: new Set(node.row.upstreams || []), press: () => openNode(node),
   }));
 }
@@ -286,7 +286,7 @@ const totalOf = (summary) => Object.values(summary).reduce((total, count) => tot
 function sessionTable(sessions) {
   const shown = ORDER.filter((status) => sessions.some((session) => session.summary[status]));
   return h("div.scroll", { tabindex: "0", role: "region", "aria-label": "Sessions" }, h("table.runs",
-    h("thead", h("tr", h("th", { scope: "col" }, "Started"), shown.map((status) => h("th.number", { scope: "col" }, WORD[status])), h("th.number", { scope: "col" }, "Took"), h("th", { scope: "col" }, "Newly red"))),
+    h("thead", h("tr", h("th", { scope: "col" }, "Started"), shown.map((status) => h("th.number", { scope: "col" }, wordOf(status))), h("th.number", { scope: "col" }, "Took"), h("th", { scope: "col" }, "Newly red"))),
     h("tbody", sessions.map((session, index) => {
       const old = new Set(index ? sessions[index - 1].red : []);
       const fresh = index ? session.red.filter((id) => !old.has(id)) : [];
