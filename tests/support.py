@@ -200,3 +200,22 @@ def page_data(html: str) -> PageData:
             shape, *values = row["parameters"]
             row["parameters"] = dict(zip(head["shapes"][shape], values, strict=True))
     return PageData(head, rows, blocks)
+
+
+#: Durations, and how people read them. The page's script says the same.
+DURATIONS = [
+    (0.001, "0.00 s"),
+    (0.125, "0.13 s"),
+    (0.13, "0.13 s"),
+    (9.994, "9.99 s"),
+    (9.999, "10.00 s"),
+    (10.25, "10.3 s"),
+    (59.94, "59.9 s"),
+    (60.4, "1 min 00 s"),
+    (90.5, "1 min 31 s"),
+    (125, "2 min 05 s"),
+    (3599.4, "59 min 59 s"),
+    (3599.6, "1 h 00 min"),
+    (11220, "3 h 07 min"),
+    (360000, "100 h 00 min"),
+]

@@ -22,6 +22,7 @@ from ductaflow.common.files import stamp_of_file
 from ductaflow.common.host import is_notebook_execution as is_notebook_execution
 from ductaflow.common.json_tree import KeyPath, leaves, mapped, spelled, walk
 from ductaflow.common.paths import Project, runs_root
+from ductaflow.common.text import cut
 from ductaflow.project.instances import load_stored
 from ductaflow.project.options import load_saved_config
 from ductaflow.project.references import runs_tree
@@ -180,8 +181,7 @@ def _print_summary(
 
 def _shown(value: Any) -> str:
     """A value as JSON on one line, cut for the eye where it is long; the saved config has it whole."""
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= 200 else f"{text[:180]}... ({len(text)} characters)"
+    return cut(json.dumps(value, ensure_ascii=False, default=str), 200)
 
 
 def _escaped(text: str) -> str:

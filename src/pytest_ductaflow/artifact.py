@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from ductaflow.common.errors import DuctaflowError
 from ductaflow.common.paths import CACHE_DIR
+from ductaflow.common.text import first_line, shown_path
 from ductaflow.project.instances import Instance
 from ductaflow.report import NOT_YET, Entry, LiveReport
 from ductaflow.store.folder import Unfinished, unfinished
 from ductaflow.store.result import Cause, Result, Status, read_result
 from pytest_ductaflow import items
-from pytest_ductaflow.failure import one_line, paint, run_again, shown
+from pytest_ductaflow.failure import paint, run_again
 from pytest_ductaflow.github import InstanceOutcome
 from pytest_ductaflow.summary import summary_lines
 
@@ -193,7 +194,7 @@ class Artifact:
         terminal.write_sep("=", "ductaflow")
         for tree in self._trees.values():
             if len(self._trees) > 1:
-                terminal.write_line(f"{shown(tree.root, self._projects)}:")
+                terminal.write_line(f"{shown_path(tree.root, self._projects.invocation_dir)}:")
             for line in self._lines(tree, terminal.verbosity):
                 terminal.write_line(line)
 
@@ -226,12 +227,12 @@ class Artifact:
         for instance in tree.expected.values():
             result = _ended_early(instance)
             if result and result.session_id != self._session_id:
-                left[instance.run_folder.path] = one_line(result.message)
+                left[instance.run_folder.path] = first_line(result.message)
         stored = {
             instance.run_folder.path: instance for instance in self._projects.at(tree.root).instances.all
         }
         for folder, why in left.items():
-            where = shown(folder, self._projects)
+            where = shown_path(folder, self._projects.invocation_dir)
             again = (
                 run_again(self._projects, [stored[folder]]) if folder in stored else f"ductaflow run {where}"
             )
@@ -285,7 +286,7 @@ class Artifact:
         if len(left) > MAX_NAMED:
             yield f"and {len(left) - MAX_NAMED} more unfinished"
         if tree.page:
-            yield f"report: {shown(tree.page, self._projects)}"
+            yield f"report: {shown_path(tree.page, self._projects.invocation_dir)}"
         if tree.trouble:
             yield tree.trouble
 
@@ -303,7 +304,7 @@ def _without_run(instance: Instance, status: Status, message: str, cause: Cause 
 
 
 def _first_line(report: pytest.TestReport) -> str:
-    return one_line(_reason(report)) or report.outcome
+    return first_line(_reason(report)) or report.outcome
 
 
 def _reason(report: pytest.TestReport) -> str:

@@ -18,10 +18,10 @@ from typing import Any, TextIO
 
 import pytest
 
+from ductaflow.common.text import first_line
 from ductaflow.execution.inplace import run_here
 from ductaflow.store.result import Result
 from ductaflow.store.spec import RunSpec
-from pytest_ductaflow.failure import one_line
 
 
 def run_watched(spec: RunSpec, code: CodeType, config: pytest.Config, *, is_expected_red: bool) -> Result:
@@ -85,7 +85,7 @@ class _Debugging:
             pytest.exit("Quitting debugger")
         if not self._stops_at_failure or trace is None:
             return
-        debugger = self._debugger(f"{type(exc).__name__}: {one_line(str(exc)) or 'no message'}")
+        debugger = self._debugger(f"{type(exc).__name__}: {first_line(str(exc)) or 'no message'}")
         debugger.reset()
         debugger.interaction(None, trace)
         self._config.hook.pytest_leave_pdb(config=self._config, pdb=debugger)

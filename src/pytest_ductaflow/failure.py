@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 from collections import deque
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ductaflow.common.errors import Failure
-from ductaflow.common.text import cut, plain, without_commands
+from ductaflow.common.text import clean, cut, shown_path
 from ductaflow.store.logs import is_warning_line, log_lines
 from ductaflow.store.result import MAX_MESSAGE_CHARS, Result
 
@@ -31,25 +30,8 @@ MAX_LINE = 300
 MAX_TRACEBACK_LINES = 80
 
 
-_MAX_ONE_LINE = 200
-
-
 #: How the message of a run that was ended says where it was.
 _LINE = re.compile(r"( in cell \d+ of \d+) \(line (\d+)\)")
-
-
-def clean(text: str) -> str:
-    """Text of a flow as a terminal, a report and a channel between processes can take it.
-
-    It is plain (see `ductaflow.common.text.plain`), and nothing is left that a runner of CI would obey.
-    """
-    return without_commands(plain(text))
-
-
-def one_line(text: str) -> str:
-    """The first line of a text of a flow, cut."""
-    lines = clean(text).strip().splitlines()
-    return lines[0][:_MAX_ONE_LINE] if lines else ""
 
 
 def failure_text(result: Result, instance: Instance, projects: Projects) -> str:
@@ -105,7 +87,7 @@ def _place(result: Result, instance: Instance, projects: Projects) -> tuple[str,
     message = clean(result.message)
     if failure and failure.file and result.cause == "exception":
         return _path_of(failure, instance, projects), failure.line, _what(failure) or message
-    source = shown(instance.source or instance.file, projects)
+    source = shown_path(instance.source or instance.file, projects.invocation_dir)
     if result.cause in (None, "exception", "input"):
         return source, None, message
     # What ended the run from outside has no exception, or only the one that the flow was stopped by.
@@ -122,23 +104,15 @@ def _place(result: Result, instance: Instance, projects: Projects) -> tuple[str,
 
 
 def _path_of(failure: Failure, instance: Instance, projects: Projects) -> str:
-    return shown(instance.project.root / str(failure.file), projects)
+    return shown_path(instance.project.root / str(failure.file), projects.invocation_dir)
 
 
 def run_again(projects: Projects, instances: Iterable[Instance]) -> str:
     """The command that runs instances, as it works where pytest was called."""
-    targets = [f"{shown(instance.file, projects)}::{instance.title}" for instance in instances]
+    targets = [
+        f"{shown_path(instance.file, projects.invocation_dir)}::{instance.title}" for instance in instances
+    ]
     return " ".join(["pytest --ductaflow", *(f'"{target}"' for target in targets)])
-
-
-def shown(path: Path, projects: Projects) -> str:
-    """A path from where pytest was called, so that it can be clicked and pasted."""
-    try:
-        relative = os.path.relpath(path, projects.invocation_dir)
-    except ValueError:
-        # another drive on Windows
-        return str(path)
-    return str(path) if relative.startswith(os.path.join("..", "..")) else relative
 
 
 def _headline(result: Result, instance: Instance, projects: Projects) -> str:
@@ -154,7 +128,7 @@ def _what(failure: Failure) -> str:
 def _source(failure: Failure) -> Iterator[str]:
     for entry in failure.source:
         mark = ">" if entry["line"] == failure.line else " "
-        yield f"{mark} {entry['line']:>5}  {_cut(clean(entry['text']))}".rstrip()
+        yield f"{mark} {entry['line']:>5}  {cut(clean(entry['text']), MAX_LINE)}".rstrip()
 
 
 def _traceback(failure: Failure) -> Iterator[str]:
@@ -163,7 +137,7 @@ def _traceback(failure: Failure) -> Iterator[str]:
     if left_out > 0:
         half = MAX_TRACEBACK_LINES // 2
         lines = [*lines[:half], f"... {left_out} lines left out; the log has them all ...", *lines[-half:]]
-    return (_cut(line) for line in lines)
+    return (cut(line, MAX_LINE) for line in lines)
 
 
 def _log_tail(log: Path) -> list[str]:
@@ -174,18 +148,14 @@ def _log_tail(log: Path) -> list[str]:
     except OSError as exc:
         # what the run came to is known without it
         return [f"{log}: cannot be read: {exc.strerror or exc}"]
-    return [f"| {_cut(clean(line))}".rstrip() for line in last]
-
-
-def _cut(line: str) -> str:
-    return line if len(line) <= MAX_LINE else f"{line[:MAX_LINE]} ... ({len(line)} characters)"
+    return [f"| {cut(clean(line), MAX_LINE)}".rstrip() for line in last]
 
 
 def _ways_on(instance: Instance, projects: Projects) -> Iterator[str]:
     folder = instance.run_folder
     for name, path in (("log", folder.log), ("notebook", folder.notebook), ("config", folder.config)):
         if path.exists():
-            yield f"{name + ':':<11}{shown(path, projects)}"
+            yield f"{name + ':':<11}{shown_path(path, projects.invocation_dir)}"
     yield f"{'run again:':<11}{run_again(projects, [instance])}"
     source = instance.source
     if source and source.suffix == ".py":
@@ -193,12 +163,12 @@ def _ways_on(instance: Instance, projects: Projects) -> Iterator[str]:
             "python",
             "-m",
             "pdb",
-            shown(source, projects),
+            shown_path(source, projects.invocation_dir),
             "--config",
-            shown(folder.config, projects),
+            shown_path(folder.config, projects.invocation_dir),
             "--output-dir",
-            shown(folder.path, projects),
+            shown_path(folder.path, projects.invocation_dir),
         ]
         yield f"{'debug:':<11}{shlex.join(parts)}"
     elif source:
-        yield f"{'debug:':<11}open {shown(folder.notebook, projects)} in Jupyter"
+        yield f"{'debug:':<11}open {shown_path(folder.notebook, projects.invocation_dir)} in Jupyter"

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ductaflow.common.errors import DuctaflowError
-from ductaflow.common.text import are_watched, in_numbers
+from ductaflow.common.text import are_watched, clean, in_numbers, shorten
 from ductaflow.store.result import Result, Status, read_result
 from ductaflow.store.spec import current_run
-from pytest_ductaflow.failure import clean, place_of, run_again
+from pytest_ductaflow.failure import place_of, run_again
 
 if TYPE_CHECKING:
     import pytest
@@ -187,7 +187,7 @@ class GitHub:
         message = one.message
         if one.level == "warning":
             message = "\n".join([message, *_warning_lines(one.instances[0])])
-        yield message if len(message) <= _MAX_MESSAGE else f"{message[:_MAX_MESSAGE]} ..."
+        yield shorten(message, _MAX_MESSAGE)
         if one.instances:
             yield f"Run again: {run_again(self._projects, one.instances[:1])}"
 
@@ -284,8 +284,7 @@ def _what(one: InstanceOutcome) -> str:
 
 def _cell(text: str) -> str:
     """Text in a cell of a table: one line, and nothing in it is markup, a link or a mention."""
-    line = " ".join(text.split())
-    line = line if len(line) <= _MAX_CELL else f"{line[:_MAX_CELL]} ..."
+    line = shorten(" ".join(text.split()), _MAX_CELL)
     return re.sub(r"[^\w\s,;&-]|_", lambda found: f"&#{ord(found[0])};", html.escape(line, quote=False))
 
 

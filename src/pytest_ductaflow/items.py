@@ -21,13 +21,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ductaflow.common.errors import DuctaflowError, FlowWarning, RunFolderError
+from ductaflow.common.text import clean
 from ductaflow.project.instances import Instance
 from ductaflow.project.settings import DEFAULT, Comparison
 from ductaflow.session.decide import Lack
 from ductaflow.store.changes import Change
 from ductaflow.store.result import Cause, Result, Status, read_result, why_not_valid
 from pytest_ductaflow.baseline import Baseline, complaint, headline, kinds_of
-from pytest_ductaflow.failure import clean, failure_text, place_of, run_again
+from pytest_ductaflow.failure import failure_text, place_of, run_again
 from pytest_ductaflow.projects import Projects
 
 if TYPE_CHECKING:

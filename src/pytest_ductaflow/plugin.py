@@ -337,9 +337,9 @@ class InstanceHooks:
                 f" {stored}/flows, {stored}/builds or {stored}/base.json"
             )
         elif roots[0] not in paths:
-            from pytest_ductaflow.failure import shown
+            from ductaflow.common.text import shown_path
 
-            folder = shown(self.projects.config_dir(roots[0]), self.projects)
+            folder = shown_path(self.projects.config_dir(roots[0]), self.projects.invocation_dir)
             terminalreporter.write_line(
                 "ductaflow: nothing is stored there; run what the project stores:"
                 f" pytest --ductaflow {folder}"

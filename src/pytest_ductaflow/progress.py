@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import pytest
 
+from ductaflow.common.text import clean, duration
 from ductaflow.session.scheduler import Estimate
 from ductaflow.store.result import Status
-from pytest_ductaflow.failure import clean
 
 if TYPE_CHECKING:
     from pytest_ductaflow.projects import Projects
@@ -96,7 +96,7 @@ class Progress:
             pieces.append(("  " if len(pieces) == 1 else ", ", {}))
             pieces.append((f"{counts[status]} {status.word}", {status.colour: True} if status.colour else {}))
         if left is not None:
-            pieces.append((f"  about {duration(left)} left", {}))
+            pieces.append((f"  about {duration(left, rough=True)} left", {}))
         if running:
             names = [clean(nodeid.rpartition("::")[2]) for nodeid in list(running)[:MAX_RUNNING]]
             more = f" and {len(running) - len(names)} more" if len(running) > len(names) else ""
@@ -111,14 +111,6 @@ def _like(report: pytest.TestReport) -> Status | None:
     if report.skipped:
         return Status.NOT_RUN
     return Status.SUCCESS if report.when == "call" else None
-
-
-def duration(seconds: float) -> str:
-    """A time as a person says it: `40 s`, `4 min`, `2 h 10 min`."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
 # --- the terminal ------------------------------------------------------------------------------------------

@@ -10,10 +10,9 @@ from dataclasses import asdict
 from typing import Any
 
 from ductaflow.common.errors import DuctaflowError
-from ductaflow.common.text import in_numbers
+from ductaflow.common.text import clean, duration, first_line, in_numbers
 from ductaflow.store.causes import CauseKey, Said, cause_of
 from ductaflow.store.result import Result, Status, read_result
-from pytest_ductaflow.failure import clean, one_line
 
 #: How many causes, and how many instances of each, are named; the report has all, and so has `-v`.
 MAX_CAUSES, MAX_IDS = 30, 5
@@ -44,7 +43,7 @@ def summary_lines(results: Mapping[str, Result], xfailed: Collection[str], verbo
     everything = verbosity > 0
     yield from _causes([red[nodeid] for nodeid in red if nodeid not in expected], everything=everything)
     for nodeid in sorted(expected):
-        yield f"  error    {red[nodeid].id} (xfail): {one_line(red[nodeid].message)}"
+        yield f"  error    {red[nodeid].id} (xfail): {first_line(red[nodeid].message)}"
     if verbosity < 0:
         return
     yield from _blocked(
@@ -66,9 +65,9 @@ def _causes(red: Sequence[Result], *, everything: bool) -> Iterator[str]:
     for key, failures in shown:
         first, _ = failures[0]
         if len(failures) == 1:
-            yield f"  error    {first.id}: {one_line(first.message)}"
+            yield f"  error    {first.id}: {first_line(first.message)}"
             continue
-        yield f"  error    {len(failures)} x {one_line(key.line([said for _, said in failures]))}"
+        yield f"  error    {len(failures)} x {first_line(key.line([said for _, said in failures]))}"
         yield f"           {_named([result.id for result, _ in failures], everything=everything)}"
     if len(ordered) > len(shown):
         yield f"  and {len(ordered) - len(shown)} more causes"
@@ -111,7 +110,7 @@ def _blocked(blocked: Sequence[Result], *, everything: bool) -> Iterator[str]:
         groups.setdefault(_WAY.sub("", result.message), []).append(result.id)
     shown = list(groups.items()) if everything else list(groups.items())[:MAX_BLOCKED]
     for why, ids in shown:
-        yield f"  blocked  {_named(ids, everything=everything)}: {one_line(why)}"
+        yield f"  blocked  {_named(ids, everything=everything)}: {first_line(why)}"
     if len(groups) > len(shown):
         yield f"  and {sum(map(len, groups.values())) - sum(len(ids) for _, ids in shown)} more blocked"
 
@@ -123,7 +122,7 @@ def _beyond(results: Sequence[Result], *, everything: bool) -> Iterator[str]:
         if result.status is Status.UNCHANGED and result.message:
             groups.setdefault(result.message, []).append(result.id)
     for far, ids in groups.items():
-        yield f"  unchanged  {_named(sorted(ids), everything=everything)}: {one_line(far)}"
+        yield f"  unchanged  {_named(sorted(ids), everything=everything)}: {first_line(far)}"
 
 
 def _named(ids: Sequence[str], *, everything: bool) -> str:
@@ -137,4 +136,4 @@ def _slowest(results: Sequence[Result]) -> Iterator[str]:
     took = [result for result in results if result.seconds and result.status is not Status.UNCHANGED]
     ran = sorted(took, key=lambda result: -result.seconds)
     if len(ran) > 1:
-        yield "slowest: " + ", ".join(f"{result.id} {result.seconds:.1f} s" for result in ran[:SLOWEST])
+        yield "slowest: " + ", ".join(f"{result.id} {duration(result.seconds)}" for result in ran[:SLOWEST])

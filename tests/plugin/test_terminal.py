@@ -16,7 +16,7 @@ from ductaflow.common.errors import Failure
 from ductaflow.session.scheduler import Estimate
 from ductaflow.store.causes import cause_of
 from ductaflow.store.result import Result, Status
-from pytest_ductaflow.progress import Progress, duration
+from pytest_ductaflow.progress import Progress
 from pytest_ductaflow.summary import summary_lines
 
 #: A flow that runs until the file `go` lies in the project, or fails as its config says.
@@ -225,15 +225,6 @@ def test_without_earlier_runs_the_estimate_waits_for_the_first() -> None:
     assert unknown.left([]) is None
     unknown.finish(1, 30.0)
     assert 30.0 == unknown.left([])
-
-
-@pytest.mark.parametrize(
-    ("seconds", "expected"),
-    [(0.2, "1 s"), (80, "80 s"), (240, "4 min"), (5400, "1 h 30 min"), (7500, "2 h 05 min")],
-)
-def test_durations_are_said_as_people_do(seconds: float, expected: str) -> None:
-    """No more digits than anybody reads."""
-    assert expected == duration(seconds)
 
 
 # --- the section at the end --------------------------------------------------------------------------------

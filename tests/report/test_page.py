@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support import TinyProject, command, is_alive, page_data, processes_beside, wait_until
+from support import DURATIONS, TinyProject, command, is_alive, page_data, processes_beside, wait_until
 
 from ductaflow.common.errors import Failure
 from ductaflow.common.paths import REPORT_HTML, REPORT_JSON
 from ductaflow.report import Entry, LiveReport, build_report, render_html
 from ductaflow.report.history import newly_red
 from ductaflow.report.twin import red_ids
-from ductaflow.store.result import BY_ATTENTION, Cells, LogWarning, Result, Status, write_result
+from ductaflow.store.result import Cells, LogWarning, Result, Status, write_result
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
@@ -766,6 +766,16 @@ def test_timeline_has_workers_and_the_longest_chain(report: Desk) -> None:
     chain.locator("button").first.click()
     report.page.wait_for_selector("#panel-name")
     assert "view=timeline" in report.page.evaluate("location.hash")
+
+
+def test_durations_are_those_of_the_terminal(desk: Desk, tmp_path: Path) -> None:
+    """The script makes them itself: a page of 10,000 rows has the number alone."""
+    results = [
+        a_result("success", f"i{place}", seconds=seconds) for place, (seconds, _) in enumerate(DURATIONS)
+    ]
+    desk.open(a_page(tmp_path, [Entry(result) for result in results]))
+    shown = {result.id: desk.row(result.id).locator(".time").inner_text() for result in results}
+    assert {result.id: text for result, (_, text) in zip(results, DURATIONS, strict=True)} == shown
 
 
 def test_timeline_has_as_many_lanes_as_a_worker_ran_at_a_time(desk: Desk, tmp_path: Path) -> None:

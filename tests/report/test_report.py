@@ -22,6 +22,7 @@ from support import page_data
 
 from ductaflow.common.errors import DuctaflowError, Failure
 from ductaflow.common.paths import REPORT_HTML, REPORT_JSON, RunFolder
+from ductaflow.common.text import cut_middle
 from ductaflow.report import (
     Entry,
     LiveReport,
@@ -31,8 +32,6 @@ from ductaflow.report import (
     write_report,
 )
 from ductaflow.report.earlier import iter_earlier
-from ductaflow.report.page import visible
-from ductaflow.report.twin import shorten
 from ductaflow.store.result import Cells, LogWarning, Result, Status, write_result
 
 STARTED, FINISHED = "2030-01-02T03:04:05.000Z", "2030-01-02T03:06:10.000Z"
@@ -363,7 +362,7 @@ def test_long_texts_are_cut_in_the_middle_and_say_so(runs: Path) -> None:
     assert message.endswith("the end")
     assert "4,998,007 characters left out" in message
     assert len(message) < 2_100
-    assert shorten("short", 5) == "short"
+    assert cut_middle("short", 5) == "short"
 
 
 def test_numbers_that_json_has_not_become_null_or_words(runs: Path) -> None:
@@ -555,12 +554,6 @@ def test_page_is_made_of_the_twin_alone(runs: Path) -> None:
     )
 
     assert render_html(data) == render_html(json.loads(json.dumps(data)))
-
-
-def test_visible_spells_out_what_cannot_be_seen() -> None:
-    """Tab and newline stay; letters of any script and emoji stay."""
-    assert visible("\t\r\n\u00e9\u4e2d\U0001f680") == "\t\n\u00e9\u4e2d\U0001f680"
-    assert visible("\x7f\x85\udcff\ufeff\U0001ffff") == "\u2421\\x85\\udcff\\ufeff\\U0001ffff"
 
 
 def test_import_needs_no_jinja() -> None:

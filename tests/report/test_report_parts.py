@@ -178,7 +178,7 @@ def test_many_keys_are_counted(tmp_path: Path) -> None:
     ("value", "text"),
     [("EU", "EU"), ("8", '"8"'), (8, "8"), (0.5, "0.5"), (True, "true"), ("true", '"true"'), (None, "null"),
      ("", '""'), ([1, "a"], '[1, "a"]'),
-     ("x" * 400, "x" * 300 + " ... (400 characters)"), ("2030-01-01", "2030-01-01")],
+     ("x" * 400, "x" * 300 + " ... (100 characters left out)"), ("2030-01-01", "2030-01-01")],
 )  # fmt: skip
 def test_values_are_told_apart(value: Any, text: str) -> None:
     """A string that reads like a number is quoted; other strings are as they are."""

@@ -59,9 +59,9 @@ class _Commands(click.Group):
 
 def _say(text: str, stream: Any = None) -> None:
     """Print a line, whatever characters it has and the console can show."""
-    from ductaflow.common.text import plain, show_on_console
+    from ductaflow.common.text import show_on_console, visible
 
-    show_on_console(f"{plain(text)}\n", stream)
+    show_on_console(f"{visible(text)}\n", stream)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -323,7 +323,7 @@ def plan_command(ids: Sequence[str], jobs: int, folder: Path | None) -> None:
     """
     from dataclasses import replace
 
-    from ductaflow.common.text import in_numbers
+    from ductaflow.common.text import duration, in_numbers
     from ductaflow.project.graph import collect
     from ductaflow.project.settings import comparison_in
     from ductaflow.session.decide import Readiness
@@ -337,25 +337,20 @@ def plan_command(ids: Sequence[str], jobs: int, folder: Path | None) -> None:
     planned = Forecast(readiness, comparison_in(project.root)).of(order)
     is_known = any(one.would.takes_time and one.seconds != UNKNOWN for one in planned)
     for one in planned:
-        seconds = f"about {_clock(one.seconds)}" if one.would.takes_time and is_known else ""
+        seconds = f"about {duration(one.seconds, rough=True)}" if one.would.takes_time and is_known else ""
         parts = [f"{one.would:<10}", one.instance.id, " ".join(one.reason.split()), seconds]
         _say("  ".join(filter(None, parts)))
     counts = Counter(one.would for one in planned)
     _say(in_numbers(counts, Would) or NOTHING_STORED)
     surely = [one if one.would is Would.RUN else replace(one, would=Would.UNCHANGED) for one in planned]
-    at_least, at_most = (_clock(seconds_with(jobs, some, readiness)) for some in (surely, planned))
+    at_least, at_most = (
+        duration(seconds_with(jobs, some, readiness), rough=True) for some in (surely, planned)
+    )
     if is_known:
         span = at_least if at_least == at_most else f"{at_least} to {at_most}"
-        _say(f"By earlier runs it takes about {span}, {jobs} at a time (h:mm:ss).")
+        _say(f"By earlier runs it takes about {span}, {jobs} at a time.")
     elif any(one.would.takes_time for one in planned):
         _say("There is no earlier run that tells how long it takes.")
-
-
-def _clock(seconds: float) -> str:
-    """A duration as hours, minutes and seconds: `1:07:30`."""
-    from datetime import timedelta
-
-    return str(timedelta(seconds=round(seconds)))
 
 
 @main.command("status")

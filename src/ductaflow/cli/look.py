@@ -6,7 +6,6 @@ They read what lies in run folders and run nothing. Each gives lines of text.
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -19,7 +18,7 @@ from typing import Any
 
 from ductaflow.common.errors import DuctaflowError, of_system
 from ductaflow.common.paths import CACHE_DIR, ROOT_KEY, RUN_KEY, Project, RunFolder
-from ductaflow.common.text import strip_ansi
+from ductaflow.common.text import duration, first_line, shown_path, strip_ansi
 from ductaflow.project.instances import Instance, Instances
 from ductaflow.project.options import load_saved_config
 from ductaflow.project.secrets import masked
@@ -137,9 +136,9 @@ def status_lines(found: Sequence[StatusRow]) -> Iterator[str]:
     """One line each: status, name, when, seconds, message; then the counts."""
     width = max((len(row.name) for row in found), default=0)
     for row in found:
-        seconds = "" if row.seconds is None else f"{row.seconds:.1f} s"
-        line = f"{row.status:<10}  {row.name:<{width}}  {row.when:<16}  {seconds:>9}  {_first(row.message)}"
-        yield line.rstrip()
+        seconds = duration(row.seconds) if row.seconds else ""
+        said = first_line(row.message, None)
+        yield f"{row.status:<10}  {row.name:<{width}}  {row.when:<16}  {seconds:>11}  {said}".rstrip()
     counts = Counter(row.status for row in found)
     yield ", ".join(f"{count} {status}" for status, count in counts.most_common()) or "no instance"
 
@@ -149,11 +148,6 @@ def _local(moment: str | None) -> str:
     if not moment:
         return ""
     return datetime.fromisoformat(moment).astimezone().strftime("%Y-%m-%d %H:%M")
-
-
-def _first(text: str) -> str:
-    lines = strip_ansi(text).strip().splitlines()
-    return lines[0] if lines else ""
 
 
 # --- logs --------------------------------------------------------------------------------------------------
@@ -201,7 +195,7 @@ def log_texts(
 def _lines_of(
     log: Path, *, whole: bool, only_warnings: bool, wanted: re.Pattern[str] | None
 ) -> Iterator[str]:
-    where = shown(log)
+    where = shown_path(log)
     for number, line in enumerate(log_lines(log), start=1):
         text = strip_ansi(line)
         if whole:
@@ -219,18 +213,8 @@ def _error_of(one: Seen, wanted: re.Pattern[str] | None) -> Iterator[str]:
         lines = [line for line in lines if wanted.search(line)]
         if not lines and not wanted.search(result.message):
             return
-    yield f"==> {one.name}: {_first(result.message)}"
+    yield f"==> {one.name}: {first_line(result.message, None)}"
     yield from lines
-
-
-def shown(path: Path) -> str:
-    """A path from the working directory, so that it can be clicked and pasted."""
-    try:
-        relative = os.path.relpath(path)
-    except ValueError:
-        # another drive on Windows
-        return str(path)
-    return str(path) if relative.startswith(os.path.join("..", "..")) else relative
 
 
 # --- show --------------------------------------------------------------------------------------------------
@@ -255,13 +239,13 @@ def show_lines(project: Project, one: Seen) -> Iterator[str]:
 
 
 def _verdict(row: StatusRow) -> str:
-    parts = [row.status, row.when, "" if row.seconds is None else f"{row.seconds:.1f} s"]
+    parts = [row.status, row.when, duration(row.seconds) if row.seconds else ""]
     return "  ".join(filter(None, parts))
 
 
 def _cause(result: Result) -> Iterator[str]:
     if result.message:
-        yield f"  {_first(result.message)}"
+        yield f"  {first_line(result.message, None)}"
     if result.failure and result.failure.source:
         yield ""
         for entry in result.failure.source:
@@ -275,7 +259,7 @@ def _config(one: Seen) -> Iterator[str]:
         return
     config = {key: value for key, value in one.of.config.items() if key != ROOT_KEY}
     text = json.dumps(masked(config), indent=2, ensure_ascii=False)
-    stored = f" ({shown(one.of.file)})" if isinstance(one.of, Instance) else ""
+    stored = f" ({shown_path(one.of.file)})" if isinstance(one.of, Instance) else ""
     yield from _section(f"config{stored}", text.splitlines())
     if changed := changed_keys(one):
         yield f"  changed since the last run: {', '.join(changed)}"
@@ -301,10 +285,10 @@ def _flow(folder: Path) -> str:
     try:
         result = read_result(folder)
     except DuctaflowError as exc:
-        return f"unreadable  {shown(folder)}  {exc.message}"
+        return f"unreadable  {shown_path(folder)}  {exc.message}"
     if result is None:
-        return f"lost        {shown(folder)}"
-    return f"{result.status:<10}  {shown(folder)}  {_first(result.message)}".rstrip()
+        return f"lost        {shown_path(folder)}"
+    return f"{result.status:<10}  {shown_path(folder)}  {first_line(result.message, None)}".rstrip()
 
 
 def _paths(one: Seen) -> Iterator[str]:
@@ -319,13 +303,13 @@ def _paths(one: Seen) -> Iterator[str]:
         "saved config": files.config,
         "result": files.result,
     }
-    return (f"{name:<14}{shown(path)}" for name, path in named.items() if path and path.exists())
+    return (f"{name:<14}{shown_path(path)}" for name, path in named.items() if path and path.exists())
 
 
 def _commands(one: Seen) -> Iterator[str]:
     yield f"{'run again':<14}ductaflow run {one.name}"
     if isinstance(one.of, Instance):
-        node = f"{shown(one.of.file)}::{one.of.title}"
+        node = f"{shown_path(one.of.file)}::{one.of.title}"
         yield f"{'as a test':<14}pytest --ductaflow {_quoted(node)}"
         yield f"{'stop in it':<14}pytest --ductaflow --pdb {_quoted(node)}"
     yield f"{'debug':<14}ductaflow debug {one.name}"
@@ -383,12 +367,12 @@ def offer_launch(project: Project, launch: dict[str, Any]) -> Iterator[str]:
         with file.open("x", encoding="utf-8") as new:
             json.dump({"version": "0.2.0", "configurations": [launch]}, new, indent=2, ensure_ascii=False)
             new.write("\n")
-        yield f"  VS Code   {shown(file)} is written: choose {name} under Run and Debug"
+        yield f"  VS Code   {shown_path(file)} is written: choose {name} under Run and Debug"
     except FileExistsError:
         if name in file.read_text(encoding="utf-8", errors="replace"):
-            yield f"  VS Code   {shown(file)} has {name}: choose it under Run and Debug"
+            yield f"  VS Code   {shown_path(file)} has {name}: choose it under Run and Debug"
             return
-        yield f'  VS Code   add this to "configurations" in {shown(file)}:'
+        yield f'  VS Code   add this to "configurations" in {shown_path(file)}:'
         yield json.dumps(launch, indent=2, ensure_ascii=False)
 
 
@@ -403,6 +387,6 @@ def open_notebook(notebook: Path) -> None:
             subprocess.run([command, str(notebook)], check=False)
             return
     raise DuctaflowError(
-        f"no Jupyter is installed to open {shown(notebook)}",
+        f"no Jupyter is installed to open {shown_path(notebook)}",
         hint="pip install jupyterlab, or open it in VS Code.",
     )

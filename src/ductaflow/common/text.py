@@ -20,6 +20,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TextIO, TypeVar
 
 from ductaflow.common.paths import CONTEXT
@@ -65,23 +66,19 @@ def begun_at_end(text: str) -> int:
     return len(text) - found.start() if found else 0
 
 
-Counted = TypeVar("Counted")
-
-
-# --- the scan of a log -------------------------------------------------------------------------------------
+# --- text of a flow, to be seen ----------------------------------------------------------------------------
 
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 
 
-#: Ranges of what cannot be seen: controls but tab and newline, invisible marks that turn text around, lone
-#: surrogates.
-UNSEEN = (
-    "\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb"
-    "\ud800-\udfff"
+#: What cannot be seen: controls but tab and newline, invisible marks that turn text around, lone surrogates,
+#: noncharacters.
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb"
+    "\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff"
+    + "".join(f"{chr(plane + 0xFFFE)}{chr(plane + 0xFFFF)}" for plane in range(0x10000, 0x110000, 0x10000))
+    + "]"
 )
-
-
-_UNSEEN = re.compile(f"[{UNSEEN}]")
 
 
 def strip_ansi(text: str) -> str:
@@ -89,35 +86,113 @@ def strip_ansi(text: str) -> str:
     return _ANSI.sub("", text) if "\x1b" in text else text
 
 
-def plain(text: str) -> str:
-    """Text of a flow as a terminal can take it.
+def visible(text: str, *, pictures: bool = False) -> str:
+    """Text of a flow as a terminal or a page can show it.
 
-    Escape sequences are gone. What cannot be seen is written in words, `\\x00` or `\\u202e`: control
-    characters but tab and newline, marks that turn the writing around, lone surrogates.
+    Escape sequences are gone. What cannot be seen is spelled, `\\x00` or `\\u202e`: control characters but
+    tab and newline, marks that turn the writing around, lone surrogates, noncharacters.
+
+    Args:
+        pictures: show control characters by their pictures; NUL is U+2400.
     """
     if text.isascii() and text.isprintable():
         # most is, and logs are long
         return text
-    return _UNSEEN.sub(in_words, strip_ansi(text).replace("\r\n", "\n"))
+    return _UNSEEN.sub(_picture if pictures else _spelled, strip_ansi(text).replace("\r\n", "\n"))
 
 
-def in_words(found: re.Match[str]) -> str:
-    """A character by its code, as Python's escapes spell it."""
+def _spelled(found: re.Match[str]) -> str:
     code = ord(found[0])
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def _picture(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return chr(0x2400 + code) if code < 0x20 else "\u2421" if code == 0x7F else _spelled(found)
+
+
+def clean(text: str) -> str:
+    """Text of a flow for a terminal, which a runner of CI may read: visible, and without its commands."""
+    return without_commands(visible(text))
+
+
+def first_line(text: str, most: int | None = 200) -> str:
+    """The first line of a text of a flow, clean, of at most `most` characters; empty if there is none."""
+    lines = clean(text).strip().splitlines()
+    return lines[0][:most] if lines else ""
+
+
+# --- short -------------------------------------------------------------------------------------------------
+
+
+def shorten(text: str, most: int = 40) -> str:
+    """A text of at most `most` characters; a longer one ends with `...`."""
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def cut(text: str, most: int, *, whole: str = "") -> str:
+    """The first `most` characters of a text, and how many are left out; `whole` says where all are."""
+    left_out = len(text) - most
+    if left_out <= 0:
+        return text
+    return f"{text[:most]} ... ({left_out:,} characters left out{f'; {whole}' if whole else ''})"
+
+
+def cut_middle(text: str, most: int) -> str:
+    """A text without its middle, so that about `most` characters are left, and how many are left out."""
+    if len(text) <= most:
+        return text
+    end = most // 4
+    return f"{text[: most - end]}\n[... {len(text) - most:,} characters left out ...]\n{text[-end:]}"
+
+
+# --- numbers, times, places --------------------------------------------------------------------------------
+
+
+def duration(seconds: float, *, rough: bool = False) -> str:
+    """A duration for people: `0.13 s`, `12.3 s`, `2 min 05 s`, `3 h 07 min`; `dom.js` does the same.
+
+    Args:
+        rough: it is an estimate: `40 s`, `4 min`, `2 h 10 min`.
+    """
+    if rough and seconds < 90:
+        return f"{max(1, round(seconds)) if seconds else 0} s"
+    if rough:
+        seconds = 60 * round(seconds / 60)
+        if seconds < 5400:
+            return f"{seconds // 60} min"
+    elif seconds < 60:
+        # a half is rounded up, as browsers do
+        return f"{seconds + 1e-9:.{2 if seconds < 10 else 1}f} s"
+    minutes, rest = divmod(int(seconds + 0.5), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def moment(iso: str | None) -> str:
+    """A moment of a record for people, in UTC as it was recorded; empty for None."""
+    found = re.match(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)", iso or "")
+    return f"{found[1]} {found[2]} UTC" if found else iso or ""
+
+
+def shown_path(path: Path, start: Path | None = None) -> str:
+    """A path from a folder, by default the working directory, so that it can be clicked and pasted.
+
+    One that lies far outside is absolute.
+    """
+    try:
+        found = os.path.relpath(path, start)
+    except ValueError:
+        # another drive on Windows
+        return str(path)
+    return str(path) if found.startswith(os.path.join("..", "..")) else found
+
+
+Counted = TypeVar("Counted")
 
 
 def in_numbers(counts: Counter[Counted], order: Iterable[Counted]) -> str:
     """What there is of each kind, in an order: `2 error, 5 success`; empty if there is nothing."""
     return ", ".join(f"{counts[kind]} {kind}" for kind in order if counts[kind])
-
-
-def cut(text: str, most: int, *, whole: str = "") -> str:
-    """A text of at most `most` characters, with how many are left out, and where the whole is."""
-    left_out = len(text) - most
-    if left_out <= 0:
-        return text
-    return f"{text[:most]} ... ({left_out:,} characters left out{f'; {whole}' if whole else ''})"
 
 
 def key_path(where: str, key: object) -> str:
@@ -130,10 +205,6 @@ def key_path(where: str, key: object) -> str:
     if isinstance(key, int) or not text.replace("-", "_").isidentifier():
         return f"{where}[{key if isinstance(key, int) else json.dumps(text)}]"
     return f"{where}.{text}" if where else text
-
-
-def shortened(text: str) -> str:
-    return text if len(text) <= 40 else f"{text[:37]}..."
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

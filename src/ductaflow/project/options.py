@@ -13,7 +13,7 @@ from typing import Any
 from ductaflow.common.errors import ConfigError
 from ductaflow.common.json_tree import KeyPath, mapped
 from ductaflow.common.paths import ROOT_KEY, RUN_KEY
-from ductaflow.common.text import did_you_mean, key_path, shortened
+from ductaflow.common.text import did_you_mean, key_path, shorten
 from ductaflow.project.strict_json import json_kind, read_config
 
 # --- what `_run` says --------------------------------------------------------------------------------------
@@ -211,7 +211,7 @@ def split_run(config: Mapping[str, Any], *, where: str) -> tuple[dict[str, Any],
 
 def shown_json(value: object) -> str:
     """A JSON value in an error message."""
-    return shortened(json.dumps(value, ensure_ascii=False, default=repr))
+    return shorten(json.dumps(value, ensure_ascii=False, default=repr))
 
 
 def load_saved_config(path: str | Path, *, project_root: str | Path) -> dict[str, Any]:

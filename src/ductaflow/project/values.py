@@ -14,7 +14,7 @@ from typing import Any
 
 from ductaflow.common.errors import ConfigError
 from ductaflow.common.paths import ROOT_KEY
-from ductaflow.common.text import key_path, shortened
+from ductaflow.common.text import key_path, shorten
 from ductaflow.project.strict_json import LONE_SURROGATE, MAX_DEPTH, MAX_DIGITS, json_kind, parse_json
 
 # --- values from Python ------------------------------------------------------------------------------------
@@ -51,7 +51,7 @@ def _json_value(value: Any, where: str, depth: int) -> Any:
     if isinstance(value, (list, tuple, Mapping)):
         if depth >= MAX_DEPTH:
             raise ConfigError(
-                f"{shortened(where)}: nested deeper than {MAX_DEPTH} levels, or it contains itself"
+                f"{shorten(where)}: nested deeper than {MAX_DEPTH} levels, or it contains itself"
             )
         if isinstance(value, Mapping):
             return {
@@ -191,7 +191,7 @@ def parse_cell(text: str) -> Any:
     if cell == "null":
         return None
     if _CELL_NUMBER.fullmatch(cell) or _CELL_JSON.match(cell):
-        return parse_json(cell, where=f'the cell "{shortened(cell)}"')
+        return parse_json(cell, where=f'the cell "{shorten(cell)}"')
     return text
 
 

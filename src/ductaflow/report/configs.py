@@ -11,6 +11,7 @@ from typing import Any
 from ductaflow.common.errors import DuctaflowError
 from ductaflow.common.json_tree import KeyPath, leaves, spelled
 from ductaflow.common.paths import BASE_CONFIG, KIND_DIRS, RESULT, ROOT_KEY, RUN_KEY, RunFolder
+from ductaflow.common.text import cut
 from ductaflow.project.compose import fill_placeholders, merge
 from ductaflow.project.secrets import masked
 from ductaflow.store.folder import previous_folder
@@ -168,7 +169,7 @@ def shown_value(value: Any) -> str:
         text = repr(value)  # as JSON has it, and four times as fast
     else:
         text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= MAX_VALUE else f"{text[:MAX_VALUE]} ... ({len(text):,} characters)"
+    return cut(text, MAX_VALUE)
 
 
 def _reads_like_json(text: str) -> bool:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from ductaflow.common.text import UNSEEN, in_words, strip_ansi
+from ductaflow.common.text import duration, moment, shorten, visible
 from ductaflow.report.cause_groups import parameters_of
 from ductaflow.store.result import BY_ATTENTION, Status
 
@@ -242,8 +242,7 @@ def _message(instance: Mapping[str, Any]) -> str:
     text = instance["message"]
     if warnings and (Status(instance["status"]).has_good_run or not text):
         text = warnings[0]["text"]
-    line = " ".join(text.split())
-    return line if len(line) <= MAX_MESSAGE else f"{line[: MAX_MESSAGE - 3]}..."
+    return shorten(" ".join(text.split()), MAX_MESSAGE)
 
 
 def _parameters(instance: Mapping[str, Any]) -> dict[str, str]:
@@ -317,29 +316,12 @@ def _json(value: Any) -> str:
 
 def _all_visible(value: Any) -> Any:
     if isinstance(value, str):
-        return visible(value)
+        return visible(value, pictures=True)
     if value is None or isinstance(value, int | float):
         return value
     if isinstance(value, Mapping):
-        return {visible(key): _all_visible(item) for key, item in value.items()}
+        return {visible(key, pictures=True): _all_visible(item) for key, item in value.items()}
     return [_all_visible(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-# --- numbers for people ------------------------------------------------------------------------------------
-
-
-def _duration(seconds: float | None) -> str:
-    """A duration for people: `0.13 s`, `12.3 s`, `2 min 05 s`, `3 h 07 min`."""
-    if not seconds:
-        return ""
-    if seconds < 10:
-        return f"{seconds:.2f} s"
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def _span(started: str | None, finished: str | None) -> str:
@@ -347,49 +329,14 @@ def _span(started: str | None, finished: str | None) -> str:
         passed = datetime.fromisoformat(finished or "") - datetime.fromisoformat(started or "")
     except (ValueError, TypeError):  # not both known, or not both in UTC
         return ""
-    return _duration(passed.total_seconds())
-
-
-def _moment(iso: str | None) -> str:
-    """A moment for people, in UTC as it was recorded."""
-    match = re.match(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)", iso or "")
-    return f"{match[1]} {match[2]} UTC" if match else iso or ""
-
-
-# --- text that is only text --------------------------------------------------------------------------------
-
-#: What cannot be seen, and noncharacters.
-_UNSEEN = re.compile(
-    f"[{UNSEEN}\ufdd0-\ufdef\ufffe\uffff"
-    + "".join(f"{chr(plane + 0xFFFE)}{chr(plane + 0xFFFF)}" for plane in range(0x10000, 0x110000, 0x10000))
-    + "]"
-)
-
-
-def visible(text: str) -> str:
-    """Text as a page can show it: no terminal codes, and what cannot be seen is spelled out.
-
-    Control characters become their pictures (NUL is U+2400), other characters without a picture of their own,
-    such as lone surrogates and marks that reverse the writing, their escape, `\\u202e`.
-    """
-    if text.isascii() and text.isprintable():
-        # most are, and there are many
-        return text
-    return _UNSEEN.sub(_spelled, strip_ansi(text).replace("\r\n", "\n"))
-
-
-def _spelled(match: re.Match[str]) -> str:
-    code = ord(match[0])
-    if code < 0x20:
-        return chr(0x2400 + code)
-    return "\u2421" if code == 0x7F else in_words(match)
+    return duration(passed.total_seconds()) if passed else ""
 
 
 def _printed(value: Any) -> Any:
     """What a template prints for a value; Jinja2 escapes it afterwards."""
     if hasattr(value, "__html__"):
         return value
-    return "" if value is None else visible(str(value))
+    return "" if value is None else visible(str(value), pictures=True)
 
 
 def _ascii(html: str) -> str:
@@ -411,7 +358,7 @@ def _template(name: str) -> jinja2.Template:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters["moment"] = _moment
+    environment.filters["moment"] = moment
     return environment.get_template(name)
 
 

@@ -19,7 +19,7 @@ from ductaflow.common.text import strip_ansi
 from ductaflow.project.secrets import masked
 from ductaflow.report.earlier import iter_earlier
 from ductaflow.report.page import render_html
-from ductaflow.report.twin import Entry, build_report, plain, utc_now
+from ductaflow.report.twin import Entry, build_report, json_value, utc_now
 from ductaflow.store.logs import LogScan, log_lines, scan_log
 from ductaflow.store.result import SCHEMA, Result, Status, read_result, status_named, worst
 
@@ -144,7 +144,7 @@ def _is_none(value: object) -> bool:
 
 def _seconds(given: Mapping[str, Any], otherwise: float) -> float:
     for key, unit in _DURATION.items():
-        value = plain(given.get(key))
+        value = json_value(given.get(key))
         if isinstance(value, int | float) and not isinstance(value, bool):
             return float(value) * unit
     return otherwise
@@ -167,7 +167,7 @@ def _status(word: object, message: str, recorded: Result | None) -> tuple[Status
 def _parameters(given: Mapping[str, Any]) -> dict[str, Any]:
     known = {*_NAME, *_FLOW, *_FOLDER, *_MESSAGE, *_DURATION, *_TIMES, "status"}
     rest = {key: value for key, value in given.items() if key not in known and not _is_none(value)}
-    return masked(plain(rest))
+    return masked(json_value(rest))
 
 
 # --- what lies on disk -------------------------------------------------------------------------------------

@@ -40,6 +40,7 @@ from urllib.parse import quote
 
 from ductaflow.common.errors import DuctaflowError
 from ductaflow.common.paths import CONFIG_DIR, KIND_DIRS, RESULT, RunFolder, relative
+from ductaflow.common.text import cut_middle
 from ductaflow.report.cause_groups import find_causes
 from ductaflow.report.configs import NO_CONFIGS, Configs
 from ductaflow.report.excerpts import GREEN_LOG_END, LOG_END, NO_FIGURES, FigureBudget, figures_of, log_parts
@@ -247,14 +248,14 @@ def _instance(
     log = _log_of(ran) if ran else None
     green = not (former or result).status.needs_attention
     lists = {**_first(result, "inputs"), **_first(result, "outputs")}
-    data: dict[str, Any] = plain({"schema": RESULT_SCHEMA, **_fields(result), **lists})
+    data: dict[str, Any] = json_value({"schema": RESULT_SCHEMA, **_fields(result), **lists})
     data |= {
         "id": result.id if result.flow else result.instance,
         "nodeid": entry.nodeid,
         "earlier": entry.earlier,
         "former_status": former.status.value if former else None,
         "folder": None if folder is None else relative(folder.path, runs_dir),
-        "parameters": plain(entry.parameters or {}),
+        "parameters": json_value(entry.parameters or {}),
         "tags": list(entry.tags),
         "upstreams": list(entry.upstreams[:MAX_UPSTREAMS]),
         "worker": entry.worker,
@@ -272,7 +273,7 @@ def _instance(
 
 
 def _fields(record: Any) -> dict[str, Any]:
-    """The fields of a record and of those in it; `asdict` would copy what they hold, as `plain` does too."""
+    """The fields of a record and of those in it; `asdict` would copy what they hold, as `json_value` does."""
     # the lineage is as long as the files that were read are many; `ductaflow why` reads it
     names = record.__dataclass_fields__.keys() - {"folder", "lineage"}
     return {name: _value(getattr(record, name)) for name in record.__dataclass_fields__ if name in names}
@@ -364,16 +365,7 @@ def link(path: Path, runs_dir: Path) -> str:
 # --- texts, bounded ----------------------------------------------------------------------------------------
 
 
-def shorten(text: str, limit: int) -> str:
-    """A text of about `limit` characters at most; what is left out of its middle is said."""
-    if len(text) <= limit:
-        return text
-    end = limit // 4
-    cut = len(text) - limit
-    return f"{text[: limit - end]}\n[... {cut:,} characters left out ...]\n{text[-end:]}"
-
-
-def plain(value: Any, *, depth: int = 0) -> Any:
+def json_value(value: Any, *, depth: int = 0) -> Any:
     """A value of any kind as a JSON value that no reader chokes on: finite, bounded, keys as text."""
     if type(value) is str and len(value) <= MAX_LINE:
         return value  # most are, and there are many
@@ -381,21 +373,23 @@ def plain(value: Any, *, depth: int = 0) -> Any:
         return value
     if isinstance(value, str):
         limit = MAX_TEXT if "\n" in value else MAX_LINE
-        return shorten(str(value), limit)
+        return cut_middle(str(value), limit)
     if isinstance(value, int):
         return int(value) if abs(value) < 1 << 63 else f"an integer of {value.bit_length()} bits"
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     if depth < MAX_DEPTH:
         if isinstance(value, Mapping):
-            return {shorten(str(key), 200): plain(item, depth=depth + 1) for key, item in value.items()}
+            return {
+                cut_middle(str(key), 200): json_value(item, depth=depth + 1) for key, item in value.items()
+            }
         if isinstance(value, list | tuple | set | frozenset):
-            return [plain(item, depth=depth + 1) for item in value]
+            return [json_value(item, depth=depth + 1) for item in value]
     if getattr(value, "shape", None) == () and type(value).__module__ == "numpy":
         scalar = value.item()
         if isinstance(scalar, bool | int | float | str):
-            return plain(scalar)
-    return shorten(str(value), MAX_LINE)
+            return json_value(scalar)
+    return cut_middle(str(value), MAX_LINE)
 
 
 def utc_now() -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from ductaflow.common.errors import DuctaflowError
 from ductaflow.common.host import is_notebook_execution
-from ductaflow.common.text import in_numbers, show_on_console
+from ductaflow.common.text import duration, in_numbers, show_on_console
 from ductaflow.execution.echo import IndentedLines
 from ductaflow.project.graph import Graph
 from ductaflow.project.instances import Instance
@@ -158,7 +158,7 @@ def show_line(title: str, result: Result, *, jobs: int) -> None:
         show_on_console(f"{begin}: {result.message}\n", sys.stderr)
     elif result.run_id and jobs > 1:
         why = f": {result.message}" if result.message else ""
-        show_on_console(f"{title} {result.status} in {result.seconds:.1f} s{why}\n")
+        show_on_console(f"{title} {result.status} in {duration(result.seconds)}{why}\n")
 
 
 class Lines:

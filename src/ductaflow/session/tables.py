@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from ductaflow.common.errors import ConfigError, DuctaflowError, InstanceError
 from ductaflow.common.files import write_atomic
 from ductaflow.common.paths import KIND_DIRS, RUNS_DIR, SOURCE_SUFFIXES, Kind, Project, kind_of
-from ductaflow.common.text import did_you_mean, key_path
+from ductaflow.common.text import did_you_mean, key_path, shorten
 from ductaflow.project.csvs import NAME_COLUMNS
 from ductaflow.project.instances import Instances, make_instance
 from ductaflow.project.names import check_name, spelling
@@ -122,7 +122,7 @@ def _values(column: str, values: object) -> list[Any]:
         raise ConfigError(f"{where}: this column holds the names", hint='Give a template: name="{region}".')
     if isinstance(values, str | bytes | Mapping | set | frozenset) or not isinstance(values, Iterable):
         hint = f"Write [{values!r}]." if not isinstance(values, set | frozenset) else "Write sorted(...)."
-        raise ConfigError(f"{where}: {_short(repr(values))} is no list of values", hint=hint)
+        raise ConfigError(f"{where}: {shorten(repr(values), 100)} is no list of values", hint=hint)
     listed = list(values)
     if not listed:
         raise ConfigError(f"{where} has no values", hint="Give at least one, or leave the dimension out.")
@@ -207,11 +207,7 @@ def _check_distinct(names: Sequence[str], records: Sequence[Mapping[str, Any]], 
 def _row(index: int, record: Mapping[str, Any]) -> str:
     """A row by its place, and by its values if it has some."""
     values = ", ".join(f"{column}={value}" for column, value in masked(dict(record)).items())
-    return f"{index} ({_short(values)})" if values else str(index)
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 100 else f"{text[:97]}..."
+    return f"{index} ({shorten(values, 100)})" if values else str(index)
 
 
 # --- table -> rows -----------------------------------------------------------------------------------------
@@ -231,7 +227,7 @@ class Row:
         Raises:
             ConfigError: one of them is not JSON, or two set the same key.
         """
-        return row_config(self.values, where=f"row {self.index} ({_short(self.name)})")
+        return row_config(self.values, where=f"row {self.index} ({shorten(self.name, 100)})")
 
 
 def read_rows(table: DataFrame) -> list[Row]:

@@ -24,6 +24,7 @@ from typing import Any, Literal
 from ductaflow.common.errors import DuctaflowError
 from ductaflow.common.json_tree import KeyPath, leaves, spelled
 from ductaflow.common.paths import ROOT_KEY, RunFolder
+from ductaflow.common.text import shorten
 from ductaflow.project.options import load_saved_config
 from ductaflow.project.secrets import masked
 from ductaflow.project.settings import DEFAULT, Comparison
@@ -268,8 +269,7 @@ def _is_plain_list(_path: KeyPath, value: object) -> bool:
 
 
 def _shown(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
+    return shorten(json.dumps(value, ensure_ascii=False), _SHOWN)
 
 
 # --- files -------------------------------------------------------------------------------------------------

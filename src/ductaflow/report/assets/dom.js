@@ -40,15 +40,22 @@ const badge = (status) => h("span.badge", sign(status), h("span", wordOf(status)
 
 const plural = (count, word) => count.toLocaleString("en") + " " + word + (count === 1 ? "" : "s");
 
+// As `duration` of common/text.py has it; what took no time is not said.
 function duration(seconds) {
   if (!seconds) return "";
-  if (seconds < 10) return seconds.toFixed(2) + " s";
-  if (seconds < 60) return seconds.toFixed(1) + " s";
-  const minutes = Math.floor(Math.round(seconds) / 60);
-  const rest = Math.round(seconds) % 60;
-  if (minutes < 60) return minutes + " min " + String(rest).padStart(2, "0") + " s";
-  return Math.floor(minutes / 60) + " h " + String(minutes % 60).padStart(2, "0") + " min";
+  if (seconds < 60) return seconds.toFixed(seconds < 10 ? 2 : 1) + " s";
+  const [hours, minutes, rest] = clockOf(Math.round(seconds));
+  const padded = (count) => String(count).padStart(2, "0");
+  return hours ? hours + " h " + padded(minutes) + " min" : minutes + " min " + padded(rest) + " s";
 }
+
+// The same of a mark on a scale, which is a round number: `0.5 s`, `2 min`, `1 h 30 min`.
+function roundDuration(seconds) {
+  if (seconds < 60) return seconds + " s";
+  return clockOf(seconds).map((count, index) => (count ? count + [" h", " min", " s"][index] : "")).filter(Boolean).join(" ");
+}
+
+const clockOf = (seconds) => [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60, seconds % 60];
 
 function size(bytes) {
   if (typeof bytes !== "number" || !bytes) return "";

@@ -53,18 +53,10 @@ function stepOf(span) {
   return STEPS.find((step) => span / step <= most) || Math.ceil(span / most / 86400000) * 86400000;
 }
 
-// A round duration, without the zeros that nobody needs: `0.5 s`, `2 min`, `1 h 30 min`.
-function roundDuration(milliseconds) {
-  const seconds = milliseconds / 1000;
-  if (seconds < 60) return seconds + " s";
-  const units = [[Math.floor(seconds / 3600), "h"], [Math.floor(seconds / 60) % 60, "min"], [seconds % 60, "s"]];
-  return units.filter(([count]) => count).map(([count, unit]) => count + " " + unit).join(" ");
-}
-
 function axis(span) {
   const step = stepOf(span);
   const marks = Array.from({ length: Math.floor(span / step) + 1 }, (_, index) => {
-    const mark = h("span", roundDuration(index * step));
+    const mark = h("span", roundDuration(index * step / 1000));
     mark.style.left = 100 * index * step / span + "%";
     return mark;
   });
