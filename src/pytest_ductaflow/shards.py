@@ -29,6 +29,7 @@ from ductaflow.session.scheduler import shares
 
 if TYPE_CHECKING:
     from ductaflow.project.instances import Instance
+    from ductaflow.report.schema import ShardTwin
     from pytest_ductaflow.github import InstanceOutcome
     from pytest_ductaflow.projects import Projects
 
@@ -123,7 +124,7 @@ class Sharding:
                 not_empty.setdefault(self._projects.relative(root), []).append(number)
         return {"selection": digest.hexdigest()[:16], "not_empty": not_empty}
 
-    def of_project(self, root: Path) -> dict[str, Any] | None:
+    def of_project(self, root: Path) -> ShardTwin | None:
         """The `shard` of the twin of a project."""
         if self._shard is None:
             return None

@@ -460,7 +460,11 @@ def test_half_a_line_costs_only_itself(tmp_path: Path) -> None:
     append_history(tmp_path, line | {"session_id": "t"})
     append_history(tmp_path, {"summary": {"error": "many"}})
 
-    assert ["s", "t"] == [record["session_id"] for record in read_history(tmp_path)]
+    sessions, faults = read_history(tmp_path)
+    assert ["s", "t"] == [record["session_id"] for record in sessions]
+    assert [f"{history_file(tmp_path)}:2: ", f"{history_file(tmp_path)}:4: "] == [
+        fault[: len(str(history_file(tmp_path))) + 4] for fault in faults
+    ]
 
 
 @pytest.mark.skipif(

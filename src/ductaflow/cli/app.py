@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ductaflow.common.paths import Kind, Project
     from ductaflow.project.instances import Instances
     from ductaflow.project.settings import Comparison
+    from ductaflow.report.schema import Twin
     from ductaflow.session.decide import Readiness
     from ductaflow.session.targets import SavedRun
     from ductaflow.store.result import Result
@@ -484,7 +485,7 @@ def report_command(paths: Sequence[Path], merge: bool, output: Path | None, fold
     _write_page(report_anew(project), project.runs_dir)
 
 
-def _write_page(twin: Mapping[str, Any], runs_dir: Path) -> None:
+def _write_page(twin: Twin, runs_dir: Path) -> None:
     """Write a report, say where it is, and what it says of itself as a whole."""
     from ductaflow.report import write_report
 

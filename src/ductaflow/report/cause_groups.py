@@ -7,12 +7,13 @@ A build that is red by one of its flows has that flow's cause.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import reduce
 from itertools import combinations
 from operator import and_
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from ductaflow.report.schema import Cause, InstanceTwin
 from ductaflow.store.causes import CauseKey, Said, cause_of, title_of
 from ductaflow.store.result import Status
 
@@ -49,7 +50,7 @@ class Causes:
         self._facts: dict[str, _Facts] = {}
         self._numbers: dict[tuple[str, str], int] = {}
 
-    def add(self, instance: Mapping[str, Any]) -> None:
+    def add(self, instance: InstanceTwin) -> None:
         """Take in an instance of the twin."""
         status = Status(instance["status"])
         cause, said = cause_of(instance) if status.is_error else (None, ())
@@ -64,22 +65,14 @@ class Causes:
             is_blocked,
         )
 
-    def _pairs(self, instance: Mapping[str, Any]) -> Iterator[int]:
+    def _pairs(self, instance: InstanceTwin) -> Iterator[int]:
         """Numbers that stand for the parameters. A value that has the instance's name in it tells nothing."""
         for name, value in sorted(parameters_of(instance).items()):
             if instance["instance"] not in value:
                 yield self._numbers.setdefault((name, value), len(self._numbers))
 
-    def find(self) -> list[dict[str, Any]]:
-        """The causes for the twin, the one of most instances first.
-
-        Returns:
-            `{"cause", "place", "title", "instances": [ids], "parameters": [[name, value]],
-            "alternatives": [the same], "alternatives_left_out": n, "blocks": n}` each: `parameters` is a
-            smallest set that all these instances have and no good instance of the same flows, empty if there
-            is none or if too few instances would speak for it; `alternatives` are other sets of that size
-            that are as good; `blocks` is how many instances wait for these.
-        """
+    def find(self) -> list[Cause]:
+        """The causes for the twin, the one of most instances first."""
         groups: dict[CauseKey, list[str]] = {}
         for id, facts in self._facts.items():
             if facts.cause:
@@ -88,24 +81,22 @@ class Causes:
             return []
         blocked = self._blocked_by()
         return [
-            {
-                "cause": key.kind,
-                "place": key.place,
-                "title": title_of([self._facts[id].said for id in ids]),
-                "instances": ids,
-                **self._sets(ids),
-                "blocks": len(set().union(*(blocked.get(id, ()) for id in ids))),
-            }
+            self._cause(key, ids, blocks=len(set().union(*(blocked.get(id, ()) for id in ids))))
             for key, ids in sorted(groups.items(), key=lambda group: -len(group[1]))
         ]
 
-    def _sets(self, ids: Sequence[str]) -> dict[str, Any]:
+    def _cause(self, key: CauseKey, ids: list[str], *, blocks: int) -> Cause:
         found = self._told_apart(ids)
         first, *others = found or [[]]
         return {
+            "cause": key.kind,
+            "place": key.place,
+            "title": title_of([self._facts[id].said for id in ids]),
+            "instances": ids,
             "parameters": first,
             "alternatives": others[: MAX_SETS - 1],
             "alternatives_left_out": max(0, len(found) - MAX_SETS),
+            "blocks": blocks,
         }
 
     def _blocked_by(self) -> dict[str, set[str]]:
@@ -156,7 +147,7 @@ class Causes:
         return []
 
 
-def find_causes(instances: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def find_causes(instances: Iterable[InstanceTwin]) -> list[Cause]:
     """The causes of the instances of a twin; see `Causes.find`."""
     causes = Causes()
     for instance in instances:
@@ -164,7 +155,7 @@ def find_causes(instances: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return causes.find()
 
 
-def parameters_of(instance: Mapping[str, Any]) -> dict[str, str]:
+def parameters_of(instance: InstanceTwin) -> dict[str, str]:
     """The parameters of an instance of the twin: its config, and what a conductor says of it."""
     said = {
         name: str(value)

@@ -14,6 +14,7 @@ from ductaflow.common.paths import BASE_CONFIG, KIND_DIRS, RESULT, ROOT_KEY, RUN
 from ductaflow.common.text import cut
 from ductaflow.project.compose import fill_placeholders, merge
 from ductaflow.project.secrets import masked
+from ductaflow.report.schema import ConfigParts, Flat
 from ductaflow.store.folder import previous_folder
 from ductaflow.store.result import Result
 
@@ -32,16 +33,13 @@ MAX_FILE = 256 * 1024
 
 
 #: What an instance has that did not run.
-NO_CONFIGS: dict[str, Any] = {
+NO_CONFIGS: ConfigParts = {
     "config": None,
     "config_left_out": 0,
     "base_config": None,
     "good_config": None,
     "good_finished": None,
 }
-
-
-Flat = dict[str, str]
 
 
 class Configs:
@@ -57,17 +55,12 @@ class Configs:
         self._runs_dir = runs_dir
         self._bases: dict[tuple[str, str], dict[str, Any]] = {}
 
-    def of(self, result: Result, folder: RunFolder, *, stored: bool) -> dict[str, Any]:
+    def of(self, result: Result, folder: RunFolder, *, stored: bool) -> ConfigParts:
         """The configs of a run for the twin.
 
         Args:
             result: of the run; folder: its run folder.
             stored: whether it is an instance of its own; a flow of a build has no base.
-
-        Returns:
-            `config`, `base_config` and `good_config`, each as key path -> value as text, or None where there
-            is none; `good_finished`, when the last good run before this one ended; `config_left_out`, how
-            many keys are not shown.
         """
         config = _read(folder.config)
         shown, left_out = _flat(config)

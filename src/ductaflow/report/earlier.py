@@ -5,17 +5,18 @@ The twin has one instance a line (`live`), so that one of 10,000 instances is re
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
+from ductaflow.common.decode import UnreadableError, decode
 from ductaflow.common.errors import DuctaflowError
 from ductaflow.common.paths import REPORT_JSON, RESULT, Project, relative
 from ductaflow.project.graph import Graph, collect
-from ductaflow.report.twin import NOT_YET, Entry, build_report, misfit, read_run
+from ductaflow.report.schema import Alive, Head, Twin
+from ductaflow.report.twin import NOT_YET, Entry, build_report, read_run
 from ductaflow.store.folder import unfinished
 from ductaflow.store.result import Result, Status
 
@@ -55,36 +56,46 @@ def _folders(parent: Path) -> list[Path]:
     return sorted(path for path in parent.iterdir() if not path.name.startswith(".") and os.path.isdir(path))
 
 
-def former_head(runs_dir: Path) -> dict[str, Any]:
-    """The former twin without its instances; empty if there is none that can be read."""
-    head = _parsed(next(_lines(runs_dir), b"") + b"]}")
-    texts = all(isinstance(head.get(key), str) for key in ("session_id", "started"))
-    alive = head.get("alive") or {"written": ""}
-    fits = texts and isinstance(alive, dict) and isinstance(alive.get("written"), str)
-    return head if fits else {}
+def former_head(runs_dir: Path, faults: list[str]) -> Head | None:
+    """The former twin without its instances; None if there is none that can be read, which is a fault."""
+    line = next(_lines(runs_dir), b"")
+    try:
+        return decode(line + b"]}", Head, where=runs_dir / REPORT_JSON) if line else None
+    except UnreadableError as exc:
+        faults.append(f"{exc.message}. What it alone knew of instances is lost.")
+        return None
 
 
-def former_entries(runs_dir: Path, *, stored: Container[str] | None = None) -> Iterator[Entry]:
+def former_entries(
+    runs_dir: Path, faults: list[str], *, stored: Container[str] | None = None
+) -> Iterator[Entry]:
     """The instances of the former twin that have no run of their own, with what it says of them.
 
     That is what was blocked, did not have its turn, or failed before it could start.
 
     Args:
         runs_dir: the folder of all runs.
+        faults: gets what is wrong with an instance that cannot be read.
         stored: ids of the stored instances, as far as they are known: what was stored when the former twin
             was written, and is not any more, is left out.
     """
     lines = _lines(runs_dir)
     next(lines, None)
-    for line in lines:
+    for number, line in enumerate(lines, start=2):
         # What has run is most of it, and is not parsed.
-        entry = _entry(_parsed(line), runs_dir) if b'"run_id": "", ' in line else None
+        if b'"run_id": "", ' not in line:
+            continue
+        try:
+            entry = _entry(line, runs_dir, f"{runs_dir / REPORT_JSON}:{number}")
+        except DuctaflowError as exc:
+            faults.append(f"{exc.message}. The instance is left out, unless it has a run.")
+            continue
         if entry and (entry.nodeid is None or stored is None or entry.result.id in stored):
             yield entry
 
 
 def all_earlier(
-    runs_dir: Path, *, skip: Container[str], stored: Container[str] | None = None
+    runs_dir: Path, faults: list[str], *, skip: Container[str], stored: Container[str] | None = None
 ) -> Iterator[Entry]:
     """What is known of instances that a session does not touch: their last result or, where there is none,
     what the former twin says of them.
@@ -92,7 +103,7 @@ def all_earlier(
     Args:
         runs_dir: the folder of all runs; need not exist.
         skip: ids that the session does touch.
-        stored: see `former_entries`.
+        faults, stored: see `former_entries`.
 
     Raises:
         DuctaflowError: `runs_dir` cannot be read.
@@ -101,7 +112,7 @@ def all_earlier(
     for entry in iter_earlier(runs_dir, skip=skip):
         on_disk.add(entry.result.id)
         yield entry
-    for entry in former_entries(runs_dir, stored=stored):
+    for entry in former_entries(runs_dir, faults, stored=stored):
         if entry.result.id not in skip and entry.result.id not in on_disk:
             yield replace(entry, earlier=True)
 
@@ -115,59 +126,69 @@ def _lines(runs_dir: Path) -> Iterator[bytes]:
         return  # there is none yet, or none for us
 
 
-def _parsed(line: bytes) -> dict[str, Any]:
-    try:
-        value = json.loads(line)
-    except (ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
+class _Row(TypedDict):
+    """What an entry has of a line of the twin, beside its result."""
+
+    nodeid: str | None
+    earlier: bool
+    folder: str | None
+    parameters: dict[str, object]
+    tags: list[str]
+    upstreams: list[str]
 
 
-def _entry(row: Mapping[str, Any], runs_dir: Path) -> Entry | None:
-    try:
-        folder = row["folder"]
-        result = Result.from_dict(row, folder=None if folder is None else runs_dir / folder)
-        entry = Entry(
-            result,
-            row["nodeid"],
-            earlier=bool(row["earlier"]),
-            parameters=dict(row["parameters"]),
-            tags=[str(tag) for tag in row["tags"]],
-            upstreams=[str(id) for id in row["upstreams"]],
-        )
-    except (ValueError, KeyError, TypeError):
-        return None  # not a line of ours
-    is_run = bool(result.run_id) or result.status is Status.UNCHANGED
-    return None if is_run or misfit(result) else entry
+def _entry(line: bytes, runs_dir: Path, where: str) -> Entry | None:
+    row = decode(line, _Row, where=where)
+    folder = None if row["folder"] is None else runs_dir / row["folder"]
+    result = Result.from_dict(decode(line, dict[str, object], where=where), folder=folder)
+    if result.run_id or result.status is Status.UNCHANGED:
+        return None
+    return Entry(
+        result,
+        row["nodeid"],
+        earlier=row["earlier"],
+        parameters=row["parameters"],
+        tags=row["tags"],
+        upstreams=row["upstreams"],
+    )
 
 
-def report_anew(project: Project) -> dict[str, Any]:
+def report_anew(project: Project) -> Twin:
     """The twin of all that is known of a project's runs, for `write_report`.
 
     Raises:
         DuctaflowError: the runs folder cannot be read.
     """
-    former = former_head(project.runs_dir)
-    alive = former.get("alive")
-    entries = list(_entries(project, since=former["started"] if alive else ""))
+    faults: list[str] = []
+    former = former_head(project.runs_dir, faults)
+    alive = former and former["alive"]
+    entries = list(_entries(project, faults, since=former["started"] if former and alive else ""))
     ran = [entry.result for entry in entries if entry.result.finished and not entry.earlier]
     last = max(ran, key=lambda result: str(result.finished), default=None)
-    head: dict[str, Any] = {
-        "session_id": last.session_id if last else "",
-        "started": min((str(result.started) for result in ran), default=""),
-        "finished": str(last.finished) if last else "",
-    }
-    if alive:
-        head = {key: former[key] for key in ("session_id", "started")}
-        head["finished"] = max([alive["written"], *(str(result.finished) for result in ran)])
-    data = build_report(entries, **head, runs_dir=project.runs_dir, project_root=project.root)
-    data["shard"] = former.get("shard")
-    if alive:
-        data |= _left_behind(former, project, done={entry.result.id for entry in entries if _is_done(entry)})
+    session_id = last.session_id if last else ""
+    started = min((str(result.started) for result in ran), default="")
+    finished = str(last.finished) if last else ""
+    if former and alive:
+        session_id, started = former["session_id"], former["started"]
+        finished = max([alive["written"], *(str(result.finished) for result in ran)])
+    data = build_report(
+        entries,
+        session_id=session_id,
+        started=started,
+        finished=finished,
+        runs_dir=project.runs_dir,
+        project_root=project.root,
+    )
+    data["shard"] = former and former["shard"]
+    data["notes"] += faults
+    if former and alive:
+        _leave_behind(
+            data, former, alive, project, done={entry.result.id for entry in entries if _is_done(entry)}
+        )
     return data
 
 
-def _entries(project: Project, *, since: str) -> Iterator[Entry]:
+def _entries(project: Project, faults: list[str], *, since: str) -> Iterator[Entry]:
     """What is known of each instance. What ended before `since` is earlier; without it, what has no run."""
     stored = collect(project)
     graph = Graph(stored.all)
@@ -183,7 +204,7 @@ def _entries(project: Project, *, since: str) -> Iterator[Entry]:
                 upstreams=graph.upstreams(instance.id),
             )
         yield entry
-    for entry in former_entries(project.runs_dir, stored=stored.by_id):
+    for entry in former_entries(project.runs_dir, faults, stored=stored.by_id):
         if entry.result.id not in seen:
             yield replace(entry, earlier=entry.earlier or not since)
 
@@ -206,19 +227,16 @@ def _is_done(entry: Entry) -> bool:
     return not entry.earlier and entry.result.message != NOT_YET
 
 
-def _left_behind(former: Mapping[str, Any], project: Project, *, done: set[str]) -> dict[str, Any]:
-    """What the twin says of a session that did not end; kept in `alive`, to be said again the next time."""
-    alive = former["alive"]
+def _leave_behind(data: Twin, former: Head, alive: Alive, project: Project, *, done: set[str]) -> None:
+    """Note what a session that did not end left undone; `alive` keeps it for the next time."""
     undone = alive.get("undone")
     if undone is None:
-        of_its_own = (entry for entry in former_entries(project.runs_dir) if not entry.earlier)
+        of_its_own = (entry for entry in former_entries(project.runs_dir, []) if not entry.earlier)
         undone = [entry.result.id for entry in of_its_own if entry.result.message == NOT_YET]
     planned = alive.get("planned", sum(former["summary"].values()))
     undone = [id for id in undone if id not in done]
-    return {
-        "alive": {**alive, "planned": planned, "undone": undone},
-        "notes": [
-            f"The session of {former['started']} has not ended: {len(undone)} of the {planned} instances"
-            " that it meant to run have no result of it."
-        ],
-    }
+    data["alive"] = {**alive, "planned": planned, "undone": undone}
+    data["notes"].append(
+        f"The session of {former['started']} has not ended: {len(undone)} of the {planned} instances"
+        " that it meant to run have no result of it."
+    )

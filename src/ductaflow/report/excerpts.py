@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ductaflow.common.text import strip_ansi
+from ductaflow.report.schema import Figure, FigureParts, LogParts
 
 #: A notebook longer than this, in bytes, is not searched.
 MAX_NOTEBOOK = 8_000_000
@@ -25,7 +26,7 @@ MAX_ALL, MAX_GREEN = 6_000_000, 4_000_000
 
 
 #: What an instance has that did not run.
-NO_FIGURES: dict[str, Any] = {"figures": [], "figures_left_out": 0}
+NO_FIGURES: FigureParts = {"figures": [], "figures_left_out": 0}
 
 
 _TYPES = ("image/png", "image/jpeg")
@@ -47,14 +48,9 @@ class FigureBudget:
         return fits
 
 
-def figures_of(notebook: Path, budget: FigureBudget, *, green: bool) -> dict[str, Any]:
-    """The figures of an executed notebook for the twin.
-
-    Returns:
-        `figures`, each as `{"cell": number of the code cell, "type": MIME type, "data": base64, "text": what
-        the notebook has beside it}`, and `figures_left_out`, how many more it has.
-    """
-    found: list[dict[str, Any]] = []
+def figures_of(notebook: Path, budget: FigureBudget, *, green: bool) -> FigureParts:
+    """The figures of an executed notebook for the twin."""
+    found: list[Figure] = []
     left_out = 0
     for figure in _images(notebook):
         size = len(figure["data"])
@@ -65,7 +61,7 @@ def figures_of(notebook: Path, budget: FigureBudget, *, green: bool) -> dict[str
     return {"figures": found, "figures_left_out": left_out}
 
 
-def _images(notebook: Path) -> Iterator[dict[str, Any]]:
+def _images(notebook: Path) -> Iterator[Figure]:
     try:
         if notebook.stat().st_size > MAX_NOTEBOOK:
             return
@@ -83,7 +79,7 @@ def _images(notebook: Path) -> Iterator[dict[str, Any]]:
         return  # a half or foreign notebook: the page links to it, and shows what it can of the run
 
 
-def _of_output(output: dict[str, Any], cell: int) -> Iterator[dict[str, Any]]:
+def _of_output(output: dict[str, Any], cell: int) -> Iterator[Figure]:
     bundle = output.get("data", {})
     for kind in _TYPES:
         if isinstance(bundle.get(kind), str | list):
@@ -117,21 +113,16 @@ MAX_SCAN = 512 * 1024
 AROUND, MAX_PLACES, MAX_PLACE_LINE = 2, 20, 300
 
 
-def log_parts(log: Path | None, limits: tuple[int, int], warning_lines: Iterable[int]) -> dict[str, Any]:
+def log_parts(log: Path | None, limits: tuple[int, int], warning_lines: Iterable[int]) -> LogParts:
     """The parts of a log for the twin.
 
     Args:
         log: the file; None if there is none.
         limits: lines and bytes of its end.
         warning_lines: the numbers, from 1, of the lines that are warnings.
-
-    Returns:
-        `log_head`, empty where `log_tail` is the whole log; `log_tail` and `log_tail_line`, the number of
-        its first line, None if that was not counted; `log_size` in bytes; `log_middle`, the places between
-        the ends as `{"line": number of the first line, "text": ...}`.
     """
     parts = _ends(log, limits)
-    parts |= {"log_tail_line": None if parts["log_head"] else 1, "log_middle": []}
+    parts["log_tail_line"] = None if parts["log_head"] else 1
     if log is None or not parts["log_head"]:
         return parts
     try:
@@ -168,9 +159,9 @@ def _places(wanted: Iterable[int], first: int, last: int) -> Iterator[tuple[int,
         yield begin, end
 
 
-def _ends(log: Path | None, limits: tuple[int, int]) -> dict[str, Any]:
+def _ends(log: Path | None, limits: tuple[int, int]) -> LogParts:
     if log is None:
-        return {"log_head": "", "log_tail": "", "log_size": 0}
+        return _parts("", "", 0)
     (end_lines, end_bytes), (start_lines, start_bytes) = limits, LOG_START
     try:
         with log.open("rb") as file:
@@ -180,7 +171,7 @@ def _ends(log: Path | None, limits: tuple[int, int]) -> dict[str, Any]:
             file.seek(0)
             start = file.read(min(start_bytes, max(0, size - end_bytes)))
     except OSError as exc:
-        return {"log_head": "", "log_tail": f"(the log cannot be read: {exc})", "log_size": 0}
+        return _parts("", f"(the log cannot be read: {exc})", 0)
     lines = _decode(raw, cut=size > end_bytes).splitlines(keepends=True)
     if size > end_bytes and len(lines) > 1:
         del lines[0]  # most likely half a line
@@ -188,7 +179,11 @@ def _ends(log: Path | None, limits: tuple[int, int]) -> dict[str, Any]:
         end_lines = len(lines)
     hidden, tail = lines[:-end_lines], lines[-end_lines:]
     head = _decode(start).splitlines(keepends=True) if start else hidden
-    return {"log_head": "".join(head[:start_lines]), "log_tail": "".join(tail), "log_size": size}
+    return _parts("".join(head[:start_lines]), "".join(tail), size)
+
+
+def _parts(head: str, tail: str, size: int) -> LogParts:
+    return {"log_head": head, "log_tail": tail, "log_tail_line": None, "log_middle": [], "log_size": size}
 
 
 def _decode(raw: bytes, *, cut: bool = False) -> str:

@@ -1,12 +1,4 @@
-"""The sessions of a runs folder, one line each: `runs/.ductaflow/history.jsonl`, only ever added to.
-
-    {"schema": 1, "session_id", "started", "finished", "seconds", "summary": {status: count},
-     "red": [ids], "red_left_out": n, "carried": [ids]}
-
-`red` is what is red as far as is known after the session: its own red instances, and those that were red
-before and have no result of this one. The latter are named in `carried` too. So the last line alone tells
-whether something that is red was so before, whatever that session ran.
-"""
+"""The sessions of a runs folder, one line each: `runs/.ductaflow/history.jsonl`, only added to."""
 
 from __future__ import annotations
 
@@ -14,9 +6,10 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
+from ductaflow.common.decode import UnreadableError, decode
 from ductaflow.common.paths import CACHE_DIR
+from ductaflow.report.schema import Head, SessionLine
 from ductaflow.store.result import Status
 
 HISTORY = "history.jsonl"
@@ -31,43 +24,56 @@ def history_file(runs_dir: Path) -> Path:
     return runs_dir / CACHE_DIR / HISTORY
 
 
-def read_history(runs_dir: Path) -> list[dict[str, Any]]:
-    """The last sessions, the oldest first. Half a line, as a power cut leaves it, is none."""
+def read_history(runs_dir: Path) -> tuple[list[SessionLine], list[str]]:
+    """Read the last sessions, the oldest first.
+
+    Returns:
+        The sessions, and what is wrong with each line that is none, such as half of one after a power cut.
+    """
+    path = history_file(runs_dir)
     try:
-        with history_file(runs_dir).open("rb") as file:
+        if not path.is_file():
+            return [], []
+        with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - MAX_READ))
             raw = file.read(MAX_READ)
     except OSError:
-        return []  # there is none yet, or none for us
-    lines = raw.split(b"\n")[1 if size > MAX_READ else 0 :]
-    return [record for line in lines if (record := _record(line))][-MAX_SESSIONS:]
+        return [], []  # there is none for us
+    sessions, faults = [], []
+    for number, line in enumerate(raw.split(b"\n"), start=1):
+        if not line.strip() or (number == 1 and size > MAX_READ):
+            continue
+        try:
+            found = decode(line, SessionLine, where=path if size > MAX_READ else f"{path}:{number}")
+            sessions.append(SessionLine({"red_left_out": 0, "carried": [], **found}))
+        except UnreadableError as exc:
+            faults.append(f"{exc.message}. The session is left out; remove the line.")
+    return sessions[-MAX_SESSIONS:], faults
 
 
 def session_line(
-    head: Mapping[str, Any],
-    seconds: float,
-    touched: Mapping[str, Status],
-    before: Sequence[Mapping[str, Any]],
-) -> dict[str, Any]:
+    head: Head, seconds: float, touched: Mapping[str, Status], before: Sequence[SessionLine]
+) -> SessionLine:
     """The line of a session.
 
     Args:
-        head: of its twin; seconds: how long it took.
+        head: of its twin.
+        seconds: how long it took.
         touched: the status of each instance that it was to run, by id.
         before: the sessions before it, the oldest first.
     """
-    last: Mapping[str, Any] = before[-1] if before else {"red": [], "red_left_out": 0}
+    red_before, left_out = (before[-1]["red"], before[-1]["red_left_out"]) if before else ([], 0)
     judged = {id for id, status in touched.items() if status.has_run}
-    carried = set(last["red"]) - judged
+    carried = set(red_before) - judged
     red = sorted(carried.union(id for id, status in touched.items() if status.is_error))
     # Who was left out may be among those that have a result now and were not named.
-    still_left_out = max(0, last["red_left_out"] - len(judged.difference(last["red"])))
+    still_left_out = max(0, left_out - len(judged.difference(red_before)))
     return {
         "schema": 1,
         "session_id": head["session_id"],
         "started": head["started"],
-        "finished": head["finished"],
+        "finished": head["finished"] or "",
         "seconds": round(seconds, 3),
         "summary": head["summary"],
         "red": red[:MAX_RED],
@@ -76,7 +82,7 @@ def session_line(
     }
 
 
-def newly_red(red: Iterable[str], session_id: str, history: Sequence[Mapping[str, Any]]) -> list[str]:
+def newly_red(red: Iterable[str], session_id: str, history: Sequence[SessionLine]) -> list[str]:
     """Those of a session's red instances that were not red in the last session that had a result of them.
 
     None is, where there was no session before. Of what the line before had no room for nothing is claimed.
@@ -95,7 +101,7 @@ def newly_red(red: Iterable[str], session_id: str, history: Sequence[Mapping[str
     return [id for id in red if id not in known and (end is None or [id] < end)]
 
 
-def append_history(runs_dir: Path, line: Mapping[str, Any]) -> None:
+def append_history(runs_dir: Path, line: SessionLine) -> None:
     """Add a session, in one write so that two sessions that end together do not mix.
 
     Raises:
@@ -114,24 +120,3 @@ def _ends_well(path: Path) -> bool:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - 1))
         return file.read(1) in (b"", b"\n")
-
-
-def _record(line: bytes) -> dict[str, Any] | None:
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(record, dict) or not isinstance(record.get("summary"), dict):
-        return None
-    # Lines of older versions lack these.
-    record.setdefault("red_left_out", 0)
-    record.setdefault("carried", [])
-    texts = all(isinstance(record.get(key), str) for key in ("session_id", "started", "finished"))
-    counts = [*record["summary"].values(), record["red_left_out"]]
-    fits = all(isinstance(count, int) for count in counts) and _are_ids(record.get("red"))
-    fits = fits and _are_ids(record["carried"]) and isinstance(record.get("seconds"), int | float)
-    return record if texts and fits else None
-
-
-def _are_ids(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(id, str) for id in value)

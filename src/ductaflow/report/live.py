@@ -8,11 +8,10 @@ import socket
 import threading
 import time
 import zlib
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ductaflow.common.errors import DuctaflowError
 from ductaflow.common.files import write_atomic
@@ -28,6 +27,7 @@ from ductaflow.report.history import (
     session_line,
 )
 from ductaflow.report.page import Packer, PageRow, page_chunks, render_html, row_of
+from ductaflow.report.schema import Head, SessionLine, ShardTwin, Twin
 from ductaflow.report.twin import Entry, Sources, instance_data, report_head, utc_now
 from ductaflow.store.result import Status
 
@@ -44,7 +44,7 @@ HEARTBEAT = 30.0
 PATIENCE = 2.0
 
 
-def write_report(data: Mapping[str, Any], runs_dir: Path) -> Path:
+def write_report(data: Twin, runs_dir: Path) -> Path:
     """Write a report and its JSON twin into `runs_dir`, each replaced whole or not at all.
 
     Args:
@@ -61,7 +61,7 @@ def write_report(data: Mapping[str, Any], runs_dir: Path) -> Path:
     return _write(runs_dir, _twin_chunks(data, instances), [render_html(data)])
 
 
-def _twin_chunks(head: Mapping[str, Any], instances: Iterable[str]) -> Iterator[str]:
+def _twin_chunks(head: Head, instances: Iterable[str]) -> Iterator[str]:
     """The JSON twin in ASCII, one instance a line."""
     frame = json.dumps({**head, "instances": []}, allow_nan=False)
     yield frame.removesuffix("]}")
@@ -138,7 +138,7 @@ class LiveReport:
         config_dir: Path | None = None,
         min_interval: float = 1.0,
         stored: Container[str] | None = None,
-        shard: Callable[[], Mapping[str, Any] | None] = lambda: None,
+        shard: Callable[[], ShardTwin | None] = lambda: None,
         waits_for_run: bool = False,
     ) -> None:
         self._runs_dir = runs_dir
@@ -151,11 +151,12 @@ class LiveReport:
         self._sources = Sources(runs_dir, config_dir)
         self._packer = Packer()
         self._causes = Causes()
-        self._history: list[dict[str, Any]] | None = None
+        self._history: tuple[list[SessionLine], list[str]] | None = None
         self._kept: dict[str, _Kept] = {}
         #: What is planned, until the first write makes ready what has no news.
         self._planned: dict[str, Entry] = {}
         self._earlier: dict[str, _Kept] | None = None
+        self._faults: list[str] = []
         self._stored = stored
         self._shard = shard
         self._waits_for_run = waits_for_run
@@ -262,10 +263,10 @@ class LiveReport:
             self._kept = planned | self._kept
             self._planned.clear()
         if self._earlier is None:
-            found = all_earlier(self._runs_dir, skip=self._kept.keys(), stored=self._stored)
+            found = all_earlier(self._runs_dir, self._faults, skip=self._kept.keys(), stored=self._stored)
             self._earlier = {entry.result.id: self._keep(entry) for entry in found}
 
-    def _head(self, finished: str | None) -> dict[str, Any]:
+    def _head(self, finished: str | None) -> Head:
         head = report_head(
             ((kept.status.value, kept.earlier) for kept in self._all()),
             session_id=self._session_id,
@@ -275,12 +276,11 @@ class LiveReport:
         )
         if self._history is None:
             self._history = read_history(self._runs_dir)
-        head |= {
-            "shard": self._shard(),
-            "new": newly_red(self._red(), self._session_id, self._history),
-            "causes": self._causes.find(),
-            "history": self._history,
-        }
+        head["history"], faults = self._history
+        head["notes"] = [*self._faults, *faults]
+        head["shard"] = self._shard()
+        head["new"] = newly_red(self._red(), self._session_id, head["history"])
+        head["causes"] = self._causes.find()
         if finished is None:
             # A write that takes longer than the last one, on a busy machine, is no sign of death.
             within = 3 * max(HEARTBEAT, self._rest)
@@ -299,13 +299,13 @@ class LiveReport:
     def _red(self) -> list[str]:
         return [kept.id for kept in self._kept.values() if kept.status.is_error]
 
-    def _write(self, head: Mapping[str, Any]) -> Path:
+    def _write(self, head: Head) -> Path:
         kept = self._all()
         rows = [PageRow(entry.status.value, _text(entry.row)) for entry in kept]
         twins = (_text(entry.twin) for entry in kept)
         return _write(self._runs_dir, _twin_chunks(head, twins), page_chunks(head, rows, self._packer))
 
-    def _remember(self, line: Mapping[str, Any]) -> None:
+    def _remember(self, line: SessionLine) -> None:
         try:
             append_history(self._runs_dir, line)
         except OSError as exc:

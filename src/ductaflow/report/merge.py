@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import quote
 
+from ductaflow.common.decode import UnreadableError, convert, read_json
 from ductaflow.common.errors import DuctaflowError
 from ductaflow.common.paths import relative
-from ductaflow.report.cause_groups import find_causes
-from ductaflow.report.history import newly_red, read_history
-from ductaflow.report.twin import SCHEMA, red_ids, report_head
-from ductaflow.store.result import Status
+from ductaflow.report.schema import SCHEMA, Head, InstanceTwin, Twin
+from ductaflow.report.twin import fill_history, report_head
 
 _HINT = "Give the conductor_status_report.json of each shard, as a session of this version wrote it."
 
@@ -26,7 +24,7 @@ class Merged(NamedTuple):
         is_whole: whether no shard is missing and every session ended.
     """
 
-    twin: dict[str, Any]
+    twin: Twin
     is_whole: bool
 
 
@@ -34,7 +32,7 @@ class _Part(NamedTuple):
     """A session that is merged: its twin, and whose share of what it is, if it is a shard of one."""
 
     file: Path
-    twin: dict[str, Any]
+    twin: Twin
     of: int = 0
     selection: str | None = None
     number: int = 0
@@ -57,7 +55,8 @@ def merge_reports(files: Sequence[Path], runs_dir: Path) -> Merged:
 
     An instance that several of them have is shown once: as it ran rather than as an earlier result, then by
     the worst status, then by the latest run. `notes` name a shard that is missing, one that is given twice
-    (the latest counts), and a session that did not end, and have the notes of the twins.
+    (the latest counts), a session that did not end, and what cannot be read of a twin, and have the notes of
+    the twins.
 
     Args:
         files: the JSON twins.
@@ -65,12 +64,13 @@ def merge_reports(files: Sequence[Path], runs_dir: Path) -> Merged:
             lie beside the twins.
 
     Raises:
-        DuctaflowError: a file is not readable as a twin, or is of another project; it is named.
+        DuctaflowError: no file can be read as a twin, or one is of another project; it is named.
     """
-    given = _parts(files)
+    twins, faults = _read_all(files)
+    given = _parts(twins)
     _check_project(given)
     parts = _once(given)
-    chosen: dict[str, dict[str, Any]] = {}
+    chosen: dict[str, InstanceTwin] = {}
     for number, part in enumerate(parts, start=1):
         for instance in part.twin["instances"]:
             moved = _moved(instance, relative(part.file.parent, runs_dir))
@@ -87,31 +87,25 @@ def merge_reports(files: Sequence[Path], runs_dir: Path) -> Merged:
         finished=max((part.twin["finished"] for part in parts if part.twin["finished"]), default=""),
         project_root=None,
     )
-    history = read_history(runs_dir)
-    missing = list(_missing(parts))
-    head |= {
-        "project": next((part.twin["project"] for part in parts if part.twin["project"]), None),
-        "notes": [*missing, *_twice(given, parts), *_said(parts)],
-        "new": newly_red(red_ids(instances), head["session_id"], history),
-        "causes": find_causes(instances),
-        "history": history,
-    }
+    missing = [*faults, *_missing(parts)]
+    head["project"] = next((part.twin["project"] for part in parts if part.twin["project"]), None)
+    head["notes"] = [*missing, *_twice(given, parts), *_said(parts)]
+    fill_history(head, runs_dir, instances)
     return Merged({**head, "instances": instances}, not missing and all(part.has_ended for part in parts))
 
 
 # --- which shards there are --------------------------------------------------------------------------------
 
 
-def _parts(files: Sequence[Path]) -> list[_Part]:
-    twins = [_read(file) for file in files]
-    shards = [twin.get("shard") for twin in twins]
+def _parts(twins: Sequence[tuple[Path, Twin]]) -> list[_Part]:
+    shards = [twin["shard"] for _, twin in twins]
     # A session that was killed may not know of what selection it is: of that which another one knows.
     known = {shard["of"]: shard["selection"] for shard in shards if shard and shard["selection"]}
     return [
         _Part(file, twin, shard["of"], shard["selection"] or known.get(shard["of"]), shard["number"])
         if shard
         else _Part(file, twin)
-        for file, twin, shard in zip(files, twins, shards, strict=True)
+        for (file, twin), shard in zip(twins, shards, strict=True)
     ]
 
 
@@ -154,10 +148,8 @@ def _missing(parts: Sequence[_Part]) -> Iterator[str]:
         if part.of:
             wholes.setdefault((part.of, part.selection), []).append(part)
     for (of, _), given in wholes.items():
-        expected = next(
-            (part.twin["shard"]["not_empty"] for part in given if part.twin["shard"]["not_empty"]),
-            range(1, of + 1),
-        )
+        shards = [shard for part in given if (shard := part.twin["shard"])]
+        expected = next((shard["not_empty"] for shard in shards if shard["not_empty"]), range(1, of + 1))
         for number in expected:
             if all(part.number != number for part in given):
                 beside = ", ".join(str(part.file) for part in given)
@@ -168,22 +160,22 @@ def _said(parts: Sequence[_Part]) -> Iterator[str]:
     for part in parts:
         if not part.twin["finished"]:
             yield f"The session of {part.file} did not end: what it had not run yet is shown as not run."
-        for note in part.twin.get("notes", ()):
+        for note in part.twin["notes"]:
             yield f"{part.file}: {note}"
 
 
 # --- their instances ---------------------------------------------------------------------------------------
 
 
-def _rank(instance: Mapping[str, Any]) -> tuple[bool, int, str]:
-    status = Status(instance["status"])
+def _rank(instance: InstanceTwin) -> tuple[bool, int, str]:
+    status = instance["status"]
     return not instance["earlier"], status.severity if status.has_run else -1, instance["finished"] or ""
 
 
-def _moved(instance: Mapping[str, Any], way: str) -> dict[str, Any]:
+def _moved(instance: InstanceTwin, way: str) -> InstanceTwin:
     """An instance whose folder and links begin elsewhere; `way` leads to where they began."""
     if way == ".":
-        return dict(instance)
+        return {**instance}
     folder = instance["folder"]
     return {
         **instance,
@@ -196,25 +188,46 @@ def _moved(instance: Mapping[str, Any], way: str) -> dict[str, Any]:
     }
 
 
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        twin = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError) as exc:
-        raise DuctaflowError(f"{file} cannot be read as the JSON of a report: {exc}", hint=_HINT) from exc
-    if not isinstance(twin, dict) or twin.get("schema") != SCHEMA or not _is_whole(twin):
+class _File(Head):
+    """A twin whose instances are not checked yet."""
+
+    instances: list[object]
+
+
+def _read_all(files: Sequence[Path]) -> tuple[list[tuple[Path, Twin]], list[str]]:
+    """Read the twins.
+
+    Returns:
+        What can be read, and what is wrong with the rest: it costs that instance or that file.
+
+    Raises:
+        DuctaflowError: nothing can be read.
+    """
+    twins, faults, lost = [], [], []
+    for file in files:
+        try:
+            twin, unread = _read(file)
+        except DuctaflowError as exc:
+            lost.append(exc)
+            faults.append(f"{exc.message}. Its instances are missing.")
+        else:
+            twins.append((file, twin))
+            faults += unread
+    if lost and not twins:
+        raise lost[0]
+    return twins, faults
+
+
+def _read(file: Path) -> tuple[Twin, list[str]]:
+    found = read_json(file, _File, hint=_HINT)
+    if found is None:
+        raise DuctaflowError(f"{file}: there is no such file", hint=_HINT)
+    if found["schema"] != SCHEMA:
         raise DuctaflowError(f"{file} is not the JSON of a report of schema {SCHEMA}", hint=_HINT)
-    return twin
-
-
-#: What a merge itself looks at; a twin of an older version lacks some of it.
-_FIELDS = ("id", "status", "earlier", "worker", "finished", "folder", "links", "flows", "upstreams", "config")
-
-
-_SHARD = ("number", "of", "not_empty", "selection")
-
-
-def _is_whole(twin: Mapping[str, Any]) -> bool:
-    head = all(key in twin for key in ("session_id", "started", "finished", "project"))
-    shard = twin.get("shard") or dict.fromkeys(_SHARD)
-    whole = head and isinstance(shard, dict) and all(key in shard for key in _SHARD)
-    return whole and all(key in instance for instance in twin.get("instances", ()) for key in _FIELDS)
+    instances, faults = [], []
+    for number, each in enumerate(found["instances"], start=1):
+        try:
+            instances.append(convert(each, InstanceTwin, where=f"{file}, instance {number}"))
+        except UnreadableError as exc:
+            faults.append(f"{exc.message}. The instance is left out.")
+    return {**found, "instances": instances}, faults

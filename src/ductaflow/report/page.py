@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from ductaflow.common.text import duration, moment, shorten, visible
 from ductaflow.report.cause_groups import parameters_of
+from ductaflow.report.schema import Cause, Flat, Head, InstanceTwin, Twin
 from ductaflow.store.result import BY_ATTENTION, Status
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class PageRow:
     text: str
 
 
-def render_html(data: Mapping[str, Any]) -> str:
+def render_html(data: Twin) -> str:
     """The page of a report.
 
     Args:
@@ -111,9 +112,9 @@ def render_html(data: Mapping[str, Any]) -> str:
     return "".join(page_chunks(data, rows, packer))
 
 
-def row_of(instance: Mapping[str, Any], packer: Packer) -> PageRow:
+def row_of(instance: InstanceTwin, packer: Packer) -> PageRow:
     """The row of an instance of the twin. Its details go to the packer, once."""
-    shown = _all_visible(_as_typed(instance))
+    shown: InstanceTwin = _all_visible(_as_typed(instance))
     parameters = _parameters(shown)
     row = _brief(shown)
     row |= {
@@ -129,7 +130,7 @@ def row_of(instance: Mapping[str, Any], packer: Packer) -> PageRow:
     return PageRow(instance["status"], _json(_without_empty(row)))
 
 
-def page_chunks(head: Mapping[str, Any], rows: Sequence[PageRow], packer: Packer) -> Iterator[str]:
+def page_chunks(head: Head, rows: Sequence[PageRow], packer: Packer) -> Iterator[str]:
     """The page piece by piece, in ASCII.
 
     Args:
@@ -177,7 +178,7 @@ def _joined(texts: Iterable[str]) -> Iterator[str]:
     yield "[]" if separator == "[" else "]"
 
 
-def _frame(head: Mapping[str, Any], rows: Sequence[PageRow]) -> dict[str, Any]:
+def _frame(head: Head, rows: Sequence[PageRow]) -> dict[str, object]:
     """What the shell of the page shows."""
     summary, earlier = head["summary"], head["earlier_summary"]
     css, js = _styles(), _scripts()
@@ -205,7 +206,7 @@ def _frame(head: Mapping[str, Any], rows: Sequence[PageRow]) -> dict[str, Any]:
     }
 
 
-def _verdict(head: Mapping[str, Any]) -> str:
+def _verdict(head: Head) -> str:
     """The session in a few words: the title of the page and of its tab."""
     counts = head["summary"]
     shown = [f"{counts[status]} {status.word}" for status in BY_ATTENTION if counts[status]]
@@ -215,12 +216,12 @@ def _verdict(head: Mapping[str, Any]) -> str:
 # --- an instance as the script reads it --------------------------------------------------------------------
 
 
-def _has_details(instance: Mapping[str, Any]) -> bool:
+def _has_details(instance: InstanceTwin) -> bool:
     """What is planned or blocked has its row alone: thousands of them cost nothing when they come to run."""
     return Status(instance["status"]).has_run or bool(instance["links"])
 
 
-def _brief(instance: Mapping[str, Any]) -> dict[str, Any]:
+def _brief(instance: InstanceTwin) -> dict[str, object]:
     """What a row shows, of an instance and of a flow of a build alike."""
     return {
         "id": instance["id"],
@@ -236,7 +237,7 @@ def _brief(instance: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _message(instance: Mapping[str, Any]) -> str:
+def _message(instance: InstanceTwin) -> str:
     """The one line of a row: the first warning of an orange run says more than how many it has."""
     warnings = instance["warnings"]
     text = instance["message"]
@@ -245,41 +246,42 @@ def _message(instance: Mapping[str, Any]) -> str:
     return shorten(" ".join(text.split()), MAX_MESSAGE)
 
 
-def _parameters(instance: Mapping[str, Any]) -> dict[str, str]:
+def _parameters(instance: InstanceTwin) -> dict[str, str]:
     found = list(parameters_of(instance).items())[:MAX_PARAMETERS]
     return {name: value[:MAX_PARAMETER] for name, value in found}
 
 
-def _without_empty(row: Mapping[str, Any]) -> dict[str, Any]:
+def _without_empty(row: Mapping[str, object]) -> dict[str, object]:
     return {key: value for key, value in row.items() if value not in (None, "", 0, [], {}, False)}
 
 
-def _details(instance: Mapping[str, Any]) -> dict[str, Any]:
+def _details(instance: InstanceTwin) -> dict[str, object]:
     """All of an instance but what its row has."""
     details = {key: value for key, value in instance.items() if key not in _IN_ROW}
     details["flows"] = [{**_details(flow), "rerun": flow["rerun"]} for flow in instance["flows"]]
     return _without_empty(details)
 
 
-#: What an instance has of configs: key paths and values.
-_CONFIGS = ("config", "base_config", "good_config")
-
-
-def _as_typed(instance: Mapping[str, Any]) -> Mapping[str, Any]:
+def _as_typed(instance: InstanceTwin) -> InstanceTwin:
     """An instance, its flows included, with the keys of its configs as a person typed them."""
-    configs = {
-        name: {_typed_key(path): value for path, value in instance[name].items()}
-        for name in _CONFIGS
-        if instance[name]
+    return {
+        **instance,
+        "config": _keys_as_typed(instance["config"]),
+        "base_config": _keys_as_typed(instance["base_config"]),
+        "good_config": _keys_as_typed(instance["good_config"]),
+        "flows": [_as_typed(flow) for flow in instance["flows"]],
     }
-    return {**instance, **configs, "flows": [_as_typed(flow) for flow in instance["flows"]]}
 
 
-def _cause_as_typed(cause: Mapping[str, Any]) -> dict[str, Any]:
+def _keys_as_typed(config: Flat | None) -> Flat | None:
+    return config and {_typed_key(path): value for path, value in config.items()}
+
+
+def _cause_as_typed(cause: Cause) -> Cause:
     """A cause with the names in its sets of parameters as a person typed them."""
     first, *others = (
         [[_typed_key(name), value] for name, value in parameters]
-        for parameters in (cause["parameters"], *cause.get("alternatives", ()))
+        for parameters in (cause["parameters"], *cause["alternatives"])
     )
     return {**cause, "parameters": first, "alternatives": others}
 
@@ -308,7 +310,7 @@ _IN_ROW = frozenset(
 )
 
 
-def _json(value: Any) -> str:
+def _json(value: object) -> str:
     """JSON in ASCII that may stand in any element of a page."""
     text = json.dumps(value, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

@@ -167,7 +167,7 @@ def _status(word: object, message: str, recorded: Result | None) -> tuple[Status
 def _parameters(given: Mapping[str, Any]) -> dict[str, Any]:
     known = {*_NAME, *_FLOW, *_FOLDER, *_MESSAGE, *_DURATION, *_TIMES, "status"}
     rest = {key: value for key, value in given.items() if key not in known and not _is_none(value)}
-    return masked(json_value(rest))
+    return masked({key: json_value(value) for key, value in rest.items()})
 
 
 # --- what lies on disk -------------------------------------------------------------------------------------

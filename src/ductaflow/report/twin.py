@@ -1,29 +1,4 @@
-"""Results -> the dict of the JSON twin. Knows nothing of HTML; reads run folders and never runs or judges.
-
-    {"schema": 1, "session_id", "started", "finished", "project", "alive", "notes",
-     "summary": {status: count}, "earlier_summary": {status: count},
-     "shard": {"number", "of", "not_empty", "selection"}, "new": [ids],
-     "causes": [see `causes`], "history": [see `history`],
-     "instances": [every field of result.json but `lineage`, and "id", "nodeid", "earlier", "former_status",
-                   "folder", "parameters", "tags", "upstreams", "worker", "rerun", "debug", "links",
-                   "log_head", "log_tail", "log_tail_line", "log_middle", "log_size",
-                   "config", "base_config", "good_config", "good_finished", "config_left_out",
-                   "figures", "figures_left_out", "inputs_left_out", "outputs_left_out",
-                   "flows": [the same, for the flows of a build]]}
-
-`summary` counts what this session touched and has every status, also with 0. Instances that are only shown
-with the result of an earlier session (`"earlier": true`) are counted apart, in `earlier_summary`; the two
-together count each of `instances` once. Flows of a build are not counted: their build is.
-`finished` is null as long as the session runs. Of one that has not ended, or was killed, `alive` is
-`{"written", "next", "within", "pid", "host"}`: when the report was written, and the seconds before which it
-is not, and after which it must have been written again if the session still lives.
-`notes` are sentences about the report as a whole. Long texts are cut in the middle, and say so.
-`shard` is null but for `--ductaflow-shard`: which share of how many, which shares have instances of this
-project, and what is the same in all shards of one selection alone; both are null until they are known.
-`new` are the red instances that were not red in the last session that had a result of them.
-An instance that is `unchanged` has everything else from its last run: its warnings, duration and log, and as
-`former_status` the status of that run; of all others `former_status` is null.
-"""
+"""Results -> the JSON twin (`schema`). Knows nothing of HTML; reads run folders and never runs or judges."""
 
 from __future__ import annotations
 
@@ -35,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote
 
 from ductaflow.common.errors import DuctaflowError
@@ -45,11 +20,9 @@ from ductaflow.report.cause_groups import find_causes
 from ductaflow.report.configs import NO_CONFIGS, Configs
 from ductaflow.report.excerpts import GREEN_LOG_END, LOG_END, NO_FIGURES, FigureBudget, figures_of, log_parts
 from ductaflow.report.history import newly_red, read_history
+from ductaflow.report.schema import SCHEMA, Head, InstanceTwin, ResultTwin, Twin
 from ductaflow.store.result import SCHEMA as RESULT_SCHEMA
 from ductaflow.store.result import Result, Status, read_result
-
-SCHEMA = 1
-
 
 MAX_TEXT = 20_000
 
@@ -91,7 +64,7 @@ class Entry:
     result: Result
     nodeid: str | None = None
     earlier: bool = False
-    parameters: Mapping[str, Any] | None = None
+    parameters: Mapping[str, object] | None = None
     tags: Sequence[str] = ()
     upstreams: Sequence[str] = ()
     worker: str | None = None
@@ -119,7 +92,7 @@ def build_report(
     finished: str | None,
     runs_dir: Path,
     project_root: Path | None = None,
-) -> dict[str, Any]:
+) -> Twin:
     """The whole report as JSON values, instances in the order given.
 
     Args:
@@ -138,13 +111,16 @@ def build_report(
         finished=finished,
         project_root=project_root,
     )
-    history = read_history(runs_dir)
-    head |= {
-        "new": newly_red(red_ids(instances), session_id, history),
-        "causes": find_causes(instances),
-        "history": history,
-    }
+    fill_history(head, runs_dir, instances)
     return {**head, "instances": instances}
+
+
+def fill_history(head: Head, runs_dir: Path, instances: Sequence[InstanceTwin]) -> None:
+    """Give a head what its instances and the sessions before say: causes, history, which errors are new."""
+    head["history"], faults = read_history(runs_dir)
+    head["notes"] += faults
+    head["new"] = newly_red(red_ids(instances), head["session_id"], head["history"])
+    head["causes"] = find_causes(instances)
 
 
 def report_head(
@@ -154,7 +130,7 @@ def report_head(
     started: str,
     finished: str | None,
     project_root: Path | None,
-) -> dict[str, Any]:
+) -> Head:
     """The report without its instances; `counted` gives status and "earlier" of each.
 
     `alive`, `shard`, `new`, `causes` and `history` are for the caller to fill in.
@@ -177,7 +153,7 @@ def report_head(
     }
 
 
-def red_ids(instances: Iterable[Mapping[str, Any]]) -> list[str]:
+def red_ids(instances: Iterable[InstanceTwin]) -> list[str]:
     """The red instances of a session, without what is only shown with an earlier result."""
     return [each["id"] for each in instances if Status(each["status"]).is_error and not each["earlier"]]
 
@@ -228,7 +204,7 @@ def _all(values: Iterable[object], kind: type | tuple[type, ...]) -> bool:
 # --- one instance ------------------------------------------------------------------------------------------
 
 
-def instance_data(entry: Entry, sources: Sources) -> dict[str, Any]:
+def instance_data(entry: Entry, sources: Sources) -> InstanceTwin:
     """One instance of the JSON twin: its result, what its run folder holds, and the flows of a build."""
     result = entry.result
     rerun = _rerun(entry, sources.runs_dir)
@@ -239,7 +215,7 @@ def instance_data(entry: Entry, sources: Sources) -> dict[str, Any]:
 
 def _instance(
     entry: Entry, sources: Sources, rerun: str, above: frozenset[Path], *, nested: bool = False
-) -> dict[str, Any]:
+) -> InstanceTwin:
     former, runs_dir = _former(entry.result), sources.runs_dir
     result = replace(former, status=entry.result.status) if former else entry.result
     folder = None if result.folder is None else RunFolder(result.folder, result.flow)
@@ -248,14 +224,16 @@ def _instance(
     log = _log_of(ran) if ran else None
     green = not (former or result).status.needs_attention
     lists = {**_first(result, "inputs"), **_first(result, "outputs")}
-    data: dict[str, Any] = json_value({"schema": RESULT_SCHEMA, **_fields(result), **lists})
-    data |= {
+    record = cast(ResultTwin, json_value({"schema": RESULT_SCHEMA, **_fields(result), **lists}))
+    data: InstanceTwin = {
+        **record,
+        "status": result.status,
         "id": result.id if result.flow else result.instance,
         "nodeid": entry.nodeid,
         "earlier": entry.earlier,
-        "former_status": former.status.value if former else None,
+        "former_status": former.status if former else None,
         "folder": None if folder is None else relative(folder.path, runs_dir),
-        "parameters": json_value(entry.parameters or {}),
+        "parameters": cast(dict[str, object], json_value(entry.parameters or {})),
         "tags": list(entry.tags),
         "upstreams": list(entry.upstreams[:MAX_UPSTREAMS]),
         "worker": entry.worker,
@@ -272,14 +250,14 @@ def _instance(
     return data
 
 
-def _fields(record: Any) -> dict[str, Any]:
+def _fields(record: Any) -> dict[str, object]:
     """The fields of a record and of those in it; `asdict` would copy what they hold, as `json_value` does."""
     # the lineage is as long as the files that were read are many; `ductaflow why` reads it
     names = record.__dataclass_fields__.keys() - {"folder", "lineage"}
     return {name: _value(getattr(record, name)) for name in record.__dataclass_fields__ if name in names}
 
 
-def _value(value: Any) -> Any:
+def _value(value: object) -> object:
     if isinstance(value, tuple):
         return [_value(item) for item in value]
     return _fields(value) if hasattr(value, "__dataclass_fields__") else value
@@ -296,13 +274,13 @@ def _former(result: Result) -> Result | None:
     return replace(former, flow=result.flow, instance=result.instance) if former.finished else None
 
 
-def _first(result: Result, name: str) -> dict[str, Any]:
+def _first(result: Result, name: str) -> dict[str, object]:
     """The files that a run read or wrote, as far as they are listed, and how many more there are."""
     files = getattr(result, name)
     return {name: files[:MAX_FILES], f"{name}_left_out": max(0, len(files) - MAX_FILES)}
 
 
-def _flow(folder: Path, build: Entry, sources: Sources, rerun: str, above: frozenset[Path]) -> dict[str, Any]:
+def _flow(folder: Path, build: Entry, sources: Sources, rerun: str, above: frozenset[Path]) -> InstanceTwin:
     """A flow of a build. It is run again with its build, so it has that one's command."""
     true_folder = _true(folder)
     if true_folder in above or len(above) > MAX_DEPTH:
@@ -365,7 +343,7 @@ def link(path: Path, runs_dir: Path) -> str:
 # --- texts, bounded ----------------------------------------------------------------------------------------
 
 
-def json_value(value: Any, *, depth: int = 0) -> Any:
+def json_value(value: object, *, depth: int = 0) -> object:
     """A value of any kind as a JSON value that no reader chokes on: finite, bounded, keys as text."""
     if type(value) is str and len(value) <= MAX_LINE:
         return value  # most are, and there are many
@@ -386,7 +364,7 @@ def json_value(value: Any, *, depth: int = 0) -> Any:
         if isinstance(value, list | tuple | set | frozenset):
             return [json_value(item, depth=depth + 1) for item in value]
     if getattr(value, "shape", None) == () and type(value).__module__ == "numpy":
-        scalar = value.item()
+        scalar = cast(Any, value).item()
         if isinstance(scalar, bool | int | float | str):
             return json_value(scalar)
     return cut_middle(str(value), MAX_LINE)

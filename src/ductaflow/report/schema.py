@@ -1,0 +1,247 @@
+"""The shape of the JSON twin and of a line of the history, as types for the decoder and for mypy.
+
+Long texts are cut in the middle, and say so. `common.decode` reads these from files, where anyone can write.
+"""
+
+from __future__ import annotations
+
+from typing import NotRequired, TypedDict
+
+from ductaflow.common.paths import Kind
+from ductaflow.store.result import Status
+
+SCHEMA = 1
+
+#: Number of instances by status; every status is there, also with 0.
+Counts = dict[str, int]
+
+#: A config: key paths and values as text.
+Flat = dict[str, str]
+
+
+class Line(TypedDict):
+    """A line of a source or a log, or several from that number on."""
+
+    line: int
+    text: str
+
+
+class LogParts(TypedDict):
+    """What the twin has of a log.
+
+    `log_head` is empty where `log_tail` is the whole log. `log_tail_line` is the number of its first line,
+    None if that was not counted. `log_middle` are the places between the ends; `log_size` is in bytes.
+    """
+
+    log_head: str
+    log_tail: str
+    log_tail_line: int | None
+    log_middle: list[Line]
+    log_size: int
+
+
+class ConfigParts(TypedDict):
+    """The configs of a run; None where there is none.
+
+    `base_config` is the base under an instance, `good_config` that of the last good run before this one,
+    which ended at `good_finished`. `config_left_out` is the number of keys that are not shown.
+    """
+
+    config: Flat | None
+    config_left_out: int
+    base_config: Flat | None
+    good_config: Flat | None
+    good_finished: str | None
+
+
+class Figure(TypedDict):
+    """A figure in base64: the number of its code cell, its MIME type, what the notebook has beside it."""
+
+    cell: int
+    type: str
+    data: str
+    text: str
+
+
+class FigureParts(TypedDict):
+    """Figures of a run, and how many more it has."""
+
+    figures: list[Figure]
+    figures_left_out: int
+
+
+class FailureTwin(TypedDict):
+    """Where and how a run failed; see `Failure`."""
+
+    file: str | None
+    line: int | None
+    cell: int | None
+    ename: str
+    evalue: str
+    traceback: str
+    source: list[Line]
+
+
+class CellsTwin(TypedDict):
+    """How many code cells ran, of how many."""
+
+    run: int
+    total: int
+
+
+class FileTwin(TypedDict):
+    """A file that was read or written."""
+
+    path: str
+    size: NotRequired[int | None]
+
+
+class ResultTwin(TypedDict):
+    """Every field of `result.json` but `lineage`."""
+
+    schema: int
+    flow: str
+    instance: str
+    kind: Kind
+    status: Status
+    cause: str | None
+    message: str
+    session_id: str
+    run_id: str
+    started: str | None
+    finished: str | None
+    seconds: float | None
+    warnings: list[Line]
+    warning_count: int
+    failure: FailureTwin | None
+    exit_code: int | None
+    signal: str | None
+    cells: CellsTwin
+    config_hash: str | None
+    inputs: list[FileTwin]
+    inputs_left_out: int
+    outputs: list[FileTwin]
+    outputs_left_out: int
+    children: list[str]
+    peak_memory: int | None
+    environment: dict[str, object]
+
+
+class InstanceTwin(ResultTwin, LogParts, ConfigParts, FigureParts):
+    """One instance.
+
+    An instance that is `unchanged` has everything else from its last run, and as `former_status` the status
+    of that run. `earlier`: this session did not touch it. `folder` and `links` are relative to the page.
+    """
+
+    id: str
+    nodeid: str | None
+    earlier: bool
+    former_status: Status | None
+    folder: str | None
+    parameters: dict[str, object]
+    tags: list[str]
+    upstreams: list[str]
+    worker: str | None
+    rerun: str
+    debug: str | None
+    links: dict[str, str]
+    flows: list[InstanceTwin]
+
+
+class Cause(TypedDict):
+    """Failures of one cause.
+
+    `parameters` is a smallest set that all these instances have and no good instance of the same flows,
+    empty if there is none or if too few instances would speak for it; `alternatives` are other sets of that
+    size that are as good; `blocks` is the number of instances that wait for these.
+    """
+
+    cause: str
+    place: str
+    title: str
+    instances: list[str]
+    parameters: list[list[str]]
+    alternatives: list[list[list[str]]]
+    alternatives_left_out: int
+    blocks: int
+
+
+class SessionLine(TypedDict):
+    """A line of the history.
+
+    `red` are the instances that have an error as far as is known after the session: its own, and those that
+    had one before and have no result of this session. The latter are named in `carried` too. So the last
+    line alone tells whether an error is new, whatever that session ran.
+    """
+
+    schema: NotRequired[int]
+    session_id: str
+    started: str
+    finished: str
+    seconds: float
+    summary: Counts
+    red: list[str]
+    # lines of older versions lack these
+    red_left_out: NotRequired[int]
+    carried: NotRequired[list[str]]
+
+
+class Alive(TypedDict):
+    """The last sign of life of a session that has not ended, or was killed.
+
+    The report is not written before `next` seconds have passed, and again `within` some more if the session
+    lives. `planned` and `undone` are what `ductaflow report` found of one that was killed.
+    """
+
+    written: str
+    next: float
+    within: int
+    pid: int
+    host: str
+    planned: NotRequired[int]
+    undone: NotRequired[list[str]]
+
+
+class ShardTwin(TypedDict):
+    """Which share of how many a session took.
+
+    `not_empty` are the shares with instances of this project, `selection` is the same in all shards of one
+    selection alone; both are None until they are known.
+    """
+
+    number: int
+    of: int
+    not_empty: list[int] | None
+    selection: str | None
+
+
+class Head(TypedDict):
+    """The twin without its instances.
+
+    `summary` counts what this session touched. Instances that are only shown with the result of an earlier
+    session are counted apart, in `earlier_summary`; the two together count each instance once. Flows of a
+    build are not counted: their build is. `finished` is None as long as the session runs. `notes` are
+    sentences about the report as a whole. `new` are the errors that the last session with a result of them
+    had not.
+    """
+
+    schema: int
+    session_id: str
+    started: str
+    finished: str | None
+    project: str | None
+    alive: Alive | None
+    shard: ShardTwin | None
+    notes: list[str]
+    summary: Counts
+    earlier_summary: Counts
+    new: list[str]
+    causes: list[Cause]
+    history: list[SessionLine]
+
+
+class Twin(Head):
+    """The whole report."""
+
+    instances: list[InstanceTwin]
