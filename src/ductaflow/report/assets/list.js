@@ -40,7 +40,8 @@ class Tree {
     if (!this.element.offsetParent && !this.printing && this.rows.length) return; // another view is on the screen
     const top = -this.element.getBoundingClientRect().top;
     let first = Math.max(0, Math.floor(top / ROW) - 6);
-    let last = Math.min(this.rows.length, Math.ceil((top + innerHeight) / ROW) + 6);
+    // not below 0, though the list may lie far below the screen
+    let last = Math.max(0, Math.min(this.rows.length, Math.ceil((top + innerHeight) / ROW) + 6));
     if (this.printing) [first, last] = [0, Math.min(this.rows.length, MAX_PRINTED)];
     const active = this.active ? this.rows.indexOf(this.active) : -1;
     const drawn = [first, last, this.active && this.active.key, this.state.id, this.printing].join("|");
