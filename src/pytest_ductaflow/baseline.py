@@ -23,6 +23,7 @@ from ductaflow.common.errors import ConfigError
 from ductaflow.common.files import write_atomic
 from ductaflow.common.text import cut, strip_ansi
 from ductaflow.project.strict_json import read_text
+from ductaflow.store.causes import ADDRESS, DATE, FOLDER, IDENTIFIER, NUMBER, TIME
 from ductaflow.store.logs import is_warning_line, log_lines
 from ductaflow.store.result import MAX_MESSAGE_CHARS, LogWarning, Result, Status
 
@@ -53,30 +54,19 @@ _MAX_TOLD = 20
 
 
 # The order counts: what is replaced first is not seen by the later ones.
-_RULES: tuple[tuple[re.Pattern[str], str], ...] = (
-    (
-        re.compile(
-            r"\b\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?(?: ?(?:Z|UTC|[+-]\d\d:?\d\d))?)?\b"
-            r"|\b\d{1,2}[./]\d{1,2}[./]\d{4}\b"
-        ),
-        "<date>",
-    ),
-    (re.compile(r"\b\d{1,2}:\d\d:\d\d(?:[.,]\d+)?\b"), "<time>"),
-    # a folder differs between machines; the name of the file says what it is
-    (
-        re.compile(
-            r"(?<![\w.~])(?:[A-Za-z]:|\.{1,2}|~)?"
-            r"(?:[\\/][^\s\\/:*?\"'<>|,;()]+)+[\\/](?=[^\s\\/])"
-        ),
-        "<path>/",
-    ),
-    (re.compile(r"(?<=<path>/)tmp\w+"), "<name>"),
-    (re.compile(r"\b0x[0-9a-fA-F]+\b"), "<hex>"),
-    (re.compile(r"\b[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b"), "<hex>"),
-    (re.compile(r"\b(?=[0-9a-f]*\d)(?=[0-9a-f]*[a-f])[0-9a-f]{7,}\b"), "<hex>"),
-    (re.compile(r"[-+]?\d+(?:[.,_:]\d+)*\.?(?:[eE][-+]?\d+)?"), "<n>"),
-    # an array of whatever length
-    (re.compile(r"<n>(?:[\s,;]+<n>)+"), "<n>, ..."),
+_RULES = tuple(
+    (re.compile(pattern), name)
+    for pattern, name in (
+        (DATE, "<date>"),
+        (TIME, "<time>"),
+        # a folder differs between machines; the name of the file says what it is
+        (FOLDER, "<path>/"),
+        (r"(?<=<path>/)tmp\w+", "<name>"),
+        (f"{ADDRESS}|{IDENTIFIER}", "<hex>"),
+        (NUMBER, "<n>"),
+        # an array of whatever length
+        (r"<n>(?:[\s,;]+<n>)+", "<n>, ..."),
+    )
 )
 
 

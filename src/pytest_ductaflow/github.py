@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ductaflow.common.errors import DuctaflowError
 from ductaflow.common.text import are_watched, clean, in_numbers, shorten
+from ductaflow.store.causes import origin_of
 from ductaflow.store.result import Result, Status, read_result
 from ductaflow.store.spec import current_run
 from pytest_ductaflow.failure import place_of, run_again
@@ -169,7 +170,7 @@ class GitHub:
         return list(found.values())
 
     def _red(self, result: Result, instance: Instance, *, look: bool) -> Annotation:
-        deepest = _origin(result) if look else result
+        deepest = origin_of(result) if look else result
         path, line, message = place_of(deepest, instance, self._projects)
         return Annotation("error", self._projects.invocation_dir / path, line, message)
 
@@ -214,19 +215,6 @@ def _title(one: Annotation) -> str:
     more = len(one.instances) - _NAMED
     named = ", ".join(instance.id for instance in one.instances[:_NAMED])
     return f"{named} and {more} more" if more > 0 else named
-
-
-def _origin(result: Result) -> Result:
-    """The flow inside a build that made it red, at any depth; the result itself if it is none's fault."""
-    for child in result.children:
-        try:
-            inner = read_result(result.folder / child) if result.folder else None
-        except DuctaflowError:
-            # What is not readable does not say where it went wrong; the build's own place is left.
-            continue
-        if inner and inner.status.is_error:
-            return _origin(inner)
-    return result
 
 
 def _warning_lines(instance: Instance) -> list[str]:

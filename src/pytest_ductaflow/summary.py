@@ -6,13 +6,10 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict
-from typing import Any
 
-from ductaflow.common.errors import DuctaflowError
 from ductaflow.common.text import clean, duration, first_line, in_numbers
-from ductaflow.store.causes import CauseKey, Said, cause_of
-from ductaflow.store.result import Result, Status, read_result
+from ductaflow.store.causes import CauseKey, Failed, Said, cause_of, origin_of
+from ductaflow.store.result import Result, Status
 
 #: How many causes, and how many instances of each, are named; the report has all, and so has `-v`.
 MAX_CAUSES, MAX_IDS = 30, 5
@@ -56,10 +53,10 @@ def summary_lines(results: Mapping[str, Result], xfailed: Collection[str], verbo
 def _causes(red: Sequence[Result], *, everything: bool) -> Iterator[str]:
     groups: dict[CauseKey, list[tuple[Result, Said]]] = {}
     for result in red:
-        key, said = cause_of(_record(result))
+        key, said = cause_of(_failed(result), result.instance)
         groups.setdefault(key, []).append((result, said))
     if len(red) > 1:
-        yield f"{len(red)} red, {len(groups)} cause{'s' if len(groups) > 1 else ''}:"
+        yield f"{len(red)} errors, {len(groups)} cause{'s' if len(groups) > 1 else ''}:"
     ordered = sorted(groups.items(), key=lambda group: -len(group[1]))
     shown = ordered if everything else ordered[:MAX_CAUSES]
     for key, failures in shown:
@@ -73,35 +70,14 @@ def _causes(red: Sequence[Result], *, everything: bool) -> Iterator[str]:
         yield f"  and {len(ordered) - len(shown)} more causes"
 
 
-def _record(result: Result) -> dict[str, Any]:
-    """What of a result tells its cause; that of a build's flow is read from the flow's folder."""
-    return {
-        "instance": result.instance,
-        "status": result.status,
-        "cause": result.cause,
-        "message": clean(result.message),
-        "failure": _failure(result),
-        "flows": [_record(flow) for flow in _red_flows(result)],
-    }
-
-
-def _failure(result: Result) -> dict[str, Any] | None:
-    if result.failure is None:
-        return None
-    failure = asdict(result.failure)
-    return {**failure, "evalue": clean(failure["evalue"])}
-
-
-def _red_flows(result: Result) -> Iterator[Result]:
-    for child in result.children:
-        assert result.folder is not None
-        try:
-            flow = read_result(result.folder / child)
-        except DuctaflowError:
-            # The build's own message names what is wrong with it.
-            continue
-        if flow and flow.status.is_error:
-            yield flow
+def _failed(result: Result) -> Failed:
+    run = origin_of(result)
+    failed = Failed(run.instance, run.cause, clean(run.message))
+    if failure := run.failure:
+        failed = failed._replace(
+            ename=failure.ename, evalue=clean(failure.evalue), file=failure.file, line=failure.line
+        )
+    return failed
 
 
 def _blocked(blocked: Sequence[Result], *, everything: bool) -> Iterator[str]:

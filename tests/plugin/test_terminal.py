@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,7 @@ from support import TinyProject
 
 from ductaflow.common.errors import Failure
 from ductaflow.session.scheduler import Estimate
-from ductaflow.store.causes import cause_of
-from ductaflow.store.result import Result, Status
+from ductaflow.store.result import Result, Status, write_result
 from pytest_ductaflow.progress import Progress
 from pytest_ductaflow.summary import summary_lines
 
@@ -252,12 +252,12 @@ def test_red_instances_are_grouped_by_cause() -> None:
     lines = section([red("alone", "other"), *MANY, other("good", Status.SUCCESS)])
     assert [
         "1 success, 8 error",
-        "8 red, 2 causes:",
+        "8 errors, 2 causes:",
         "  error    7 x flows/fit.py:41: ValueError: no rows for … in … files",
         "           fit/EU_2030, fit/EU_2031, fit/EU_2032, fit/EU_2033, fit/EU_2034 and 2 more",
         "  error    fit/alone: flows/fit.py:41: ValueError: other",
     ] == lines[:-1]
-    assert lines[-1].startswith("slowest: fit/alone 2.0 s, fit/EU_2030 2.0 s, fit/EU_2031 2.0 s, ")
+    assert lines[-1].startswith("slowest: fit/alone 2.00 s, fit/EU_2030 2.00 s, fit/EU_2031 2.00 s, ")
     assert 5 == lines[-1].count(" s")
 
 
@@ -297,25 +297,25 @@ def test_what_was_expected_to_be_red_is_no_cause() -> None:
     ] == lines[:3]
 
 
-def test_a_build_has_the_cause_of_its_flow() -> None:
-    """So a flow that fails alike in many builds is one cause."""
-    inner = {
-        "instance": "fit",
-        "status": "error",
-        "cause": "exception",
-        "message": "m",
-        "failure": {"ename": "KeyError", "evalue": "'EU'", "file": "flows/fit.py", "line": 7},
-        "flows": [],
-    }
-    build = {
-        "instance": "s1",
-        "status": "error",
-        "cause": "exception",
-        "message": "builds/all.py:9: FlowFailed",
-        "failure": {"ename": "FlowFailed", "evalue": "x", "file": "builds/all.py", "line": 9},
-        "flows": [{**inner, "status": "success"}, inner],
-    }
-    assert ("exception", "KeyError", "flows/fit.py:7", "KeyError: 'EU'") == cause_of(build)[0]
+def test_a_build_has_the_cause_of_its_flow(tmp_path: Path) -> None:
+    """So a flow that fails alike in many builds is one cause; a flow that went well has none."""
+    inner, fine = tmp_path / "inner" / "fit", tmp_path / "fine"
+    for folder in (inner, fine):
+        folder.mkdir(parents=True)
+    failed = red("s1", "'EU'")
+    write_result(failed, inner)
+    write_result(other("s1", Status.SUCCESS), fine)
+    write_result(replace(failed, flow="inner", children=("fit",)), inner.parent)
+    builds = [
+        replace(failed, instance=name, flow="all", folder=tmp_path, children=("gone", "fine", "inner"))
+        for name in ("b1", "b2")
+    ]
+    assert [
+        "2 error",
+        "2 errors, 1 cause:",
+        "  error    2 x flows/fit.py:41: ValueError: 'EU'",
+        "           all/b1, all/b2",
+    ] == section(builds)[:4]
 
 
 # --- with pytest -------------------------------------------------------------------------------------------
@@ -339,7 +339,9 @@ def test_the_section_in_a_session(project: TinyProject) -> None:
     (project.root / "test_plain.py").write_text("def test_plain(): pass\n")
 
     out = run(project.root, "-q")
-    assert "2 red, 1 cause:\n  error    2 x flows/fit.py:12: ValueError: no rows for … in 12 files\n" in out
+    assert (
+        "2 errors, 1 cause:\n  error    2 x flows/fit.py:12: ValueError: no rows for … in 12 files\n" in out
+    )
     assert f"report: {Path('runs/conductor_status_report.html')}" in out
     assert "= ductaflow =" not in run(project.root, "-qq")
     assert "= ductaflow =" not in run(project.root, "test_plain.py")

@@ -637,7 +637,7 @@ def test_new_is_what_was_not_red_when_it_ran_last(desk: Desk, tmp_path: Path) ->
 def test_causes_are_grouped_with_what_their_instances_share(report: Desk) -> None:
     """Numbers do not make two causes of one; the smallest set of parameters that no green one has."""
     causes = report.page.locator(".causes")
-    assert "3 red, 2 causes" in causes.inner_text()
+    assert "3 errors, 2 causes" in causes.inner_text()
     first = causes.locator("li").first
     assert "ValueError: matrix of \u2026 rows is singular" in first.inner_text()
     assert ["degree=3"] == first.locator(".shared code").all_inner_texts()

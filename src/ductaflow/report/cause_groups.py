@@ -1,4 +1,4 @@
-"""Red instances grouped by cause: "37 red, 2 causes", and the parameters that the instances of each share.
+"""Red instances grouped by cause: "37 errors, 2 causes", and the parameters that the instances of each share.
 
 Two failures have the same cause if they have the same exception, place and message; numbers, addresses, paths
 and the instance's own name in the message do not count. The title has those that are the same in all of them.
@@ -14,7 +14,7 @@ from operator import and_
 from typing import NamedTuple
 
 from ductaflow.report.schema import Cause, InstanceTwin
-from ductaflow.store.causes import CauseKey, Said, cause_of, title_of
+from ductaflow.store.causes import CauseKey, Failed, Said, cause_of, title_of
 from ductaflow.store.result import Status
 
 #: Parameters that are looked at in pairs and triples, and how many one answer has at most.
@@ -53,7 +53,7 @@ class Causes:
     def add(self, instance: InstanceTwin) -> None:
         """Take in an instance of the twin."""
         status = Status(instance["status"])
-        cause, said = cause_of(instance) if status.is_error else (None, ())
+        cause, said = cause_of(_failed(instance), instance["instance"]) if status.is_error else (None, ())
         is_blocked = status is Status.BLOCKED
         self._facts[instance["id"]] = _Facts(
             instance["flow"],
@@ -145,6 +145,19 @@ class Causes:
                 without_paths = [chosen for chosen in found if paths.isdisjoint(chosen)]
                 return [[list(names[number]) for number in chosen] for chosen in without_paths or found]
         return []
+
+
+def _failed(instance: InstanceTwin) -> Failed:
+    """What failed first: a flow of a build, at any depth, or the instance itself."""
+    for flow in instance["flows"]:
+        if Status(flow["status"]).is_error:
+            return _failed(flow)
+    failed = Failed(instance["instance"], instance["cause"], instance["message"])
+    if failure := instance["failure"]:
+        failed = failed._replace(
+            ename=failure["ename"], evalue=failure["evalue"], file=failure["file"], line=failure["line"]
+        )
+    return failed
 
 
 def find_causes(instances: Iterable[InstanceTwin]) -> list[Cause]:

@@ -1,24 +1,52 @@
 """What makes two failures the same: exception, place, and the message without what differs from run to run.
 
-Works on records as `Result.to_dict` and the report's twin give them; a build that is red by one of its flows
-has that flow's cause.
+A build that failed by one of its flows has the cause of that flow.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from ductaflow.common.errors import DuctaflowError
+from ductaflow.store.result import Result, read_result
 
 MAX_TITLE = 300
 
 
-_VARYING = re.compile(
-    r"(0x[0-9a-fA-F]+"
-    r"|(?:[A-Za-z]:)?(?:[\w.+~-]*[/\\])+[\w.+~-]*"  # a path
-    r"|[-+]?\d[\d_]*(?:[.,]\d+)*(?:[eE][-+]?\d+)?)"
+# --- what differs from run to run, as patterns -------------------------------------------------------------
+
+NUMBER = r"[-+]?\d+(?:[.,_:]\d+)*\.?(?:[eE][-+]?\d+)?"
+
+
+ADDRESS = r"\b0x[0-9a-fA-F]+\b"
+
+
+#: Identifiers: a UUID, the beginning of a hash.
+IDENTIFIER = (
+    r"\b[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b|\b(?=[0-9a-f]*\d)(?=[0-9a-f]*[a-f])[0-9a-f]{7,}\b"
 )
+
+
+DATE = (
+    r"\b\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?(?: ?(?:Z|UTC|[+-]\d\d:?\d\d))?)?\b"
+    r"|\b\d{1,2}[./]\d{1,2}[./]\d{4}\b"
+)
+
+
+TIME = r"\b\d{1,2}:\d\d:\d\d(?:[.,]\d+)?\b"
+
+
+#: The folder of a file; the name of the file is left.
+FOLDER = r"(?<![\w.~])(?:[A-Za-z]:|\.{1,2}|~)?(?:[\\/][^\s\\/:*?\"'<>|,;()]+)+[\\/](?=[^\s\\/])"
+
+
+PATH = r"(?:[A-Za-z]:)?(?:[\w.+~-]*[/\\])+[\w.+~-]*"
+
+
+_VARYING = re.compile(f"({'|'.join((DATE, TIME, ADDRESS, PATH, IDENTIFIER, NUMBER))})")
 
 
 #: A message in parts: in turn what stays and what differs from run to run; first and last is what stays.
@@ -46,32 +74,49 @@ class CauseKey(NamedTuple):
         return f"{self.place}: {title}" if self.place else title
 
 
-def cause_of(record: Mapping[str, Any]) -> tuple[CauseKey, Said]:
-    """The cause of a red record, and what it says itself, for `title_of`.
+class Failed(NamedTuple):
+    """What counts of a failed run: which instance, why, and where."""
+
+    instance: str
+    cause: str | None
+    message: str
+    ename: str = ""
+    evalue: str = ""
+    file: str | None = None
+    line: int | None = None
+
+
+def cause_of(failed: Failed, instance: str) -> tuple[CauseKey, Said]:
+    """Return the cause of a failure, and its message for `title_of`.
 
     Args:
-        record: with `instance`, `status`, `cause`, `message`, `failure`, and `flows`: the records of a
-            build's flows.
+        failed: the run that failed first: a flow of a build, if it is one that made the build fail.
+        instance: the name of the instance, which is the build's.
     """
-    red = _reddest(record)
-    failure = red["failure"]
-    names = sorted({record["instance"], red["instance"]}, key=len, reverse=True)
-    if failure and failure["ename"]:
-        line = f":{failure['line']}" if failure["line"] else ""
-        place = f"{failure['file']}{line}" if failure["file"] else ""
-        text = f"{failure['ename']}: {failure['evalue']}" if failure["evalue"] else failure["ename"]
-        said = in_parts(text, names)
-        return CauseKey(red["cause"] or "exception", failure["ename"], place, pattern_of(said)), said
-    said = in_parts(red["message"], names)
-    return CauseKey(red["cause"] or "error", "", "", pattern_of(said)), said
+    names = sorted({instance, failed.instance}, key=len, reverse=True)
+    if failed.ename:
+        line = f":{failed.line}" if failed.line else ""
+        place = f"{failed.file}{line}" if failed.file else ""
+        said = in_parts(f"{failed.ename}: {failed.evalue}" if failed.evalue else failed.ename, names)
+        return CauseKey(failed.cause or "exception", failed.ename, place, pattern_of(said)), said
+    said = in_parts(failed.message, names)
+    return CauseKey(failed.cause or "error", "", "", pattern_of(said)), said
 
 
-def _reddest(record: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The record itself, or that of the flow in it, at any depth, that made it red."""
-    for flow in record["flows"]:
-        if flow["status"] == "error":
-            return _reddest(flow)
-    return record
+def origin_of(result: Result) -> Result:
+    """Return the flow inside a build that failed first, at any depth, or the result itself.
+
+    It is read from the run folders of the flows. A result that cannot be read does not count: the build's own
+    message names it.
+    """
+    for child in result.children:
+        try:
+            inner = read_result(result.folder / child) if result.folder else None
+        except DuctaflowError:
+            continue
+        if inner and inner.status.is_error:
+            return origin_of(inner)
+    return result
 
 
 def in_parts(message: str, names: Sequence[str] = ()) -> Said:

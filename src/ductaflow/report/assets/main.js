@@ -125,7 +125,7 @@ function causesPart() {
     addEventListener("beforeprint", () => { asked = folded.has("causes"); show(true); });
     addEventListener("afterprint", () => show(asked));
   }
-  return h("section.causes", { "aria-labelledby": "causes" }, h("h2", { id: "causes" }, red.toLocaleString("en") + " red, " + plural(head.causes.length, "cause")), items, toggle);
+  return h("section.causes", { "aria-labelledby": "causes" }, h("h2", { id: "causes" }, plural(red, "error") + ", " + plural(head.causes.length, "cause")), items, toggle);
 }
 
 function causeItem(cause, index) {
