@@ -143,7 +143,9 @@ def _decoder(kind: type[T]) -> Decoder[T]:
 
 
 def _from_json(kind: type, value: object) -> object:
-    """What JSON has no type for."""
+    """What JSON has no type for, and `object`, which is any value."""
+    if kind is object:
+        return value
     if kind is Path and isinstance(value, str):
         return Path(value)
     raise ValueError(f"Expected `{kind.__name__}`, got `{type(value).__name__}`")

@@ -140,7 +140,7 @@ class _Row(TypedDict):
 def _entry(line: bytes, runs_dir: Path, where: str) -> Entry | None:
     row = decode(line, _Row, where=where)
     folder = None if row["folder"] is None else runs_dir / row["folder"]
-    result = Result.from_dict(decode(line, dict[str, object], where=where), folder=folder)
+    result = replace(decode(line, Result, where=where), folder=folder, former_status=None)
     if result.run_id or result.status is Status.UNCHANGED:
         return None
     return Entry(
