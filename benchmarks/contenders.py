@@ -1,9 +1,8 @@
-"""Who is compared: how each runs a flow, once in a process that is started up, and as a whole command.
+"""Who runs a flow: each in a process that is started up, and as a whole command.
 
-    python contenders.py drive <name> <workspace>                 a run for each line of standard input
-    python contenders.py batch <name> <notebook> <folder> <count> the runs of one command, in a loop
+    python contenders.py <name> <notebook> <folder> <count>     the runs of a whole command, in a loop
 
-The first is for the time of a run after start-up. The second is for those who have no command for many runs.
+The loop is for those who have no command for many runs.
 """
 
 from __future__ import annotations
@@ -11,8 +10,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
-import importlib.util
-import json
 import os
 import shutil
 import subprocess
@@ -23,29 +20,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import workspace as ws
-from workspace import FLOWS, Flow
+from harness import EMPTY, LIGHT, OURS, PYTEST, Flow, instance_name
 
-#: Runs a flow in a folder that is there and empty. What it imports has been imported before.
-RunIn = Callable[[Flow, Path, Path], None]
-PYTEST = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
-#: The plugin of the one costs the other nothing.
-WITHOUT_OURS = ("-p", "no:ductaflow")
-WITHOUT_NBMAKE = ("-p", "no:nbmake")
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """A whole command: `count` runs of a flow with `workers` (0: serial), in a folder made for it."""
-
-    flow: Flow
-    count: int
-    workers: int
-    folder: Path
-
-    @property
-    def parallel(self) -> tuple[str, ...]:
-        return ("-n", str(self.workers)) if self.workers else ()
+FIGURE = Flow(
+    "figure",
+    (
+        "import matplotlib.pyplot as plt",
+        'figure, axes = plt.subplots()\naxes.plot(range(config["points"]))\nfigure.savefig("out.png")',
+        "plt.show()",
+    ),
+    {"points": 100},
+    "out.png",
+)
+FLOWS = {flow.name: flow for flow in (LIGHT, EMPTY, FIGURE)}
+#: Runs a notebook in an empty folder. What it imports has been imported before.
+RunIn = Callable[[Flow, Path, Path], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,104 +43,69 @@ class Contender:
 
     Attributes:
         prepare: imports what `RunIn` needs and gives it.
-        command: of a case; None for those whose many runs are a loop.
-        module: what has to be installed, None for nothing besides this project.
+        command: for the notebooks in a folder; without one, many runs are a loop.
+        package: what has to be installed besides this project.
         engine: ours: the engine.
-        has_workers: whether its command knows `-n`.
-        runs_only: only single runs are of interest, no commands.
+        parallel: whether the command knows many notebooks and `-n`.
     """
 
-    name: str
     about: str
     prepare: Callable[[], RunIn]
-    command: Callable[[Case], list[str]] | None = None
-    module: str | None = None
+    command: Callable[[Path], list[str]] | None = None
     package: str = ""
-    engine: str | None = None
-    has_workers: bool = False
-    runs_only: bool = False
-
-    @property
-    def missing(self) -> str | None:
-        """What to install before it can take part."""
-        if self.module is None or importlib.util.find_spec(self.module) is not None:
-            return None
-        return f'missing: pip install {self.package}, or all peers with pip install -e ".[bench]"'
-
-    def command_of(self, case: Case, notebook: Path) -> list[str]:
-        if self.command is not None and (case.count == 1 or self.has_workers):
-            return self.command(case)
-        return [
-            sys.executable,
-            __file__,
-            "batch",
-            self.name,
-            str(notebook),
-            str(case.folder),
-            str(case.count),
-        ]
+    engine: str = ""
+    parallel: bool = False
 
 
-# --- a run in a process that is started up -----------------------------------------------------------------
+def executing(module: str) -> RunIn:
+    """The function `execute_notebook` of a module."""
+    execute = importlib.import_module(module).execute_notebook
+    return lambda flow, notebook, folder: execute(
+        *(str(notebook), str(folder / notebook.name)),
+        parameters={"config": flow.config},
+        cwd=str(folder),
+        progress_bar=False,
+    )
 
 
-def _executing(execute_notebook: Callable[..., Any]) -> RunIn:
-    """Papermill's function, or one that is called as it is."""
+def executed(*program: str) -> Callable[[Path], list[str]]:
+    """A command that executes the notebook in a folder."""
 
-    def run(flow: Flow, notebook: Path, folder: Path) -> None:
-        execute_notebook(
-            str(notebook),
-            str(folder / notebook.name),
-            parameters={"config": dict(flow.config)},
-            cwd=str(folder),
-            progress_bar=False,
-        )
+    def command(folder: Path) -> list[str]:
+        notebook = next(folder.rglob("*.ipynb"))
+        paths = map(str, (notebook, notebook.with_name("executed.ipynb"), "--cwd", notebook.parent))
+        return [sys.executable, *program, *paths]
 
-    return run
-
-
-def papermill() -> RunIn:
-    from papermill import execute_notebook
-
-    return _executing(execute_notebook)
+    return command
 
 
 def nbmake() -> RunIn:
     import pytest
 
     def run(flow: Flow, notebook: Path, folder: Path) -> None:
-        # It runs a notebook where it lies.
-        (folder / notebook.name).write_bytes(notebook.read_bytes())
-        code = pytest.main(
-            [*PYTEST[3:], *WITHOUT_OURS, "--nbmake", f"--rootdir={folder}", str(folder / notebook.name)]
-        )
-        if code:
+        # nbmake runs a notebook where it lies
+        shutil.copy(notebook, folder)
+        if code := pytest.main(nbmake_command(folder)[3:]):
             raise RuntimeError(f"pytest --nbmake ended with {code}")
 
     return run
 
 
-def ploomber() -> RunIn:
-    from ploomber_engine import execute_notebook  # type: ignore[import-not-found]
+def nbmake_command(folder: Path) -> list[str]:
+    plugins = ("-p", "xdist.plugin", "-p", "nbmake.pytest_plugin")
+    return [*PYTEST, *plugins, "--nbmake", f"--rootdir={folder}", str(folder)]
 
-    return _executing(execute_notebook)
 
-
-def script() -> RunIn:
-    def run(flow: Flow, notebook: Path, folder: Path) -> None:
-        file = notebook.with_suffix(".py")
-        subprocess.run([sys.executable, str(file)], cwd=folder, check=True, stdout=subprocess.DEVNULL)
-
-    return run
+def script(flow: Flow, notebook: Path, folder: Path) -> None:
+    subprocess.run([sys.executable, notebook.with_suffix(".py")], cwd=folder, check=True)
 
 
 def floor() -> RunIn:
     """The least that isolation can cost: fork a process that has imported everything, execute, wait."""
     for name in ("pandas", "matplotlib.pyplot", "matplotlib.backends.backend_agg"):
         importlib.import_module(name)
-
     compiled = {
-        flow.name: [compile(cell, flow.name, "exec") for cell in (flow.parameters, *flow.cells)]
+        flow.name: [compile(text, flow.name, "exec") for text in flow.text.split("# %%\n")]
         for flow in FLOWS.values()
     }
     gc.collect()
@@ -177,142 +131,114 @@ def floor() -> RunIn:
     return run
 
 
-def ours(engine: str, *, await_page: bool = False) -> Callable[[], RunIn]:
+def ours(engine: str, *, await_page: bool = False) -> RunIn:
     """A session goes on as soon as it has the result; the HTML may come after."""
+    from ductaflow import run_instance
 
-    def prepare() -> RunIn:
-        from ductaflow import run_instance
-
-        def run(flow: Flow, notebook: Path, folder: Path) -> None:
-            run_instance(f"{flow.name}/{folder.name}", engine=engine, await_page=await_page)
-
-        return run
-
-    return prepare
+    return lambda flow, notebook, folder: run_instance(
+        f"{flow.name}/{folder.name}", engine=engine, await_page=await_page
+    )
 
 
-# --- whole commands ----------------------------------------------------------------------------------------
+def contender_of_ours(engine: str) -> Contender:
+    command = [*OURS, "--ductaflow-engine", engine]
+    return Contender(
+        f"ours, {engine}", lambda: ours(engine), lambda _: [*command], engine=engine, parallel=True
+    )
 
 
-def papermill_command(case: Case) -> list[str]:
-    notebook = next(case.folder.rglob("*.ipynb"))
-    out = notebook.with_name("executed.ipynb")
-    return [sys.executable, "-m", "papermill", str(notebook), str(out), "--cwd", str(notebook.parent)]
-
-
-def nbmake_command(case: Case) -> list[str]:
-    return [*PYTEST, *WITHOUT_OURS, "--nbmake", *case.parallel, f"--rootdir={case.folder}", str(case.folder)]
-
-
-def ploomber_command(case: Case) -> list[str]:
-    notebook = next(case.folder.rglob("*.ipynb"))
-    program = "from ploomber_engine.cli import cli; cli()"
-    out = notebook.with_name("executed.ipynb")
-    return [sys.executable, "-c", program, str(notebook), str(out), "--cwd", str(notebook.parent)]
-
-
-def script_command(case: Case) -> list[str]:
-    return [sys.executable, str(next(case.folder.rglob("*.py")))]
-
-
-def ours_command(engine: str) -> Callable[[Case], list[str]]:
-    def command(case: Case) -> list[str]:
-        return [*PYTEST, *WITHOUT_NBMAKE, "--ductaflow", "--ductaflow-engine", engine, *case.parallel]
-
-    return command
-
-
-_TABLE = (
-    Contender(
-        "papermill", "papermill, a fresh kernel a run", papermill, papermill_command, "papermill", "papermill"
+CONTENDERS = {
+    "papermill": Contender(
+        "papermill, a fresh kernel a run", lambda: executing("papermill"), executed("-m", "papermill")
     ),
-    Contender("nbmake", "pytest --nbmake", nbmake, nbmake_command, "nbmake", "nbmake", has_workers=True),
-    Contender(
-        "ploomber",
+    "nbmake": Contender("pytest --nbmake", nbmake, nbmake_command, "nbmake", parallel=True),
+    "ploomber": Contender(
         "ploomber-engine, no isolation",
-        ploomber,
-        ploomber_command,
-        "ploomber_engine",
+        lambda: executing("ploomber_engine"),
+        executed("-c", "from ploomber_engine.cli import cli; cli()"),
         "ploomber-engine",
     ),
-    Contender("script", "bare script: python flow.py", script, script_command),
-    *(
-        Contender(
-            engine,
-            f"ours, {engine}",
-            ours(engine),
-            ours_command(engine),
-            engine=engine,
-            has_workers=True,
-        )
-        for engine in ("kernel", "fresh", "warm")
+    "script": Contender(
+        "bare script: python flow.py",
+        lambda: script,
+        lambda folder: [sys.executable, str(next(folder.rglob("*.py")))],
     ),
-    Contender(
-        "page",
-        "ours, warm, until the HTML is made",
-        ours("warm", await_page=True),
-        engine="warm",
-        runs_only=True,
+    **{engine: contender_of_ours(engine) for engine in ("kernel", "fresh", "warm")},
+    "page": Contender(
+        "ours, warm, until the HTML is made", lambda: ours("warm", await_page=True), engine="warm"
     ),
-    Contender("floor", "floor: fork and exec, no notebook", floor),
-)
-CONTENDERS = {contender.name: contender for contender in _TABLE}
+    "floor": Contender("floor: fork and exec, no notebook", floor),
+}
+
+# --- the processes -----------------------------------------------------------------------------------------
+
+_run_in: RunIn
 
 
-# --- the programs ------------------------------------------------------------------------------------------
+def write_notebooks(workspace: Path) -> None:
+    """Each flow as an `.ipynb` file for the kernel `python3`, and as a script beside it."""
+    import jupytext
+    import nbformat
+
+    (workspace / "notebooks").mkdir(exist_ok=True)
+    for flow in FLOWS.values():
+        notebook = jupytext.reads(flow.text, fmt="py:percent")
+        notebook.metadata["kernelspec"] = {
+            "name": "python3",
+            "display_name": "Python 3",
+            "language": "python",
+        }
+        nbformat.write(notebook, workspace / "notebooks" / f"{flow.name}.ipynb")
+        (workspace / "notebooks" / f"{flow.name}.py").write_text(flow.text)
 
 
-def drive(contender: Contender, workspace: Path) -> None:
-    """Answer each line `{"flow": .., "number": ..}` of standard input by the seconds of that run."""
-    with os.fdopen(os.dup(1), "w", buffering=1) as answers:
-        # What the runs print is no answer.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        os.chdir(workspace / "project")
-        run_in = contender.prepare()
-        for line in sys.stdin:
-            asked = json.loads(line)
-            flow = FLOWS[asked["flow"]]
-            notebook = workspace / "notebooks" / f"{flow.name}.ipynb"
-            name = ws.instance_name(asked["number"])
-            folder = workspace / "runs" / contender.name / flow.name / name
-            if contender.engine:
-                folder = workspace / "project" / "runs" / flow.name / name
-                # the other engines' run of the same instance
-                with contextlib.suppress(FileNotFoundError):
-                    shutil.rmtree(folder)
-            else:
-                folder.mkdir(parents=True)
-            begin = time.perf_counter()
-            run_in(flow, notebook, folder)
-            seconds = time.perf_counter() - begin
-            if contender.engine:
-                from ductaflow.execution.launch import await_pages
-
-                # outside of the time, but before a rival's turn
-                await_pages()
-            ws.check(flow, folder)
-            if contender.engine and not (folder / f"{flow.name}.html").exists():
-                raise RuntimeError(f"no HTML in {folder}")
-            answers.write(json.dumps({"seconds": seconds}) + "\n")
+def begin(name: str, workspace: Path) -> None:
+    """Start up a process of a contender, in a project; what it prints is of interest only if it fails."""
+    global _run_in
+    with (workspace / f"{name}.txt").open("wb") as errors:
+        os.dup2(errors.fileno(), 1)
+        os.dup2(errors.fileno(), 2)
+    if name != "ploomber":
+        sys.path.insert(0, str(workspace / "shadow"))
+    os.chdir(workspace / "project")
+    _run_in = CONTENDERS[name].prepare()
 
 
-def batch(contender: Contender, notebook: Path, folder: Path, count: int) -> None:
-    """Run a notebook `count` times."""
-    run_in = contender.prepare()
-    for number in range(count):
-        place = folder / ws.instance_name(number)
-        place.mkdir(exist_ok=True)
-        run_in(FLOWS[notebook.stem], notebook, place)
+def run_once(name: str, flow_name: str, number: int) -> float:
+    """Seconds of a run in the process that `begin` started up."""
+    flow, contender, project = FLOWS[flow_name], CONTENDERS[name], Path.cwd()
+    runs = project / "runs" if contender.engine else project.parent / "runs" / name
+    folder = runs / flow.name / instance_name(number)
+    # another engine's run of the same instance
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(folder)
+    if not contender.engine:
+        folder.mkdir(parents=True)
+    begin = time.perf_counter()
+    _run_in(flow, project.parent / "notebooks" / f"{flow.name}.ipynb", folder)
+    seconds = time.perf_counter() - begin
+    if contender.engine:
+        from ductaflow.execution.launch import await_pages
+
+        # outside of the time, but before a rival's turn
+        await_pages()
+        check(f"{flow.name}.html", folder)
+    check(flow.makes, folder)
+    return seconds
 
 
-def main(arguments: list[str]) -> None:
-    program, name, *rest = arguments
-    if program == "drive":
-        drive(CONTENDERS[name], Path(rest[0]))
-    else:
-        notebook, folder, count = rest
-        batch(CONTENDERS[name], Path(notebook), Path(folder), int(count))
+def check(name: str, folder: Path, count: int = 1) -> None:
+    """See that runs below a folder left a file, if they make one.
+
+    Raises:
+        RuntimeError: some did not.
+    """
+    if name and count != (made := len(list(folder.rglob(name)))):
+        raise RuntimeError(f"{made} of {count} runs left {name} in {folder}")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    name, given, target, count = sys.argv[1:]
+    run_in, notebook = CONTENDERS[name].prepare(), Path(given)
+    for number in range(int(count)):
+        run_in(FLOWS[notebook.stem], notebook, Path(target, instance_name(number)))

@@ -1,339 +1,268 @@
 """What a run costs: ours and its peers, in one go on the same flows.
 
-    python benchmarks/overhead.py                  all of it: about 40 minutes on a quiet machine
-    python benchmarks/overhead.py --markdown       the tables of docs/performance.md
+    python benchmarks/overhead.py                  the tables of docs/performance.md: about 40 minutes
     python benchmarks/overhead.py --quick          all of it, too small to judge, in some minutes
-    python benchmarks/overhead.py --only warm --only floor --only runs
+    python benchmarks/overhead.py --only runs --only warm --only floor
 
 A peer that is not installed is reported as missing (`pip install -e ".[bench]"`). Rivals take turns, run by
 run and command by command, so that what disturbs the machine disturbs all of them. Everything happens in a
-temporary folder, which is removed.
+temporary folder, which is removed. Nothing else should run meanwhile.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
+import itertools
 import json
 import os
-import subprocess
+import shutil
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import probes
-import workspace as ws
-from commands import add_choices, empty_folder, end_of, measure_pieces, parser_of, print_figures, run, say
-from contenders import CONTENDERS, PYTEST, WITHOUT_NBMAKE, WITHOUT_OURS, Case, Contender
-from figures import MANY, THOUSANDS, Figures, overhead_tables
-from workspace import FLOWS, Flow
+from contenders import CONTENDERS, FLOWS, begin, check, run_once, write_notebooks
+from harness import (
+    EMPTY,
+    HERE,
+    LIGHT,
+    OURS,
+    PYTEST,
+    Bench,
+    Flow,
+    end_of,
+    instance_name,
+    main,
+    output,
+    write_project,
+)
+from probes import UNIQUE
 
 PACKAGES = ("papermill", "nbmake", "ploomber-engine", "ipykernel", "pytest", "pytest-xdist", "pandas")
+RUN = "One run of the flow `{}`, after start-up"
+COMMAND = "The whole command, flow `{}`: seconds"
+OTHERS = "Parallel, memory, collection"
+STAGES = "Where the milliseconds of a warm light run go"
+MB = 1e6
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How much is measured.
-
-    Attributes:
-        rounds: runs of each contender and flow after start-up.
-        many: runs of a whole command; most: of ours.
-        repeats: of whole commands; starts: of the start of pytest.
-        busy: number and seconds of the flows bound by CPU.
-        thousands: stored instances and results.
-    """
-
-    rounds: int = 24
-    many: int = MANY
-    most: int = 240
-    repeats: int = 3
-    starts: int = 30
-    busy: tuple[int, float] = (40, 1.0)
-    thousands: int = THOUSANDS
+#: How much is measured: usually, and with `--quick`.
+PLAN = {
+    # runs of each contender and flow after start-up
+    "rounds": (24, 2),
+    # runs of a whole command, and the most of ours
+    "many": (24, 2),
+    "most": (240, 4),
+    # of whole commands, and of the start of pytest
+    "repeats": (3, 1),
+    "starts": (30, 2),
+    # flows bound by CPU, and the tenths of a second that each takes
+    "busy": (40, 4),
+    "tenths": (10, 3),
+    # stored instances and results
+    "thousands": (10_000, 100),
+}
 
 
-QUICK = Plan(rounds=2, many=2, most=4, repeats=1, starts=2, busy=(4, 0.3), thousands=100)
-
-
-@dataclass(frozen=True, slots=True)
-class Bench:
-    """One go: where, how much, who takes part, what came of it."""
-
-    workspace: Path
-    plan: Plan
-    contenders: Sequence[Contender]
-    figures: Figures
-
-    def environment(self, contender: Contender | None = None) -> dict[str, str]:
-        return ws.environment(
-            self.workspace, with_ploomber=contender is not None and contender.name == "ploomber"
-        )
-
-    def lose(self, contender: Contender, why: str) -> None:
-        """Go on without a contender, and say why."""
-        say(f"{contender.name}: {why}")
-        self.figures.absent[contender.name] = why
-
-    def here(self) -> Iterator[Contender]:
-        """Who still takes part."""
-        return (one for one in self.contenders if one.name not in self.figures.absent)
-
-    def seconds(
-        self, command: Sequence[str], folder: Path, contender: Contender | None = None, **more: str
-    ) -> float:
-        """Wall time of a command.
-
-        Raises:
-            RuntimeError: it failed.
-        """
-        return run(command, folder, {**self.environment(contender), **more})
-
-    def folder(self, name: str) -> Path:
-        return empty_folder(self.workspace, name)
-
-
-# --- runs after start-up -----------------------------------------------------------------------------------
-
-
-class Driver:
-    """A process of a contender that is started up and runs what it is asked to."""
-
-    def __init__(self, contender: Contender, bench: Bench) -> None:
-        self._errors = bench.workspace / f"{contender.name}.txt"
-        with self._errors.open("wb") as errors:
-            self._process = subprocess.Popen(
-                [
-                    sys.executable,
-                    str(ws.HERE / "contenders.py"),
-                    "drive",
-                    contender.name,
-                    str(bench.workspace),
-                ],
-                env=bench.environment(contender),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-            )
-
-    def run(self, flow: str, number: int) -> float:
-        """Seconds of a run.
-
-        Raises:
-            RuntimeError: it failed.
-        """
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.write(json.dumps({"flow": flow, "number": number}) + "\n")
-            self._process.stdin.flush()
-        answer = self._process.stdout.readline()
-        if not answer:
-            raise RuntimeError(f"failed: {end_of(self._errors.read_text(errors='replace'))}")
-        seconds: float = json.loads(answer)["seconds"]
-        return seconds
-
-    def close(self) -> None:
-        assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.close()
-        try:
-            self._process.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+# --- contests ----------------------------------------------------------------------------------------------
 
 
 def measure_runs(bench: Bench) -> None:
     """Each flow by each contender, in turns, in processes that have run it once before."""
+    for flow in FLOWS.values():
+        write_project(bench.workspace / "project", flow, bench.plan.rounds + 1)
+    write_notebooks(bench.workspace)
+    # the processes get the variables of this one
+    os.environ.clear()
+    os.environ.update(bench.environment)
     with contextlib.ExitStack() as stack:
-        drivers: dict[str, Driver] = {}
-        for contender in bench.here():
-            drivers[contender.name] = driver = Driver(contender, bench)
-            stack.callback(driver.close)
-        for flow in FLOWS:
-            for number in range(bench.plan.rounds + 1):
-                say(f"runs: {flow}, round {number} of {bench.plan.rounds}")
-                for contender in list(bench.here()):
-                    try:
-                        seconds = drivers[contender.name].run(flow, number)
-                    except RuntimeError as exc:
-                        bench.lose(contender, str(exc))
-                        continue
-                    if number:
-                        bench.figures.add(("run", flow, contender.name), seconds)
+        pools = {
+            name: stack.enter_context(
+                ProcessPoolExecutor(1, get_context("spawn"), begin, (name, bench.workspace))
+            )
+            for name in bench.rivals
+        }
 
+        def run(name: str) -> None:
+            try:
+                seconds = pools[name].submit(run_once, name, flow_name, number).result()
+            except Exception as exc:
+                printed = (bench.workspace / f"{name}.txt").read_text()
+                raise RuntimeError(end_of(f"{printed}\n{exc!r}")) from exc
+            if number:
+                bench.add(RUN.format(flow_name), CONTENDERS[name].about, "ms", 1e3 * seconds)
 
-# --- whole commands ----------------------------------------------------------------------------------------
+        for flow_name, number in itertools.product(FLOWS, range(bench.plan.rounds + 1)):
+            bench.turns(f"runs: {flow_name}, round {number} of {bench.plan.rounds}", run, bench.rivals)
 
 
 def measure_commands(bench: Bench) -> None:
     """Whole commands, from start to end, in turns."""
+    write_notebooks(bench.workspace)
     many, most = bench.plan.many, bench.plan.most
-    for flow in FLOWS.values():
-        cases = [(1, 0), (many, 0), (many, 2)] if flow.name == "light" else [(1, 0), (many, 2)]
-        for count, workers in cases:
-            rivals = [contender for contender in bench.here() if not contender.runs_only]
-            _in_turns(bench, flow, count, workers, rivals)
-    largest = [contender for contender in bench.here() if contender.name == "warm"]
-    for workers in (0, 2):
-        _in_turns(bench, FLOWS["light"], most, workers, largest)
+    cases = [("light", 1, 0), ("light", many, 0), ("light", many, 2), ("light", most, 0), ("light", most, 2)]
+    cases += [(flow, *case) for flow in ("empty", "figure") for case in ((1, 0), (many, 2))]
+
+    def run(name: str) -> None:
+        seconds = whole_command(bench, name, FLOWS[flow], count, workers)
+        bench.add(COMMAND.format(flow), CONTENDERS[name].about, case_name(count, workers), seconds)
+
+    for (flow, count, workers), _ in itertools.product(cases, range(bench.plan.repeats)):
+        able = [
+            name for name in bench.rivals if CONTENDERS[name].parallel or (not workers and name != "page")
+        ]
+        able = [name for name in able if name == "warm" or count < most]
+        bench.turns(f"commands: {flow}, {count} runs, -n {workers}", run, able)
 
 
-def _in_turns(bench: Bench, flow: Flow, count: int, workers: int, rivals: Sequence[Contender]) -> None:
-    able = [contender for contender in rivals if contender.has_workers or not workers]
-    for repeat in range(bench.plan.repeats):
-        for contender in able:
-            if contender.name in bench.figures.absent:
-                continue
-            say(f"commands: {flow.name}, {count} runs, -n {workers}, {contender.name}, {repeat + 1}")
-            try:
-                seconds = _command(bench, contender, flow, count, workers)
-            except (RuntimeError, subprocess.TimeoutExpired) as exc:
-                bench.lose(contender, f"failed: {exc}")
-                continue
-            bench.figures.add(("command", flow.name, count, workers, contender.name), seconds)
+def case_name(count: int, workers: int) -> str:
+    return f"{count} {'runs' if count > 1 else 'run'}{f', -n {workers}' if workers else ''}"
 
 
-def _command(bench: Bench, contender: Contender, flow: Flow, count: int, workers: int) -> float:
-    folder = bench.folder(contender.name)
+def whole_command(bench: Bench, name: str, flow: Flow, count: int, workers: int) -> float:
+    """Seconds of a command that runs a flow `count` times, in a folder made for it."""
+    contender, folder = CONTENDERS[name], bench.folder(name)
     notebook = bench.workspace / "notebooks" / f"{flow.name}.ipynb"
     if contender.engine:
-        ws.write_project(folder, flow, count)
+        write_project(folder, flow, count)
     else:
-        ws.copies_of(notebook, folder, count)
-    case = Case(flow, count, workers, folder)
-    seconds = bench.seconds(contender.command_of(case, notebook), folder, contender)
-    ws.check(flow, folder, count)
+        for number in range(count):
+            place = folder / instance_name(number)
+            place.mkdir()
+            for file in (notebook, notebook.with_suffix(".py")):
+                shutil.copy(file, place / f"{file.stem}_{number}{file.suffix}")
+    if contender.command and (count == 1 or contender.parallel):
+        command = [*contender.command(folder), *(["-n", str(workers)] if workers else [])]
+    else:
+        batch = (HERE / "contenders.py", name, notebook, folder, count)
+        command = [sys.executable, *map(str, batch)]
+    with_ploomber = {"PYTHONPATH": str(HERE)} if name == "ploomber" else {}
+    seconds = bench.run(command, folder, **with_ploomber)
+    check(flow.makes, folder, count)
     return seconds
 
 
 # --- ours alone --------------------------------------------------------------------------------------------
 
-OURS = (*PYTEST, *WITHOUT_NBMAKE, "--ductaflow")
-PLAIN = (*PYTEST, *WITHOUT_NBMAKE, *WITHOUT_OURS)
-
 
 def measure_parallel(bench: Bench) -> None:
     """Flows bound by CPU with one worker and with two."""
-    count, seconds = bench.plan.busy
-    project = ws.write_project(bench.folder("busy"), ws.busy(seconds), count)
-    if (os.cpu_count() or 1) < 2:
-        bench.figures.notes.append("There is one CPU only: two workers cannot be faster than one.")
-    for repeat in range(bench.plan.repeats):
-        for workers in (1, 2):
-            say(f"parallel: {count} runs of {seconds:g} s, -n {workers}, {repeat + 1}")
-            taken = bench.seconds([*OURS, "-n", str(workers)], project)
-            bench.figures.add(("parallel", workers), taken)
+    work = 'import time\nwhile time.process_time() < config["seconds"]:\n    sum(range(1000))'
+    busy = Flow("busy", [work], {"seconds": bench.plan.tenths / 10})
+    project = write_project(bench.folder("busy"), busy, bench.plan.busy)
+    for _, workers in itertools.product(range(bench.plan.repeats), (1, 2)):
+        seconds = bench.run([*OURS, "-n", str(workers)], project)
+        bench.add(OTHERS, f"flows bound by CPU, `-n {workers}`, s", "measured", seconds)
 
 
 def measure_memory(bench: Bench) -> None:
-    """Memory of the warm server, of light runs and of the session."""
-    if sys.platform != "linux":
-        bench.figures.notes.append("Memory is measured on Linux only.")
-        return
-    say("memory: of light runs")
-    runs = bench.plan.rounds
-    project = ws.write_project(bench.folder("memory"), FLOWS["light"], runs + 1)
-    found = _probe(bench, project, "memory", str(runs))
-    for peak in found["runs"]:
-        bench.figures.add(("memory", "run"), peak)
-    for name in ("server_rss", "server_uss"):
-        bench.figures.add(("memory", name), found[name])
-    _measure_sessions(bench)
-
-
-def _measure_sessions(bench: Bench) -> None:
-    peak = bench.workspace / "peak"
+    """Memory of the warm server, of light runs and of a session."""
+    for what, values in probe(bench, "memory").items():
+        bench.add(OTHERS, f"{what}, MB", "measured", *(value / MB for value in values))
     count = bench.plan.thousands
-    commands = {
-        "ours": (ws.write_project(bench.folder("results"), ws.EMPTY, count), (*OURS, *FRESH)),
-        "plain": (_plain_tests(bench.folder("plain"), count), PLAIN),
-    }
-    for who, (folder, command) in commands.items():
-        for how, more in (("collect", ["--collect-only"]), ("run", [])):
-            say(f"memory: session of {count:,}, {who}, {how}")
-            bench.seconds([*command, "-p", "probes", *more], folder, None, **{probes.PEAK: str(peak)})
-            bench.figures.add(("peak", who, how), json.loads(peak.read_text()))
-
-
-#: Nothing runs there, so no server is needed.
-FRESH = ("--ductaflow-engine", "fresh")
+    # no run is warm, so no server is needed
+    ours = [*OURS, "--ductaflow-engine", "fresh", "--ductaflow-no-html"]
+    for what, folder, command in (
+        ("instances", write_project(bench.folder("results"), LIGHT, count), ours),
+        ("plain tests", plain_tests(bench.folder("plain"), count), PYTEST),
+    ):
+        for how, more in (("collected", ["--collect-only"]), ("with results", [])):
+            peak = bench.workspace / "peak"
+            bench.run([*command, "-p", "probes", *more], folder, BENCHMARK_PEAK=str(peak))
+            row = f"peak memory of pytest, {count:,} {what}, {how}, MB"
+            bench.add(OTHERS, row, "measured", int(peak.read_text()) / MB)
 
 
 def measure_start(bench: Bench) -> None:
-    """What the plugin adds to the start of a pytest that does not use it.
-
-    Without the other plugins that happen to be installed: their start would hide the difference.
-    """
-    folder = _plain_tests(bench.folder("start"), 1)
-    alone = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    """What the plugin adds to the start of a pytest that does not use it."""
+    folder = plain_tests(bench.folder("start"), 1)
     for repeat in range(bench.plan.starts + 1):
-        if repeat % 10 == 0:
-            say(f"start: {repeat} of {bench.plan.starts}")
-        for name, plugin in (("with", ("-p", "pytest_ductaflow.plugin")), ("without", ())):
-            seconds = bench.seconds([*PYTEST, *plugin], folder, None, **alone)
+        for what, plugin in (("with", ["-p", "pytest_ductaflow.plugin"]), ("without", [])):
+            seconds = bench.run([*PYTEST, *plugin], folder)
             if repeat:
-                bench.figures.add(("start", name), seconds)
+                bench.add(OTHERS, f"start of `pytest` {what} the plugin, ms", "measured", 1e3 * seconds)
 
 
 def measure_collect(bench: Bench) -> None:
     """Collecting stored instances, as files and as rows of a table, and plain tests."""
     count = bench.plan.thousands
-    table = ws.write_project(bench.folder("table"), ws.EMPTY, 0)
-    rows = "".join(f"{ws.instance_name(number)},{number}\n" for number in range(count))
-    (table / "config" / "flows" / "empty.csv").write_text(f"instance,value\n{rows}", encoding="utf-8")
-    folders = {
-        "ours": (ws.write_project(bench.folder("stored"), ws.EMPTY, count), OURS),
-        "table": (table, OURS),
-        "plain": (_plain_tests(bench.folder("plain"), count), PLAIN),
-    }
-    for repeat in range(bench.plan.repeats):
-        for name, (folder, command) in folders.items():
-            say(f"collect: {count:,}, {name}, {repeat + 1}")
-            bench.figures.add(("collect", name), bench.seconds([*command, "--collect-only"], folder))
-
-
-def _plain_tests(folder: Path, count: int) -> Path:
-    (folder / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
-    (folder / "test_plain.py").write_text(
-        "import pytest\n\n\n"
-        f'@pytest.mark.parametrize("value", range({count}))\n'
-        "def test_plain(value):\n    pass\n",
-        encoding="utf-8",
-    )
-    return folder
+    stored = write_project(bench.folder("stored"), EMPTY, count)
+    table = write_project(bench.folder("table"), EMPTY, 0)
+    rows = "".join(f"{instance_name(number)},{number}\n" for number in range(count))
+    (table / "config" / "flows" / "empty.csv").write_text(f"instance,value\n{rows}")
+    plain = plain_tests(bench.folder("plain"), count)
+    for _ in range(bench.plan.repeats):
+        for what, folder, command in (
+            (f"{count:,} stored instances", stored, OURS),
+            (f"a table of {count:,} rows", table, OURS),
+            (f"{count:,} parametrised plain tests", plain, PYTEST),
+        ):
+            seconds = bench.run([*command, "--collect-only"], folder)
+            bench.add(OTHERS, f"`--collect-only`, {what}, s", "measured", seconds)
 
 
 def measure_stages(bench: Bench) -> None:
     """Where the milliseconds of a warm run go."""
-    say("stages")
-    runs = bench.plan.rounds
-    project = ws.write_project(bench.folder("stages"), FLOWS["light"], runs + 1)
-    bench.figures.stages = _probe(bench, project, "stages", str(runs), str(bench.workspace / "moments"))
-    if gone := bench.figures.stages["gone"]:
-        bench.figures.notes.append(f"Stages that are not there any more: {', '.join(gone)}.")
+    for label, times in probe(bench, "stages").items():
+        for column, values in zip(("begins at", "takes"), zip(*times, strict=True), strict=True):
+            bench.add(STAGES, label, column, *values)
 
 
-def _probe(bench: Bench, project: Path, *arguments: str) -> dict[str, Any]:
-    done = subprocess.run(
-        [sys.executable, str(ws.HERE / "probes.py"), *arguments],
-        cwd=project,
-        env=bench.environment(),
-        capture_output=True,
-        text=True,
-        check=False,
+def plain_tests(folder: Path, count: int) -> Path:
+    (folder / "pytest.ini").write_text("[pytest]\n")
+    parametrize = f'@pytest.mark.parametrize("value", range({count}))'
+    (folder / "test_plain.py").write_text(f"import pytest\n\n{parametrize}\ndef test_plain(value): pass\n")
+    return folder
+
+
+def probe(bench: Bench, what: str) -> Any:
+    project = write_project(bench.folder(what), LIGHT, bench.plan.rounds + 1)
+    command = [sys.executable, str(HERE / "probes.py"), what, str(bench.plan.rounds)]
+    return json.loads(output(command, project, bench.environment))
+
+
+def conclude(bench: Bench) -> None:
+    """Ratios, and the numbers to reach."""
+    many, thousands = bench.plan.many, bench.plan.thousands
+    papermill, nbmake, warm, floor = (CONTENDERS[n].about for n in ("papermill", "nbmake", "warm", "floor"))
+    for title, other in itertools.product(map(RUN.format, FLOWS), (warm, floor)):
+        for row in bench.tables.get(title, {}):
+            bench.add(title, row, f"/ {other.split(':')[0]}", bench.ratio(title, "ms", row, other))
+    light, whole = RUN.format("light"), COMMAND.format("light")
+    bench.target(
+        "a light run after start-up, serial: papermill with a fresh kernel / ours warm",
+        *(bench.ratio(light, "ms", papermill, warm), 30, 50),
     )
-    if done.returncode:
-        raise RuntimeError(end_of(done.stderr))
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    bench.target(
+        f"the whole command, {many} instances: nbmake `-n 2` / `pytest --ductaflow -n 2`",
+        *(bench.ratio(whole, case_name(many, 2), nbmake, warm), 6, 10),
+    )
+    bench.target(
+        "the whole command, one instance: `papermill` / `pytest --ductaflow`",
+        *(bench.ratio(whole, case_name(1, 0), papermill, warm), 0.9, 1.2),
+    )
+    bench.target("a light run: ours warm / floor", bench.ratio(light, "ms", warm, floor), 4, 3)
+    rows = [f"flows bound by CPU, `-n {workers}`, s" for workers in (1, 2)]
+    what = "wall time of flows bound by CPU: `-n 1` / `-n 2`"
+    bench.target(what, bench.ratio(OTHERS, "measured", *rows), 1.8, 1.95)
+    unique = bench.median(OTHERS, f"{UNIQUE}, MB", "measured")
+    bench.target("unique memory of a light run, supervisor and child", unique, 40, 25, " MB")
+    rows = [
+        f"peak memory of pytest, {thousands:,} instances, {how}, MB" for how in ("with results", "collected")
+    ]
+    growth = bench.difference(OTHERS, "measured", *rows)
+    growth = growth and growth * 10_000 / thousands
+    bench.target("the session's memory, 10,000 results more", growth, 60, 30, " MB")
+    rows = [f"start of `pytest` {what} the plugin, ms" for what in ("with", "without")]
+    what = "`pytest` without `--ductaflow`: what the plugin adds to its start"
+    bench.target(what, bench.difference(OTHERS, "measured", *rows), 20, 5, " ms")
+    kinds = [f"{thousands:,} stored instances", f"{thousands:,} parametrised plain tests"]
+    rows = [f"`--collect-only`, {kind}, s" for kind in kinds]
+    bench.target(f"`--collect-only`: {' / '.join(kinds)}", bench.ratio(OTHERS, "measured", *rows), 4, 2)
 
 
-PIECES: dict[str, Callable[[Bench], None]] = {
+PIECES = {
     "runs": measure_runs,
     "commands": measure_commands,
     "parallel": measure_parallel,
@@ -342,51 +271,7 @@ PIECES: dict[str, Callable[[Bench], None]] = {
     "collect": measure_collect,
     "stages": measure_stages,
 }
-#: Those in which contenders meet; the others are of ours alone.
-CONTESTS = ("runs", "commands")
-
-
-# --- the program -------------------------------------------------------------------------------------------
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    options = _parser().parse_args(arguments)
-    pieces, contenders = chosen(options.only)
-    plan = QUICK if options.quick else Plan()
-    plan = replace(plan, rounds=options.rounds or plan.rounds, repeats=options.repeats or plan.repeats)
-    with tempfile.TemporaryDirectory(prefix="overhead-", ignore_cleanup_errors=True) as folder:
-        figures = measure(Path(folder), plan, pieces, contenders)
-    tables = overhead_tables(figures, plan.many, plan.thousands, judged=not options.quick)
-    print_figures(figures, tables, PACKAGES, options)
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = parser_of(__doc__)
-    for name, what in (("rounds", "single runs of each flow"), ("repeats", "times each whole command")):
-        parser.add_argument(f"--{name}", type=int, metavar="N", help=f"how many {what}")
-    add_choices(parser, list(PIECES), "contender", list(CONTENDERS))
-    return parser
-
-
-def chosen(only: Sequence[str]) -> tuple[list[str], list[Contender]]:
-    """Pieces and contenders for what `--only` says; contenders alone mean the pieces in which they meet."""
-    contenders = [CONTENDERS[name] for name in only if name in CONTENDERS]
-    pieces = [name for name in only if name in PIECES]
-    if not pieces:
-        pieces = list(CONTESTS) if contenders else list(PIECES)
-    return pieces, contenders or list(CONTENDERS.values())
-
-
-def measure(workspace: Path, plan: Plan, pieces: Sequence[str], contenders: Sequence[Contender]) -> Figures:
-    """Measure some pieces; what fails costs its own numbers only and is noted."""
-    bench = Bench(workspace, plan, contenders, Figures())
-    ws.prepare(workspace, plan.rounds)
-    for contender in contenders:
-        if contender.missing:
-            bench.lose(contender, contender.missing)
-    return measure_pieces(bench, bench.figures, {name: PIECES[name] for name in pieces})
-
 
 if __name__ == "__main__":
-    sys.exit(main())
+    rivals = {name: contender.package for name, contender in CONTENDERS.items()}
+    main(__doc__, PLAN, PIECES, rivals, conclude, PACKAGES)

@@ -1,187 +1,124 @@
 """What the status page costs: its size, its first paint, a key in its search, and its share of a session.
 
-    python benchmarks/report.py                  10,000 instances: some minutes
-    python benchmarks/report.py --markdown       the table of docs/performance.md
-    python benchmarks/report.py --quick          300 instances: shows that it works, too little to judge by
+    python benchmarks/report.py              10,000 instances, for docs/performance.md: some minutes
+    python benchmarks/report.py --quick      300 instances: shows that it works, too little to judge by
 
-The instances are run folders as runs leave them, one in 25 red, one in 16 orange, some with a figure; they
-are given to a live report at the pace of a session on two workers whose runs take 0.15 s. What the session
-pays is measured, its pace is not waited for. The page is opened in Chromium, as a file.
+The instances are copies of real runs: one in 25 an error, one in 16 a warning, some with a figure. A live
+report gets them at the pace of a session on two workers whose runs take 0.15 s. What the session pays is
+measured, its pace is not waited for. The page is opened in Chromium, as a file.
 """
 
 from __future__ import annotations
 
-import base64
-import json
-import os
-import platform
+import contextlib
 import shutil
 import statistics
-import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from commands import parser_of
+from harness import Flow, copy_run, heading, parser_of, shown, table, write_project
 
-from ductaflow.common.errors import Failure
-from ductaflow.common.paths import REPORT_HTML, REPORT_JSON, RunFolder
+from ductaflow import FlowFailed, run_instance
+from ductaflow.common.paths import REPORT_HTML, REPORT_JSON
 from ductaflow.report import Entry, LiveReport
-from ductaflow.store.result import Cells, LogWarning, Result, Status
+from ductaflow.store.result import Status, read_result
 
 #: Seconds of wall time between two results: runs of 0.15 s on two workers.
 PACE = 0.075
+CELL = """
+from pathlib import Path
+import pandas
+
+me, kind = config["me"], config["kind"]
+for line in range(60):
+    print(f"[{line:03d}] {me} reads block {line}: {line * 7919 % 9973} rows")
+if kind == "figure":
+    import matplotlib.pyplot as plt
+
+    plt.plot(range(100))
+    plt.show()
+if kind == "warning":
+    print("Warning: 3 gaps were filled")
+for name in ("model.json", "summary.csv"):
+    Path(name).write_text("1, 2, 3\\n" * 500)
+if kind == "error":
+    raise ValueError(f"{me}: row 4 is odd")
+"""
 FLOWS = ("data_prep", "fit_trend", "forecast", "valuation")
+KINDS = ("success", "warning", "error", "figure")
 REGIONS = ("EU", "US", "ASIA", "AFRICA", "OCEANIA")
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One figure: what it is, what came out, and the most that it may be."""
-
-    name: str
-    value: float
-    unit: str
-    most: float | None = None
-
-    def cells(self) -> tuple[str, str, str]:
-        verdict = "" if self.most is None else "held" if self.value <= self.most else "**missed**"
-        limit = "" if self.most is None else f"{self.most:g} {self.unit}: {verdict}"
-        return (
-            self.name,
-            f"{self.value:,.3g} {self.unit}" if self.value < 1000 else f"{self.value:,.0f} {self.unit}",
-            limit,
-        )
-
 
 # --- a session ---------------------------------------------------------------------------------------------
 
 
-def make_run(runs: Path, number: int) -> Entry:
-    """A run folder as a run of some cells leaves it, and its result."""
-    flow = FLOWS[number % len(FLOWS)]
-    region = REGIONS[number // 4 % len(REGIONS)]
-    name = f"scenario_{number:05d}_{region}"
-    folder = RunFolder(runs / flow / name, flow)
-    folder.path.mkdir(parents=True)
-    status = Status.ERROR if number % 25 == 7 else Status.WARNING if number % 16 == 3 else Status.SUCCESS
-    log = [
-        f"[{line:03d}] {flow} reads block {line} of {number}: {line * number % 9973} rows"
-        for line in range(60)
-    ]
-    warnings = (LogWarning(31, "Warning: 3 gaps were filled"),) if status is Status.WARNING else ()
-    if warnings:
-        log[30] = warnings[0].text
-    failure = a_failure(flow, number) if status is Status.ERROR else None
-    folder.log.write_text("\n".join(log))
-    folder.config.write_text(json.dumps(a_config(number, region, runs)))
-    folder.notebook.write_text(json.dumps(a_notebook(log, with_figure=number % 400 == 0)))
-    result = Result(
-        flow,
-        name,
-        "flow",
-        status,
-        cause="exception" if failure else None,
-        message=f"{failure.file}:{failure.line}: ValueError: {failure.evalue}" if failure else "",
-        session_id="benchmark",
-        run_id=f"{number:032x}",
-        started=datetime.fromtimestamp(1.9e9 + PACE * number, UTC).isoformat(),
-        finished=datetime.fromtimestamp(1.9e9 + PACE * number + 0.15, UTC).isoformat(),
-        seconds=0.15,
-        warnings=warnings,
-        warning_count=len(warnings),
-        failure=failure,
-        exit_code=0,
-        cells=Cells(3 if failure else 5, 5),
-        config_hash=f"{number:064x}",
-        inputs=({"path": f"runs/data_prep/{name}/clean.csv", "size": 5000 + number},),
-        outputs=({"path": "model.json", "size": 1900}, {"path": "summary.csv", "size": 7000 + number}),
-        peak_memory=140_000_000 + number,
-        environment={
-            "python": "3.11.7",
-            "platform": "Linux-6.1-x86_64",
-            "host": "host",
-            "git": {"commit": "0" * 40, "dirty": False},
-            "packages": {f"package{index}": f"{index}.2.3" for index in range(45)},
-        },
-        folder=folder.path,
-    )
-    # as `write_result` does, but without waiting for the disk ten thousand times
-    folder.result.write_text(json.dumps(result.to_dict()))
-    return Entry(
-        result,
-        f"config/flows/{flow}/{name}.json::{flow}[{name}]",
-        tags=("slow",) if number % 10 == 0 else (),
-        upstreams=(f"data_prep/{name}",) if flow != "data_prep" else (),
-        worker=f"gw{number % 2}",
-    )
-
-
-def a_failure(flow: str, number: int) -> Failure:
-    lines = [f"    line {index} of the flow, as long as lines are in most of them" for index in range(8)]
-    traceback = "\n".join(["Traceback (most recent call last):", *lines, f"ValueError: row {number} is odd"])
-    source = tuple({"line": 30 + index, "text": line} for index, line in enumerate(lines))
-    return Failure(f"flows/{flow}.py", 34, 3, "ValueError", f"row {number} is odd", traceback, source)
-
-
-def a_config(number: int, region: str, runs: Path) -> dict[str, Any]:
-    return {
-        "region": region,
-        "horizon": 2030 + number % 4 * 10,
-        "degree": number % 3,
-        "clean_file": f"runs/data_prep/scenario_{number:05d}_{region}/clean.csv",
-        "database": {"host": "db.example", "port": 5432, "schema": "scenarios"},
-        **{f"parameter_{index}": index / 8 for index in range(12)},
-        "_project_root": str(runs.parent),
-    }
-
-
-def a_notebook(log: Sequence[str], *, with_figure: bool) -> dict[str, Any]:
-    outputs: list[dict[str, Any]] = [{"output_type": "stream", "name": "stdout", "text": "\n".join(log)}]
-    if with_figure:
-        picture = base64.b64encode(b"\x89PNG\r\n\x1a\n" + os.urandom(40_000)).decode()
-        outputs.append({"output_type": "display_data", "data": {"image/png": picture}, "metadata": {}})
-    cells = [{"cell_type": "code", "source": "pass", "outputs": outputs, "metadata": {}} for _ in range(2)]
-    return {"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+def entries(project: Path, count: int) -> Iterator[Entry]:
+    """Run each flow in each way, and copy that under other names."""
+    for flow in FLOWS:
+        configs = {
+            f"scenario_{kind}": {
+                "kind": kind,
+                "me": f"scenario_{kind}",
+                "region": "REGION",
+                "horizon": 2030,
+                "database": {"host": "db.example", "port": 5432, "schema": "scenarios"},
+                **{f"parameter_{index}": index / 8 for index in range(12)},
+            }
+            for kind in KINDS
+        }
+        write_project(project, Flow(flow, [CELL]), configs)
+        for name in configs:
+            with contextlib.suppress(FlowFailed), contextlib.chdir(project):
+                run_instance(f"{flow}/{name}", export_html=False)
+    for number in range(count):
+        flow, region = FLOWS[number % 4], REGIONS[number // 4 % 5]
+        kind = "error" if number % 25 == 7 else "warning" if number % 16 == 3 else "success"
+        name, runs = f"scenario_{number:05d}_{region}", project / "runs" / flow
+        source = "figure" if number % 400 == 0 else kind
+        copy_run(runs / f"scenario_{source}", runs / name, REGION=region)
+        result = read_result(runs / name)
+        if result is None or result.status.value != kind:
+            raise SystemExit(f"{runs / name}: {result} instead of {kind}")
+        times = (datetime.fromtimestamp(1.9e9 + PACE * number + add, UTC).isoformat() for add in (0, 0.15))
+        yield Entry(
+            replace(result, started=next(times), finished=next(times), seconds=0.15),
+            f"config/flows/{flow}/{name}.json::{flow}[{name}]",
+            tags=("slow",) if number % 10 == 0 else (),
+            upstreams=(f"data_prep/{name}",) if flow != "data_prep" else (),
+            worker=f"gw{number % 2}",
+        )
 
 
 class Watched(LiveReport):
     """A live report with the clock of the session: ahead of ours by the runs that nobody waits for."""
 
     ahead = 0.0
+    writes = 0
 
     @staticmethod
     def clock() -> float:
         return time.perf_counter() + Watched.ahead
 
+    def _write(self, *given: Any) -> Any:
+        Watched.writes += 1
+        return super()._write(*given)
 
-def session(runs: Path, entries: Sequence[Entry]) -> tuple[float, float, int]:
-    """The seconds that a session pays for its report, processor and wall, and the number of writes."""
+
+def session(runs: Path, given: list[Entry]) -> tuple[float, float]:
+    """The seconds that a session pays for its report: of the processor, and on the clock."""
     live = Watched(runs, session_id="benchmark", project_root=runs.parent)
-    written: list[int] = []
-    write = live._write
-    live._write = lambda head: (written.append(1), write(head))[1]  # type: ignore[method-assign]
-    paid, worked = 0.0, time.process_time()
-
-    def pay(work: Any, *given: Any) -> None:
-        nonlocal paid
-        begin = time.perf_counter()
-        work(*given)
-        paid += time.perf_counter() - begin
-
-    planned = [
-        replace(entry, result=replace(entry.result, status=Status.NOT_RUN, started=None)) for entry in entries
-    ]
-    pay(live.expect, planned)
-    for entry in entries:
+    worked, begin = time.process_time(), time.perf_counter()
+    planned = [replace(one.result, status=Status.NOT_RUN, started=None) for one in given]
+    live.expect([replace(entry, result=result) for entry, result in zip(given, planned, strict=True)])
+    for entry in given:
         Watched.ahead += PACE
-        pay(live.update, entry)
-    pay(live.close)
-    return time.process_time() - worked, paid, len(written)
+        live.update(entry)
+    live.close()
+    return time.process_time() - worked, time.perf_counter() - begin
 
 
 # --- the browser -------------------------------------------------------------------------------------------
@@ -205,6 +142,9 @@ PAINT = """
     if (first) done(first.startTime);
 }).observe({type: "paint", buffered: true}))
 """
+
+
+Line = tuple[str, float, str, float | None]
 
 
 def in_browser(page_file: Path, repeats: int) -> list[Line]:
@@ -236,56 +176,42 @@ def in_browser(page_file: Path, repeats: int) -> list[Line]:
             page.close()
         browser.close()
     return [
-        Line("first paint", statistics.median(paints), "s", 2),
-        Line("rows can be clicked", statistics.median(ready), "s"),
-        Line("a key in the search, median", statistics.median(keys), "ms", 100),
-        Line("a key in the search, slowest of 20", sorted(keys)[int(len(keys) * 0.95)], "ms", 100),
-        Line("open an instance", statistics.median(opened), "s"),
-        Line("memory of the scripts", heap, "MB"),
+        ("first paint", statistics.median(paints), "s", 2),
+        ("rows can be clicked", statistics.median(ready), "s", None),
+        ("a key in the search, median", statistics.median(keys), "ms", 100),
+        ("a key in the search, slowest of 20", sorted(keys)[int(len(keys) * 0.95)], "ms", 100),
+        ("open an instance", statistics.median(opened), "s", None),
+        ("memory of the scripts", heap, "MB", None),
     ]
 
 
-# --- the program -------------------------------------------------------------------------------------------
-
-
-def measure(folder: Path, count: int, repeats: int) -> list[Line]:
-    runs = folder / "project" / "runs"
-    entries = [make_run(runs, number) for number in range(count)]
-    worked, paid, writes = session(runs, entries)
+def measure(project: Path, count: int, repeats: int) -> list[Line]:
+    runs = project / "runs"
+    worked, paid = session(runs, list(entries(project, count)))
     wall = count * PACE + paid
-    of_session = f"of a session of {wall:,.0f} s, all results and {writes} writes"
+    share = f"share of a session of {wall:,.0f} s, all results and {Watched.writes} writes"
     return [
-        Line("page", (runs / REPORT_HTML).stat().st_size / 1e6, "MB", 15),
-        Line("JSON twin", (runs / REPORT_JSON).stat().st_size / 1e6, "MB"),
-        Line(f"processor time: share {of_session}", 100 * worked / wall, "%", 2),
-        Line("waited for, disk and neighbours included: share", 100 * paid / wall, "%"),
+        ("page", (runs / REPORT_HTML).stat().st_size / 1e6, "MB", 15),
+        ("JSON twin", (runs / REPORT_JSON).stat().st_size / 1e6, "MB", None),
+        (f"processor time: {share}", 100 * worked / wall, "%", 2),
+        ("waited for, disk and neighbours included: share", 100 * paid / wall, "%", None),
         *in_browser(runs / REPORT_HTML, repeats),
     ]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    options = parser_of(__doc__).parse_args(arguments)
+def main() -> None:
+    options = parser_of(__doc__).parse_args()
     count, repeats = (300, 1) if options.quick else (10_000, 5)
     with tempfile.TemporaryDirectory(prefix="report-", ignore_cleanup_errors=True) as folder:
-        lines = [line.cells() for line in measure(Path(folder), count, repeats)]
+        lines = measure(Path(folder), count, repeats)
+    rows = []
+    for what, value, unit, most in lines:
+        limit = "" if most is None else f"{most:g} {unit}: {'held' if value <= most else '**missed**'}"
+        rows.append([what, f"{shown([value])} {unit}", limit])
     print(
-        f"{datetime.now(UTC):%Y-%m-%d}, {count:,} instances, {platform.system()} {platform.machine()}, "
-        f"{os.cpu_count()} CPUs, Python {platform.python_version()}."
+        heading(options.quick), table(f"{count:,} instances", ["what", "measured", "at most"], rows), sep="\n"
     )
-    print(
-        "Made with `--quick`: this shows that it works, and is too little to judge by.\n"
-        if options.quick
-        else ""
-    )
-    rows = [("what", "measured", "at most"), *lines]
-    if options.markdown:
-        rows.insert(1, ("---", "---", "---"))
-    for row in rows:
-        print(
-            "| " + " | ".join(row) + " |" if options.markdown else "{:70} {:>14}   {}".format(*row).rstrip()
-        )
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

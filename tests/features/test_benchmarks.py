@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import subprocess
@@ -30,29 +31,36 @@ def benchmark(name: str, folder: Path, *arguments: str, first: str = "") -> subp
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the floor is a fork")
 def test_the_floor_is_measured_and_nothing_is_left(tmp_path: Path) -> None:
     """One contender in one piece gives Markdown with its numbers, and the temporary folder is gone."""
-    done = benchmark("overhead.py", tmp_path, "--quick", "--markdown", "--only", "runs", "--only", "floor")
+    done = benchmark("overhead.py", tmp_path, "--quick", "--only", "runs", "--only", "floor")
     assert 0 == done.returncode, done.stderr
     assert 3 == len(
-        re.findall(r"^\| floor: fork and exec, no notebook \| [\d,]+ \|", done.stdout, re.MULTILINE)
+        re.findall(r"^\| floor: fork and exec, no notebook \| [\d,.]+", done.stdout, re.MULTILINE)
     )
     assert "too little to judge" in done.stdout
     assert [] == list(tmp_path.iterdir())
 
 
-def test_a_missing_peer_is_said_to_be_missing(tmp_path: Path) -> None:
-    """A peer that is not installed has its row, which says what to install."""
-    done = benchmark(
-        "overhead.py",
-        tmp_path,
-        "--quick",
-        "--only",
-        "runs",
-        "--only",
-        "nbmake",
-        first="sys.modules['nbmake'] = None",
-    )
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
+def test_every_probe_finds_what_it_measures(tmp_path: Path) -> None:
+    """The probes wrap functions by name: each stage of a run is there, and a session has a peak."""
+    few = ("--quick", "--rounds", "1", "--thousands", "3", "--only", "memory", "--only", "stages")
+    done = benchmark("overhead.py", tmp_path, *few)
     assert 0 == done.returncode, done.stderr
-    assert re.search(r"^pytest --nbmake +missing: pip install nbmake", done.stdout, re.MULTILINE)
+    assert "failed" not in done.stdout
+    stages = re.findall(
+        r'^    \("ductaflow.+ "(.+)"\),$', (BENCHMARKS / "probes.py").read_text(), re.MULTILINE
+    )
+    assert 16 == len(stages)
+    rows = ["peak memory of pytest, 3 instances, with results, MB", "the warm server: resident, MB", *stages]
+    assert [] == [row for row in rows if f"| {row} | " not in done.stdout]
+
+
+def test_a_missing_peer_is_said_to_be_missing(tmp_path: Path) -> None:
+    """The tables say what to install for a peer that is not installed."""
+    only = ("--quick", "--only", "runs", "--only", "nbmake")
+    done = benchmark("overhead.py", tmp_path, *only, first="sys.modules['nbmake'] = None")
+    assert 0 == done.returncode, done.stderr
+    assert re.search(r"^- nbmake: missing: pip install nbmake", done.stdout, re.MULTILINE)
 
 
 def test_an_unknown_name_is_refused(tmp_path: Path) -> None:
@@ -66,68 +74,65 @@ def test_an_unknown_name_is_refused(tmp_path: Path) -> None:
     ("seconds", "verdict"), [(1.5, "aim met"), (3.5, "reached"), (4.5, "**missed**"), (None, "not measured")]
 )
 def test_the_verdict_is_of_the_ratio_of_medians(
-    monkeypatch: pytest.MonkeyPatch, seconds: float | None, verdict: str
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, seconds: float | None, verdict: str
 ) -> None:
     """One outlier changes nothing; what was not measured has no verdict."""
     monkeypatch.syspath_prepend(BENCHMARKS)
-    from figures import Figures, overhead_tables
+    from harness import Bench
 
-    figures = Figures()
+    bench = Bench(tmp_path, None)
     for sample in (1.0, 1.0, 50.0):
-        figures.add(("collect", "plain"), sample)
-        if seconds:
-            figures.add(("collect", "ours"), sample * seconds)
-    rows = overhead_tables(figures, 24, 10_000)[0].rows
-    assert verdict == next(row[-1] for row in rows if row[0].startswith("`--collect-only`"))
+        bench.add("collect", "plain", "s", sample)
+        bench.add("collect", "ours", "s", None if seconds is None else sample * seconds)
+    bench.target("ours / plain", bench.ratio("collect", "s", "ours", "plain"), 4, 2)
+    assert verdict == bench.targets[0][-1]
 
 
 def test_graphs_are_run_and_nothing_is_left(tmp_path: Path) -> None:
     """Each graph gives a ratio and the seconds of the command; the temporary folder is gone."""
-    done = benchmark("graph.py", tmp_path, "--quick", "--markdown", "--only", "makespan", "--only", "ours")
+    done = benchmark("graph.py", tmp_path, "--quick", "--only", "makespan", "--only", "ours")
     assert 0 == done.returncode, done.stderr
     for name in ("chains", "fan-out", "fan-in", "diamonds", "layers"):
-        assert re.search(rf"^\| {name}: .+ \| \d\.\d \| \d+\.\d\d \| \d+\.\d \|", done.stdout, re.MULTILINE)
+        assert re.search(rf"^\| {name}: .+, \d\.\d s \| \d+\.\d+ \| \d+\.\d+ \|", done.stdout, re.MULTILINE)
     assert "too little to judge" in done.stdout
     assert [] == list(tmp_path.iterdir())
 
 
 def test_a_missing_peer_of_graphs_is_said_to_be_missing(tmp_path: Path) -> None:
-    """Its row says what to install."""
+    """The tables say what to install."""
     done = benchmark(
         *("graph.py", tmp_path, "--quick", "--only", "second", "--only", "pytask"),
         first="sys.modules['pytask'] = None",
     )
     assert 0 == done.returncode, done.stderr
-    assert re.search(
-        r"^pytask, pytask-parallel +missing: pip install pytask pytask-parallel", done.stdout, re.MULTILINE
-    )
+    assert re.search(r"^- pytask: missing: pip install pytask pytask-parallel", done.stdout, re.MULTILINE)
 
 
 def test_bounds_are_of_path_or_work(monkeypatch: pytest.MonkeyPatch) -> None:
     """The longest path where it is longer than a worker's share of the work."""
     monkeypatch.syspath_prepend(BENCHMARKS)
-    import graphs
+    from graph import Graph, graphs
 
-    assert 10.0 == graphs.chains(10, 2.0).bound(2)
-    assert 5.0 == graphs.chains(10, 1.0).bound(40)
-    assert 2.0 == graphs.fan_out(5, 1.0).bound(4)
-    assert 2.5 == graphs.fan_in(5, 1.0).bound(2)
-    assert 3.0 == graphs.diamonds(4, 1.0).bound(2)
-    layers = graphs.layers(200, 1.0)
+    chains, fan_out, fan_in, diamonds, layers = graphs(20, 200, 1.0)
+    assert 10.0 == chains.bound(2)
+    assert 5.0 == chains.bound(40)
+    assert 2.0 == fan_out.bound(40)
+    assert 10.0 == fan_in.bound(2)
+    assert 3.0 == diamonds.bound(40)
+    assert 2.0 == Graph("short", "", [[], [0], [0]], [1.0, 1.0, 0.5]).bound(2)
     assert all(up < task for task, ups in enumerate(layers.upstreams) for up in ups)
-    assert 200 == layers.count == len(layers.seconds)
+    assert 200 == len(layers.upstreams) == len(layers.seconds)
 
 
 def test_a_makespan_is_that_of_tasks_in_order(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """From the first begin to the last end; who ran a task too early, or not at all, has none."""
     monkeypatch.syspath_prepend(BENCHMARKS)
     import graph
-    import graphs
 
     made = [tmp_path / name for name in "ab"]
     made[0].write_text("10.0 11.0")
     made[1].write_text("11.5 12.5")
-    chain = graphs.Graph("chain", "", [[], [0]], [1.0, 1.0])
+    chain = graph.Graph("chain", "", [[], [0]], [1.0, 1.0])
     assert 2.5 == graph.makespan_of(chain, made)
 
     made[1].write_text("10.9 12.5")
@@ -137,20 +142,30 @@ def test_a_makespan_is_that_of_tasks_in_order(monkeypatch: pytest.MonkeyPatch, t
         graph.makespan_of(chain, made[:1])
 
 
-def test_the_worst_graph_is_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_worst_graph_is_judged(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """One slow graph is not hidden by many fast ones, and peers do not count."""
     monkeypatch.syspath_prepend(BENCHMARKS)
-    from figures import Figures
-    from graph import Plan, cost_of, graph_tables
+    from graph import COST, EACH, MAKESPAN, conclude
+    from harness import Bench
 
-    figures = Figures()
+    bench = Bench(tmp_path, argparse.Namespace(files=1000, most=10_000))
     for name, who, ratio in (("chains", "ours", 1.05), ("layers", "ours", 1.2), ("layers", "pytask", 3.0)):
-        figures.add(("makespan", name, 2, who), ratio)
-    for count, seconds in ((1, 1.0), (1000, 2.998), (10_000, 20.998)):
-        figures.add(("cost", count), seconds)
-    rows = graph_tables(figures, Plan(), judged=True)[0].rows
+        bench.add(MAKESPAN, name, f"{who}: / bound", ratio)
+    for count, seconds in (("1", 1.0), ("1,000", 2.998), ("10,000", 21.398)):
+        bench.add(COST, f"{count} unchanged", "whole command s", seconds)
+    conclude(bench)
 
-    assert ["1.20", "reached"] == [rows[0][1], rows[0][-1]]
-    assert ["not measured"] * 4 == [row[-1] for row in rows[1:5]]
-    assert 2e-3 == pytest.approx(cost_of(figures, Plan(), 1000))
-    assert ["1.00", "reached"] == [rows[5][1], rows[5][-1]]
+    assert ["1.20", "reached"] == [bench.targets[0][1], bench.targets[0][-1]]
+    assert ["not measured"] * 4 == [row[-1] for row in bench.targets[1:5]]
+    assert 2.0 == pytest.approx(bench.median(COST, "1,000 unchanged", EACH))
+    assert ["1.02", "reached"] == [bench.targets[5][1], bench.targets[5][-1]]
+
+
+def test_two_environments_are_compared(tmp_path: Path) -> None:
+    """A row has the processor time of each environment and their ratio; the temporary folder is gone."""
+    same = str(Path(sys.executable).parent / "." / "python3")
+    done = benchmark("cost.py", tmp_path, sys.executable, same, "--quick", "--rounds", "1", "--only", "run")
+    assert 0 == done.returncode, done.stderr
+    row = r"^\| `ductaflow run --changed`, 3 unchanged, s \|" + r" [\d.]+ \|" * 4
+    assert re.search(row, done.stdout, re.MULTILINE)
+    assert [] == list(tmp_path.iterdir())

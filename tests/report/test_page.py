@@ -1275,7 +1275,7 @@ def test_the_benchmark_works() -> None:
     # The browser's sockets need a short path, which a test's own folder has not under xdist.
     with tempfile.TemporaryDirectory(prefix="page-") as folder:
         done = subprocess.run(
-            [sys.executable, str(program), "--quick", "--markdown"],
+            [sys.executable, str(program), "--quick"],
             env={**os.environ, "TMPDIR": folder},
             capture_output=True,
             text=True,

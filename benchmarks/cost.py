@@ -1,0 +1,111 @@
+"""What a change costs: processor time of the same commands in several environments, in turns.
+
+    python benchmarks/cost.py OLD/bin/python NEW/bin/python      about a minute for each round
+    python benchmarks/cost.py python --quick                     shows that it works
+
+The figures are user and system time of all processes of a command, so a busy machine disturbs them less than
+it disturbs the clock. The ratio compares the last environment with the first one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import resource
+import statistics
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from harness import (
+    CHANGED,
+    EMPTY,
+    LIGHT,
+    OURS,
+    Bench,
+    heading,
+    output,
+    parser_of,
+    write_project,
+    write_unchanged,
+)
+
+from ductaflow.common.host import adopt_orphans
+
+#: The number of runs, of unchanged instances, of instances that are collected.
+Counts = tuple[int, int, int]
+
+
+class Environment:
+    """The commands of an environment, with projects of its own, as stored runs are those of one version."""
+
+    def __init__(self, python: str, folder: Path, counts: Counts) -> None:
+        self.python, self.folder, self.counts = python, folder, counts
+        self.variables = Bench(folder, None).environment
+        write_project(folder / "one", LIGHT, 1)
+        write_project(folder / "many", LIGHT, counts[0] + 1)
+        write_project(folder / "stored", EMPTY, counts[2])
+        write_unchanged(folder / "unchanged", counts[1], lambda _: self.seconds("unchanged", *OURS[1:]))
+
+    def seconds(self, project: str, *arguments: str) -> float:
+        """Processor time of a command and of all processes that it started."""
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        output([self.python, *arguments], self.folder / project, self.variables)
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                os.waitpid(-1, 0)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    def light(self, *options: str) -> float:
+        """Milliseconds of one more run in a session."""
+        more, less = (self.seconds(project, *OURS[1:], *options) for project in ("many", "one"))
+        return 1e3 * (more - less) / self.counts[0]
+
+
+def rows(counts: Counts) -> dict[str, Callable[[Environment], float]]:
+    """What is measured."""
+    _, unchanged, stored = (f"{count:,}" for count in counts)
+    return {
+        "a light warm run, ms": lambda env: env.light("--ductaflow-no-html"),
+        "a light warm run with HTML, ms": lambda env: env.light(),
+        f"`pytest --ductaflow --ductaflow-changed`, {unchanged} unchanged, s": lambda env: env.seconds(
+            "unchanged", *CHANGED[1:]
+        ),
+        f"`ductaflow run --changed`, {unchanged} unchanged, s": lambda env: env.seconds(
+            "unchanged", "-m", "ductaflow", "run", "--changed"
+        ),
+        f"`--collect-only`, {stored} stored instances, s": lambda env: env.seconds(
+            "stored", *OURS[1:], "--collect-only"
+        ),
+    }
+
+
+def main() -> None:
+    parser = parser_of(__doc__)
+    parser.add_argument("python", nargs="+", help="of an environment; the first one is the reference")
+    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="instead of 5")
+    parser.add_argument("--only", default="", metavar="TEXT", help="rows that contain a text")
+    options = parser.parse_args()
+    counts = (2, 3, 4) if options.quick else (20, 1000, 10_000)
+    title, first, last = "Processor time", options.python[0], options.python[-1]
+    adopt_orphans()
+    with tempfile.TemporaryDirectory(prefix="benchmark-", ignore_cleanup_errors=True) as folder:
+        bench = Bench(Path(folder, "bench"), None, options.quick)
+        environments = {
+            python: Environment(os.path.abspath(python), Path(folder, str(number)), counts)
+            for number, python in enumerate(options.python)
+        }
+        measures = {row: measure for row, measure in rows(counts).items() if options.only in row}
+        for number, (row, measure) in itertools.product(range(options.rounds), measures.items()):
+            for python in list(environments)[:: -1 if number % 2 else 1]:
+                bench.add(title, row, python, measure(environments[python]))
+    for row, cells in bench.tables[title].items():
+        for name, typical in (("ratio of medians", statistics.median), ("of minima", min)):
+            bench.add(title, row, name, typical(cells[last]) / typical(cells[first]))
+    print(heading(options.quick), bench.text(), sep="\n")
+
+
+if __name__ == "__main__":
+    main()
