@@ -251,7 +251,7 @@ class Artifact:
             warnings=(),
             inputs=(),
             outputs=(),
-            lineage={},
+            lineage=None,
             environment={},
         )
 

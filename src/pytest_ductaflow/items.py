@@ -364,7 +364,7 @@ class ItemOutcome:
         told: dict[str, Any] = {"status": self.status, "message": self.message, "cause": self.cause}
         if self.result:
             # The lineage stays in the run folder. The former status is not in a record on disk.
-            record = {**self.result.to_dict(), "lineage": {}}
+            record = {**self.result.to_dict(), "lineage": None}
             told |= {"result": record, "former_status": self.result.former_status}
         return json.dumps(told)
 

@@ -53,8 +53,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption(
         "--ductaflow-engine",
-        choices=("warm", "fresh", "kernel"),
-        help="What executes the cells. Default: ini ductaflow_engine, else warm.",
+        metavar="NAME",
+        help="What executes the cells. Default: ini ductaflow_engine, else a warm process.",
     )
     group.addoption(
         "--ductaflow-upstream",
@@ -102,7 +102,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini("ductaflow_config_dir", "Folder of the stored instances, below a project", default="config")
     parser.addini("ductaflow_runs_dir", "Folder of all runs, below a project", default="runs")
     parser.addini("ductaflow_timeout", "Time limit in seconds of a run whose config gives none", default="")
-    parser.addini("ductaflow_engine", "What executes the cells: warm, fresh or kernel", default="")
+    parser.addini("ductaflow_engine", "What executes the cells, as for --ductaflow-engine", default="")
     parser.addini("ductaflow_html", "Whether runs leave HTML of their notebooks", type="bool", default=True)
     parser.addini("ductaflow_report", "Whether to write the status report", type="bool", default=True)
     parser.addini("ductaflow_durations", "File of durations, below the root directory", default="")
@@ -156,14 +156,16 @@ def _settings(config: pytest.Config) -> Settings:
     import os
     import uuid
 
+    from ductaflow.common.engines import ENGINES, FRESH, engine_named
     from pytest_ductaflow.items import Settings
 
     told = getattr(config, "workerinput", {})
     engine = config.getoption("ductaflow_engine") or config.getini("ductaflow_engine") or None
-    if engine not in (None, "warm", "fresh", "kernel"):
-        raise pytest.UsageError(f"ductaflow_engine is {engine!r}; it can be warm, fresh or kernel")
-    if engine in (None, "warm") and "off" in config.getini("ductaflow_preload"):
-        engine = "fresh"
+    if engine not in (None, *ENGINES):
+        names = " or ".join(", ".join(ENGINES).rsplit(", ", 1))
+        raise pytest.UsageError(f"ductaflow_engine is {engine!r}; it can be {names}")
+    if engine_named(engine).needs_server and "off" in config.getini("ductaflow_preload"):
+        engine = FRESH.name
     return Settings(
         session_id=told.get("ductaflow_session_id") or uuid.uuid4().hex[:12],
         owner_pid=told.get("ductaflow_owner_pid") if told else os.getpid(),

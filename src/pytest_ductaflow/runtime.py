@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import pytest
 
+from ductaflow.common.engines import engine_named
 from ductaflow.execution import warm
 from ductaflow.execution.coverage import MEASURE, Measure
 from pytest_ductaflow.projects import Projects
@@ -26,7 +27,7 @@ class Warming:
         self, projects: Projects, preload: Sequence[str], engine: str | None, *, when_needed: bool
     ) -> None:
         self._projects = projects
-        self._wanted = engine in (None, "warm") and warm.is_possible()
+        self._wanted = engine_named(engine).needs_server and warm.is_possible()
         if self._wanted:
             warm.start(warm.Wanted(tuple(preload)), when_needed=when_needed)
 
@@ -37,7 +38,7 @@ class Warming:
         sources = {}
         for nodeid in nodeids:
             instance = self._projects.instance(nodeid)
-            if instance and instance.source and instance.options.engine in (None, "warm"):
+            if instance and instance.source and engine_named(instance.options.engine).needs_server:
                 sources[instance.source] = instance.project.root
         for source, root in sources.items():
             warm.start(warm.Wanted.of(source, root))

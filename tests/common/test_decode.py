@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -78,8 +80,16 @@ def test_a_bad_line_costs_that_line_and_is_named(case: str, tmp_path: Path) -> N
 
 def test_what_json_dumps_wrote_is_read() -> None:
     """Names of files that are no UTF-8 survive, and unknown keys of a newer version are ignored."""
-    text = json.dumps({"name": "caf\udce9 ü", "folder": "/a/\udce9", "count": 2**70, "newer": {"x": [1]}})
-    expected = Sample("caf\udce9 ü", count=2**70, folder=Path("/a/\udce9"))
+    text = json.dumps(
+        {
+            "name": "caf\udce9 ü",
+            "folder": "/a/\udce9",
+            "count": 2**70,
+            "rest": {"x": [1, 2.5, None]},
+            "newer": {"x": [1]},
+        }
+    )
+    expected = Sample("caf\udce9 ü", count=2**70, folder=Path("/a/\udce9"), rest={"x": [1, 2.5, None]})
     assert expected == decode(text, Sample, where="x") == convert(json.loads(text), Sample, where="x")
 
 
@@ -115,3 +125,15 @@ def test_what_is_absurdly_large_is_not_read(tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "large").write_bytes(b" " * 11)
     with pytest.raises(UnreadableError, match="is too large to be ours: 11 bytes"):
         read_json(tmp_path / "large", Sample)
+
+
+def test_the_first_use_loads_little() -> None:
+    """msgspec comes without typing_extensions, which costs more than itself and stays importable."""
+    code = (
+        "import sys; from ductaflow.common.decode import decode\n"
+        "assert 'msgspec' not in sys.modules\n"
+        "decode('{}', dict, where='x')\n"
+        "assert 'msgspec' in sys.modules and 'typing_extensions' not in sys.modules\n"
+        "import typing_extensions; assert typing_extensions.__name__ == 'typing_extensions'"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -170,14 +170,14 @@ def test_a_killed_server(project: TinyProject) -> None:
     project.flow("slow", source)
     code = """
 run("fit", "a")
-first = warm._own.process.pid
+first = warm.own_server().process.pid
 thread = threading.Thread(target=run, args=("slow", "a"))
 thread.start()
 while not os.path.exists("runs/slow/a/slow.ipynb"):
     pass
 os.kill(first, signal.SIGKILL)
 run("fit", "b")
-print("NEW", warm._own.process.pid != first)
+print("NEW", warm.own_server().process.pid != first)
 open("runs/slow/a/go", "w")
 thread.join()
 """
@@ -196,7 +196,7 @@ def test_the_server_ends_with_its_session(project: TinyProject, number: signal.S
     project.flow("fit", "# %%\n1\n")
     code = """
 run("fit", "a")
-print("SERVER", warm._own.process.pid, warm._own.folder, flush=True)
+print("SERVER", warm.own_server().process.pid, warm.own_server().folder, flush=True)
 signal.pause()
 """
     process = session(project, code)
@@ -215,7 +215,7 @@ def test_many_runs_leave_nothing(project: TinyProject) -> None:
     source = project.flow("fit", "# %%\nprint('x')\n")
     count = 200
     run_notebook(source, config={}, execution_dir=project.folder("fit", "first"), export_html=False)
-    own = warm._own
+    own = warm.own_server()
     assert own is not None
     server, this = psutil.Process(own.process.pid), psutil.Process()
     before = server.num_fds(), this.num_fds()
@@ -250,7 +250,7 @@ def test_builds_and_threads_share_the_server(project: TinyProject) -> None:
         kind="builds",
     )
     run_notebook(source, config={}, execution_dir=project.folder("outer", "a"), export_html=False)
-    own = warm._own
+    own = warm.own_server()
     assert own is not None
     assert str(own.folder) in (project.folder("outer", "a") / "outer_execution_output.txt").read_text()
 
@@ -311,7 +311,7 @@ def test_a_package_that_starts_threads_is_left_out(project: TinyProject, tmp_pat
 run("fit", "a")
 run("bad", "a")
 import psutil
-print("THREADS", psutil.Process(warm._own.process.pid).num_threads())
+print("THREADS", psutil.Process(warm.own_server().process.pid).num_threads())
 print("NOTES", warm.notes())
 """
     path = os.pathsep.join([str(packages), os.environ.get("PYTHONPATH", "")])

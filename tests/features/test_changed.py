@@ -734,12 +734,12 @@ from pathlib import Path
 from ductaflow import run_notebook
 from ductaflow.execution import warm
 warm.start(when_needed=True)
-own = warm._own
+own = warm.own_server()
 print("WAITS", own.waits, own.process, own.folder)
 if {{runs}}:
     warm.start(warm.Wanted(("colorsys",)))
     run_notebook({str(source)!r}, config={{{{}}}}, execution_dir="runs/fit/a", export_html=False)
-    print("LIVES", own.waits, own.lives, own is warm._own, own.process is not None)
+    print("LIVES", own.waits, own.lives, own is warm.own_server(), own.process is not None)
 """
     inherited = {name: value for name, value in os.environ.items() if name != warm.SERVER}
     for runs in (False, True):

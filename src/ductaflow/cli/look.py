@@ -27,7 +27,7 @@ from ductaflow.session.request import spec_of_call, spec_of_instance
 from ductaflow.session.targets import SavedRun, find_targets
 from ductaflow.store.folder import Marker, unfinished
 from ductaflow.store.logs import is_warning_line, log_lines
-from ductaflow.store.result import Result, Status, read_result
+from ductaflow.store.result import FileEntry, Result, Status, read_result
 from ductaflow.store.spec import RunSpec
 
 #: Warnings and files that `show` names; the result has all.
@@ -275,7 +275,7 @@ def changed_keys(one: Seen) -> list[str]:
     return [key for key in keys if key != ROOT_KEY and now.get(key, missing) != saved.get(key, missing)]
 
 
-def _files(title: str, files: Sequence[dict[str, Any]]) -> Iterator[str]:
+def _files(title: str, files: Sequence[FileEntry]) -> Iterator[str]:
     lines = [f"{file['size']:>12,}  {file['path']}" for file in files[:MAX_SHOWN]]
     more = len(files) - len(lines)
     yield from _section(f"{title} (bytes, path)", [*lines, *([f"and {more} more"] if more else [])])

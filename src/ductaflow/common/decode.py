@@ -15,7 +15,10 @@ import math
 import os
 import re
 import stat
+import sys
+import typing
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from ductaflow.common.errors import DuctaflowError, of_system
@@ -26,12 +29,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-#: No file of ours comes near it, in bytes; a larger one is not read into memory.
+#: None of our files comes near this size, in bytes; a larger one is not read into memory.
 LARGEST = 1 << 30
 
 
 class UnreadableError(DuctaflowError):
-    """A file that ductaflow wrote does not hold any more what it should."""
+    """A file that ductaflow wrote no longer holds what it should."""
 
 
 def decode(data: bytes | str, kind: type[T], *, where: str | os.PathLike[str], hint: str = "") -> T:
@@ -46,17 +49,16 @@ def decode(data: bytes | str, kind: type[T], *, where: str | os.PathLike[str], h
     Raises:
         UnreadableError: it is no JSON, or not of that type.
     """
-    import msgspec
-
     try:
         return _decoder(kind).decode(data)
     except (ValueError, RecursionError) as exc:
         if not _has_surrogate(data):
             raise _unreadable(exc, where, hint) from exc
-    # Names of files that are no UTF-8 have lone surrogates, which msgspec does not read.
+    # File names that are not UTF-8 have lone surrogates, which msgspec does not read.
     try:
         value = json.loads(data, parse_constant=_refuse, parse_float=_finite)
-        return msgspec.convert(value, kind, dec_hook=_from_json)
+        found: T = _msgspec().convert(value, kind, dec_hook=_from_json)
+        return found
     except (ValueError, RecursionError) as exc:
         raise _unreadable(exc, where, hint) from exc
 
@@ -67,10 +69,9 @@ def convert(value: object, kind: type[T], *, where: str | os.PathLike[str], hint
     Raises:
         UnreadableError: they are not of that type.
     """
-    import msgspec
-
     try:
-        return msgspec.convert(value, kind, dec_hook=_from_json)
+        found: T = _msgspec().convert(value, kind, dec_hook=_from_json)
+        return found
     except (ValueError, RecursionError) as exc:
         raise _unreadable(exc, where, hint) from exc
 
@@ -113,7 +114,7 @@ def read_regular(path: Path, *, hint: str = "") -> bytes | None:
         UnreadableError: it cannot be read, is no regular file, or is absurdly large.
     """
     try:
-        # Without waiting: a pipe in the place of a file would never give a writer.
+        # O_NONBLOCK: opening a pipe in the place of the file would wait for a writer.
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         with os.fdopen(handle, "rb") as file:
             status = os.fstat(handle)
@@ -133,13 +134,32 @@ def read_regular(path: Path, *, hint: str = "") -> bytes | None:
 _DECODERS: dict[type, Decoder[Any]] = {}
 
 
-def _decoder(kind: type[T]) -> Decoder[T]:
-    from msgspec.json import Decoder
+def prepare(*kinds: type) -> None:
+    """Make the decoders of some types, in a process that is forked for what decodes them."""
+    for kind in kinds:
+        _decoder(kind)
 
+
+def _decoder(kind: type[T]) -> Decoder[T]:
     found = _DECODERS.get(kind)
     if found is None:
-        found = _DECODERS[kind] = Decoder(kind, dec_hook=_from_json)
+        found = _DECODERS[kind] = _msgspec().json.Decoder(kind, dec_hook=_from_json)
     return found
+
+
+def _msgspec() -> ModuleType:
+    """Import msgspec on first use, without typing_extensions.
+
+    msgspec prefers that to `typing`, which has all it wants since Python 3.11, and it takes longer to import
+    than msgspec itself.
+    """
+    sys.modules.setdefault("typing_extensions", typing)
+    try:
+        import msgspec
+    finally:
+        if sys.modules.get("typing_extensions") is typing:
+            del sys.modules["typing_extensions"]
+    return msgspec
 
 
 def _from_json(kind: type, value: object) -> object:

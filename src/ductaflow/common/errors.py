@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 
 class DuctaflowError(Exception):
@@ -56,6 +56,13 @@ class FlowWarning(UserWarning):
     """One warning line in the log of a run, as pytest shows it."""
 
 
+class SourceLine(TypedDict):
+    """A line of a flow's source, with its number from 1."""
+
+    line: int
+    text: str
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """Where and how a run failed.
@@ -65,7 +72,7 @@ class Failure:
         line: line in that file, from 1.
         cell: number of the code cell, from 1.
         ename: class of the exception; evalue: its text; traceback: the flow's own, without ANSI codes.
-        source: the lines around `line`, each as `{"line": 41, "text": "..."}`.
+        source: the lines around `line`.
     """
 
     file: str | None
@@ -74,4 +81,4 @@ class Failure:
     ename: str
     evalue: str
     traceback: str
-    source: tuple[dict[str, Any], ...] = ()
+    source: tuple[SourceLine, ...] = ()

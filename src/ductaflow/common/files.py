@@ -1,4 +1,4 @@
-"""Files: replaced atomically, stamped, and told apart as hidden or a project's own."""
+"""Files: atomic writes, stamps, and which paths count as hidden."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ import re
 import stat
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 from ductaflow.common.paths import TEMP_PREFIX
 
 
 def write_atomic(path: Path, data: str | bytes | Iterable[str], *, sync: bool = True) -> None:
-    """Replace a file whole or not at all, a power cut included.
+    """Replace a file as a whole or not at all, even in a power cut.
 
-    A string is written as UTF-8; a lone surrogate, which UTF-8 has not, becomes `\\udcxx` in words. What is
-    too large to be held at once is given as an iterable of strings. Without `sync` a power cut may leave an
-    empty file: for what is soon written again.
+    Args:
+        path: the file.
+        data: a string is written as UTF-8, with lone surrogates as `\\udcxx`; an iterable of strings is for
+            content that does not fit into memory.
+        sync: flush to the disk. Without it a power cut may leave an empty file.
     """
     parts: Iterable[str | bytes] = (data,) if isinstance(data, str | bytes) else data
     # not by `tempfile`, whose files are for their owner alone whatever the umask says
@@ -34,19 +37,33 @@ def write_atomic(path: Path, data: str | bytes | Iterable[str], *, sync: bool = 
         raise
 
 
-Stamp = tuple[int, int, int, int]
+class Stamp(NamedTuple):
+    """What tells one state of a file from another without reading it; times in ns."""
+
+    size: int
+    mtime: int
+    ctime: int
+    inode: int
+
+    def is_rewritten(self, before: Stamp | None) -> bool:
+        """Whether the content may differ; a new name or new rights of a file change its `ctime` alone."""
+        return before is None or (self.size, self.mtime, self.inode) != (
+            before.size,
+            before.mtime,
+            before.inode,
+        )
 
 
 def stamp_of(status: os.stat_result) -> Stamp:
-    """The stamp of a file."""
-    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+    """Return the stamp of a file."""
+    return Stamp(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
 
 #: Folders of installed packages, which may lie inside a project.
 _NOT_THE_PROJECTS = frozenset(("site-packages", "dist-packages", "node_modules"))
 
 
-#: Hidden folders that programs keep for themselves: a cache that each run writes would make each run stale.
+#: Hidden folders of programs. A cache that every run writes would make every run stale.
 _OF_PROGRAMS = re.compile(
     r"\.(?:git|hg|svn|ductaflow|venv|env|tox|nox|eggs|conda|pixi|config|local|idea|vscode|ipython|jupyter"
     r"|matplotlib|ipynb_checkpoints|.*cache.*|coverage.*|[0-9.].*)"
@@ -54,21 +71,22 @@ _OF_PROGRAMS = re.compile(
 
 
 def is_hidden(inside: str, *, of_programs: bool = False) -> bool:
-    """Whether a path from the project root lies in a folder that is hidden or of installed packages.
+    """Return whether a path relative to the project root is in a hidden folder or in installed packages.
 
     Args:
-        of_programs: of hidden folders only those count that programs keep for themselves.
+        inside: the path.
+        of_programs: count only the hidden folders of programs (`.git`, `.venv`, caches).
     """
     folders = inside.split(os.sep)
     hidden = [part for part in folders[:-1] if part.startswith(".")]
     if of_programs:
         hidden = [part for part in hidden if _OF_PROGRAMS.fullmatch(part)]
-    # what coverage leaves beside the project is no file of a flow either
+    # Data files of coverage are no files of a flow.
     return bool(hidden) or folders[-1].startswith(".coverage") or not _NOT_THE_PROJECTS.isdisjoint(folders)
 
 
 def shown_names(folder: str) -> list[str]:
-    """The names in a folder, without hidden ones, sorted.
+    """Return the names in a folder, sorted, without hidden ones.
 
     Raises:
         OSError: the folder cannot be read.
@@ -77,7 +95,7 @@ def shown_names(folder: str) -> list[str]:
 
 
 def stamp_of_file(path: str) -> Stamp | None:
-    """The stamp of a regular file, None of anything else."""
+    """Return the stamp of a regular file, None for anything else."""
     try:
         status = os.stat(path)
     except (OSError, ValueError):

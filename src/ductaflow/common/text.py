@@ -233,4 +233,6 @@ def show_on_console(text: str, stream: TextIO | None = None) -> None:
         stream.flush()
     except BrokenPipeError:
         # Whoever read the console (`| head`) has seen enough; the log has it all, and the run goes on.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, stream.fileno())
+        os.close(nothing)

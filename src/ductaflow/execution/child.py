@@ -1,14 +1,15 @@
-"""The process of one run: it is in the run folder, and executes the notebook or the script there.
+"""The process of one run: it executes the notebook or the script in the run folder.
 
 Started by the supervisor as `python -P -m ductaflow.execution.child <pid of the supervisor>` with the spec on
-standard input; standard output and error are the log. It tells the supervisor how far it is, and ends with
-the exit code that says how the flow ended: 0, 1 after an exception, the code of a `sys.exit`.
+standard input; standard output and error are the log. It reports its progress to the supervisor. Its exit
+code is 0, 1 after an exception, or the code of a `sys.exit`.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
+import importlib
 import locale
 import logging
 import os
@@ -26,11 +27,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ductaflow.common import host
+from ductaflow.common.engines import engine_named
 from ductaflow.common.errors import Failure
 from ductaflow.execution.audit import Watch
 from ductaflow.execution.coverage import measured
 from ductaflow.notebook.capture import Capture
-from ductaflow.notebook.failures import failure_of, line_in_source
+from ductaflow.notebook.failures import exit_code_of, failure_of, line_in_source
 from ductaflow.store.result import Cause
 from ductaflow.store.spec import RunSpec, tell
 
@@ -38,14 +40,14 @@ if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 
-#: How long threads and exit handlers of a flow may take once all cells ran, in seconds. As long as it takes,
-#: as in plain Python, would be for ever where a thread of some library never ends.
+#: How long threads and exit handlers of a flow may take after the last cell, in seconds. Plain Python waits
+#: without limit, even for a thread of some library that never ends.
 EXIT_GRACE = 10.0
 
 
 @dataclass(slots=True)
 class Teller:
-    """The engine's observer: passes on what happens, and keeps what the exit code will be."""
+    """The engine's observer: passes events on to the supervisor and keeps the exit code."""
 
     spec: RunSpec
     pid: int = field(default_factory=os.getpid)
@@ -54,7 +56,7 @@ class Teller:
     exited_already: bool = field(default=False, init=False)
 
     def leave_if_forked(self, code: int = 0) -> None:
-        """End a copy of this process that a flow forked and that came back; the run is the original's."""
+        """End a fork of this process that returned from the flow: only the original goes on."""
         if os.getpid() != self.pid:
             flush()
             os._exit(code)
@@ -107,17 +109,17 @@ def execute(spec: RunSpec) -> int:
 
 
 def run_notebook_cells(spec: RunSpec, teller: Teller, watch: Watch) -> None:
-    """Have papermill execute the notebook, with the engine that the spec names."""
+    """Execute the notebook with papermill and the engine of the spec."""
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
     from ductaflow.notebook.export import atomic_output, remove_error_marks, settle_output
     from ductaflow.notebook.source import load_notebook
 
-    # What it says of a parameters cell that is missing is told below as a warning line.
+    # A missing parameters cell is reported below as a warning line.
     logging.getLogger("papermill").setLevel(logging.ERROR)
-    if spec.engine == "kernel":
-        import ductaflow.notebook.kernel  # noqa: F401  (registers its engine with papermill)
+    engine = engine_named(spec.engine)
+    importlib.import_module(engine.module)
     stand_in_project(spec)
     try:
         notebook = load_notebook(Path(spec.source))
@@ -127,7 +129,7 @@ def run_notebook_cells(spec: RunSpec, teller: Teller, watch: Watch) -> None:
             notebook,
             atomic_output(spec.run_folder.notebook),
             parameters={"config": spec.config},
-            engine_name="ductaflow-kernel" if spec.engine == "kernel" else "ductaflow",
+            engine_name=engine.papermill,
             kernel_name=spec.kernel,
             progress_bar=False,
             observer=teller,
@@ -135,13 +137,13 @@ def run_notebook_cells(spec: RunSpec, teller: Teller, watch: Watch) -> None:
         )
     except PapermillExecutionError:
         if not (teller.failed_already or teller.exited_already):
-            # Papermill has the last word on any error in the notebook, also on one that a cell may raise by
-            # its tag `raises-exception`; the engine has heard of none.
+            # Papermill raises for any error in the notebook, even if the tag `raises-exception` allows it;
+            # the engine has seen no failure.
             remove_error_marks(spec.run_folder.notebook)
     except Exception as exc:
         if teller.failed_already:
             return
-        # not of a cell: the notebook could not be read, the kernel not be started
+        # Not from a cell: the notebook could not be read, or the kernel not be started.
         failure = failure_of(exc, project_root=spec.project_root)
         print(failure.traceback, file=sys.stderr, end="")
         teller.failed(0, exc, failure)
@@ -150,9 +152,9 @@ def run_notebook_cells(spec: RunSpec, teller: Teller, watch: Watch) -> None:
 
 
 def warn_of_lost_config(notebook: NotebookNode) -> None:
-    """Say so where the injected config would not reach the flow, which would be green with its defaults.
+    """Warn if the injected config would not reach the flow, which would succeed with its defaults.
 
-    Papermill injects behind the cell tagged `parameters`, without one before all cells.
+    Papermill injects after the cell tagged `parameters`; without one, before all cells.
     """
     from ductaflow.notebook.source import assigns_config, cell_line, code_cells, parameters_cell
 
@@ -181,7 +183,7 @@ def export_html_of(spec: RunSpec) -> None:
 
 
 def run_script(spec: RunSpec, teller: Teller, watch: Watch) -> None:
-    """Run the flow as plain Python. Its cells are still counted, by the lines where they begin."""
+    """Run the flow as plain Python. Cells are counted by the lines where they begin."""
     from ductaflow.notebook.source import cell_lines
 
     for stream in (sys.stdout, sys.stderr):
@@ -207,7 +209,7 @@ def run_script(spec: RunSpec, teller: Teller, watch: Watch) -> None:
         cell = cell_at(line_in_source(exc, source))
         finished(cell - 1)
         code, text = exit_code_of(exc)
-        if text and text != str(code):
+        if text:
             print(text, file=sys.stderr)
         tell(spec, event="cell_started", cell=cell, line=line_in_source(exc, source))
         teller.exited(cell, code, text, line_in_source(exc, source))
@@ -224,23 +226,14 @@ def run_script(spec: RunSpec, teller: Teller, watch: Watch) -> None:
         finished(len(starts))
 
 
-def exit_code_of(exc: SystemExit) -> tuple[int, str]:
-    """Exit code and text of a SystemExit, as the interpreter understands its argument."""
-    if exc.code is None:
-        return 0, ""
-    if isinstance(exc.code, int):
-        return exc.code, str(exc.code)
-    return 1, str(exc.code)
-
-
 def stand_in_project(spec: RunSpec) -> None:
-    """Be called like the flow, put its folder and the project root on `sys.path`, and the run folder nowhere.
+    """Set `sys.argv` and `sys.path` as for the flow: its folder and the project root, not the run folder.
 
-    Done after everything of ours is imported, so that no module of a project can stand in the way of it.
+    This comes after our own imports, so that no module of a project can shadow what they need.
     """
     sys.argv = [spec.source]
-    # Python tells bytecode from its source by size and whole seconds: a module that is edited right after a
-    # run would not be seen by the next one.
+    # Python compares bytecode with its source by size and whole seconds: the next run would miss an edit
+    # right after this one.
     sys.dont_write_bytecode = True
     first = [str(Path(spec.source).parent), spec.project_root]
     sys.path[:] = first + [entry for entry in sys.path if entry not in ("", *first)]
@@ -248,7 +241,7 @@ def stand_in_project(spec: RunSpec) -> None:
 
 @dataclass(slots=True)
 class Packages:
-    """Versions of the third-party packages that are loaded, and the module up to which they are known."""
+    """Versions of the loaded third-party packages, and the last module that was looked at."""
 
     versions: dict[str, str] = field(default_factory=dict)
     last: str | None = None
@@ -256,7 +249,7 @@ class Packages:
     def look(self) -> None:
         """Add what was imported since the last look.
 
-        Only that is touched: in a fork, each page with an old module on it would have to be copied.
+        Nothing else is touched: in a fork, each memory page with an old module would have to be copied.
         """
         names = []
         for name in reversed(sys.modules):
@@ -273,18 +266,18 @@ class Packages:
         self.last = names[0] if names else self.last
 
 
-#: Those of this process, and of the one that it is a fork of.
+#: Of this process, which lives for one run, and of the warm server that it is a fork of.
 packages = Packages()
 
 
 def loaded_packages() -> dict[str, str]:
-    """Versions of the third-party packages that the run has imported."""
+    """Return the versions of the third-party packages that the run has imported."""
     packages.look()
     return dict(sorted(packages.versions.items()))
 
 
 def leave_soon(code: int) -> None:
-    """Have this process end with a code, also where a thread or an exit handler of the flow goes on."""
+    """End this process with a code soon, even if a thread or an exit handler of the flow goes on."""
 
     def force() -> None:
         left = [thread.name for thread in threading.enumerate() if not thread.daemon]
@@ -300,14 +293,14 @@ def leave_soon(code: int) -> None:
 
 
 def flush() -> None:
-    # A flow may have closed or replaced the streams; there is nobody left to tell.
+    # A flow may have closed or replaced the streams.
     with contextlib.suppress(Exception):
         sys.stdout.flush()
         sys.stderr.flush()
 
 
 def main(parent: int) -> NoReturn:
-    """Be the child as a fresh interpreter."""
+    """Be the child as a new interpreter."""
     host.die_with_parent(parent)
     spec = RunSpec.load(sys.stdin.buffer.read())
     nothing = os.open(os.devnull, os.O_RDONLY)
@@ -322,10 +315,10 @@ def main(parent: int) -> NoReturn:
 
 
 def be_forked(spec: RunSpec, environment: Mapping[str, str], parent: int) -> NoReturn:
-    """Be the child in a process that has just been forked from a warm one.
+    """Be the child in a process that was just forked from a warm one.
 
-    It becomes what a fresh interpreter would be: own process group, own descriptors, environment, directory,
-    signal handlers and random numbers; nothing of the warm process is reached any more.
+    It becomes like a new interpreter: own process group, descriptors, environment, directory, signal handlers
+    and random numbers. Nothing leads back to the warm process.
     """
     code = 1
     try:
@@ -333,7 +326,7 @@ def be_forked(spec: RunSpec, environment: Mapping[str, str], parent: int) -> NoR
         _be_anew(spec, environment)
         code = execute(spec)
         leave_soon(code)
-        # what the interpreter does at its own end
+        # What the interpreter does at its end.
         threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()
     except BaseException:
@@ -357,7 +350,7 @@ def _be_anew(spec: RunSpec, environment: Mapping[str, str]) -> None:
     os.chdir(spec.folder)
     os.environ.clear()
     os.environ.update(environment)
-    # what was read from the environment of the warm process
+    # Python read these from the environment of the warm process.
     time.tzset()
     with contextlib.suppress(locale.Error):
         locale.setlocale(locale.LC_CTYPE, "")
@@ -366,7 +359,7 @@ def _be_anew(spec: RunSpec, environment: Mapping[str, str]) -> None:
 
 
 def seed_anew() -> None:
-    """Seed every random generator that loaded modules hold from the system: forks would draw the same."""
+    """Seed the random generators of loaded modules from the system; forks would draw the same numbers."""
     random.seed()
     for name, seed in _SEEDS.items():
         if (module := sys.modules.get(name)) is not None:
@@ -375,7 +368,7 @@ def seed_anew() -> None:
 
 #: Global generators of modules, and how each is seeded from the system.
 _SEEDS: dict[str, Callable[[Any], object]] = {
-    # no generator, but a key that is drawn once in a process
+    # No generator, but a key that is drawn once in a process.
     "multiprocessing.process": lambda module: vars(module.current_process()).update(
         authkey=module.AuthenticationString(os.urandom(32))
     ),

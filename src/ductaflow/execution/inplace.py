@@ -1,8 +1,7 @@
-"""A run in the very process that a person watches: under a debugger, a profiler, `python -i`.
+"""A run in the process that a person watches: under a debugger, a profiler, `python -i`.
 
-`RunInPlace` is a script that was started so; its result is written when that process ends. `run_here` is one
-run of a session that goes on afterwards. Both are best effort, and say so: a kill, and what subprocesses
-print, is not seen by anybody.
+`RunInPlace` is for a script; its result is written when the process ends. `run_here` is one run of a session
+that goes on afterwards. Both are best effort and say so: nobody sees a kill, or what subprocesses print.
 """
 
 from __future__ import annotations
@@ -16,30 +15,23 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from types import CodeType, FrameType, ModuleType, TracebackType
 from typing import Any, Protocol, TextIO
 
+from ductaflow.common.engines import engine_named
+from ductaflow.common.errors import Failure
 from ductaflow.common.files import is_hidden
 from ductaflow.common.text import show_on_console, without_commands
 from ductaflow.execution.audit import Watch
-from ductaflow.execution.child import exit_code_of, stand_in_project
-from ductaflow.execution.supervise import (
-    ChildEnd,
-    claim_folder,
-    conclude,
-    keep,
-    what_was_told,
-    write_beginning,
-)
-from ductaflow.notebook.failures import failure_of, line_in_source
-from ductaflow.store.record import begin
+from ductaflow.execution.child import stand_in_project
+from ductaflow.execution.recorded_run import ChildEnd, RecordedRun
+from ductaflow.notebook.failures import exit_code_of, failure_of, line_in_source
 from ductaflow.store.result import Result
 from ductaflow.store.spec import RunSpec
 from ductaflow.store.verdict import Told
 
-#: Modules that are none of a project's, also where they lie in one.
+#: Modules that do not belong to a project even if they lie in one.
 _NOT_FLOWS = ("__main__", "ductaflow", "pytest_ductaflow")
 
 
@@ -70,42 +62,63 @@ class _Tee(io.TextIOBase):
         return "utf-8"
 
 
-class RunInPlace:
-    """A run in the process that the person watches; the result is written when that process ends.
-
-    What the interpreter does not tell anybody is lost: a kill, and what subprocesses print.
-    """
+class _InPlace:
+    """A run in this process: how far it got, and the result."""
 
     def __init__(self, spec: RunSpec, reason: str) -> None:
-        self.spec = spec
-        self.told = Told(notes=[f"best effort: it ran in the process of {reason}"])
-        self.started = datetime.now(UTC)
-        self.clock = time.monotonic()
-        self.claim = claim_folder(spec, self.started)
-        write_beginning(spec)
-        self.begun = begin(spec)
-        self.exit_code = 0
-        self.exit = sys.exit
-        self.hook = sys.excepthook
-
-    def begin(self) -> dict[str, Any]:
-        """Change to the run folder, keep what is printed from here on, and give the config."""
         from ductaflow.notebook.source import cell_lines
 
-        self.spec = replace(self.spec, events=str(self.claim.events_file))
-        Path(self.spec.events).write_bytes(b"")
+        self._cells = cell_lines(Path(spec.source))
+        note = f"best effort: it ran in the process of {reason}"
+        self._told = Told(notes=[note], total=len(self._cells))
+        self._exit_code = 0
+        self._run = RecordedRun(spec)
+        self.spec = self._run.spec
+
+    def _open_log(self) -> TextIO:
+        return self.spec.log.open("a", encoding="utf-8", errors="backslashreplace")
+
+    def _cell_at(self, line: int | None) -> int:
+        return sum(start <= line for start in self._cells) if line else 0
+
+    def _fail(self, exc: BaseException) -> Failure:
+        """Note an exception of the flow."""
+        source = Path(self.spec.source)
+        failure = failure_of(exc, source=source, project_root=self.spec.project_root)
+        line = line_in_source(exc, source)
+        told = self._told
+        told.failure, told.cell, told.line, self._exit_code = failure, self._cell_at(line), failure.line, 1
+        told.run = max((told.cell or 1) - 1, 0)
+        return failure
+
+    def _conclude(self, idle: float = 0.0) -> Result:
+        self._told.executed = self._told.finished = True
+        seen = self._run.told()
+        self._told.children, self._told.reads = seen.children, seen.reads
+        return self._run.conclude(self._told, ChildEnd(self._exit_code), idle=idle)
+
+
+class RunInPlace(_InPlace):
+    """A script in the process that a person watches; the result is written when that process ends."""
+
+    def __init__(self, spec: RunSpec, reason: str) -> None:
+        super().__init__(spec, reason)
+        self._reason = reason
+        self._exit = sys.exit
+        self._hook = sys.excepthook
+
+    def begin(self) -> dict[str, Any]:
+        """Change to the run folder, keep what is printed from here on, and return the config."""
         os.environ.update(self.spec.environment())
-        self.frame = self._frame_of_script()
-        self.cells = cell_lines(Path(self.spec.source))
-        self.told.total = len(self.cells)
-        self.log = self.spec.log.open("a", encoding="utf-8", errors="backslashreplace")
-        sys.stdout, sys.stderr = _Tee(sys.stdout, self.log), _Tee(sys.stderr, self.log)
-        sys.excepthook, sys.exit = self._excepthook, self._exit  # type: ignore[assignment]
+        self._frame = self._frame_of_script()
+        self._log = self._open_log()
+        sys.stdout, sys.stderr = _Tee(sys.stdout, self._log), _Tee(sys.stderr, self._log)
+        sys.excepthook, sys.exit = self._excepthook, self._leave  # type: ignore[assignment]
         atexit.register(self._end)
         os.chdir(self.spec.folder)
-        self.watch = Watch(self.spec)
-        self.watch.start(is_new=False)
-        print(f"runs in this process for {self.told.notes[0].rpartition(' of ')[2]}: {self.spec.folder}")
+        self._watch = Watch(self.spec)
+        self._watch.start(is_new=False)
+        print(f"runs in this process for {self._reason}: {self.spec.folder}")
         return self.spec.config
 
     def _frame_of_script(self) -> FrameType | None:
@@ -114,47 +127,39 @@ class RunInPlace:
             frame = frame.f_back
         return frame
 
-    def _excepthook(self, kind: type[BaseException], exc: BaseException, trace: Any) -> None:
-        self.hook(kind, exc, trace)
-        source = Path(self.spec.source)
-        self.told.failure = failure_of(exc, source=source, project_root=self.spec.project_root)
-        self.told.cell, self.told.line = self._cell_at(line_in_source(exc, source)), self.told.failure.line
-        self.told.run, self.exit_code = max((self.told.cell or 1) - 1, 0), 1
+    def _excepthook(self, kind: type[BaseException], exc: BaseException, trace: TracebackType | None) -> None:
+        self._hook(kind, exc, trace)
+        self._fail(exc)
 
-    def _exit(self, code: Any = None) -> None:
+    def _leave(self, code: Any = None) -> None:
         frame = sys._getframe(1)
         while frame.f_back is not None and frame.f_code.co_filename != self.spec.source:
             frame = frame.f_back
         number, text = exit_code_of(SystemExit(code))
         cell = self._cell_at(frame.f_lineno)
-        self.told.exit, self.told.run, self.exit_code = (number, text, cell), cell - 1, number
-        self.exit(code)
+        self._told.exit, self._told.run, self._exit_code = (number, text, cell), cell - 1, number
+        self._exit(code)
 
     def _cells_run(self) -> int:
-        """Cells that ran to their end, by where the script's own frame stands; a debugger may end it."""
-        line = self.frame.f_lineno if self.frame is not None else None
+        """Return the cells that ran to their end, by the line of the script's own frame.
+
+        A debugger may end it anywhere.
+        """
+        line = self._frame.f_lineno if self._frame is not None else None
         last = ast.parse(Path(self.spec.source).read_text(encoding="utf-8-sig")).body[-1]
         if line is None or line >= last.lineno:
-            return self.told.total
-        self.told.cell, self.told.line = self._cell_at(line), line
-        return self.told.cell - 1
-
-    def _cell_at(self, line: int | None) -> int:
-        return sum(start <= line for start in self.cells) if line else 0
+            return self._told.total
+        self._told.cell, self._told.line = self._cell_at(line), line
+        return self._told.cell - 1
 
     def _end(self) -> None:
-        if self.told.failure is None and self.told.exit is None:
-            self.told.run = self._cells_run()
-        self.told.executed = self.told.finished = True
-        self.watch.stop()
-        told = what_was_told(self.spec)
-        self.told.children, self.told.reads = told.children, told.reads
-        sys.stdout.flush()
-        self.log.close()
-        end = ChildEnd(self.exit_code, None)
-        result = conclude(self.spec, self.claim, self.told, end, self.started, self.clock, self.begun)
-        unwritten = keep(self.spec, result)
-        self.claim.release(finished=unwritten is None)
+        with self._run:
+            if self._told.failure is None and self._told.exit is None:
+                self._told.run = self._cells_run()
+            self._watch.stop()
+            sys.stdout.flush()
+            self._log.close()
+            self._conclude()
 
 
 # --- one run of a session that goes on ---------------------------------------------------------------------
@@ -171,14 +176,14 @@ class Watcher(Protocol):
 
 
 def code_to_watch(spec: RunSpec) -> CodeType | None:
-    """A flow as one piece of code under its true name and lines, with the config behind its parameters cell.
+    """Compile a flow under its true name and lines, with the config after its parameters cell.
 
-    None if it is no plain Python: another kind of notebook, another kernel, magics that are not commented, or
-    a syntax error, about which the ordinary run says more.
+    None if it is not plain Python: another kind of notebook, another kernel, magics that are not commented,
+    or a syntax error, for which an ordinary run has a better message.
     """
     from ductaflow.notebook.source import cell_line, load_notebook, parameters_cell
 
-    if not spec.source.endswith(".py") or spec.engine == "kernel" or spec.kernel:
+    if not spec.source.endswith(".py") or engine_named(spec.engine).has_kernel or spec.kernel:
         return None
     notebook = load_notebook(Path(spec.source))
     tagged = parameters_cell(notebook)
@@ -192,7 +197,7 @@ def code_to_watch(spec: RunSpec) -> CodeType | None:
 
 
 def _insert_config(tree: ast.Module, config: dict[str, Any], after: int) -> None:
-    """Assign the config behind a line, and behind what has to be first in a file."""
+    """Assign the config after a line, and after what has to be first in a file."""
     (assignment,) = ast.parse(f"config = {config!r}").body
     for node in ast.walk(assignment):
         if isinstance(node, ast.expr | ast.stmt):
@@ -210,13 +215,13 @@ def run_here(spec: RunSpec, code: CodeType, watcher: Watcher) -> Result:
     """Run a flow in this process, watched, into its run folder.
 
     It is plain Python, as in a script: the folder gets the config, the log and the result, but no notebook.
-    A time limit does not count, since a person looks. What the run changed in this process (directory,
-    environment, path, streams, the project's own modules) is put back.
+    There is no time limit, since a person looks. What the run changed in this process (directory,
+    environment, path, streams, modules of the project) is restored.
 
     Args:
         spec: what to run.
         code: from `code_to_watch`.
-        watcher: executes it, and is called when it fails.
+        watcher: executes it and is called when it fails.
 
     Raises:
         DuctaflowError: the run could not start: somebody holds the folder.
@@ -224,47 +229,27 @@ def run_here(spec: RunSpec, code: CodeType, watcher: Watcher) -> Result:
     return _RunHere(spec, watcher).run(code)
 
 
-class _RunHere:
+class _RunHere(_InPlace):
     def __init__(self, spec: RunSpec, watcher: Watcher) -> None:
-        from ductaflow.notebook.source import cell_lines
-
-        self.spec = spec
-        self.watcher = watcher
-        self.cells = cell_lines(Path(spec.source))
-        self.told = Told(notes=["best effort: it ran in the process of a debugger"], total=len(self.cells))
-        self.exit_code = 0
-        self.looked = 0.0  # seconds that the person took
+        super().__init__(spec, "a debugger")
+        self._watcher = watcher
+        self._looked = 0.0  # seconds that the person took
 
     def run(self, code: CodeType) -> Result:
-        started, clock = datetime.now(UTC), time.monotonic()
-        claim = claim_folder(self.spec, started)
-        finished = False
-        try:
-            write_beginning(self.spec)
-            begun = begin(self.spec)
-            self.spec = replace(self.spec, events=str(claim.events_file))
-            Path(self.spec.events).write_bytes(b"")
+        with self._run:
             try:
-                with self.spec.log.open("a", encoding="utf-8", errors="backslashreplace") as log:
+                with self._open_log() as log:
                     self._execute(code, log)
             finally:
-                # also when the person leaves the session from the debugger
-                self.told.executed = self.told.finished = True
-                told = what_was_told(self.spec)
-                self.told.children, self.told.reads = told.children, told.reads
-                end = ChildEnd(self.exit_code, None)
-                result = conclude(self.spec, claim, self.told, end, started, clock + self.looked, begun)
-                unwritten = keep(self.spec, result)
-                finished = unwritten is None
-        finally:
-            claim.release(finished=finished)
-        return replace(unwritten or result, folder=Path(self.spec.folder))
+                # Also if the person leaves the session from the debugger.
+                result = self._conclude(self._looked)
+        return result
 
     def _execute(self, code: CodeType, log: TextIO) -> None:
         with _standing_in(self.spec, log) as namespace:
             try:
-                self.watcher.execute(code, namespace)
-                self.told.run = self.told.total
+                self._watcher.execute(code, namespace)
+                self._told.run = self._told.total
             except BaseException as exc:
                 trace = self._trace_in_flow(exc)
                 if self._note(exc.with_traceback(trace)):
@@ -273,47 +258,45 @@ class _RunHere:
     def _look(self, exc: BaseException, trace: TracebackType | None) -> None:
         begun = time.monotonic()
         try:
-            self.watcher.look(exc, trace)
+            self._watcher.look(exc, trace)
         finally:
-            self.looked = time.monotonic() - begun
+            self._looked = time.monotonic() - begun
 
     def _trace_in_flow(self, exc: BaseException) -> TracebackType | None:
-        """The traceback without the frames of whoever executes the flow."""
+        """Return the traceback without the frames of whoever executes the flow."""
         trace = exc.__traceback__
         while trace is not None and trace.tb_frame.f_code.co_filename != self.spec.source:
             trace = trace.tb_next
         return trace
 
     def _note(self, exc: BaseException) -> bool:
-        """Keep how the flow ended; whether it failed."""
-        source = Path(self.spec.source)
-        line = line_in_source(exc, source)
-        cell = sum(start <= line for start in self.cells) if line else 0
-        self.told.cell, self.told.line, self.told.run = cell, line, max(cell - 1, 0)
+        """Note how the flow ended. Returns whether it failed."""
+        told = self._told
         if isinstance(exc, SystemExit):
             code, text = exit_code_of(exc)
-            self.told.exit, self.exit_code = (code, text, cell), code
-            self.told.run += code == 0 and cell == self.told.total
+            told.line = line_in_source(exc, Path(self.spec.source))
+            told.cell = self._cell_at(told.line)
+            told.exit, self._exit_code = (code, text, told.cell), code
+            told.run = max(told.cell - 1, 0) + (code == 0 and told.cell == told.total)
             return code != 0
-        failure = failure_of(exc, source=source, project_root=self.spec.project_root)
-        self.told.failure, self.exit_code = failure, 1
+        failure = self._fail(exc)
         if isinstance(exc, KeyboardInterrupt):
-            self.told.cause = "interrupted"
+            told.cause = "interrupted"
         print(failure.traceback, file=sys.stderr, end="")
         return True
 
 
 @contextmanager
 def _standing_in(spec: RunSpec, log: TextIO) -> Iterator[dict[str, Any]]:
-    """Be the process of a flow for a while; gives the namespace that it runs in."""
+    """Turn this process into the one of a flow for a while; gives the namespace that it runs in."""
     main = ModuleType("__main__")
     main.__file__ = spec.source
     vars(main)["display"] = _display
     folder, environment, path, argv = os.getcwd(), dict(os.environ), sys.path[:], sys.argv
     streams, former_main = (sys.stdout, sys.stderr), sys.modules["__main__"]
-    # The flow imports the project's own modules anew, as in a process of its own.
+    # The flow imports the modules of the project again, as in its own process.
     hidden = _taken_out(spec)
-    # As a script has it: `load_cli_config` gives the config of the run, and reads no command line.
+    # As for a script: `load_cli_config` returns the config of the run and reads no command line.
     os.environ.update(replace(spec, mode="script").environment())
     os.chdir(spec.folder)
     stand_in_project(spec)
@@ -337,21 +320,21 @@ def _standing_in(spec: RunSpec, log: TextIO) -> Iterator[dict[str, Any]]:
 
 
 def _taken_out(spec: RunSpec) -> dict[str, ModuleType]:
-    """Take the project's own modules out of those that are loaded, and give them."""
+    """Remove the modules of the project from the loaded ones and return them."""
     root = spec.project_root.rstrip(os.sep) + os.sep
     found = {}
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
         if not isinstance(file, str) or not file.startswith(root) or name.partition(".")[0] in _NOT_FLOWS:
             continue
-        # an environment may lie inside of the project
+        # A virtual environment may lie inside the project.
         if not is_hidden(file.removeprefix(root)) and not file.startswith(sys.prefix + os.sep):
             found[name] = sys.modules.pop(name)
     return found
 
 
 def _display(*objects: Any) -> None:
-    """What every notebook has; shows text here."""
+    """The `display` of notebooks; it shows text here."""
     from IPython.display import display
 
     display(*objects)  # type: ignore[no-untyped-call]

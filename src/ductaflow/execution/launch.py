@@ -1,14 +1,13 @@
 """Starts the supervisor of a run and waits for its result, in the process that asks for the run.
 
-Nothing heavy is imported here and nothing of this process is passed on but its environment: not its working
-directory, not its `__main__`, not its open files. Runs may overlap in threads.
+Nothing heavy is imported here, and a run inherits only the environment of this process: not its working
+directory, its `__main__` or its open files. Runs may overlap in threads.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import os
 import queue
 import signal
@@ -17,25 +16,48 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import Literal, NoReturn, Protocol, Required, TypedDict
 
 from ductaflow.common import errors, host
+from ductaflow.common.decode import decode
+from ductaflow.common.engines import engine_named
 from ductaflow.common.errors import RunFolderError
 from ductaflow.common.paths import CONTEXT
 from ductaflow.execution import warm
 from ductaflow.execution.echo import POLL_SECONDS, LogTail, Show
 from ductaflow.store.result import Result, Status
+from ductaflow.store.sessions import Part, session_of
 from ductaflow.store.spec import RunSpec, is_below
 
-#: How long a supervisor may take to end its run when it is asked to, in seconds, before it is ended itself.
+#: How long a supervisor may take to stop its run, in seconds, before it is killed.
 STOP_SECONDS = 4.0
 
 
 class StopFlag(Protocol):
-    """Says whether a run is to stop: a `threading.Event`, or something that looks elsewhere."""
+    """Tells whether a run has to stop: a `threading.Event`, or anything like it."""
 
     def is_set(self) -> bool: ...
+
+
+class RunInterrupted(KeyboardInterrupt):
+    """A KeyboardInterrupt that stopped a run; `result` is what came of it."""
+
+    def __init__(self, result: Result, *args: object) -> None:
+        super().__init__(*args)
+        self.result = result
+
+
+class Answer(TypedDict, total=False):
+    """One line from a supervisor: `started` with `pid`; `refused` with the error; `result`."""
+
+    event: Required[Literal["started", "refused", "result"]]
+    pid: int
+    type: str
+    message: str
+    hint: str
+    result: Result
 
 
 def launch(
@@ -45,25 +67,25 @@ def launch(
     stop: StopFlag | None = None,
     await_page: bool = True,
 ) -> Result:
-    """Run a spec in a process of its own and wait for the result.
+    """Run a spec in its own process and wait for the result.
 
     Args:
-        show: called with what the run prints, while it runs.
-        stop: a flag that stops the run when it is set.
+        show: called with the output of the run while it runs.
+        stop: a flag that stops the run once it is set.
         await_page: wait for the HTML of the notebook too. Otherwise the next run goes on beside it; at most
-            as many pages as there are processors are behind, and `await_pages` waits for them.
+            as many pages as there are processors are behind, and the end of the session waits for them.
 
     Raises:
         DuctaflowError: the run could not start (a RunFolderError: somebody else holds the folder).
-        KeyboardInterrupt: it was raised while waiting; the run has been stopped, and the exception has its
-            result as the attribute `result`.
+        RunInterrupted: a KeyboardInterrupt was raised while waiting; the run has been stopped.
     """
-    await_pages(at_most=os.cpu_count() or 1)
+    pages = session_of(spec.session_id).part(Pages)
+    pages.wait(at_most=os.cpu_count() or 1)
     supervisor = _supervisor_of(spec)
     answers = Answers(supervisor)
     try:
         if isinstance(supervisor, _Forked) and not _started(answers, supervisor):
-            # The server died before it had heard of the run: nothing has begun.
+            # The server died before it got the request: nothing has begun.
             supervisor.close()
             supervisor = _supervisor_of(spec)
             answers = Answers(supervisor)
@@ -71,9 +93,9 @@ def launch(
         with LogTail(spec.log, show) if show and has_begun else contextlib.nullcontext():
             result = _result_of(spec, supervisor, answers, stop)
     except KeyboardInterrupt as exc:
-        exc.result = _stop(spec, supervisor, answers)  # type: ignore[attr-defined]
+        result = _stop(spec, supervisor, answers)
         supervisor.close()
-        raise
+        raise RunInterrupted(result, *exc.args) from exc
     except BaseException:
         supervisor.close()
         raise
@@ -81,60 +103,73 @@ def launch(
         answers.await_end()
         supervisor.close()
     else:
-        _pages.put((supervisor, answers))
+        pages.add(supervisor, answers)
     return result
 
 
-_pages: queue.SimpleQueue[tuple[SupervisorHandle, Answers]] = queue.SimpleQueue()
+class Pages(Part):
+    """Runs of a session that have ended while the HTML of their notebooks is still being made."""
+
+    def __init__(self) -> None:
+        self._left: queue.SimpleQueue[tuple[SupervisorHandle, Answers]] = queue.SimpleQueue()
+
+    def add(self, supervisor: SupervisorHandle, answers: Answers) -> None:
+        self._left.put((supervisor, answers))
+
+    def wait(self, *, at_most: int = 0) -> None:
+        """Wait until no more than so many are left, and see their supervisors end."""
+        while self._left.qsize() > at_most:
+            try:
+                supervisor, answers = self._left.get_nowait()
+            except queue.Empty:
+                # Another thread waits for it.
+                return
+            try:
+                answers.await_end()
+            finally:
+                supervisor.close()
+
+    def end(self, *, orderly: bool) -> None:
+        """Wait for all; after an interruption only until their supervisors have given up."""
+        while not orderly and not self._left.empty():
+            self._left.get_nowait()[0].close()
+        self.wait()
 
 
-def await_pages(*, at_most: int = 0) -> None:
-    """Wait until the HTML of runs that have ended is made, and see their supervisors end.
-
-    Args:
-        at_most: of so many the HTML may still be in the making.
-    """
-    while _pages.qsize() > at_most:
-        try:
-            supervisor, answers = _pages.get_nowait()
-        except queue.Empty:
-            # another thread waits for it
-            return
-        try:
-            answers.await_end()
-        finally:
-            supervisor.close()
+def await_pages() -> None:
+    """Wait for the HTML of the ended runs that belong to the session of this process."""
+    session_of().part(Pages).wait()
 
 
 # --- the supervisor, seen from here ------------------------------------------------------------------------
 
 
 class SupervisorHandle(Protocol):
-    """The process that looks after a run, however it was started.
+    """The supervisor of a run, however it was started.
 
     Attributes:
-        pid: of the supervisor, once it has said that the run has begun.
+        pid: known once it reports that the run has begun.
     """
 
     pid: int | None
 
     def ask(self, line: bytes) -> None:
-        """Send a line; that it has gone already shows by its answers."""
+        """Send a line. If the supervisor is gone, its answers show it."""
 
     def lines(self) -> Iterator[bytes]:
-        """What it answers, until its end."""
+        """Yield its answers until its end."""
 
     def kill(self) -> None: ...
 
     def close(self) -> None:
-        """Tell it that the session wants no more of it, and see it end."""
+        """Tell it that the session needs it no longer, and wait for its end."""
 
     def ending(self) -> str:
-        """How it ended, where it did so without a word."""
+        """Describe how it ended if it did not answer."""
 
 
 class _Spawned:
-    """A supervisor that is a fresh interpreter."""
+    """A supervisor in a new interpreter."""
 
     def __init__(self, spec: RunSpec) -> None:
         self.pid: int | None = None
@@ -143,7 +178,7 @@ class _Spawned:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=spec.environment(),
-            # Out of reach of the terminal's Ctrl-C: it is told by the session, and has work to do then.
+            # The terminal's Ctrl-C does not reach it: the session asks it to stop.
             start_new_session=True,
         )
         self.ask(spec.dump().encode() + b"\n")
@@ -177,13 +212,12 @@ class _Spawned:
 
 
 class _Forked:
-    """A supervisor that the warm server has forked; the connection to it is all that is known of it."""
+    """A supervisor that the warm server forked. We have only the connection to it."""
 
     def __init__(self, spec: RunSpec, connection: socket.socket) -> None:
         self._connection = connection
         self.pid: int | None = None
-        request = {"spec": json.loads(spec.dump()), "environment": dict(os.environ)}
-        self.ask(json.dumps(request).encode() + b"\n")
+        self.ask(f"{warm.RunRequest(spec, dict(os.environ)).dump()}\n".encode())
 
     def ask(self, line: bytes) -> None:
         with contextlib.suppress(OSError):
@@ -208,8 +242,8 @@ class _Forked:
 
 
 def _supervisor_of(spec: RunSpec) -> SupervisorHandle:
-    if spec.engine != "fresh" and spec.mode == "notebook" and warm.is_possible():
-        connection = warm.connect(Path(spec.source), Path(spec.project_root))
+    if engine_named(spec.engine).needs_server and spec.mode == "notebook" and warm.is_possible():
+        connection = warm.connect(Path(spec.source), Path(spec.project_root), spec.session_id)
         if connection is not None:
             return _Forked(spec, connection)
     return _Spawned(spec)
@@ -219,32 +253,32 @@ def _supervisor_of(spec: RunSpec) -> SupervisorHandle:
 
 
 class Answers:
-    """What a supervisor answers, each as a dictionary, and None at its end."""
+    """The answers of a supervisor, then None."""
 
     def __init__(self, supervisor: SupervisorHandle) -> None:
-        self._queue: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Answer | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._read, args=(supervisor,), name="answers", daemon=True)
         self._thread.start()
 
     def _read(self, supervisor: SupervisorHandle) -> None:
         for line in supervisor.lines():
-            self._queue.put(json.loads(line))
+            self._queue.put(decode(line, Answer, where="the answer of a supervisor"))
         self._queue.put(None)
 
-    def get(self, timeout: float | None = None) -> dict[str, Any] | None:
-        """The next one; raises queue.Empty when the time in seconds is over."""
+    def get(self, timeout: float | None = None) -> Answer | None:
+        """Return the next one; raise queue.Empty after the time in seconds."""
         return self._queue.get(timeout=timeout)
 
     def put_back_end(self) -> None:
         self._queue.put(None)
 
     def await_end(self) -> None:
-        """Wait until the supervisor has nothing more to say: it is gone."""
+        """Wait until the supervisor is gone."""
         self._thread.join()
 
 
 def _started(answers: Answers, supervisor: SupervisorHandle) -> bool:
-    """Whether the run has begun; otherwise the supervisor is gone without a word."""
+    """Return whether the run has begun; otherwise the supervisor is gone."""
     if supervisor.pid is not None:
         return True
     answer = answers.get()
@@ -257,7 +291,7 @@ def _started(answers: Answers, supervisor: SupervisorHandle) -> bool:
     return True
 
 
-def _refuse(answer: dict[str, Any]) -> NoReturn:
+def _refuse(answer: Answer) -> NoReturn:
     kind = getattr(errors, answer["type"], RunFolderError)
     raise kind(answer["message"], hint=answer["hint"])
 
@@ -273,12 +307,12 @@ def _result_of(
     return _from_answer(spec, answers.get(), supervisor)
 
 
-def _from_answer(spec: RunSpec, answer: dict[str, Any] | None, supervisor: SupervisorHandle) -> Result:
+def _from_answer(spec: RunSpec, answer: Answer | None, supervisor: SupervisorHandle) -> Result:
     if answer is not None and answer["event"] == "refused":
         _refuse(answer)
     if answer is not None:
-        return Result.from_dict(answer["result"], folder=Path(spec.folder))
-    # The supervisor is gone without a word: what it left is found by the environment.
+        return replace(answer["result"], folder=Path(spec.folder))
+    # The supervisor is gone: the processes that it left are found by their environment.
     ending = supervisor.ending()
     host.sweep(CONTEXT, functools.partial(is_below, Path(spec.folder)))
     return Result(

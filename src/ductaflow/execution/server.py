@@ -1,12 +1,12 @@
-"""The warm server: one process for a session that has imported what flows import, and forks for each run.
+"""The warm server: one process for a session. It has imported what flows import and forks for each run.
 
     session --connects, sends spec and environment--> server --forks--> supervisor --forks--> child
     session <------------------ the same connection ------------------- supervisor
 
-The server itself only accepts and forks: it knows nothing of runs, and a run whose server is gone goes on
-under its supervisor. It has a single thread at the moment of a fork. What it imports is third-party only: the
-project root is not on its `sys.path`. A package that starts a thread and is not known to survive a fork makes
-it start anew without that package. It ends when the pipe from its session does.
+The server only accepts and forks: it knows nothing about runs, and a run whose server is gone goes on under
+its supervisor. It has a single thread when it forks. It imports only installed packages: the project root is
+not on its `sys.path`. If a package starts a thread and is not known to survive a fork, the server restarts
+itself without that package. It ends when the pipe from its session does.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
-import json
 import os
 import platform
 import select
@@ -29,14 +28,18 @@ from pathlib import Path
 from typing import NoReturn
 
 from ductaflow.common import host
+from ductaflow.common.decode import decode, prepare
 from ductaflow.execution import child, supervise
-from ductaflow.execution.warm import NOTES, Wanted, command, why_not_warm
+from ductaflow.execution.warm import NOTES, RunRequest, Wanted, command, why_not_warm
 from ductaflow.notebook import shell
 from ductaflow.notebook.export import make_page
 from ductaflow.notebook.source import read_ahead
+from ductaflow.store.folder import Marker
+from ductaflow.store.result import Result, Versioned
 from ductaflow.store.spec import RunSpec
+from ductaflow.store.verdict import RunEvent
 
-#: What a run itself needs, imported first; a flow's own imports come with `preload` lines.
+#: What every run needs, imported first; what flows import comes later, as `Wanted`.
 BASE = (
     "papermill",
     "jupytext",
@@ -44,7 +47,7 @@ BASE = (
     "ductaflow.script",
     "psutil",
     "filelock",
-    # what IPython imports when a shell is made
+    # IPython imports these when a shell is made.
     "IPython.core.application",
     "IPython.core.completer",
     "IPython.core.completerlib",
@@ -55,7 +58,7 @@ BASE = (
 )
 
 
-#: What packages import when they are first used for what flows do all the time.
+#: What packages import at their first use for something that most flows do.
 WITH: dict[str, tuple[str, ...]] = {
     "pandas": (
         "pandas.io.formats.csvs",
@@ -67,15 +70,15 @@ WITH: dict[str, tuple[str, ...]] = {
 }
 
 
-#: What changes the shell when it is imported, which is for a flow's own import, or its first figure, to do.
+#: Their import changes the shell. That has to happen in the flow, by its import or its first figure.
 ACTS_ON_SHELL = frozenset({"matplotlib_inline", "pylab"})
 
 
-#: Packages whose threads survive a fork: OpenBLAS and Arrow stop theirs before and start them again after it.
+#: Packages whose threads survive a fork: OpenBLAS and Arrow stop them before it and start them after it.
 THREADS_SURVIVE = frozenset({"numpy", "scipy", "pandas", "pyarrow", "sklearn", "statsmodels", "matplotlib"})
 
 
-#: Set for a server that was started anew: packages that it must not import.
+#: Set for a server that restarted itself: packages that it must not import.
 EXCLUDED = "DUCTAFLOW_SERVER_EXCLUDES"
 
 
@@ -84,9 +87,9 @@ class Server:
 
     Args:
         listener: the socket, bound by the session.
-        lifeline: descriptor of the pipe from the session; a line for each `Wanted`; its end is the server's.
+        lifeline: the pipe from the session, with a line for each `Wanted`; the server ends with it.
         folder: the folder of the socket, removed at the end.
-        wanted: what to have ready, of a server that was started anew.
+        wanted: what to prepare, for a server that restarted itself.
     """
 
     def __init__(self, listener: socket.socket, lifeline: int, folder: Path, wanted: Wanted) -> None:
@@ -94,7 +97,7 @@ class Server:
         self._lifeline = lifeline
         self._folder = folder
         self._excluded = set(filter(None, os.environ.get(EXCLUDED, "").split(",")))
-        #: The variables with which it has started, and those that packages set when they were imported.
+        #: The variables with which it started, and those that packages set at import.
         self._environment = dict(os.environ)
         self._set_by_imports: dict[str, str] = {}
         self._wanted = wanted
@@ -112,13 +115,14 @@ class Server:
             for name in BASE:
                 importlib.import_module(name)
             shell.make_ready()
+            prepare(RunRequest, Marker, RunEvent, Versioned, Result)
             self._make_ready(self._wanted)
             try:
                 with warnings.catch_warnings():
-                    # a flow has no filters of what it does not import
+                    # A flow must not inherit filters of packages that it does not import.
                     use_once()
             except Exception as exc:
-                # The HTML of each run will fail in the same way, and be told there; runs go on without it.
+                # The HTML of each run will fail in the same way and report it; runs go on without it.
                 self._note(f"what is slow the first time could not be done once: {exc}")
             settle_memory()
             while self._wait(wakeup):
@@ -127,20 +131,20 @@ class Server:
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def _wait(self, wakeup: int) -> bool:
-        """Serve what comes next; False when the session has ended."""
+        """Serve what comes next; return False when the session has ended."""
         ready, _, _ = select.select([self._lifeline, self._listener.fileno(), wakeup], [], [])
         if wakeup in ready:
             os.read(wakeup, 4096)
             self._reap()
         if self._lifeline in ready:
-            # Before a connection is served: what its run needs was asked for before it.
+            # Before connections: what a run needs was requested before it connected.
             return self._listen()
         if self._listener.fileno() in ready:
             self._accept((wakeup,))
         return True
 
     def _reap(self) -> None:
-        """Collect supervisors that have ended, and end what one that was killed has left to this process."""
+        """Collect supervisors that have ended, and kill what a killed one left behind."""
         while True:
             host.reap()
             children = host.child_pids()
@@ -148,7 +152,7 @@ class Server:
             orphans = children - self._supervisors
             if not orphans:
                 return
-            # What an orphan has started itself comes here when it is gone.
+            # The children of an orphan come here when it is gone.
             for pid in orphans:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
@@ -174,20 +178,20 @@ class Server:
             if package in self._excluded or name in sys.modules or package in ACTS_ON_SHELL:
                 continue
             threads, packages, variables = _threads(), _packages(), dict(os.environ)
-            # An import may fail in any way; it will fail again in the flow, where it is told.
+            # An import may fail in any way; it fails again in the flow, which reports it.
             with shell.as_in_a_cell() as shown, contextlib.suppress(Exception, SystemExit):
                 importlib.import_module(name)
-            # It may be the first to bring numpy along, whose threads are known.
+            # It may be the first to import numpy, whose threads are known.
             if _threads() > threads and not THREADS_SURVIVE & (_packages() - packages):
                 self._start_anew(package, "starts threads")
             if shown.said:
-                # such as a warning, which belongs into the log of each flow that imports it
+                # Such as a warning, which belongs in the log of each flow that imports it.
                 self._start_anew(package, "prints something")
             new = {name: value for name, value in os.environ.items() if variables.get(name) != value}
             self._set_by_imports.update(new)
 
     def _start_anew(self, package: str, why: str) -> NoReturn:
-        """Replace this process by one without a package that each flow has to import itself."""
+        """Replace this process by one without a package; flows import that themselves."""
         self._note(f"{package} {why} when it is imported, so it is not kept warm")
         for descriptor in (self._listener.fileno(), self._lifeline):
             os.set_inheritable(descriptor, True)
@@ -225,22 +229,21 @@ class Server:
 def look_after_one(
     connection: socket.socket, started_with: Mapping[str, str], set_by_imports: Mapping[str, str]
 ) -> None:
-    """In the forked process: be the supervisor of the run that the connection asks for.
+    """Supervise the run that the connection asks for, in the forked process.
 
     Args:
         connection: from the session.
-        started_with: the variables with which the server has started.
-        set_by_imports: those that packages set when they were imported; a flow finds them as well.
+        started_with: the variables with which the server started.
+        set_by_imports: variables that packages set at import; a flow gets them too.
     """
     requests = supervise.lines_of(connection.fileno())
     line = next(requests, None)
     if line is None:
-        # the session has gone away again
+        # The session is gone.
         return
-    asked = json.loads(line)
-    spec = RunSpec.load(json.dumps(asked["spec"]))
-    environment: dict[str, str] = asked["environment"]
-    # A build passes on to its flows what its own imports have set.
+    asked = decode(line, RunRequest, where="the request of a session")
+    spec, environment = asked.spec, asked.environment
+    # A build passes on to its flows what its own imports set.
     given = {name: value for name, value in environment.items() if set_by_imports.get(name) != value}
     why = why_not_warm(Path(spec.source), given, started_with)
     with connection.makefile("wb") as answers:
@@ -278,7 +281,7 @@ class ForkedChild:
 
 
 def fork_child(spec: RunSpec, environment: Mapping[str, str]) -> ForkedChild:
-    """Start the child as a fork of this process, which has a single thread of Python."""
+    """Start the child as a fork of this process, which has a single Python thread."""
     supervisor = os.getpid()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -289,7 +292,7 @@ def fork_child(spec: RunSpec, environment: Mapping[str, str]) -> ForkedChild:
 
 
 def use_once() -> None:
-    """Do once what is slow the first time: validate a notebook, write it, export it, ask for the platform."""
+    """Do once what is slow the first time: validate, write and export a notebook, look up the platform."""
     import nbformat
 
     from ductaflow.notebook.export import html_of
@@ -297,13 +300,13 @@ def use_once() -> None:
     cells = [nbformat.v4.new_code_cell("1"), nbformat.v4.new_markdown_cell("# 1")]  # type: ignore[no-untyped-call]
     notebook = nbformat.v4.new_notebook(cells=cells)  # type: ignore[no-untyped-call]
     nbformat.writes(notebook)  # type: ignore[no-untyped-call]
-    html_of(notebook, "warm")
-    # starts a process to ask for the name of the processor
+    html_of(notebook, "once")
+    # Starts a process that looks up the name of the processor.
     platform.platform()
 
 
 def settle_memory() -> None:
-    """Keep what is loaded out of the collector's way, so that its pages stay shared with the children."""
+    """Hide what is loaded from the garbage collector, so that children keep sharing its memory pages."""
     child.packages.look()
     gc.collect()
     gc.freeze()
@@ -322,7 +325,7 @@ def main(arguments: list[str]) -> None:
     listener, lifeline, folder, wanted = arguments
     listening = socket.socket(fileno=int(listener))
     Server(listening, int(lifeline), Path(folder), Wanted.load(wanted)).serve()
-    # The session waits for the end, and to take apart what was imported lasts as long as some runs.
+    # The session waits for this process, and an orderly end of the interpreter takes as long as some runs.
     os._exit(0)
 
 

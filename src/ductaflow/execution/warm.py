@@ -1,8 +1,7 @@
-"""What a flow imports, read from its source: for the warm server, which imports it before the flow does."""
+"""The session's side of the warm server: what it has to import, who starts it, how a run connects to it."""
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import functools
 import importlib.util
@@ -20,6 +19,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ductaflow.common.decode import decode
+from ductaflow.store.sessions import Part, session_of
+from ductaflow.store.spec import RunSpec
+
 _IMPORT = re.compile(r"\s*(?:import\s+(?P<names>[\w., ]+)|from\s+(?P<module>\w[\w.]*)\s+import\s)")
 
 
@@ -33,7 +36,7 @@ _SETS_ENVIRONMENT = re.compile(
 _RUNS_FLOW = re.compile(r"""["'](?:[^"'\n]*/)?flows/(\w[\w.+-]*?)\.(?:py|md|ipynb)["']""")
 
 
-#: Variables that libraries read when they are imported; a value that differs needs an interpreter of its own.
+#: Variables that libraries read at import. A run with another value needs a new interpreter.
 _READ_AT_IMPORT = (
     *("OMP_", "OPENBLAS_", "GOTO_", "MKL_", "BLIS_", "VECLIB_", "KMP_", "NUMEXPR_", "NUMBA_", "ARROW_"),
     *("POLARS_", "TORCH_", "CUDA_", "JAX_", "XLA_", "TF_", "PYTHONPATH", "PYTHONHASHSEED", "LD_"),
@@ -41,9 +44,9 @@ _READ_AT_IMPORT = (
 
 
 def third_party_imports(source: Path, project_root: Path) -> list[str]:
-    """Modules of installed packages that a flow imports, of a build those of its flows too; in order.
+    """Return the installed modules that a flow imports, for a build also those of its flows; in order.
 
-    Modules of the project itself and of the standard library are left out, as is what is not installed.
+    Modules of the project and of the standard library are left out, and so is what is not installed.
     """
     found: dict[str, None] = {}
     for file in with_flows(source, project_root):
@@ -57,12 +60,12 @@ def third_party_imports(source: Path, project_root: Path) -> list[str]:
 
 
 def why_not_warm(source: Path, environment: Mapping[str, str], server: Mapping[str, str]) -> str | None:
-    """Why a flow needs an interpreter of its own, None where a fork of a warm process does.
+    """Return why a flow needs a new interpreter; None if a fork of the warm process will do.
 
     Args:
         source: the flow.
-        environment: the variables of the session that asks.
-        server: the variables with which the warm process has imported its packages.
+        environment: the variables of the session.
+        server: the variables with which the warm process imported its packages.
     """
     for name in sorted({*environment, *server}):
         if name.startswith(_READ_AT_IMPORT) and environment.get(name) != server.get(name):
@@ -83,12 +86,12 @@ def _lines(source: Path) -> list[str]:
     try:
         return source.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
-        # that the flow cannot be read is told by its run
+        # The run will report it.
         return []
 
 
 def with_flows(source: Path, project_root: Path) -> Iterator[Path]:
-    """A notebook, and the flows that its text names."""
+    """Yield a notebook and the flows that its text names."""
     yield source
     for name in dict.fromkeys(_RUNS_FLOW.findall("\n".join(_lines(source)))):
         flow = project_root / "flows" / f"{name}.py"
@@ -124,7 +127,7 @@ def _is_own(top: str, source: Path, project_root: Path) -> bool:
     )
 
 
-#: Environment variable that names the folder of the session's server; `off` where there is to be none.
+#: Environment variable with the folder of the session's server; `off` to have none.
 SERVER = "DUCTAFLOW_SERVER"
 
 
@@ -134,16 +137,17 @@ OFF = "off"
 _SOCKET = "socket"
 
 
-#: File in the server's folder for what it has to say.
+#: File in the server's folder for its notes.
 NOTES = "notes"
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a server shall have ready.
+    """What a server has to prepare.
 
     Attributes:
-        modules: to import, in this order; sources: flows to read, absolute paths.
+        modules: to import, in this order.
+        sources: flows to read, absolute paths.
     """
 
     modules: tuple[str, ...] = ()
@@ -151,12 +155,12 @@ class Wanted:
 
     @classmethod
     def of(cls, source: Path, project_root: Path) -> Wanted:
-        """What the runs of a flow or build need."""
+        """Return what the runs of a flow or build need."""
         sources = tuple(map(str, with_flows(source, project_root)))
         return cls(tuple(third_party_imports(source, project_root)), sources)
 
     def without(self, other: Wanted) -> Wanted:
-        """What is not in another one."""
+        """Return what another one does not have."""
         modules, sources = set(other.modules), set(other.sources)
         return Wanted(
             tuple(name for name in self.modules if name not in modules),
@@ -172,22 +176,31 @@ class Wanted:
 
     @classmethod
     def load(cls, text: str | bytes) -> Wanted:
-        data = json.loads(text)
-        return cls(tuple(data["modules"]), tuple(data["sources"]))
+        return decode(text, cls, where="what a server shall have ready")
 
 
-_lock = threading.Lock()
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """A session's request to a server: a run and its environment variables."""
+
+    spec: RunSpec
+    environment: dict[str, str]
+
+    def dump(self) -> str:
+        """Return one line of JSON."""
+        return f'{{"spec": {self.spec.dump()}, "environment": {json.dumps(self.environment)}}}'
 
 
-_own: _Server | None = None
+#: Held while a server is started and its folder put into the environment.
+_LOCK = threading.Lock()
 
 
-class _Server:
+class ServerProcess:
     """A server that this process starts, and its lifeline.
 
     Args:
-        when_needed: start the process with the first connection: a session in which nothing has to run goes
-            without it.
+        when_needed: start the process with the first connection, so that a session in which nothing has to
+            run does without it.
     """
 
     def __init__(self, *, when_needed: bool = False) -> None:
@@ -202,7 +215,7 @@ class _Server:
         self._listener.bind(str(self.folder / _SOCKET))
         self._listener.listen(128)
         self._end, self._lifeline = os.pipe()
-        # its end says that no connection will come any more
+        # Its end means that no connection will come any more.
         self._over, self._open = os.pipe()
         if when_needed:
             threading.Thread(target=self._wait, name="warm-server", daemon=True).start()
@@ -237,14 +250,14 @@ class _Server:
 
     @property
     def waits(self) -> bool:
-        """Whether it will be started with the first connection."""
+        """Return whether it will be started with the first connection."""
         return self.lives and self.process is None
 
     def expect(self, wanted: Wanted) -> None:
         with self._starting:
             new = wanted.without(self.asked)
             self.asked = self.asked.and_also(new)
-            # A pipe that nobody reads yet takes so much and no more.
+            # A pipe that nobody reads yet would fill up.
             if self.process is not None:
                 self._ask(new)
 
@@ -261,12 +274,43 @@ class _Server:
                 os.close(self._lifeline)
             if self.process is not None:
                 self.process.wait()
-            # it does so itself, if it was not killed
+            # It does so itself, if it was not killed.
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
+class OwnServer(Part):
+    """The server that this process started for a session, if any."""
+
+    def __init__(self) -> None:
+        self.process: ServerProcess | None = None
+
+    def expect(self, wanted: Wanted) -> None:
+        """Have the server prepare what is wanted, if it lives. The caller holds `_LOCK`."""
+        if self.process is not None and self.process.lives:
+            self.process.expect(wanted)
+
+    def start(self, wanted: Wanted | None, *, when_needed: bool) -> None:
+        with _LOCK:
+            # Try to connect: a server that was killed a moment ago still has a process.
+            if not (self.process is not None and self.process.waits) and not _is_there():
+                if self.process is not None:
+                    self.process.end()
+                self.process = ServerProcess(when_needed=when_needed)
+                os.environ[SERVER] = str(self.process.folder)
+            if wanted:
+                self.expect(wanted)
+
+    def end(self, *, orderly: bool) -> None:
+        """End the server and remove it from the environment."""
+        with _LOCK:
+            if self.process is not None:
+                if os.environ.get(SERVER) == str(self.process.folder):
+                    del os.environ[SERVER]
+                self.process.end()
+
+
 def command(listener: int, lifeline: int, folder: Path, wanted: Wanted | None = None) -> list[str]:
-    """The command line of a server; the two descriptors are inherited."""
+    """Return the command line of a server; it inherits the two descriptors."""
     return [
         *(sys.executable, "-X", "utf8", "-P", "-m", "ductaflow.execution.server"),
         *(str(listener), str(lifeline), str(folder), (wanted or Wanted()).dump()),
@@ -274,64 +318,65 @@ def command(listener: int, lifeline: int, folder: Path, wanted: Wanted | None = 
 
 
 def is_possible() -> bool:
-    """Whether runs of this process may be forks of a warm server: on Linux, unless it is switched off."""
+    """Return whether runs may be forks of a warm server: on Linux, unless it is switched off."""
     return sys.platform == "linux" and os.environ.get(SERVER) != OFF
 
 
-def start(wanted: Wanted | None = None, *, when_needed: bool = False) -> None:
-    """Start the session's server in the background, where there is none yet.
+def own_server(session: str | None = None) -> ServerProcess | None:
+    """Return the server that this process started for a session; None if it started none."""
+    return session_of(session).part(OwnServer).process
+
+
+def start(wanted: Wanted | None = None, *, when_needed: bool = False, session: str | None = None) -> None:
+    """Start the session's server in the background, unless there is one.
 
     Args:
-        wanted: what it shall have ready besides what every run needs; only who started it can ask for more.
-        when_needed: have it start with the first run that connects to it.
+        wanted: what to prepare besides what every run needs; only who started the server can ask.
+        when_needed: start it with the first run that connects to it.
+        session: id of the session.
     """
-    global _own
-    if not is_possible():
-        return
-    with _lock:
-        # Asked by connecting: one that was killed a moment ago still has a process.
-        if not (_own is not None and _own.waits) and not _is_there():
-            _own = _Server(when_needed=when_needed)
-            os.environ[SERVER] = str(_own.folder)
-            atexit.register(_own.end)
-        if wanted and _own is not None and _own.lives:
-            _own.expect(wanted)
+    if is_possible():
+        session_of(session).part(OwnServer).start(wanted, when_needed=when_needed)
 
 
 def disown() -> None:
-    """Forget a server that some other process has started, and that ends with that one."""
-    with _lock:
-        own = _own is not None and _own.pid == os.getpid() and str(_own.folder)
-        if os.environ.get(SERVER, OFF) not in (OFF, own):
+    """Forget a server that another process started and that ends with that process."""
+    with _LOCK:
+        own = own_server()
+        if os.environ.get(SERVER, OFF) not in (OFF, own and own.pid == os.getpid() and str(own.folder)):
             del os.environ[SERVER]
 
 
-def connect(source: Path, project_root: Path) -> socket.socket | None:
-    """A connection to the session's server, which is started where there is none; None if there can be none.
+def connect(source: Path, project_root: Path, session: str | None = None) -> socket.socket | None:
+    """Connect to the session's server and start it if there is none; None if there can be none.
 
     Args:
-        source: the flow that shall run, absolute; project_root: the project that it belongs to.
+        source: the flow to run, absolute.
+        project_root: the project that it belongs to.
+        session: id of the session.
     """
     if not is_possible():
         return None
+    own = session_of(session).part(OwnServer)
     for _ in range(2):
-        if _own is not None and _own.lives:
-            with _lock:
-                _own.expect(Wanted.of(source, project_root))
+        if own.process is not None:
+            with _LOCK:
+                own.expect(Wanted.of(source, project_root))
         connection = _connected()
         if connection is not None:
             return connection
-        # There is none yet, or it has died: one is started in its place.
-        start(Wanted.of(source, project_root))
+        # There is none yet, or it has died.
+        own.start(Wanted.of(source, project_root), when_needed=False)
     return _connected()
 
 
 def notes() -> list[str]:
-    """What the server of this process has to say, such as a package that it does not keep warm."""
-    if _own is None:
+    """Return the notes of the server of this process, such as packages that it does not keep warm."""
+    own = own_server()
+    if own is None:
         return []
     try:
-        return (_own.folder / NOTES).read_text(encoding="utf-8").splitlines()
+        return (own.folder / NOTES).read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         return []
 

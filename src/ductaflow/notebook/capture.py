@@ -459,6 +459,7 @@ class _ByteStream(io.RawIOBase):
         """Without effect, as for the text stream."""
 
 
+#: The capture that is open in this process, to which descriptors 1 and 2 belong: there is one at most.
 _current: Capture | None = None
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ductaflow.common.errors import DuctaflowError, Failure
 from ductaflow.notebook import capture as capturing
-from ductaflow.notebook.failures import failure_of, line_in_source, plain_traceback
+from ductaflow.notebook.failures import exit_code_of, failure_of, line_in_source, plain_traceback
 from ductaflow.notebook.source import (
     INJECTED,
     KERNELSPEC,
@@ -240,7 +240,7 @@ class _Run:
         if self.observer is None:
             return
         if isinstance(error, SystemExit):
-            code, text = _exit_code(error)
+            code, text = exit_code_of(error)
             line = line_in_source(error, self.source) if self.source else None
             self.observer.exited(number, code, text, line)
             return
@@ -345,12 +345,3 @@ def _language_info() -> dict[str, Any]:
 
 
 # --- exceptions --------------------------------------------------------------------------------------------
-
-
-def _exit_code(exc: SystemExit) -> tuple[int, str]:
-    """Exit code and text of a SystemExit, as the interpreter understands its argument."""
-    if exc.code is None:
-        return 0, ""
-    if isinstance(exc.code, int):
-        return int(exc.code), ""
-    return 1, str(exc.code)

@@ -8,9 +8,8 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
-from ductaflow.common.errors import Failure
+from ductaflow.common.errors import Failure, SourceLine
 from ductaflow.common.text import strip_ansi
 
 #: Lines shown above and below a failing one.
@@ -106,8 +105,17 @@ def shown_path(source: Path, project_root: str | Path | None) -> str:
     return str(source)
 
 
-def lines_around(filename: str, line: int) -> tuple[dict[str, Any], ...]:
+def lines_around(filename: str, line: int) -> tuple[SourceLine, ...]:
     """The lines of a file around one, as a `Failure` holds them."""
     lines = linecache.getlines(filename)
     numbers = range(max(1, line - CONTEXT_LINES), min(len(lines), line + CONTEXT_LINES) + 1)
-    return tuple({"line": number, "text": lines[number - 1].rstrip("\n")} for number in numbers)
+    return tuple(SourceLine(line=number, text=lines[number - 1].rstrip("\n")) for number in numbers)
+
+
+def exit_code_of(exc: SystemExit) -> tuple[int, str]:
+    """Return exit code and text of a SystemExit, as the interpreter understands it; a number has no text."""
+    if exc.code is None:
+        return 0, ""
+    if isinstance(exc.code, int):
+        return int(exc.code), ""
+    return 1, str(exc.code)

@@ -86,7 +86,8 @@ def read_ahead(source: Path) -> None:
         _ahead[source] = text, _parse(source, text)
 
 
-#: What was read ahead: the text of a flow, and what became of it.
+#: What a warm server read ahead for its forks: the text of a flow, and the notebook made of it. It is used
+#: only for a flow whose text is still the same.
 _ahead: dict[Path, tuple[str, NotebookNode]] = {}
 
 

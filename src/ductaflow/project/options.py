@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from ductaflow.common.engines import ENGINES
 from ductaflow.common.errors import ConfigError
 from ductaflow.common.json_tree import KeyPath, mapped
 from ductaflow.common.paths import ROOT_KEY, RUN_KEY
@@ -17,9 +18,6 @@ from ductaflow.common.text import did_you_mean, key_path, shorten
 from ductaflow.project.strict_json import json_kind, read_config
 
 # --- what `_run` says --------------------------------------------------------------------------------------
-
-ENGINES = ("warm", "fresh", "kernel")
-
 
 #: Seconds; a system call takes no more.
 MAX_TIMEOUT = 1_000_000_000

@@ -101,7 +101,7 @@ def _entry(result: Result | Mapping[str, Any], runs_root: Path) -> Entry:
     if result.get("schema") == SCHEMA:
         try:
             return _entry(Result.from_dict(result), runs_root)
-        except ValueError:
+        except DuctaflowError:
             pass  # a conductor's dict that has a key `schema` of its own
     return _from_dict(result, runs_root)
 

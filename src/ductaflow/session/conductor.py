@@ -14,14 +14,13 @@ from __future__ import annotations
 
 import functools
 import os
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ductaflow.common.errors import ConfigError, DuctaflowError, InstanceError
 from ductaflow.common.paths import Project
-from ductaflow.execution.launch import StopFlag, await_pages
+from ductaflow.execution.launch import StopFlag
 from ductaflow.project.compose import merge
 from ductaflow.project.csvs import NAME_COLUMNS
 from ductaflow.project.instances import Instance, Instances, find_instances, make_instance
@@ -34,6 +33,7 @@ from ductaflow.session.runner import comparison_of, run_instance
 from ductaflow.session.scheduler import Executor, Threads
 from ductaflow.session.tables import NAME_COLUMN, Row, Target, read_rows
 from ductaflow.store.result import Result, Status, why_not_valid
+from ductaflow.store.sessions import Session
 from ductaflow.store.spec import current_run, tell
 
 if TYPE_CHECKING:
@@ -119,14 +119,14 @@ def conduct(
     if dry_run:
         planned = Forecast(readiness, comparison if only_changed else None).of(plan)
         return _forecast(table, rows, planned[len(plan) - len(rows) :])
-    session_id = outer.session_id if outer else uuid.uuid4().hex[:12]
-    where = _executor(executor, jobs, target.project, session_id)
-    page = SessionPage(target, session_id, rows, readiness.graph) if report and not outer else None
+    session = Session()
+    where = _executor(executor, jobs, target.project, session.id)
+    page = SessionPage(target, session.id, rows, readiness.graph) if report and not outer else None
     live = jobs == 1 and executor is None
     console = Console(target.flow, len(plan), live, progress)
     run = functools.partial(
         _run_one,
-        session_id=session_id,
+        session_id=session.id,
         timeout=timeout,
         export_html=export_html,
         keep_previous=leaves_in(target.project.root).previous,
@@ -136,7 +136,8 @@ def conduct(
         only_changed=only_changed,
         comparison=comparison,
     )
-    results = _Session(plan, readiness, comparison, run, where, page, console).work()
+    with session:
+        results = _Session(plan, readiness, comparison, run, where, page, console).work()
     if check:
         _check(results, target.flow)
     return _beside(table, rows, results[len(plan) - len(rows) :])
@@ -165,7 +166,7 @@ def run_stored(
     readiness = Readiness(instances)
     plan = [instances.by_id[id] for id in readiness.graph.order(ids)]
     here = {instance.id for instance in plan}
-    session_id = uuid.uuid4().hex[:12]
+    session = Session()
     comparison = comparison_in(instances.project.root)
     leaves = leaves_in(instances.project.root)
 
@@ -177,7 +178,7 @@ def run_stored(
             return _run_one(
                 instance,
                 stop,
-                session_id=session_id,
+                session_id=session.id,
                 timeout=None,
                 export_html=leaves.html,
                 keep_previous=leaves.previous,
@@ -188,7 +189,8 @@ def run_stored(
         message = " ".join(filter(None, [*lack.sentences, lack.remedy]))
         return unrun_record(instance, Status.ERROR, message, "input")
 
-    return _Session(plan, readiness, comparison, run, Threads(jobs), None, Lines(jobs)).work()
+    with session:
+        return _Session(plan, readiness, comparison, run, Threads(jobs), None, Lines(jobs)).work()
 
 
 def _without_results(table: DataFrame) -> DataFrame:
@@ -407,7 +409,6 @@ class _Session:
                 ended = self._executor.stop()
             finally:
                 self._close(ended)
-        await_pages()
         return [self._results[id] for id in self._plan]
 
     def _turns(self) -> list[Turn]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import subprocess
 import sys
@@ -11,29 +10,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ductaflow.common.errors import ConfigError, InstanceError
+from ductaflow.common.errors import InstanceError
 from ductaflow.common.paths import KIND_DIRS, SOURCE_SUFFIXES, Project, kind_of, runs_root
 from ductaflow.project.instances import Instance
 from ductaflow.project.options import split_run
 from ductaflow.project.values import json_value
+from ductaflow.store.result import GitState
+from ductaflow.store.sessions import Part, session_of
 from ductaflow.store.spec import RunSpec, current_run
-
-ENGINES = (None, "warm", "fresh", "kernel")
-
-
-@functools.cache
-def session_id() -> str:
-    """The id of this process's session: that of the run it belongs to, else a random one."""
-    run = current_run()
-    return run.session_id if run else uuid.uuid4().hex[:12]
-
-
-def checked_engine(name: str | None) -> str | None:
-    """The engine of a spec: None stands for `warm`, which is `fresh` where there can be no warm server."""
-    if name not in ENGINES:
-        raise ConfigError(f"unknown engine {name!r}", hint="Use one of: warm, fresh, kernel.")
-    return None if name == "warm" else name
-
 
 # --- from a call to a spec ---------------------------------------------------------------------------------
 
@@ -64,7 +48,7 @@ def spec_of_instance(instance: Instance, session: str | None = None) -> RunSpec:
         runs_root=_tree_of(instance),
         project_root=str(instance.project.root),
         config=instance.config,
-        engine=checked_engine(options.engine),
+        engine=options.engine,
         kernel=options.kernel,
         timeout=options.timeout,
         allow_exit=options.allow_exit,
@@ -105,7 +89,7 @@ def spec_of_call(
         project_root=str(root),
         config={**values, "_project_root": root.as_posix()},
         timeout=options.timeout,
-        engine=checked_engine(options.engine),
+        engine=options.engine,
         kernel=options.kernel,
         allow_exit=options.allow_exit,
         options=options.of_execution,
@@ -168,19 +152,30 @@ def root_around(source: Path) -> Path:
 
 
 def _identity(root: Path, session: str | None = None) -> dict[str, Any]:
-    session = session or session_id()
-    return {"session_id": session, "run_id": uuid.uuid4().hex, "git": _git_state(root, session)}
-
-
-@functools.lru_cache(maxsize=64)
-def _git_state(root: Path, session: str) -> dict[str, Any] | None:
-    """Commit of the project and whether it has uncommitted changes; None without git.
-
-    Once a session; a worker of a cluster lives through many of them.
-    """
     run = current_run()
     if run and run.git is not None:
-        return dict(run.git)
+        git: GitState | None = run.git
+    elif session is None:
+        git = _git_state(root)
+    else:
+        git = session_of(session).part(_GitStates).of(root, session)
+    return {"session_id": session or session_of().id, "run_id": uuid.uuid4().hex, "git": git}
+
+
+class _GitStates(Part):
+    """The state of projects under git: asked once a session. A worker of a cluster lives through many."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[Path, str], GitState | None] = {}
+
+    def of(self, root: Path, session: str) -> GitState | None:
+        if (root, session) not in self._known:
+            self._known[root, session] = _git_state(root)
+        return self._known[root, session]
+
+
+def _git_state(root: Path) -> GitState | None:
+    """Return the commit of a project, and whether it has uncommitted changes; None without git."""
 
     def git(*arguments: str) -> str | None:
         try:
@@ -195,4 +190,4 @@ def _git_state(root: Path, session: str) -> dict[str, Any] | None:
     if commit is None:
         return None
     changes = git("status", "--porcelain", "--untracked-files=no")
-    return {"commit": commit, "dirty": bool(changes)}
+    return GitState(commit=commit, dirty=bool(changes))

@@ -20,7 +20,7 @@ from pathlib import Path
 from ductaflow.common.errors import DuctaflowError
 from ductaflow.common.paths import Project, RunFolder, runs_root
 from ductaflow.common.text import show_on_console
-from ductaflow.execution.supervise import result_of_flow
+from ductaflow.execution.recorded_run import result_of_flow
 from ductaflow.project.options import RunOptions, split_run
 from ductaflow.project.settings import Leaves, comparison_in, leaves_in
 from ductaflow.project.strict_json import read_config

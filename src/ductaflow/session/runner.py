@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ductaflow.common.engines import KERNEL, engine_named
 from ductaflow.common.errors import DuctaflowError
 from ductaflow.common.paths import RunFolder
 from ductaflow.common.text import show_on_console
@@ -17,7 +18,7 @@ from ductaflow.project.instances import Instance, load_stored
 from ductaflow.project.settings import DEFAULT, Comparison
 from ductaflow.session.debug import prepare
 from ductaflow.session.main import use_project_of_main
-from ductaflow.session.request import checked_engine, project_here, spec_of_call, spec_of_instance
+from ductaflow.session.request import project_here, spec_of_call, spec_of_instance
 from ductaflow.store.changes import Change, changes, look_back
 from ductaflow.store.result import FlowFailed, Result, Status
 from ductaflow.store.spec import RunSpec, current_run, tell
@@ -74,7 +75,7 @@ def run_instance(
     spec = spec_of_instance(instance, session_id)
     spec = replace(
         spec,
-        engine=spec.engine or checked_engine(engine),
+        engine=engine_named(spec.engine or engine).name,
         timeout=spec.timeout or timeout,
         export_html=export_html,
         keep_previous=keep_previous,
@@ -131,14 +132,14 @@ def run_notebook(
             # whatever the build makes of it, one of its flows did not run
             tell(build, event="refused", id=os.fspath(notebook_file), message=exc.message)
         raise
-    engine = engine or ("kernel" if kernel_name else spec.engine)
+    engine = engine or (KERNEL.name if kernel_name else spec.engine)
     given = {"timeout": timeout, "kernel": kernel_name, "engine": engine}
     spec = replace(
         spec,
         timeout=timeout or spec.timeout,
         export_html=export_html,
         kernel=kernel_name or spec.kernel,
-        engine=checked_engine(engine),
+        engine=engine_named(engine).name,
         options={**spec.options, **{name: value for name, value in given.items() if value}},
     )
     if no_execute:

@@ -9,7 +9,6 @@ read only where its size and times say that it may have changed.
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import platform
@@ -21,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from ductaflow.common.decode import UnreadableError, decode
 from ductaflow.common.errors import DuctaflowError
 from ductaflow.common.json_tree import KeyPath, leaves, spelled
 from ductaflow.common.paths import ROOT_KEY, RunFolder
@@ -39,7 +39,8 @@ from ductaflow.store.record import (
     named_in,
     options_of,
 )
-from ductaflow.store.result import SCHEMA, Result
+from ductaflow.store.result import FileEntry, FolderEntry, Lineage, Result, read_result
+from ductaflow.store.sessions import Part, session_of
 from ductaflow.store.spec import RunSpec
 
 ChangeKind = Literal["run", "config", "code", "module", "input", "output", "environment"]
@@ -95,8 +96,8 @@ def look_back(spec: RunSpec, comparison: Comparison = DEFAULT) -> Lookback:
     last = _last_run(spec.folder, spec.runs_root)
     if isinstance(last, Change):
         return Lookback((last,))
-    if (last.data.get("flow"), last.data.get("instance")) != (spec.flow, spec.instance):
-        text = f"the result there is that of {last.data.get('flow')}/{last.data.get('instance')}"
+    if (last.result.flow, last.result.instance) != (spec.flow, spec.instance):
+        text = f"the result there is that of {last.result.id}"
         return Lookback((Change("run", spec.folder, text),))
     found: list[Change] = []
     if "config" in comparison.rerun_on:
@@ -104,7 +105,7 @@ def look_back(spec: RunSpec, comparison: Comparison = DEFAULT) -> Lookback:
     named = named_in(spec) if "inputs" in comparison.rerun_on else {}
     found += _of_run(site, last, comparison, named, spec.runs_root)
     if "environment" in comparison.rerun_on:
-        found += _of_environment(last)
+        found += _of_environment(last, session_of(spec.session_id).part(_Installed))
     return Lookback(tuple(found), last.result)
 
 
@@ -114,7 +115,8 @@ def differences_of_environment(spec: RunSpec) -> tuple[Change, ...]:
     Slow (it looks up installed packages) the first time in a process.
     """
     last = _last_run(spec.folder, spec.runs_root)
-    return () if isinstance(last, Change) else tuple(_of_environment(last))
+    installed = session_of(spec.session_id).part(_Installed)
+    return () if isinstance(last, Change) else tuple(_of_environment(last, installed))
 
 
 # --- the last run ------------------------------------------------------------------------------------------
@@ -122,74 +124,32 @@ def differences_of_environment(spec: RunSpec) -> tuple[Change, ...]:
 
 @dataclass(frozen=True, slots=True)
 class _Last:
-    """The record of the last run in a folder, as JSON has it, and what it says as a result."""
+    """The last run in a folder, which was good, and its record."""
 
     folder: str
-    data: Mapping[str, Any]
-    lineage: Mapping[str, Any]
     result: Result
+    lineage: Lineage
 
 
 def _last_run(folder: str, runs_root: str) -> _Last | Change:
-    """The last run in a folder, or why it is none that could be kept."""
+    """Return the last run in a folder, or why it is none that could be kept."""
 
     def none(text: str) -> Change:
         return Change("run", folder, text)
 
     try:
-        with open(os.path.join(folder, "result.json"), "rb") as file:
-            data = json.loads(file.read())
-        if data["schema"] != SCHEMA:
-            return none(f"its result is of schema {data['schema']}")
-        lineage = data.get("lineage")
-        result = Result.from_dict(data, folder=Path(folder))
-        is_complete = not lineage or _is_complete(data, lineage)
-    except FileNotFoundError:
+        result = read_result(Path(folder))
+    except DuctaflowError as exc:
+        return none(f"its result cannot be read: {exc.message}")
+    if result is None:
         return none("it has no finished run")
-    except OSError as exc:
-        return none(f"its result cannot be read: {exc.strerror or exc}")
-    except (ValueError, LookupError, TypeError, AttributeError):
-        return none("its result is no complete one")
-    inside = Path(folder).is_relative_to(runs_root)
-    if inside and has_unfinished_run(Path(runs_root), Path(folder)):
+    if Path(folder).is_relative_to(runs_root) and has_unfinished_run(Path(runs_root), Path(folder)):
         return none("a run of it goes on, or was killed")
     if not result.status.is_good:
         return none(f"its last run is red: {result.message}")
-    if not lineage:
+    if result.lineage is None:
         return none("its last run left no record of what it read")
-    if not is_complete:
-        return none("its record of what it read is no complete one")
-    return _Last(folder, data, lineage, result)
-
-
-#: What a record has to have, to be held against anything: somebody may have edited it.
-_ENTRY = {"path", "size", "mtime", "hash"}
-
-
-_FOLDER = {"path", "deep", "whole", "count", "hash"}
-
-
-_LINEAGE: dict[str, type] = {
-    **{"source": str, "config": str, "options": dict, "modules": dict, "folders": list},
-    **{"absent": list, "written": list, "changed": list, "made": list, "saved": str},
-}
-
-
-def _is_complete(data: Mapping[str, Any], lineage: Mapping[str, Any]) -> bool:
-    """Whether a record has what it has to have.
-
-    Raises:
-        LookupError, TypeError, AttributeError: it has not.
-    """
-    secrets = lineage["secrets"]
-    return (
-        all(isinstance(lineage[key], kind) for key, kind in _LINEAGE.items())
-        and "code" in lineage
-        and (secrets is None or isinstance(bytes.fromhex(secrets["salt"]), bytes))
-        and all(entry.keys() >= _ENTRY for entry in (*data["inputs"], *data["outputs"], *lineage["made"]))
-        and all(entry.keys() >= _FOLDER for entry in lineage["folders"])
-        and all(isinstance(child, str) for child in data["children"])
-    )
+    return _Last(folder, result, result.lineage)
 
 
 def _of_run(
@@ -202,7 +162,7 @@ def _of_run(
         yield from _of_inputs(site, last)
         yield from _new_inputs(site, last, named)
     yield from _of_outputs(site, last)
-    for child in last.data["children"]:
+    for child in last.result.children:
         folder = os.path.normpath(os.path.join(last.folder, child))
         nested = _last_run(folder, runs_root)
         if isinstance(nested, Change):
@@ -214,9 +174,9 @@ def _of_run(
 # --- config ------------------------------------------------------------------------------------------------
 
 
-def _of_config(spec: RunSpec, lineage: Mapping[str, Any]) -> Iterator[Change]:
-    secrets = lineage.get("secrets")
-    same = lineage.get("config") == config_fingerprint(spec)
+def _of_config(spec: RunSpec, lineage: Lineage) -> Iterator[Change]:
+    secrets = lineage["secrets"]
+    same = lineage["config"] == config_fingerprint(spec)
     if secrets is None:
         same_secrets = hash_of_secrets(spec.config, "") is None
     else:
@@ -226,7 +186,7 @@ def _of_config(spec: RunSpec, lineage: Mapping[str, Any]) -> Iterator[Change]:
     elif not same_secrets:
         yield Change("config", "", "a secret in the config is another one")
     for name, value in options_of(spec).items():
-        before = lineage["options"].get(name)
+        before = dict(lineage["options"]).get(name)
         if before != value:
             yield Change("config", f"_run.{name}", f"config _run.{name}: {_shown(before)} -> {_shown(value)}")
 
@@ -275,7 +235,7 @@ def _shown(value: Any) -> str:
 # --- files -------------------------------------------------------------------------------------------------
 
 
-def _of_code(site: Site, lineage: Mapping[str, Any]) -> Iterator[Change]:
+def _of_code(site: Site, lineage: Lineage) -> Iterator[Change]:
     yield from _of_source(site, "code", lineage["source"], lineage["code"])
     for name, known in lineage["modules"].items():
         yield from _of_source(site, "module", name, known)
@@ -298,7 +258,7 @@ def _of_inputs(site: Site, last: _Last) -> Iterator[Change]:
     lineage = last.lineage
     for name in lineage["changed"]:
         yield Change("input", name, f"{name} was changed while the last run read it")
-    for entry in last.data["inputs"]:
+    for entry in last.result.inputs:
         name = entry["path"]
         fault = _fault(site, site.absolute(name), entry)
         if fault and name not in lineage["changed"]:
@@ -306,18 +266,18 @@ def _of_inputs(site: Site, last: _Last) -> Iterator[Change]:
     for name in lineage["absent"]:
         if os.path.lexists(site.absolute(name)):
             yield Change("input", name, f"{name} is there now, and was not when it was looked for")
-    for entry in lineage["folders"]:
-        yield from _of_folder(site, last.folder, entry)
+    for folder in lineage["folders"]:
+        yield from _of_folder(site, last.folder, folder)
 
 
 def _new_inputs(site: Site, last: _Last, named: Mapping[str, os.stat_result]) -> Iterator[Change]:
     """What the config names and what was not there yet."""
     lineage = last.lineage
-    known = {entry["path"] for entry in (*last.data["inputs"], *lineage["folders"])}
+    known = {entry["path"] for entry in (*last.result.inputs, *lineage["folders"])}
     known.update(lineage["written"], lineage["absent"], lineage["changed"], lineage["modules"])
     known.add(lineage["source"])
     journals = (
-        journal for entry in last.data["inputs"] for journal in journals_of(site.absolute(entry["path"]))
+        journal for entry in last.result.inputs for journal in journals_of(site.absolute(entry["path"]))
     )
     for path, status in {**{path: os.stat(path) for path in journals}, **named}.items():
         name = site.relative(path)
@@ -326,7 +286,7 @@ def _new_inputs(site: Site, last: _Last, named: Mapping[str, os.stat_result]) ->
 
 
 def _of_outputs(site: Site, last: _Last) -> Iterator[Change]:
-    for entry in last.data["outputs"]:
+    for entry in last.result.outputs:
         path = os.path.join(last.folder, entry["path"])
         if fault := _fault(site, path, entry):
             name = site.relative(path)
@@ -340,7 +300,7 @@ def _of_outputs(site: Site, last: _Last) -> Iterator[Change]:
 
 def _of_saved_config(site: Site, last: _Last) -> Iterator[Change]:
     """`load_instance` and `run FOLDER` take it for what the results were made with."""
-    path = str(RunFolder(Path(last.folder), last.data["flow"]).config)
+    path = str(RunFolder(Path(last.folder), last.result.flow).config)
     name = site.relative(path)
     try:
         if site.hashes.of(path) != last.lineage["saved"]:
@@ -349,7 +309,7 @@ def _of_saved_config(site: Site, last: _Last) -> Iterator[Change]:
         yield Change("output", name, f"{name} {_unread(exc)}")
 
 
-def _fault(site: Site, path: str, entry: Mapping[str, Any]) -> str | None:
+def _fault(site: Site, path: str, entry: FileEntry) -> str | None:
     """What is wrong with a file, None if it is as recorded."""
     try:
         status = os.stat(path)
@@ -357,9 +317,10 @@ def _fault(site: Site, path: str, entry: Mapping[str, Any]) -> str | None:
             return "is no regular file any more"
         if status.st_size != entry["size"]:
             return "has other content"
-        if entry["hash"] is None or (site.by_stat and site.counts_by_stat(site.relative(path))):
-            return None if status.st_mtime_ns == entry["mtime"] else "has another time of modification"
-        return None if site.hashes.of(path, status=status) == entry["hash"] else "has other content"
+        known = entry.get("hash")
+        if known is None or (site.by_stat and site.counts_by_stat(site.relative(path))):
+            return None if status.st_mtime_ns == entry.get("mtime") else "has another time of modification"
+        return None if site.hashes.of(path, status=status) == known else "has other content"
     except OSError as exc:
         return _unread(exc)
 
@@ -370,7 +331,7 @@ def _unread(exc: OSError) -> str:
     return "is gone" if gone else f"cannot be read: {exc.strerror or exc}"
 
 
-def _of_folder(site: Site, own: str, entry: Mapping[str, Any]) -> Iterator[Change]:
+def _of_folder(site: Site, own: str, entry: FolderEntry) -> Iterator[Change]:
     name = entry["path"]
     try:
         now = folder_entry(site, site.absolute(name), deep=entry["deep"], whole=entry["whole"], own=own)
@@ -393,29 +354,46 @@ def _of_folder(site: Site, own: str, entry: Mapping[str, Any]) -> Iterator[Chang
 # --- environment -------------------------------------------------------------------------------------------
 
 
-def _of_environment(last: _Last) -> Iterator[Change]:
-    environment = last.data.get("environment", {})
+def _of_environment(last: _Last, installed: _Installed) -> Iterator[Change]:
+    environment = last.result.environment
     before = environment.get("python")
     if before and before != platform.python_version():
         yield Change("environment", "python", f"Python: {before} -> {platform.python_version()}")
-    packages: Mapping[str, str] = environment.get("packages", {})
-    own = {Path(name).stem for name in last.lineage.get("modules", {})}
-    own |= {
-        Path(name).parent.name for name in last.lineage.get("modules", {}) if name.endswith("__init__.py")
-    }
+    packages = environment.get("packages", {})
+    own = {Path(name).stem for name in last.lineage["modules"]}
+    own |= {Path(name).parent.name for name in last.lineage["modules"] if name.endswith("__init__.py")}
     names = tuple(sorted(name for name in packages if name not in own))
-    installed = _installed()
-    asked = tuple(name for name in names if packages[name] not in installed.get(name, ()))
-    now = _imported_versions(asked) if asked else {}
-    for name in asked:
-        if now.get(name) != packages[name]:
-            text = f"package {name}: {packages[name]} -> {now.get(name) or 'not installed'}"
+    now = installed.versions_of({name: packages[name] for name in names})
+    for name in names:
+        if now[name] != packages[name]:
+            text = f"package {name}: {packages[name]} -> {now[name] or 'not installed'}"
             yield Change("environment", name, text)
 
 
-@functools.cache
-def _installed() -> dict[str, frozenset[str]]:
-    """Versions of the installed distributions by the modules that they bring."""
+class _Installed(Part):
+    """Versions of what is installed, looked up once a session."""
+
+    def __init__(self) -> None:
+        self._by_module: dict[str, set[str]] | None = None
+        self._imported: dict[tuple[str, ...], dict[str, str]] = {}
+
+    def versions_of(self, known: Mapping[str, str]) -> dict[str, str | None]:
+        """Return the versions of modules now; None for one that is not installed.
+
+        Args:
+            known: the versions that they had.
+        """
+        if self._by_module is None:
+            self._by_module = _distributions()
+        asked = tuple(name for name in known if known[name] not in self._by_module.get(name, ()))
+        if asked and asked not in self._imported:
+            self._imported[asked] = _imported_versions(asked)
+        found = self._imported.get(asked, {})
+        return {name: found.get(name) if name in asked else known[name] for name in known}
+
+
+def _distributions() -> dict[str, set[str]]:
+    """Return the versions of the installed distributions by the modules that they bring."""
     from importlib.metadata import PackageNotFoundError, packages_distributions, version
 
     found: dict[str, set[str]] = {}
@@ -425,7 +403,7 @@ def _installed() -> dict[str, frozenset[str]]:
                 found.setdefault(module, set()).add(version(distribution))
             except PackageNotFoundError:
                 continue
-    return {module: frozenset(versions) for module, versions in found.items()}
+    return found
 
 
 _ASK = """
@@ -440,7 +418,6 @@ print("\\n" + json.dumps({k: v for k, v in found.items() if isinstance(v, str)})
 """
 
 
-@functools.cache
 def _imported_versions(names: tuple[str, ...]) -> dict[str, str]:
     """What modules say of their own version, where that is none of their distribution's: by importing them,
     in a process of its own."""
@@ -452,8 +429,7 @@ def _imported_versions(names: tuple[str, ...]) -> dict[str, str]:
         stdin=subprocess.DEVNULL,
     )
     try:
-        found: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
-    except (ValueError, IndexError):
+        return decode(done.stdout.splitlines()[-1], dict[str, str], where="versions of packages")
+    except (UnreadableError, IndexError):
         # One of them ended the process: what cannot be found out counts as not installed.
         return {}
-    return found

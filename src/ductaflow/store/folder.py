@@ -1,13 +1,13 @@
-"""The run folder over the length of a run: who holds it, what was there before, what the run wrote.
+"""The run folder during a run: who holds it, what was there before, what the run wrote.
 
-    claim = Claim.take(folder, owner)    lock, note what is there, move away what the last run wrote
+    claim = Claim.take(folder, owner)    lock it, list what is there, move away what the last run wrote
     ... the run ...
     claim.outputs(children)              what is new
     claim.release()
 
-What is ours lies in `runs/.ductaflow/`, never in a run folder, since a flow that globs would read it there:
+Our own files are in `runs/.ductaflow/`, never in a run folder, where a flow that globs would read them:
 
-    running/<hash>.lock    held by the supervisor of the run, freed by the system when that one dies
+    running/<hash>.lock    held by the supervisor of the run; the system frees it when the supervisor dies
     running/<hash>.json    the marker: who runs it, what was in the folder before; touched as a heartbeat
     previous/<path>/       what the last good run wrote, one generation
 """
@@ -23,45 +23,40 @@ import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ductaflow.common import host
+from ductaflow.common.decode import UnreadableError, read_json
 from ductaflow.common.errors import DuctaflowError, RunFolderError
-from ductaflow.common.files import write_atomic
+from ductaflow.common.files import Stamp, stamp_of, write_atomic
 from ductaflow.common.paths import CACHE_DIR, CONTEXT, TEMP_PREFIX, RunFolder
-from ductaflow.store.result import read_result
+from ductaflow.store.result import FileEntry, Result, read_result
 from ductaflow.store.spec import is_below
 
 if TYPE_CHECKING:
     from filelock import FileLock
 
 
-#: A marker of another host whose heartbeat is older than this many seconds is taken for dead.
+#: A run on another host counts as dead when its last heartbeat is older, in seconds.
 LEASE_SECONDS = 60.0
 
 
-#: Also how exactly it is known until when a run that was killed may have written files.
+#: Also how exactly we know until when a killed run may have written files.
 HEARTBEAT_SECONDS = 1.0
 
 
-#: How long a run folder may still be held when its run has ended, in seconds: its page is being made.
+#: How long a run folder may stay held after the run, in seconds, while its page is being made.
 AFTERWARDS_SECONDS = 60.0
 
 
 _LOCK_POLL = 0.02
 
 
-FileMark = tuple[int, int, int]
-
-
-"""What tells one state of a file from another without reading it: size, mtime in ns, inode."""
-
-
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Who holds a run folder. `pid` is the process that supervises the run; `started` is UTC in ISO 8601."""
+    """The holder of a run folder. `pid` is the supervisor of the run; `started` is UTC in ISO 8601."""
 
     flow: str
     instance: str
@@ -77,7 +72,7 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:
-    """A run that was started and never wrote a result: its folder and who ran it."""
+    """A run that started and never wrote a result: its folder and who ran it."""
 
     folder: Path
     owner: Owner
@@ -85,32 +80,34 @@ class Unfinished:
 
 @dataclass(frozen=True, slots=True)
 class Marker:
-    """What is kept beside the lock while a run lasts."""
+    """The file beside the lock during a run."""
 
     owner: Owner
-    folder: str
-    before: Mapping[str, FileMark]
+    folder: Path
+    before: dict[str, Stamp]
 
     def dump(self) -> str:
-        return json.dumps({"owner": asdict(self.owner), "folder": self.folder, "before": self.before})
+        data = {"owner": asdict(self.owner), "folder": str(self.folder), "before": self.before}
+        return json.dumps(data)
 
     @classmethod
-    def load(cls, path: Path) -> Marker | None:
-        """The marker, None where there is none or where a power cut left half of one."""
+    def load(cls, path: Path, notes: list[str] | None = None) -> Marker | None:
+        """Return the marker, None where there is none or where it cannot be read any more.
+
+        Args:
+            notes: gets what is wrong with one that cannot be read.
+        """
         try:
-            data = json.loads(path.read_bytes())
-            owner = Owner(**{f.name: data["owner"][f.name] for f in fields(Owner)})
-            before = {name: (stamp[0], stamp[1], stamp[2]) for name, stamp in data["before"].items()}
-            return cls(owner, data["folder"], before)
-        except FileNotFoundError:
-            return None
-        except (ValueError, KeyError, TypeError, IndexError, AttributeError):
+            return read_json(path, cls)
+        except UnreadableError as exc:
+            if notes is not None:
+                notes.append(f"what is known of the last run here was lost: {exc.message}")
             return None
 
 
-def snapshot(folder: Path) -> dict[str, FileMark]:
-    """All regular files below a folder, by their path from it with `/`; symlinks are not followed."""
-    found: dict[str, FileMark] = {}
+def snapshot(folder: Path) -> dict[str, Stamp]:
+    """Return all regular files below a folder, by relative path with `/`; symlinks are not followed."""
+    found: dict[str, Stamp] = {}
     pending = [(str(folder), "")]
     while pending:
         path, prefix = pending.pop()
@@ -121,37 +118,35 @@ def snapshot(folder: Path) -> dict[str, FileMark]:
                     pending.append((entry.path, name + "/"))
                 elif entry.is_file(follow_symlinks=False):
                     with suppress(FileNotFoundError):
-                        stat = entry.stat(follow_symlinks=False)
-                        found[name] = (stat.st_size, stat.st_mtime_ns, stat.st_ino)
+                        found[name] = stamp_of(entry.stat(follow_symlinks=False))
     return found
 
 
 def _admin(runs_root: Path, folder: Path) -> Path:
-    """Path of a run folder's lock and marker, without suffix."""
+    """Return the path of a run folder's lock and marker, without suffix."""
     below = folder.relative_to(runs_root).as_posix()
     return runs_root / CACHE_DIR / "running" / hashlib.sha256(below.encode()).hexdigest()[:32]
 
 
 def previous_folder(runs_root: Path, folder: Path) -> Path:
-    """Where the last good run's files of a run folder are kept."""
+    """Return where the files of the last good run of a folder are kept."""
     return runs_root / CACHE_DIR / "previous" / folder.relative_to(runs_root)
 
 
 class Claim:
     """A run folder that this process holds. Use `Claim.take`."""
 
-    def __init__(
-        self, folder: RunFolder, marker: Path, lock: FileLock, before: Mapping[str, FileMark]
-    ) -> None:
+    def __init__(self, folder: RunFolder, marker: Path, lock: FileLock, before: Mapping[str, Stamp]) -> None:
         self.folder = folder
         self.before = before
         self.edited: tuple[str, ...] = ()
+        self.notes: list[str] = []
         self._marker = marker
         self._lock = lock
 
     @classmethod
     def take(cls, folder: RunFolder, runs_root: Path, owner: Owner, *, keep_previous: bool = True) -> Claim:
-        """Lock a run folder and move away what its last run wrote, and nothing else.
+        """Lock a run folder and move away what its last run wrote, nothing else.
 
         Raises:
             RunFolderError: another run holds it; it lies outside the tree; it cannot be written.
@@ -185,17 +180,20 @@ class Claim:
     ) -> Claim:
         clear_odd(folder)
         now = snapshot(folder.path)
-        stale = Marker.load(marker)
+        notes: list[str] = []
+        stale = Marker.load(marker, notes)
         if stale is not None:
-            # Its supervisor was killed, and may have left what it would have ended.
+            # Its supervisor was killed and may have left processes behind.
             host.sweep(CONTEXT, functools.partial(is_below, folder.path))
             now = _older(now, _last_sign_of_life(marker))
-        mine, good = _written_by_last_run(folder, now, stale)
+        last = _readable_result(folder.path)
+        mine, good = _written_by_last_run(folder, now, stale, last)
         before = {name: stamp for name, stamp in snapshot(folder.path).items() if name not in mine}
-        # The marker is written first: after a kill in what follows, the rest of `mine` is known as ours.
-        write_atomic(marker, Marker(owner, str(folder.path), before).dump())
+        # The marker comes first: after a kill in what follows, the next claim still knows the rest of `mine`.
+        write_atomic(marker, Marker(owner, folder.path, before).dump())
         claim = cls(folder, marker, lock, before)
-        claim.edited = _edited(folder, now, _taken_up_by_hand(marker))
+        claim.notes = notes
+        claim.edited = _edited(folder, now, _taken_up_by_hand(marker), last)
         if good and keep_previous:
             _move(folder, mine, previous_folder(runs_root, folder.path))
         else:
@@ -204,19 +202,19 @@ class Claim:
 
     @property
     def events_file(self) -> Path:
-        """Where the child tells how far it is; beside the marker, gone with it."""
+        """The file for the events of the child; it is beside the marker and goes with it."""
         return self._marker.with_suffix(".events")
 
     def heartbeat(self) -> None:
-        """Say that the run is alive, for other hosts on a shared file system."""
+        """Show other hosts on a shared file system that the run is alive."""
         with suppress(OSError):
             os.utime(self._marker)
 
-    def outputs(self, children: Iterable[str]) -> list[dict[str, Any]]:
-        """What the run wrote: regular files that were not there before, ours and its flows' left out.
+    def outputs(self, children: Iterable[str]) -> list[FileEntry]:
+        """Return what the run wrote: new regular files, without our own and those of its flows.
 
         Args:
-            children: run folders of a build's flows, relative to this one; what lies there is theirs.
+            children: run folders of a build's flows, relative to this one; their files are theirs.
         """
         own = {path.name for path in self.folder.own_files}
         theirs = tuple(f"{child}/" for child in children)
@@ -224,41 +222,41 @@ class Claim:
         for name, stamp in sorted(snapshot(self.folder.path).items()):
             if name in own or (theirs and name.startswith(theirs)):
                 continue
-            if name in self.before and not (name in self.edited and stamp != self.before[name]):
-                # A person's own file stays theirs; one that cells wrote by hand is the run's once rewritten.
+            if name in self.before and not (name in self.edited and stamp.is_rewritten(self.before[name])):
+                # A person's own file stays theirs; a file from work by hand is the run's once rewritten.
                 continue
             if name.rpartition("/")[2].startswith(TEMP_PREFIX):
                 (self.folder.path / name).unlink(missing_ok=True)
                 continue
-            found.append({"path": name, "size": stamp[0]})
+            found.append(FileEntry(path=name, size=stamp.size))
         return found
 
     def finish(self) -> None:
-        """The result is written: take the marker away, which tells the next session of a run without one.
+        """Remove the marker after the result is written.
 
-        The folder is still held, for what is done afterwards; whoever wants it next waits.
+        The folder stays held for what is done afterwards; the next run of it waits.
         """
         with suppress(OSError):
             self.events_file.unlink(missing_ok=True)
             self._marker.unlink(missing_ok=True)
 
     def release(self, *, finished: bool) -> None:
-        """Give the folder free.
+        """Release the folder.
 
         Args:
-            finished: the result is written. Otherwise the marker stays.
+            finished: the result is written; otherwise the marker stays.
         """
         if finished:
             self.finish()
             with suppress(OSError):
-                # While the lock is held nobody else can have it; one who waits sees that the file is gone.
+                # Nobody else can hold it now, and whoever waits sees that the file is gone.
                 Path(self._lock.lock_file).unlink(missing_ok=True)
         self._lock.release()
 
 
 @contextmanager
 def held(folder: Path, runs_root: Path) -> Iterator[None]:
-    """Keep others from running in a run folder, without a run and without touching what lies there.
+    """Keep others from running in a run folder, without a run and without touching its files.
 
     Raises:
         RunFolderError: a run holds it.
@@ -275,7 +273,7 @@ def held(folder: Path, runs_root: Path) -> Iterator[None]:
 
 
 def _make_inside(folder: Path, runs_root: Path) -> None:
-    """Make the run folder, and refuse one that a symlink leads out of the tree."""
+    """Make the run folder; refuse it if a symlink leads out of the tree."""
     target = folder.resolve()
     if not target.is_relative_to(runs_root.resolve()):
         raise RunFolderError(
@@ -286,10 +284,10 @@ def _make_inside(folder: Path, runs_root: Path) -> None:
 
 
 def refuse_folder(folder: Path, source: Path, project_root: Path) -> None:
-    """Refuse a run folder that holds what is no run's: what a run writes there is cleared by the next one.
+    """Refuse a run folder that holds a project, a notebook or a repository: the next run would clear it.
 
     Raises:
-        RunFolderError: the project, its sources or a repository lie in it.
+        RunFolderError: it holds one of them.
     """
     for inside, what in (
         (project_root, "the project"),
@@ -304,7 +302,7 @@ def refuse_folder(folder: Path, source: Path, project_root: Path) -> None:
 
 
 def clear_odd(folder: RunFolder) -> None:
-    """Remove what is no file and stands where ours belong: it would be written through, or block us."""
+    """Remove links, pipes and folders in the places of our files: we would write through them or fail."""
     for path in folder.own_files:
         if path.is_symlink() or (path.exists() and not path.is_file() and not path.is_dir()):
             path.unlink()
@@ -313,24 +311,24 @@ def clear_odd(folder: RunFolder) -> None:
 
 
 def _last_sign_of_life(marker: Path) -> float:
-    """When a run that was killed was seen alive last, as a time of the file system."""
+    """Return when a killed run was last seen alive, by the clock of the file system."""
     times = [path.stat().st_mtime for path in (marker, marker.with_suffix(".events")) if path.exists()]
     return max(times, default=0.0)
 
 
-def _older(now: Mapping[str, FileMark], moment: float) -> dict[str, FileMark]:
-    """The files that a killed run may have written; what is younger is a person's."""
+def _older(now: Mapping[str, Stamp], moment: float) -> dict[str, Stamp]:
+    """Return the files that a killed run may have written; younger ones are a person's."""
     limit = int((moment + 2 * HEARTBEAT_SECONDS) * 1e9)
-    return {name: stamp for name, stamp in now.items() if stamp[1] <= limit}
+    return {name: stamp for name, stamp in now.items() if stamp.mtime <= limit}
 
 
 def has_unfinished_run(runs_root: Path, folder: Path) -> bool:
-    """Whether a run of a folder goes on, or was killed and left no result: the one there is another one's."""
+    """Return whether a run of a folder is going on or was killed, so that its result is an older run's."""
     return _admin(runs_root, folder).with_suffix(".json").exists()
 
 
 def is_running(runs_root: Path, folder: Path, session_id: str) -> bool:
-    """Whether a run of some session goes on in a folder, on this host or on another one."""
+    """Return whether a run of a session is going on in a folder, on this host or another one."""
     from filelock import FileLock, Timeout
 
     base = _admin(runs_root, folder)
@@ -361,11 +359,11 @@ def _lock(path: Path, marker: Path, folder: Path) -> FileLock:
             held = Marker.load(marker)
             if held or time.monotonic() > limit:
                 raise _held(folder, held.owner if held else None) from exc
-            # Without a marker the run has ended, and its page is being made; or it just begins.
+            # Without a marker the run has ended and its page is being made, or it just begins.
             time.sleep(_LOCK_POLL)
     known = Marker.load(marker)
     if known and known.owner.host != socket.gethostname() and _is_beating(marker):
-        # Some shared file systems keep a lock to one host; the heartbeat crosses hosts.
+        # On some shared file systems a lock is seen on one host only; the heartbeat is seen everywhere.
         lock.release()
         raise _held(folder, known.owner)
     return lock
@@ -393,28 +391,32 @@ def _unusable(folder: Path, exc: OSError) -> RunFolderError:
     )
 
 
+def _readable_result(folder: Path) -> Result | None:
+    """Return the result of a run folder; None if there is none, or none that can be read."""
+    try:
+        return read_result(folder)
+    except DuctaflowError:
+        return None
+
+
 def _written_by_last_run(
-    folder: RunFolder, now: Mapping[str, FileMark], stale: Marker | None
+    folder: RunFolder, now: Mapping[str, Stamp], stale: Marker | None, last: Result | None
 ) -> tuple[set[str], bool]:
-    """Names of the files that the last run wrote, and whether that run was green or orange."""
+    """Return the names of the files that the last run wrote, and whether that run was good."""
     own = {path.name for path in folder.own_files}
     if stale is not None:
-        # The last run never came to its end: whatever was not there before it is its own.
+        # The last run never ended: everything that was not there before it is its own.
         nested = tuple(_nested_runs(now))
         new = {n for n in now if n not in stale.before and not (nested and n.startswith(nested))}
         return (new | own) & now.keys(), False
-    try:
-        last = read_result(folder.path)
-    except DuctaflowError:
-        last = None
     if last is None:
         return own & now.keys(), False
-    written = own | {str(output["path"]) for output in last.outputs}
+    written = own | {output["path"] for output in last.outputs}
     return written & now.keys(), last.status.is_good
 
 
-def _nested_runs(now: Mapping[str, FileMark]) -> Iterator[str]:
-    """Run folders of flows inside a build: they are cleared by their own next run."""
+def _nested_runs(now: Mapping[str, Stamp]) -> Iterator[str]:
+    """Yield run folders of flows inside a build; their own next runs clear them."""
     for name in now:
         head, _, tail = name.rpartition("/")
         if head and tail == "result.json":
@@ -422,50 +424,46 @@ def _nested_runs(now: Mapping[str, FileMark]) -> Iterator[str]:
 
 
 def note_hand_work(folder: Path, runs_root: Path) -> None:
-    """Note the state of a run folder before a person works in it, for the next run to tell what changed."""
+    """Note the state of a run folder before a person works in it, so that the next run knows what changed."""
     note = _admin(runs_root, folder).with_suffix(".hand")
     note.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(note, json.dumps(snapshot(folder)))
 
 
-def _taken_up_by_hand(marker: Path) -> dict[str, FileMark] | None:
-    """The state of the folder when a person began to work in it, None if nobody did; the note is used up."""
+def _taken_up_by_hand(marker: Path) -> dict[str, Stamp] | None:
+    """Return the state of the folder when a person began to work in it, and remove the note."""
     note = marker.with_suffix(".hand")
     try:
-        stamps = json.loads(note.read_bytes())
-        note.unlink()
-    except FileNotFoundError:
+        return read_json(note, dict[str, Stamp])
+    except UnreadableError:
         return None
-    return {name: (stamp[0], stamp[1], stamp[2]) for name, stamp in stamps.items()}
+    finally:
+        note.unlink(missing_ok=True)
 
 
 def _edited(
-    folder: RunFolder, now: Mapping[str, FileMark], by_hand: Mapping[str, FileMark] | None
+    folder: RunFolder, now: Mapping[str, Stamp], by_hand: Mapping[str, Stamp] | None, last: Result | None
 ) -> tuple[str, ...]:
-    """Files that were changed since the last run, or by interactive work since it began."""
+    """Return the files that changed since the last run, or in interactive work since it began."""
     own = {path.name for path in folder.own_files}
     edited: set[str] = set()
     if by_hand is not None:
-        edited = {name for name, stamp in now.items() if by_hand.get(name) != stamp and name not in own}
-    try:
-        last = read_result(folder.path)
-    except DuctaflowError:
-        last = None
+        edited = {n for n, stamp in now.items() if stamp.is_rewritten(by_hand.get(n)) and n not in own}
     for output in last.outputs if last else ():
-        name = str(output["path"])
-        if name in now and now[name][0] != output["size"]:
+        name = output["path"]
+        if name in now and now[name].size != output["size"]:
             edited.add(name)
     return tuple(sorted(edited))
 
 
 def _move(folder: RunFolder, names: Iterable[str], target: Path) -> None:
     kept = RunFolder(target, folder.flow)
-    older, _ = _written_by_last_run(kept, snapshot(target), None)
+    older, _ = _written_by_last_run(kept, snapshot(target), None, _readable_result(target))
     _remove(target, older)
     for name in sorted(names):
         destination = target / name
         destination.parent.mkdir(parents=True, exist_ok=True)
-        # A flow may have made its output read-only; moving needs the folder's permission only.
+        # Also works for read-only files: moving needs only the permission of the folder.
         shutil.move(folder.path / name, destination)
     _prune(folder.path, names)
 
@@ -477,7 +475,7 @@ def _remove(folder: Path, names: Iterable[str]) -> None:
 
 
 def _prune(folder: Path, names: Iterable[str]) -> None:
-    """Remove the sub-folders that held nothing else."""
+    """Remove the subfolders that held nothing else."""
     parents = {parent for name in names for parent in Path(name).parents if parent != Path()}
     for parent in sorted(parents, key=lambda p: len(p.parts), reverse=True):
         with suppress(OSError):
@@ -485,7 +483,7 @@ def _prune(folder: Path, names: Iterable[str]) -> None:
 
 
 def unfinished(runs_root: Path) -> list[Unfinished]:
-    """Runs of the tree that were started and whose supervisor is gone without a result."""
+    """Return the runs of the tree whose supervisor is gone without a result."""
     from filelock import FileLock, Timeout
 
     found = []
@@ -499,9 +497,9 @@ def unfinished(runs_root: Path) -> list[Unfinished]:
         except Timeout:
             continue
         except OSError:
-            # A tree that cannot be written has no runs of ours going on in it.
+            # In a tree that cannot be written no run of ours is going on.
             continue
         if path.exists():
-            found.append(Unfinished(Path(marker.folder), marker.owner))
+            found.append(Unfinished(marker.folder, marker.owner))
         lock.release()
     return found

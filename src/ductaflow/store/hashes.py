@@ -2,15 +2,14 @@
 
     runs/.ductaflow/hashes/3f     lines: file, size and times and inode, hash; appended, never locked
 
-A kept hash holds as long as size, times and inode are the same. A file that was changed less than two seconds
-before it was read is not kept: an edit in the same tick of the file system's clock would leave no trace (git
-calls such entries racy). Each line has a checksum, so that half a line, of a full disk or of two hosts that
-append at once, is only a line that is passed over. Whatever goes wrong with the store, the files are read.
+A kept hash is valid while size, times and inode stay the same. A file that changed less than two seconds
+before it was read is not kept: an edit in the same tick of the file system's clock would go unnoticed (git
+calls such entries racy). Each line has a checksum, so that half a line (a full disk, two hosts that append at
+once) is skipped. If anything is wrong with the store, the files are read.
 """
 
 from __future__ import annotations
 
-import atexit
 import hashlib
 import json
 import os
@@ -26,9 +25,7 @@ from typing import Literal
 from ductaflow.common.files import stamp_of, write_atomic
 from ductaflow.common.paths import CACHE_DIR
 from ductaflow.store.fingerprint import code_hash, module_hash
-
-"""Size, time of modification and of change in ns, inode: what tells one state of a file from another."""
-
+from ductaflow.store.sessions import Part
 
 What = Literal["content", "code", "module"]
 
@@ -37,18 +34,18 @@ What = Literal["content", "code", "module"]
 _LETTERS: dict[What, str] = {"content": "f", "code": "c", "module": "m"}
 
 
-#: No clock of a file system is coarser.
+#: No file system has a coarser clock.
 RACY_NS = 2_000_000_000
 
 
 _BUCKETS = 256
 
 
-#: So many new hashes are held until they are written, and no longer than this many seconds.
+#: New hashes are written when there are so many of them, or after so many seconds.
 _HELD, _HELD_SECONDS = 1000, 1.0
 
 
-#: A bucket is written anew when it is larger than this, in bytes, and half of it is superseded.
+#: A bucket larger than this, in bytes, is rewritten when half of it is superseded.
 _LARGE = 1 << 16
 
 
@@ -56,24 +53,22 @@ _CHUNK = 1 << 20
 
 
 class StoppedError(Exception):
-    """Files were not read to their end, since nobody waits for it any more."""
+    """Reading a file was stopped because nobody waits for it any more."""
 
 
 class Hashes:
-    """The kept hashes of one tree of runs. May be used by several threads.
+    """The kept hashes of one tree of runs. Threads may share it.
 
     Args:
         folder: where they are kept.
-        root: files below it are kept by their path from it, so that a project that is moved finds them.
+        root: files below it are kept by relative path, so that they are found after the project moved.
         now: the time in ns, for tests.
     """
 
     def __init__(self, folder: Path, root: str, now: Callable[[], int] = time.time_ns) -> None:
         self.folder = folder
-        #: Why hashes are not kept or found again, None if they are.
+        #: Why hashes cannot be kept or read back; None if they can.
         self.fault: str | None = None
-        #: Asked now and then while a file is read; a yes ends that with StoppedError.
-        self.stopped: Callable[[], bool] = lambda: False
         self._prefix = root.rstrip(os.sep) + os.sep
         self._now = now
         self._lock = threading.Lock()
@@ -82,17 +77,25 @@ class Hashes:
         self._count = 0
         self._held_since = 0.0
 
-    def of(self, path: str, what: What = "content", *, status: os.stat_result | None = None) -> str:
-        """The hash of a regular file, in hex.
+    def of(
+        self,
+        path: str,
+        what: What = "content",
+        *,
+        status: os.stat_result | None = None,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> str:
+        """Return the hash of a regular file, in hex.
 
         Args:
             path: the file, absolute.
             what: of its content, of the code of a flow, or of a Python module.
             status: of the file, where it is known already.
+            stopped: asked now and then while the file is read; True ends that.
 
         Raises:
             OSError: it cannot be read, or is no regular file.
-            StoppedError: see `stopped`.
+            StoppedError: `stopped` returned True.
         """
         status = status or os.stat(path)
         if not stat.S_ISREG(status.st_mode):
@@ -103,9 +106,9 @@ class Hashes:
         if known is not None and known[0] == stamp:
             return known[1].decode()
         begun = self._now()
-        found = hash_file(path, what, self.stopped)
+        found = hash_file(path, what, stopped)
         if max(status.st_mtime_ns, status.st_ctime_ns) < begun - RACY_NS:
-            # Had it been changed since `status`, it would have a time that is no older than `begun`.
+            # A change since `status` would have a time that is not older than `begun`.
             self._keep(key, stamp, found.encode())
         return found
 
@@ -161,7 +164,7 @@ class Hashes:
             key, _, rest = line.partition(b"\t")
             bucket[key] = rest
         if len(raw) > _LARGE and len(bucket) < len(lines) / 2:
-            # Another process may append meanwhile: what it loses is hashed again.
+            # What another process appends meanwhile is lost, and hashed again.
             with suppress(OSError, UnicodeDecodeError):
                 text = b"".join(b"%s\t%s\n" % item for item in bucket.items() if item[0]).decode()
                 write_atomic(path, text, sync=False)
@@ -171,11 +174,11 @@ class Hashes:
         new, self._new, self._count = self._new, {}, 0
         try:
             if new:
-                # Not its parents: a tree that was removed does not come back for its hashes.
+                # Without its parents: the hashes do not bring back a tree that was removed.
                 self.folder.parent.mkdir(exist_ok=True)
                 self.folder.mkdir(exist_ok=True)
             for number, lines in new.items():
-                # It begins with a line end: what another process left as half a line costs that line only.
+                # The leading line end confines half a line of another process to that line.
                 data = b"\n" + b"".join(b"%s\t%s\n" % item for item in lines.items())
                 handle = os.open(self._path(number), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
                 try:
@@ -196,13 +199,13 @@ def _checksum(*parts: bytes) -> bytes:
 
 
 def hash_file(path: str, what: What = "content", stopped: Callable[[], bool] = lambda: False) -> str:
-    """Read a file and give its hash, in hex.
+    """Read a file and return its hash, in hex.
 
     Raises:
         OSError: it cannot be read.
-        StoppedError: `stopped` says that nobody waits for it.
+        StoppedError: `stopped` returned True.
     """
-    # Without waiting: a pipe that has come in the place of a file would never give a writer.
+    # O_NONBLOCK: opening a pipe in the place of the file would wait for a writer.
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     with os.fdopen(handle, "rb", buffering=0) as file:
         if what == "code":
@@ -217,22 +220,22 @@ def hash_file(path: str, what: What = "content", stopped: Callable[[], bool] = l
     return digest.hexdigest()
 
 
-_STORES: dict[tuple[str, str], Hashes] = {}
+class HashStores(Part):
+    """The kept hashes of the trees of runs that a session uses: one object for each tree."""
 
+    def __init__(self) -> None:
+        self._stores: dict[tuple[str, str], Hashes] = {}
+        self._lock = threading.Lock()
 
-_STORES_LOCK = threading.Lock()
+    def of(self, runs_root: str, project_root: str) -> Hashes:
+        """Return the kept hashes of a tree of runs."""
+        with self._lock:
+            key = runs_root, project_root
+            if key not in self._stores:
+                self._stores[key] = Hashes(Path(runs_root) / CACHE_DIR / "hashes", project_root)
+            return self._stores[key]
 
-
-def hashes_of(runs_root: str, project_root: str) -> Hashes:
-    """The kept hashes of a tree of runs: one object for the process."""
-    with _STORES_LOCK:
-        key = runs_root, project_root
-        if key not in _STORES:
-            _STORES[key] = Hashes(Path(runs_root) / CACHE_DIR / "hashes", project_root)
-            atexit.register(_STORES[key].flush)
-        return _STORES[key]
-
-
-def faults_of_hashes() -> list[str]:
-    """Why hashes could not be kept, or found again, in this process: it was only slower."""
-    return sorted({store.fault for store in _STORES.values() if store.fault})
+    def end(self, *, orderly: bool) -> None:
+        """Write what is new."""
+        for store in self._stores.values():
+            store.flush()

@@ -31,12 +31,13 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ductaflow.common.engines import engine_named
 from ductaflow.common.errors import DuctaflowError
 from ductaflow.common.files import Stamp, is_hidden, shown_names, stamp_of, stamp_of_file
 from ductaflow.common.json_tree import walk
@@ -44,8 +45,17 @@ from ductaflow.common.paths import RESULT, ROOT_KEY, is_ours, names_of_ours
 from ductaflow.project.references import RunReference, RunsTree, is_pattern
 from ductaflow.project.secrets import masked, secrets_in
 from ductaflow.store.folder import has_unfinished_run
-from ductaflow.store.hashes import Hashes, hashes_of
-from ductaflow.store.result import Result, read_result
+from ductaflow.store.hashes import Hashes, HashStores
+from ductaflow.store.result import (
+    FileEntry,
+    FolderEntry,
+    Lineage,
+    Result,
+    RunChoices,
+    Secrets,
+    read_result,
+)
+from ductaflow.store.sessions import session_of
 from ductaflow.store.spec import RunSpec
 from ductaflow.store.verdict import Reads
 
@@ -96,15 +106,17 @@ class Site:
         root: the project root, absolute.
         hashes: the kept hashes of its tree of runs.
         by_stat: globs of files that count by size and time of modification.
+        stopped: asked while files are read; True ends that with StoppedError.
     """
 
     root: str
     hashes: Hashes
     by_stat: tuple[str, ...] = ()
+    stopped: Callable[[], bool] = lambda: False
 
     @classmethod
     def of(cls, spec: RunSpec, by_stat: Sequence[str] = ()) -> Site:
-        hashes = hashes_of(spec.runs_root, spec.project_root)
+        hashes = session_of(spec.session_id).part(HashStores).of(spec.runs_root, spec.project_root)
         return cls(spec.project_root, hashes, tuple(dict.fromkeys((*spec.by_stat, *by_stat))))
 
     def relative(self, path: str) -> str:
@@ -120,7 +132,7 @@ class Site:
         """Whether a file counts by size and time, by its path as records have it."""
         return bool(self.by_stat) and _any_of(self.by_stat).match(name) is not None
 
-    def entry(self, path: str, name: str | None = None) -> dict[str, Any]:
+    def entry(self, path: str, name: str | None = None) -> FileEntry:
         """A file as records have it.
 
         Raises:
@@ -128,7 +140,9 @@ class Site:
         """
         status = os.stat(path)
         inside = self.relative(path)
-        found = None if self.counts_by_stat(inside) else self.hashes.of(path, status=status)
+        found = None
+        if not self.counts_by_stat(inside):
+            found = self.hashes.of(path, status=status, stopped=self.stopped)
         return {
             "path": inside if name is None else name,
             "size": status.st_size,
@@ -178,7 +192,8 @@ def outputs_of(folder: str, root: str) -> Iterator[str]:
     if result is None:
         return
     yield from (os.path.join(folder, output["path"]) for output in result.outputs)
-    yield from (os.path.join(root, made["path"]) for made in result.lineage.get("made", ()))
+    if result.lineage is not None:
+        yield from (os.path.join(root, made["path"]) for made in result.lineage["made"])
     for child in result.children:
         yield from outputs_of(os.path.normpath(os.path.join(folder, child)), root)
 
@@ -331,7 +346,7 @@ def _most(folder: str, root: str) -> int:
     return LISTED_MOST if (folder + os.sep).startswith(root.rstrip(os.sep) + os.sep) else LISTED_OUTSIDE
 
 
-def folder_entry(site: Site, path: str, *, deep: bool, whole: bool, own: str) -> dict[str, Any]:
+def folder_entry(site: Site, path: str, *, deep: bool, whole: bool, own: str) -> FolderEntry:
     """A folder as records have it.
 
     Args:
@@ -349,8 +364,10 @@ def folder_entry(site: Site, path: str, *, deep: bool, whole: bool, own: str) ->
         name: _content(site, os.path.join(path, name), by_stat=by_stat) if whole else "" for name in names
     }
     digest = hashlib.sha256(json.dumps(files).encode("ascii")).hexdigest()
-    found = {"path": site.relative(path), "deep": deep, "whole": whole, "count": len(names), "hash": digest}
-    return {**found, "files": files} if len(files) <= _NAMED_FILES else found
+    found = FolderEntry(path=site.relative(path), deep=deep, whole=whole, count=len(names), hash=digest)
+    if len(files) <= _NAMED_FILES:
+        found["files"] = files
+    return found
 
 
 def notes_of_folders(record: Record) -> list[str]:
@@ -358,7 +375,7 @@ def notes_of_folders(record: Record) -> list[str]:
     return [
         f"{entry['path']} has more files than the {entry['count']:,} that count as inputs: "
         "name the part of it that is read"
-        for entry in record.lineage["folders"]
+        for entry in (record.lineage["folders"] if record.lineage else ())
         if entry["count"] >= (LISTED_OUTSIDE if os.path.isabs(entry["path"]) else LISTED_MOST)
     ]
 
@@ -402,37 +419,46 @@ def begin(spec: RunSpec) -> Beginning:
 class Record:
     """What a result keeps of what a run read and wrote."""
 
-    inputs: tuple[dict[str, Any], ...]
-    outputs: tuple[dict[str, Any], ...]
-    lineage: dict[str, Any]
+    inputs: tuple[FileEntry, ...]
+    outputs: tuple[FileEntry, ...]
+    lineage: Lineage | None = None
 
 
 def make_record(
     spec: RunSpec,
     begun: Beginning,
     reads: Reads,
-    outputs: Iterable[Mapping[str, Any]],
+    outputs: Iterable[FileEntry],
     children: Iterable[str],
+    stopped: Callable[[], bool] = lambda: False,
 ) -> Record:
     """The record of a run that has ended well.
 
     Args:
         begun: what lay there at its beginning.
         reads: what it was seen to read.
-        outputs: what it wrote into its folder, as `{"path", ...}`.
+        outputs: what it wrote into its folder.
         children: run folders of a build's flows, relative to its own.
+        stopped: asked while files are read; True ends that.
 
     Raises:
-        StoppedError: see `Hashes.stopped`.
+        StoppedError: `stopped` returned True.
     """
-    maker = _Maker(spec, begun, reads, children)
-    return maker.make([str(output["path"]) for output in outputs])
+    maker = _Maker(spec, begun, reads, children, stopped)
+    return maker.make([output["path"] for output in outputs])
 
 
 class _Maker:
-    def __init__(self, spec: RunSpec, begun: Beginning, reads: Reads, children: Iterable[str]) -> None:
+    def __init__(
+        self,
+        spec: RunSpec,
+        begun: Beginning,
+        reads: Reads,
+        children: Iterable[str],
+        stopped: Callable[[], bool],
+    ) -> None:
         self.spec, self.begun, self.reads = spec, begun, reads
-        self.site = Site.of(spec)
+        self.site = replace(Site.of(spec), stopped=stopped)
         self.changed: list[str] = []
         self._own = spec.folder + os.sep
         paths = (os.path.normpath(os.path.join(spec.folder, child)) for child in children)
@@ -442,17 +468,20 @@ class _Maker:
         folders = self._folders()
         inputs, absent = self._inputs()
         written = [path for path in self.reads.written if not path.startswith(self._own)]
-        lineage = {
-            **self._code(),
-            **self._config(),
-            "modules": self._modules(),
-            "folders": folders,
-            "absent": absent,
-            "written": sorted(map(self.site.relative, written)),
-            "made": self._made(),
-            "saved": self._saved(),
-            "changed": sorted(set(self.changed)),
-        }
+        lineage = Lineage(
+            source=self.site.relative(self.spec.source),
+            code=self._code(),
+            config=config_fingerprint(self.spec),
+            secrets=self._secrets(),
+            options=options_of(self.spec),
+            modules=self._modules(),
+            folders=folders,
+            absent=absent,
+            written=sorted(map(self.site.relative, written)),
+            made=self._made(),
+            saved=self._saved(),
+            changed=sorted(set(self.changed)),
+        )
         folder = self.spec.folder
         written_here = [self._output(os.path.join(folder, name), name) for name in outputs]
         self.site.hashes.flush()
@@ -465,7 +494,7 @@ class _Maker:
             # The flow has removed it, under a debugger, where nobody puts it back.
             return ""
 
-    def _made(self) -> list[dict[str, Any]]:
+    def _made(self) -> list[FileEntry]:
         """Files outside of the run folder that the run made anew: outputs, wherever they lie."""
         made = (path for path in sorted(self.reads.made) if not path.startswith(self._own))
         return [
@@ -474,7 +503,7 @@ class _Maker:
             if stamp_of_file(path) is not None and not is_ours(path)
         ]
 
-    def _output(self, path: str, name: str) -> dict[str, Any]:
+    def _output(self, path: str, name: str) -> FileEntry:
         try:
             return self.site.entry(path, name)
         except OSError:
@@ -482,59 +511,55 @@ class _Maker:
             status = os.stat(path)
             return {"path": name, "size": status.st_size, "mtime": status.st_mtime_ns, "hash": None}
 
-    def _code(self) -> dict[str, Any]:
+    def _code(self) -> str | None:
         source = self.spec.source
-        name = self.site.relative(source)
         if self.begun.source is None or stamp_of_file(source) != self.begun.source:
-            self.changed.append(name)
-            return {"source": name, "code": None}
-        return {"source": name, "code": self.site.hashes.of(source, "code")}
+            self.changed.append(self.site.relative(source))
+            return None
+        return self.site.hashes.of(source, "code")
 
-    def _config(self) -> dict[str, Any]:
+    def _secrets(self) -> Secrets | None:
         salt = os.urandom(16).hex()
-        secrets = hash_of_secrets(self.spec.config, salt)
-        return {
-            "config": config_fingerprint(self.spec),
-            "secrets": {"salt": salt, "hash": secrets} if secrets else None,
-            "options": options_of(self.spec),
-        }
+        found = hash_of_secrets(self.spec.config, salt)
+        return Secrets(salt=salt, hash=found) if found else None
 
     def _modules(self) -> dict[str, str]:
         found = {}
         for path, stamp in sorted(self.reads.modules.items()):
             name = self.site.relative(path)
             now = stamp_of_file(path)
-            is_other = now is None or (stamp is not None and tuple(stamp) != now)
+            is_other = now is None or (stamp is not None and stamp != now)
             if is_other and path not in self.reads.written:
                 self.changed.append(name)
             if now is not None:
                 found[name] = self.site.hashes.of(path, "module")
         return found
 
-    def _inputs(self) -> tuple[list[dict[str, Any]], list[str]]:
+    def _inputs(self) -> tuple[list[FileEntry], list[str]]:
         """What was read, and what was looked for in vain."""
-        seen: dict[str, Any] = {**self.reads.files, **self.begun.files}
+        seen: dict[str, Stamp | None] = {**self.reads.files, **self.begun.files}
         declared = [path for path in self.reads.declared if not os.path.isdir(path)]
-        seen = {**{path: None for path in declared if not os.path.exists(path)}, **seen}
+        seen = {**dict.fromkeys(path for path in declared if not os.path.exists(path)), **seen}
         for path in list(seen):
             seen.update(
                 (journal, stamp_of_file(journal)) for journal in journals_of(path) if journal not in seen
             )
         modules, written = self.reads.modules, self.reads.written
-        inputs, absent = [], []
+        inputs: list[FileEntry] = []
+        absent: list[str] = []
         for path, stamp in sorted(seen.items()):
             if path in modules or self._is_own(path) or is_ours(path):
                 continue
             now = stamp_of_file(path)
+            name = self.site.relative(path)
             if now is None and stamp is None:
                 if not (os.path.lexists(path) and self._is_by_run(path)):
-                    absent.append(self.site.relative(path))
-            elif now is None and path in written:
+                    absent.append(name)
+            elif now is None and stamp is not None and path in written:
                 # The run has taken away what it read: as long as it is gone, another run would not find it.
-                name = self.site.relative(path)
-                inputs.append({"path": name, "size": stamp[0], "mtime": stamp[1], "hash": None})
-            elif now is None or (path not in written and (stamp is None or tuple(stamp) != now)):
-                self.changed.append(self.site.relative(path))
+                inputs.append(FileEntry(path=name, size=stamp.size, mtime=stamp.mtime, hash=None))
+            elif now is None or (path not in written and stamp != now):
+                self.changed.append(name)
             if now is not None:
                 inputs += self._entry(path)
         return inputs, absent
@@ -543,7 +568,7 @@ class _Maker:
         """Whether a file is of the run itself; what a build's flows wrote is theirs."""
         return path.startswith(self._own) and not (self._children and path.startswith(self._children))
 
-    def _entry(self, path: str) -> list[dict[str, Any]]:
+    def _entry(self, path: str) -> list[FileEntry]:
         try:
             return [self.site.entry(path)]
         except OSError:
@@ -556,8 +581,8 @@ class _Maker:
         written = self.reads.written
         return path.startswith(self._own) or any(part in written for part in _with_parents(path))
 
-    def _folders(self) -> list[dict[str, Any]]:
-        found: dict[str, dict[str, Any]] = {}
+    def _folders(self) -> list[FolderEntry]:
+        found: dict[str, FolderEntry] = {}
         declared = {path for path in self.reads.declared if os.path.isdir(path)}
         begun = {**self.reads.folders, **self.begun.folders}
         for path in sorted(declared | set(begun) | set(self.reads.listed)):
@@ -573,22 +598,19 @@ class _Maker:
             self._compare(path, stamps, stamps_below(path, own=self.spec.folder, root=self.spec.project_root))
         for path in found.keys() & self.reads.listed.keys():
             names = self.reads.listed[path]
-            self._compare(path, dict.fromkeys(names, ()), dict.fromkeys(shown_names(path), ()))
+            self._compare(path, dict.fromkeys(names), dict.fromkeys(shown_names(path)))
         return list(found.values())
 
-    def _compare(self, folder: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+    def _compare(
+        self, folder: str, before: Mapping[str, Stamp | None], after: Mapping[str, Stamp | None]
+    ) -> None:
         """Have a folder count as changed if anybody but the run itself has changed it meanwhile."""
         ours = names_of_ours({*before, *after})
         for name in {*before, *after} - ours:
-            is_same = name in before and name in after and _as_list(before[name]) == _as_list(after[name])
+            is_same = name in before and name in after and before[name] == after[name]
             if not is_same and not self._is_by_run(os.path.join(folder, name)):
                 self.changed.append(self.site.relative(folder))
                 return
-
-
-def _as_list(stamp: Sequence[int] | None) -> list[int] | None:
-    """A stamp as JSON gives it back."""
-    return None if stamp is None else list(stamp)
 
 
 def _with_parents(path: str) -> Iterator[str]:
@@ -600,10 +622,10 @@ def _with_parents(path: str) -> Iterator[str]:
         path = parent
 
 
-def options_of(spec: RunSpec) -> dict[str, Any]:
-    """What `_run` says that changes what a run does, or what is made of it."""
-    kernel = (spec.kernel or "") if spec.engine == "kernel" else None
-    return {"kernel": kernel, "allow_exit": spec.allow_exit, "needs": sorted(spec.needs)}
+def options_of(spec: RunSpec) -> RunChoices:
+    """Return what `_run` says that changes what a run does, or what is made of it."""
+    kernel = (spec.kernel or "") if engine_named(spec.engine).has_kernel else None
+    return RunChoices(kernel=kernel, allow_exit=spec.allow_exit, needs=sorted(spec.needs))
 
 
 # --- undeclared --------------------------------------------------------------------------------------------

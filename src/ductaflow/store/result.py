@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, NotRequired, Self, TypedDict
 
-from ductaflow.common.errors import DuctaflowError, Failure, of_system
+from ductaflow.common.decode import UnreadableError, convert, decode, read_regular
+from ductaflow.common.errors import DuctaflowError, Failure
 from ductaflow.common.files import write_atomic
 from ductaflow.common.paths import RESULT, Kind
 from ductaflow.common.text import without_commands
@@ -145,6 +146,83 @@ def worst(statuses: Iterable[Status]) -> Status:
     return max(statuses, key=lambda status: status.severity, default=Status.SUCCESS)
 
 
+class FileEntry(TypedDict):
+    """A file as a result keeps it: `/` between the parts of its path; size in bytes.
+
+    `mtime` (in ns) and `hash` are those of a good run only. There is no hash where size and time are what
+    counts.
+    """
+
+    path: str
+    size: int
+    mtime: NotRequired[int]
+    hash: NotRequired[str | None]
+
+
+class FolderEntry(TypedDict):
+    """A listing of a folder as a result keeps it.
+
+    `deep`: with all below it. `whole`: with the contents of its files, and not only their names. `files`:
+    their single hashes, if they are few.
+    """
+
+    path: str
+    deep: bool
+    whole: bool
+    count: int
+    hash: str
+    files: NotRequired[dict[str, str]]
+
+
+class Secrets(TypedDict):
+    """A salted hash of the secrets in a config, both in hex."""
+
+    salt: str
+    hash: str
+
+
+class RunChoices(TypedDict):
+    """What `_run` of a config says that changes what a run does, or what is made of it."""
+
+    kernel: str | None
+    allow_exit: bool
+    needs: list[str]
+
+
+class Lineage(TypedDict):
+    """What else a good run depends on; see `record.py`."""
+
+    source: str
+    code: str | None
+    config: str
+    secrets: Secrets | None
+    options: RunChoices
+    modules: dict[str, str]
+    folders: list[FolderEntry]
+    absent: list[str]
+    written: list[str]
+    made: list[FileEntry]
+    saved: str
+    changed: list[str]
+
+
+class GitState(TypedDict):
+    """The commit of a project, and whether files differ from it."""
+
+    commit: str
+    dirty: bool
+
+
+class Environment(TypedDict, total=False):
+    """Where a run ran, and with what; `packages` are versions by module."""
+
+    python: str
+    platform: str
+    packages: dict[str, str]
+    git: GitState | None
+    host: str
+
+
 @dataclass(frozen=True, slots=True)
 class LogWarning:
     """One warning line: its line number in the log, from 1, and its text without ANSI codes."""
@@ -166,11 +244,9 @@ class Result:
     """The record of one run (design 5.4). `folder` is where it was read from and is not stored; nor is
     `former_status`, which is the status of the run where that of the session is `unchanged`.
 
-    Times are UTC in ISO 8601; `seconds` is monotonic; `peak_memory` is in bytes, with children.
-    `inputs` and `outputs` are `{"path": str, "size": int, "mtime": int, "hash": str}`, of a red run path and
-    size only: inputs relative to the project, outputs to the run folder, `/` between parts. `lineage` is what
-    else a run depends on (`record.py`), empty for a red one. `children` are run folders of a build's flows,
-    relative to the run folder.
+    Times are UTC in ISO 8601; `seconds` is monotonic; `peak_memory` is in bytes, with children. Paths of
+    `inputs` are relative to the project, those of `outputs` to the run folder. `lineage` is None for a run
+    that ended in an error. `children` are run folders of a build's flows, relative to the run folder.
     """
 
     flow: str
@@ -191,12 +267,12 @@ class Result:
     signal: str | None = None
     cells: Cells = Cells(0, 0)
     config_hash: str | None = None
-    inputs: tuple[dict[str, Any], ...] = ()
-    outputs: tuple[dict[str, Any], ...] = ()
-    lineage: Mapping[str, Any] = field(default_factory=dict)
+    inputs: tuple[FileEntry, ...] = ()
+    outputs: tuple[FileEntry, ...] = ()
+    lineage: Lineage | None = None
     children: tuple[str, ...] = ()
     peak_memory: int | None = None
-    environment: Mapping[str, Any] = field(default_factory=dict)
+    environment: Environment = field(default_factory=Environment)
     folder: Path | None = None
     former_status: Status | None = None
 
@@ -214,31 +290,29 @@ class Result:
         return {"schema": SCHEMA, **data}
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any], *, folder: Path | None = None) -> Result:
-        """The record that `to_dict` gave. Unknown keys of a newer minor version are passed over.
+    def from_dict(cls, data: Mapping[str, object], *, folder: Path | None = None) -> Result:
+        """Return the record that `to_dict` gave. Unknown keys of a newer minor version are ignored.
 
         Raises:
-            ValueError: it is not a record of schema 1.
+            UnreadableError: it is not a record of schema 1.
         """
-        if not isinstance(data, Mapping):
-            raise ValueError(f"not a result: it holds a JSON {_KINDS.get(type(data), 'value')}, no object")
-        if data.get("schema") != SCHEMA:
-            raise ValueError(f"not a result of schema {SCHEMA}: schema is {data.get('schema')!r}")
-        values = {key: value for key, value in data.items() if key in _STORED}
-        failure = values.get("failure")
-        try:
-            values["status"] = Status(values["status"])
-            values["warnings"] = tuple(LogWarning(**warning) for warning in values.get("warnings", ()))
-            values["cells"] = Cells(**values.get("cells", {"run": 0, "total": 0}))
-            values["failure"] = failure and Failure(**{**failure, "source": tuple(failure["source"])})
-            for name in ("inputs", "outputs", "children"):
-                values[name] = tuple(values.get(name, ()))
-            return cls(**values, folder=folder)
-        except (KeyError, TypeError) as exc:
-            raise ValueError(f"not a complete result: {exc}") from exc
+        where = folder / RESULT if folder else RESULT
+        _check_schema(convert(data, Versioned, where=where), where)
+        return replace(convert(data, cls, where=where), folder=folder, former_status=None)
 
 
-_KINDS = {list: "list", str: "string", int: "number", float: "number"}
+@dataclass(frozen=True, slots=True)
+class Versioned:
+    """What every schema of `result.json` has."""
+
+    schema: int
+
+
+def _check_schema(found: Versioned, where: Path | str) -> None:
+    if found.schema != SCHEMA:
+        raise UnreadableError(
+            f"{where}: not a result of schema {SCHEMA}: schema is {found.schema}", hint=_ANEW
+        )
 
 
 _STORED = tuple(f.name for f in fields(Result) if f.name not in ("folder", "former_status"))
@@ -250,23 +324,20 @@ def write_result(result: Result, folder: Path) -> None:
 
 
 def read_result(folder: Path) -> Result | None:
-    """The result of a run folder; None if the last run wrote none.
+    """Read the result of a run folder; None if the last run wrote none.
 
     Raises:
-        DuctaflowError: there is one, but it is not readable as one.
+        UnreadableError: there is one, but it is not readable as one.
     """
     path = folder / RESULT
-    try:
-        return Result.from_dict(json.loads(path.read_bytes()), folder=folder)
-    except FileNotFoundError:
+    data = read_regular(path, hint=_ANEW)
+    if data is None:
         return None
-    except OSError as exc:
-        raise of_system(exc, path, hint=_ANEW) from exc
-    except (ValueError, AttributeError, RecursionError) as exc:
-        raise DuctaflowError(f"{path}: {exc}", hint=_ANEW) from exc
+    _check_schema(decode(data, Versioned, where=path, hint=_ANEW), path)
+    return replace(decode(data, Result, where=path, hint=_ANEW), folder=folder, former_status=None)
 
 
-_ANEW = "Remove it, or run the instance again: it is written anew."
+_ANEW = "Remove it, or run the instance again: that writes a new one."
 
 
 def why_not_valid(folder: Path) -> str | None:

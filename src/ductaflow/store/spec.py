@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from ductaflow.common.files import Stamp
 from ductaflow.common.paths import CONTEXT, RUN_KEY, Kind, RunFolder, runs_root
+from ductaflow.store.result import GitState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +61,7 @@ class RunSpec:
     only_changed: bool = False
     rerun_on: tuple[str, ...] = ("config", "code", "inputs")
     owner_pid: int | None = None
-    git: Mapping[str, Any] | None = None
+    git: GitState | None = None
     needs: tuple[str, ...] = ()
     by_stat: tuple[str, ...] = ()
     events: str = ""
@@ -138,24 +140,26 @@ def tell(spec: RunSpec, **event: Any) -> None:
 def tell_reads(
     spec: RunSpec,
     *,
-    files: Any = None,
-    written: Any = (),
-    made: Any = (),
-    listed: Any = None,
-    modules: Any = None,
-    declared: Any = (),
-    folders: Any = None,
+    files: Mapping[str, Stamp | None] | None = None,
+    written: Iterable[str] = (),
+    made: Iterable[str] = (),
+    listed: Mapping[str, list[str]] | None = None,
+    modules: Mapping[str, Stamp | None] | None = None,
+    declared: Iterable[str] = (),
+    folders: Mapping[str, Mapping[str, Stamp | None]] | None = None,
 ) -> None:
-    """Tell the supervisor of a run what was read; of what cannot be told any more, the supervisor knows."""
+    """Tell the supervisor of a run what was read, as `verdict.Reads` has it.
+
+    Where it cannot be told any more, the supervisor knows.
+    """
+    reads = {
+        "files": files or {},
+        "written": sorted(written),
+        "made": sorted(made),
+        "listed": listed or {},
+        "modules": modules or {},
+        "declared": list(declared),
+        "folders": folders or {},
+    }
     with suppress(FileNotFoundError):
-        tell(
-            spec,
-            event="read",
-            files=files or {},
-            written=sorted(written),
-            made=sorted(made),
-            listed=listed or {},
-            modules=modules or {},
-            declared=list(declared),
-            folders=folders or {},
-        )
+        tell(spec, event="read", reads=reads)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Literal, Required, TypedDict
 
 from ductaflow.common.errors import Failure
+from ductaflow.common.files import Stamp
 from ductaflow.common.text import cut
 from ductaflow.store.result import MAX_MESSAGE_CHARS, Cause, Cells, Result, Status
 
@@ -16,7 +17,7 @@ Stop = Literal["timeout", "interrupted", "owner"]
 
 @dataclass(slots=True)
 class Reads:
-    """What a run was seen to read, by absolute paths. Stamps are those of `hashes`, as JSON has them.
+    """What a run was seen to read, by absolute paths.
 
     Attributes:
         files: those that were opened for reading, before the run wrote them, with their stamp at that moment;
@@ -29,23 +30,42 @@ class Reads:
         folders: folders among the declared, with the files below them and their stamps at that moment.
     """
 
-    files: dict[str, list[int] | None] = field(default_factory=dict)
+    files: dict[str, Stamp | None] = field(default_factory=dict)
     written: set[str] = field(default_factory=set)
     made: set[str] = field(default_factory=set)
     listed: dict[str, list[str]] = field(default_factory=dict)
-    modules: dict[str, list[int] | None] = field(default_factory=dict)
+    modules: dict[str, Stamp | None] = field(default_factory=dict)
     declared: set[str] = field(default_factory=set)
-    folders: dict[str, dict[str, Any]] = field(default_factory=dict)
+    folders: dict[str, dict[str, Stamp | None]] = field(default_factory=dict)
 
-    def add(self, event: Mapping[str, Any]) -> None:
+    def add(self, other: Reads) -> None:
         """Add what one process told; what was seen first stays."""
-        self.files = {**event["files"], **self.files}
-        self.written.update(event["written"])
-        self.made.update(event["made"])
-        self.listed = {**event["listed"], **self.listed}
-        self.modules = {**event["modules"], **self.modules}
-        self.declared.update(event["declared"])
-        self.folders = {**event["folders"], **self.folders}
+        self.files = {**other.files, **self.files}
+        self.written |= other.written
+        self.made |= other.made
+        self.listed = {**other.listed, **self.listed}
+        self.modules = {**other.modules, **self.modules}
+        self.declared |= other.declared
+        self.folders = {**other.folders, **self.folders}
+
+
+class RunEvent(TypedDict, total=False):
+    """One line of what a run tells its supervisor; which keys there are depends on `event`."""
+
+    event: Required[str]
+    total: int
+    cell: int
+    line: int | None
+    failure: Failure
+    cause: Cause
+    signal: str | None
+    code: int
+    text: str
+    id: str
+    message: str
+    folder: str
+    packages: dict[str, str]
+    reads: Reads
 
 
 @dataclass(slots=True)
@@ -82,13 +102,13 @@ class Told:
     notes: list[str] = field(default_factory=list)
 
     @classmethod
-    def of(cls, events: Sequence[dict[str, Any]]) -> Told:
+    def of(cls, events: Iterable[RunEvent]) -> Told:
         told = cls()
         for event in events:
             told._add(event)
         return told
 
-    def _add(self, event: dict[str, Any]) -> None:
+    def _add(self, event: RunEvent) -> None:
         match event:
             case {"event": "cells", "total": total}:
                 self.total = total
@@ -97,8 +117,7 @@ class Told:
             case {"event": "cell_finished"}:
                 self.run += 1
             case {"event": "failed", "failure": failure, "cause": cause, "signal": signal}:
-                self.failure = Failure(**{**failure, "source": tuple(failure["source"])})
-                self.cause, self.signal = cause, signal
+                self.failure, self.cause, self.signal = failure, cause, signal
             case {"event": "exited", "code": code, "text": text, "cell": cell, "line": line}:
                 self.exit, self.line = (code, text, cell), line or self.line
                 # a clean exit is the end of the last cell as good as any
@@ -112,8 +131,8 @@ class Told:
                 self.executed = True
             case {"event": "finished", "packages": packages}:
                 self.finished, self.packages = True, packages
-            case {"event": "read"}:
-                self.reads.add(event)
+            case {"event": "read", "reads": reads}:
+                self.reads.add(reads)
             case {"event": "note", "text": text}:
                 self.notes.append(text)
             case _:
@@ -238,10 +257,9 @@ def _red(end: Ending) -> Verdict | None:
 
 
 def _stopped(end: Ending) -> Verdict:
-    if end.told.failure and end.told.failure.line:
-        # the interrupt was raised in this very line
-        end.told.line = end.told.failure.line
-    place = end.told.place
+    failure = end.told.failure
+    # If there is one, the interrupt was raised in this very line.
+    place = replace(end.told, line=failure.line).place if failure and failure.line else end.told.place
     if end.stop == "timeout":
         return _error("timeout", f"did not finish within {end.timeout:g} s, stopped{place}")
     if end.stop == "owner":

@@ -1,0 +1,273 @@
+"""A run from the claim on its folder to its result, whoever executes it.
+
+with RecordedRun(spec) as run:              the folder is held; config and log are written
+    ...                                     run.spec is executed
+    result = run.conclude(run.told(), end)  judged, and written
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ductaflow.common.decode import UnreadableError, decode
+from ductaflow.common.errors import DuctaflowError
+from ductaflow.common.files import write_atomic
+from ductaflow.project.secrets import masked
+from ductaflow.project.values import config_hash, dump_config
+from ductaflow.store.folder import Claim, Owner, refuse_folder
+from ductaflow.store.hashes import StoppedError
+from ductaflow.store.logs import closing_line, header_line, scan_log
+from ductaflow.store.record import Record, Site, begin, make_record, notes_of_folders, undeclared
+from ductaflow.store.result import Environment, FileEntry, Result, Status, read_result, write_result
+from ductaflow.store.spec import RunSpec
+from ductaflow.store.verdict import Ending, RunEvent, Stop, Told, judge, stopped_early
+
+
+@dataclass(frozen=True, slots=True)
+class ChildEnd:
+    """Exit code or signal of the child, why it was stopped if it was, and its peak memory in bytes."""
+
+    exit_code: int | None
+    signal: str | None = None
+    stop: Stop | None = None
+    cut_off: bool = False
+    peak_memory: int | None = None
+
+
+class RecordedRun:
+    """A run whose folder this process holds. Leaving the context gives the folder free.
+
+    Attributes:
+        spec: what to run, with the file for what it tells.
+        claim: the hold on its folder.
+
+    Raises:
+        DuctaflowError: the run cannot start; the folder is as it was.
+    """
+
+    def __init__(self, spec: RunSpec) -> None:
+        self._started, self._clock = datetime.now(UTC), time.monotonic()
+        self._is_written = False
+        self.claim = _claim(spec, self._started)
+        self.spec = replace(spec, events=str(self.claim.events_file))
+        try:
+            write_atomic(spec.run_folder.config, dump_config(spec.saved_config))
+            spec.log.write_bytes(_header(spec))
+            self._begun = begin(spec)
+            Path(self.spec.events).write_bytes(b"")
+        except BaseException:
+            self.release()
+            raise
+
+    def __enter__(self) -> RecordedRun:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Give the folder free; without a result the marker stays and says that the run was lost."""
+        self.claim.release(finished=self._is_written)
+
+    def told(self) -> Told:
+        """Return what the run has told so far; if that is unreadable, nothing but a note."""
+        try:
+            return Told.of(_read_events(Path(self.spec.events)))
+        except (OSError, ValueError, UnreadableError) as exc:
+            note = f"what the run told of itself was removed or overwritten ({type(exc).__name__})"
+            return Told(notes=[note])
+
+    def conclude(
+        self, told: Told, end: ChildEnd, *, idle: float = 0.0, stopped: Callable[[], bool] = lambda: False
+    ) -> Result:
+        """Judge the run and write its closing line and its result; the folder stays held.
+
+        Args:
+            told: what it told, and what the result has to say besides.
+            end: how it ended.
+            idle: seconds that do not count.
+            stopped: asked while large files are read; True ends that.
+
+        Returns:
+            The result; if it could not be written, one that says so.
+        """
+        result = self._result(told, end, idle, stopped)
+        error = result.message if result.status.is_error else None
+        try:
+            append_line(self.spec.log, closing_line(self.spec, seconds=result.seconds, error=error))
+            write_result(result, self.spec.run_folder.path)
+        except OSError as exc:
+            fault = f"the result could not be written to {self.spec.folder}: {exc.strerror or exc}"
+            message = "; ".join(filter(None, [result.message, fault]))
+            return replace(result, status=Status.ERROR, cause=result.cause or "lost", message=message)
+        self._is_written = True
+        self.claim.finish()
+        return result
+
+    def _result(self, told: Told, end: ChildEnd, idle: float, stopped: Callable[[], bool]) -> Result:
+        spec = self.spec
+        told.notes += self.claim.notes
+        if self.claim.edited:
+            names = ", ".join(self.claim.edited)
+            told.notes.append(f"files were changed by hand since the last run: {names}")
+        if told.executed and not told.finished:
+            told.notes.append("the HTML of the notebook was not finished")
+        children = [result_of_flow(spec.run_folder.path / child) for child in told.children]
+        for line in list(_lines_of_ours(spec, told, children)):
+            append_line(spec.log, line)
+        log = scan_log(spec.log)
+        verdict = judge(
+            Ending(
+                told=told,
+                exit_code=end.exit_code,
+                signal=end.signal,
+                stop=end.stop,
+                cut_off=end.cut_off,
+                timeout=spec.timeout,
+                allow_exit=spec.allow_exit,
+                warning_count=log.warning_count,
+                children=children,
+            )
+        )
+        record = self._record(told, stopped, is_good=verdict.status.is_good)
+        return Result(
+            flow=spec.flow,
+            instance=spec.instance,
+            kind=spec.kind,
+            status=verdict.status,
+            cause=verdict.cause,
+            message="; ".join(filter(None, [verdict.message, *told.notes])),
+            session_id=spec.session_id,
+            run_id=spec.run_id,
+            started=_iso(self._started),
+            finished=_iso(datetime.now(UTC)),
+            seconds=round(time.monotonic() - self._clock - idle, 3),
+            warnings=log.warnings,
+            warning_count=log.warning_count,
+            failure=told.failure,
+            exit_code=end.exit_code,
+            signal=end.signal or told.signal,
+            cells=told.cells,
+            config_hash=config_hash(masked(spec.config)),
+            inputs=record.inputs,
+            outputs=record.outputs,
+            lineage=record.lineage,
+            children=tuple(told.children),
+            peak_memory=end.peak_memory,
+            environment=_environment(spec, told),
+            folder=Path(spec.folder),
+        )
+
+    def _record(self, told: Told, stopped: Callable[[], bool], *, is_good: bool) -> Record:
+        """Return what the run read and wrote.
+
+        After an error it always runs again, so that only names and sizes are kept.
+        """
+        spec, site = self.spec, Site.of(self.spec)
+        outputs = self.claim.outputs(told.children)
+        if is_good:
+            try:
+                record = make_record(spec, self._begun, told.reads, outputs, told.children, stopped)
+            except StoppedError:
+                told.notes.append("what it read was not recorded, since its session ended: it will run again")
+            else:
+                told.notes += [*filter(None, [site.hashes.fault]), *notes_of_folders(record)]
+                return record
+        files = sorted(self._begun.files.items())
+        return Record(
+            tuple(FileEntry(path=site.relative(path), size=stamp.size) for path, stamp in files),
+            tuple(outputs),
+        )
+
+
+def _claim(spec: RunSpec, started: datetime) -> Claim:
+    """Hold the run folder in the name of this process."""
+    owner = Owner(
+        spec.flow,
+        spec.instance,
+        spec.run_id,
+        spec.session_id,
+        socket.gethostname(),
+        os.getpid(),
+        _iso(started),
+    )
+    refuse_folder(Path(spec.folder), Path(spec.source), Path(spec.project_root))
+    return Claim.take(spec.run_folder, Path(spec.runs_root), owner, keep_previous=spec.keep_previous)
+
+
+def _header(spec: RunSpec) -> bytes:
+    return (header_line(spec) + "\n").encode("utf-8", "backslashreplace")
+
+
+def _lines_of_ours(spec: RunSpec, told: Told, children: Sequence[Result]) -> Iterator[str]:
+    """Warning lines that we add to a log: they are in pytest and on the page like those of the flow."""
+    with spec.log.open("rb") as log:
+        header = _header(spec)
+        if log.read(len(header)) != header:
+            yield "⚠ the log was cut off by something that opened it anew, such as `> /dev/stdout`"
+    if (early := stopped_early(told)) and not spec.allow_exit:
+        yield f"⚠ {early}"
+    yield from undeclared(spec, told.reads, children)
+
+
+def _read_events(path: Path) -> Iterator[RunEvent]:
+    """Read what was told so far, in order.
+
+    Raises:
+        OSError, UnreadableError: somebody has removed or overwritten it.
+    """
+    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
+        # Only a kill in the midst of a write leaves a line without end; that event did not happen.
+        if line.endswith(b"\n"):
+            yield decode(line, RunEvent, where=f"{path}:{number}")
+
+
+def result_of_flow(folder: Path) -> Result:
+    """The result of a build's flow; one that wrote none is lost."""
+    try:
+        result = read_result(folder)
+    except DuctaflowError as exc:
+        result, message = None, str(exc)
+    else:
+        message = "the run did not write a result"
+    return result or Result(
+        flow=folder.name,
+        instance=folder.name,
+        kind="flow",
+        status=Status.ERROR,
+        cause="lost",
+        message=message,
+        folder=folder,
+    )
+
+
+def _environment(spec: RunSpec, told: Told) -> Environment:
+    return Environment(
+        python=platform.python_version(),
+        platform=platform.platform(),
+        packages=told.packages,
+        git=spec.git,
+        host=socket.gethostname(),
+    )
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add a line of ours to a log, on a line of its own."""
+    with path.open("rb+") as log:
+        log.seek(0, os.SEEK_END)
+        if log.tell() > 0:
+            log.seek(-1, os.SEEK_END)
+            if log.read(1) not in (b"\n", b"\r"):
+                log.write(b"\n")
+        log.write((line.replace("\n", " ").replace("\r", " ") + "\n").encode("utf-8", "backslashreplace"))
+
+
+def _iso(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
