@@ -12,20 +12,29 @@ import textwrap
 import time
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import click.testing
 import pandas as pd
 import psutil
+from click.testing import CliRunner
 
-from ductaflow.common.paths import REPORT_JSON
+from ductaflow import FlowFailed, Project, load_stored, read_result, run_instance, run_notebook
+from ductaflow.cli.app import main
+from ductaflow.common.paths import REPORT_JSON, Kind, RunFolder
+from ductaflow.store.result import Result, Status, write_result
 
 PARAMETERS = '# %% tags=["parameters"]\nconfig = {}\n\n'
 
 
 class TinyProject:
-    """A project in a folder of its own; `flow` and `instance` add to it."""
+    """A project in a folder of its own.
+
+    `flow` and `config` add files to it; `pytest`, `cli`, `run` and `run_code` run it; `result` and `report`
+    read what came of it.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -49,6 +58,43 @@ class TinyProject:
     def folder(self, flow: str, instance: str) -> Path:
         return self.root / "runs" / flow / instance
 
+    def pytest(self, *args: str, **options: Any) -> Session:
+        """Run pytest in the project, in a process of its own; the options are those of `run_pytest`."""
+        return run_pytest(self.root, *args, **options)
+
+    def cli(self, *args: object) -> click.testing.Result:
+        """Run a `ductaflow` command on the project, from whatever working directory."""
+        return cli(*args, "--project", self.root)
+
+    def output(self, *args: object) -> str:
+        """Run a `ductaflow` command that has to succeed, and return what it prints."""
+        done = self.cli(*args)
+        assert 0 == done.exit_code, done.output
+        return done.output
+
+    def run(self, id: str, **options: Any) -> Result:
+        """Run a stored instance through the library, without HTML."""
+        return run_instance(load_stored(Project.at(self.root), id), **{"export_html": False, **options})
+
+    def run_code(self, code: str, *, flow: str = "fit", instance: str = "a", **options: Any) -> Result:
+        """Run some cells as a flow through the library, without HTML; return the result, failed or not."""
+        source, folder = self.flow(flow, code), self.folder(flow, instance)
+        raised: Result | None = None
+        try:
+            run_notebook(source, **{"config": {}, "execution_dir": folder, "export_html": False, **options})
+        except FlowFailed as failed:
+            raised = failed.result
+        result = self.result(flow, instance)
+        assert raised in (None, result)
+        assert (raised is not None) == (result.status is Status.ERROR)
+        return result
+
+    def result(self, flow: str, instance: str) -> Result:
+        """Return the result of a run; there has to be one."""
+        result = read_result(self.folder(flow, instance))
+        assert result is not None
+        return result
+
 
 def table(*names: str, **columns: list[Any]) -> pd.DataFrame:
     """A table of scenarios with their names."""
@@ -59,6 +105,35 @@ def report(project: TinyProject) -> dict[str, Any]:
     """The twin of the status page."""
     data: dict[str, Any] = json.loads((project.root / "runs" / REPORT_JSON).read_bytes())
     return data
+
+
+def a_result(
+    status: str = "success", flow: str = "fit", instance: str = "a", kind: Kind = "flow", **fields: Any
+) -> Result:
+    """A result that no run has made."""
+    return Result(flow, instance, kind, Status(status), **fields)
+
+
+def stored(runs: Path, result: Result, log: str | bytes = "line\n", **config: Any) -> Result:
+    """Put a result below a runs folder, with the files that a run leaves beside it."""
+    return stored_at(runs / result.flow / result.instance, result, log, **config)
+
+
+def stored_at(folder: Path, result: Result, log: str | bytes = "line\n", **config: Any) -> Result:
+    """Put a result into a run folder, with the files that a run leaves beside it."""
+    files = RunFolder(folder, result.flow)
+    folder.mkdir(parents=True, exist_ok=True)
+    files.log.write_bytes(log if isinstance(log, bytes) else log.encode())
+    files.notebook.write_text("{}")
+    if config:
+        files.config.write_text(json.dumps(config))
+    write_result(result, folder)
+    return replace(result, folder=folder)
+
+
+def cli(*args: object) -> click.testing.Result:
+    """Run a `ductaflow` command in this process, from its working directory."""
+    return CliRunner().invoke(main, [str(argument) for argument in args])
 
 
 # --- pytest in a process of its own ------------------------------------------------------------------------
@@ -100,15 +175,32 @@ def command(*args: str) -> list[str]:
     return [sys.executable, "-m", "pytest", "-p", "no:hypothesispytest", *args]
 
 
-def run_pytest(root: Path, *args: str, flag: str = "--ductaflow") -> Session:
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
+def run_pytest(
+    root: Path,
+    *args: str,
+    flag: str = "--ductaflow",
+    env: dict[str, str] | None = None,
+    without: tuple[str, ...] = ("PYTEST_",),
+    timeout: float = 120,
+) -> Session:
+    """Run pytest in a folder, in a process of its own.
+
+    Args:
+        root: the working directory.
+        args: arguments of pytest.
+        flag: what turns the plugin on; "" leaves it off.
+        env: variables added to the environment.
+        without: beginnings of the names of variables that are not inherited.
+        timeout: seconds.
+    """
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(without)}
     done = subprocess.run(
         command(*filter(None, [flag]), *args),
         cwd=root,
-        env={**environment, "PYTHONUTF8": "1", "COLUMNS": "200"},
+        env={**inherited, "PYTHONUTF8": "1", "COLUMNS": "200", **(env or {})},
         capture_output=True,
-        text=True,
-        timeout=120,
+        encoding="utf-8",
+        timeout=timeout,
         check=False,
     )
     return Session(root, done.returncode, done.stdout + done.stderr)

@@ -10,11 +10,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
-from support import TinyProject
+from click.testing import Result
+from support import TinyProject, cli
 
 import ductaflow.session.conductor
-from ductaflow.cli.app import main
 from ductaflow.common.paths import REPORT_HTML, REPORT_JSON
 
 FLOW = """
@@ -32,10 +31,6 @@ def project(project: TinyProject, monkeypatch: pytest.MonkeyPatch) -> TinyProjec
     project.config("flows/fit/red.json", x=2)
     monkeypatch.chdir(project.root / "flows")
     return project
-
-
-def call(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
 def test_the_version_is_that_of_the_distribution() -> None:
@@ -60,7 +55,7 @@ def test_the_command_of_an_interpreter(project: TinyProject, module: str) -> Non
 def test_list_shows_ids_tags_and_problems(project: TinyProject) -> None:
     """One instance a line, also one that cannot be run."""
     (project.root / "config" / "flows" / "fit" / "half.json").write_text('{"x": ')
-    done = call("list")
+    done = cli("list")
     lines = done.output.splitlines()
     assert (0, 3) == (done.exit_code, len(lines))
     assert "fit/good  [quick ci]" == lines[0]
@@ -71,13 +66,13 @@ def test_list_shows_ids_tags_and_problems(project: TinyProject) -> None:
 
 def test_run_shows_logs_and_fails_if_one_is_red(project: TinyProject) -> None:
     """All are run, by id or by title, in the order given where none reads another; the exit code is 1."""
-    done = call("run", "fit[red]", "fit/good", "fit/red")
+    done = cli("run", "fit[red]", "fit/good", "fit/red")
     assert 1 == done.exit_code
     starts = [line for line in done.stdout.splitlines() if "Starting" in line]
     assert ["🚀 Starting fit | Instance: red", "🚀 Starting fit | Instance: good"] == starts
     assert "x is 1\n" in done.stdout
     assert "1 of 2 red: fit/red\n" == done.stderr
-    made = call("report")
+    made = cli("report")
     assert f"{project.root / 'runs' / REPORT_HTML}\n" == made.output
     page = json.loads((project.root / "runs" / REPORT_JSON).read_bytes())
     assert {"fit/good": "success", "fit/red": "error"} == {i["id"]: i["status"] for i in page["instances"]}
@@ -88,7 +83,7 @@ def test_run_shows_logs_and_fails_if_one_is_red(project: TinyProject) -> None:
 def test_run_goes_on_after_one_that_cannot_start(project: TinyProject) -> None:
     """It is named with what is wrong, and counts as red."""
     (project.root / "config" / "flows" / "fit" / "half.json").write_text('{"x": ')
-    done = call("run", "fit/half", "fit/good")
+    done = cli("run", "fit/half", "fit/good")
     assert 1 == done.exit_code
     assert "Error: fit[half]: " in done.stderr
     assert "x is 1\n" in done.stdout
@@ -113,7 +108,7 @@ def starts(done: Result) -> list[str]:
 
 def test_run_follows_the_graph_and_blocks(chain: TinyProject) -> None:
     """Upstreams first; what reads from a red one is blocked, at any distance, and only that."""
-    done = call("run", "end/z", "end/ok", "mid/y", "fit/red", "fit/good")
+    done = cli("run", "end/z", "end/ok", "mid/y", "fit/red", "fit/good")
     assert 1 == done.exit_code
     assert ["good", "ok", "red"] == sorted(starts(done))
     assert starts(done).index("good") < starts(done).index("ok")
@@ -124,7 +119,7 @@ def test_run_follows_the_graph_and_blocks(chain: TinyProject) -> None:
 
 def test_run_respects_a_skip(chain: TinyProject) -> None:
     """It is not run, its reader is blocked with the reason, and nothing of that is red."""
-    done = call("run", "mid/late", "fit/later")
+    done = cli("run", "mid/late", "fit/later")
     assert (0, []) == (done.exit_code, starts(done))
     assert "fit[later] not_run: skipped: not there: inputs/secret.csv\n" in done.stderr
     assert "mid[late] blocked: fit/later is skipped: not there: inputs/secret.csv\n" in done.stderr
@@ -132,20 +127,20 @@ def test_run_respects_a_skip(chain: TinyProject) -> None:
 
 def test_run_of_one_whose_upstream_never_ran(chain: TinyProject) -> None:
     """It is red before it starts, with the command that makes what it lacks; after that it runs."""
-    done = call("run", "end/ok")
+    done = cli("run", "end/ok")
     assert (1, []) == (done.exit_code, starts(done))
     assert (
         "Error: end[ok]: end/ok reads from fit/good, but it has no finished run."
         " Run it first: ductaflow run fit/good\n" in done.stderr
     )
-    assert 0 == call("run", "fit/good").exit_code
-    assert 0 == call("run", "end/ok").exit_code
+    assert 0 == cli("run", "fit/good").exit_code
+    assert 0 == cli("run", "end/ok").exit_code
 
 
 def test_run_of_one_that_reads_a_run_that_is_not_stored(chain: TinyProject) -> None:
     """The mistake in the config is named before anything runs."""
     chain.config("flows/end/typo.json", data="runs/fit/godo/x.csv")
-    done = call("run", "end/typo")
+    done = cli("run", "end/typo")
     assert (1, []) == (done.exit_code, starts(done))
     assert (
         "Error: end[typo]: end/typo reads runs/fit/godo/x.csv, which is not there;"
@@ -160,13 +155,13 @@ def test_ctrl_c_ends_the_command(project: TinyProject, monkeypatch: pytest.Monke
         raise KeyboardInterrupt
 
     monkeypatch.setattr(ductaflow.session.conductor, "run_instance", interrupted)
-    done = call("run", "fit/good", "fit/red")
+    done = cli("run", "fit/good", "fit/red")
     assert (130, "Interrupted.\n") == (done.exit_code, done.output)
 
 
 def test_run_of_an_unknown_id_runs_nothing(project: TinyProject) -> None:
     """Exit code 2, the message says what may be meant, and there is no traceback."""
-    done = call("run", "fit/good", "fit/godo")
+    done = cli("run", "fit/good", "fit/godo")
     assert 2 == done.exit_code
     assert 'Error: fit has no stored instance "godo"\nDid you mean good?\n' == done.output
     assert not (project.root / "runs").exists()
@@ -182,7 +177,7 @@ def test_the_report_names_a_run_that_never_ended(project: TinyProject) -> None:
         "os._exit(1)"
     )
     subprocess.run([sys.executable, "-c", code], cwd=project.root, check=False)
-    assert 0 == call("report", "--project", project.root).exit_code
+    assert 0 == cli("report", "--project", project.root).exit_code
     (instance,) = json.loads((project.root / "runs" / REPORT_JSON).read_bytes())["instances"]
     assert ("fit/good", "error", "lost") == (instance["id"], instance["status"], instance["cause"])
     assert "session s" in instance["message"]
@@ -194,7 +189,7 @@ def test_without_a_project_there_is_one_clear_error(
 ) -> None:
     """Exit code 2 and what to do."""
     monkeypatch.chdir(project.root.parent)
-    done = call("list", *arguments)
+    done = cli("list", *arguments)
     assert 2 == done.exit_code
     assert done.output.startswith("Error: ")
     assert "config/flows" in done.output
@@ -217,11 +212,11 @@ def test_report_of_another_runs_folder(project: TinyProject, tmp_path: Path) -> 
     """The folder that is given is read and written; instances that are stored have their node id."""
     project.flow("fit", "# %%\nprint(1)\n")
     project.config("flows/fit/a.json", _run={"tags": ["slow"]})
-    assert 0 == call("run", "fit/a", "--project", project.root).exit_code
+    assert 0 == cli("run", "fit/a", "--project", project.root).exit_code
     moved = project.root / "kept"
     (project.root / "runs").rename(moved)
 
-    made = call("report", moved)
+    made = cli("report", moved)
 
     assert str(moved / "conductor_status_report.html") in made.output
     (instance,) = json.loads((moved / "conductor_status_report.json").read_text())["instances"]
@@ -235,11 +230,11 @@ def test_reports_of_shards_are_merged(project: TinyProject, tmp_path: Path) -> N
     shards = []
     for name in "ab":
         project.config(f"flows/fit/{name}.json")
-        assert 0 == call("run", f"fit/{name}", "--project", project.root).exit_code
-        assert 0 == call("report", "--project", project.root).exit_code
+        assert 0 == cli("run", f"fit/{name}", "--project", project.root).exit_code
+        assert 0 == cli("report", "--project", project.root).exit_code
         shards.append((project.root / "runs").rename(tmp_path / name) / "conductor_status_report.json")
 
-    made = call("report", "--merge", *shards, "--output", tmp_path / "all")
+    made = cli("report", "--merge", *shards, "--output", tmp_path / "all")
 
     assert 0 == made.exit_code, made.output
     twin = json.loads((tmp_path / "all/conductor_status_report.json").read_text())
@@ -257,7 +252,7 @@ def test_reports_of_shards_are_merged(project: TinyProject, tmp_path: Path) -> N
 )
 def test_report_says_how_it_is_called(arguments: list[str], said: str) -> None:
     """What does not go together is an error, not a guess."""
-    made = call("report", *arguments)
+    made = cli("report", *arguments)
 
     assert 2 == made.exit_code
     assert said in made.output

@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
-from support import TinyProject
+from support import TinyProject, cli
 
-from ductaflow.cli.app import main
 from ductaflow.store.result import Result as Outcome
 from ductaflow.store.result import Status, read_result, write_result
 
@@ -70,17 +68,13 @@ def project(ran: TinyProject, monkeypatch: pytest.MonkeyPatch) -> TinyProject:
     return ran
 
 
-def call(*arguments: str) -> Result:
-    return CliRunner().invoke(main, list(arguments))
-
-
 def words(line: str) -> list[str]:
     return line.split()
 
 
 def test_status_tells_the_last_run_of_each(project: TinyProject) -> None:
     """One line each with its message, the counts at the end; red makes the exit code 1."""
-    done = call("status")
+    done = cli("status")
     *lines, counts = done.output.splitlines()
 
     assert 1 == done.exit_code
@@ -94,9 +88,9 @@ def test_status_tells_the_last_run_of_each(project: TinyProject) -> None:
 
 def test_status_of_some(project: TinyProject) -> None:
     """By id, title or run folder, also that of a flow inside a build; without a red one the code is 0."""
-    done = call("status", "fit[good]", "fit/never")
+    done = cli("status", "fit[good]", "fit/never")
     assert (0, 3) == (done.exit_code, len(done.output.splitlines()))
-    done = call("status", "runs/all/b/runs/fit")
+    done = cli("status", "runs/all/b/runs/fit")
     assert 1 == done.exit_code
     assert ["error", "runs/all/b/runs/fit"] == words(done.output)[:2]
 
@@ -104,13 +98,13 @@ def test_status_of_some(project: TinyProject) -> None:
 def test_status_of_a_flow(project: TinyProject) -> None:
     """Its name stands for all its stored instances; what takes one instance says how to find it."""
     assert ["fit/good", "fit/never", "fit/red"] == [
-        words(line)[1] for line in call("status", "fit").output.splitlines()[:-1]
+        words(line)[1] for line in cli("status", "fit").output.splitlines()[:-1]
     ]
-    assert ["fit/good", "fit/never", "fit/red"] == call("list", "fit", "fit/red").output.splitlines()
-    assert 3 == call("plan", "fit").output.count("  fit/")
-    assert "all/b" not in call("graph", "fit").output
-    assert call("show", "all/b").output == call("show", "all").output
-    many = call("show", "fit")
+    assert ["fit/good", "fit/never", "fit/red"] == cli("list", "fit", "fit/red").output.splitlines()
+    assert 3 == cli("plan", "fit").output.count("  fit/")
+    assert "all/b" not in cli("graph", "fit").output
+    assert cli("show", "all/b").output == cli("show", "all").output
+    many = cli("show", "fit")
     assert (2, True) == (many.exit_code, "fit has 3 instances" in many.output)
 
 
@@ -119,14 +113,14 @@ def test_status_where_one_result_cannot_be_read(fresh: TinyProject, text: str | 
     """That row says what is wrong and what to do, and counts as red; the others have theirs."""
     file = fresh.folder("fit", "red") / "result.json"
     file.mkdir(parents=True) if text is None else (file.parent.mkdir(parents=True), file.write_text(text))
-    done = call("status")
+    done = cli("status")
     (row,) = [line for line in done.output.splitlines() if line.startswith("unreadable")]
     assert 1 == done.exit_code
     assert f"{file}: " in row
     assert "Remove it, or run the instance again" in row
     assert "attribute" not in row
     assert any(line.startswith("never") for line in done.output.splitlines())
-    one = call("show", "fit/red")
+    one = cli("show", "fit/red")
     assert (2, True) == (one.exit_code, one.output.startswith(f"Error: {file}: ")), one.output
 
 
@@ -136,7 +130,7 @@ def test_status_where_one_result_cannot_be_read(fresh: TinyProject, text: str | 
 def test_runs_that_is_a_file(fresh: TinyProject, arguments: tuple[str, ...]) -> None:
     """Commands name the file and the remedy."""
     (fresh.root / "runs").write_text("")
-    done = call(*arguments)
+    done = cli(*arguments)
     assert done.exit_code in (1, 2)
     assert isinstance(done.exception, SystemExit)
     assert f"{fresh.root / 'runs'} is a file, where a folder is meant to be" in done.output
@@ -150,7 +144,7 @@ def test_logs_of_which_one_cannot_be_read(fresh: TinyProject) -> None:
     other = fresh.folder("fit", "red") / "fit_execution_output.txt"
     other.parent.mkdir(parents=True)
     other.write_text("read me\n")
-    done = call("logs")
+    done = cli("logs")
     assert (2, True) == (done.exit_code, "read me" in done.output)
     assert f"Error: {log}: cannot be used: Is a directory" in done.output
 
@@ -163,7 +157,7 @@ def test_what_a_terminal_would_obey_is_spelled_out(fresh: TinyProject) -> None:
     write_result(Outcome("fit", "red", "flow", Status.ERROR, "exception", odd), folder)
     (folder / "fit_execution_output.txt").write_text(f"{odd}\n")
     for arguments in (["status"], ["show", "fit/red"], ["logs", "fit/red"], ["logs", "--errors"]):
-        assert "a\\x00b\\x08c\\u202ede\tf" in call(*arguments).output, arguments
+        assert "a\\x00b\\x08c\\u202ede\tf" in cli(*arguments).output, arguments
 
 
 def test_status_of_a_run_that_goes_on_and_of_one_that_was_killed(project: TinyProject) -> None:
@@ -184,9 +178,9 @@ def test_status_of_a_run_that_goes_on_and_of_one_that_was_killed(project: TinyPr
     assert holder.stdin
     with holder:
         assert b"held" in holder.stdout.readline()
-        running = call("status", "fit/never")
+        running = cli("status", "fit/never")
         holder.stdin.close()
-    lost = call("status", "fit/never")
+    lost = cli("status", "fit/never")
     for left in (project.root / "runs" / ".ductaflow" / "running").glob("*"):
         left.unlink()
 
@@ -198,8 +192,8 @@ def test_status_of_a_run_that_goes_on_and_of_one_that_was_killed(project: TinyPr
 def test_logs_are_printed_as_they_are(project: TinyProject) -> None:
     """One without a heading, several with one each."""
     log = (project.folder("fit", "good") / "fit_execution_output.txt").read_text()
-    assert log == call("logs", "fit/good").output
-    several = call("logs", "fit/good", "fit/red").output
+    assert log == cli("logs", "fit/good").output
+    several = cli("logs", "fit/good", "fit/red").output
     assert f"==> fit/good <==\n{log}\n==> fit/red <==\n" in several
 
 
@@ -217,12 +211,12 @@ def test_logs_with_what_is_looked_for(
     project: TinyProject, arguments: list[str], expected: list[str]
 ) -> None:
     """Lines of logs have their place, which can be clicked."""
-    assert [expected, 0] == [call("logs", *arguments).output.splitlines(), call("logs", *arguments).exit_code]
+    assert [expected, 0] == [cli("logs", *arguments).output.splitlines(), cli("logs", *arguments).exit_code]
 
 
 def test_logs_with_errors_tell_why_runs_are_red(project: TinyProject) -> None:
     """The message, and the flow's own traceback."""
-    lines = call("logs", "--errors", "fit/red", "fit/good").output.splitlines()
+    lines = cli("logs", "--errors", "fit/red", "fit/good").output.splitlines()
     assert f"==> fit/red: {PLACE}" == lines[0]
     assert "AssertionError: two" == lines[-1]
     assert any("flows/fit.py" in line and "line 10" in line for line in lines)
@@ -230,14 +224,14 @@ def test_logs_with_errors_tell_why_runs_are_red(project: TinyProject) -> None:
 
 def test_logs_with_a_bad_expression(project: TinyProject) -> None:
     """Said in a sentence, with exit code 2."""
-    done = call("logs", "--grep", "(")
+    done = cli("logs", "--grep", "(")
     assert 2 == done.exit_code
     assert done.output.startswith("Error: --grep ( is no regular expression")
 
 
 def test_show_tells_all_that_is_known(project: TinyProject) -> None:
     """Verdict and cause first; a secret is masked."""
-    red = call("show", "fit/red").output
+    red = cli("show", "fit/red").output
     assert red.startswith("fit/red: error  ")
     for text in (
         f"  {PLACE}\n",
@@ -250,21 +244,21 @@ def test_show_tells_all_that_is_known(project: TinyProject) -> None:
         '  stop in it    pytest --ductaflow --pdb "config/flows/fit/red.json::fit[red]"',
     ):
         assert text in red
-    good = call("show", "fit/good").output
+    good = cli("show", "fit/good").output
     assert '"api_key": "***"' in good
     assert "hidden" not in good
-    assert "never\n" == call("show", "fit/never").output.partition("fit/never: ")[2][:6]
+    assert "never\n" == cli("show", "fit/never").output.partition("fit/never: ")[2][:6]
 
 
 def test_show_names_the_flows_of_a_build_and_what_changed_since(project: TinyProject) -> None:
     """A flow of a build by its folder; a config that was edited by its keys."""
-    assert f"flows\n  error       {Path('runs/all/b/runs/fit')}  {PLACE}" in call("show", "all/b").output
+    assert f"flows\n  error       {Path('runs/all/b/runs/fit')}  {PLACE}" in cli("show", "all/b").output
     project.config("flows/fit/good.json", x=7, api_key="hidden", more=1)
     try:
-        assert "  changed since the last run: x, more" in call("show", "fit/good").output
+        assert "  changed since the last run: x, more" in cli("show", "fit/good").output
     finally:
         project.config("flows/fit/good.json", x=1, api_key="hidden")
-    flow = call("show", "runs/all/b/runs/fit").output
+    flow = cli("show", "runs/all/b/runs/fit").output
     assert '"x": 2' in flow
     assert "run again     ductaflow run runs/all/b/runs/fit" in flow
 
@@ -285,12 +279,12 @@ def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TinyProject:
 
 def test_debug_prepares_the_folder_and_writes_a_launch_configuration(fresh: TinyProject) -> None:
     """The notebook and the config are there, nothing has run; an existing launch.json stays as it is."""
-    first = call("debug", "fit/good")
+    first = cli("debug", "fit/good")
     folder, file = fresh.folder("fit", "good"), fresh.root / ".vscode" / "launch.json"
     (launch,) = json.loads(file.read_text())["configurations"]
     text = file.read_text()
-    again = call("debug", "fit/good")
-    other = call("debug", "fit/red")
+    again = cli("debug", "fit/good")
+    other = cli("debug", "fit/red")
 
     assert 0 == first.exit_code
     assert ["fit.ipynb", "fit_config.json"] == sorted(path.name for path in folder.iterdir())
@@ -309,20 +303,20 @@ def test_the_prepared_notebook_keeps_outputs_up_to_the_failing_cell(
     fresh: TinyProject, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Also when it is prepared twice; what has been edited since has none. --notebook opens it in Jupyter."""
-    assert 1 == call("run", "fit/red").exit_code
+    assert 1 == cli("run", "fit/red").exit_code
     notebook = fresh.folder("fit", "red") / "fit.ipynb"
-    call("debug", "fit/red")
+    cli("debug", "fit/red")
     opener = tmp_path / "bin" / "jupyter-lab"
     opener.parent.mkdir()
     opener.write_text('#!/bin/sh\necho "$1" > "$(dirname "$0")/opened"\n')
     opener.chmod(0o755)
     monkeypatch.setenv("PATH", f"{opener.parent}{os.pathsep}{os.environ['PATH']}")
-    done = call("debug", "fit/red", "--notebook")
+    done = cli("debug", "fit/red", "--notebook")
     kinds = [[output["output_type"] for output in cell["outputs"]] for cell in cells(notebook)]
     (fresh.root / "flows" / "fit.py").write_text(
         (fresh.root / "flows" / "fit.py").read_text().replace("x is", "x was")
     )
-    call("debug", "fit/red")
+    cli("debug", "fit/red")
 
     assert 0 == done.exit_code, done.output
     assert f"{notebook}\n" == (opener.parent / "opened").read_text()
@@ -336,7 +330,7 @@ def test_the_prepared_notebook_keeps_outputs_up_to_the_failing_cell(
 def test_debug_without_jupyter_says_so(fresh: TinyProject, monkeypatch: pytest.MonkeyPatch) -> None:
     """The notebook is prepared, the way on is named."""
     monkeypatch.setenv("PATH", "")
-    done = call("debug", "fit/red", "--notebook")
+    done = cli("debug", "fit/red", "--notebook")
     assert 2 == done.exit_code
     assert "pip install jupyterlab" in done.output
     assert (fresh.folder("fit", "red") / "fit.ipynb").exists()
@@ -344,7 +338,7 @@ def test_debug_without_jupyter_says_so(fresh: TinyProject, monkeypatch: pytest.M
 
 def test_debug_of_a_run_folder_takes_the_config_that_it_ran_with(project: TinyProject) -> None:
     """Also of a flow inside a build, which has no stored config."""
-    done = call("debug", "runs/all/b/runs/fit")
+    done = cli("debug", "runs/all/b/runs/fit")
     folder = project.root / "runs/all/b/runs/fit"
     assert 0 == done.exit_code, done.output
     assert 2 == json.loads((folder / "fit_config.json").read_text())["x"]

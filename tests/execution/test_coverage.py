@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-import os
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -69,14 +66,11 @@ def measured(project: TinyProject) -> TinyProject:
     return project
 
 
-def run_pytest(root: Path, *args: str, without: tuple[str, ...] = ("PYTEST_", "COVERAGE_FILE")) -> str:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(without)}
-    command = [sys.executable, "-m", "pytest", "-p", "no:hypothesispytest", "--ductaflow", *args]
-    done = subprocess.run(
-        command, cwd=root, env=environment, capture_output=True, text=True, timeout=120, check=False
-    )
-    assert 0 == done.returncode, done.stdout + done.stderr
-    return done.stdout
+def measure(project: TinyProject, *args: str, without: tuple[str, ...] = ("PYTEST_", "COVERAGE_FILE")) -> str:
+    """Run pytest with an environment that does not know the coverage of these tests; it has to pass."""
+    session = project.pytest(*args, without=without)
+    assert 0 == session.code, session.out
+    return session.out
 
 
 def line_of(text: str) -> int:
@@ -92,7 +86,7 @@ def line_of(text: str) -> int:
 )
 def test_lines_and_branches(measured: TinyProject, options: tuple[str, ...]) -> None:
     """What no instance ran is missing, and nothing else: functions, branches that end a cell, magics."""
-    out = run_pytest(measured.root, "--cov=flows", "--cov-branch", "--cov-report=json", *options)
+    out = measure(measured, "--cov=flows", "--cov-branch", "--cov-report=json", *options)
     report: dict[str, Any] = json.loads((measured.root / "coverage.json").read_text())
     [(name, found)] = report["files"].items()
 
@@ -106,7 +100,7 @@ def test_lines_and_branches(measured: TinyProject, options: tuple[str, ...]) -> 
 
 def test_contexts(measured: TinyProject) -> None:
     """With `--cov-context=test` each line knows the instances that ran it."""
-    run_pytest(measured.root, "--cov=flows", "--cov-context=test", "--cov-report=json")
+    measure(measured, "--cov=flows", "--cov-context=test", "--cov-report=json")
     report = json.loads((measured.root / "coverage.json").read_text())
     [found] = report["files"].values()
 
@@ -124,7 +118,7 @@ def test_nothing_is_measured(project: TinyProject, options: tuple[str, ...]) -> 
     project.config("flows/fit/one.json")
 
     # nor does the coverage of these tests themselves, nor their warm server, which is measured
-    run_pytest(project.root, *options, without=("PYTEST_", "COVERAGE_", "DUCTAFLOW_"))
+    measure(project, *options, without=("PYTEST_", "COVERAGE_", "DUCTAFLOW_"))
     assert [] == list(project.root.glob(".coverage*"))
 
 
@@ -145,7 +139,7 @@ def test_project_modules_and_builds(project: TinyProject) -> None:
     )
     project.config("builds/all/one.json")
 
-    run_pytest(project.root, "--cov=lib", "--cov=flows", "--cov-report=json")
+    measure(project, "--cov=lib", "--cov=flows", "--cov-report=json")
     files = json.loads((project.root / "coverage.json").read_text())["files"]
 
     assert {"lib.py": [6], "flows/fit.py": []} == {
@@ -155,7 +149,7 @@ def test_project_modules_and_builds(project: TinyProject) -> None:
 
 def test_the_log_is_free_of_it(measured: TinyProject) -> None:
     """Coverage says nothing in the log of a run, which would count as a warning of the flow."""
-    run_pytest(measured.root, "--cov=no_such_package", "--cov-report=")
+    measure(measured, "--cov=no_such_package", "--cov-report=")
 
     log = (measured.folder("fit", "one") / "fit_execution_output.txt").read_text()
     assert "overage" not in log

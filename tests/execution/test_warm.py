@@ -28,15 +28,8 @@ pytestmark = [
 ]
 
 
-def run(
-    project: TinyProject, code: str, name: str = "fit", instance: str = "a", engine: str = "warm"
-) -> Result:
-    source = project.flow(name, code)
-    folder = project.folder(name, instance)
-    run_notebook(source, config={}, execution_dir=folder, export_html=False, engine=engine)
-    result = read_result(folder)
-    assert result is not None
-    return result
+def forked(project: TinyProject, code: str, instance: str = "a") -> Result:
+    return project.run_code(code, instance=instance, engine="warm")
 
 
 def log_of(project: TinyProject, name: str = "fit", instance: str = "a") -> str:
@@ -79,8 +72,8 @@ print(pd.get_option("display.max_rows"), logging.getLogger().handlers, os.path.b
 
 def test_the_next_run_sees_nothing_of_the_last_one(project: TinyProject) -> None:
     """Environment, paths, generators, handlers, options and patches end with the run that made them."""
-    run(project, DISTURBS)
-    run(project, LOOKS, instance="b")
+    forked(project, DISTURBS)
+    forked(project, LOOKS, instance="b")
     timezone = os.environ.get("TZ")
     expected = f"""
     None {timezone} False
@@ -100,7 +93,7 @@ def test_random_numbers_differ_between_runs(project: TinyProject) -> None:
     print(random.random(), np.random.rand(), np.random.default_rng().random())
     """
     for instance in ("a", "b"):
-        run(project, code, instance=instance)
+        forked(project, code, instance=instance)
     first, second = (printed(project, instance=instance).split() for instance in ("a", "b"))
     assert set() == set(first) & set(second)
 
@@ -112,14 +105,14 @@ def test_an_edited_module_of_the_project_is_seen(project: TinyProject) -> None:
     for value in (1, 2):
         (project.root / "helper.py").write_text(f"VALUE = {value}\n")
         os.utime(project.root / "helper.py", (1_000_000_000, 1_000_000_000))
-        run(project, code)
+        forked(project, code)
         assert str(value) == printed(project)
 
 
 def test_a_flow_that_sets_what_is_read_at_import(project: TinyProject) -> None:
     """A variable set before an import reaches it: such a flow runs fresh, and its result says so."""
     code = "# %%\nimport os\nos.environ['OMP_NUM_THREADS'] = '1'\nimport numpy as np\n"
-    result = run(project, code)
+    result = forked(project, code)
     assert Status.SUCCESS is result.status
     assert (
         "ran in a fresh interpreter: line 6 sets an environment variable before an import" == result.message
@@ -128,12 +121,12 @@ def test_a_flow_that_sets_what_is_read_at_import(project: TinyProject) -> None:
 
 def test_a_variable_that_differs(project: TinyProject, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a session sets after its server has started reaches a run; that runs fresh where it must."""
-    run(project, "# %%\n1\n")
+    forked(project, "# %%\n1\n")
     monkeypatch.setenv("SOME_SETTING", "new")
-    run(project, "# %%\nimport os\nprint(os.environ['SOME_SETTING'])\n")
+    forked(project, "# %%\nimport os\nprint(os.environ['SOME_SETTING'])\n")
     assert "new" == printed(project)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    result = run(project, "# %%\nimport os\nprint(os.environ['OMP_NUM_THREADS'])\n")
+    result = forked(project, "# %%\nimport os\nprint(os.environ['OMP_NUM_THREADS'])\n")
     assert "ran in a fresh interpreter: OMP_NUM_THREADS differs" in result.message
 
 
@@ -367,7 +360,9 @@ def test_without_a_server_everything_stays_the_same(
 ) -> None:
     """Where there can be no server the same child starts as a fresh interpreter."""
     monkeypatch.setenv(warm.SERVER, warm.OFF)
-    assert Status.SUCCESS is run(project, "# %%\nimport os\nprint(os.environ['DUCTAFLOW_SERVER'])\n").status
+    assert (
+        Status.SUCCESS is forked(project, "# %%\nimport os\nprint(os.environ['DUCTAFLOW_SERVER'])\n").status
+    )
     assert warm.OFF == printed(project)
 
 
@@ -382,7 +377,7 @@ def test_threads_are_joined_and_exit_handlers_run(project: TinyProject) -> None:
         open("joined", "w")
     threading.Thread(target=late).start()
     """
-    assert Status.SUCCESS is run(project, code).status
+    assert Status.SUCCESS is forked(project, code).status
     assert (project.folder("fit", "a") / "at_exit").exists()
     assert (project.folder("fit", "a") / "joined").exists()
 

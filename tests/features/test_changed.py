@@ -454,39 +454,33 @@ def test_conduct_in_a_build_does_as_the_session_does(project: TinyProject) -> No
 # --- the command line --------------------------------------------------------------------------------------
 
 
-def call(project: TinyProject, *arguments: object) -> str:
-    done = CliRunner().invoke(main, [*map(str, arguments), "--project", str(project.root)])
-    assert 0 == done.exit_code, done.output
-    return done.output
-
-
 def test_why_names_what_changed(ran: TinyProject) -> None:
     """Field by field and file by file, and what would run before."""
-    assert "fit/a is unchanged.\n" == call(ran, "why", "fit/a")
+    assert "fit/a is unchanged.\n" == ran.output("why", "fit/a")
     ran.config("flows/fit/a.json", clean="runs/prep/a/clean.txt", factor=2)
     (ran.root / "inputs" / "raw.txt").write_text("three")
-    told = call(ran, "why", "fit[a]")
+    told = ran.output("why", "fit[a]")
     assert told.startswith("fit/a has to run:\n  ")
     assert "factor" in told
     assert "Before it would run prep/a: " in told
-    assert "inputs/raw.txt" in call(ran, "why", "prep/a")
+    assert "inputs/raw.txt" in ran.output("why", "prep/a")
 
 
 def test_why_takes_run_folders(ran: TinyProject) -> None:
     """What ran under another name is no stored instance: its folder and its saved config tell."""
-    call(ran, "run", "fit/a", "--set", "clean=inputs/raw.txt", "--as", "raw")
+    ran.output("run", "fit/a", "--set", "clean=inputs/raw.txt", "--as", "raw")
     folder = ran.folder("fit", "raw")
-    assert "fit/raw is unchanged.\n" == call(ran, "why", folder)
+    assert "fit/raw is unchanged.\n" == ran.output("why", folder)
     (ran.root / "inputs" / "raw.txt").write_text("three")
-    assert "fit/raw has to run:\n  inputs/raw.txt has other content\n" == call(ran, "why", folder)
+    assert "fit/raw has to run:\n  inputs/raw.txt has other content\n" == ran.output("why", folder)
 
 
 def test_why_takes_a_flow_of_a_build(build: TinyProject) -> None:
     """As `ductaflow run FOLDER` does."""
     folder = build.folder("all", "a") / "runs" / "first"
-    assert "runs/all/a/runs/first is unchanged.\n" == call(build, "why", folder)
+    assert "runs/all/a/runs/first is unchanged.\n" == build.output("why", folder)
     build.flow("first", "# %%\nprint('y')\n")
-    told = call(build, "why", folder)
+    told = build.output("why", folder)
     assert told.startswith("runs/all/a/runs/first has to run:\n  "), told
     assert "flows/first.py" in told
 
@@ -497,12 +491,12 @@ def test_why_tells_versions_once(ran: TinyProject) -> None:
     data = json.loads(file.read_text())
     data["environment"]["python"] = "3.1.4"
     file.write_text(json.dumps(data))
-    first, *_ = told = call(ran, "why", "fit/a").splitlines()
+    first, *_ = told = ran.output("why", "fit/a").splitlines()
     assert "fit/a is unchanged." == first
     assert "Other versions than in its last run, which alone make nothing run:" in told
 
     (ran.root / "pytest.ini").write_text("[pytest]\nductaflow_rerun_on = config code inputs environment\n")
-    first, *told = call(ran, "why", "fit/a").splitlines()
+    first, *told = ran.output("why", "fit/a").splitlines()
     assert "fit/a has to run:" == first
     assert 1 == sum("Python: 3.1.4" in line for line in told)
     assert not any("nothing run" in line for line in told)
@@ -511,19 +505,19 @@ def test_why_tells_versions_once(ran: TinyProject) -> None:
 def test_plan_without_an_earlier_run(ran: TinyProject) -> None:
     """It does not say how long that takes: a second for each would be a guess."""
     shutil.rmtree(ran.root / "runs")
-    *planned, last = call(ran, "plan").splitlines()
+    *planned, last = ran.output("plan").splitlines()
     assert "There is no earlier run that tells how long it takes." == last
     assert not any("about" in line for line in planned)
 
 
 def test_plan_tells_what_would_run(ran: TinyProject) -> None:
     """What would run and why, what may run, what is unchanged or cannot; and for how long."""
-    assert "unchanged   prep/a\nunchanged   fit/a\n2 unchanged\n" == call(ran, "plan")
+    assert "unchanged   prep/a\nunchanged   fit/a\n2 unchanged\n" == ran.output("plan")
     (ran.root / "inputs" / "raw.txt").write_text("three")
     ran.config("flows/fit/late.json", clean="runs/prep/none/clean.txt")
     ran.config("flows/fit/later.json", clean="runs/fit/late/x.txt")
     ran.config("flows/fit/never.json", _run={"skip": "too dear"})
-    lines = call(ran, "plan", "-j", 2).splitlines()
+    lines = ran.output("plan", "-j", 2).splitlines()
     words = {line[12:].split()[0]: line[:10].strip() for line in lines[:-2]}
     assert {
         "prep/a": "run",
@@ -541,24 +535,24 @@ def test_plan_gives_the_remedy(ran: TinyProject) -> None:
     (ran.folder("prep", "a") / "clean.txt").unlink()
     lack = "fit/a reads from prep/a, but its output clean.txt is gone."
     told = f"error       fit/a  {lack} Run it first: ductaflow run prep/a\n1 error\n"
-    assert told == call(ran, "plan", "fit/a")
+    assert told == ran.output("plan", "fit/a")
 
 
 def test_run_changed(ran: TinyProject) -> None:
     """`ductaflow run --changed` leaves alone what is as it was."""
     run = result_of(ran, "fit").run_id
-    assert "Unchanged: prep/a\nUnchanged: fit/a\n" == call(ran, "run", "--changed", "fit/a", "prep/a")
+    assert "Unchanged: prep/a\nUnchanged: fit/a\n" == ran.output("run", "--changed", "fit/a", "prep/a")
     assert run == result_of(ran, "fit").run_id
-    call(ran, "run", "fit/a")
+    ran.output("run", "fit/a")
     assert run != result_of(ran, "fit").run_id
 
 
 def test_run_changed_without_an_id_is_for_all(ran: TinyProject) -> None:
     """All that is stored and has changed runs, upstreams first, and the counts are told; a full run of all is
     pytest's."""
-    assert "Unchanged: prep/a\nUnchanged: fit/a\n2 unchanged\n" == call(ran, "run", "--changed")
+    assert "Unchanged: prep/a\nUnchanged: fit/a\n2 unchanged\n" == ran.output("run", "--changed")
     (ran.root / "inputs" / "raw.txt").write_text("three")
-    assert call(ran, "run", "--changed").endswith("\n2 success\n")
+    assert ran.output("run", "--changed").endswith("\n2 success\n")
     for arguments in ([], ["-j", "2"], ["--changed", "--set", "x=1", "--as", "b"]):
         done = CliRunner().invoke(main, ["run", *arguments, "--project", str(ran.root)])
         assert 2 == done.exit_code
@@ -573,14 +567,14 @@ def test_run_leaves_what_the_project_says(ran: TinyProject, build: TinyProject) 
     for page in pages:
         page.unlink(missing_ok=True)
 
-    call(ran, "run", "prep/a", "fit/a")
-    call(build, "run", flow)
+    ran.output("run", "prep/a", "fit/a")
+    build.output("run", flow)
 
     assert [False, False] == [page.exists() for page in pages]
     assert [] == [path for path in build.root.rglob("previous/*/*") if ".ductaflow" in path.parts]
 
     (build.root / "pytest.ini").unlink()
-    call(ran, "run", "fit/a")
+    ran.output("run", "fit/a")
     assert pages[0].is_file()
     assert (build.root / "runs" / ".ductaflow" / "previous" / "fit" / "a").is_dir()
 
@@ -592,19 +586,19 @@ def test_what_is_left_out_and_has_changed_is_told(ran: TinyProject) -> None:
     """A reader by itself is unchanged, and every way to say so adds what has changed above it."""
     for name in ("b", "c"):
         ran.config(f"flows/fit/{name}.json", clean="runs/prep/a/clean.txt")
-    call(ran, "run", "fit/b", "fit/c")
+    ran.output("run", "fit/b", "fit/c")
     everything = ("fit/a", "fit/b", "fit/c", "prep/a")
-    assert FAR not in call(ran, "plan", "fit/a") + call(ran, "run", "--changed", "fit/a")
+    assert FAR not in ran.output("plan", "fit/a") + ran.output("run", "--changed", "fit/a")
     (ran.root / "inputs" / "raw.txt").write_text("three")
 
-    assert f"unchanged   fit/a  {FAR}\n1 unchanged\n" == call(ran, "plan", "fit/a")
-    told = call(ran, "run", "--changed", "fit/a", "fit/b", "-j", "2")
+    assert f"unchanged   fit/a  {FAR}\n1 unchanged\n" == ran.output("plan", "fit/a")
+    told = ran.output("run", "--changed", "fit/a", "fit/b", "-j", "2")
     assert f"fit/a, fit/b: unchanged {FAR}\n" in told
     fit = run_pytest(ran.root, *CHANGED, "config/flows/fit", "-n", "2")
     assert f"  unchanged  fit/a, fit/b, fit/c: {FAR}\n" in fit.out
     one = run_pytest(ran.root, *CHANGED, "config/flows/fit/a.json", "-v")
     assert f" UNCHANGED ({FAR})" in one.out
-    assert FAR not in call(ran, "plan", *everything)
+    assert FAR not in ran.output("plan", *everything)
 
 
 def test_conduct_tells_what_has_changed_and_is_no_row(

@@ -19,7 +19,7 @@ from ductaflow.common.errors import DuctaflowError, RunFolderError
 from ductaflow.execution import warm
 from ductaflow.session.runner import run_notebook
 from ductaflow.store.logs import analyze_execution_logs
-from ductaflow.store.result import FlowFailed, Result, Status, read_result
+from ductaflow.store.result import FlowFailed, Status, read_result
 
 
 @pytest.fixture(autouse=True, params=["fresh", "warm"])
@@ -36,23 +36,6 @@ pytestmark = [
     pytest.mark.usefixtures("no_process_left"),
     pytest.mark.skipif(sys.platform == "win32", reason="signals and process groups of POSIX"),
 ]
-
-
-def run(project: TinyProject, code: str, *, timeout: float | None = None, name: str = "fit") -> Result:
-    """Run some cells and give the result, red or not."""
-    source = project.flow(name, code)
-    folder = project.folder(name, "a")
-    try:
-        run_notebook(source, config={}, execution_dir=folder, timeout=timeout, export_html=False)
-    except FlowFailed as failed:
-        raised: Result | None = failed.result
-    else:
-        raised = None
-    result = read_result(folder)
-    assert result is not None
-    assert raised in (None, result)
-    assert (raised is not None) == (result.status is Status.ERROR)
-    return result
 
 
 ENDINGS = {
@@ -93,7 +76,7 @@ ENDINGS = {
 def test_how_a_flow_ends(project: TinyProject, ending: str) -> None:
     """Each way in which a flow's process ends has its status, its cause and the cell in the message."""
     code, expected, message = ENDINGS[ending]
-    result = run(project, code)
+    result = project.run_code(code)
     assert expected == (result.status, result.cause, result.exit_code, result.signal)
     assert result.message.startswith(message)
     log = (project.folder("fit", "a") / "fit_execution_output.txt").read_text(encoding="utf-8")
@@ -105,8 +88,7 @@ def test_how_a_flow_ends(project: TinyProject, ending: str) -> None:
 def test_endless_loop_that_ignores_sigint(project: TinyProject) -> None:
     """A timeout ends what does not want to end, soon, and names the cell."""
     began = time.monotonic()
-    result = run(
-        project,
+    result = project.run_code(
         """
         # %%
         import signal
@@ -124,7 +106,7 @@ def test_endless_loop_that_ignores_sigint(project: TinyProject) -> None:
 
 def test_timeout_shows_where_it_was(project: TinyProject) -> None:
     """A flow that can be interrupted says in which line it was when the time was up."""
-    result = run(project, "# %%\nimport time\ntime.sleep(600)\n", timeout=4)
+    result = project.run_code("# %%\nimport time\ntime.sleep(600)\n", timeout=4)
     assert "timeout" == result.cause
     assert result.failure is not None
     assert ("KeyboardInterrupt", 6) == (result.failure.ename, result.failure.line)
@@ -141,7 +123,7 @@ GRANDCHILDREN = {
 @pytest.mark.parametrize("kind", GRANDCHILDREN)
 def test_grandchildren_are_gone_after_the_run(project: TinyProject, kind: str) -> None:
     """Whatever a flow leaves running ends with its run, and the verdict is the flow's own."""
-    result = run(project, f"# %%\nimport subprocess\n{GRANDCHILDREN[kind]}\nprint('left one')\n")
+    result = project.run_code(f"# %%\nimport subprocess\n{GRANDCHILDREN[kind]}\nprint('left one')\n")
     assert Status.SUCCESS is result.status
     assert [] == processes_of(str(project.root))
     assert [] == [p for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"] == ["sleep", "604"]]
@@ -149,8 +131,8 @@ def test_grandchildren_are_gone_after_the_run(project: TinyProject, kind: str) -
 
 def test_yesterdays_green_folder_and_todays_crash(project: TinyProject) -> None:
     """A folder that was green is red after a crash, and its old outputs are not taken for new ones."""
-    assert Status.SUCCESS is run(project, "# %%\nopen('out.csv', 'w').write('1')\n").status
-    result = run(project, "# %%\nimport os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n")
+    assert Status.SUCCESS is project.run_code("# %%\nopen('out.csv', 'w').write('1')\n").status
+    result = project.run_code("# %%\nimport os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n")
     folder = project.folder("fit", "a")
     assert Status.ERROR is result.status
     assert "error" == analyze_execution_logs(folder)
@@ -348,7 +330,7 @@ def test_a_person_s_file_survives_a_killed_run(project: TinyProject) -> None:
     note.write_text("mine")
     later = time.time() + 60
     os.utime(note, (later, later))
-    run(project, "# %%\nimport os\nprint(sorted(os.listdir()))\n")
+    project.run_code("# %%\nimport os\nprint(sorted(os.listdir()))\n")
     assert "mine" == note.read_text()
     assert not (folder / "half.csv").exists()
 
@@ -378,7 +360,7 @@ print(len(rows), "rows")
 
 def test_a_flow_that_swallows_the_time_limit(project: TinyProject) -> None:
     """A calculation that the limit has cut is red, though the flow goes on to its end."""
-    result = run(project, SWALLOWS, timeout=4)
+    result = project.run_code(SWALLOWS, timeout=4)
     assert ("error", "timeout") == (result.status, result.cause)
 
 
@@ -412,7 +394,7 @@ def test_a_flow_that_touches_what_is_ours(project: TinyProject, tmp_path: Path, 
 
 def test_a_flow_that_removes_its_folder(project: TinyProject) -> None:
     """Its notebook cannot be written any more: red, with a result and a log that say so."""
-    result = run(project, "# %%\nimport os, shutil\nshutil.rmtree(os.getcwd())\n")
+    result = project.run_code("# %%\nimport os, shutil\nshutil.rmtree(os.getcwd())\n")
     assert ("error", "exception") == (result.status, result.cause)
     log = project.folder("fit", "a") / "fit_execution_output.txt"
     assert "No such file or directory" in log.read_text()
@@ -421,7 +403,7 @@ def test_a_flow_that_removes_its_folder(project: TinyProject) -> None:
 def test_a_flow_that_removes_what_it_told(project: TinyProject) -> None:
     """Without the record of how far it came a run is red, and says that it was removed."""
     code = "# %%\nimport json, os\nos.remove(json.loads(os.environ['DUCTAFLOW_RUN'])['events'])\n"
-    result = run(project, code)
+    result = project.run_code(code)
     assert Status.ERROR is result.status
     assert "what the run told of itself was removed or overwritten" in result.message
 
@@ -429,24 +411,22 @@ def test_a_flow_that_removes_what_it_told(project: TinyProject) -> None:
 def test_a_log_that_is_cut_off(project: TinyProject) -> None:
     """Opening /dev/stdout anew empties the log: the warnings in it are lost, so the run is orange."""
     empties = "# %%\nimport subprocess\nsubprocess.run('echo x > /dev/stdout', shell=True)\n"
-    result = run(project, f"# %%\nprint('Warning: gaps')\n{empties}")
+    result = project.run_code(f"# %%\nprint('Warning: gaps')\n{empties}")
     assert Status.WARNING is result.status
     assert "the log was cut off" in result.warnings[-1].text
 
 
 def test_a_forked_copy_does_not_speak_for_the_run(project: TinyProject) -> None:
     """A copy that a flow forks and that comes back ends with its cell; the original is judged."""
-    result = run(project, "# %%\nimport os\npid = os.fork()\n# %%\nos.waitpid(pid, 0)\nprint('one')\n")
+    result = project.run_code("# %%\nimport os\npid = os.fork()\n# %%\nos.waitpid(pid, 0)\nprint('one')\n")
     assert (Status.SUCCESS, 3, 3) == (result.status, result.cells.run, result.cells.total)
     log = (project.folder("fit", "a") / "fit_execution_output.txt").read_text()
     assert 1 == log.count("one\n")
-    exits = run(
-        project,
+    exits = project.run_code(
         "# %%\nimport os, sys\npid = os.fork()\nif not pid:\n    sys.exit(0)\nos.waitpid(pid, 0)\n# %%\n1\n",
     )
     assert (Status.SUCCESS, "") == (exits.status, exits.message)
-    lost = run(
-        project,
+    lost = project.run_code(
         "# %%\nimport os\npid = os.fork()\nif pid:\n    os.waitpid(pid, 0)\n    os._exit(0)\n# %%\n1\n",
     )
     assert ("error", "exit") == (lost.status, lost.cause)
@@ -463,7 +443,7 @@ def test_a_thread_that_does_not_end(project: TinyProject) -> None:
     threading.Thread(target=save).start()
     threading.Thread(target=threading.Event().wait, name='endless').start()
     """
-    result = run(project, code)
+    result = project.run_code(code)
     assert Status.WARNING is result.status
     assert "while endless still worked" in result.warnings[0].text
     assert (project.folder("fit", "a") / "saved").exists()

@@ -12,11 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
-from click.testing import Result as Done
-from support import TinyProject, wait_until
+from support import TinyProject, cli, wait_until
 
-from ductaflow.cli.app import main
 from ductaflow.common.errors import Failure
 from ductaflow.store.folder import held
 from ductaflow.store.result import Cells, LogWarning, Result, Status
@@ -66,10 +63,6 @@ def project(project: TinyProject, monkeypatch: pytest.MonkeyPatch) -> TinyProjec
     return project
 
 
-def call(*arguments: object) -> Done:
-    return CliRunner().invoke(main, ["run", *map(str, arguments)])
-
-
 def result(project: TinyProject, folder: str) -> dict[str, Any]:
     data: dict[str, Any] = json.loads((project.root / "runs" / folder / "result.json").read_bytes())
     return data
@@ -91,21 +84,21 @@ def flag(project: TinyProject, name: str, on: bool) -> None:
 
 def test_a_run_folder_runs_with_its_saved_config(project: TinyProject) -> None:
     """What is stored has changed since, the folder has not; the id runs what is stored."""
-    assert 0 == call("fit/a").exit_code
+    assert 0 == cli("run", "fit/a").exit_code
     project.config("flows/fit/a.json", x=5)
-    assert "x is 1\n" in call("runs/fit/a").stdout
-    assert "x is 5\n" in call("fit/a").stdout
-    assert "x is 5\n" in call(project.folder("fit", "a")).stdout
+    assert "x is 1\n" in cli("run", "runs/fit/a").stdout
+    assert "x is 5\n" in cli("run", "fit/a").stdout
+    assert "x is 5\n" in cli("run", project.folder("fit", "a")).stdout
 
 
 def test_a_moved_project_runs_its_folders(project: TinyProject, monkeypatch: pytest.MonkeyPatch) -> None:
     """`_project_root` is computed anew, also in paths below it; the working directory need not be in it."""
     project.config("flows/fit/a.json", file="{project_root}/inputs/x.csv")
-    assert 0 == call("fit/a").exit_code
+    assert 0 == cli("run", "fit/a").exit_code
     there = project.root.with_name("there")
     shutil.move(project.root, there)
     monkeypatch.chdir(there.parent)
-    assert 0 == call("there/runs/fit/a").exit_code
+    assert 0 == cli("run", "there/runs/fit/a").exit_code
     config = saved(TinyProjectAt(there), "fit", "a")
     assert [str(there), f"{there}/inputs/x.csv"] == [config["_project_root"], config["file"]]
 
@@ -119,9 +112,9 @@ class TinyProjectAt(TinyProject):
 
 def test_folders_follow_the_graph(project: TinyProject) -> None:
     """b reads a, whatever the order on the command line and whether it is given as id or folder."""
-    assert 0 == call("fit/a", "fit/b").exit_code
+    assert 0 == cli("run", "fit/a", "fit/b").exit_code
     for targets in (("runs/fit/b", "runs/fit/a"), ("runs/fit/b", "fit/a"), ("fit/b", "runs/fit/a")):
-        done = call(*targets)
+        done = cli("run", *targets)
         starts = [line[-1] for line in done.stdout.splitlines() if "Starting" in line]
         assert (0, ["a", "b"]) == (done.exit_code, starts)
 
@@ -130,22 +123,22 @@ def test_options_of_execution_are_saved_with_the_config(project: TinyProject) ->
     """A time limit and `allow_exit` hold when the folder runs again; the flow sees nothing of them."""
     project.flow("early", "# %%\nimport sys\nprint(sorted(config))\nsys.exit(0)\n# %%\nprint('never')\n")
     project.config("flows/early/x.json", _run={"allow_exit": True, "timeout": 50, "tags": ["slow"]})
-    assert 0 == call("early/x").exit_code
+    assert 0 == cli("run", "early/x").exit_code
     assert {"allow_exit": True, "timeout": 50} == saved(project, "early", "x")["_run"]
     project.config("flows/early/x.json")
-    done = call("runs/early/x")
+    done = cli("run", "runs/early/x")
     assert "['_project_root']\n" in done.stdout
     assert ("success", 0) == (result(project, "early/x")["status"], done.exit_code)
-    assert 0 == call("fit/a").exit_code
+    assert 0 == cli("run", "fit/a").exit_code
     assert "_run" not in saved(project, "fit", "a")
 
 
 def test_the_same_one_twice(project: TinyProject) -> None:
     """A folder that is given twice runs once; by its id too it is not clear what is meant."""
-    assert 0 == call("fit/a").exit_code
-    done = call("runs/fit/a", "runs/fit/../fit/a/")
+    assert 0 == cli("run", "fit/a").exit_code
+    done = cli("run", "runs/fit/a", "runs/fit/../fit/a/")
     assert 1 == done.stdout.count("Starting")
-    done = call("fit/a", "runs/fit/a")
+    done = cli("run", "fit/a", "runs/fit/a")
     assert (2, "") == (done.exit_code, done.stdout)
     assert "fit/a is given by its id and by its run folder" in done.stderr
 
@@ -167,7 +160,7 @@ def test_what_cannot_be_run_again(project: TinyProject, target: str, text: str) 
         file = project.root / "runs" / f"{name}_config.json"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("{}")
-    done = call("fit/a", target)
+    done = cli("run", "fit/a", target)
     assert (2, "") == (done.exit_code, done.stdout)
     assert text in done.stderr
     assert not project.folder("fit", "a").exists()
@@ -179,7 +172,7 @@ def test_what_cannot_be_run_again(project: TinyProject, target: str, text: str) 
 def test_a_flow_of_a_build_runs_again_and_the_build_follows(project: TinyProject) -> None:
     """Red, then green, then red again: each time the build has the worst of its log and its flows."""
     flag(project, "stop", True)
-    assert 1 == call("projection/s1").exit_code
+    assert 1 == cli("run", "projection/s1").exit_code
     build = "projection/s1"
     before = (project.root / "runs" / build / "projection_execution_output.txt").read_bytes()
     assert ("error", "flow assign/assign: flows/assign.py:") == (
@@ -188,7 +181,7 @@ def test_a_flow_of_a_build_runs_again_and_the_build_follows(project: TinyProject
     )
 
     flag(project, "stop", False)
-    done = call("runs/projection/s1/runs/assign")
+    done = cli("run", "runs/projection/s1/runs/assign")
     assert 0 == done.exit_code, done.output
     assert "  1\n" not in done.stdout
     assert "build projection/s1 is success now: flow assign/assign ran again by itself since\n" in done.stdout
@@ -196,7 +189,7 @@ def test_a_flow_of_a_build_runs_again_and_the_build_follows(project: TinyProject
     assert ("success", None) == (result(project, build)["status"], result(project, build)["cause"])
 
     flag(project, "warn", True)
-    assert 0 == call("runs/projection/s1/runs/assign").exit_code
+    assert 0 == cli("run", "runs/projection/s1/runs/assign").exit_code
     assert "warning" == result(project, build)["status"]
     assert (
         "flow assign/assign: 1 warning line; flow assign/assign ran again by itself since"
@@ -204,7 +197,7 @@ def test_a_flow_of_a_build_runs_again_and_the_build_follows(project: TinyProject
     )
 
     flag(project, "stop", True)
-    done = call("runs/projection/s1/runs/assign")
+    done = cli("run", "runs/projection/s1/runs/assign")
     assert (1, "1 of 1 red: runs/projection/s1/runs/assign\n") == (done.exit_code, done.stderr)
     assert ("error", "exception") == (result(project, build)["status"], result(project, build)["cause"])
     assert before == (project.root / "runs" / build / "projection_execution_output.txt").read_bytes()
@@ -213,29 +206,29 @@ def test_a_flow_of_a_build_runs_again_and_the_build_follows(project: TinyProject
 def test_a_flow_of_a_build_that_has_not_changed_is_left_alone(project: TinyProject) -> None:
     """With `--changed` a folder runs only where something changed; what ran again alike leaves its build
     unchanged too, and what did not makes it run."""
-    assert 0 == call("projection/s1").exit_code
+    assert 0 == cli("run", "projection/s1").exit_code
     flow, build = "runs/projection/s1/runs/prep", "projection/s1"
     before = result(project, f"{build}/runs/prep")["run_id"]
 
-    assert "Unchanged: prep/prep" in call(flow, "--changed").stdout
+    assert "Unchanged: prep/prep" in cli("run", flow, "--changed").stdout
     assert before == result(project, f"{build}/runs/prep")["run_id"]
-    assert 0 == call(flow).exit_code
+    assert 0 == cli("run", flow).exit_code
     assert before != result(project, f"{build}/runs/prep")["run_id"]
-    assert "Unchanged: projection/s1" in call(build, "--changed").stdout
+    assert "Unchanged: projection/s1" in cli("run", build, "--changed").stdout
 
     project.flow("prep", '# %%\nopen("x.csv", "w").write(str(config["n"] + 1))\n')
-    assert "Unchanged" not in call(flow, "--changed").stdout
+    assert "Unchanged" not in cli("run", flow, "--changed").stdout
     assert "2" == (project.root / flow / "x.csv").read_text()
 
 
 def test_a_build_that_stopped_at_its_flow_stays_red(project: TinyProject) -> None:
     """Its later cells have not run; the message says that the flow has run since, once."""
     flag(project, "stop", True)
-    assert 1 == call("projection/s2").exit_code
+    assert 1 == cli("run", "projection/s2").exit_code
     old = result(project, "projection/s2")
     flag(project, "stop", False)
     for _ in range(2):
-        assert 0 == call("runs/projection/s2/runs/assign").exit_code
+        assert 0 == cli("run", "runs/projection/s2/runs/assign").exit_code
     new = result(project, "projection/s2")
     assert "success" == result(project, "projection/s2/runs/assign")["status"]
     message = f"{old['message']}; flow assign/assign ran again by itself since"
@@ -244,9 +237,9 @@ def test_a_build_that_stopped_at_its_flow_stays_red(project: TinyProject) -> Non
 
 def test_flows_of_one_build_run_in_the_order_given(project: TinyProject) -> None:
     """One after another, also with -j: they may read each other; those of other builds run beside them."""
-    assert 0 == call("projection/s1", "projection/s2", "-j", 2).exit_code
+    assert 0 == cli("run", "projection/s1", "projection/s2", "-j", 2).exit_code
     folders = [f"runs/projection/{s}/runs/{flow}" for flow in ("prep", "assign") for s in ("s1", "s2")]
-    done = call(*folders, "-j", 2)
+    done = cli("run", *folders, "-j", 2)
     assert 0 == done.exit_code, done.output
     lines = [line.split()[0] for line in done.stdout.splitlines() if " success in " in line]
     assert sorted(folders) == sorted(lines)
@@ -257,34 +250,34 @@ def test_flows_of_one_build_run_in_the_order_given(project: TinyProject) -> None
 
 def test_after_a_red_flow_the_next_of_the_build_is_blocked(project: TinyProject) -> None:
     """It would read what is not there."""
-    assert 0 == call("projection/s1").exit_code
+    assert 0 == cli("run", "projection/s1").exit_code
     flag(project, "stop", True)
-    done = call("runs/projection/s1/runs/assign", "runs/projection/s1/runs/prep")
+    done = cli("run", "runs/projection/s1/runs/assign", "runs/projection/s1/runs/prep")
     assert 1 == done.exit_code
     assert "runs/projection/s1/runs/prep blocked: " in done.stderr
 
 
 def test_a_build_that_runs_keeps_its_flows(project: TinyProject) -> None:
     """Nothing runs in a build that another session holds."""
-    assert 0 == call("projection/s1").exit_code
+    assert 0 == cli("run", "projection/s1").exit_code
     started = result(project, "projection/s1/runs/assign")["started"]
     with held(project.folder("projection", "s1"), project.root / "runs"):
-        done = call("runs/projection/s1/runs/assign")
+        done = cli("run", "runs/projection/s1/runs/assign")
     assert 1 == done.exit_code
     assert "projection/s1 is held by" in done.stderr
     assert started == result(project, "projection/s1/runs/assign")["started"]
-    assert 0 == call("runs/projection/s1/runs/assign").exit_code
+    assert 0 == cli("run", "runs/projection/s1/runs/assign").exit_code
 
 
 def test_a_build_that_has_no_result_yet_keeps_its_flows(project: TinyProject) -> None:
     """Its run goes on in another process."""
-    assert 0 == call("projection/s1").exit_code
+    assert 0 == cli("run", "projection/s1").exit_code
     project.flow("projection", 'open("here", "w")\nimport time\ntime.sleep(600)\n', kind="builds")
     command = "import sys; from ductaflow.cli.app import main; main(['run', 'projection/s1'])"
     process = subprocess.Popen([sys.executable, "-c", command])
     try:
         wait_until((project.folder("projection", "s1") / "here").exists)
-        done = call("runs/projection/s1/runs/assign")
+        done = cli("run", "runs/projection/s1/runs/assign")
     finally:
         process.send_signal(signal.SIGINT)
         process.wait()
@@ -297,8 +290,8 @@ def test_a_linked_runs_folder_is_known_by_both_names(project: TinyProject) -> No
     there = project.root.with_name("scratch")
     there.mkdir()
     (project.root / "runs").symlink_to(there)
-    assert 0 == call("fit/a").exit_code
-    assert "x is 1\n" in call(there / "fit/a").stdout
+    assert 0 == cli("run", "fit/a").exit_code
+    assert "x is 1\n" in cli("run", there / "fit/a").stdout
 
 
 def test_builds_in_builds_follow_up_to_the_top(project: TinyProject) -> None:
@@ -314,10 +307,10 @@ except Exception:
     project.flow("outer", outer, kind="builds")
     project.config("builds/outer/o.json")
     flag(project, "stop", True)
-    assert 1 == call("outer/o").exit_code
+    assert 1 == cli("run", "outer/o").exit_code
     assert "error" == result(project, "outer/o")["status"]
     flag(project, "stop", False)
-    done = call("runs/outer/o/runs/inner/runs/assign")
+    done = cli("run", "runs/outer/o/runs/inner/runs/assign")
     assert 0 == done.exit_code, done.output
     folders = ("outer/o", "outer/o/runs/inner", "outer/o/runs/inner/runs/assign")
     assert ["success"] * 3 == [result(project, folder)["status"] for folder in folders]
@@ -389,8 +382,8 @@ def test_how_a_build_is_judged_again(build: Result, flow: Result, status: str, m
 
 def test_a_variant_of_a_stored_instance(project: TinyProject) -> None:
     """Placeholders are filled with the new values; it reads what the original reads; own paths move."""
-    assert 0 == call("fit/a").exit_code
-    done = call("fit/b", "--set", "x=2", "--set", "nested.deep=[1, 2]", "--as", "high")
+    assert 0 == cli("run", "fit/a").exit_code
+    done = cli("run", "fit/b", "--set", "x=2", "--set", "nested.deep=[1, 2]", "--as", "high")
     assert 0 == done.exit_code, done.output
     config = saved(project, "fit", "high")
     assert {"x": 2, "title": "b of 2", "nested": {"deep": [1, 2]}, "data": "runs/fit/a/x.csv"} == {
@@ -399,26 +392,26 @@ def test_a_variant_of_a_stored_instance(project: TinyProject) -> None:
     assert ("high", "success") == tuple(result(project, "fit/high")[key] for key in ("instance", "status"))
     assert not project.folder("fit", "b").exists()
     assert not (project.root / "config/flows/fit/high.json").exists()
-    assert "x is 2\n" in call("runs/fit/high").stdout
+    assert "x is 2\n" in cli("run", "runs/fit/high").stdout
 
-    assert 0 == call("fit/a", "--as", "copy").exit_code
+    assert 0 == cli("run", "fit/a", "--as", "copy").exit_code
     assert "runs/fit/copy/note.txt" == saved(project, "fit", "copy")["own"]
 
 
 def test_a_variant_of_a_run_folder(project: TinyProject) -> None:
     """Over its saved config, of whatever is stored by now."""
-    assert 0 == call("fit/a").exit_code
+    assert 0 == cli("run", "fit/a").exit_code
     project.config("flows/fit/a.json", x=7)
-    assert 0 == call("runs/fit/a", "--set", "nested.deep=3", "--as", "deeper").exit_code
+    assert 0 == cli("run", "runs/fit/a", "--set", "nested.deep=3", "--as", "deeper").exit_code
     config = saved(project, "fit", "deeper")
     assert (1, 3, "runs/fit/deeper/note.txt") == (config["x"], config["nested"]["deep"], config["own"])
 
 
 def test_options_of_run_can_be_set(project: TinyProject) -> None:
     """`_run.timeout` goes by the name that it has in a table."""
-    assert 0 == call("fit/a", "--set", "_run.timeout=70", "--as", "short").exit_code
+    assert 0 == cli("run", "fit/a", "--set", "_run.timeout=70", "--as", "short").exit_code
     assert {"timeout": 70} == saved(project, "fit", "short")["_run"]
-    done = call("runs/fit/short", "--set", "_run.allow_exit=true", "--as", "shorter")
+    done = cli("run", "runs/fit/short", "--set", "_run.allow_exit=true", "--as", "shorter")
     assert 0 == done.exit_code
     assert {"timeout": 70, "allow_exit": True} == saved(project, "fit", "shorter")["_run"]
 
@@ -449,7 +442,7 @@ def test_options_of_run_can_be_set(project: TinyProject) -> None:
 )
 def test_what_makes_no_variant(project: TinyProject, arguments: tuple[str, ...], text: str) -> None:
     """An error with its remedy; nothing runs."""
-    done = call(*arguments)
+    done = cli("run", *arguments)
     assert 2 == done.exit_code
     assert text in done.stderr
     assert not (project.root / "runs").exists()
@@ -457,8 +450,8 @@ def test_what_makes_no_variant(project: TinyProject, arguments: tuple[str, ...],
 
 def test_a_flow_of_a_build_has_no_variant(project: TinyProject) -> None:
     """It would be in no build's log."""
-    assert 0 == call("projection/s1").exit_code
-    done = call("runs/projection/s1/runs/assign", "--as", "other")
+    assert 0 == cli("run", "projection/s1").exit_code
+    done = cli("run", "runs/projection/s1/runs/assign", "--as", "other")
     assert 2 == done.exit_code
     assert "is no instance's own run folder" in done.stderr
 
@@ -481,7 +474,7 @@ while not Path(config["_project_root"], config["other"]).exists():
     project.config("flows/meet/a.json", me="a", other="b")
     project.config("flows/meet/b.json", me="b", other="a")
     project.config("flows/fit/last.json", data="runs/meet/a/x", _run={"needs": ["meet/b"]})
-    done = call("fit/last", "meet/a", "meet/b", "-j", 2)
+    done = cli("run", "fit/last", "meet/a", "meet/b", "-j", 2)
     assert 0 == done.exit_code, done.output
     lines = [line.split()[:3] for line in done.stdout.splitlines()]
     assert [["fit[last]", "success", "in"]] == lines[2:]
@@ -490,7 +483,7 @@ while not Path(config["_project_root"], config["other"]).exists():
 
 def test_ctrl_c_stops_a_flow_of_a_build_and_its_build_is_red(project: TinyProject) -> None:
     """Exit code 130, the flow is interrupted, and the build is judged before the command ends."""
-    assert 0 == call("projection/s1").exit_code
+    assert 0 == cli("run", "projection/s1").exit_code
     wait = '# %%\nopen("here", "w")\nimport time\ntime.sleep(600)\n'
     project.flow("assign", wait)
     command = "import sys; from ductaflow.cli.app import main; main(sys.argv[1:])"

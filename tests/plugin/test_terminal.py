@@ -169,7 +169,7 @@ def test_colours_are_not_in_the_junit_file(project: TinyProject, args: list[str]
     """Even where they are forced on the terminal."""
     make_waiting(project)
     (project.root / "go").touch()
-    out = run(project.root, "--color=yes", "--junitxml=junit.xml", *args)
+    out = project.pytest("--color=yes", "--junitxml=junit.xml", *args).out
     place = "flows/fit.py:12: ValueError"
     assert re.search(rf"\x1b\[\d+m{place}", out)
     told = (project.root / "junit.xml").read_text(encoding="utf-8")
@@ -321,15 +321,6 @@ def test_a_build_has_the_cause_of_its_flow(tmp_path: Path) -> None:
 # --- with pytest -------------------------------------------------------------------------------------------
 
 
-def run(root: Path, *args: str) -> str:
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
-    command = [sys.executable, "-m", "pytest", "--ductaflow", *args]
-    done = subprocess.run(
-        command, cwd=root, env=environment, capture_output=True, text=True, encoding="utf-8", check=False
-    )
-    return done.stdout + done.stderr
-
-
 def test_the_section_in_a_session(project: TinyProject) -> None:
     """Once, with the path of the report; none with -qq, nor where no instance was collected."""
     project.flow("fit", FLOW)
@@ -338,10 +329,10 @@ def test_the_section_in_a_session(project: TinyProject) -> None:
     project.config("flows/fit/two_red.json", x="red")
     (project.root / "test_plain.py").write_text("def test_plain(): pass\n")
 
-    out = run(project.root, "-q")
+    out = project.pytest("-q").out
     assert (
         "2 errors, 1 cause:\n  error    2 x flows/fit.py:12: ValueError: no rows for … in 12 files\n" in out
     )
     assert f"report: {Path('runs/conductor_status_report.html')}" in out
-    assert "= ductaflow =" not in run(project.root, "-qq")
-    assert "= ductaflow =" not in run(project.root, "test_plain.py")
+    assert "= ductaflow =" not in project.pytest("-qq").out
+    assert "= ductaflow =" not in project.pytest("test_plain.py").out

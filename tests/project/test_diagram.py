@@ -10,13 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 from hypothesis import given, settings
-from support import TinyProject
+from support import TinyProject, cli
 from test_graph import GRAPHS
 from test_graph import instance as graph_instance
 
-from ductaflow.cli.app import main
 from ductaflow.common.paths import Kind, Project
 from ductaflow.project.diagram import Diagram, Edge, Node, to_dot, to_json, to_mermaid
 from ductaflow.project.graph import Graph
@@ -51,10 +49,6 @@ def diagram(*instances: Instance, ids: list[str] | None = None) -> Diagram:
 
 def pairs(found: Diagram) -> list[tuple[str, str]]:
     return [(edge.source, edge.target) for edge in found.edges]
-
-
-def call(*arguments: object) -> Result:
-    return CliRunner().invoke(main, ["graph", *map(str, arguments)])
 
 
 CHAIN = (
@@ -195,20 +189,20 @@ def stored(project: TinyProject, monkeypatch: pytest.MonkeyPatch) -> TinyProject
 
 def test_the_command_draws_all_or_some(stored: TinyProject) -> None:
     """Mermaid by default; ids and titles choose; nothing is written."""
-    done = call()
+    done = cli("graph")
     assert (0, "") == (done.exit_code, done.stderr)
     assert done.stdout == (
         'flowchart LR\n  n0["fit/north"]\n  n1["fit/south"]\n  n2["prep/north"]\n  n3["prep/south"]\n'
         "  n2 --> n0\n  n3 --> n1\n"
     )
-    assert ["fit/south", "prep/south"] == labels_of_mermaid(call("fit[south]").stdout)
+    assert ["fit/south", "prep/south"] == labels_of_mermaid(cli("graph", "fit[south]").stdout)
     assert {
         "nodes": [
             {"id": "fit", "flow": "fit", "instance": None, "kind": "flow", "instances": 2},
             {"id": "prep", "flow": "prep", "instance": None, "kind": "flow", "instances": 2},
         ],
         "edges": [{"from": "prep", "to": "fit", "key": "data"}],
-    } == json.loads(call("--flows", "--format", "json").stdout)
+    } == json.loads(cli("graph", "--flows", "--format", "json").stdout)
     assert not (stored.root / "runs").exists()
 
 
@@ -216,7 +210,7 @@ def test_a_cycle_and_a_broken_config_are_drawn(stored: TinyProject) -> None:
     """Whoever looks for the cycle wants to see it."""
     stored.config("flows/prep/north.json", data="runs/fit/north/x.csv")
     (stored.root / "config/flows/prep/half.json").write_text("{")
-    found = json.loads(call("--format", "json").stdout)
+    found = json.loads(cli("graph", "--format", "json").stdout)
     edges = {(edge["from"], edge["to"]) for edge in found["edges"]}
     assert {("prep/north", "fit/north"), ("fit/north", "prep/north")} <= edges
     assert "prep/half" in [node["id"] for node in found["nodes"]]
@@ -224,7 +218,7 @@ def test_a_cycle_and_a_broken_config_are_drawn(stored: TinyProject) -> None:
 
 def test_an_unknown_id_is_an_error(stored: TinyProject) -> None:
     """With what may be meant."""
-    done = call("fit/nroth")
+    done = cli("graph", "fit/nroth")
     assert (2, "") == (done.exit_code, done.stdout)
     assert "Did you mean north?" in done.stderr
 
@@ -233,7 +227,7 @@ def test_more_than_mermaid_draws_is_said(stored: TinyProject) -> None:
     """On standard error, with the ways out; the text itself stays whole."""
     rows = "\n".join(f"r{number},runs/prep/north/x.csv" for number in range(501))
     (stored.root / "config/flows/fit.csv").write_text(f"instance,data\n{rows}\n")
-    done = call()
+    done = cli("graph")
     assert 0 == done.exit_code
     assert 503 == done.stdout.count("-->")
     assert (
@@ -242,14 +236,14 @@ def test_more_than_mermaid_draws_is_said(stored: TinyProject) -> None:
         " which has no limit.\n" == done.stderr
     )
     for way in (("--flows",), ("fit/r7",), ("--format", "dot")):
-        assert (0, "") == (call(*way).exit_code, call(*way).stderr)
+        assert (0, "") == (cli("graph", *way).exit_code, cli("graph", *way).stderr)
 
 
 def test_more_text_than_mermaid_reads_is_said(stored: TinyProject) -> None:
     """Nodes alone may be too many."""
     rows = "\n".join(f"{'long' * 15}{number}" for number in range(700))
     (stored.root / "config/flows/fit.csv").write_text(f"instance\n{rows}\n")
-    assert re.search(r"has \d+ characters, and Mermaid reads 50000 at most", call().stderr)
+    assert re.search(r"has \d+ characters, and Mermaid reads 50000 at most", cli("graph").stderr)
 
 
 def test_the_example_shows_its_graph() -> None:

@@ -15,7 +15,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support import DURATIONS, TinyProject, command, is_alive, page_data, processes_beside, wait_until
+from support import (
+    DURATIONS,
+    TinyProject,
+    a_result,
+    command,
+    is_alive,
+    page_data,
+    processes_beside,
+    wait_until,
+)
 
 from ductaflow.common.errors import Failure
 from ductaflow.common.paths import REPORT_HTML, REPORT_JSON
@@ -96,15 +105,6 @@ def store(project: TinyProject, degree: int) -> None:
     project.config("builds/outer/low.json", degree=1, _run={"needs": ["fit/EU_2050"]})
 
 
-def run(project: TinyProject, *options: str) -> None:
-    command = [sys.executable, "-m", "pytest", "--ductaflow", "-q", "-p", "no:cacheprovider", *options]
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
-    done = subprocess.run(
-        command, cwd=project.root, env=environment, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode in (0, 1), done.stdout + done.stderr
-
-
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The runs of a project whose second session is red where its first was green."""
@@ -115,9 +115,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     project.flow("outer", OUTER, kind="builds")
     project.flow("inner", INNER, kind="builds")
     store(project, degree=1)
-    run(project)
+    assert 1 >= project.pytest("-q", timeout=300).code
     store(project, degree=3)
-    run(project, "-n", "2")
+    assert 1 >= project.pytest("-q", "-n", "2", timeout=300).code
     return project.root / "runs"
 
 
@@ -221,7 +221,9 @@ def a_page(folder: Path, entries: Sequence[Entry], **head: Any) -> Path:
 
 def a_red(name: str, *, earlier: bool = False, message: str = "it broke") -> Entry:
     """A failure; one of an earlier session has no node id."""
-    return Entry(a_result("error", name, message=message), None if earlier else f"n::{name}", earlier=earlier)
+    return Entry(
+        a_result("error", instance=name, message=message), None if earlier else f"n::{name}", earlier=earlier
+    )
 
 
 def a_run_of(runs: Path, name: str, config: dict[str, Any], status: str = "success") -> Entry:
@@ -230,7 +232,7 @@ def a_run_of(runs: Path, name: str, config: dict[str, Any], status: str = "succe
     folder.mkdir(parents=True)
     (folder / "fit_config.json").write_text(json.dumps(config))
     message = "it broke" if status == "error" else ""
-    return Entry(a_result(status, name, message=message, folder=folder), f"n::{name}")
+    return Entry(a_result(status, instance=name, message=message, folder=folder), f"n::{name}")
 
 
 def a_session(name: str, summary: dict[str, int], seconds: float = 1.0) -> dict[str, Any]:
@@ -771,7 +773,8 @@ def test_timeline_has_workers_and_the_longest_chain(report: Desk) -> None:
 def test_durations_are_those_of_the_terminal(desk: Desk, tmp_path: Path) -> None:
     """The script makes them itself: a page of 10,000 rows has the number alone."""
     results = [
-        a_result("success", f"i{place}", seconds=seconds) for place, (seconds, _) in enumerate(DURATIONS)
+        a_result("success", instance=f"i{place}", seconds=seconds)
+        for place, (seconds, _) in enumerate(DURATIONS)
     ]
     desk.open(a_page(tmp_path, [Entry(result) for result in results]))
     shown = {result.id: desk.row(result.id).locator(".time").inner_text() for result in results}
@@ -782,7 +785,7 @@ def test_timeline_has_as_many_lanes_as_a_worker_ran_at_a_time(desk: Desk, tmp_pa
     """A worker may run several at a time; no bar hides another, and a name is found however it is written."""
 
     def entry(name: str, worker: str | None, begin: int, seconds: float, status: str = "success") -> Entry:
-        ran = a_result(status, name, started=f"2030-01-01T00:00:{begin:02}Z", seconds=seconds)
+        ran = a_result(status, instance=name, started=f"2030-01-01T00:00:{begin:02}Z", seconds=seconds)
         return Entry(ran, f"n::{name}", worker=worker)
 
     entries = [
@@ -811,8 +814,8 @@ def test_timeline_has_as_many_lanes_as_a_worker_ran_at_a_time(desk: Desk, tmp_pa
 def test_timeline_leaves_out_what_is_unchanged(desk: Desk, tmp_path: Path) -> None:
     """Its times are those of its last run, perhaps days before this session."""
     entries = [
-        Entry(a_result("success", "new", started="2030-01-05T00:00:00Z", seconds=30), worker="w0"),
-        Entry(a_result("unchanged", "old", started="2030-01-01T00:00:00Z", seconds=30)),
+        Entry(a_result("success", instance="new", started="2030-01-05T00:00:00Z", seconds=30), worker="w0"),
+        Entry(a_result("unchanged", instance="old", started="2030-01-01T00:00:00Z", seconds=30)),
     ]
     page = tmp_path / "unchanged.html"
     page.write_text(
@@ -828,7 +831,10 @@ def test_timeline_has_round_marks(desk: Desk, tmp_path: Path) -> None:
     """As many as there is room for; no column for workers that nobody knows; all runs are listed."""
     began = "2030-01-01T00:00:00Z"
     entries = [
-        Entry(a_result("success", f"i{number}", started=began, seconds=0.1 * number + 0.07), f"n::{number}")
+        Entry(
+            a_result("success", instance=f"i{number}", started=began, seconds=0.1 * number + 0.07),
+            f"n::{number}",
+        )
         for number in range(25)
     ]
     desk.open(a_page(tmp_path, entries), "#view=timeline")
@@ -927,18 +933,16 @@ def test_tabs_by_keyboard(report: Desk) -> None:
 # --- while a session runs ----------------------------------------------------------------------------------
 
 
-def a_result(status: str, name: str, **fields: Any) -> Result:
-    return Result("fit", name, "flow", Status(status), **fields)
-
-
 def test_refresh_keeps_filter_scroll_and_what_is_open(
     desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A page of a running session loads itself again, and a person who reads it does not notice."""
     monkeypatch.setattr("ductaflow.report.live.RESTS", 0)
     live = LiveReport(tmp_path, session_id="s1", project_root=tmp_path, min_interval=0.0)
-    live.expect(Entry(a_result("not_run", f"i{number}"), f"n::i{number}") for number in range(200))
-    live.update(Entry(a_result("error", "i7", message="it broke", started="2030-01-01T00:00:00Z"), "n::i7"))
+    live.expect(Entry(a_result("not_run", instance=f"i{number}"), f"n::i{number}") for number in range(200))
+    live.update(
+        Entry(a_result("error", instance="i7", message="it broke", started="2030-01-01T00:00:00Z"), "n::i7")
+    )
     desk.page.clock.install()
     desk.open(tmp_path / REPORT_HTML)
     assert "1 of 200 done" in desk.page.inner_text(".banner")
@@ -947,7 +951,7 @@ def test_refresh_keeps_filter_scroll_and_what_is_open(
     desk.page.wait_for_selector("#panel-name")
     desk.page.evaluate("scrollTo(0, 2000)")
     desk.page.clock.run_for(2000)
-    live.update(Entry(a_result("success", "i8"), "n::i8"))
+    live.update(Entry(a_result("success", instance="i8"), "n::i8"))
 
     with desk.page.expect_navigation():
         desk.page.clock.run_for(31_000)
@@ -963,7 +967,7 @@ def test_refresh_keeps_filter_scroll_and_what_is_open(
 def test_refresh_can_be_paused_and_waits_for_who_types(desk: Desk, tmp_path: Path) -> None:
     """No page reloads under the fingers of a person, and none that a person has paused."""
     live = LiveReport(tmp_path, session_id="s1", min_interval=0.0)
-    live.expect([Entry(a_result("not_run", "a"))])
+    live.expect([Entry(a_result("not_run", instance="a"))])
     desk.page.clock.install()
     desk.open(tmp_path / REPORT_HTML)
     desk.page.evaluate("window.same = true")
@@ -979,7 +983,7 @@ def test_refresh_can_be_paused_and_waits_for_who_types(desk: Desk, tmp_path: Pat
 def test_page_of_a_killed_session_says_so(desk: Desk, tmp_path: Path) -> None:
     """A page that should have been written again, and was not, was left behind."""
     live = LiveReport(tmp_path, session_id="s1", min_interval=0.0)
-    live.expect([Entry(a_result("not_run", "a"))])
+    live.expect([Entry(a_result("not_run", instance="a"))])
     data = json.loads((tmp_path / REPORT_JSON).read_text())
     data["alive"]["written"] = "2020-01-01T00:00:00Z"
     page = tmp_path / "left.html"
@@ -1104,7 +1108,7 @@ def test_who_watches_a_session_that_is_killed_is_told(desk: Desk, running: Runni
 
 def test_thousands_of_rows_are_drawn_as_they_are_seen(desk: Desk, tmp_path: Path) -> None:
     """The page holds as many rows as fit the screen; the end of the list is one key away."""
-    entries = [Entry(a_result("success", f"i{number}"), f"n::i{number}") for number in range(3000)]
+    entries = [Entry(a_result("success", instance=f"i{number}"), f"n::i{number}") for number in range(3000)]
     page = tmp_path / "many.html"
     page.write_text(
         render_html(build_report(entries, session_id="s", started="", finished="x", runs_dir=tmp_path))
@@ -1251,7 +1255,7 @@ def test_print_has_all_rows_and_the_closed_parts(report: Desk, width: int) -> No
 def test_motion_can_be_switched_off(browser: Browser, tmp_path: Path) -> None:
     """`prefers-reduced-motion` stops what pulses."""
     live = LiveReport(tmp_path, session_id="s1")
-    live.expect([Entry(a_result("not_run", "a"))])
+    live.expect([Entry(a_result("not_run", instance="a"))])
     for wish, animation in (("no-preference", "pulse"), ("reduce", "none")):
         desk = new_desk(browser, reduced_motion=wish).open(tmp_path / REPORT_HTML)
         assert animation == desk.page.evaluate(

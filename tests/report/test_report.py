@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import page_data
+from support import a_result, page_data, stored, stored_at
 
 from ductaflow.common.errors import DuctaflowError, Failure
 from ductaflow.common.paths import REPORT_HTML, REPORT_JSON, RunFolder
@@ -32,7 +32,7 @@ from ductaflow.report import (
     write_report,
 )
 from ductaflow.report.earlier import iter_earlier
-from ductaflow.store.result import Cells, LogWarning, Result, Status, write_result
+from ductaflow.store.result import Cells, LogWarning, Result, Status
 
 STARTED, FINISHED = "2030-01-02T03:04:05.000Z", "2030-01-02T03:06:10.000Z"
 MARKUP = "<script>alert(1)</script>\"'>]]>{{ 7*7 }}{% x %}<!-- &lt;"
@@ -93,24 +93,6 @@ class Page(HTMLParser):
         ]
 
 
-def a_result(status: str = "success", flow: str = "fit", instance: str = "a", **fields: Any) -> Result:
-    return Result(flow, instance, "flow", Status(status), **fields)
-
-
-def a_run(folder: Path, flow: str, result: Result, log: str | bytes = "line\n") -> Result:
-    """Put a run on disk as a run leaves it: result, log, notebook."""
-    files = RunFolder(folder, flow)
-    folder.mkdir(parents=True)
-    files.log.write_bytes(log if isinstance(log, bytes) else log.encode())
-    files.notebook.write_text("{}")
-    write_result(result, folder)
-    return replace(result, folder=folder)
-
-
-def stored(runs: Path, result: Result, log: str | bytes = "line\n") -> Result:
-    return a_run(runs / result.flow / result.instance, result.flow, result, log)
-
-
 def report(runs: Path, *entries: Entry, finished: str | None = FINISHED) -> dict[str, Any]:
     return build_report(entries, session_id="s1", started=STARTED, finished=finished, runs_dir=runs)
 
@@ -157,8 +139,8 @@ def test_earlier_entries_are_the_untouched_runs_on_disk(runs: Path) -> None:
     """Flows inside builds, hidden folders and folders without result are no instances."""
     stored(runs, a_result(instance="touched"))
     build = stored(runs, a_result("warning", "plan", "b"))
-    a_run(runs / "plan/b/runs/fit/x", "fit", a_result())
-    a_run(runs / ".ductaflow/previous/fit", "fit", a_result())
+    stored_at(runs / "plan/b/runs/fit/x", a_result())
+    stored_at(runs / ".ductaflow/previous/fit", a_result())
     (runs / "fit/empty").mkdir()
 
     assert [Entry(build, earlier=True)] == list(iter_earlier(runs, skip={"fit/touched"}))
@@ -217,7 +199,7 @@ def test_result_with_a_field_of_the_wrong_type_costs_only_itself(runs: Path, fie
 
 def test_copied_folder_goes_by_its_own_name(runs: Path) -> None:
     """A copy of a run folder does not stand for the instance that it was copied from."""
-    a_run(runs / "fit/copy", "fit", a_result(instance="a"))
+    stored_at(runs / "fit/copy", a_result(instance="a"))
 
     assert [entry.result.id for entry in iter_earlier(runs, skip=set())] == ["fit/copy"]
 
@@ -225,7 +207,7 @@ def test_copied_folder_goes_by_its_own_name(runs: Path) -> None:
 def test_flows_of_a_build_are_read_at_any_depth(runs: Path) -> None:
     """A build has its flows, these may be builds; each is run again by the command of the outermost."""
     outer = runs / "outer/a"
-    a_run(outer / "runs/inner/a/runs/fit/a", "fit", a_result("warning"))
+    stored_at(outer / "runs/inner/a/runs/fit/a", a_result("warning"))
     stored_build(outer / "runs/inner/a", "inner", ("runs/fit/a",))
     result = stored_build(outer, "outer", ("runs/inner/a",))
 
@@ -237,10 +219,7 @@ def test_flows_of_a_build_are_read_at_any_depth(runs: Path) -> None:
 
 
 def stored_build(folder: Path, flow: str, children: tuple[str, ...]) -> Result:
-    folder.mkdir(parents=True, exist_ok=True)
-    result = Result(flow, folder.name, "build", Status.SUCCESS, children=children)
-    write_result(result, folder)
-    return replace(result, folder=folder)
+    return stored_at(folder, a_result(flow=flow, instance=folder.name, kind="build", children=children))
 
 
 @pytest.mark.parametrize(
@@ -280,7 +259,7 @@ def test_what_did_not_run_shows_no_older_files(runs: Path) -> None:
 @posix
 def test_links_are_percent_encoded_and_relative(runs: Path) -> None:
     """A name with `#`, `%`, a space or a colon still leads to its file, also outside of the runs."""
-    result = a_run(runs.parent / "a #%?:", "fit", a_result())
+    result = stored_at(runs.parent / "a #%?:", a_result())
 
     instance = report(runs, Entry(result))["instances"][0]
 
@@ -508,7 +487,7 @@ def test_row_has_what_is_seen_and_searched_and_the_rest_is_packed(runs: Path) ->
 def test_flows_of_a_build_are_in_its_row_and_its_details(runs: Path) -> None:
     """A flow without a result is there all the same."""
     build = stored_build(runs / "plan/a", "plan", ("runs/fit/a", "runs/fit/gone"))
-    a_run(runs / "plan/a/runs/fit/a", "fit", a_result("warning"))
+    stored_at(runs / "plan/a/runs/fit/a", a_result("warning"))
 
     page = page_data(render_html(report(runs, Entry(build))))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import page_data
+from support import a_result, page_data, stored
 
 from ductaflow.common.errors import DuctaflowError, Failure
 from ductaflow.common.paths import RunFolder
@@ -28,7 +28,7 @@ from ductaflow.report.history import (
 )
 from ductaflow.report.page import BLOCK, Packer
 from ductaflow.store.causes import MAX_TITLE, in_parts, pattern_of, title_of
-from ductaflow.store.result import Result, Status, write_result
+from ductaflow.store.result import Result, Status
 
 # --- logs --------------------------------------------------------------------------------------------------
 
@@ -88,19 +88,6 @@ def test_short_log_is_whole(tmp_path: Path) -> None:
 
 
 # --- configs -----------------------------------------------------------------------------------------------
-
-
-def a_result(status: str = "success", flow: str = "fit", instance: str = "a", **fields: Any) -> Result:
-    return Result(flow, instance, "flow", Status(status), **fields)
-
-
-def stored(runs: Path, result: Result, **config: Any) -> Result:
-    """A run on disk with its config."""
-    folder = RunFolder(runs / result.flow / result.instance, result.flow)
-    folder.path.mkdir(parents=True, exist_ok=True)
-    folder.config.write_text(json.dumps(config))
-    write_result(result, folder.path)
-    return replace(result, folder=folder.path)
 
 
 def configs_of(root: Path, result: Result, *, is_stored: bool = True) -> dict[str, Any]:

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
-from support import TinyProject, report, run_pytest
+from support import TinyProject, a_result, cli, report, run_pytest
 
-import ductaflow.store.result
-from ductaflow.cli.app import main
 from ductaflow.common.paths import REPORT_JSON, Project
 from ductaflow.report import NOT_YET, Entry, LiveReport, write_report
 from ductaflow.report.earlier import report_anew
-from ductaflow.store.result import Status, write_result
+from ductaflow.store.result import Result, write_result
 
 pytestmark = pytest.mark.usefixtures("no_process_left")
 
@@ -41,10 +37,6 @@ def project(project: TinyProject) -> TinyProject:
     return project
 
 
-def call(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
-
-
 def shown(project: TinyProject) -> dict[str, tuple[str, bool]]:
     """Status of each instance of the page, and whether it is an earlier one."""
     return {each["id"]: (each["status"], each["earlier"]) for each in report(project)["instances"]}
@@ -66,7 +58,7 @@ def test_what_has_no_run_keeps_its_place_on_the_page(project: TinyProject) -> No
     assert why == {each["id"]: each["message"] for each in report(project)["instances"]}
     assert 1 == report(project)["earlier_summary"]["blocked"]
 
-    assert 0 == call("report", "--project", project.root).exit_code
+    assert 0 == cli("report", "--project", project.root).exit_code
     assert {"fit/a": ("blocked", True), "sum/a": ("error", True)} == {
         id: seen for id, seen in shown(project).items() if seen[1]
     }
@@ -81,7 +73,7 @@ def test_what_is_not_stored_any_more_leaves_the_page(project: TinyProject) -> No
     assert "fit/a" not in shown(project)
 
     (project.root / "config/flows/sum/a.json").unlink()
-    call("report", "--project", project.root)
+    cli("report", "--project", project.root)
     assert {"growth/a", "raw/a"} == shown(project).keys()
 
 
@@ -91,11 +83,11 @@ def test_a_twin_that_cannot_be_read_is_none(project: TinyProject) -> None:
     twin = project.root / "runs" / REPORT_JSON
     lines = twin.read_text().splitlines()
     twin.write_text("\n".join([lines[0], '{"run_id": "", "folder": 3},', '{"half": "run_id": "", ', "]}"]))
-    assert 0 == call("report", "--project", project.root).exit_code
+    assert 0 == cli("report", "--project", project.root).exit_code
     assert {"growth/a", "raw/a"} == shown(project).keys()
 
     twin.write_bytes(b"\xff")
-    assert 0 == call("report", "--project", project.root).exit_code
+    assert 0 == cli("report", "--project", project.root).exit_code
     assert {"growth/a", "raw/a"} == shown(project).keys()
 
 
@@ -113,8 +105,8 @@ def test_new_after_a_session_of_others(project: TinyProject) -> None:
 # --- a session that was killed -----------------------------------------------------------------------------
 
 
-def a_result(name: str, status: str = "success", **fields: Any) -> ductaflow.store.result.Result:
-    return ductaflow.store.result.Result("growth", name, "flow", Status(status), run_id="r", **fields)
+def grown(name: str, status: str = "success", **fields: Any) -> Result:
+    return a_result(status, "growth", name, **{"run_id": "r", **fields})
 
 
 @pytest.fixture
@@ -123,20 +115,18 @@ def killed(project: TinyProject) -> TinyProject:
     runs = project.root / "runs"
     for name in "bcd":
         project.config(f"flows/growth/{name}.json", good=True)
-    old = a_result("b", started="2020-01-01T00:00:00Z", finished="2020-01-01T01:00:00Z", session_id="old")
+    old = grown("b", started="2020-01-01T00:00:00Z", finished="2020-01-01T01:00:00Z", session_id="old")
     (runs / "growth/b").mkdir(parents=True)
     write_result(old, runs / "growth/b")
     live = LiveReport(runs, session_id="new", project_root=project.root, min_interval=0.0)
-    live.expect(
-        Entry(replace(a_result(name, "not_run", message=NOT_YET), run_id=""), f"n::{name}") for name in "abc"
-    )
-    blocked = replace(a_result("d", "blocked", message="a is red"), run_id="")
+    live.expect(Entry(grown(name, "not_run", message=NOT_YET, run_id=""), f"n::{name}") for name in "abc")
+    blocked = grown("d", "blocked", message="a is red", run_id="")
     live.update(Entry(blocked, "n::d"))
     live._write_now()
     live._stop_timer()
     twin = json.loads((runs / REPORT_JSON).read_text())
     assert twin["finished"] is None
-    done = a_result("a", started=twin["started"], finished="2999-01-01T00:00:00Z", session_id="new")
+    done = grown("a", started=twin["started"], finished="2999-01-01T00:00:00Z", session_id="new")
     (runs / "growth/a").mkdir(parents=True)
     write_result(done, runs / "growth/a")
     return project
@@ -146,7 +136,7 @@ def test_the_page_after_a_kill_is_that_of_the_killed_session(killed: TinyProject
     """What is older is earlier, a note says how many have no result; also when it is asked for again."""
     started = report(killed)["started"]
     for _ in range(2):
-        said = call("report", "--project", killed.root)
+        said = cli("report", "--project", killed.root)
         data = report(killed)
         assert {
             "growth/a": ("success", False),
@@ -171,7 +161,7 @@ def test_the_page_after_a_kill_is_that_of_the_killed_session(killed: TinyProject
 def test_what_is_run_after_the_kill_counts(killed: TinyProject) -> None:
     """The note goes down to what is still missing; the next session has none of it."""
     runs = killed.root / "runs"
-    late = a_result("b", started="2998-01-01T00:00:00Z", finished="2998-01-01T01:00:00Z", session_id="x")
+    late = grown("b", started="2998-01-01T00:00:00Z", finished="2998-01-01T01:00:00Z", session_id="x")
     write_result(late, runs / "growth/b")
 
     write_report(report_anew(Project.at(killed.root)), runs)
@@ -206,10 +196,10 @@ def test_shards_know_of_each_other(tmp_path: Path, workers: tuple[str, ...]) -> 
     assert {**first, "number": 2} == second
     assert (3, [1, 2]) == (first["of"], first["not_empty"])
 
-    whole = call("report", "--merge", *twins, "--output", tmp_path / "all")
+    whole = cli("report", "--merge", *twins, "--output", tmp_path / "all")
     assert (0, "") == (whole.exit_code, whole.stderr)
 
-    lacking = call("report", "--merge", twins[1], "--output", tmp_path / "some")
+    lacking = cli("report", "--merge", twins[1], "--output", tmp_path / "some")
     assert 1 == lacking.exit_code
     assert "Shard 1/3 is missing" in lacking.stderr
     instances = json.loads((tmp_path / "some" / REPORT_JSON).read_text())["instances"]
@@ -221,6 +211,5 @@ def test_a_session_that_is_no_shard_says_so(project: TinyProject) -> None:
     run_pytest(project.root)
     assert report(project)["shard"] is None
     assert (
-        0
-        == call("report", "--merge", project.root / "runs" / REPORT_JSON, "--output", project.root).exit_code
+        0 == cli("report", "--merge", project.root / "runs" / REPORT_JSON, "--output", project.root).exit_code
     )

@@ -22,7 +22,6 @@ from ductaflow.common.paths import Project
 from ductaflow.project.instances import load_stored
 from ductaflow.project.settings import Comparison
 from ductaflow.session.request import spec_of_instance
-from ductaflow.session.runner import run_instance
 from ductaflow.store import record
 from ductaflow.store.changes import Change, changes, differences_of_environment
 from ductaflow.store.record import listing
@@ -34,10 +33,6 @@ BEGIN = '# %%\nfrom pathlib import Path\nROOT = Path(config["_project_root"])\n'
 
 def spec_of(project: TinyProject, id: str) -> RunSpec:
     return spec_of_instance(load_stored(Project.at(project.root), id))
-
-
-def run(project: TinyProject, id: str, **options: Any) -> Result:
-    return run_instance(load_stored(Project.at(project.root), id), export_html=False, **options)
 
 
 def changed(project: TinyProject, id: str, **options: Any) -> list[str]:
@@ -72,7 +67,7 @@ def test_the_record_has_hashes_of_what_was_read_and_written(project: TinyProject
         'Path("sub").mkdir()\nPath("sub/out.csv").write_text((ROOT / config["a"]).read_text())',
         a="inputs/a.csv",
     )
-    result = run(project, "fit/A")
+    result = project.run("fit/A")
     expected = ("inputs/a.csv", 3, hashlib.sha256(b"one").hexdigest())
     assert [expected] == [(entry["path"], entry["size"], entry["hash"]) for entry in result.inputs]
     assert [("sub/out.csv", *expected[1:])] == [
@@ -84,7 +79,7 @@ def test_the_record_has_hashes_of_what_was_read_and_written(project: TinyProject
 def test_a_red_run_has_no_record(project: TinyProject) -> None:
     """It runs again whatever has changed, and says that it was red."""
     flow(project, "raise ValueError('no')")
-    assert Status.ERROR is run(project, "fit/A", check=False).status
+    assert Status.ERROR is project.run("fit/A", check=False).status
     assert ["its last run is red: flows/fit.py:7: ValueError: no"] == changed(project, "fit/A")
 
 
@@ -99,7 +94,7 @@ def test_a_result_of_another_instance_is_none(project: TinyProject) -> None:
     """A run folder that was copied by hand under another name runs."""
     flow(project, "")
     project.config("flows/fit/B.json")
-    run(project, "fit/A")
+    project.run("fit/A")
     project.folder("fit", "A").rename(project.folder("fit", "B"))
     assert ["the result there is that of fit/A"] == changed(project, "fit/B")
 
@@ -107,7 +102,7 @@ def test_a_result_of_another_instance_is_none(project: TinyProject) -> None:
 def test_secrets_are_in_no_record(project: TinyProject) -> None:
     """Neither as they are nor as a hash that can be looked up; a change is told without them."""
     flow(project, "", token="geheim", nested=[{"api_key": "auch"}])
-    run(project, "fit/A")
+    project.run("fit/A")
     text = (project.folder("fit", "A") / "result.json").read_text(encoding="utf-8")
     for secret in ("geheim", "auch"):
         assert secret not in text
@@ -120,7 +115,7 @@ def test_secrets_are_in_no_record(project: TinyProject) -> None:
 def test_the_config_is_told_field_by_field(project: TinyProject) -> None:
     """With the key path, the old value and the new one."""
     flow(project, "", horizon=2030, gone=1, deep={"a": [1, {"b": "x"}]}, long="x" * 100)
-    run(project, "fit/A")
+    project.run("fit/A")
     project.config("flows/fit/A.json", horizon=2040, deep={"a": [1, {"b": "y"}]}, new=None, long="y" * 100)
     assert {
         "config horizon: 2030 -> 2040",
@@ -136,7 +131,7 @@ def test_only_what_counts_makes_a_run_stale(project: TinyProject) -> None:
     """`rerun_on` chooses; outputs that are not as they were always count."""
     put(project, "inputs/a.csv")
     flow(project, 'Path("out").write_text("1")', a="inputs/a.csv")
-    run(project, "fit/A")
+    project.run("fit/A")
     put(project, "inputs/a.csv", "2")
     project.flow("fit", BEGIN + 'Path("out").write_text("2")')
     assert ["the code of flows/fit.py is another one", "inputs/a.csv has other content"] == changed(
@@ -151,7 +146,7 @@ def test_files_may_count_by_size_and_time(project: TinyProject) -> None:
     """Those that match `by_stat` are not read: new content with the old time is not seen, a new time is."""
     path = put(project, "inputs/big/a.bin", "one")
     flow(project, "", a="inputs/big/a.bin")
-    run(project, "fit/A")
+    project.run("fit/A")
     before = path.stat()
     path.write_text("two", encoding="utf-8")
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
@@ -216,7 +211,7 @@ def test_compiled_modules_are_known_by_their_source(
     put(project, "helpers.py", "X = 1\n")
     flow(project, "import sys, helpers\ndel sys.modules['helpers']")
     for _ in range(2):
-        result = run(project, "fit/A", engine="fresh")
+        result = project.run("fit/A", engine="fresh")
         assert (["helpers.py"], []) == (list(result.lineage["modules"]), inputs(result))
     put(project, "helpers.py", "X = 2  # two\n")
     assert ["the code of helpers.py is another one"] == changed(project, "fit/A")
@@ -227,7 +222,7 @@ def test_a_python_kernel_tells_what_it_reads(project: TinyProject) -> None:
     put(project, "inputs/a.csv")
     put(project, "helpers.py", "X = 1\n")
     flow(project, 'import helpers\n(ROOT / "inputs/a.csv").read_text()', _run={"engine": "kernel"})
-    result = run(project, "fit/A")
+    result = project.run("fit/A")
     assert (["helpers.py"], ["inputs/a.csv"]) == (list(result.lineage["modules"]), inputs(result))
     put(project, "inputs/a.csv", "2")
     put(project, "helpers.py", "X = 1  # one\n")
@@ -249,7 +244,7 @@ def test_copies_of_the_process_are_seen(project: TinyProject) -> None:
         print(pool.map(read, ["a.csv", "b.csv"]))
     """
     flow(project, code)
-    assert ["inputs/a.csv", "inputs/b.csv"] == inputs(run(project, "fit/A"))
+    assert ["inputs/a.csv", "inputs/b.csv"] == inputs(project.run("fit/A"))
 
 
 def test_what_the_run_wrote_itself_is_no_input(project: TinyProject) -> None:
@@ -267,7 +262,7 @@ def test_what_the_run_wrote_itself_is_no_input(project: TinyProject) -> None:
     (ROOT / "whole.txt").read_text()
     """
     flow(project, code)
-    result = run(project, "fit/A")
+    result = project.run("fit/A")
     assert ["ledger.txt"] == inputs(result)
     assert ["ledger.txt", "made.txt", "part.txt", "whole.txt"] == result.lineage["written"]
     assert [] == changed(project, "fit/A")
@@ -287,7 +282,7 @@ def test_installed_and_hidden_things_are_no_inputs(project: TinyProject) -> None
         (ROOT / name).read_text()
     """,
     )
-    assert [".env"] == inputs(run(project, "fit/A"))
+    assert [".env"] == inputs(project.run("fit/A"))
 
 
 def test_a_database_is_an_input(project: TinyProject) -> None:
@@ -295,8 +290,8 @@ def test_a_database_is_an_input(project: TinyProject) -> None:
     code = "import sqlite3\nsqlite3.connect(ROOT / 'inputs/x.db').execute('create table if not exists t (a)')"
     (project.root / "inputs").mkdir(parents=True)
     flow(project, code)
-    run(project, "fit/A")
-    assert ["inputs/x.db"] == inputs(run(project, "fit/A"))
+    project.run("fit/A")
+    assert ["inputs/x.db"] == inputs(project.run("fit/A"))
     assert [] == changed(project, "fit/A")
 
 
@@ -305,7 +300,7 @@ def test_what_is_found_by_a_glob_in_the_config_is_an_input(project: TinyProject)
     put(project, "inputs/a/x.csv")
     put(project, "inputs/b/x.csv")
     flow(project, "", files="inputs/*/x.csv")
-    assert ["inputs/a/x.csv", "inputs/b/x.csv"] == inputs(run(project, "fit/A"))
+    assert ["inputs/a/x.csv", "inputs/b/x.csv"] == inputs(project.run("fit/A"))
     put(project, "inputs/c/x.csv")
     assert ["inputs/c/x.csv is there now, and was not when the last run began"] == changed(project, "fit/A")
 
@@ -324,8 +319,8 @@ def test_strings_that_only_look_like_paths_name_nothing(project: TinyProject) ->
         g="",
         h="\n",
     )
-    run(project, "fit/A")
-    result = run(project, "fit/A")
+    project.run("fit/A")
+    result = project.run("fit/A")
     assert ([], []) == (inputs(result), result.lineage["folders"])
     assert [] == changed(project, "fit/A")
 
@@ -335,7 +330,7 @@ def test_a_folder_of_which_python_opened_one_file_counts_with_all(project: TinyP
     put(project, "inputs/zones/a.csv")
     put(project, "inputs/zones/b.csv")
     flow(project, '(ROOT / config["zones"] / "a.csv").read_text()', zones="inputs/zones")
-    run(project, "fit/A")
+    project.run("fit/A")
     put(project, "inputs/zones/b.csv", "2")
     put(project, "inputs/zones/c.csv")
     assert ["inputs/zones/b.csv has other content", "inputs/zones/c.csv is new"] == changed(project, "fit/A")
@@ -345,9 +340,9 @@ def test_what_an_upstream_wrote_counts_and_not_what_we_write_there(project: Tiny
     """A config that names the folder of another run: its log, notebook and result are no inputs."""
     flow(project, 'Path("a.csv").write_text("1")', "prep")
     flow(project, 'print((ROOT / config["prep"] / "result.json").read_text()[:1])', prep="runs/prep/A")
-    run(project, "prep/A")
-    run(project, "fit/A")
-    run(project, "prep/A")
+    project.run("prep/A")
+    project.run("fit/A")
+    project.run("prep/A")
     assert [] == changed(project, "fit/A")
     put(project, "runs/prep/A/a.csv", "2")
     assert ["runs/prep/A/a.csv has other content"] == changed(project, "fit/A")
@@ -380,7 +375,7 @@ def test_what_others_changed_meanwhile_runs_again(project: TinyProject, code: st
     put(project, "inputs/zones/a.csv")
     put(project, "helpers.py", "X = 1")
     flow(project, EDIT + code, a="inputs/a.csv", zones="inputs/zones")
-    run(project, "fit/A")
+    project.run("fit/A")
     assert f"{name} was changed while the last run read it" in changed(project, "fit/A")
 
 
@@ -405,7 +400,7 @@ def test_a_folder_that_others_change_while_it_is_read(project: TinyProject, read
     folder = str(project.root / ("inputs/named" if "named" in read else "inputs/zones"))
     config = {"named": "inputs/named"} if "named" in read else {}
     flow(project, f"{NATIVE}{read}\nnative({others.format(folder)!r})", **config)
-    run(project, "fit/A")
+    project.run("fit/A")
     place = os.path.relpath(folder, project.root)
     assert [f"{place} was changed while the last run read it"] == changed(project, "fit/A")
 
@@ -422,7 +417,7 @@ def test_a_folder_that_the_run_itself_changes_is_as_it_left_it(project: TinyProj
     shutil.rmtree(ROOT / "scratch")
     """
     flow(project, code, inputs="inputs")
-    run(project, "fit/A")
+    project.run("fit/A")
     assert [] == changed(project, "fit/A")
 
 
@@ -430,7 +425,7 @@ def test_an_input_that_the_run_removes_is_missed(project: TinyProject) -> None:
     """Another run would not find it: it is stale, also when it was read before by name alone."""
     path = put(project, "inputs/a.csv")
     flow(project, 'path = ROOT / config["a"]\npath.read_text()\npath.unlink()', a="inputs/a.csv")
-    run(project, "fit/A")
+    project.run("fit/A")
     assert ["inputs/a.csv is gone"] == changed(project, "fit/A")
     assert not path.exists()
 
@@ -447,7 +442,7 @@ def test_a_folder_that_was_looked_for_in_vain(project: TinyProject) -> None:
     os.makedirs(ROOT / "cache", exist_ok=True)
     """
     flow(project, code)
-    run(project, "fit/A")
+    project.run("fit/A")
     assert [] == changed(project, "fit/A")
     (project.root / "absent").mkdir()
     assert ["absent is there now, and was not when it was looked for"] == changed(project, "fit/A")
@@ -459,7 +454,7 @@ def test_a_module_out_of_an_archive(project: TinyProject) -> None:
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr("zipped.py", "x = 1")
     flow(project, 'import sys\nsys.path.insert(0, str(ROOT / "lib.zip"))\nimport zipped')
-    result = run(project, "fit/A")
+    result = project.run("fit/A")
     assert (["lib.zip"], []) == (inputs(result), changed(project, "fit/A"))
     archive.write_bytes(archive.read_bytes() + b" ")
     assert ["lib.zip has other content"] == changed(project, "fit/A")
@@ -469,12 +464,12 @@ def test_what_sits_in_the_journal_of_a_database(project: TinyProject) -> None:
     """A change that is not in the database itself yet is one; an empty journal is none."""
     put(project, "inputs/d.db")
     flow(project, 'config["db"]', db="inputs/d.db")
-    run(project, "fit/A")
+    project.run("fit/A")
     put(project, "inputs/d.db-wal", "")
     assert [] == changed(project, "fit/A")
     put(project, "inputs/d.db-wal", "1")
     assert ["inputs/d.db-wal is there now, and was not when the last run began"] == changed(project, "fit/A")
-    result = run(project, "fit/A")
+    result = project.run("fit/A")
     assert (["inputs/d.db", "inputs/d.db-wal"], []) == (inputs(result), changed(project, "fit/A"))
 
 
@@ -512,8 +507,8 @@ def test_needed_outputs_are_inputs(project: TinyProject) -> None:
     )
     project.config("builds/all/x.json")
     flow(project, "1", _run={"needs": ["all/x"]})
-    run(project, "all/x")
-    assert ["runs/all/x/runs/step/o", "table"] == inputs(run(project, "fit/A"))
+    project.run("all/x")
+    assert ["runs/all/x/runs/step/o", "table"] == inputs(project.run("fit/A"))
     put(project, "runs/all/x/note.txt")
     assert [] == changed(project, "fit/A")
     put(project, "runs/all/x/runs/step/o", "2")
@@ -533,8 +528,8 @@ def test_a_read_from_another_run_that_nothing_names_is_a_warning(project: TinyPr
     """The run is orange, since nobody can promise the order; it is an input all the same."""
     flow(project, 'Path("a.csv").write_text("1")', "prep")
     flow(project, READ_OTHER)
-    run(project, "prep/A")
-    result = run(project, "fit/A")
+    project.run("prep/A")
+    result = project.run("fit/A")
     expected = (
         "⚠ undeclared input: runs/prep/A/a.csv is read, and no key of the config names it, "
         "so it may be read before it is made"
@@ -552,16 +547,16 @@ def test_a_read_that_the_config_names_is_none(project: TinyProject, name: str) -
     """Any string that makes an edge of the graph promises the order."""
     flow(project, 'Path("a.csv").write_text("1")', "prep")
     flow(project, READ_OTHER, prep=name)
-    run(project, "prep/A")
-    assert [] == warnings_of(run(project, "fit/A"))
+    project.run("prep/A")
+    assert [] == warnings_of(project.run("fit/A"))
 
 
 def test_a_read_that_needs_names_is_none(project: TinyProject) -> None:
     """`_run.needs` promises the order too."""
     flow(project, 'Path("a.csv").write_text("1")', "prep")
     flow(project, READ_OTHER, _run={"needs": ["prep/A"]})
-    run(project, "prep/A")
-    assert [] == warnings_of(run(project, "fit/A"))
+    project.run("prep/A")
+    assert [] == warnings_of(project.run("fit/A"))
 
 
 def test_a_build_answers_for_its_flows(project: TinyProject) -> None:
@@ -584,8 +579,8 @@ def test_a_build_answers_for_its_flows(project: TinyProject) -> None:
         kind="builds",
     )
     project.config("builds/all/s.json")
-    run(project, "prep/A")
-    result = run(project, "all/s")
+    project.run("prep/A")
+    result = project.run("all/s")
     assert ["runs/one", "runs/two"] == list(result.children)
     (warning,) = warnings_of(result)
     assert "undeclared input: runs/prep/A/a.csv" in warning
@@ -605,7 +600,7 @@ def test_what_a_build_has_run_itself_it_may_read(project: TinyProject) -> None:
     code = 'from ductaflow import run_instance\nrun_instance("prep/A", export_html=False)\n'
     project.flow("all", BEGIN + code + READ_OTHER, kind="builds")
     project.config("builds/all/s.json")
-    result = run(project, "all/s")
+    result = project.run("all/s")
     assert (["../../prep/A"], []) == (list(result.children), warnings_of(result))
     assert [] == changed(project, "all/s")
     flow(project, 'Path("a.csv").write_text("2")', "prep")
@@ -618,7 +613,7 @@ def test_what_a_build_has_run_itself_it_may_read(project: TinyProject) -> None:
 def test_versions_are_told_and_count_only_where_asked(project: TinyProject) -> None:
     """Of Python and of packages; a package that is as it was is not told."""
     flow(project, "import pandas, yaml")
-    run(project, "fit/A")
+    project.run("fit/A")
     assert () == differences_of_environment(spec_of(project, "fit/A"))
     path = project.folder("fit", "A") / "result.json"
     data = json.loads(path.read_bytes())
@@ -641,11 +636,11 @@ def test_a_pipe_in_the_place_of_an_input(project: TinyProject) -> None:
     """Neither the run nor the comparison waits for it."""
     path = put(project, "inputs/a.csv")
     flow(project, "", a="inputs/a.csv")
-    run(project, "fit/A")
+    project.run("fit/A")
     path.unlink()
     os.mkfifo(path)
     assert ["inputs/a.csv is no regular file any more"] == changed(project, "fit/A")
-    assert [] == inputs(run(project, "fit/A"))
+    assert [] == inputs(project.run("fit/A"))
     assert [] == changed(project, "fit/A")
 
 
@@ -654,7 +649,7 @@ def test_an_input_that_cannot_be_read_any_more(project: TinyProject) -> None:
     """It is told, and the run decides what that means."""
     path = put(project, "inputs/a.csv")
     flow(project, "", a="inputs/a.csv")
-    run(project, "fit/A")
+    project.run("fit/A")
     path.chmod(0)
     os.utime(path)
     assert ["inputs/a.csv cannot be read: Permission denied"] == changed(project, "fit/A")
@@ -678,7 +673,7 @@ def test_a_hook_that_fails_fails_nothing(project: TinyProject) -> None:
         pass
     """
     flow(project, code)
-    assert Status.SUCCESS is run(project, "fit/A").status
+    assert Status.SUCCESS is project.run("fit/A").status
     assert [] == changed(project, "fit/A")
 
 
@@ -704,7 +699,7 @@ def test_a_session_that_ends_does_not_wait_for_large_files(project: TinyProject)
     stop = threading.Event()
     done = project.folder("fit", "A") / "done"
     results: list[Result] = []
-    session = threading.Thread(target=lambda: results.append(run(project, "fit/A", stop=stop)))
+    session = threading.Thread(target=lambda: results.append(project.run("fit/A", stop=stop)))
     session.start()
     wait_until(done.exists)
     # Behind the last cell there is nothing but the end of the run, and the file of a terabyte.
