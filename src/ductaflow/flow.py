@@ -59,6 +59,15 @@ def unpack_config(
 
     Raises:
         ConfigError: a key would replace a module, a function or a class of the flow.
+
+    Example:
+        >>> settings = unpack_config({"x": 1, "database": {"host": "db.org"}}, "fit")
+        fit: 3 variables from 2 keys
+          x = 1
+          database = {"host": "db.org"}
+          host = "db.org" (flattened)
+        >>> settings["host"]
+        'db.org'
     """
     root = _root_of(config)
     variables = mapped(config, functools.partial(_with_paths, root))
@@ -77,6 +86,12 @@ def display_config_summary(config: Mapping[str, Any], name: str) -> None:
     Args:
         config: the config of the flow; it stays as it is.
         name: heading of the table.
+
+    Example:
+        >>> display_config_summary({"x": 1, "api_key": "abc"}, "fit")
+        fit:
+          x        1
+          api_key  "***"
     """
     rows = [(spelled(path), _shown(value)) for path, value in leaves(masked(config), _is_list)]
     width = max((len(key) for key, _ in rows), default=0)
@@ -205,13 +220,14 @@ def reads(path: AnyPath) -> AnyPath:
     What Python itself opens in the project, and what the config names, is known without it. It is for what a
     library opens in its own way (Parquet, HDF5, a database), and for what other programs read.
 
-        table = polars.read_parquet(reads("inputs/zones.parquet"))
-
     Args:
         path: a file or a folder, also one that is not there yet; relative to the working directory.
 
     Returns:
         The path as it was given.
+
+    Example:
+        >>> zones = sqlite3.connect(reads("inputs/zones.db"))
     """
     run = current_run()
     if run is not None:
@@ -244,6 +260,14 @@ def load_instance(instance: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         InstanceError: there is no such instance or folder.
         ConfigError: its config is not acceptable.
+
+    Example:
+        >>> config = load_instance("fit/scenario_A")
+        working directory: ...
+        >>> config["x"]
+        1
+        >>> Path.cwd().parts[-3:]
+        ('runs', 'fit', 'scenario_A')
     """
     folder, config = _find_config(Path(instance))
     root = str(config["_project_root"])

@@ -45,6 +45,17 @@ def load_cli_config(default_path: str | os.PathLike[str], description: str = "")
 
     Raises:
         SystemExit: after the run, after `--no-execute`, or with code 2 for a bad command line or config.
+
+    Example:
+        # %% tags=["parameters"]
+        config = {}
+
+        # %%
+        from ductaflow import is_notebook_execution, load_cli_config
+
+        if not is_notebook_execution():
+            config = load_cli_config("config/flows/trend.json", "Fit a trend")
+        print(config["x"])
     """
     run = current_run()
     source = Path(getattr(sys.modules["__main__"], "__file__", None) or sys.argv[0]).absolute()

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import doctest
+import inspect
 import re
+import shutil
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -80,6 +84,47 @@ def test_all_names_are_listed() -> None:
     }
     for name in ductaflow.__all__:
         assert getattr(ductaflow, name) is not None
+
+
+PUBLIC_FUNCTIONS = [name for name in ductaflow.__all__ if inspect.isfunction(getattr(ductaflow, name))]
+
+
+@pytest.fixture(scope="module")
+def documented(tmp_path_factory: pytest.TempPathFactory) -> TinyProject:
+    """The project that the examples speak of: a flow that has run for one of its instances, and a build."""
+    project = TinyProject(tmp_path_factory.mktemp("documented") / "project")
+    project.flow("fit", "# %%\nprint('x is', config['x'])\n_ = open('x.txt', 'w').write('1')\n")
+    project.flow("projection", "pass", kind="builds")
+    for number, name in enumerate(("scenario_A", "scenario_B"), start=1):
+        project.config(f"flows/fit/{name}.json", x=number)
+    (project.root / "inputs").mkdir()
+    (project.root / "inputs/zones.db").touch()
+    ductaflow.run_instance(ductaflow.load_stored(ductaflow.Project.at(project.root), "fit/scenario_A"))
+    return project
+
+
+@pytest.mark.parametrize("name", PUBLIC_FUNCTIONS)
+def test_every_public_function_has_an_example_that_runs(
+    documented: TinyProject, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The example in its docstring does what it shows; one that is a flow runs as a script."""
+    monkeypatch.chdir(shutil.copytree(documented.root, tmp_path / "project"))
+    text = inspect.getdoc(getattr(ductaflow, name)) or ""
+    example = text.partition("\nExample:\n")[2]
+    assert example
+    if ">>>" not in example:
+        Path("config/flows/trend.json").write_text('{"x": 1}')
+        Path("flows/trend.py").write_text(inspect.cleandoc(example), encoding="utf-8")
+        done = subprocess.run([sys.executable, "flows/trend.py"], capture_output=True, encoding="utf-8")
+        assert 0 == done.returncode, done.stderr
+        assert "1" in done.stdout.splitlines()
+        return
+    names = {public: getattr(ductaflow, public) for public in ductaflow.__all__}
+    given = {**names, "Path": Path, "sqlite3": sqlite3}
+    parsed = doctest.DocTestParser().get_doctest(example, given, name, None, None)
+    said: list[str] = []
+    failed, _ = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(parsed, out=said.append)
+    assert not failed, "".join(said)
 
 
 def test_the_house_of_the_design() -> None:

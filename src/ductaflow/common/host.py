@@ -178,6 +178,10 @@ def is_notebook_execution() -> bool:
     """Whether this code runs as a notebook: through papermill, a Jupyter kernel, or cell by cell by hand.
 
     False in a script, under a plain Python, and in IPython's terminal.
+
+    Example:
+        >>> is_notebook_execution()  # in a script
+        False
     """
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None

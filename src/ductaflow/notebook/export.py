@@ -72,7 +72,11 @@ def html_of(notebook: NotebookNode, name: str) -> str:
 
 
 def convert_notebook_to_html(notebook: str | Path | NotebookNode, html: str | Path) -> None:
-    """Write a notebook as an HTML page; the same as `export_html`, paths may be strings."""
+    """Write a notebook as an HTML page; the same as `export_html`, paths may be strings.
+
+    Example:
+        >>> convert_notebook_to_html("runs/fit/scenario_A/fit.ipynb", "fit.html")
+    """
     export_html(Path(notebook) if isinstance(notebook, str) else notebook, Path(html))
 
 

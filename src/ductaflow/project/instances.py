@@ -177,6 +177,11 @@ def find_instances(project: Project) -> tuple[Instance, ...]:
 
     Raises:
         OSError: `config/flows` or `config/builds` cannot be listed.
+
+    Example:
+        >>> project = Project.around(Path.cwd())
+        >>> [instance.id for instance in find_instances(project)]
+        ['fit/scenario_A', 'fit/scenario_B']
     """
     finder = _Finder(project)
     return tuple(instance for stored in finder.stored for instance in finder.instances(stored))
@@ -194,6 +199,11 @@ def load_stored(project: Project, id: str, *, over: Mapping[str, Any] = _UNCHANG
 
     Raises:
         InstanceError: there is no such instance; the message says which one may be meant.
+
+    Example:
+        >>> instance = load_stored(Project.around(Path.cwd()), "fit[scenario_A]")
+        >>> instance.id, instance.config["x"]
+        ('fit/scenario_A', 1)
     """
     match = re.fullmatch(r"([^/\[\]]+)(?:/([^/\[\]]+)|\[([^/\[\]]+)\])", id)
     if match is None:

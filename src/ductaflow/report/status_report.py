@@ -75,6 +75,13 @@ def generate_status_report(results: Iterable[Result | Mapping[str, Any]], runs_r
 
     Returns:
         One HTML page in ASCII, so it can be written with any encoding.
+
+    Example:
+        >>> runs = Path("runs")
+        >>> results = [{"scenario": "scenario_A", "build": "fit", "status": "success"}]
+        >>> page = generate_status_report(results, runs)
+        >>> (runs / "conductor_status_report.html").write_text(page) == len(page)
+        True
     """
     runs_root = Path(runs_root)
     entries = [_entry(result, runs_root) for result in results]

@@ -104,6 +104,14 @@ def conduct(
             some workers do not see the project or have other versions, and nothing has run; or the
             scheduler is lost.
         KeyboardInterrupt: what was running has been stopped, and the report says what did not run.
+
+    Example:
+        >>> table = scenarios({"region": ["EU", "US"]})
+        >>> results = conduct(table, "projection", jobs=2, progress=False)
+        >>> results[["instance", "region", "status"]]
+            instance region   status
+        0  region-EU     EU  success
+        1  region-US     US  success
     """
     if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
         raise ConfigError(f"jobs is a number of at least 1, not {jobs!r}")

@@ -54,6 +54,12 @@ def debug_flow(
     Raises:
         ConfigError: no config is given and the folder has none.
         InstanceError: there is no such notebook.
+
+    Example:
+        >>> setup = debug_flow("flows/fit.py", "runs/fit/scenario_A")
+        prepared, not executed: ...
+        >>> setup.launch["name"], setup.launch["type"]
+        ('fit[scenario_A]', 'debugpy')
     """
     if config is None:
         source = find_notebook(flow)

@@ -69,6 +69,11 @@ def run_instance(
     Raises:
         FlowFailed: with `check`, the run ended red; its result is in the exception.
         DuctaflowError: the run could not start: what is wrong with the instance, or who holds the folder.
+
+    Example:
+        >>> result = run_instance("fit/scenario_A")
+        >>> result.status.value
+        'success'
     """
     if isinstance(instance, str):
         instance = load_stored(project_here(), instance)
@@ -124,6 +129,14 @@ def run_notebook(
     Raises:
         FlowFailed: the run ended red; its result is in the exception.
         DuctaflowError: it could not start: config, notebook or folder; the message says which.
+
+    Example:
+        >>> notebook = run_notebook("flows/fit.py", config={"x": 3}, execution_dir="runs/fit/high")
+        🚀 Starting fit | Instance: high
+        x is 3
+        ✅ Completed fit | Instance: high | Time: ...
+        >>> notebook.name
+        'fit.ipynb'
     """
     try:
         spec = spec_of_call(notebook_file, config, execution_dir, project_root)
@@ -176,6 +189,14 @@ def run_step_flow(
 
     Raises:
         FlowFailed, DuctaflowError: as `run_notebook`.
+
+    Example:
+        >>> notebook = run_step_flow("flows/fit.py", "fit", "scenario_A", {"x": 3}, suffix="_high")
+        🚀 Starting fit | Instance: scenario_A_high
+        x is 3
+        ✅ Completed fit | Instance: scenario_A_high | Time: ...
+        >>> notebook.parent.name
+        'scenario_A_high'
     """
     folder = Path("runs") / step_name / f"{instance_name}{suffix}"
     return run_notebook(notebook_file, config=config, execution_dir=folder)

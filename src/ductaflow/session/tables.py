@@ -89,6 +89,14 @@ def scenarios(dimensions: Mapping[str, Sequence[Any]], name: str | None = None) 
     Raises:
         ConfigError: a dimension has no values or is no list of JSON values, the template names none, a row
             cannot have the name that it gives, or two rows get the same.
+
+    Example:
+        >>> scenarios({"region": ["EU", "US"], "horizon": [2030, 2050]})
+                         instance region  horizon
+        0  region-EU_horizon-2030     EU     2030
+        1  region-EU_horizon-2050     EU     2050
+        2  region-US_horizon-2030     US     2030
+        3  region-US_horizon-2050     US     2050
     """
     import pandas as pd
 
@@ -315,6 +323,11 @@ def store_instances(
         ConfigError, InstanceError: something is wrong with the table or a row, or an instance of that name is
             stored elsewhere. Nothing was written.
         DuctaflowError: a file cannot be written.
+
+    Example:
+        >>> table = scenarios({"x": [1, 2]}, name="x_{x}")
+        >>> [file.name for file in store_instances(table, "fit")]
+        ['x_1.json', 'x_2.json']
     """
     project = find_project(project_root)
     kind = kind_of_flow(project, flow)

@@ -91,6 +91,10 @@ def analyze_execution_logs(folder: str | os.PathLike[str]) -> Literal["success",
 
     Raises:
         DuctaflowError: nothing has run there, or its result is not readable.
+
+    Example:
+        >>> analyze_execution_logs("runs/fit/scenario_A")
+        'success'
     """
     path = Path(folder)
     result = read_result(path)

@@ -328,6 +328,11 @@ def read_result(folder: Path) -> Result | None:
 
     Raises:
         UnreadableError: there is one, but it is not readable as one.
+
+    Example:
+        >>> result = read_result(Path("runs/fit/scenario_A"))
+        >>> result.status.value, [output["path"] for output in result.outputs]
+        ('success', ['x.txt'])
     """
     path = folder / RESULT
     data = read_regular(path, hint=_ANEW)
