@@ -79,6 +79,7 @@ def line_of(text: str) -> int:
     return 3 + textwrap.dedent(FLOW).lstrip("\n").partition(text)[0].count("\n") + 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [("-n0",), ("-n2",), ("-n0", "--ductaflow-engine=fresh")],
@@ -98,6 +99,7 @@ def test_lines_and_branches(measured: TinyProject, options: tuple[str, ...]) -> 
     assert {".coverage", "coverage.json"} == {path.name for path in measured.root.glob("*cov*")}
 
 
+@pytest.mark.slow
 def test_contexts(measured: TinyProject) -> None:
     """With `--cov-context=test` each line knows the instances that ran it."""
     measure(measured, "--cov=flows", "--cov-context=test", "--cov-report=json")
@@ -109,6 +111,7 @@ def test_contexts(measured: TinyProject) -> None:
     assert [one, two] == sorted(found["contexts"][str(line_of("done = True"))])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [(), ("--cov=flows", "--no-cov")], ids=["without", "switched off"])
 def test_nothing_is_measured(project: TinyProject, options: tuple[str, ...]) -> None:
     """Without `--cov` nothing measures a run."""
@@ -122,6 +125,7 @@ def test_nothing_is_measured(project: TinyProject, options: tuple[str, ...]) -> 
     assert [] == list(project.root.glob(".coverage*"))
 
 
+@pytest.mark.slow
 def test_project_modules_and_builds(project: TinyProject) -> None:
     """What a flow imports of the project is measured too, and flows that a build runs are."""
     (project.root / "lib.py").write_text(

@@ -33,7 +33,7 @@ from ductaflow.session.forecast import Beyond, Planned, Would, beyond_lines, sec
 from ductaflow.session.runner import run_instance
 from ductaflow.store.result import Result, Status, read_result
 
-pytestmark = pytest.mark.usefixtures("no_process_left")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_process_left")]
 
 #: Capital letters only: an input in small letters of the same words gives the same bytes.
 PREP = """

@@ -19,6 +19,8 @@ from ductaflow.cli.app import report_command
 from ductaflow.cli.scaffold import init_project
 from pytest_ductaflow import plugin
 
+pytestmark = pytest.mark.slow
+
 TEXT = (Path(__file__).parents[2] / "docs" / "ci.md").read_text(encoding="utf-8")
 FILES: list[dict[str, Any]] = [
     yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)

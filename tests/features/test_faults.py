@@ -33,6 +33,7 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
 
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.usefixtures("no_process_left"),
     pytest.mark.skipif(sys.platform == "win32", reason="signals and process groups of POSIX"),
 ]

@@ -27,6 +27,8 @@ from ductaflow.common.paths import TEMP_PREFIX
 from ductaflow.common.text import strip_ansi
 from ductaflow.store.result import Result, read_result
 
+pytestmark = pytest.mark.slow
+
 ENGINES = ("warm", "fresh", "kernel")
 
 

@@ -25,7 +25,10 @@ from ductaflow.session.runner import run_instance
 from ductaflow.store.changes import changes
 from ductaflow.store.result import Status
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="flows of these tests call cat")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform == "win32", reason="flows of these tests call cat"),
+]
 
 PREP = '''
 # %% [markdown]

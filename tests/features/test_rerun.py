@@ -19,7 +19,7 @@ from ductaflow.store.folder import held
 from ductaflow.store.result import Cells, LogWarning, Result, Status
 from ductaflow.store.verdict import judge_again
 
-pytestmark = pytest.mark.usefixtures("no_process_left")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_process_left")]
 
 ASSIGN = """
 # %%

@@ -110,6 +110,7 @@ def known(project: TinyProject) -> list[str]:
     return (project.root / "known.txt").read_text(encoding="utf-8").splitlines()[1:]
 
 
+@pytest.mark.slow
 def test_the_life_of_a_baseline(noisy: TinyProject) -> None:
     """Made, kept to, told of what is gone, and renewed; under workers as without."""
     without = run_pytest(noisy.root)
@@ -160,6 +161,7 @@ def test_what_is_gone_fails_a_strict_session(noisy: TinyProject) -> None:
     assert ["fit/a: Warning: x", "fit/calm: Warning: x", "fit/red: Warning: x"] == known(noisy)
 
 
+@pytest.mark.slow
 def test_what_is_unchanged_keeps_its_warnings(noisy: TinyProject) -> None:
     """With `--ductaflow-changed` a new warning stays one, and a known one is not stale."""
     (noisy.root / "known.txt").write_text("fit/a: Warning: gaps <n>\n")
@@ -171,6 +173,7 @@ def test_what_is_unchanged_keeps_its_warnings(noisy: TinyProject) -> None:
     assert "unchanged" in session.out
 
 
+@pytest.mark.slow
 def test_a_bad_baseline_ends_the_session_before_it_begins(noisy: TinyProject) -> None:
     """As a usage error, with the place; an option that needs a file says so."""
     (noisy.root / "known.txt").write_text("oops\n")
@@ -181,6 +184,7 @@ def test_a_bad_baseline_ends_the_session_before_it_begins(noisy: TinyProject) ->
     assert (4, True) == (session.code, "--ductaflow-baseline-update needs a file" in session.out)
 
 
+@pytest.mark.slow
 def test_projects_in_folders_of_one_repository(noisy: TinyProject) -> None:
     """Entries name the project's folder from pytest's root directory; those of other projects stay."""
     top = noisy.root.parent
@@ -193,6 +197,7 @@ def test_projects_in_folders_of_one_repository(noisy: TinyProject) -> None:
     assert ["other/fit/a: Warning: x", "project/fit/b: Warning: gaps <n>"] == lines
 
 
+@pytest.mark.slow
 def test_a_file_that_cannot_be_written_fails_the_session(noisy: TinyProject) -> None:
     """With the reason, after everything has run."""
     (noisy.root / "file").write_text("")

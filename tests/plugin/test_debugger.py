@@ -103,6 +103,7 @@ def test_pdb_stops_in_the_flow_at_its_true_line(project: TinyProject) -> None:
     assert "own" not in log
 
 
+@pytest.mark.slow
 def test_quit_ends_the_session(project: TinyProject) -> None:
     """As in pytest; the run that was looked at has its result, the others have not run."""
     project.config("flows/fit/a.json", x=4)
@@ -117,6 +118,7 @@ def test_quit_ends_the_session(project: TinyProject) -> None:
     assert ("error", "exit", 3) == (result.status, result.cause, result.exit_code)
 
 
+@pytest.mark.slow
 def test_a_breakpoint_in_a_flow_stops_there(project: TinyProject) -> None:
     """What is printed behind it is still in the log."""
     project.config("flows/fit/a.json", x=3)
@@ -131,6 +133,7 @@ def test_a_breakpoint_in_a_flow_stops_there(project: TinyProject) -> None:
     assert "went on\n" in (project.folder("fit", "a") / "fit_execution_output.txt").read_text()
 
 
+@pytest.mark.slow
 def test_a_run_under_the_debugger_is_a_run_like_any(project: TinyProject) -> None:
     """It knows what it read: what has not changed since is left alone, what has runs."""
     project.flow("fit", "# %%\nimport helper\nprint(open(config['data']).close())\n")
@@ -149,6 +152,7 @@ def test_a_run_under_the_debugger_is_a_run_like_any(project: TinyProject) -> Non
     assert "1 passed" in edited.out
 
 
+@pytest.mark.slow
 def test_a_build_stops_where_its_flow_failed(project: TinyProject) -> None:
     """In the build's own frame; the flow is a process of its own, whose lines are in the build's log."""
     project.flow(
@@ -168,6 +172,7 @@ def test_a_build_stops_where_its_flow_failed(project: TinyProject) -> None:
     assert "  doubled is 4\n" in (project.folder("all", "default") / "all_execution_output.txt").read_text()
 
 
+@pytest.mark.slow
 def test_trace_stops_at_the_first_line(project: TinyProject) -> None:
     """Without --pdb a failure later is an ordinary one."""
     project.config("flows/fit/a.json", x=2)
@@ -179,6 +184,7 @@ def test_trace_stops_at_the_first_line(project: TinyProject) -> None:
     assert "1 failed" in session.out
 
 
+@pytest.mark.slow
 def test_nothing_to_look_at_opens_no_prompt(project: TinyProject) -> None:
     """What cannot start, an expected failure, and a flow that is no plain Python."""
     (project.root / "config" / "flows" / "fit").mkdir()
@@ -258,6 +264,7 @@ def test_the_config_is_where_papermill_puts_it(
     assert "5\n" == capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["magic", "notebook", "kernel"])
 def test_what_is_no_plain_python_runs_as_ever(project: TinyProject, kind: str) -> None:
     """There is nothing that a debugger of this process could stop in."""

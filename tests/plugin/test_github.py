@@ -148,6 +148,7 @@ def own(text: str) -> list[str]:
     return [line for line in text.splitlines() if re.match(r"::(error|warning|notice) ", line)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [("-rA", "-v"), ("-s", "--tb=short"), ("-n", "2", "-q")])
 def test_no_print_of_a_flow_is_a_command(loud: TinyProject, options: tuple[str, ...]) -> None:
     """Live, in a failure, in the summaries: the only commands are the annotations."""
@@ -158,6 +159,7 @@ def test_no_print_of_a_flow_is_a_command(loud: TinyProject, options: tuple[str, 
     assert HOSTILE == log.read_text(encoding="utf-8").splitlines()[1 : 1 + len(HOSTILE)]
 
 
+@pytest.mark.slow
 def test_annotations_are_at_the_true_line(loud: TinyProject) -> None:
     """Errors first; one for all instances that fail alike, a build's at the line of its flow."""
     done = in_actions(loud.root, "-m", "pytest", "--ductaflow", "-n", "2")
@@ -176,6 +178,7 @@ def test_annotations_are_at_the_true_line(loud: TinyProject) -> None:
     assert 'Run again: pytest --ductaflow "config/flows/orange/one.json::orange[one]"' in warning
 
 
+@pytest.mark.slow
 def test_ten_annotations_and_how_many_more(project: TinyProject) -> None:
     """Errors come before warnings that ran earlier; what is left out is counted."""
     project.flow("calm", '# %%\nprint("Warning: low")\n')
@@ -190,6 +193,7 @@ def test_ten_annotations_and_how_many_more(project: TinyProject) -> None:
     assert "and 3 more: see the report" in found[-1]
 
 
+@pytest.mark.slow
 def test_a_warning_that_the_session_makes_an_error(project: TinyProject) -> None:
     """It is an error at the flow, not at a log that the repository does not have."""
     project.flow("calm", '# %%\nprint("Warning: low")\n')
@@ -201,6 +205,7 @@ def test_a_warning_that_the_session_makes_an_error(project: TinyProject) -> None
     )
 
 
+@pytest.mark.slow
 def test_a_new_warning_is_told_everywhere(project: TinyProject) -> None:
     """In the annotation, at the flow; in the summary of the step and in the report; the status stays."""
     project.flow("calm", '# %%\nprint("Warning: low")\nprint("Warning: high")\n')
@@ -218,6 +223,7 @@ def test_a_new_warning_is_told_everywhere(project: TinyProject) -> None:
     assert ("warning", f"2 warning lines; fails its test: {new}") == (entry["status"], entry["message"])
 
 
+@pytest.mark.slow
 def test_the_summary_of_the_step(loud: TinyProject) -> None:
     """What is there stays; counts, and a table of what is not green in which nothing is markup."""
     (loud.root / "summary.md").write_text("before\n")
@@ -247,6 +253,7 @@ def test_the_summary_is_never_dropped() -> None:
     assert "" == summary_text(outcomes, [], 100)
 
 
+@pytest.mark.slow
 def test_without_actions_nothing_is_told(loud: TinyProject) -> None:
     """On a person's machine texts are shown as they are, and there is no annotation."""
     done = subprocess.run(
@@ -260,6 +267,7 @@ def test_without_actions_nothing_is_told(loud: TinyProject) -> None:
     assert "Warning: ##[error]i" in done.stdout
 
 
+@pytest.mark.slow
 def test_commands_of_ours_show_no_commands(loud: TinyProject) -> None:
     """`ductaflow run`, live and several at a time, and a conductor whose exception nobody catches."""
     for options in (("red/one", "orange/one"), ("-j", "2", "red/one", "outer/default")):
@@ -281,6 +289,7 @@ def test_commands_of_ours_show_no_commands(loud: TinyProject) -> None:
     assert result.failure.evalue.startswith("::error::j")
 
 
+@pytest.mark.slow
 def test_properties_in_junit_xml(loud: TinyProject) -> None:
     """Run folder, status, hash of the config and warnings of each instance, from workers too."""
     in_actions(loud.root, "-m", "pytest", "--ductaflow", "-n", "2", "--junitxml=junit.xml", "-k", "orange")

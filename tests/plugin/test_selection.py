@@ -51,6 +51,7 @@ SELECTIONS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("args", "titles"), SELECTIONS)
 def test_the_selection_takes_in_its_neighbours(
     diamond: TinyProject, args: tuple[str, ...], titles: list[str]
@@ -71,6 +72,7 @@ def test_tags_select_before_the_neighbours_come_in(diamond: TinyProject) -> None
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("args", "line"),
     [
@@ -86,6 +88,7 @@ def test_the_counts_are_those_of_what_runs(diamond: TinyProject, args: tuple[str
     assert f"{line} in" in run_pytest(diamond.root, "--collect-only", "-q", *args).out
 
 
+@pytest.mark.slow
 def test_workers_collect_alike_and_keep_the_order(diamond: TinyProject) -> None:
     """Under xdist the upstreams run, first, and nothing else does."""
     session = run_pytest(diamond.root, "-n", "2", "-k", "sum", "--ductaflow-upstream")
@@ -99,6 +102,7 @@ def test_workers_collect_alike_and_keep_the_order(diamond: TinyProject) -> None:
     assert ran["a"] > max(ran["low"], ran["high"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [(), ("-n", "2")])
 def test_last_failed_takes_in_its_neighbours(diamond: TinyProject, workers: tuple[str, ...]) -> None:
     """`--lf` does not even collect what was green; what the red one reads from runs again with it."""
@@ -109,6 +113,7 @@ def test_last_failed_takes_in_its_neighbours(diamond: TinyProject, workers: tupl
     assert "1 failed, 3 passed" in again.out, again.out
 
 
+@pytest.mark.slow
 def test_ordinary_tests_stay(diamond: TinyProject) -> None:
     """A selected test is neither dropped nor moved by what instances bring in."""
     (diamond.root / "test_it.py").write_text("def test_it(): pass\n")
@@ -128,6 +133,7 @@ def test_one_that_was_not_selected_must_have_run(diamond: TinyProject) -> None:
     assert 0 == run_pytest(diamond.root, NODE).code
 
 
+@pytest.mark.slow
 def test_without_the_flag_the_options_do_nothing(diamond: TinyProject) -> None:
     """Ordinary sessions know them and are left alone."""
     (diamond.root / "test_it.py").write_text("def test_it(): pass\n")

@@ -126,6 +126,7 @@ def fan(project: TinyProject) -> TinyProject:
     return project
 
 
+@pytest.mark.slow
 def test_the_shards_of_a_session(fan: TinyProject) -> None:
     """Together they are the selection; the upstream is in each; what others run counts as deselected."""
     args = ("--collect-only", "-q", "-k", "raw or s1 or s2 or s3 or s4")
@@ -150,6 +151,7 @@ def test_upstreams_come_in_before_the_shares_are_made(fan: TinyProject) -> None:
         ]
 
 
+@pytest.mark.slow
 def test_durations_are_kept_and_balance(fan: TinyProject) -> None:
     """Of what ran, also on workers; what is not stored any more goes; the next shares follow the file."""
     file = fan.root / "durations.json"
@@ -168,6 +170,7 @@ def test_durations_are_kept_and_balance(fan: TinyProject) -> None:
     assert [["fit[s0]"], [f"fit[s{number}]" for number in range(1, 6)]] == [first[1:], second[1:]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [(), ("-n", "2")])
 def test_an_empty_share_is_no_failure(fan: TinyProject, workers: tuple[str, ...]) -> None:
     """More machines than instances: those without work say so and are green."""
@@ -177,6 +180,7 @@ def test_an_empty_share_is_no_failure(fan: TinyProject, workers: tuple[str, ...]
     assert 5 == nothing.code
 
 
+@pytest.mark.slow
 def test_a_bad_file_ends_the_session_before_it_begins(fan: TinyProject) -> None:
     """As a usage error, with the place."""
     (fan.root / "durations.json").write_text("{")

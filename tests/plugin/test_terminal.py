@@ -100,6 +100,7 @@ def screen(text: str, columns: int = 100) -> list[str]:
     return [line.rstrip() for line in rows]
 
 
+@pytest.mark.slow
 def test_the_line_says_what_runs_and_is_gone_afterwards(project: TinyProject) -> None:
     """Done of total, counts, names in flight; what pytest wrote is as if there had been no line."""
     text = in_terminal(make_waiting(project), wait_for="running: fit[c_wait]")
@@ -117,6 +118,7 @@ def test_the_line_says_what_runs_and_is_gone_afterwards(project: TinyProject) ->
     assert ["", *expected, ""] == seen[begin + 1 : begin + 7]
 
 
+@pytest.mark.slow
 def test_the_line_stands_below_the_names_of_workers(project: TinyProject) -> None:
     """With xdist and -v it is the controller that draws; each result has its line."""
     text = in_terminal(make_waiting(project), "-n", "2", "-v", wait_for="3/4  ")
@@ -128,6 +130,7 @@ def test_the_line_stands_below_the_names_of_workers(project: TinyProject) -> Non
     assert 4 == len(results)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("args", "variables"),
     [
@@ -150,6 +153,7 @@ def test_where_nobody_wants_it_there_is_no_line(
     assert "running:" not in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variables", [{}, {"NO_COLOR": "1"}], ids=["colours", "no-colours"])
 def test_colours_are_only_where_they_are_wanted(project: TinyProject, variables: dict[str, str]) -> None:
     """In the status line and in a failure; a colour is never all that says something."""
@@ -164,6 +168,7 @@ def test_colours_are_only_where_they_are_wanted(project: TinyProject, variables:
         assert re.search(r"\n(\x1b\[\d+m)+> +12      raise ValueError", text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("args", [[], ["-n", "1"]], ids=["serial", "xdist"])
 def test_colours_are_not_in_the_junit_file(project: TinyProject, args: list[str]) -> None:
     """Even where they are forced on the terminal."""

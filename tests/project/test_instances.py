@@ -487,6 +487,7 @@ def test_names_that_are_refused(name: str, better: str) -> None:
     check_name(better)
 
 
+@pytest.mark.slow
 @quick
 @given(st.text(max_size=100))
 def test_every_name_has_one_that_would_do(name: str) -> None:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [
+    pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here: apt-get install chromium"),
     pytest.mark.skipif(sys.platform == "win32", reason="the browser's path is that of Linux"),
 ]
@@ -1273,6 +1274,7 @@ def test_empty_report_says_what_to_do(desk: Desk, tmp_path: Path) -> None:
     assert "pytest --ductaflow runs those" in desk.page.inner_text("main")
 
 
+@pytest.mark.slow
 def test_the_benchmark_works() -> None:
     """It measures size, share of the session, paint and keys, says it is too little, and leaves nothing."""
     program = Path(__file__).parents[2] / "benchmarks" / "report.py"

@@ -15,7 +15,7 @@ from ductaflow.report import NOT_YET, Entry, LiveReport, write_report
 from ductaflow.report.earlier import report_anew
 from ductaflow.store.result import Result, write_result
 
-pytestmark = pytest.mark.usefixtures("no_process_left")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_process_left")]
 
 FLOW = """
 # %%

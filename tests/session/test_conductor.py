@@ -137,6 +137,7 @@ def test_inside_a_build_the_rows_are_its_flows(project: TinyProject) -> None:
     assert {"x-1": "success", "x-2": "error"} == {flow["instance"]: flow["status"] for flow in flows}
 
 
+@pytest.mark.slow
 def test_one_job_shows_each_log_and_a_plain_script_is_enough(project: TinyProject) -> None:
     """A script without main guard, from another directory: it shows what the flow prints."""
     project.flow("fit", FLOW)
@@ -183,6 +184,7 @@ if config["x"] > 1:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="process groups of POSIX")
 def test_ctrl_c_stops_what_runs_and_the_report_is_final(project: TinyProject, tmp_path: Path) -> None:
     """SIGINT to the group: the conductor ends within 5 s, nothing is left, each row says what came of it."""

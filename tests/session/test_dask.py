@@ -34,6 +34,7 @@ from ductaflow.store.spec import RunSpec
 distributed = pytest.importorskip("distributed")
 
 pytestmark = [
+    pytest.mark.dask,
     pytest.mark.usefixtures("no_process_left"),
     pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX"),
 ]

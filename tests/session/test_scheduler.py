@@ -159,6 +159,7 @@ def sessions(draw: st.DrawFn) -> tuple[list[list[int]], int, list[int], st.DataO
     return upstreams, draw(st.integers(1, 5)), deadly, draw(st.data())
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(sessions())
 def test_every_item_runs_once_and_after_its_upstreams(
@@ -517,6 +518,7 @@ class Machine:
                 node.shutdown()
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(sessions(), st.integers(0, 9), st.integers(0, 3), st.one_of(st.none(), st.integers(0, 30)))
 def test_the_session_ends_whatever_happens(

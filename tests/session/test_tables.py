@@ -132,6 +132,7 @@ def test_a_secret_is_not_shown() -> None:
     assert "hush" not in str(error.value)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(
     st.lists(

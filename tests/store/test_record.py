@@ -161,6 +161,7 @@ def test_files_may_count_by_size_and_time(project: TinyProject) -> None:
 # --- what is seen ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_flow_as_a_script_leaves_the_same_record(project: TinyProject) -> None:
     """`python flows/fit.py` counts as much as a session's run."""
     put(project, "inputs/a.csv")
@@ -183,6 +184,7 @@ def test_a_flow_as_a_script_leaves_the_same_record(project: TinyProject) -> None
     )
 
 
+@pytest.mark.slow
 def test_a_flow_under_a_debugger_leaves_a_record(project: TinyProject) -> None:
     """Also of modules that it imported before it asked for its config."""
     put(project, "inputs/a.csv")
@@ -203,6 +205,7 @@ def test_a_flow_under_a_debugger_leaves_a_record(project: TinyProject) -> None:
     )
 
 
+@pytest.mark.slow
 def test_compiled_modules_are_known_by_their_source(
     project: TinyProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -610,6 +613,7 @@ def test_what_a_build_has_run_itself_it_may_read(project: TinyProject) -> None:
 # --- environment -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_versions_are_told_and_count_only_where_asked(project: TinyProject) -> None:
     """Of Python and of packages; a package that is as it was is not told."""
     flow(project, "import pandas, yaml")
