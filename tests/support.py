@@ -137,6 +137,22 @@ def cli(*args: object) -> click.testing.Result:
 
 # --- pytest in a process of its own ------------------------------------------------------------------------
 
+PLAIN = 'print("hello from the flow")\n'
+MAKE = """
+    # %%
+    import pathlib
+    pathlib.Path(config["_project_root"], config["makes"]).touch()
+"""
+AWAIT = """
+    # %%
+    import pathlib, time
+    awaited = pathlib.Path(config["_project_root"], config["awaits"])
+    deadline = time.monotonic() + 30
+    while not awaited.exists():
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(0.02)
+"""
+
 #: A flow that prints what it reads, and writes a file.
 READ = """
 # %%
@@ -203,6 +219,12 @@ def run_pytest(
         check=False,
     )
     return Session(root, done.returncode, done.stdout + done.stderr)
+
+
+def collected(root: Path, *args: str) -> list[str]:
+    """The node ids that a call of pytest collects."""
+    session = run_pytest(root, "--collect-only", "-q", *args)
+    return [line for line in session.out.splitlines() if "::" in line]
 
 
 def files_below(root: Path) -> set[str]:
