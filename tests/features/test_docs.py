@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support import TinyProject
@@ -125,6 +126,14 @@ def test_every_public_function_has_an_example_that_runs(
     said: list[str] = []
     failed, _ = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(parsed, out=said.append)
     assert not failed, "".join(said)
+
+
+def test_the_good_test_of_contributing_passes(project: TinyProject) -> None:
+    """What CONTRIBUTING shows as a good test is one."""
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)
+    names: dict[str, Any] = {"TinyProject": TinyProject}
+    exec(code, names)
+    names["test_a_run_that_is_killed_says_by_what"](project)
 
 
 def test_the_house_of_the_design() -> None:
