@@ -125,7 +125,8 @@ def stored_at(folder: Path, result: Result, log: str | bytes = "line\n", **confi
     folder.mkdir(parents=True, exist_ok=True)
     files.log.write_bytes(log if isinstance(log, bytes) else log.encode())
     files.notebook.write_text("{}")
-    files.config.write_text(json.dumps(config))
+    if config:
+        files.config.write_text(json.dumps(config))
     write_result(result, folder)
     return replace(result, folder=folder)
 

@@ -488,7 +488,7 @@ def test_full_blocks_do_not_change() -> None:
 
 def a_shard(folder: Path, *entries: Entry, finished: str | None = "2030-01-01T01:00:00Z") -> Path:
     runs = folder / "runs"
-    on_disk = [replace(entry, result=stored(runs, entry.result)) for entry in entries]
+    on_disk = [replace(entry, result=stored(runs, entry.result, x=1)) for entry in entries]
     data = build_report(
         on_disk,
         session_id=folder.name,
