@@ -19,6 +19,7 @@ from typing import Any
 import click.testing
 import pandas as pd
 import psutil
+import pytest
 from click.testing import CliRunner
 
 from ductaflow import FlowFailed, Project, load_stored, read_result, run_instance, run_notebook
@@ -230,6 +231,15 @@ def collected(root: Path, *args: str) -> list[str]:
 
 def files_below(root: Path) -> set[str]:
     return {path.relative_to(root).as_posix() for path in root.rglob("*") if "__pycache__" not in path.parts}
+
+
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no file be written to disk from now on."""
+
+    def no_space(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", no_space)
 
 
 # --- processes ---------------------------------------------------------------------------------------------

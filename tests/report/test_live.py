@@ -1,0 +1,192 @@
+"""The report while a session runs: what it plans, when it is written, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import a_result, full_disk, stored
+
+from ductaflow.common.errors import DuctaflowError
+from ductaflow.common.paths import REPORT_JSON, RunFolder
+from ductaflow.report import (
+    Entry,
+    LiveReport,
+    build_report,
+    render_html,
+)
+
+STARTED, FINISHED = "2030-01-02T03:04:05.000Z", "2030-01-02T03:06:10.000Z"
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    return tmp_path / "runs"
+
+
+class Clock:
+    """A clock that only the test moves; a write takes `cost` seconds of it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, cost: float = 0.0) -> None:
+        from ductaflow.report import live
+
+        self.now, self.writes = 100.0, 0
+        write = live._write
+
+        def counted(*args: Any) -> Path:
+            self.writes += 1
+            self.now += cost
+            return write(*args)
+
+        monkeypatch.setattr(live, "_write", counted)
+        monkeypatch.setattr(live.LiveReport, "clock", staticmethod(lambda: self.now))
+
+
+@pytest.fixture
+def live(runs: Path) -> Iterator[LiveReport]:
+    report = LiveReport(runs, session_id="s1", min_interval=1000.0)
+    yield report
+    report.close()
+
+
+def twin(runs: Path) -> dict[str, Any]:
+    return json.loads((runs / REPORT_JSON).read_text())  # type: ignore[no-any-return]
+
+
+def test_planned_instances_are_on_the_page_from_the_start(runs: Path, live: LiveReport) -> None:
+    """What has not run yet is shown as that, beside what earlier sessions left."""
+    stored(runs, a_result(instance="old"))
+    live.expect([Entry(a_result("not_run", instance=name)) for name in "ab"])
+
+    data = twin(runs)
+
+    assert [instance["id"] for instance in data["instances"]] == ["fit/old", "fit/a", "fit/b"]
+    assert (data["summary"]["not_run"], data["earlier_summary"]["success"], data["finished"]) == (2, 1, None)
+
+
+def test_live_report_ends_as_the_report_made_at_once(runs: Path) -> None:
+    """The page that grew is the page that `build_report` and `write_report` make."""
+    result = stored(runs, a_result("error", cause="exit", message="\u2028"))
+    live = LiveReport(runs, session_id="s1")
+    live.update(Entry(result, "n"))
+
+    path = live.close(FINISHED)
+
+    made = build_report(
+        [Entry(result, "n")], session_id="s1", started=STARTED, finished=FINISHED, runs_dir=runs
+    )
+    data = made | {"started": twin(runs)["started"]}
+    assert data == twin(runs)
+    assert render_html(data) == path.read_text()
+
+
+def test_update_replaces_the_planned_instance_in_its_place(runs: Path, live: LiveReport) -> None:
+    """One id is one row."""
+    live.expect([Entry(a_result("not_run", instance=name)) for name in "ab"])
+    live.update(Entry(a_result("warning", instance="a")))
+    live.close()
+
+    assert [instance["status"] for instance in twin(runs)["instances"]] == ["warning", "not_run"]
+
+
+def test_writes_keep_their_distance(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within the interval nothing is written; what was held back is on the next page."""
+    clock = Clock(monkeypatch)
+    live = LiveReport(runs, session_id="s1", min_interval=1000.0)
+    live.expect([Entry(a_result("not_run"))])
+    live.update(Entry(a_result("success")))
+    assert (clock.writes, twin(runs)["summary"]["not_run"]) == (1, 1)
+
+    clock.now += 1000.0
+    live.update(Entry(a_result("error", instance="b")))
+
+    assert (clock.writes, twin(runs)["summary"]["success"], twin(runs)["summary"]["error"]) == (2, 1, 1)
+    live.close()
+
+
+def test_slow_writes_take_half_a_percent_of_the_time(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a write of 100 s the next one comes 20,000 s later: most is left for taking in results."""
+    clock = Clock(monkeypatch, cost=100.0)
+    live = LiveReport(runs, session_id="s1", min_interval=1.0)
+    live.expect([])
+    clock.now += 19_999.0
+    live.update(Entry(a_result()))
+    assert clock.writes == 1
+
+    clock.now += 1.0
+    live.update(Entry(a_result()))
+
+    assert clock.writes == 2
+    live.close()
+
+
+def test_last_result_before_a_long_run_gets_on_the_page(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What came within the interval is written when that is over, though nothing else happens."""
+    from ductaflow.report import live as module
+
+    written = threading.Event()
+    write = module._write
+
+    def told(*args: Any) -> Path:
+        path = write(*args)
+        if twin(runs)["summary"]["success"]:
+            written.set()
+        return path
+
+    monkeypatch.setattr(module, "_write", told)
+    live = LiveReport(runs, session_id="s1", min_interval=0.001)
+    live.expect([Entry(a_result("not_run"))])
+    live.update(Entry(a_result()))
+
+    assert written.wait(60)
+    live.close()
+
+
+def test_full_disk_disturbs_the_session_only_at_its_end(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failed refresh is tried again; if the final page cannot be written either, that is the error."""
+    live = LiveReport(runs, session_id="s1", min_interval=0.0)
+    with monkeypatch.context() as patch:
+        full_disk(patch)
+        live.update(Entry(a_result()))
+        with pytest.raises(DuctaflowError, match="No space left"):
+            live.close()
+
+    assert json.loads(live.close().with_suffix(".json").read_text())["summary"]["success"] == 1
+
+
+def test_logs_are_read_once(runs: Path) -> None:
+    """Writing again needs neither the log nor anything else of a run that is on the page."""
+    result = stored(runs, a_result(), "the log\n")
+    live = LiveReport(runs, session_id="s1", min_interval=0.0)
+    live.update(Entry(result))
+    RunFolder(result.folder or runs, "fit").log.unlink()
+
+    live.close()
+
+    assert twin(runs)["instances"][0]["log_tail"] == "the log\n"
+
+
+def test_thousands_of_results_cost_little_memory(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A green result costs the session under 3 kB, whatever its record says of packages."""
+    import tracemalloc
+
+    Clock(monkeypatch)
+    live = LiveReport(runs, session_id="s1", min_interval=1e9)
+    environment = {"packages": {f"package{number}": "1.2.3" for number in range(50)}}
+    live.expect([Entry(a_result(instance="first", environment=environment))])
+    tracemalloc.start()
+    try:
+        for number in range(300):
+            live.update(
+                Entry(a_result(instance=f"i{number}", environment=json.loads(json.dumps(environment))))
+            )
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert held / 300 < 3_000
+    live.close()
