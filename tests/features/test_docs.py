@@ -1,4 +1,4 @@
-"""What the README says is so: its commands, its code, its options, its house."""
+"""What the README and CONTRIBUTING say holds: commands, code, options, names, the packages of the design."""
 
 from __future__ import annotations
 
