@@ -156,6 +156,7 @@ def session(project: TinyProject, code: str, **environment: str) -> subprocess.P
     )
 
 
+@pytest.mark.slow
 def test_a_killed_server(project: TinyProject) -> None:
     """A run in flight goes on under its supervisor, and the rest runs on a new server."""
     project.flow("fit", "# %%\nimport os, signal\nprint('one')\n")
@@ -183,6 +184,7 @@ thread.join()
         assert Status.SUCCESS is result.status
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_the_server_ends_with_its_session(project: TinyProject, number: signal.Signals) -> None:
     """Whatever ends a session, its server and the folder of its socket go with it."""
@@ -203,6 +205,7 @@ signal.pause()
     assert not Path(folder).exists()
 
 
+@pytest.mark.slow
 def test_many_runs_leave_nothing(project: TinyProject) -> None:
     """Many runs, eight in flight: no zombie, no descriptor and no process is left in session or server."""
     source = project.flow("fit", "# %%\nprint('x')\n")
@@ -233,6 +236,7 @@ def test_many_runs_leave_nothing(project: TinyProject) -> None:
     assert 1 == server.num_threads()
 
 
+@pytest.mark.slow
 def test_builds_and_threads_share_the_server(project: TinyProject) -> None:
     """A build's flows are forks of the session's one server."""
     project.flow("inner", "# %%\nimport os\nprint(os.environ['DUCTAFLOW_SERVER'])\n")
@@ -290,6 +294,7 @@ def test_what_runs_fresh(project: TinyProject, line: str, fresh: bool) -> None:
     assert why_not_warm(after, {}, {}) is None
 
 
+@pytest.mark.slow
 def test_a_package_that_starts_threads_is_left_out(project: TinyProject, tmp_path: Path) -> None:
     """A server that has a second thread starts anew without what made it; the flow imports that itself."""
     packages = tmp_path / "packages"
@@ -317,6 +322,7 @@ print("NOTES", warm.notes())
     assert Status.SUCCESS is result.status
 
 
+@pytest.mark.slow
 def test_packages_that_act_when_they_are_imported(project: TinyProject, tmp_path: Path) -> None:
     """What a package says when it is imported is in the log of each flow that imports it, so such a package
     is left out; what it sets in the environment is there as well, also for the flows of a build, which are
@@ -382,6 +388,7 @@ def test_threads_are_joined_and_exit_handlers_run(project: TinyProject) -> None:
     assert (project.folder("fit", "a") / "joined").exists()
 
 
+@pytest.mark.slow
 def test_a_page_stands_back_behind_runs(project: TinyProject, tmp_path: Path) -> None:
     """The HTML is made with less priority than what somebody waits for, which is the flow's own."""
     packages = tmp_path / "packages"

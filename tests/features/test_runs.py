@@ -20,7 +20,7 @@ from ductaflow.session.request import find_notebook
 from ductaflow.session.runner import run_instance, run_notebook, run_step_flow
 from ductaflow.store.result import FlowFailed, Result, Status, read_result
 
-pytestmark = pytest.mark.usefixtures("no_process_left")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_process_left")]
 
 SCRIPT = """
 # %%

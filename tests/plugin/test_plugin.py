@@ -55,6 +55,7 @@ def test_all_three_forms_of_storage_are_items(project: TinyProject) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_node_ids_can_be_pasted_back(project: TinyProject) -> None:
     """A row of a table and a config file are found by their node id alone."""
     project.flow("prep", PLAIN)
@@ -90,6 +91,7 @@ def test_projects_in_subfolders_are_found(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_config_is_collected_beside_testpaths(project: TinyProject) -> None:
     """Without paths on the command line, the project's own instances and what `testpaths` names."""
     project.flow("fit", PLAIN)
@@ -101,6 +103,7 @@ def test_config_is_collected_beside_testpaths(project: TinyProject) -> None:
     assert collected(project.root) == ["tests/test_it.py::test_it", "config/flows/fit.json::fit[default]"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["fit", "test_fit"])
 def test_a_source_stands_for_its_instances_and_is_never_imported(project: TinyProject, name: str) -> None:
     """`flows/fit.py` means the instances of that flow, also where its name makes it a test."""
@@ -120,6 +123,7 @@ def test_a_source_stands_for_its_instances_and_is_never_imported(project: TinyPr
     assert sorted(collected(project.root)) == sorted(collected(project.root, "flows"))
 
 
+@pytest.mark.slow
 def test_a_source_without_instance_says_what_its_config_would_be(project: TinyProject) -> None:
     """The argument is refused with the way out, before anything runs."""
     project.flow("fit", PLAIN)
@@ -130,6 +134,7 @@ def test_a_source_without_instance_says_what_its_config_would_be(project: TinyPr
     assert "flows/fit.py has no stored instance. Its config would be config/flows/fit.json." in session.out
 
 
+@pytest.mark.slow
 def test_a_base_config_stands_for_what_it_is_the_base_of(project: TinyProject) -> None:
     """That of a flow for its instances, that of the project for all."""
     for name in ("fit", "alone"):
@@ -147,6 +152,7 @@ def test_a_base_config_stands_for_what_it_is_the_base_of(project: TinyProject) -
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("argument", ["config/flows/fit.json::fit[default]", "config/flows/fit.json"])
 def test_an_instance_without_the_flag_says_what_is_missing(project: TinyProject, argument: str) -> None:
     """pytest's own words stay, one line is added."""
@@ -160,6 +166,7 @@ def test_an_instance_without_the_flag_says_what_is_missing(project: TinyProject,
     assert "add --ductaflow" not in run_pytest(project.root, "other.py", flag="").out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("args", [(), ("-n", "1"), ("--collect-only",)])
 def test_where_there_is_no_project_it_says_so(tmp_path: Path, args: tuple[str, ...]) -> None:
     """One line of the terminal; the exit code is that of pytest."""
@@ -180,6 +187,7 @@ def test_where_there_is_no_project_it_says_so(tmp_path: Path, args: tuple[str, .
     assert "no project" not in nothing_selected.out
 
 
+@pytest.mark.slow
 def test_a_folder_beside_what_is_stored_says_where_that_is(project: TinyProject) -> None:
     """In a folder of a project that stores nothing, the command that runs what the project stores."""
     project.flow("fit", PLAIN)
@@ -192,6 +200,7 @@ def test_a_folder_beside_what_is_stored_says_where_that_is(project: TinyProject)
     assert run_pytest(project.root / "notes/old", told[1]).code == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("args", [(), ("-n", "1")])
 def test_an_upstream_with_a_result_that_cannot_be_read(project: TinyProject, args: tuple[str, ...]) -> None:
     """What reads from it cannot start; file, reason and the command that mends it are said."""
@@ -213,6 +222,7 @@ def test_an_upstream_with_a_result_that_cannot_be_read(project: TinyProject, arg
     assert run_pytest(project.root, *args).code == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("args", [(), ("-n", "1")])
 def test_runs_that_is_a_file(project: TinyProject, args: tuple[str, ...]) -> None:
     """Each instance fails with the place and the remedy, not with a traceback of ours."""
@@ -227,6 +237,7 @@ def test_runs_that_is_a_file(project: TinyProject, args: tuple[str, ...]) -> Non
     assert re.search(r"error +fit/a: .*runs.*", session.out), session.out
 
 
+@pytest.mark.slow
 def test_an_exception_of_a_hook_is_the_message_of_its_instance(project: TinyProject) -> None:
     """Its class and text, not the first line of pytest's long traceback."""
     project.flow("fit", PLAIN)
@@ -236,6 +247,7 @@ def test_an_exception_of_a_hook_is_the_message_of_its_instance(project: TinyProj
     assert "error    fit/a: NameError: name 'missing_name' is not defined\n" in session.out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["'x' * 1_000_000", "'x\\n' * 500_000"])
 def test_a_message_without_end_is_cut(project: TinyProject, text: str) -> None:
     """In the terminal, in JUnit and in what the result says; how much is left out, and where the whole is."""
@@ -251,6 +263,7 @@ def test_a_message_without_end_is_cut(project: TinyProject, text: str) -> None:
     assert len(project.folder("fit", "a").joinpath("fit_execution_output.txt").read_bytes()) > 1_000_000
 
 
+@pytest.mark.slow
 def test_runs_are_never_collected(project: TinyProject) -> None:
     """What a flow wrote is no test, whatever it is called, even if it is asked for."""
     project.flow("fit", PLAIN)
@@ -263,6 +276,7 @@ def test_runs_are_never_collected(project: TinyProject) -> None:
     assert collected(project.root, "runs/fit/default/test_it.py") == []
 
 
+@pytest.mark.slow
 def test_a_flow_may_be_called_like_a_folder_that_pytest_passes_over(project: TinyProject) -> None:
     """`dist` and `build` are in `norecursedirs`; `--ignore` still counts."""
     project.flow("dist", PLAIN)
@@ -272,6 +286,7 @@ def test_a_flow_may_be_called_like_a_folder_that_pytest_passes_over(project: Tin
     assert collected(project.root, "--ignore=config/flows/dist") == []
 
 
+@pytest.mark.slow
 def test_folders_can_have_other_names(project: TinyProject) -> None:
     """Ini keys name the folders of configs and runs."""
     project.flow("fit", "raise ValueError")
@@ -304,6 +319,7 @@ def test_upstreams_come_first_and_ordinary_tests_keep_their_places(project: Tiny
     ]
 
 
+@pytest.mark.slow
 def test_failed_first_does_not_break_the_order(project: TinyProject) -> None:
     """With `--ff` a red instance still comes after what it reads from."""
     for name in ("a_first", "b_reads", "c_reads"):
@@ -332,6 +348,7 @@ def test_tags_are_markers_and_names_are_keywords(project: TinyProject) -> None:
     assert collected(project.root, "-k", "scenario_A") == [slow]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("args", "text"),
     [
