@@ -1,6 +1,6 @@
-"""On the controller: collects what came of each instance, keeps the report, tells the terminal.
+"""On the controller: collects the outcomes of instances, keeps the report, writes the summary.
 
-One report for each runs folder, whatever number of workers ran its instances.
+There is one report for each runs folder, whatever the number of workers.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _ENDED_EARLY = re.compile(rb'"(interrupted|lost)"')
 
 @dataclass
 class _Tree:
-    """One runs folder: its project's root, what is expected and what came, by node id."""
+    """One runs folder: the root of its project, expected instances and results by node id."""
 
     root: Path
     runs_dir: Path
@@ -64,7 +64,7 @@ class Artifact:
         projects: of the session.
         session_id: of the session.
         with_report: whether to write the report.
-        only_changed: whether perhaps nothing has to run.
+        only_changed: whether instances may be unchanged.
         sharding: says of which shard the session is.
     """
 
@@ -88,7 +88,7 @@ class Artifact:
     # --- while it runs -----------------------------------------------------------------------------------
 
     def expect(self, nodeids: Iterable[str]) -> None:
-        """What will run, in its order. Said again by every worker; the first time counts."""
+        """Take note of what will run, in order. Every worker repeats it; the first time counts."""
         if self._trees:
             return
         for nodeid in nodeids:
@@ -105,12 +105,12 @@ class Artifact:
                 )
 
     def start(self, nodeid: str) -> None:
-        """An item began."""
+        """Take note that an item began."""
         if tree := self._tree_of.get(nodeid):
             tree.started.add(nodeid)
 
     def update(self, report: pytest.TestReport) -> None:
-        """A report of pytest came; those of instances carry what came of them."""
+        """Take in a report of pytest; reports of instances carry their outcomes."""
         tree = self._tree_of.get(report.nodeid)
         if tree is None:
             return
@@ -121,7 +121,7 @@ class Artifact:
             paint(report)
         told = getattr(report, "ductaflow", None)
         if told:
-            # the terminal keeps every report to the end
+            # the terminal keeps every report until the end
             del report.ductaflow
             tree.workers[report.nodeid] = getattr(report, "worker_id", None)
             if isinstance(told, str):
@@ -129,30 +129,30 @@ class Artifact:
             result = told.result or _without_run(instance, told.status, told.message, told.cause)
             message = told.message
             if report.failed and not result.status.is_error:
-                # the status stays; whoever reads of the instance has to know
+                # the status stays; readers of the report have to know
                 why = f"fails its test: {_reason(report)}"
                 result = replace(result, message="; ".join(filter(None, [result.message, why])))
                 message = "; ".join(filter(None, [message, why]))
             self._keep(tree, report.nodeid, result, message)
         elif report.nodeid not in tree.results and not report.passed:
-            # a mark of a conftest, a fixture, another plugin: the instance did not come to run
+            # a mark of a conftest, a fixture, another plugin: the instance did not run
             status = Status.NOT_RUN if report.skipped else Status.ERROR
             self._keep(tree, report.nodeid, _without_run(instance, status, _first_line(report)))
 
     def lost(self, nodeid: str, worker: str) -> None:
-        """The worker of an item died while the item ran."""
+        """Take note that the worker of an item died while the item ran."""
         if tree := self._tree_of.get(nodeid):
             message = f"worker {worker} died while it ran"
             self._keep(tree, nodeid, _without_run(tree.expected[nodeid], Status.ERROR, message, "lost"))
 
     def status_of(self, nodeid: str) -> Status | None:
-        """The status of an instance; None if it has none yet, or is none."""
+        """Return the status of an instance; None if it has none yet, or is no instance."""
         tree = self._tree_of.get(nodeid)
         result = tree.results.get(nodeid) if tree else None
         return result.status if result else None
 
     def blocked(self) -> list[str]:
-        """Node ids of the blocked instances."""
+        """Return the node ids of the blocked instances."""
         return [
             nodeid
             for tree in self._trees.values()
@@ -163,7 +163,7 @@ class Artifact:
     # --- at the end --------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Account for what has not reported, and write the final reports."""
+        """Account for instances without a report, and write the final pages."""
         for tree in self._trees.values():
             for nodeid, instance in tree.expected.items():
                 if nodeid not in tree.results:
@@ -175,7 +175,7 @@ class Artifact:
                     tree.trouble = str(exc)
 
     def outcomes(self) -> list[InstanceOutcome]:
-        """What came of each instance, in the order in which they were expected."""
+        """Return the outcome of each instance, in the order in which they were expected."""
         return [
             InstanceOutcome(nodeid, instance, tree.results[nodeid], nodeid in tree.xfailed)
             for tree in self._trees.values()
@@ -184,11 +184,11 @@ class Artifact:
         ]
 
     def pages(self) -> list[Path]:
-        """The reports that were written."""
+        """Return the pages that were written."""
         return [tree.page for tree in self._trees.values() if tree.page]
 
     def summary(self, terminal: pytest.TerminalReporter) -> None:
-        """The section at the end of the session; none with `-qq`, nor without an instance."""
+        """Write the section at the end of the session; not with `-qq`, nor without an instance."""
         if not self._trees or terminal.verbosity < -1:
             return
         terminal.write_sep("=", "ductaflow")
@@ -218,7 +218,7 @@ class Artifact:
         return self._trees[project.runs_dir]
 
     def _unfinished(self, tree: _Tree) -> Iterator[str]:
-        """What earlier sessions began and did not end, and this one has not run again; with a remedy."""
+        """Yield runs that earlier sessions did not finish and this one did not repeat, with a remedy."""
         left = {
             run.folder: f"started {run.owner.started}"
             for run in _without_result(tree.runs_dir)
@@ -239,10 +239,10 @@ class Artifact:
             yield f"unfinished in an earlier session: {where} ({why}); run it again: {again}"
 
     def _keep(self, tree: _Tree, nodeid: str, result: Result, message: str | None = None) -> None:
-        """Show what came of an instance and note it, with the message that the terminal says at the end."""
+        """Show and keep the result of an instance, with the message for the terminal."""
         if tree.report:
             tree.report.update(self._entry(tree, nodeid, result))
-        # The report has the rest; with thousands of results the texts of each would add up here.
+        # The report has the rest; the texts of thousands of results would add up here.
         failure = result.failure and replace(result.failure, traceback="", source=())
         tree.results[nodeid] = replace(
             result,
@@ -256,7 +256,7 @@ class Artifact:
         )
 
     def _entry(self, tree: _Tree, nodeid: str, result: Result) -> Entry:
-        """What the report knows of an instance beside its result."""
+        """Return what the report shows of an instance."""
         instance = tree.expected[nodeid]
         return Entry(
             result,
@@ -267,7 +267,7 @@ class Artifact:
         )
 
     def _left_over(self, instance: Instance, started: bool) -> Result:
-        """An item without a report: its run was interrupted, or its turn never came."""
+        """Return the result of an item without a report: interrupted, or never started."""
         try:
             result = read_result(instance.run_folder.path)
         except DuctaflowError:
@@ -308,7 +308,7 @@ def _first_line(report: pytest.TestReport) -> str:
 
 
 def _reason(report: pytest.TestReport) -> str:
-    """Why a test failed or was skipped: of an exception class and text, not where its traceback begins."""
+    """Return why a test failed or was skipped: class and text of the exception, not its traceback."""
     longrepr: Any = report.longrepr
     crash = getattr(longrepr, "reprcrash", None)
     text = longrepr[2] if isinstance(longrepr, tuple) else crash.message if crash else report.longreprtext
@@ -320,13 +320,13 @@ def _without_result(runs_dir: Path) -> list[Unfinished]:
 
 
 def _ended_early(instance: Instance) -> Result | None:
-    """The last result of an instance, if its session ended before its run did."""
+    """Return the last result of an instance, if its session ended before its run."""
     try:
-        # Looking for the word first: parsing thousands of results would hold up the session.
+        # Search for the word first: parsing thousands of results would hold up the session.
         if not _ENDED_EARLY.search(instance.run_folder.result.read_bytes()):
             return None
         result = read_result(instance.run_folder.path)
     except (OSError, DuctaflowError):
-        # None, or not readable: it will be replaced, and there is nothing to be told.
+        # None, or not readable: the next run replaces it.
         return None
     return result if result and result.cause in ("interrupted", "lost") else None

@@ -1,13 +1,13 @@
-"""The warning ratchet: `--ductaflow-baseline FILE` lets known warning lines be, and no new one in.
+"""The warning ratchet: with `--ductaflow-baseline FILE` known warning lines are fine and new ones fail.
 
     fit/scenario_A: Warning: <n> gaps in the record        one line of the file
 
-An instance with a warning line that the file does not have fails; its status, orange, stays. Lines are
+An instance with a warning line that the file does not have fails; its status stays `warning`. Lines are
 compared without what differs from run to run: numbers, hexadecimal numbers, dates and times, folders. How
 often a line comes does not count. The file is sorted text, one entry a line, so that a diff is what changed
 and a merge of two branches is the lines of both.
 
-Each process compares its own items; the controller has the whole, tells what no longer occurs, and writes.
+Each process compares its own items; the controller has all of them, names what no longer occurs, and writes.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 UPDATE = "--ductaflow-baseline-update"
 
 
-#: So many different lines of one instance are told apart; what has more of them is one entry for the rest.
+#: Different lines of one instance that are kept; all others are one entry.
 MAX_KINDS = 200
 
 
@@ -71,7 +71,7 @@ _RULES = tuple(
 
 
 def normalised(text: str) -> str:
-    """A warning line without what differs from run to run; one line, cut after 500 characters."""
+    """Return a warning line without what differs from run to run, cut after 500 characters."""
     text = " ".join(strip_ansi(text).split())
     for pattern, name in _RULES:
         text = pattern.sub(name, text)
@@ -80,11 +80,11 @@ def normalised(text: str) -> str:
 
 
 def kinds_of(result: Result, log: Path) -> dict[str, LogWarning]:
-    """The different warning lines of a run, normalised, each with the first that is of the kind.
+    """Return the different warning lines of a run, normalised, each with the first of its kind.
 
     Args:
-        result: of a run that is not red.
-        log: looked through only where the result does not hold all the lines.
+        result: of a good run.
+        log: read only if the result does not hold all the lines.
     """
     found: dict[str, LogWarning] = {}
     for warning in _warnings(result, log):
@@ -97,7 +97,7 @@ def kinds_of(result: Result, log: Path) -> dict[str, LogWarning]:
 
 def _warnings(result: Result, log: Path) -> Iterable[LogWarning]:
     if not result.warning_count:
-        # stopped early, or a build whose flow warned and whose log does not repeat it
+        # stopped early, or a build whose flow has a warning that its log does not repeat
         is_orange = Status.WARNING in (result.status, result.former_status)
         return [LogWarning(1, result.message)] if is_orange else []
     if result.warning_count <= len(result.warnings):
@@ -113,7 +113,7 @@ def _warnings(result: Result, log: Path) -> Iterable[LogWarning]:
 
 
 def read_baseline(path: Path) -> dict[str, set[str]]:
-    """The known warning lines of instances, by their keys.
+    """Read the known warning lines of instances, by their keys.
 
     Raises:
         ConfigError: the file cannot be read, or a line is no entry; file, line and remedy are named.
@@ -126,7 +126,7 @@ def read_baseline(path: Path) -> dict[str, set[str]]:
         if not colon or not _KEY.fullmatch(key) or not text.strip():
             raise ConfigError(
                 f"{path}:{number}: not an entry such as `fit/scenario_A: Warning: <n> gaps`",
-                hint=f"Mend the line, or remove the file and write it anew with {UPDATE}.",
+                hint=f"Fix the line, or remove the file and make a new one with {UPDATE}.",
             )
         known.setdefault(key, set()).add(text.strip())
     return known
@@ -144,14 +144,14 @@ def write_baseline(path: Path, known: Mapping[str, Iterable[str]]) -> None:
 
 @dataclass
 class Baseline:
-    """The known warnings, and what this process has seen.
+    """The known warnings, and those that this process has seen.
 
     Attributes:
-        path: the file; shown: how a person names it.
-        known: what it holds.
-        update: write it at the end; then nothing is new.
-        strict: what no longer occurs fails the session.
-        seen: on the controller, what each instance that ran printed, by its key.
+        path: the file; shown: its name for people.
+        known: its entries.
+        update: write it at the end; then no warning is new.
+        strict: entries that no longer occur fail the session.
+        seen: on the controller, the warnings of each instance that ran, by its key.
     """
 
     path: Path
@@ -163,10 +163,10 @@ class Baseline:
 
     @classmethod
     def open(cls, path: Path, shown: str, *, update: bool, strict: bool) -> Baseline:
-        """Read the file, which need not be there when it is to be written.
+        """Read the file, which may be missing if it will be written.
 
         Raises:
-            ConfigError: it is not there, or not readable.
+            ConfigError: it is missing or cannot be read.
         """
         if not path.exists():
             if not update:
@@ -175,18 +175,18 @@ class Baseline:
         return cls(path, shown, read_baseline(path), update, strict)
 
     def new(self, key: str, kinds: Mapping[str, LogWarning]) -> list[LogWarning]:
-        """The warnings of an instance that are not known."""
+        """Return the warnings of an instance that are not known."""
         if self.update:
             return []
         return [warning for kind, warning in kinds.items() if kind not in self.known.get(key, ())]
 
     def see(self, nodeid: str, told: str, projects: Projects) -> None:
-        """An item's run came to its end and warned of these, which may be none; as JSON."""
+        """Take note of the warnings of a run that finished; they are JSON."""
         if instance := projects.instance(nodeid):
             self.seen[projects.key(instance)] = set(json.loads(told))
 
     def stale(self, projects: Projects) -> list[str]:
-        """Entries that no longer occur: of instances that ran here, or are not stored any more."""
+        """Return entries that no longer occur: of instances that ran here, or are no longer stored."""
         return sorted(
             f"{key}: {kind}"
             for key, kinds in self.known.items()
@@ -195,10 +195,10 @@ class Baseline:
         )
 
     def close(self, projects: Projects) -> bool:
-        """At the end of the session: write the file if asked to.
+        """Write the file at the end of the session, if asked to.
 
         Returns:
-            Whether the session fails for what no longer occurs.
+            Whether the session fails because an entry no longer occurs.
         """
         if self.update:
             kept = {key: kinds for key, kinds in self.known.items() if not projects.is_gone(key)}
@@ -207,7 +207,7 @@ class Baseline:
         return self.strict and bool(self.stale(projects))
 
     def lines(self, projects: Projects) -> list[str]:
-        """What to tell at the end."""
+        """Return the lines at the end of the session."""
         stale = self.stale(projects)
         if self.update:
             added = sum(len(kinds - self.known.get(key, set())) for key, kinds in self.seen.items())
@@ -223,17 +223,17 @@ class Baseline:
 
 
 def headline(new: Sequence[LogWarning]) -> str:
-    """What an instance with new warnings is said to have, in one line: how many there are, and which."""
+    """Describe the new warnings of an instance in one line: how many, and which."""
     texts = cut("; ".join(warning.text for warning in new), MAX_MESSAGE_CHARS)
     return f"new warning: {texts}" if len(new) == 1 else f"{len(new)} new warnings: {texts}"
 
 
 def complaint(new: Iterable[LogWarning], *, log: str, baseline: Baseline, accept: str) -> str:
-    """What the failure of an instance with new warnings says.
+    """Return the text of the failure of an instance with new warnings.
 
     Args:
         new: texts as they may be shown.
-        log: how a person names the log.
+        log: its name for people.
         accept: the command that runs the instance; with the option to update it accepts them.
     """
     lines = [f"{log}:{warning.line}: new warning: {warning.text}" for warning in new]
@@ -241,7 +241,7 @@ def complaint(new: Iterable[LogWarning], *, log: str, baseline: Baseline, accept
         [
             *lines,
             "",
-            f"Not in {baseline.shown}. Mend the cause, or accept what is new:",
+            f"Not in {baseline.shown}. Fix the cause, or accept the new warnings:",
             f"    {accept} --ductaflow-baseline {baseline.shown} {UPDATE}",
         ]
     )

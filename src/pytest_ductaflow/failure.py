@@ -1,4 +1,4 @@
-"""What a failed run says in the terminal: where, why, what was printed, and what to type next."""
+"""The text of a failure in the terminal: where, why, the end of the log, and what to type next."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ MAX_LINE = 300
 MAX_TRACEBACK_LINES = 80
 
 
-#: How the message of a run that was ended says where it was.
+#: The place in the message of a run that was ended.
 _LINE = re.compile(r"( in cell \d+ of \d+) \(line (\d+)\)")
 
 
 def failure_text(result: Result, instance: Instance, projects: Projects) -> str:
-    """The whole text: place, source, the flow's traceback, the end of the log, paths and commands."""
+    """Return the whole text: place, source, traceback, the end of the log, paths and commands."""
     parts = [_headline(result, instance, projects)]
     if result.failure and result.failure.source:
         parts.append("\n".join(_source(result.failure)))
@@ -44,12 +44,12 @@ def failure_text(result: Result, instance: Instance, projects: Projects) -> str:
     if tail := _log_tail(instance.run_folder.log):
         parts.append("\n".join(["Last lines of the log:", *tail]))
     parts.append("\n".join(_ways_on(instance, projects)))
-    # Each part is clean, and so is what stands between them; put together they may begin a line anew.
+    # Each part is clean, but joined they may begin a line with a command.
     return clean("\n\n".join(parts))
 
 
 def paint(report: pytest.TestReport) -> None:
-    """Have the text of a failure in colours where the terminal has some; elsewhere it stays as it is."""
+    """Colour the text of a failure where the terminal has colours."""
     longrepr: Any = report.longrepr
     plain = getattr(longrepr, "toterminal", None)
     if plain is None:
@@ -76,13 +76,13 @@ def _markup(line: str, *, is_first: bool) -> dict[str, bool]:
 
 
 def place_of(result: Result, instance: Instance, projects: Projects) -> tuple[str, int, str]:
-    """File, line and message of a failure, for the short summary and for annotations."""
+    """Return file, line and message of a failure, for the short summary and for annotations."""
     path, line, message = _place(result, instance, projects)
     return path, line or 1, clean(message)
 
 
 def _place(result: Result, instance: Instance, projects: Projects) -> tuple[str, int | None, str]:
-    """File, line if it is known, and what happened there; the message of a run says all of that in one."""
+    """Return file, line if it is known, and what happened, which a run's message has in one text."""
     failure = result.failure
     message = clean(result.message)
     if failure and failure.file and result.cause == "exception":
@@ -90,14 +90,14 @@ def _place(result: Result, instance: Instance, projects: Projects) -> tuple[str,
     source = shown_path(instance.source or instance.file, projects.invocation_dir)
     if result.cause in (None, "exception", "input"):
         return source, None, message
-    # What ended the run from outside has no exception, or only the one that the flow was stopped by.
+    # A run that was ended from outside has no exception, or only the one that stopped the flow.
     if failure and failure.file:
         message = message.removeprefix(f"{clean(failure.file)}:{failure.line}: ")
         message = _LINE.sub(r"\1", message, count=1)
         return _path_of(failure, instance, projects), failure.line, f"{result.cause}: {message}"
     found = _LINE.search(message)
     if found is None or message.startswith("flow "):
-        # nowhere, or in a flow of this build
+        # no place, or in a flow of this build
         return source, None, f"{result.cause}: {message}"
     message = f"{message[: found.end(1)]}{message[found.end() :]}"
     return source, int(found[2]), f"{result.cause}: {message}"
@@ -108,7 +108,7 @@ def _path_of(failure: Failure, instance: Instance, projects: Projects) -> str:
 
 
 def run_again(projects: Projects, instances: Iterable[Instance]) -> str:
-    """The command that runs instances, as it works where pytest was called."""
+    """Return the command that runs instances again from where pytest was called."""
     targets = [
         f"{shown_path(instance.file, projects.invocation_dir)}::{instance.title}" for instance in instances
     ]
@@ -146,7 +146,7 @@ def _log_tail(log: Path) -> list[str]:
     except FileNotFoundError:
         return []
     except OSError as exc:
-        # what the run came to is known without it
+        # the outcome is known without it
         return [f"{log}: cannot be read: {exc.strerror or exc}"]
     return [f"| {cut(clean(line), MAX_LINE)}".rstrip() for line in last]
 

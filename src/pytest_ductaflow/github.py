@@ -1,4 +1,4 @@
-"""What a session tells GitHub Actions: annotations beside the code, and a summary of the step.
+"""The output for GitHub Actions: annotations beside the code, and a summary of the step.
 
     ::error file=flows/fit.py,line=41,title=fit/scenario_A and 36 more::ValueError: ...
 
@@ -56,11 +56,11 @@ Level = Literal["error", "warning", "notice"]
 
 @dataclass(frozen=True, slots=True)
 class InstanceOutcome:
-    """What came of one instance, as the controller knows it at the end.
+    """The outcome of one instance, as the controller knows it at the end.
 
     Attributes:
-        result: without its warning lines, which are read again for what is shown.
-        expected: red as its config expects (`_run.xfail`).
+        result: without its warning lines; those that are shown are read again.
+        expected: it failed as its config expects (`_run.xfail`).
     """
 
     nodeid: str
@@ -71,14 +71,14 @@ class InstanceOutcome:
 
 @dataclass
 class Annotation:
-    """One remark beside the code; instances that say the same of the same line share it.
+    """One remark beside the code; instances with the same message at the same line share it.
 
     Attributes:
         level: `error`, `warning` or `notice`.
-        path: absolute; None for a remark about nothing in particular.
+        path: absolute; None for a remark without a place.
         line: from 1; None for the file as a whole.
         message: what happened.
-        instances: those that say so.
+        instances: that have this remark.
     """
 
     level: Level
@@ -89,7 +89,7 @@ class Annotation:
 
 
 def for_this_session(projects: Projects) -> GitHub | None:
-    """None outside of GitHub Actions, and in a flow that starts pytest itself: its output is a log."""
+    """Return None outside of GitHub Actions, and in a flow that starts pytest: its output is a log."""
     if not are_watched() or current_run() is not None:
         return None
     return GitHub(
@@ -112,17 +112,17 @@ class GitHub:
         self._projects = projects
         self._workspace = workspace
         self._summary = summary
-        # what pytest makes a failure though the run is good: new warnings, -W error
+        # good runs whose test fails: new warnings, -W error
         self._failed: dict[str, str] = {}
 
     def update(self, report: pytest.TestReport) -> None:
-        """A report of pytest came."""
+        """Take note of a report of pytest."""
         crash = getattr(report.longrepr, "reprcrash", None)
         if report.failed and crash is not None:
             self._failed[report.nodeid] = crash.message
 
     def lines(self, outcomes: Iterable[InstanceOutcome]) -> Iterator[str]:
-        """The workflow commands, each a line: ten annotations, errors first, and how many are left out."""
+        """Yield the workflow commands: ten annotations, errors first, and how many are left out."""
         found = self._annotations(outcomes)
         found.sort(key=lambda one: one.level != "error")
         for one in found[:MAX_ANNOTATIONS]:
@@ -135,7 +135,7 @@ class GitHub:
         """Add to the summary of the step.
 
         Returns:
-            What went wrong; an empty string for nothing.
+            What went wrong; empty if nothing did.
         """
         if self._summary is None or not outcomes:
             return ""
@@ -193,7 +193,7 @@ class GitHub:
             yield f"Run again: {run_again(self._projects, one.instances[:1])}"
 
     def _shown(self, path: Path) -> str:
-        """A path from the root of the repository, as GitHub knows it; `..` if it is not in it."""
+        """Return a path from the root of the repository; `..` if it lies outside."""
         for found, root in ((path, self._workspace), (path.resolve(), self._workspace.resolve())):
             relative = Path(os.path.abspath(found))
             if relative.is_relative_to(os.path.abspath(root)):
@@ -202,12 +202,12 @@ class GitHub:
 
 
 def escape_data(text: str) -> str:
-    """The message of a workflow command, of one line whatever is in it."""
+    """Escape the message of a workflow command, so that it is one line."""
     return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
 def escape_property(text: str) -> str:
-    """The value of a property of a workflow command."""
+    """Escape the value of a property of a workflow command."""
     return escape_data(text).replace(":", "%3A").replace(",", "%2C")
 
 
@@ -221,7 +221,7 @@ def _warning_lines(instance: Instance) -> list[str]:
     try:
         result = read_result(instance.run_folder.path)
     except DuctaflowError:
-        # The number of lines, which is known, has to do.
+        # The number of lines is known all the same.
         return []
     return [clean(warning.text) for warning in result.warnings] if result else []
 
@@ -232,13 +232,13 @@ def _warning_lines(instance: Instance) -> list[str]:
 def summary_text(
     outcomes: Sequence[InstanceOutcome], pages: Sequence[str], max_bytes: int, *, failed: Collection[str] = ()
 ) -> str:
-    """The summary of a step in Markdown: counts, then a table of what is not green, worst first.
+    """Return the summary of a step in Markdown: counts, then a table of instances that need attention.
 
     Args:
         outcomes: of the session.
         pages: the reports, from the root of the repository.
-        max_bytes: no more than this, as UTF-8; an empty text if not even the counts have room.
-        failed: node ids of those whose test failed, whatever the run was; they come behind the red ones.
+        max_bytes: the most that it takes as UTF-8; empty if not even the counts fit.
+        failed: node ids of failed tests of good runs; they come behind the errors.
     """
     counts = Counter("xfail" if one.expected else one.result.status for one in outcomes)
     head = f"### ductaflow: {in_numbers(counts, (*Status, 'xfail'))}\n\n"
@@ -271,7 +271,7 @@ def _what(one: InstanceOutcome) -> str:
 
 
 def _cell(text: str) -> str:
-    """Text in a cell of a table: one line, and nothing in it is markup, a link or a mention."""
+    """Escape text for a cell of a table: one line without markup, links or mentions."""
     line = shorten(" ".join(text.split()), _MAX_CELL)
     return re.sub(r"[^\w\s,;&-]|_", lambda found: f"&#{ord(found[0])};", html.escape(line, quote=False))
 

@@ -1,11 +1,11 @@
-"""The share of a session that one machine of several takes: `--ductaflow-shard 2/5`.
+"""The share of a session that one of several machines runs: `--ductaflow-shard 2/5`.
 
     selection (paths, -k, -m, --ductaflow-upstream)    what runs on all machines together
     leaves: what nobody in it reads                    each on one machine
     what a leaf reads from, at any distance            on each machine that has such a leaf
 
 The shares are a function of the configs, the command line and the file of durations alone: all machines make
-the same ones without hearing of each other, and nothing of it is lost. Earlier runs in `runs/`, which differ
+the same ones without talking to each other, and no instance is lost. Earlier runs in `runs/`, which differ
 from machine to machine, do not count.
 """
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """Which share of how many this session takes.
+    """The share that this session takes.
 
     Attributes:
         number: from 1 to `count`.
@@ -67,17 +67,17 @@ class Shard:
 
 
 class Sharding:
-    """Takes the share of this machine out of what is selected.
+    """Takes the share of this machine out of the selection.
 
     Args:
         projects: of the session.
-        shard: which one; None for all.
+        shard: the share; None for everything.
         seconds: of instances, by their keys; see `read_durations`.
 
     Attributes:
-        emptied: whether something was selected, and nothing of it is in the share.
-        told: what the selection is and which shares have instances of which project, once that is known; the
-            workers of a session tell their controller.
+        emptied: whether the selection is not empty, but the share is.
+        told: the selection, and which shares have instances of which project, once that is known; the workers
+            of a session send it to their controller.
     """
 
     def __init__(self, projects: Projects, shard: Shard | None, seconds: Mapping[str, float]) -> None:
@@ -88,7 +88,7 @@ class Sharding:
         self.told: dict[str, Any] = {}
 
     def take(self, items: Sequence[pytest.Item]) -> tuple[list[pytest.Item], list[pytest.Item]]:
-        """The items of this machine, and those of the others, each as given."""
+        """Return the items of this machine and the items of the others, in the order given."""
         if self._shard is None:
             return list(items), []
         nodeids = [item.nodeid for item in items]
@@ -98,7 +98,7 @@ class Sharding:
         files: dict[str, list[int]] = {}
         for place, ups in enumerate(edges):
             if ups is None:
-                # the fixtures of a file are made once
+                # the fixtures of a file are made only once
                 files.setdefault(nodeids[place].partition("::")[0], []).append(place)
         found = shares(
             [ups or () for ups in edges],
@@ -125,7 +125,7 @@ class Sharding:
         return {"selection": digest.hexdigest()[:16], "not_empty": not_empty}
 
     def of_project(self, root: Path) -> ShardTwin | None:
-        """The `shard` of the twin of a project."""
+        """Return the `shard` of the twin of a project."""
         if self._shard is None:
             return None
         return {
@@ -136,7 +136,7 @@ class Sharding:
         }
 
     def line(self) -> str | None:
-        """What to say of an empty share, so that nobody looks for what did not run."""
+        """Return a line that says that the share is empty."""
         return f"ductaflow: shard {self._shard} has nothing to run" if self.emptied else None
 
 
@@ -144,14 +144,14 @@ class Sharding:
 
 
 def read_durations(path: Path) -> dict[str, float]:
-    """Seconds of instances, by their keys (`fit/scenario_A`), as `write_durations` keeps them.
+    """Read the seconds of instances, by their keys (`fit/scenario_A`), from the file of `write_durations`.
 
     Raises:
-        ConfigError: it is not readable as such; file, line and remedy are named.
+        ConfigError: it cannot be read; file, line and remedy are named.
     """
     text = read_text(path)
     found = parse_json(text, where=str(path))
-    hint = "Make it anew: remove it, and run with --ductaflow-durations-update."
+    hint = "Remove it, and run with --ductaflow-durations-update to make a new one."
     if not isinstance(found, dict):
         raise ConfigError(f'{path}:1: not an object of seconds such as {{"fit/a": 1.5}}', hint=hint)
     for key, seconds in found.items():
@@ -165,7 +165,7 @@ def read_durations(path: Path) -> dict[str, float]:
 
 
 def write_durations(path: Path, outcomes: Iterable[InstanceOutcome], projects: Projects) -> int:
-    """Keep what the good runs of a session took; of what did not run the old entry stays, if it is stored.
+    """Keep the durations of good runs; stored instances that did not run keep their old entry.
 
     Returns:
         How many were renewed.

@@ -1,5 +1,4 @@
-"""The section at the end of a session: counts, causes, what is blocked, how far what is unchanged is so, what
-took longest."""
+"""The section at the end of a session: counts, causes, blocked and unchanged instances, the slowest runs."""
 
 from __future__ import annotations
 
@@ -21,17 +20,17 @@ MAX_BLOCKED = 5
 SLOWEST = 5
 
 
-#: `fit/D is blocked: `, as often as there are steps between an instance and what is red above it.
+#: `fit/D is blocked: `, once for each step between an instance and the failure above it.
 _WAY = re.compile(r"^(?:\S+(?:, which reads from \S+)* is blocked: )+")
 
 
 def summary_lines(results: Mapping[str, Result], xfailed: Collection[str], verbosity: int) -> Iterator[str]:
-    """What the terminal says of the instances of one runs folder.
+    """Yield what the terminal shows of the instances of one runs folder.
 
     Args:
-        results: what came of each, by node id.
-        xfailed: node ids of those that were expected to be red.
-        verbosity: pytest's: below 0 only counts and causes, above it every instance by its id.
+        results: of each instance, by node id.
+        xfailed: node ids of instances that were expected to fail.
+        verbosity: pytest's; below 0 only counts and causes, above 0 every instance by its id.
     """
     red = {nodeid: result for nodeid, result in results.items() if result.status.is_error}
     expected = red.keys() & set(xfailed)
@@ -92,7 +91,7 @@ def _blocked(blocked: Sequence[Result], *, everything: bool) -> Iterator[str]:
 
 
 def _beyond(results: Sequence[Result], *, everything: bool) -> Iterator[str]:
-    """Unchanged instances below something that has changed and is not selected."""
+    """Yield the unchanged instances below one that has changed and is not selected."""
     groups: dict[str, list[str]] = {}
     for result in results:
         if result.status is Status.UNCHANGED and result.message:
@@ -108,7 +107,7 @@ def _named(ids: Sequence[str], *, everything: bool) -> str:
 
 
 def _slowest(results: Sequence[Result]) -> Iterator[str]:
-    # The seconds of what is unchanged are those of its last run.
+    # An unchanged instance has the seconds of its last run.
     took = [result for result in results if result.seconds and result.status is not Status.UNCHANGED]
     ran = sorted(took, key=lambda result: -result.seconds)
     if len(ran) > 1:

@@ -1,4 +1,4 @@
-"""Text for people: what may leave for a console, and how it is shortened, counted and spelled.
+"""Text for people: made safe for a console, shortened, counted, spelled; durations, moments, paths.
 
 GitHub Actions reads what a step prints. It obeys `::error::...` at the beginning of a line, after any blanks,
 and the older `##[error]...` anywhere in a line. A flow that prints such a line must not annotate a pull
@@ -44,21 +44,21 @@ _MAX_BEGUN = 100
 
 
 def are_watched() -> bool:
-    """Whether this process runs in a step of GitHub Actions."""
+    """Return whether this process runs in a step of GitHub Actions."""
     return os.environ.get("GITHUB_ACTIONS") == "true"
 
 
 def without_commands(text: str) -> str:
-    """Text of a flow, for the console: under GitHub Actions without anything that its runner would obey."""
+    """Break the commands in a text of a flow that the runner of GitHub Actions would obey."""
     if not are_watched() or ("#" not in text and ":" not in text):
         return text
     return _OLD_COMMAND.sub(r"\1 [", _COMMAND.sub(r"\1 :", text))
 
 
 def begun_at_end(text: str) -> int:
-    """How many characters at the end of a piece of text may be the beginning of a command.
+    """Return how many characters at the end of a piece of text may begin a command.
 
-    Who shows text in pieces keeps them for the next piece, so that no command is cut in two and missed.
+    Keep them for the next piece when you show text in pieces, so that no command is cut in two and missed.
     """
     if not are_watched():
         return 0
@@ -82,15 +82,15 @@ _UNSEEN = re.compile(
 
 
 def strip_ansi(text: str) -> str:
-    """Text without terminal escape sequences."""
+    """Remove terminal escape sequences."""
     return _ANSI.sub("", text) if "\x1b" in text else text
 
 
 def visible(text: str, *, pictures: bool = False) -> str:
-    """Text of a flow as a terminal or a page can show it.
+    """Make text of a flow visible on a terminal or a page.
 
-    Escape sequences are gone. What cannot be seen is spelled, `\\x00` or `\\u202e`: control characters but
-    tab and newline, marks that turn the writing around, lone surrogates, noncharacters.
+    Escape sequences are removed. Invisible characters are spelled, `\\x00` or `\\u202e`: control characters
+    but tab and newline, marks that reverse the direction, lone surrogates, noncharacters.
 
     Args:
         pictures: show control characters by their pictures; NUL is U+2400.
@@ -112,12 +112,12 @@ def _picture(found: re.Match[str]) -> str:
 
 
 def clean(text: str) -> str:
-    """Text of a flow for a terminal, which a runner of CI may read: visible, and without its commands."""
+    """Make text of a flow visible, and break what a runner of CI would obey."""
     return without_commands(visible(text))
 
 
 def first_line(text: str, most: int | None = 200) -> str:
-    """The first line of a text of a flow, clean, of at most `most` characters; empty if there is none."""
+    """Return the first line of a text of a flow, clean, cut after `most` characters; empty for no text."""
     lines = clean(text).strip().splitlines()
     return lines[0][:most] if lines else ""
 
@@ -126,12 +126,12 @@ def first_line(text: str, most: int | None = 200) -> str:
 
 
 def shorten(text: str, most: int = 40) -> str:
-    """A text of at most `most` characters; a longer one ends with `...`."""
+    """Shorten a text to `most` characters; a longer one ends with `...`."""
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def cut(text: str, most: int, *, whole: str = "") -> str:
-    """The first `most` characters of a text, and how many are left out; `whole` says where all are."""
+    """Cut a text after `most` characters, and say how many are left out; `whole` says where all are."""
     left_out = len(text) - most
     if left_out <= 0:
         return text
@@ -139,7 +139,7 @@ def cut(text: str, most: int, *, whole: str = "") -> str:
 
 
 def cut_middle(text: str, most: int) -> str:
-    """A text without its middle, so that about `most` characters are left, and how many are left out."""
+    """Cut the middle out of a text longer than `most` characters, and say how many are left out."""
     if len(text) <= most:
         return text
     end = most // 4
@@ -150,7 +150,7 @@ def cut_middle(text: str, most: int) -> str:
 
 
 def duration(seconds: float, *, rough: bool = False) -> str:
-    """A duration for people: `0.13 s`, `12.3 s`, `2 min 05 s`, `3 h 07 min`; `dom.js` does the same.
+    """Spell a duration: `0.13 s`, `12.3 s`, `2 min 05 s`, `3 h 07 min`; `dom.js` does the same.
 
     Args:
         rough: it is an estimate: `40 s`, `4 min`, `2 h 10 min`.
@@ -169,15 +169,15 @@ def duration(seconds: float, *, rough: bool = False) -> str:
 
 
 def moment(iso: str | None) -> str:
-    """A moment of a record for people, in UTC as it was recorded; empty for None."""
+    """Spell a moment of a record in UTC, as it was recorded; empty for None."""
     found = re.match(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)", iso or "")
     return f"{found[1]} {found[2]} UTC" if found else iso or ""
 
 
 def shown_path(path: Path, start: Path | None = None) -> str:
-    """A path from a folder, by default the working directory, so that it can be clicked and pasted.
+    """Spell a path from a folder, by default the working directory, so that it can be clicked and pasted.
 
-    One that lies far outside is absolute.
+    A path far outside is absolute.
     """
     try:
         found = os.path.relpath(path, start)
@@ -191,7 +191,7 @@ Counted = TypeVar("Counted")
 
 
 def in_numbers(counts: Counter[Counted], order: Iterable[Counted]) -> str:
-    """What there is of each kind, in an order: `2 error, 5 success`; empty if there is nothing."""
+    """Spell counts by kind, in an order: `2 error, 5 success`; empty if there are none."""
     return ", ".join(f"{counts[kind]} {kind}" for kind in order if counts[kind])
 
 
@@ -217,9 +217,9 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def show_on_console(text: str, stream: TextIO | None = None) -> None:
-    """Write to standard output, or to another stream, whatever characters it can show.
+    """Write to standard output, or another stream, whatever characters it can show.
 
-    In a run that is its log, which has everything as it is; elsewhere a runner of CI may read it.
+    In a run, standard output is the log, which gets the text as it is; elsewhere a runner of CI may read it.
     """
     stream = stream or sys.stdout
     if CONTEXT not in os.environ:
@@ -232,7 +232,7 @@ def show_on_console(text: str, stream: TextIO | None = None) -> None:
             stream.write(text.encode(encoding, "replace").decode(encoding))
         stream.flush()
     except BrokenPipeError:
-        # Whoever read the console (`| head`) has seen enough; the log has it all, and the run goes on.
+        # The reader of the console (`| head`) has seen enough; the log has everything, and the run goes on.
         nothing = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nothing, stream.fileno())
         os.close(nothing)

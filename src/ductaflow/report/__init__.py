@@ -1,4 +1,4 @@
-"""The report of a session: results -> JSON twin (`data`) -> one HTML page (`page`), written by `live`."""
+"""The report of a session: results -> JSON twin (`twin`) -> one HTML page (`page`), written by `live`."""
 
 from ductaflow.report.live import LiveReport, write_report
 from ductaflow.report.merge import Merged, merge_reports

@@ -1,8 +1,8 @@
-"""Red instances grouped by cause: "37 errors, 2 causes", and the parameters that the instances of each share.
+"""Failures grouped by cause: "37 errors, 2 causes", and the parameters that the instances of each share.
 
 Two failures have the same cause if they have the same exception, place and message; numbers, addresses, paths
 and the instance's own name in the message do not count. The title has those that are the same in all of them.
-A build that is red by one of its flows has that flow's cause.
+A build that failed by one of its flows has the cause of that flow.
 """
 
 from __future__ import annotations
@@ -25,14 +25,13 @@ MAX_CANDIDATES, MAX_SHARED = 24, 3
 MAX_SETS = 3
 
 
-#: Red instances of a cause, and good ones of their flows, without which nothing is said of parameters: one
-#: instance alone differs from others by almost everything.
+#: Failed instances of a cause, and good ones of their flows, that it takes to name parameters: one instance
+#: alone differs from others by almost everything.
 ENOUGH = 2
 
 
 class _Facts(NamedTuple):
-    """What counts of an instance: its flow, whether it is good, its cause if it is red and what it says of
-    it, its parameters."""
+    """The facts of an instance that causes depend on; `cause` and `said` are of one that failed."""
 
     flow: str
     good: bool
@@ -44,14 +43,14 @@ class _Facts(NamedTuple):
 
 
 class Causes:
-    """The causes of a session; instances are added as they come, each again when it is known better."""
+    """The causes of a session. Add each instance as it comes, and again when more is known of it."""
 
     def __init__(self) -> None:
         self._facts: dict[str, _Facts] = {}
         self._numbers: dict[tuple[str, str], int] = {}
 
     def add(self, instance: InstanceTwin) -> None:
-        """Take in an instance of the twin."""
+        """Add an instance of the twin."""
         status = Status(instance["status"])
         cause, said = cause_of(_failed(instance), instance["instance"]) if status.is_error else (None, ())
         is_blocked = status is Status.BLOCKED
@@ -66,13 +65,13 @@ class Causes:
         )
 
     def _pairs(self, instance: InstanceTwin) -> Iterator[int]:
-        """Numbers that stand for the parameters. A value that has the instance's name in it tells nothing."""
+        """Numbers that stand for the parameters, without values that contain the instance's name."""
         for name, value in sorted(parameters_of(instance).items()):
             if instance["instance"] not in value:
                 yield self._numbers.setdefault((name, value), len(self._numbers))
 
     def find(self) -> list[Cause]:
-        """The causes for the twin, the one of most instances first."""
+        """Return the causes for the twin, the one with the most instances first."""
         groups: dict[CauseKey, list[str]] = {}
         for id, facts in self._facts.items():
             if facts.cause:
@@ -100,7 +99,7 @@ class Causes:
         }
 
     def _blocked_by(self) -> dict[str, set[str]]:
-        """For each red id, the blocked ones that wait for it, at any distance."""
+        """For each failed instance the blocked ones that wait for it, at any distance."""
         found: dict[str, set[str]] = {}
         for id, facts in self._facts.items():
             stack = list(facts.upstreams) if facts.blocked else []
@@ -115,7 +114,7 @@ class Causes:
         return found
 
     def _told_apart(self, ids: Sequence[str]) -> list[list[list[str]]]:
-        """All smallest sets of parameters that some red instances share and no good one has."""
+        """All smallest sets of parameters that some failed instances share and no good one has."""
         red = [self._facts[id] for id in ids]
         flows = {facts.flow for facts in red}
         good = [facts.pairs for facts in self._facts.values() if facts.good and facts.flow in flows]
@@ -128,7 +127,7 @@ class Causes:
             for number in shared.intersection(pairs):
                 having[number] |= 1 << place
         names = {number: pair for pair, number in self._numbers.items() if number in shared}
-        # A path mostly follows from a shorter parameter, which tells more.
+        # A path mostly follows from a shorter parameter, which says more.
         paths = {number for number, (_, value) in names.items() if "/" in value or "\\" in value}
         everyone = (1 << len(good)) - 1
         candidates = sorted(
@@ -148,7 +147,7 @@ class Causes:
 
 
 def _failed(instance: InstanceTwin) -> Failed:
-    """What failed first: a flow of a build, at any depth, or the instance itself."""
+    """Return what failed first: a flow of a build, at any depth, or the instance itself."""
     for flow in instance["flows"]:
         if Status(flow["status"]).is_error:
             return _failed(flow)
@@ -161,7 +160,7 @@ def _failed(instance: InstanceTwin) -> Failed:
 
 
 def find_causes(instances: Iterable[InstanceTwin]) -> list[Cause]:
-    """The causes of the instances of a twin; see `Causes.find`."""
+    """Return the causes of the instances of a twin; see `Causes.find`."""
     causes = Causes()
     for instance in instances:
         causes.add(instance)
@@ -169,7 +168,7 @@ def find_causes(instances: Iterable[InstanceTwin]) -> list[Cause]:
 
 
 def parameters_of(instance: InstanceTwin) -> dict[str, str]:
-    """The parameters of an instance of the twin: its config, and what a conductor says of it."""
+    """Return the parameters of an instance of the twin: its config, and those of its conductor."""
     said = {
         name: str(value)
         for name, value in instance["parameters"].items()

@@ -1,4 +1,4 @@
-"""The config of a run beside its base and that of the last good run: flat, bounded, secrets masked."""
+"""The config of a run, its base, and the config of the last good run: flat, bounded, secrets masked."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MAX_SHOWN_LEVELS = 8
 MAX_FILE = 256 * 1024
 
 
-#: What an instance has that did not run.
+#: The configs of an instance that did not run.
 NO_CONFIGS: ConfigParts = {
     "config": None,
     "config_left_out": 0,
@@ -46,7 +46,7 @@ class Configs:
     """Reads the configs of runs; each base once.
 
     Args:
-        config_dir: the folder of the stored instances; None if there is none, then no run has a base.
+        config_dir: the folder of the stored instances; without it, no run has a base.
         runs_dir: the tree of the runs, in which the last good outputs are kept.
     """
 
@@ -56,7 +56,7 @@ class Configs:
         self._bases: dict[tuple[str, str], dict[str, Any]] = {}
 
     def of(self, result: Result, folder: RunFolder, *, stored: bool) -> ConfigParts:
-        """The configs of a run for the twin.
+        """Return the configs of a run for the twin.
 
         Args:
             result: of the run; folder: its run folder.
@@ -74,7 +74,7 @@ class Configs:
         }
 
     def _base(self, result: Result, config: Mapping[str, Any]) -> Flat | None:
-        """The base under an instance, its placeholders filled as they are in the instance's config."""
+        """Return the base under an instance, its placeholders filled as in the instance's config."""
         if self._config_dir is None:
             return None
         base = self._base_of(self._config_dir, KIND_DIRS[result.kind], result.flow)
@@ -101,9 +101,9 @@ class Configs:
 
 
 def _filled(key: str, value: Any, result: Result, config: Mapping[str, Any]) -> Any:
-    """A value of a base with its placeholders filled as the instance's other keys would have it.
+    """Fill the placeholders of a value of a base with the instance's other keys.
 
-    So what differs from the base is what the instance says itself, not what follows from that.
+    So only what the instance itself sets differs from the base, not what follows from it.
     """
     if "{" not in str(value):
         return value
@@ -112,11 +112,11 @@ def _filled(key: str, value: Any, result: Result, config: Mapping[str, Any]) -> 
         around = {**config, key: value}
         return fill_placeholders(around, instance=result.instance, flow=result.flow, project_root=root)[key]
     except DuctaflowError:
-        return value  # as it stands in the file; a run with such a base has said so itself
+        return value  # as in the file; the run itself reports such a base
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """A config; None if there is none, or none that can be shown."""
+    """Read a config; None if there is none that can be shown."""
     try:
         with open(path, "rb") as file:
             if os.fstat(file.fileno()).st_size > MAX_FILE:
@@ -155,7 +155,7 @@ def _is_shown_whole(path: KeyPath, value: object) -> bool:
 
 
 def shown_value(value: Any) -> str:
-    """A value as it would be typed: as JSON, but a string as it is unless it reads like another value."""
+    """Spell a value as a person types it: as JSON, but a string without quotes unless it reads like JSON."""
     if isinstance(value, str) and not _reads_like_json(value):
         text = value
     elif isinstance(value, int | float) and not isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""The report of the session before, as its twin tells it: what has no run on disk, and whether it ended.
+"""What earlier sessions left: results on disk, and in the last twin the instances without a run.
 
 The twin has one instance a line (`live`), so that one of 10,000 instances is read without holding it.
 """
@@ -22,13 +22,13 @@ from ductaflow.store.result import Result, Status
 
 
 def iter_earlier(runs_dir: Path, *, skip: Container[str]) -> Iterator[Entry]:
-    """What is on disk of instances that this session did not touch, one at a time.
+    """Yield the results on disk of instances that this session did not touch.
 
     Only `runs_dir/<flow>/<instance>/result.json` counts: no flows inside builds, no hidden folders.
 
     Args:
         runs_dir: the folder of all runs; need not exist.
-        skip: ids (`<flow>/<instance>`) that the session did touch.
+        skip: ids (`<flow>/<instance>`) of instances that the session touched.
 
     Raises:
         DuctaflowError: `runs_dir` cannot be read.
@@ -46,7 +46,7 @@ def iter_earlier(runs_dir: Path, *, skip: Container[str]) -> Iterator[Entry]:
         for folder in folders:
             if f"{flow_dir.name}/{folder.name}" not in skip and os.path.lexists(folder / RESULT):
                 result = read_run(folder)
-                # The folder is the identity: a copied or renamed one must not stand for another instance.
+                # The folder is the identity: a copied folder is not the instance that its result names.
                 yield Entry(replace(result, flow=flow_dir.name, instance=folder.name), earlier=True)
 
 
@@ -57,7 +57,7 @@ def _folders(parent: Path) -> list[Path]:
 
 
 def former_head(runs_dir: Path, faults: list[str]) -> Head | None:
-    """The former twin without its instances; None if there is none that can be read, which is a fault."""
+    """Read the last twin without its instances; None, and a fault, if it cannot be read."""
     line = next(_lines(runs_dir), b"")
     try:
         return decode(line + b"]}", Head, where=runs_dir / REPORT_JSON) if line else None
@@ -69,20 +69,17 @@ def former_head(runs_dir: Path, faults: list[str]) -> Head | None:
 def former_entries(
     runs_dir: Path, faults: list[str], *, stored: Container[str] | None = None
 ) -> Iterator[Entry]:
-    """The instances of the former twin that have no run of their own, with what it says of them.
-
-    That is what was blocked, did not have its turn, or failed before it could start.
+    """Yield the instances of the last twin that have no run: blocked, not run, or failed before they started.
 
     Args:
         runs_dir: the folder of all runs.
         faults: gets what is wrong with an instance that cannot be read.
-        stored: ids of the stored instances, as far as they are known: what was stored when the former twin
-            was written, and is not any more, is left out.
+        stored: ids of the stored instances, if known; an instance that is no longer stored is left out.
     """
     lines = _lines(runs_dir)
     next(lines, None)
     for number, line in enumerate(lines, start=2):
-        # What has run is most of it, and is not parsed.
+        # Most instances have run; their lines are not parsed.
         if b'"run_id": "", ' not in line:
             continue
         try:
@@ -97,12 +94,11 @@ def former_entries(
 def all_earlier(
     runs_dir: Path, faults: list[str], *, skip: Container[str], stored: Container[str] | None = None
 ) -> Iterator[Entry]:
-    """What is known of instances that a session does not touch: their last result or, where there is none,
-    what the former twin says of them.
+    """Yield the instances that a session does not touch: with their last result, else as in the last twin.
 
     Args:
         runs_dir: the folder of all runs; need not exist.
-        skip: ids that the session does touch.
+        skip: ids of instances that the session touches.
         faults, stored: see `former_entries`.
 
     Raises:
@@ -123,11 +119,11 @@ def _lines(runs_dir: Path) -> Iterator[bytes]:
             for line in file:
                 yield line.rstrip(b",\n")
     except OSError:
-        return  # there is none yet, or none for us
+        return  # none yet, or not readable
 
 
 class _Row(TypedDict):
-    """What an entry has of a line of the twin, beside its result."""
+    """The keys of a line of the twin that an entry needs besides the result."""
 
     nodeid: str | None
     earlier: bool
@@ -154,7 +150,7 @@ def _entry(line: bytes, runs_dir: Path, where: str) -> Entry | None:
 
 
 def report_anew(project: Project) -> Twin:
-    """The twin of all that is known of a project's runs, for `write_report`.
+    """Build the twin of everything known of a project's runs, for `write_report`.
 
     Raises:
         DuctaflowError: the runs folder cannot be read.
@@ -189,7 +185,7 @@ def report_anew(project: Project) -> Twin:
 
 
 def _entries(project: Project, faults: list[str], *, since: str) -> Iterator[Entry]:
-    """What is known of each instance. What ended before `since` is earlier; without it, what has no run."""
+    """Yield every known instance. Earlier are runs that ended before `since`, or instances without a run."""
     stored = collect(project)
     graph = Graph(stored.all)
     seen = set()
@@ -210,7 +206,7 @@ def _entries(project: Project, faults: list[str], *, since: str) -> Iterator[Ent
 
 
 def _on_disk(project: Project, since: str) -> Iterator[Entry]:
-    """The last run of each instance, also one that never came to its end."""
+    """Yield the last run of each instance, unfinished ones included."""
     lost = set()
     for left in unfinished(project.runs_dir):
         if left.folder.parent.parent == project.runs_dir:
@@ -228,7 +224,7 @@ def _is_done(entry: Entry) -> bool:
 
 
 def _leave_behind(data: Twin, former: Head, alive: Alive, project: Project, *, done: set[str]) -> None:
-    """Note what a session that did not end left undone; `alive` keeps it for the next time."""
+    """Note what a session that did not end left undone; `alive` keeps it for the next report."""
     undone = alive.get("undone")
     if undone is None:
         of_its_own = (entry for entry in former_entries(project.runs_dir, []) if not entry.earlier)

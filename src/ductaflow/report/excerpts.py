@@ -1,4 +1,4 @@
-"""The figures that a run made, as its notebook holds them; so many that a report stays a file to open."""
+"""The excerpts of logs and the figures of runs in a report, bounded so that the page stays small."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ MAX_NOTEBOOK = 8_000_000
 MAX_FIGURES, MAX_FIGURE = 4, 400_000
 
 
-#: Characters of all figures of a report, and how many of them green runs may take.
+#: Characters of all figures of a report, and of those of successful runs.
 MAX_ALL, MAX_GREEN = 6_000_000, 4_000_000
 
 
-#: What an instance has that did not run.
+#: The figures of an instance that did not run.
 NO_FIGURES: FigureParts = {"figures": [], "figures_left_out": 0}
 
 
@@ -36,20 +36,20 @@ _BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 
 
 class FigureBudget:
-    """How much room a report has for figures. Runs that are not green have the last third for themselves."""
+    """The room for figures in a report. The last third is for runs that are no success."""
 
     def __init__(self) -> None:
         self._taken = 0
 
     def take(self, characters: int, *, green: bool) -> bool:
-        """Whether a figure of some characters may be in the report; if so, its room is taken."""
+        """Reserve room for a figure of so many characters; False if there is none."""
         fits = self._taken + characters <= (MAX_GREEN if green else MAX_ALL)
         self._taken += characters if fits else 0
         return fits
 
 
 def figures_of(notebook: Path, budget: FigureBudget, *, green: bool) -> FigureParts:
-    """The figures of an executed notebook for the twin."""
+    """Return the figures of an executed notebook for the twin."""
     found: list[Figure] = []
     left_out = 0
     for figure in _images(notebook):
@@ -71,7 +71,7 @@ def _images(notebook: Path) -> Iterator[Figure]:
         number = 0
         for cell in cells:
             if cell.get("cell_type") == "code":
-                # The cell that papermill puts in does not count, here as in a result.
+                # The cell that papermill adds does not count, here as in a result.
                 number += "injected-parameters" not in cell.get("metadata", {}).get("tags", ())
                 for output in cell.get("outputs", ()):
                     yield from _of_output(output, number)
@@ -94,14 +94,14 @@ def _text(value: Any) -> str:
     return "" if text.startswith("<") else text
 
 
-#: The end of a log that is shown: lines and bytes, of a green run and of any other.
+#: The end of a log that is shown: lines and bytes, of a success and of any other run.
 GREEN_LOG_END = (20, 2 * 1024)
 
 
 LOG_END = (60, 8 * 1024)
 
 
-#: Its beginning, where the end does not reach back to it.
+#: Its beginning, if the end does not reach back to it.
 LOG_START = (8, 1024)
 
 
@@ -114,10 +114,10 @@ AROUND, MAX_PLACES, MAX_PLACE_LINE = 2, 20, 300
 
 
 def log_parts(log: Path | None, limits: tuple[int, int], warning_lines: Iterable[int]) -> LogParts:
-    """The parts of a log for the twin.
+    """Return the parts of a log for the twin.
 
     Args:
-        log: the file; None if there is none.
+        log: the file, if there is one.
         limits: lines and bytes of its end.
         warning_lines: the numbers, from 1, of the lines that are warnings.
     """
@@ -129,7 +129,7 @@ def log_parts(log: Path | None, limits: tuple[int, int], warning_lines: Iterable
         with log.open("rb") as file:
             text = _decode(file.read(MAX_SCAN))
     except OSError:
-        return parts  # it was there a moment ago; its ends are shown, and they say what they are
+        return parts  # it was there a moment ago; its ends are shown
     lines = text.split("\n")
     first, last = parts["log_head"].count("\n") + 1, len(lines)
     if parts["log_size"] <= MAX_SCAN and text.endswith(parts["log_tail"]):
@@ -143,7 +143,7 @@ def log_parts(log: Path | None, limits: tuple[int, int], warning_lines: Iterable
 
 
 def _places(wanted: Iterable[int], first: int, last: int) -> Iterator[tuple[int, int]]:
-    """What to show around some lines: half-open ranges between `first` and `last` that do not touch."""
+    """Yield the ranges to show around some lines: half-open, between `first` and `last`, not touching."""
     begin = end = 0
     for count, line in enumerate(sorted(wanted)):
         if count == MAX_PLACES:

@@ -15,12 +15,12 @@ from ductaflow.store.result import Status
 HISTORY = "history.jsonl"
 
 
-#: Sessions that a report shows, bytes of the file's end that are read for them, red ids that a line keeps.
+#: Sessions that a report shows, bytes of the file's end that are read for them, failed ids that a line keeps.
 MAX_SESSIONS, MAX_READ, MAX_RED = 40, 1024 * 1024, 250
 
 
 def history_file(runs_dir: Path) -> Path:
-    """Where the sessions of a runs folder are kept."""
+    """Return the file that keeps the sessions of a runs folder."""
     return runs_dir / CACHE_DIR / HISTORY
 
 
@@ -28,7 +28,7 @@ def read_history(runs_dir: Path) -> tuple[list[SessionLine], list[str]]:
     """Read the last sessions, the oldest first.
 
     Returns:
-        The sessions, and what is wrong with each line that is none, such as half of one after a power cut.
+        The sessions, and the fault of each line that is not one, such as half a line after a power cut.
     """
     path = history_file(runs_dir)
     try:
@@ -39,7 +39,7 @@ def read_history(runs_dir: Path) -> tuple[list[SessionLine], list[str]]:
             file.seek(max(0, size - MAX_READ))
             raw = file.read(MAX_READ)
     except OSError:
-        return [], []  # there is none for us
+        return [], []  # not readable
     sessions, faults = [], []
     for number, line in enumerate(raw.split(b"\n"), start=1):
         if not line.strip() or (number == 1 and size > MAX_READ):
@@ -57,19 +57,19 @@ def read_history(runs_dir: Path) -> tuple[list[SessionLine], list[str]]:
 def session_line(
     head: Head, seconds: float, touched: Mapping[str, Status], before: Sequence[SessionLine]
 ) -> SessionLine:
-    """The line of a session.
+    """Return the line of a session.
 
     Args:
         head: of its twin.
         seconds: how long it took.
-        touched: the status of each instance that it was to run, by id.
+        touched: the status of each instance that it meant to run, by id.
         before: the sessions before it, the oldest first.
     """
     red_before, left_out = (before[-1]["red"], before[-1]["red_left_out"]) if before else ([], 0)
     judged = {id for id, status in touched.items() if status.has_run}
     carried = set(red_before) - judged
     red = sorted(carried.union(id for id, status in touched.items() if status.is_error))
-    # Who was left out may be among those that have a result now and were not named.
+    # Those left out may be among the instances that have a result now and were not named.
     still_left_out = max(0, left_out - len(judged.difference(red_before)))
     return {
         "schema": 1,
@@ -85,12 +85,12 @@ def session_line(
 
 
 def newly_red(red: Iterable[str], session_id: str, history: Sequence[SessionLine]) -> list[str]:
-    """Those of a session's red instances that were not red in the last session that had a result of them.
+    """Instances that failed in this session but not in the last one with a result of them.
 
-    None is, where there was no session before. Of what the line before had no room for nothing is claimed.
+    Empty without an earlier session. Instances that the line before had no room for do not count as new.
 
     Args:
-        red: the red ids of the session.
+        red: ids of the failed instances of the session.
         session_id: of the session, which may be in the history already.
         history: from `read_history`.
     """
@@ -98,13 +98,13 @@ def newly_red(red: Iterable[str], session_id: str, history: Sequence[SessionLine
     if before is None:
         return []
     known = set(before["red"])
-    # The names are sorted: one that comes after the last may be among those left out.
+    # The ids are sorted: one behind the last may be among those left out.
     end = before["red"][-1:] if before["red_left_out"] else None
     return [id for id in red if id not in known and (end is None or [id] < end)]
 
 
 def append_history(runs_dir: Path, line: SessionLine) -> None:
-    """Add a session, in one write so that two sessions that end together do not mix.
+    """Add a session, in one write, so that two sessions that end together do not mix.
 
     Raises:
         OSError: it cannot be written.

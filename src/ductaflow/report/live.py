@@ -1,4 +1,4 @@
-"""Writing the report: whole or not at all, at the end of a session and, sparingly, while it runs."""
+"""Writes the report, whole or not at all: at the end of a session and, sparingly, while it runs."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ from ductaflow.report.schema import Head, SessionLine, ShardTwin, Twin
 from ductaflow.report.twin import Entry, Sources, instance_data, report_head, utc_now
 from ductaflow.store.result import Status
 
-#: The next write is not before this many times the length of the last one: half a percent of the time is for
-#: writing, three times as much may go into taking in the results.
+#: The next write waits this many times the length of the last one: writing takes half a percent of the time,
+#: processing results may take three times as much.
 RESTS = 200
 
 
-#: Seconds after which a page is written again though nothing happened, as a sign that the session lives.
+#: Seconds after which a page is written again though nothing happened: a sign that the session lives.
 HEARTBEAT = 30.0
 
 
-#: Seconds after which the first page is written though perhaps nothing has to run: something may take long.
+#: Seconds after which the first page is written, even if perhaps nothing has to run: a run may take long.
 PATIENCE = 2.0
 
 
@@ -87,9 +87,9 @@ def _write(runs_dir: Path, twin: Iterable[str], page: Iterable[str]) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """An instance as it stands in the files, about 2 kB for a green one; its details are with the packer.
+    """An instance as it stands in the files, about 2 kB for a success; the packer has its details.
 
-    So a write reads no log and makes no row again, and thousands of results cost the session little memory.
+    So a write reads no log and makes no row twice, and thousands of results cost the session little memory.
     `twin` and `row` are its lines in the two files, each compressed, since each is written by itself.
     """
 
@@ -103,27 +103,25 @@ class _Kept:
 class LiveReport:
     """The report of a session, kept up to date while it runs.
 
-    A write takes place at most once in `min_interval` seconds and never takes more than 0.5 % of the
-    time; what comes in between is written when its time has come, at the latest by `close`. When nothing
-    comes it is written all the same now and then: a page that was not has been left behind by a session that
-    was killed, and says so. A write that fails while the session runs does not disturb it: the next one tries
-    again, and that of `close` raises.
+    It writes at most once in `min_interval` seconds and spends at most 0.5 % of the time on it; results in
+    between are written with the next write, at the latest by `close`. It also writes now and then when
+    nothing happens: a page that was not written for long says that its session was killed. A write that fails
+    while the session runs does not disturb it; the next one tries again, and `close` raises.
 
-    Instances that the session does not touch are shown as earlier ones: with their last result or, where
-    there is none, with what the page said of them before. `close` adds the session to the history of the runs
-    folder.
+    Instances that the session does not touch are shown as earlier ones: with their last result, otherwise as
+    the page showed them before. `close` adds the session to the history of the runs folder.
 
     Args:
         runs_dir: where the report is written; the run folders lie below it.
         session_id: of this session.
         project_root: gives the page its name.
-        config_dir: the folder of the stored instances; that of the project root if it is not given.
+        config_dir: the folder of the stored instances; by default the one in the project root.
         min_interval: seconds from the end of one write to the next.
-        stored: ids of the stored instances; without it what the page said before of any is shown.
+        stored: ids of the stored instances; without it, every instance that the last page showed counts.
         shard: gives the `shard` of the twin; asked with every write.
-        waits_for_run: begin the page only with the first result of a run or after 2 s, where perhaps
-            thousands of instances are planned and nothing has to run: to show each first as planned and then
-            as unchanged would take most of the time of such a session.
+        waits_for_run: begin the page with the first result of a run, or after 2 s. If thousands of instances
+            are planned and nothing has to run, showing each as planned and then as unchanged would take most
+            of the session.
     """
 
     #: Seconds of a clock that only goes forward; tests set their own.
@@ -170,13 +168,13 @@ class LiveReport:
         self._lock = threading.RLock()
 
     def expect(self, entries: Iterable[Entry]) -> None:
-        """Show what is planned, with status not_run, and write the page."""
+        """Show planned instances, with status not_run, and write the page."""
         with self._lock:
             self._planned |= {entry.result.id: entry for entry in entries}
             self._write_or_wait()
 
     def update(self, entry: Entry) -> None:
-        """Show what came of an instance, in place of what the page says of it now."""
+        """Show the result of an instance, in place of what the page shows now."""
         with self._lock:
             self._kept[entry.result.id] = self._keep(entry)
             if self._waits_for_run and entry.result.status is not Status.UNCHANGED:
@@ -215,7 +213,7 @@ class LiveReport:
             return path
 
     def _write_or_wait(self) -> None:
-        """Write if a write is due, otherwise see to it that it is written when it is."""
+        """Write now if a write is due, otherwise when it is."""
         if self._closed:
             return
         wait = self._next_write - self.clock()
@@ -244,7 +242,7 @@ class LiveReport:
     def _write_now(self) -> None:
         self._is_due = False
         begin = self.clock()
-        # A failure is not lost: `close` writes again and raises if it is still not possible.
+        # `close` writes again, and raises if that is still not possible.
         with suppress(DuctaflowError):
             self._make_ready()
             self._write(self._head(None))
@@ -254,9 +252,9 @@ class LiveReport:
         self._start_timer(max(HEARTBEAT, self._rest))
 
     def _make_ready(self) -> None:
-        """Before a write: what is planned and has no news; once a session, what is known of all others.
+        """Make ready what is planned and, once a session, what is known of all other instances.
 
-        An id keeps its place: a planned instance is where it was planned when its result comes.
+        An id keeps its place: a result appears where its instance was planned.
         """
         if self._planned:
             planned = {id: self._kept.get(id) or self._keep(entry) for id, entry in self._planned.items()}

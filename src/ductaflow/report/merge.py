@@ -29,7 +29,7 @@ class Merged(NamedTuple):
 
 
 class _Part(NamedTuple):
-    """A session that is merged: its twin, and whose share of what it is, if it is a shard of one."""
+    """A session to merge: its twin and, for a shard, which one of which selection."""
 
     file: Path
     twin: Twin
@@ -51,17 +51,16 @@ class _Part(NamedTuple):
 
 
 def merge_reports(files: Sequence[Path], runs_dir: Path) -> Merged:
-    """One report of several sessions.
+    """Merge the reports of several sessions.
 
-    An instance that several of them have is shown once: as it ran rather than as an earlier result, then by
-    the worst status, then by the latest run. `notes` name a shard that is missing, one that is given twice
+    An instance that several of them have is shown once: a run of the session before an earlier result, then
+    the worst status, then the latest run. `notes` name a shard that is missing, one that is given twice
     (the latest counts), a session that did not end, and what cannot be read of a twin, and have the notes of
     the twins.
 
     Args:
         files: the JSON twins.
-        runs_dir: where the merged report is to lie; links are made to lead from there to the files as they
-            lie beside the twins.
+        runs_dir: the folder of the merged report; links lead from there to the files beside the twins.
 
     Raises:
         DuctaflowError: no file can be read as a twin, or one is of another project; it is named.
@@ -99,7 +98,7 @@ def merge_reports(files: Sequence[Path], runs_dir: Path) -> Merged:
 
 def _parts(twins: Sequence[tuple[Path, Twin]]) -> list[_Part]:
     shards = [twin["shard"] for _, twin in twins]
-    # A session that was killed may not know of what selection it is: of that which another one knows.
+    # A session that was killed may not know its selection; another shard of as many does.
     known = {shard["of"]: shard["selection"] for shard in shards if shard and shard["selection"]}
     return [
         _Part(file, twin, shard["of"], shard["selection"] or known.get(shard["of"]), shard["number"])
@@ -110,7 +109,7 @@ def _parts(twins: Sequence[tuple[Path, Twin]]) -> list[_Part]:
 
 
 def _check_project(parts: Sequence[_Part]) -> None:
-    """Refuse what is of another project. A selection is of one project, whatever its folder is called."""
+    """Refuse another project. One selection is one project, whatever its folder is called."""
     first = next((part for part in parts if part.twin["project"]), None)
     for part in parts:
         project = part.twin["project"]
@@ -124,7 +123,7 @@ def _check_project(parts: Sequence[_Part]) -> None:
 
 
 def _once(parts: Sequence[_Part]) -> list[_Part]:
-    """Each shard and each session once, the latest; in the order given."""
+    """Keep each shard and each session once, the latest; in the order given."""
     latest: dict[tuple[object, ...], _Part] = {}
     for part in parts:
         other = latest.get(part.identity)
@@ -142,7 +141,7 @@ def _twice(given: Sequence[_Part], parts: Sequence[_Part]) -> Iterator[str]:
 
 
 def _missing(parts: Sequence[_Part]) -> Iterator[str]:
-    """What to say of shards of which there is no twin."""
+    """Yield a note for each shard without a twin."""
     wholes: dict[tuple[int, str | None], list[_Part]] = {}
     for part in parts:
         if part.of:
@@ -173,7 +172,7 @@ def _rank(instance: InstanceTwin) -> tuple[bool, int, str]:
 
 
 def _moved(instance: InstanceTwin, way: str) -> InstanceTwin:
-    """An instance whose folder and links begin elsewhere; `way` leads to where they began."""
+    """Move the folder and links of an instance; `way` leads to where they began."""
     if way == ".":
         return {**instance}
     folder = instance["folder"]

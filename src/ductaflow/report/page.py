@@ -1,8 +1,8 @@
-"""Texts packed into a page: many in one compressed block, each found again by block and place.
+"""The JSON twin -> one HTML page.
 
-A page of 10,000 instances has their rows as plain JSON and everything else about them packed, so that it is
-small on disk and a browser unpacks only what somebody opens. A block that is full never changes again, so a
-page that is written many times while a session runs compresses each text once.
+A page of 10,000 instances has their rows as plain JSON and everything else packed: many texts in one
+compressed block, each found by block and place. So it is small on disk, and a browser unpacks only what is
+opened. A full block never changes: a page that is written many times in a session compresses each text once.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Packer:
         self._size = 0
 
     def add(self, text: str) -> tuple[int, int]:
-        """Take in a JSON text in ASCII; gives the number of its block and its place in that block's array."""
+        """Add a JSON text in ASCII; return the number of its block and its place in that block."""
         place = len(self._full), len(self._open)
         self._open.append(text)
         self._size += len(text)
@@ -55,11 +55,11 @@ class Packer:
         return place
 
     def shape(self, names: tuple[str, ...]) -> int:
-        """The number of a set of names. Thousands of rows have the same, and only say which."""
+        """Return the number of a set of names, which thousands of rows share."""
         return self.shapes.setdefault(names, len(self.shapes))
 
     def blocks(self) -> Iterator[str]:
-        """All blocks, the one that is not full yet last."""
+        """Yield all blocks, the one that is not full last."""
         for block in self._full:
             yield block.decode("ascii")
         if self._open:
@@ -99,7 +99,7 @@ class PageRow:
 
 
 def render_html(data: Twin) -> str:
-    """The page of a report.
+    """Render the page of a report.
 
     Args:
         data: the JSON twin, from `build_report` or read back from its file.
@@ -113,7 +113,7 @@ def render_html(data: Twin) -> str:
 
 
 def row_of(instance: InstanceTwin, packer: Packer) -> PageRow:
-    """The row of an instance of the twin. Its details go to the packer, once."""
+    """Return the row of an instance of the twin, and pack its details."""
     shown: InstanceTwin = _all_visible(_as_typed(instance))
     parameters = _parameters(shown)
     row = _brief(shown)
@@ -131,11 +131,11 @@ def row_of(instance: InstanceTwin, packer: Packer) -> PageRow:
 
 
 def page_chunks(head: Head, rows: Sequence[PageRow], packer: Packer) -> Iterator[str]:
-    """The page piece by piece, in ASCII.
+    """Yield the page in pieces, in ASCII.
 
     Args:
-        head: the twin; its instances are not looked at.
-        rows: the instances in the twin's order; packer: what their details were packed with.
+        head: the twin; its instances are not used.
+        rows: the instances in the twin's order; packer: holds their details.
     """
     before, data, after = _ascii(_template("page.html").render(**_frame(head, rows))).split(_HERE)
     yield before
@@ -179,7 +179,7 @@ def _joined(texts: Iterable[str]) -> Iterator[str]:
 
 
 def _frame(head: Head, rows: Sequence[PageRow]) -> dict[str, object]:
-    """What the shell of the page shows."""
+    """Return the values of the template."""
     summary, earlier = head["summary"], head["earlier_summary"]
     css, js = _styles(), _scripts()
     first = [row for status in BY_ATTENTION if status.needs_attention for row in rows if row.status == status]
@@ -207,7 +207,7 @@ def _frame(head: Head, rows: Sequence[PageRow]) -> dict[str, object]:
 
 
 def _verdict(head: Head) -> str:
-    """The session in a few words: the title of the page and of its tab."""
+    """Describe the session in a few words, for the title of the page."""
     counts = head["summary"]
     shown = [f"{counts[status]} {status.word}" for status in BY_ATTENTION if counts[status]]
     return ", ".join(shown) or "nothing run"
@@ -217,12 +217,12 @@ def _verdict(head: Head) -> str:
 
 
 def _has_details(instance: InstanceTwin) -> bool:
-    """What is planned or blocked has its row alone: thousands of them cost nothing when they come to run."""
+    """Whether there is more than the row: not for thousands of planned or blocked instances."""
     return Status(instance["status"]).has_run or bool(instance["links"])
 
 
 def _brief(instance: InstanceTwin) -> dict[str, object]:
-    """What a row shows, of an instance and of a flow of a build alike."""
+    """Return what a row shows of an instance or of a flow of a build."""
     return {
         "id": instance["id"],
         "flow": instance["flow"],
@@ -238,7 +238,7 @@ def _brief(instance: InstanceTwin) -> dict[str, object]:
 
 
 def _message(instance: InstanceTwin) -> str:
-    """The one line of a row: the first warning of an orange run says more than how many it has."""
+    """Return the line of a row: the first warning says more than the number of warnings."""
     warnings = instance["warnings"]
     text = instance["message"]
     if warnings and (Status(instance["status"]).has_good_run or not text):
@@ -256,14 +256,14 @@ def _without_empty(row: Mapping[str, object]) -> dict[str, object]:
 
 
 def _details(instance: InstanceTwin) -> dict[str, object]:
-    """All of an instance but what its row has."""
+    """Return everything of an instance that is not in its row."""
     details = {key: value for key, value in instance.items() if key not in _IN_ROW}
     details["flows"] = [{**_details(flow), "rerun": flow["rerun"]} for flow in instance["flows"]]
     return _without_empty(details)
 
 
 def _as_typed(instance: InstanceTwin) -> InstanceTwin:
-    """An instance, its flows included, with the keys of its configs as a person typed them."""
+    """Spell the keys of configs as a person types them, flows included."""
     return {
         **instance,
         "config": _keys_as_typed(instance["config"]),
@@ -278,7 +278,7 @@ def _keys_as_typed(config: Flat | None) -> Flat | None:
 
 
 def _cause_as_typed(cause: Cause) -> Cause:
-    """A cause with the names in its sets of parameters as a person typed them."""
+    """Spell the names in the parameters of a cause as a person types them."""
     first, *others = (
         [[_typed_key(name), value] for name, value in parameters]
         for parameters in (cause["parameters"], *cause["alternatives"])
@@ -291,7 +291,7 @@ _ODD_KEY = re.compile(r'\.?\["((?:[^"\\]|\\(?:["\\/bfnrt]|u[0-9a-f]{4}))*)"\]')
 
 
 def _typed_key(path: str) -> str:
-    """A key path as a person would type it: `my key`, `database.my host`; one with dots stays quoted."""
+    """Spell a key path as a person types it: `my key`, `database.my host`; a key with dots stays quoted."""
     return _ODD_KEY.sub(_typed_part, path) if '["' in path else path
 
 
@@ -335,7 +335,7 @@ def _span(started: str | None, finished: str | None) -> str:
 
 
 def _printed(value: Any) -> Any:
-    """What a template prints for a value; Jinja2 escapes it afterwards."""
+    """Print a value in a template; Jinja2 escapes it afterwards."""
     if hasattr(value, "__html__"):
         return value
     return "" if value is None else visible(str(value), pictures=True)
@@ -377,12 +377,12 @@ def _styles() -> Any:
 
 @functools.cache
 def _scripts() -> Any:
-    """The script: its files one after another in one function, so that they share names with nothing else."""
+    """Join the files of the script in one function, so that they share names with nothing else."""
     return _ours("\n".join(['"use strict";', "(() => {", *map(_asset_text, SCRIPTS), "})();"]))
 
 
 def _ours(text: str) -> Any:
-    """A style or script of the page, as markup: its text is ours, and it is ASCII."""
+    """Mark a style or script of the page as markup: its text is our own, and ASCII."""
     from markupsafe import Markup
 
     return Markup(text)

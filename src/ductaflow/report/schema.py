@@ -43,7 +43,7 @@ class LogParts(TypedDict):
 class ConfigParts(TypedDict):
     """The configs of a run; None where there is none.
 
-    `base_config` is the base under an instance, `good_config` that of the last good run before this one,
+    `base_config` is the base under an instance, `good_config` the config of the last good run before,
     which ended at `good_finished`. `config_left_out` is the number of keys that are not shown.
     """
 

@@ -1,7 +1,7 @@
-"""The report of a conductor: its own dicts beside Results -> entries -> the page.
+"""The report of a conductor: Results and dicts of its own -> entries -> the page.
 
-A dict may have any keys. Those below are understood, the first that is given counts; every other one is shown
-as a parameter of the scenario.
+A dict may have any keys. The keys below have a meaning, the first that is given counts; every other one is
+shown as a parameter of the scenario.
 """
 
 from __future__ import annotations
@@ -54,20 +54,20 @@ _LOG_DEPTH = 4
 
 
 def generate_status_report(results: Iterable[Result | Mapping[str, Any]], runs_root: Path) -> str:
-    """The status page of a conductor, to be written to `runs_root/conductor_status_report.html`.
+    """Make the status page of a conductor, to be written to `runs_root/conductor_status_report.html`.
 
-    A result is a `Result` or a dict of the conductor's own. Of a dict these keys are understood, none is
-    needed: `scenario` (or `instance`, `name`), `build` (or `flow`), `status`, `error` (or `message`),
+    A result is a `Result` or a dict of the conductor's own. These keys of a dict have a meaning, all are
+    optional: `scenario` (or `instance`, `name`), `build` (or `flow`), `status`, `error` (or `message`),
     `duration_minutes` (or `seconds`), `folder` (or `execution_dir`), `started`, `finished`; all others are
     shown as parameters, values of keys that look like passwords masked.
 
     The run folder of a dict is the one it names, or `<runs_root>/<build>/<scenario>`, or the only
     `<runs_root>/*/<scenario>`. What lies there is shown too, and the worse of the dict's status and the
-    recorded one counts, so a conductor that overlooks a failure gets no green page. A status word that nobody
-    knows counts as an error and is shown as given. Without a status the folder decides, by its result or its
+    recorded one counts, so the page shows a failure that a conductor overlooks. An unknown word for a status
+    counts as an error and is shown as given. Without a status the folder decides, by its result or its
     logs; without a folder the scenario counts as not run.
 
-    Instances below `runs_root` that `results` do not have are shown with their last result, as earlier ones.
+    Other instances below `runs_root` are shown with their last result, as earlier ones.
 
     Args:
         results: one for each scenario, in any state.
@@ -114,7 +114,7 @@ def _entry(result: Result | Mapping[str, Any], runs_root: Path) -> Entry:
 
 
 def _from_dict(given: Mapping[str, Any], runs_root: Path) -> Entry:
-    """An entry of a conductor's own dict."""
+    """Make an entry of a conductor's own dict."""
     name, flow = _text(given, _NAME), _text(given, _FLOW)
     if not flow and name.count("/") == 1:
         flow, name = name.split("/")
@@ -140,7 +140,7 @@ def _from_dict(given: Mapping[str, Any], runs_root: Path) -> Entry:
 
 
 def _text(given: Mapping[str, Any], keys: Iterable[str]) -> str:
-    """The first of some keys that has a value, as text. NaN is what a DataFrame has for "none"."""
+    """Return the first of some keys that has a value, as text. A DataFrame has NaN for no value."""
     values = (given.get(key) for key in keys)
     return next((str(value) for value in values if not _is_none(value)), "")
 
@@ -158,7 +158,7 @@ def _seconds(given: Mapping[str, Any], otherwise: float) -> float:
 
 
 def _status(word: object, message: str, recorded: Result | None) -> tuple[Status, str]:
-    """The status of a dict, and a message for a word that nobody knows."""
+    """Return the status of a dict, and a message for an unknown word."""
     if _is_none(word):
         if message:
             return Status.ERROR, ""
@@ -181,7 +181,7 @@ def _parameters(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _folder(given: Mapping[str, Any], flow: str, name: str, runs_root: Path) -> Path | None:
-    """The run folder of a dict, if it can be told."""
+    """Return the run folder of a dict, if it is known."""
     named = _text(given, _FOLDER)
     places = [Path(named), runs_root / named, runs_root.parent / named] if named else []
     is_name = bool(name) and not set(name) & set("/\\") and name not in (".", "..")
@@ -198,9 +198,9 @@ def _folder(given: Mapping[str, Any], flow: str, name: str, runs_root: Path) -> 
 
 
 def _recorded(folder: Path | None, flow: str, name: str, *, trusted: bool) -> Result | None:
-    """What a run folder says: its result, else what its logs say; None if it says nothing.
+    """Return the result in a run folder, otherwise one made of its logs; None if there is neither.
 
-    `trusted`: somebody says how the run ended, so a log without closing line proves nothing against it.
+    `trusted`: the conductor says how the run ended, so a log without closing line is no proof of a failure.
     """
     if folder is None:
         return None
@@ -223,7 +223,7 @@ def _from_logs(folder: Path, flow: str, name: str, *, trusted: bool) -> Result |
     failed = next((failed for failed, _ in marks if failed), "")
     if not failed and not trusted and not all(ended for _, ended in marks):
         failed = f"there is no {RESULT}, and a log has no closing line"
-    # Line numbers are those of one log; of several, only the count can be told.
+    # Line numbers belong to one log; of several logs, only the count is known.
     scan = scans[0] if len(scans) == 1 else LogScan((), count)
     return Result(
         flow=flow,
@@ -238,7 +238,7 @@ def _from_logs(folder: Path, flow: str, name: str, *, trusted: bool) -> Result |
 
 
 def _marks(log: Path) -> tuple[str, bool]:
-    """The first line of a log that tells of a failed run, and whether one tells of a completed one."""
+    """Return the first line of a log that reports a failure, and whether a line reports a completed run."""
     failed, ended = "", False
     for line in map(strip_ansi, log_lines(log)):
         ended = ended or "\u2705" in line[:15]

@@ -41,7 +41,7 @@ MAX_FILES = 100
 MAX_UPSTREAMS = 100
 
 
-#: What is said of an instance whose turn has not come.
+#: Message of an instance that waits for its turn.
 NOT_YET = "has not run yet"
 
 
@@ -54,11 +54,11 @@ class Entry:
             session is a Result with status blocked or not_run and a message; or with status unchanged, and
             the rest is read from its folder.
         nodeid: its pytest node id, if it has one.
-        earlier: this session did not touch it; the result is that of an earlier one.
-        parameters: what a conductor says of it beside status and message.
-        tags: those of its `_run`.
-        upstreams: the ids that it reads from.
-        worker: which of the session's workers ran it, if it has some.
+        earlier: this session did not touch it; the result is from an earlier one.
+        parameters: the values of a conductor besides status and message.
+        tags: of its `_run`.
+        upstreams: ids of the instances that it reads from.
+        worker: the worker that ran it, if the session has several.
     """
 
     result: Result
@@ -71,7 +71,7 @@ class Entry:
 
 
 class Sources:
-    """Where a report finds what it shows, and how much of it there is room for.
+    """Where a report finds configs and figures, and how much room there is for them.
 
     Args:
         runs_dir: the folder in which the page lies; folders and links are relative to it.
@@ -93,10 +93,10 @@ def build_report(
     runs_dir: Path,
     project_root: Path | None = None,
 ) -> Twin:
-    """The whole report as JSON values, instances in the order given.
+    """Build the whole report as JSON values, instances in the order given.
 
     Args:
-        entries: the instances, those of earlier sessions included (`iter_earlier`).
+        entries: the instances, also those of earlier sessions (`iter_earlier`).
         session_id: of the session that makes the report.
         started, finished: UTC in ISO 8601; `finished` is None while the session runs.
         runs_dir: the folder in which the page lies; folders and links are relative to it.
@@ -116,7 +116,7 @@ def build_report(
 
 
 def fill_history(head: Head, runs_dir: Path, instances: Sequence[InstanceTwin]) -> None:
-    """Give a head what its instances and the sessions before say: causes, history, which errors are new."""
+    """Fill in causes, history, and which errors are new."""
     head["history"], faults = read_history(runs_dir)
     head["notes"] += faults
     head["new"] = newly_red(red_ids(instances), head["session_id"], head["history"])
@@ -131,9 +131,9 @@ def report_head(
     finished: str | None,
     project_root: Path | None,
 ) -> Head:
-    """The report without its instances; `counted` gives status and "earlier" of each.
+    """Return the report without its instances; `counted` are status and "earlier" of each.
 
-    `alive`, `shard`, `new`, `causes` and `history` are for the caller to fill in.
+    The caller fills in `alive`, `shard`, `new`, `causes` and `history`.
     """
     counts = Counter(counted)
     return {
@@ -154,12 +154,12 @@ def report_head(
 
 
 def red_ids(instances: Iterable[InstanceTwin]) -> list[str]:
-    """The red instances of a session, without what is only shown with an earlier result."""
+    """Return the ids of the instances that failed in this session."""
     return [each["id"] for each in instances if Status(each["status"]).is_error and not each["earlier"]]
 
 
 def read_run(folder: Path) -> Result:
-    """The result of a run folder. One that is missing or unreadable is a result too, and says so."""
+    """Read the result of a run folder. A missing or unreadable one gives a result with status error."""
     try:
         result = read_result(folder)
         if result is None:
@@ -208,7 +208,7 @@ def instance_data(entry: Entry, sources: Sources) -> InstanceTwin:
     """One instance of the JSON twin: its result, what its run folder holds, and the flows of a build."""
     result = entry.result
     rerun = _rerun(entry, sources.runs_dir)
-    # Where the run folder truly lies is asked for builds alone: it costs a look at each folder above.
+    # Only builds need the real path, which costs a look at each folder above.
     above = frozenset([_true(result.folder)]) if result.folder and result.children else frozenset[Path]()
     return _instance(entry, sources, rerun, above)
 
@@ -219,7 +219,7 @@ def _instance(
     former, runs_dir = _former(entry.result), sources.runs_dir
     result = replace(former, status=entry.result.status) if former else entry.result
     folder = None if result.folder is None else RunFolder(result.folder, result.flow)
-    # Of what did not run, the folder has what an earlier session left there.
+    # The folder of an instance that did not run has what an earlier session left.
     ran = folder if result.status.has_run else None
     log = _log_of(ran) if ran else None
     green = not (former or result).status.needs_attention
@@ -264,24 +264,24 @@ def _value(value: object) -> object:
 
 
 def _former(result: Result) -> Result | None:
-    """The last run of an instance that is unchanged, as its folder has it; None for all others."""
+    """Return the last run of an unchanged instance from its folder; None for all others."""
     if result.status is not Status.UNCHANGED or result.folder is None:
         return None
     if result.former_status:
         return replace(result, status=result.former_status)
     former = read_run(result.folder)
-    # Without a record there is none: a conductor of a person's own may call unchanged what it likes.
+    # There may be none: a person's own conductor may call anything unchanged.
     return replace(former, flow=result.flow, instance=result.instance) if former.finished else None
 
 
 def _first(result: Result, name: str) -> dict[str, object]:
-    """The files that a run read or wrote, as far as they are listed, and how many more there are."""
+    """Return the files that a run read or wrote, as many as are listed, and the number of others."""
     files = getattr(result, name)
     return {name: files[:MAX_FILES], f"{name}_left_out": max(0, len(files) - MAX_FILES)}
 
 
 def _flow(folder: Path, build: Entry, sources: Sources, rerun: str, above: frozenset[Path]) -> InstanceTwin:
-    """A flow of a build. It is run again with its build, so it has that one's command."""
+    """Return a flow of a build. It runs again with its build, by the same command."""
     true_folder = _true(folder)
     if true_folder in above or len(above) > MAX_DEPTH:
         problem = "is a flow of itself" if true_folder in above else f"lies deeper than {MAX_DEPTH} builds"
@@ -306,7 +306,7 @@ def _rerun(entry: Entry, runs_dir: Path) -> str:
 
 
 def _as_script(result: Result, runs_dir: Path) -> str | None:
-    """The command, from the project, that runs a saved config again in its folder; for what is not stored."""
+    """Return the command that runs a saved config again in its folder, for runs that are not stored."""
     source = Path(KIND_DIRS[result.kind]) / f"{result.flow}.py"
     if result.folder is None or not os.path.isfile(runs_dir.parent / source):
         return None
@@ -334,7 +334,7 @@ def _links(folder: RunFolder, log: Path | None, runs_dir: Path) -> dict[str, str
 
 
 def link(path: Path, runs_dir: Path) -> str:
-    """A link from the page to a file, percent-encoded; undecodable bytes of a name are kept."""
+    """Return a link from the page to a file, percent-encoded; undecodable bytes of a name are kept."""
     place = relative(path, runs_dir)
     prefix = "file:///" if Path(place).is_absolute() else ""
     return prefix + quote(os.fsencode(place.lstrip("/") if prefix else place))
@@ -344,7 +344,7 @@ def link(path: Path, runs_dir: Path) -> str:
 
 
 def json_value(value: object, *, depth: int = 0) -> object:
-    """A value of any kind as a JSON value that no reader chokes on: finite, bounded, keys as text."""
+    """Turn any value into a JSON value that every reader accepts: finite, bounded, keys as text."""
     if type(value) is str and len(value) <= MAX_LINE:
         return value  # most are, and there are many
     if value is None or isinstance(value, bool):
@@ -371,5 +371,5 @@ def json_value(value: object, *, depth: int = 0) -> object:
 
 
 def utc_now() -> str:
-    """Now, as results write it."""
+    """Return the current time as results have it."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

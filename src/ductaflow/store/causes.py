@@ -49,7 +49,7 @@ PATH = r"(?:[A-Za-z]:)?(?:[\w.+~-]*[/\\])+[\w.+~-]*"
 _VARYING = re.compile(f"({'|'.join((DATE, TIME, ADDRESS, PATH, IDENTIFIER, NUMBER))})")
 
 
-#: A message in parts: in turn what stays and what differs from run to run; first and last is what stays.
+#: A message in parts that are fixed and that differ from run to run, in turn; the first and last are fixed.
 Said = tuple[str, ...]
 
 
@@ -58,8 +58,8 @@ class CauseKey(NamedTuple):
 
     Attributes:
         kind: `cause` of the result.
-        exception: its class; empty if there is none.
-        place: `flows/fit.py:41`, as far as it is known.
+        exception: its class; empty without one.
+        place: `flows/fit.py:41`, as far as known.
         pattern: exception and message, `…` in place of numbers, paths, addresses and the instance's name.
     """
 
@@ -69,13 +69,13 @@ class CauseKey(NamedTuple):
     pattern: str
 
     def line(self, said: Sequence[Said]) -> str:
-        """Place and title, in one line, of failures that say `said`."""
+        """Return place and title in one line, for failures with these messages."""
         title = title_of(said)
         return f"{self.place}: {title}" if self.place else title
 
 
 class Failed(NamedTuple):
-    """What counts of a failed run: which instance, why, and where."""
+    """The facts of a failed run that its cause depends on."""
 
     instance: str
     cause: str | None
@@ -120,7 +120,7 @@ def origin_of(result: Result) -> Result:
 
 
 def in_parts(message: str, names: Sequence[str] = ()) -> Said:
-    """The first line of a message, cut, in parts; `names` are those of the instance."""
+    """Split the first line of a message into parts; `names` are names of the instance."""
     line = next((line for line in message.splitlines() if line.strip()), "")[: 4 * MAX_TITLE]
     parts = [" ".join(line.replace("\0", " ").split())]
     for name in names:
@@ -142,18 +142,18 @@ def _at_name(name: str, part: str) -> list[str]:
 
 
 def _split(parts: Sequence[str], split: Callable[[str], list[str]]) -> list[str]:
-    """Parts in which what stays is split further; `split` gives what stays and what differs in turn."""
+    """Split the fixed parts further; `split` gives fixed and varying pieces in turn."""
     return [piece for place, part in enumerate(parts) for piece in ([part] if place % 2 else split(part))]
 
 
 def pattern_of(said: Said) -> str:
-    """What stays of a message, with `…` for what differs from run to run."""
+    """Return a message with `…` for what differs from run to run."""
     return "…".join(said[::2])[:MAX_TITLE]
 
 
 def title_of(said: Sequence[Said]) -> str:
-    """What failures of one pattern say alike: of one alone its message, of several `…` where they differ."""
-    # What stays differs at most behind the end of a pattern, which is behind that of a title.
+    """Return what failures of one pattern have in common, with `…` where they differ."""
+    # Fixed parts differ at most behind the end of a pattern, which lies behind the end of a title.
     title = "".join(
         "…" if place % 2 and len(set(column)) > 1 else column[0]
         for place, column in enumerate(zip(*said, strict=False))

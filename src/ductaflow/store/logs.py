@@ -1,4 +1,4 @@
-"""Logs: the lines of ours in them, their warning lines, and the status that they show."""
+"""Logs: their header and closing line, their warning lines, and the status that they show."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ _LINE_KEPT = 4096
 
 @dataclass(frozen=True, slots=True)
 class LogScan:
-    """What a log says: its warning lines (the first 100) and how many there are."""
+    """The warning lines of a log, the first 100, and how many there are."""
 
     warnings: tuple[LogWarning, ...]
     warning_count: int
 
 
 def is_warning_line(line: str) -> bool:
-    """Whether a line of a log is a warning: the sign or `warning:` within its first 15 characters."""
+    """Return whether a line of a log is a warning: `⚠` or `warning:` within its first 15 characters."""
     return _WARNING.search(strip_ansi(line)[:_WARNING_REACH]) is not None
 
 
 def log_lines(path: Path) -> Iterator[str]:
-    """The lines of a log as text, each cut after 4096 characters; memory stays bounded.
+    """Yield the lines of a log, each cut after 4096 characters; memory stays bounded.
 
     `\\n`, `\\r\\n` and `\\r` end a line; invalid UTF-8 is shown as U+FFFD.
     """
@@ -82,9 +82,9 @@ def scan_log(path: Path) -> LogScan:
 
 
 def analyze_execution_logs(folder: str | os.PathLike[str]) -> Literal["success", "warning", "error"]:
-    """The status of the last run in a folder.
+    """Return the status of the last run in a folder, as its result says.
 
-    It is what the run's own result says. A log without a result is a run that never came to its end: error.
+    A log without a result is a run that did not finish: an error.
 
     Args:
         folder: a run folder.
@@ -120,7 +120,7 @@ def closing_line(spec: RunSpec, *, seconds: float, error: str | None) -> str:
 
 
 def is_frame_line(line: str, flow: str, instance: str) -> bool:
-    """Whether a line of a log is the header or the closing line of that instance's run."""
+    """Return whether a line of a log is the header or the closing line of an instance's run."""
     title = f"{flow} | Instance: {instance}"
     text = line.rstrip("\r\n")
     return text == f"🚀 Starting {title}" or text.startswith(

@@ -45,7 +45,7 @@ function noDetails(node) {
 
 function causeLine(node, it, details) {
   const failure = it.failure;
-  // An orange run's message only counts what its first warning says.
+  // The message of a run with warnings only counts them; its row has the first one.
   const message = it.status === "warning" ? it.message : (details && details.message) || it.message;
   const said = [];
   if (it.cause && statusOf(node).is_error) {
@@ -64,9 +64,9 @@ function causeLine(node, it, details) {
     it.status === "warning" && it.warnings > 1 ? h("span.note", "and " + plural(it.warnings - 1, "more warning line")) : null,
     same > 0 ? button("The same cause in " + plural(same, "other"), () => search("cause:" + number), { class: "link" }) : null,
     !statusOf(node).is_error || it.earlier || node.parent ? null
-      : isNew(node) ? h("span.note", "New: not red in the last session that had a result of it.")
+      : isNew(node) ? h("span.note", "New: no error in the last session that had a result of it.")
         : row.count === 0 ? null
-          : h("span.note", "Red in the last " + (row.count === 1 ? "session" : row.count + " sessions") + " too" + (row.wasNot ? "; before that it was not." : ".")),
+          : h("span.note", "An error in the last " + (row.count === 1 ? "session" : row.count + " sessions") + " too" + (row.wasNot ? "; before that there was none." : ".")),
   ];
   return [said.length ? clamped(h("p.cause", said)) : null, notes.some(Boolean) ? h("p.more", notes) : null];
 }
@@ -173,7 +173,7 @@ function jumper(element, warnings, count) {
     element.scrollTop += places[at].getBoundingClientRect().top - element.getBoundingClientRect().top - 60;
     where.textContent = "Warning " + (at + 1) + " of " + places.length;
   };
-  // The first warning is what an orange run is opened for.
+  // People open a run with warnings for the first of them.
   if (places.length) requestAnimationFrame(() => { go(1); where.textContent += count > places.length ? ", " + count + " in all" : ""; });
   const hidden = warnings.filter((warning) => !places.some((place) => Number(place.dataset.line) === warning.line));
   return h("div.jumps", where,

@@ -40,7 +40,7 @@ const badge = (status) => h("span.badge", sign(status), h("span", wordOf(status)
 
 const plural = (count, word) => count.toLocaleString("en") + " " + word + (count === 1 ? "" : "s");
 
-// As `duration` of common/text.py has it; what took no time is not said.
+// The same as `duration` of common/text.py; empty for no time at all.
 function duration(seconds) {
   if (!seconds) return "";
   if (seconds < 60) return seconds.toFixed(seconds < 10 ? 2 : 1) + " s";
@@ -74,7 +74,7 @@ function moment(iso) {
 
 const quoted = (text) => (/^[\w@%+=:,./-]+$/.test(text) ? text : "'" + text.replace(/'/g, "'\"'\"'") + "'");
 
-// Say it to who cannot see it.
+// Announce a text to screen readers.
 function announce(text) {
   document.getElementById("said").textContent = text;
 }

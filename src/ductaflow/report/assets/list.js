@@ -1,4 +1,4 @@
-// The instances as a tree of which only the rows that are seen exist; builds open to their flows.
+// The instances as a tree; only visible rows exist, and builds open to their flows.
 
 const ROW = 60; // pixels, as in list.css
 
@@ -48,7 +48,7 @@ class Tree {
     if (drawn === this.drawn) return;
     this.drawn = drawn;
     const wanted = [];
-    // The active row exists wherever it is: it is what a screen reader is told of.
+    // The active row always exists: screen readers refer to it.
     if (active >= 0 && active < first) wanted.push(active);
     for (let index = first; index < last; index += 1) wanted.push(index);
     if (active >= last) wanted.push(active);

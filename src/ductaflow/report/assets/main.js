@@ -98,12 +98,12 @@ function help() {
     row("flow:" + asValue(first(({ row: { flow } }) => flow) + "*"), "the flow or build; * stands for anything"),
     row("tag:" + asValue(first(({ row: { tags } }) => tags && tags[0], "slow")), "a tag of _run"),
     row(first((node) => parametersOf(node).map(parameterTerm)[0], "horizon=2030"), "a parameter of the config, also nested: database.host or host"),
-    row("cause:" + first(({ row: { cause } }) => cause, "timeout"), "why it is red: " + Object.keys(CAUSE).join(", ")),
-    row("is:new", "red now and not in the last session that had a result of it; is:earlier for earlier results"),
+    row("cause:" + first(({ row: { cause } }) => cause, "timeout"), "why it failed: " + Object.keys(CAUSE).join(", ")),
+    row("is:new", "an error that the last session with a result of it did not have; is:earlier for earlier results"),
     row("-status:success", "a minus: not this. Several terms must all fit; \"quotes\" keep words together")));
 }
 
-const FEW = innerWidth < 640 ? 2 : 4; // causes that are shown before somebody asks for all
+const FEW = innerWidth < 640 ? 2 : 4; // causes that are shown at first
 
 function causesPart() {
   if (!head.causes.length) return null;

@@ -1,4 +1,4 @@
-// The data of the page: instances as nodes, their details unpacked when somebody asks, and the search.
+// The data of the page: instances as nodes, their details unpacked on demand, and the search.
 
 const CAUSE = {
   exception: "Exception", exit: "Exit", signal: "Killed by a signal", timeout: "Timeout",
@@ -88,7 +88,7 @@ async function detailsOf(node) {
 // --- search -------------------------------------------------------------------------------------------------
 
 const STATUS_NAMES = Object.fromEntries(head.statuses.flatMap(({ name, synonyms }) => [name, ...synonyms].map((word) => [word, name])));
-// The fields that take certain values only: which, as a person is told, and what else is understood.
+// Fields that take only certain values: those that are named to people, and a test for all that are accepted.
 const VALUES = {
   status: { told: ORDER, takes: (value) => Object.hasOwn(STATUS_NAMES, value) },
   is: { told: ["new", "earlier"] },
@@ -195,7 +195,7 @@ function unknownTerms(query) {
 // The sessions before this one, newest first.
 const before = head.history.filter((session) => session.session_id !== head.session_id).reverse();
 
-// How often an instance was red in a row, in sessions that had a result of it, and whether it was not before.
+// How many sessions in a row, of those with a result of it, an instance failed in, and whether it was good before.
 function redInARow(id) {
   const told = before.filter((session) => !session.carried.includes(id));
   const count = told.findIndex((session) => !session.red.includes(id));

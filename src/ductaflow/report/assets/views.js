@@ -70,7 +70,7 @@ function marked(lane, span, bars) {
   return lane;
 }
 
-// For each worker as many lanes as its runs overlapped; those of which no worker is known are taken together.
+// For each worker as many lanes as its runs overlapped; runs without a known worker share lanes.
 function lanesOf(ran) {
   const workers = new Map();
   for (const run of ran) {
@@ -112,7 +112,7 @@ function criticalPath(ran) {
   return path;
 }
 
-const SOME = 20; // rows of a table before somebody asks for all
+const SOME = 20; // rows of a table at first
 
 function runTable(title, runs) {
   const names = ["Instance", "Status", "Took", ...runs.some(({ node }) => node.row.worker) ? ["Worker"] : [], "Started"];
@@ -278,7 +278,7 @@ const totalOf = (summary) => Object.values(summary).reduce((total, count) => tot
 function sessionTable(sessions) {
   const shown = ORDER.filter((status) => sessions.some((session) => session.summary[status]));
   return h("div.scroll", { tabindex: "0", role: "region", "aria-label": "Sessions" }, h("table.runs",
-    h("thead", h("tr", h("th", { scope: "col" }, "Started"), shown.map((status) => h("th.number", { scope: "col" }, wordOf(status))), h("th.number", { scope: "col" }, "Took"), h("th", { scope: "col" }, "Newly red"))),
+    h("thead", h("tr", h("th", { scope: "col" }, "Started"), shown.map((status) => h("th.number", { scope: "col" }, wordOf(status))), h("th.number", { scope: "col" }, "Took"), h("th", { scope: "col" }, "New errors"))),
     h("tbody", sessions.map((session, index) => {
       const old = new Set(index ? sessions[index - 1].red : []);
       const fresh = index ? session.red.filter((id) => !old.has(id)) : [];
