@@ -210,7 +210,7 @@ def test_failure_says_why_and_where(report: Desk) -> None:
     here = report.panel.locator(".source .here").inner_text()
     assert "raise ValueError" in here
     assert "in solve" in report.part("traceback").inner_text()
-    assert "New: not red in the last session that had a result of it." in text
+    assert "New: no error in the last session that had a result of it." in text
     report.page.click("text=The same cause in 1 other")
     assert {"fit/US_2030", "fit/US_2050"} == set(report.names())
 
@@ -390,7 +390,7 @@ def test_new_is_what_was_not_red_when_it_ran_last(desk: Desk, tmp_path: Path) ->
     desk.open(a_page(tmp_path, entries, history=history))
     assert {"fit/fresh", "all/b"} == set(desk.search("is:new"))
     opened(desk, "fit/known")
-    assert "Red in the last session too." in desk.panel.inner_text()
+    assert "An error in the last session too." in desk.panel.inner_text()
     opened(desk, "all/b")
     assert "New:" in desk.panel.inner_text()
     desk.part("flows").locator("li button").first.click()

@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from ductaflow.common.errors import DuctaflowError
 from ductaflow.common.json_tree import KeyPath, leaves, spelled
@@ -53,7 +52,7 @@ class Configs:
     def __init__(self, config_dir: Path | None, runs_dir: Path) -> None:
         self._config_dir = config_dir
         self._runs_dir = runs_dir
-        self._bases: dict[tuple[str, str], dict[str, Any]] = {}
+        self._bases: dict[tuple[str, str], dict[str, object]] = {}
 
     def of(self, result: Result, folder: RunFolder, *, stored: bool) -> ConfigParts:
         """Return the configs of a run for the twin.
@@ -73,7 +72,7 @@ class Configs:
             "good_finished": finished,
         }
 
-    def _base(self, result: Result, config: Mapping[str, Any]) -> Flat | None:
+    def _base(self, result: Result, config: Mapping[str, object]) -> Flat | None:
         """Return the base under an instance, its placeholders filled as in the instance's config."""
         if self._config_dir is None:
             return None
@@ -83,7 +82,7 @@ class Configs:
         filled = {key: _filled(key, value, result, config) for key, value in base.items()}
         return _flat(filled)[0]
 
-    def _base_of(self, config_dir: Path, kind: str, flow: str) -> dict[str, Any]:
+    def _base_of(self, config_dir: Path, kind: str, flow: str) -> dict[str, object]:
         if (kind, flow) not in self._bases:
             files = (config_dir / BASE_CONFIG, config_dir / kind / f"{flow}.json")
             self._bases[kind, flow] = merge(*(_read(file) or {} for file in files))
@@ -100,7 +99,7 @@ class Configs:
         return _flat(config)[0], _text_of(_read(kept.path / RESULT) or {}, "finished")
 
 
-def _filled(key: str, value: Any, result: Result, config: Mapping[str, Any]) -> Any:
+def _filled(key: str, value: object, result: Result, config: Mapping[str, object]) -> object:
     """Fill the placeholders of a value of a base with the instance's other keys.
 
     So only what the instance itself sets differs from the base, not what follows from it.
@@ -115,7 +114,7 @@ def _filled(key: str, value: Any, result: Result, config: Mapping[str, Any]) -> 
         return value  # as in the file; the run itself reports such a base
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def _read(path: Path) -> dict[str, object] | None:
     """Read a config; None if there is none that can be shown."""
     try:
         with open(path, "rb") as file:
@@ -130,12 +129,12 @@ def _read(path: Path) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _text_of(record: Mapping[str, Any], key: str) -> str | None:
+def _text_of(record: Mapping[str, object], key: str) -> str | None:
     value = record.get(key)
     return value if isinstance(value, str) else None
 
 
-def _flat(config: Mapping[str, Any] | None) -> tuple[Flat, int]:
+def _flat(config: Mapping[str, object] | None) -> tuple[Flat, int]:
     """Key paths and values as text, and how many keys were left out."""
     if config is None:
         return {}, 0
@@ -154,7 +153,7 @@ def _is_shown_whole(path: KeyPath, value: object) -> bool:
     return isinstance(value, list) or len(path) >= MAX_SHOWN_LEVELS
 
 
-def shown_value(value: Any) -> str:
+def shown_value(value: object) -> str:
     """Spell a value as a person types it: as JSON, but a string without quotes unless it reads like JSON."""
     if isinstance(value, str) and not _reads_like_json(value):
         text = value

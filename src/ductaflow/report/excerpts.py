@@ -89,7 +89,7 @@ def _of_output(output: dict[str, Any], cell: int) -> Iterator[Figure]:
             return
 
 
-def _text(value: Any) -> str:
+def _text(value: str | list[str]) -> str:
     text = " ".join("".join(value).split())[:200]
     return "" if text.startswith("<") else text
 

@@ -25,6 +25,7 @@ from ductaflow.store.result import BY_ATTENTION, Status
 
 if TYPE_CHECKING:
     import jinja2
+    from markupsafe import Markup
 
 
 #: Characters of texts, in ASCII, that make a block full.
@@ -334,7 +335,7 @@ def _span(started: str | None, finished: str | None) -> str:
     return duration(passed.total_seconds()) if passed else ""
 
 
-def _printed(value: Any) -> Any:
+def _printed(value: object) -> object:
     """Print a value in a template; Jinja2 escapes it afterwards."""
     if hasattr(value, "__html__"):
         return value
@@ -371,17 +372,17 @@ def _asset_text(name: str) -> str:
 
 
 @functools.cache
-def _styles() -> Any:
+def _styles() -> Markup:
     return _ours("".join(map(_asset_text, STYLES)))
 
 
 @functools.cache
-def _scripts() -> Any:
+def _scripts() -> Markup:
     """Join the files of the script in one function, so that they share names with nothing else."""
     return _ours("\n".join(['"use strict";', "(() => {", *map(_asset_text, SCRIPTS), "})();"]))
 
 
-def _ours(text: str) -> Any:
+def _ours(text: str) -> Markup:
     """Mark a style or script of the page as markup: its text is our own, and ASCII."""
     from markupsafe import Markup
 

@@ -11,7 +11,6 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from ductaflow.common.errors import DuctaflowError
 from ductaflow.common.paths import RESULT
@@ -53,7 +52,7 @@ _MAX_LOGS = 50
 _LOG_DEPTH = 4
 
 
-def generate_status_report(results: Iterable[Result | Mapping[str, Any]], runs_root: Path) -> str:
+def generate_status_report(results: Iterable[Result | Mapping[str, object]], runs_root: Path) -> str:
     """Make the status page of a conductor, to be written to `runs_root/conductor_status_report.html`.
 
     A result is a `Result` or a dict of the conductor's own. These keys of a dict have a meaning, all are
@@ -100,7 +99,7 @@ def generate_status_report(results: Iterable[Result | Mapping[str, Any]], runs_r
     return render_html(data)
 
 
-def _entry(result: Result | Mapping[str, Any], runs_root: Path) -> Entry:
+def _entry(result: Result | Mapping[str, object], runs_root: Path) -> Entry:
     if isinstance(result, Result):
         if result.folder is None and os.path.isdir(folder := runs_root / result.flow / result.instance):
             result = replace(result, folder=folder)
@@ -113,7 +112,7 @@ def _entry(result: Result | Mapping[str, Any], runs_root: Path) -> Entry:
     return _from_dict(result, runs_root)
 
 
-def _from_dict(given: Mapping[str, Any], runs_root: Path) -> Entry:
+def _from_dict(given: Mapping[str, object], runs_root: Path) -> Entry:
     """Make an entry of a conductor's own dict."""
     name, flow = _text(given, _NAME), _text(given, _FLOW)
     if not flow and name.count("/") == 1:
@@ -139,7 +138,7 @@ def _from_dict(given: Mapping[str, Any], runs_root: Path) -> Entry:
     )
 
 
-def _text(given: Mapping[str, Any], keys: Iterable[str]) -> str:
+def _text(given: Mapping[str, object], keys: Iterable[str]) -> str:
     """Return the first of some keys that has a value, as text. A DataFrame has NaN for no value."""
     values = (given.get(key) for key in keys)
     return next((str(value) for value in values if not _is_none(value)), "")
@@ -149,7 +148,7 @@ def _is_none(value: object) -> bool:
     return value is None or value == "" or (isinstance(value, float) and value != value)
 
 
-def _seconds(given: Mapping[str, Any], otherwise: float) -> float:
+def _seconds(given: Mapping[str, object], otherwise: float) -> float:
     for key, unit in _DURATION.items():
         value = json_value(given.get(key))
         if isinstance(value, int | float) and not isinstance(value, bool):
@@ -171,7 +170,7 @@ def _status(word: object, message: str, recorded: Result | None) -> tuple[Status
     return status, ""
 
 
-def _parameters(given: Mapping[str, Any]) -> dict[str, Any]:
+def _parameters(given: Mapping[str, object]) -> dict[str, object]:
     known = {*_NAME, *_FLOW, *_FOLDER, *_MESSAGE, *_DURATION, *_TIMES, "status"}
     rest = {key: value for key, value in given.items() if key not in known and not _is_none(value)}
     return masked({key: json_value(value) for key, value in rest.items()})
@@ -180,7 +179,7 @@ def _parameters(given: Mapping[str, Any]) -> dict[str, Any]:
 # --- what lies on disk -------------------------------------------------------------------------------------
 
 
-def _folder(given: Mapping[str, Any], flow: str, name: str, runs_root: Path) -> Path | None:
+def _folder(given: Mapping[str, object], flow: str, name: str, runs_root: Path) -> Path | None:
     """Return the run folder of a dict, if it is known."""
     named = _text(given, _FOLDER)
     places = [Path(named), runs_root / named, runs_root.parent / named] if named else []

@@ -17,7 +17,7 @@ from itertools import chain
 
 from ductaflow.common.paths import RunFolder
 from ductaflow.project.instances import Instance
-from ductaflow.store.result import Status
+from ductaflow.store.result import status_named
 
 #: Seconds of what nothing is known of.
 UNKNOWN = 1.0
@@ -69,6 +69,7 @@ def _last_good(folder: RunFolder) -> float | None:
         # No run, or nothing that can be read: whoever needs the result itself says what is wrong with it.
         return None
     status, seconds = _STATUS.search(text), _SECONDS.search(text)
-    if not status or not seconds or status[1].decode() not in (Status.SUCCESS, Status.WARNING):
+    known = status_named(status[1].decode()) if status else None
+    if not known or not known.is_good or not seconds:
         return None
     return float(seconds[1])
