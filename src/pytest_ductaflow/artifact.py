@@ -18,7 +18,7 @@ from ductaflow.common.text import first_line, shown_path
 from ductaflow.project.instances import Instance
 from ductaflow.report import NOT_YET, Entry, LiveReport
 from ductaflow.store.folder import Unfinished, unfinished
-from ductaflow.store.result import Cause, Result, Status, read_result
+from ductaflow.store.result import Cause, Result, Status, readable_result
 from pytest_ductaflow import items
 from pytest_ductaflow.failure import paint, run_again
 from pytest_ductaflow.github import InstanceOutcome
@@ -268,10 +268,7 @@ class Artifact:
 
     def _left_over(self, instance: Instance, started: bool) -> Result:
         """Return the result of an item without a report: interrupted, or never started."""
-        try:
-            result = read_result(instance.run_folder.path)
-        except DuctaflowError:
-            result = None
+        result = readable_result(instance.run_folder.path)
         if result and result.session_id == self._session_id:
             return result
         if started:
@@ -325,8 +322,8 @@ def _ended_early(instance: Instance) -> Result | None:
         # Search for the word first: parsing thousands of results would hold up the session.
         if not _ENDED_EARLY.search(instance.run_folder.result.read_bytes()):
             return None
-        result = read_result(instance.run_folder.path)
-    except (OSError, DuctaflowError):
+    except OSError:
         # None, or not readable: the next run replaces it.
         return None
+    result = readable_result(instance.run_folder.path)
     return result if result and result.cause in ("interrupted", "lost") else None

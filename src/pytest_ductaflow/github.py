@@ -17,10 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from ductaflow.common.errors import DuctaflowError
 from ductaflow.common.text import are_watched, clean, in_numbers, shorten
 from ductaflow.store.causes import origin_of
-from ductaflow.store.result import Result, Status, read_result
+from ductaflow.store.result import Result, Status, readable_result
 from ductaflow.store.spec import current_run
 from pytest_ductaflow.failure import place_of, run_again
 
@@ -218,11 +217,8 @@ def _title(one: Annotation) -> str:
 
 
 def _warning_lines(instance: Instance) -> list[str]:
-    try:
-        result = read_result(instance.run_folder.path)
-    except DuctaflowError:
-        # The number of lines is known all the same.
-        return []
+    # Without a result, the number of lines is known all the same.
+    result = readable_result(instance.run_folder.path)
     return [clean(warning.text) for warning in result.warnings] if result else []
 
 

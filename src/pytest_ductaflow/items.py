@@ -26,7 +26,7 @@ from ductaflow.project.instances import Instance
 from ductaflow.project.settings import DEFAULT, Comparison
 from ductaflow.session.decide import Lack
 from ductaflow.store.changes import Change
-from ductaflow.store.result import Cause, Result, Status, read_result, why_not_valid
+from ductaflow.store.result import Cause, Result, Status, readable_result, why_not_valid
 from pytest_ductaflow.baseline import Baseline, complaint, headline, kinds_of
 from pytest_ductaflow.failure import failure_text, place_of, run_again
 from pytest_ductaflow.projects import Projects
@@ -278,11 +278,8 @@ class FlowSession:
 
     def _result_here(self, instance: Instance) -> Result | None:
         """What this session's run of an instance wrote, in whatever process it ran."""
-        try:
-            result = read_result(instance.run_folder.path)
-        except DuctaflowError:
-            # Not readable as a result is as good as none: this session's run would have replaced it.
-            return None
+        # One that cannot be read is not of this session, whose run would have replaced it.
+        result = readable_result(instance.run_folder.path)
         return result if result and result.session_id == self.settings.session_id else None
 
 

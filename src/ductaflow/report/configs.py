@@ -9,13 +9,13 @@ from pathlib import Path
 
 from ductaflow.common.errors import DuctaflowError
 from ductaflow.common.json_tree import KeyPath, leaves, spelled
-from ductaflow.common.paths import BASE_CONFIG, KIND_DIRS, RESULT, ROOT_KEY, RUN_KEY, RunFolder
+from ductaflow.common.paths import BASE_CONFIG, KIND_DIRS, ROOT_KEY, RUN_KEY, RunFolder
 from ductaflow.common.text import cut
 from ductaflow.project.compose import fill_placeholders, merge
 from ductaflow.project.secrets import masked
 from ductaflow.report.schema import ConfigParts, Flat
 from ductaflow.store.folder import previous_folder
-from ductaflow.store.result import Result
+from ductaflow.store.result import Result, readable_result
 
 MAX_KEYS = 120
 
@@ -96,7 +96,8 @@ class Configs:
         config = _read(kept.config)
         if config is None:
             return None, None
-        return _flat(config)[0], _text_of(_read(kept.path / RESULT) or {}, "finished")
+        last = readable_result(kept.path)
+        return _flat(config)[0], last.finished if last else None
 
 
 def _filled(key: str, value: object, result: Result, config: Mapping[str, object]) -> object:
@@ -127,11 +128,6 @@ def _read(path: Path) -> dict[str, object] | None:
         # Not strict JSON, perhaps half of it: `read_config` says why when somebody runs with it.
         return None
     return value if isinstance(value, dict) else None
-
-
-def _text_of(record: Mapping[str, object], key: str) -> str | None:
-    value = record.get(key)
-    return value if isinstance(value, str) else None
 
 
 def _flat(config: Mapping[str, object] | None) -> tuple[Flat, int]:

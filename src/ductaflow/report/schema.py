@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import NotRequired, TypedDict
 
+from ductaflow.common.errors import SourceLine
 from ductaflow.common.paths import Kind
-from ductaflow.store.result import Status
+from ductaflow.store.result import FileEntry, Status
 
 SCHEMA = 1
 
@@ -17,13 +18,6 @@ Counts = dict[str, int]
 
 #: A config: key paths and values as text.
 Flat = dict[str, str]
-
-
-class Line(TypedDict):
-    """A line of a source or a log, or several from that number on."""
-
-    line: int
-    text: str
 
 
 class LogParts(TypedDict):
@@ -36,7 +30,7 @@ class LogParts(TypedDict):
     log_head: str
     log_tail: str
     log_tail_line: int | None
-    log_middle: list[Line]
+    log_middle: list[SourceLine]
     log_size: int
 
 
@@ -79,7 +73,7 @@ class FailureTwin(TypedDict):
     ename: str
     evalue: str
     traceback: str
-    source: list[Line]
+    source: list[SourceLine]
 
 
 class CellsTwin(TypedDict):
@@ -87,13 +81,6 @@ class CellsTwin(TypedDict):
 
     run: int
     total: int
-
-
-class FileTwin(TypedDict):
-    """A file that was read or written."""
-
-    path: str
-    size: NotRequired[int | None]
 
 
 class ResultTwin(TypedDict):
@@ -111,16 +98,16 @@ class ResultTwin(TypedDict):
     started: str | None
     finished: str | None
     seconds: float | None
-    warnings: list[Line]
+    warnings: list[SourceLine]
     warning_count: int
     failure: FailureTwin | None
     exit_code: int | None
     signal: str | None
     cells: CellsTwin
     config_hash: str | None
-    inputs: list[FileTwin]
+    inputs: list[FileEntry]
     inputs_left_out: int
-    outputs: list[FileTwin]
+    outputs: list[FileEntry]
     outputs_left_out: int
     children: list[str]
     peak_memory: int | None

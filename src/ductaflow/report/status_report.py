@@ -205,7 +205,7 @@ def _recorded(folder: Path | None, flow: str, name: str, *, trusted: bool) -> Re
         return None
     try:
         result = read_result(folder)
-    except (DuctaflowError, OSError) as exc:
+    except DuctaflowError as exc:
         return Result(flow, name, "flow", Status.ERROR, "lost", f"{folder / RESULT}: {exc}", folder=folder)
     return result or _from_logs(folder, flow, name, trusted=trusted)
 

@@ -161,44 +161,12 @@ def red_ids(instances: Iterable[InstanceTwin]) -> list[str]:
 def read_run(folder: Path) -> Result:
     """Read the result of a run folder. A missing or unreadable one gives a result with status error."""
     try:
-        result = read_result(folder)
-        if result is None:
-            problem = f"{folder / RESULT} is missing: the run was removed or did not come to its end"
-        elif not (problem := misfit(result)):
+        if result := read_result(folder):
             return result
-    except (DuctaflowError, OSError, RecursionError) as exc:
+        problem = f"{folder / RESULT} is missing: the run was removed or did not finish"
+    except DuctaflowError as exc:
         problem = f"cannot be read: {exc}"
     return Result(folder.parent.name, folder.name, "flow", Status.ERROR, "lost", problem, folder=folder)
-
-
-def misfit(result: Result) -> str:
-    """What is wrong with the types of a record from disk, where anyone can write; "" for nothing."""
-    failure, cells = result.failure, result.cells
-    texts: list[object] = [result.flow, result.instance, result.message, result.kind, result.session_id]
-    texts += [*result.children, *(warning.text for warning in result.warnings)]
-    optional = [result.cause, result.started, result.finished, result.signal, result.config_hash]
-    numbers = [result.seconds, result.warning_count, cells.run, cells.total]
-    numbers += [
-        result.exit_code or 0,
-        result.peak_memory or 0,
-        *(warning.line for warning in result.warnings),
-    ]
-    records = [result.environment, *result.inputs, *result.outputs]
-    if failure:
-        texts += [failure.ename, failure.evalue, failure.traceback]
-        optional.append(failure.file)
-        numbers += [failure.line or 0, failure.cell or 0]
-        records += failure.source
-    fits = (
-        _all([*texts, *(text for text in optional if text is not None)], str)
-        and _all(numbers, (int, float))
-        and _all(records, Mapping)
-    )
-    return "" if fits else f"{result.folder and result.folder / RESULT}: a field is not of its type"
-
-
-def _all(values: Iterable[object], kind: type | tuple[type, ...]) -> bool:
-    return all(isinstance(value, kind) for value in values)
 
 
 # --- one instance ------------------------------------------------------------------------------------------

@@ -10,8 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from ductaflow.common.errors import DuctaflowError
-from ductaflow.store.result import Result, read_result
+from ductaflow.store.result import Result, readable_result
 
 MAX_TITLE = 300
 
@@ -110,10 +109,7 @@ def origin_of(result: Result) -> Result:
     message names it.
     """
     for child in result.children:
-        try:
-            inner = read_result(result.folder / child) if result.folder else None
-        except DuctaflowError:
-            continue
+        inner = readable_result(result.folder / child) if result.folder else None
         if inner and inner.status.is_error:
             return origin_of(inner)
     return result

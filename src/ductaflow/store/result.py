@@ -345,6 +345,17 @@ def read_result(folder: Path) -> Result | None:
 _ANEW = "Remove it, or run the instance again: that writes a new one."
 
 
+def readable_result(folder: Path) -> Result | None:
+    """Read the result of a run folder; None if there is none that can be read.
+
+    For callers that do without: whoever needs the result itself reports what is wrong with it.
+    """
+    try:
+        return read_result(folder)
+    except DuctaflowError:
+        return None
+
+
 def why_not_valid(folder: Path) -> str | None:
     """Why the last run in a run folder cannot be read from; None if it can."""
     try:
