@@ -257,3 +257,16 @@ def test_a_damaged_head_of_the_twin_before(left: TinyProject, head: bytes) -> No
     assert str(runs / REPORT_JSON) in data["notes"][0]
     write_report(data, runs)
     assert 0 == CliRunner().invoke(main, ["report", "--project", str(left.root)]).exit_code
+
+
+# --- results -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("child", ["a\0b", "x" * 5000, "\ud800", "../../.."])
+def test_a_flow_with_an_impossible_name(tmp_path: Path, child: str) -> None:
+    """The build is shown, and its flow with what is wrong."""
+    build = Result("all", "a", "build", Status.ERROR, folder=tmp_path, children=(child,), message="no")
+    data = build_report([Entry(build)], session_id="s", started="", finished="", runs_dir=tmp_path)
+    (instance,) = data["instances"]
+    assert ["error"] == [flow["status"] for flow in instance["flows"]]
+    assert render_html(data)

@@ -125,6 +125,9 @@ def read_regular(path: Path, *, hint: str = "") -> bytes | None:
             return file.read()
     except FileNotFoundError:
         return None
+    except ValueError as exc:
+        # a NUL in it, say, since the name comes from another file
+        raise UnreadableError(f"{str(path)!r} is no name of a file", hint=hint) from exc
     except OSError as exc:
         found = of_system(exc, path, hint=hint)
         raise UnreadableError(found.message, hint=found.hint) from exc

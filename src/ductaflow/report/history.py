@@ -46,9 +46,9 @@ def read_history(runs_dir: Path) -> tuple[list[SessionLine], list[str]]:
             continue
         try:
             found = decode(line, SessionLine, where=path if size > MAX_READ else f"{path}:{number}")
-            sessions.append(
-                found | {"red_left_out": found.get("red_left_out", 0), "carried": found.get("carried", [])}
-            )
+            found.setdefault("red_left_out", 0)
+            found.setdefault("carried", [])
+            sessions.append(found)
         except UnreadableError as exc:
             faults.append(f"{exc.message}. The session is left out; remove the line.")
     return sessions[-MAX_SESSIONS:], faults
