@@ -293,12 +293,7 @@ def _log_of(folder: RunFolder) -> Path | None:
 
 def _links(folder: RunFolder, log: Path | None, runs_dir: Path) -> dict[str, str]:
     files = {"notebook": folder.notebook, "html": folder.html, "log": log, "config": folder.config}
-    way = link(folder.path, runs_dir)
-    return {
-        name: f"{way}/{quote(os.fsencode(path.name))}"
-        for name, path in files.items()
-        if path and os.path.isfile(path)
-    }
+    return {name: link(path, runs_dir) for name, path in files.items() if path and os.path.isfile(path)}
 
 
 def link(path: Path, runs_dir: Path) -> str:
