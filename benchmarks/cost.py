@@ -14,7 +14,6 @@ import itertools
 import os
 import resource
 import statistics
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -101,9 +100,7 @@ def main() -> None:
         measures = {row: measure for row, measure in rows(counts).items() if options.only in row}
         for number, (row, measure) in itertools.product(range(options.rounds), measures.items()):
             for python in list(environments)[:: -1 if number % 2 else 1]:
-                seconds = measure(environments[python])
-                print(f"{number + 1} of {options.rounds}, {row}: {seconds:.2f}, {python}", file=sys.stderr)
-                bench.add(title, row, python, seconds)
+                bench.add(title, row, python, measure(environments[python]))
     for row, cells in bench.tables[title].items():
         for name, typical in (("ratio of medians", statistics.median), ("of minima", min)):
             bench.add(title, row, name, typical(cells[last]) / typical(cells[first]))

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 import subprocess
 import sys
@@ -144,6 +145,56 @@ def test_the_core_does_not_know_the_plugin_or_pytest() -> None:
             )
         }
         assert not names & {"pytest", "_pytest", "xdist", "pytest_ductaflow"}, path
+
+
+#: Names that begin with an underscore and are documented all the same.
+DOCUMENTED = {"_exit", "_getframe", "_fields"}
+
+
+def private_of_others(path: Path) -> set[str]:
+    """Private attributes that a module uses and does not define itself."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    used, own = set(), set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            (used if isinstance(node.ctx, ast.Load) else own).add(node.attr)
+            if isinstance(node.ctx, ast.Store) and not isinstance(node.value, ast.Name):
+                used.add(node.attr)
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            own.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            own.add(node.id)
+    return {name for name in used - own - DOCUMENTED if re.match(r"_[a-z]", name)}
+
+
+def overridden(module: str, path: Path) -> set[str]:
+    """Private methods of other packages' classes that a module's classes override."""
+    found = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if not isinstance(node, ast.ClassDef) or not node.bases:
+            continue
+        bases = getattr(importlib.import_module(module), node.name).__mro__[1:]
+        foreign = [
+            base for base in bases if not base.__module__.startswith(("ductaflow", "pytest_ductaflow"))
+        ]
+        names = [item.name for item in node.body if isinstance(item, ast.FunctionDef)]
+        found |= {
+            name for name in names if re.match(r"_[a-z]", name) and any(name in vars(b) for b in foreign)
+        }
+    return found
+
+
+def test_private_parts_of_other_packages_have_one_module_each() -> None:
+    """What other packages call private is used in modules named `..._hooks`, whose tests name each part."""
+    wrong = {
+        module: sorted(names)
+        for module, path in modules().items()
+        if not module.endswith("_hooks")
+        and (
+            names := private_of_others(path) | (overridden(module, path) if module != "ductaflow" else set())
+        )
+    }
+    assert {} == wrong
 
 
 HEAVY = ["papermill", "IPython", "jupytext", "pandas", "nbconvert", "nbformat", "jinja2", "psutil", "asyncio"]

@@ -22,6 +22,7 @@ from ductaflow.common.text import first_line
 from ductaflow.execution.inplace import run_here
 from ductaflow.store.result import Result
 from ductaflow.store.spec import RunSpec
+from pytest_ductaflow.pytest_hooks import without_capture
 
 
 def run_watched(spec: RunSpec, code: CodeType, config: pytest.Config, *, is_expected_red: bool) -> Result:
@@ -37,22 +38,8 @@ def run_watched(spec: RunSpec, code: CodeType, config: pytest.Config, *, is_expe
         pytest.exit.Exception: the person left the debugger by `quit`; the result is written nevertheless.
         DuctaflowError: the run could not start.
     """
-    with _without_capture(config):
+    with without_capture(config):
         return run_here(spec, code, _Debugging(config, spec.source, is_expected_red=is_expected_red))
-
-
-@contextmanager
-def _without_capture(config: pytest.Config) -> Iterator[None]:
-    """Let the flow and the debugger write to the terminal, and read from it."""
-    capture = config.pluginmanager.getplugin("capturemanager")
-    if capture is None:
-        yield
-        return
-    capture.suspend(in_=True)
-    try:
-        yield
-    finally:
-        capture.resume()
 
 
 class _Debugging:

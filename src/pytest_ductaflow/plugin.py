@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_ductaflow.pytest_hooks import given_dist
+
 if TYPE_CHECKING:
     import warnings
 
@@ -488,12 +490,6 @@ class ControllerHooks:
 
     # --- workers -----------------------------------------------------------------------------------------
 
-    @property
-    def _dist(self) -> str | None:
-        """The `--dist` that somebody gave, which is respected; None if the order is ours."""
-        dist = getattr(self._config.known_args_namespace, "dist", "no")
-        return None if dist == "no" else dist
-
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_setupnodes(self, specs: Sequence[object]) -> None:
         self._worker_count = len(specs)
@@ -501,18 +497,21 @@ class ControllerHooks:
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: WorkerController) -> None:
         node.workerinput["ductaflow_session_id"] = self._settings.session_id
-        node.workerinput["ductaflow_dist"] = self._dist
+        node.workerinput["ductaflow_dist"] = given_dist(self._config)
         spec = node.gateway.spec
         is_local = spec.popen and not spec.via
         node.workerinput["ductaflow_owner_pid"] = self._settings.owner_pid if is_local else None
         if is_local:
-            self._workers.add(node.gateway.id, node.gateway._rinfo().pid)
+            channel = node.gateway.remote_exec("import os; channel.send(os.getpid())")
+            self._workers.add(node.gateway.id, channel.receive())
+            # A gateway executes one thing at a time, and xdist's own is next.
+            channel.waitclose()
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Producer) -> Scheduling | None:
         from pytest_ductaflow.xdist_scheduler import GraphScheduling
 
-        if self._dist:
+        if given_dist(self._config):
             return None
         projects = self._projects
         return GraphScheduling(config, log, projects.edges, projects.seconds, self._worker_count)
@@ -545,10 +544,11 @@ class ControllerHooks:
     # --- both --------------------------------------------------------------------------------------------
 
     def pytest_report_header(self) -> str | None:
-        if self._dist is None or not self._config.getoption("tx", None):
+        dist = given_dist(self._config)
+        if dist is None or not self._config.getoption("tx", None):
             return None
         return (
-            f"ductaflow: --dist={self._dist} is kept; it does not know the graph,"
+            f"ductaflow: --dist={dist} is kept; it does not know the graph,"
             " and an instance that it starts before its upstreams have finished fails"
         )
 

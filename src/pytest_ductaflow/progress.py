@@ -3,7 +3,7 @@
     12/300  9 success, 1 warning, 2 error  about 4 min left  running: fit[EU_2030], fit[EU_2040] and 2 more
 
 It stands below what pytest writes. A thread draws it, since pytest itself waits for runs. Every write of
-pytest passes through `_Terminal`, which first takes the line away: so pytest's own output stays as it is.
+pytest passes through `StatusLine`, which first takes the line away: so pytest's own output stays as it is.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -149,10 +149,11 @@ class StatusLine:
         self._column: int | None = None  # where pytest's cursor is while the line is drawn
         # Not asked when drawing: the writer counts what it is about to write.
         self._written = self._writer.width_of_current_line
-        self._file: Any = self._writer._file
+        self._encoding = sys.stdout.encoding
         # While a test runs, standard output is pytest's capture.
-        self._terminal = os.dup(self._file.fileno())
-        self._writer._file = _Terminal(self._file, self)
+        self._terminal = os.dup(sys.stdout.fileno())
+        self._write_through = self._writer.write
+        self._writer.write = self._write  # type: ignore[method-assign]
         self._thread = threading.Thread(target=self._draw_on, name="status line", daemon=True)
         self._thread.start()
 
@@ -168,21 +169,20 @@ class StatusLine:
             self._ended = True
             if erase:
                 self._erase()
-            self._writer._file = self._file
+            self._writer.write = self._write_through  # type: ignore[method-assign]
         self._changed.set()
         self._thread.join()
         os.close(self._terminal)
 
-    def write(self, text: str) -> None:
+    # --- inside ------------------------------------------------------------------------------------------
+
+    def _write(self, msg: str, *, flush: bool = False, **markup: bool) -> None:
         """Write for pytest, without the line in the way."""
         with self._lock:
             self._erase()
-            self._file.write(text)
-            self._file.flush()
+            self._write_through(msg, flush=True, **markup)
             self._written = self._writer.width_of_current_line
         self._changed.set()
-
-    # --- inside ------------------------------------------------------------------------------------------
 
     def _draw_on(self) -> None:
         while not self._ended:
@@ -222,7 +222,7 @@ class StatusLine:
             self._put(f"\r\n\x1b[K\x1b[A\r\x1b[{column}C" if column else "\r\x1b[K")
 
     def _put(self, text: str) -> None:
-        data = text.encode(self._file.encoding or "ascii", "replace")
+        data = text.encode(self._encoding or "ascii", "replace")
         while data:
             data = data[os.write(self._terminal, data) :]
 
@@ -230,21 +230,6 @@ class StatusLine:
 def _width(text: str) -> int:
     """Columns of a text, at most: one that wraps would be drawn over what pytest wrote."""
     return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
-
-
-class _Terminal:
-    """The file that pytest writes to, with the line taken away before."""
-
-    def __init__(self, file: TextIO, line: StatusLine) -> None:
-        self._file = file
-        self._line = line
-
-    def write(self, text: str) -> int:
-        self._line.write(text)
-        return len(text)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)
 
 
 class Live:

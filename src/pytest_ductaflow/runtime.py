@@ -10,8 +10,9 @@ import pytest
 
 from ductaflow.common.engines import engine_named
 from ductaflow.execution import warm
-from ductaflow.execution.coverage import MEASURE, Measure
+from ductaflow.execution.coverage import MEASURE
 from pytest_ductaflow.projects import Projects
+from pytest_ductaflow.pytest_hooks import coverage_of
 
 
 class Warming:
@@ -47,14 +48,6 @@ class Warming:
 @contextlib.contextmanager
 def measured(item: pytest.Item) -> Iterator[None]:
     """Runs that a test starts are measured as the process of the test is."""
-    controller = item.config.pluginmanager.getplugin("_cov").cov_controller
-    measure = Measure(
-        folder=controller.topdir,
-        config_file=controller.cov_config,
-        source=controller.cov_source,
-        branch=controller.cov_branch,
-        context=f"{item.nodeid}|run" if item.config.option.cov_context == "test" else None,
-    )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(os.environ, MEASURE, measure.dump())
+        patch.setitem(os.environ, MEASURE, coverage_of(item).dump())
         yield

@@ -85,12 +85,14 @@ def test_the_next_run_sees_nothing_of_the_last_one(project: TinyProject) -> None
 
 
 def test_random_numbers_differ_between_runs(project: TinyProject) -> None:
-    """Two forks of one process draw different numbers, from each generator that a package holds."""
+    """Two forks of one process draw different numbers, from each generator that a package holds, and have
+    different keys for the processes that they start."""
     code = """
     # %%
-    import random
+    import multiprocessing, random
     import numpy as np
     print(random.random(), np.random.rand(), np.random.default_rng().random())
+    print(multiprocessing.current_process().authkey.hex())
     """
     for instance in ("a", "b"):
         forked(project, code, instance=instance)

@@ -261,7 +261,7 @@ def test_python_values(value: object, expected: Any) -> None:
         float("nan"),
         float("inf"),
         np.float32("nan"),
-        np.datetime64("NaT"),
+        np.datetime64("NaT", "s"),
         pd.NaT,
         pd.NA,
         {1, 2},

@@ -18,12 +18,10 @@ from typing import Any
 
 from ductaflow.common.files import Stamp, is_hidden, shown_names, stamp_of_file
 from ductaflow.common.paths import CONFIG_DIR
+from ductaflow.execution.python_hooks import IMPORTER
 from ductaflow.store.spec import RunSpec, tell_reads
 
 _PYCACHE = os.sep + "__pycache__" + os.sep
-
-
-_IMPORTER = "<frozen importlib._bootstrap_external>"
 
 
 #: Where Python and what is installed lie, for the names of their files.
@@ -147,7 +145,7 @@ class Watch:
             # A compiled module is read or written: its source is meant.
             folder, _, name = path.rpartition(_PYCACHE)
             self._note_module(f"{folder}{os.sep}{name.partition('.')[0]}.py")
-        elif path.endswith(".py") and sys._getframe(2).f_code.co_filename == _IMPORTER:
+        elif path.endswith(".py") and sys._getframe(2).f_code.co_filename == IMPORTER:
             self._note_module(path)
         elif not flags & _WRITES:
             # Of what our own library reads for a flow, only stored instances decide what is run.

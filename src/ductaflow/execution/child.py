@@ -7,7 +7,6 @@ code is 0, 1 after an exception, or the code of a `sys.exit`.
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import importlib
 import locale
@@ -31,6 +30,7 @@ from ductaflow.common.engines import engine_named
 from ductaflow.common.errors import Failure
 from ductaflow.execution.audit import Watch
 from ductaflow.execution.coverage import measured
+from ductaflow.execution.python_hooks import run_exit_handlers
 from ductaflow.notebook.capture import Capture
 from ductaflow.notebook.failures import exit_code_of, failure_of, line_in_source
 from ductaflow.store.result import Cause
@@ -326,9 +326,7 @@ def be_forked(spec: RunSpec, environment: Mapping[str, str], parent: int) -> NoR
         _be_anew(spec, environment)
         code = execute(spec)
         leave_soon(code)
-        # What the interpreter does at its end.
-        threading._shutdown()  # type: ignore[attr-defined]
-        atexit._run_exitfuncs()
+        run_exit_handlers()
     except BaseException:
         with contextlib.suppress(Exception):
             traceback.print_exc()
@@ -368,10 +366,8 @@ def seed_anew() -> None:
 
 #: Global generators of modules, and how each is seeded from the system.
 _SEEDS: dict[str, Callable[[Any], object]] = {
-    # No generator, but a key that is drawn once in a process.
-    "multiprocessing.process": lambda module: vars(module.current_process()).update(
-        authkey=module.AuthenticationString(os.urandom(32))
-    ),
+    # Not a generator: a key that a process draws once.
+    "multiprocessing.process": lambda module: setattr(module.current_process(), "authkey", os.urandom(32)),
     "numpy.random": lambda numpy_random: numpy_random.seed(),
     "torch": lambda torch: torch.seed(),
 }

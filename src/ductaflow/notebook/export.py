@@ -119,10 +119,9 @@ def atomic_output(path: Path) -> str:
 
 def settle_output(path: Path) -> None:
     """The end of `atomic_output`: the last save is on the disk, and papermill writes plainly again."""
-    from papermill.iorw import papermill_io
+    from papermill.iorw import LocalHandler, papermill_io
 
-    plain = str(path.absolute())
-    papermill_io._handlers[:] = [entry for entry in papermill_io._handlers if entry[0] != plain]
+    papermill_io.register(str(path.absolute()), LocalHandler())
     if path.exists():
         handle = os.open(path, os.O_RDWR)
         try:

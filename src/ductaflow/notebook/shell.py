@@ -20,7 +20,6 @@ import linecache
 import os
 import shutil
 import sys
-import tempfile
 import warnings
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
@@ -41,8 +40,14 @@ from nbformat import NotebookNode
 from traitlets import Type, default
 from traitlets.config import Config
 
-from ductaflow.common.paths import TEMP_PREFIX
 from ductaflow.notebook.capture import Ahead, Capture
+from ductaflow.notebook.ipython_hooks import (
+    HookedShell,
+    check_display,
+    forget_inline_backend,
+    remember_shells,
+    remembered_shells,
+)
 
 INLINE_BACKEND = "module://matplotlib_inline.backend_inline"
 
@@ -171,9 +176,6 @@ class _FlowDisplayHook(DisplayHook):
     def write_format_data(self, format_dict: dict[str, Any], md_dict: dict[str, Any] | None = None) -> None:
         self.shell.outputs.result(format_dict, md_dict, self.prompt_count)
 
-    def finish_displayhook(self) -> None:
-        self._is_active = False
-
 
 class _FlowDisplayPublisher(DisplayPublisher):
     """Keeps what is displayed."""
@@ -189,19 +191,12 @@ class _FlowDisplayPublisher(DisplayPublisher):
         update: bool = False,
         **_: Any,
     ) -> None:
-        self._validate_data(data, metadata)  # type: ignore[no-untyped-call]
+        check_display(self, data, metadata)
         show = self.shell.outputs.update if update else self.shell.outputs.display
         show(data, metadata, (transient or {}).get("display_id"))
 
     def clear_output(self, wait: bool = False) -> None:
         self.shell.outputs.clear(wait=wait)
-
-
-class _NoProfile(ProfileDir):
-    """A profile of IPython that makes no folders and is read by nobody."""
-
-    def _location_changed(self, change: Any) -> None:
-        """Nothing is made, whatever the location."""
 
 
 class _Exit(ZMQExitAutocall):
@@ -211,7 +206,7 @@ class _Exit(ZMQExitAutocall):
         raise SystemExit(code)
 
 
-class FlowShell(ZMQInteractiveShell):
+class FlowShell(HookedShell):
     """The shell of a kernel, without a kernel.
 
     Attributes:
@@ -247,13 +242,10 @@ class FlowShell(ZMQInteractiveShell):
         """Of no use here, and nothing is made in the user's home."""
 
     def init_profile_dir(self, profile_dir: ProfileDir | None) -> None:
-        self.profile_dir = profile_dir or _NoProfile(parent=self)
-
-    def _ipython_dir_changed(self, change: Any) -> None:
-        """Nothing is made."""
+        self.profile_dir = profile_dir or ProfileDir(parent=self)
 
     @default("exiter")
-    def _default_exiter(self) -> ZMQExitAutocall:
+    def _make_exiter(self) -> ZMQExitAutocall:
         return _Exit(self)  # type: ignore[no-untyped-call]
 
     def begin(self, outputs: Outputs, describe_error: Callable[[BaseException], str]) -> None:
@@ -263,21 +255,6 @@ class FlowShell(ZMQInteractiveShell):
         sys.modules["__main__"] = self.user_module
         self.starting_dir = os.getcwd()
         self.user_ns["_dh"][:] = [Path.cwd()]
-
-    @property
-    def db(self) -> Any:
-        """What `%cd`, `%store` and `%bookmark` keep in a profile is kept for the run."""
-        if self._db is None:
-            from IPython.external.pickleshare import PickleShareDB
-
-            folder = Path(tempfile.mkdtemp(prefix=TEMP_PREFIX))
-            self.tempdirs.append(folder)
-            self._db = PickleShareDB(folder)  # type: ignore[no-untyped-call]
-        return self._db
-
-    @db.setter
-    def db(self, value: Any) -> None:
-        """Not IPython's own one, which is a folder of the user's profile."""
 
     def run_flow_cell(self, source: str, place: Place | None) -> BaseException | None:
         """Run a cell; returns the exception with which it ended, if any."""
@@ -289,22 +266,14 @@ class FlowShell(ZMQInteractiveShell):
         error: BaseException | None = result.error_in_exec or result.error_before_exec or self.shown_error
         return error
 
-    @contextlib.contextmanager
-    def _tee(self, channel: str) -> Iterator[None]:
-        """IPython would keep each print in its history: 200 MB of prints would stay in memory."""
-        yield
-
-    def _format_exception_for_storage(
-        self, exception: BaseException, *_: Any, **__: Any
-    ) -> dict[str, str | list[str]]:
-        """For the history, which is kept nowhere: IPython would format the whole traceback a second time."""
-        return {"ename": type(exception).__name__, "evalue": _evalue(exception), "traceback": []}
+    def text_of_error(self, error: BaseException) -> str:
+        return _evalue(error)
 
     def enable_gui(self, gui: Any = None) -> None:
         if gui not in (None, "inline"):
             raise UsageError(f"a flow has no event loop for {gui!r}; figures are inline")
 
-    def _showtraceback(self, etype: type[BaseException], evalue: BaseException, stb: list[str]) -> None:
+    def show_error(self, etype: type[BaseException], evalue: BaseException, stb: list[str]) -> None:
         self.shown_error = evalue
         output = _output(
             "error",
@@ -343,7 +312,7 @@ def flow_shell(outputs: Outputs, describe_error: Callable[[BaseException], str])
         outputs: takes what the cells show.
         describe_error: gives the text of an exception for the log.
     """
-    before = [(cls, cls._instance) for cls in _singletons()]
+    before = remembered_shells(FlowShell)
     state: list[tuple[Any, str]] = [
         (sys.modules, "__main__"),
         (vars(builtins), "display"),
@@ -370,8 +339,7 @@ def flow_shell(outputs: Outputs, describe_error: Callable[[BaseException], str])
         yield shell
     finally:
         shell.close()
-        for cls, instance in before:
-            cls._instance = instance
+        remember_shells(before)
         sys.displayhook, sys.excepthook, sys.breakpointhook = hooks
         for mapping, name, value in saved:
             if value is None:
@@ -411,17 +379,11 @@ def _take_ready() -> FlowShell | None:
 
 
 def _new_shell(outputs: Outputs) -> FlowShell:
-    for cls in _singletons():
-        cls._instance = None
+    classes = [cls for cls, _ in remembered_shells(FlowShell)]
+    remember_shells([(cls, None) for cls in classes])
     shell = FlowShell(outputs)
-    for cls in _singletons():
-        cls._instance = shell
+    remember_shells([(cls, shell) for cls in classes])
     return shell
-
-
-def _singletons() -> list[Any]:
-    """The classes that remember the shell of this process."""
-    return list(FlowShell._walk_mro())
 
 
 def know_source(filename: str, text: str) -> None:
@@ -450,9 +412,8 @@ def _use_backend(shell: FlowShell) -> None:
     matplotlib.use(INLINE_BACKEND)
     # both remember the shell of an earlier run in this process
     InlineBackend.clear_instance()
-    configure: Any = configure_inline_support
-    configure.current_backend = "unset"
-    configure(shell, INLINE_BACKEND)
+    forget_inline_backend(configure_inline_support)
+    configure_inline_support(shell, INLINE_BACKEND)  # type: ignore[no-untyped-call]
 
 
 def _mime_bundle(

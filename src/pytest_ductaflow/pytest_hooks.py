@@ -1,0 +1,56 @@
+"""Parts of pytest and its plugins that the plugin depends on and that no documentation promises.
+
+No other module touches them. `tests/plugin/test_pytest_hooks.py` fails by the name of a hook that a new
+version has dropped. (pytest's own "hooks", `pytest_...`, are public and stand in `plugin.py`.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from ductaflow.execution.coverage import Measure
+
+
+@contextmanager
+def without_capture(config: pytest.Config) -> Iterator[None]:
+    """Let the flow and the debugger write to the terminal, and read from it.
+
+    Since pytest 3.7: `capturemanager.suspend` and `resume`.
+    """
+    capture = config.pluginmanager.getplugin("capturemanager")
+    if capture is None:
+        yield
+        return
+    capture.suspend(in_=True)
+    try:
+        yield
+    finally:
+        capture.resume()
+
+
+def given_dist(config: pytest.Config) -> str | None:
+    """Return the `--dist` that the command line gives; None if it leaves the order to us.
+
+    Since pytest 3.1: `known_args_namespace`, the command line before xdist sets its own default.
+    """
+    dist: str = getattr(config.known_args_namespace, "dist", "no")
+    return None if dist == "no" else dist
+
+
+def coverage_of(item: pytest.Item) -> Measure:
+    """Return how pytest-cov measures a test. Since pytest-cov 5.0: the attributes of its controller."""
+    from ductaflow.execution.coverage import Measure
+
+    controller = item.config.pluginmanager.getplugin("_cov").cov_controller
+    return Measure(
+        folder=controller.topdir,
+        config_file=controller.cov_config,
+        source=controller.cov_source,
+        branch=controller.cov_branch,
+        context=f"{item.nodeid}|run" if item.config.option.cov_context == "test" else None,
+    )

@@ -1,0 +1,57 @@
+"""The private parts of the interpreter: each is there and does what runs need of it."""
+
+from __future__ import annotations
+
+import atexit
+import platform
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from ductaflow.execution.python_hooks import IMPORTER
+
+
+@pytest.mark.parametrize(("owner", "name"), [(threading, "_shutdown"), (atexit, "_run_exitfuncs")])
+def test_each_hook_is_there(owner: object, name: str) -> None:
+    """A Python that has dropped a hook is named together with the hook."""
+    assert hasattr(owner, name), f"{owner}.{name} is gone from Python {platform.python_version()}"
+
+
+def test_the_importer_has_its_name(tmp_path: Path) -> None:
+    """An audit hook sees a module's source being read from a frame of importlib."""
+    (tmp_path / "imported.py").touch()
+    code = """
+import sys
+def note(event, arguments):
+    if event == "open" and str(arguments[0]).endswith("imported.py"):
+        print(sys._getframe(1).f_code.co_filename)
+sys.addaudithook(note)
+import imported
+"""
+    done = subprocess.run(
+        [sys.executable, "-Bc", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert IMPORTER == done.stdout.strip(), f"Python {platform.python_version()} has another importer"
+
+
+def test_exit_handlers_run_after_threads() -> None:
+    """Threads are waited for, then exit handlers run, the last one first."""
+    code = """
+import atexit, os, threading
+from ductaflow.execution.python_hooks import run_exit_handlers
+go = threading.Event()
+atexit.register(print, "second")
+atexit.register(print, "first")
+threading._register_atexit(go.set)
+threading.Thread(target=lambda: (go.wait(), print("thread"))).start()
+run_exit_handlers()
+print("end", flush=True)
+os._exit(0)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert ["thread", "first", "second", "end"] == done.stdout.split()

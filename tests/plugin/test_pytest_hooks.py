@@ -1,0 +1,77 @@
+"""The undocumented parts of pytest, xdist and pytest-cov: each is there."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.metadata import version
+
+import pytest
+
+#: What the plugin uses, in the words of a session that has it all.
+PROBES = {
+    "Config.known_args_namespace": "config.known_args_namespace",
+    "known_args_namespace.dist": "config.known_args_namespace.dist",
+    "capturemanager.suspend": "config.pluginmanager.getplugin('capturemanager').suspend",
+    "capturemanager.resume": "config.pluginmanager.getplugin('capturemanager').resume",
+    "TerminalWriter.width_of_current_line": "config.get_terminal_writer().width_of_current_line",
+    "TerminalWriter.write": "config.get_terminal_writer().write",
+    "option usepdb": "config.option.usepdb",
+    "option usepdb_cls": "config.option.usepdb_cls",
+    "option trace": "config.option.trace",
+    "option cov_context": "config.option.cov_context",
+    **{
+        f"cov_controller.{name}": f"config.pluginmanager.getplugin('_cov').cov_controller.{name}"
+        for name in ("topdir", "cov_config", "cov_source", "cov_branch")
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def missing(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    folder = tmp_path_factory.mktemp("probe")
+    (folder / "conftest.py").write_text(
+        f"""
+PROBES = {PROBES!r}
+
+def pytest_runtestloop(session):
+    for name, expression in PROBES.items():
+        try:
+            eval(expression, {{"config": session.config}})
+        except AttributeError:
+            print("missing:", name)
+"""
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-s", "--cov", "-p", "no:cacheprovider"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "no tests ran" in done.stdout
+    return {line.removeprefix("missing: ") for line in done.stdout.splitlines() if "missing: " in line}
+
+
+@pytest.mark.parametrize("name", PROBES)
+def test_each_hook_is_there(missing: set[str], name: str) -> None:
+    """A version that has dropped a hook is named together with the hook."""
+    packages = ("pytest", "pytest-xdist", "pytest-cov")
+    versions = ", ".join(f"{package} {version(package)}" for package in packages)
+    assert name not in missing, f"{name} is gone ({versions})"
+
+
+def test_a_worker_answers_before_xdist_starts_it(pytester: pytest.Pytester) -> None:
+    """xdist's gateway executes what asks for the process id of a worker, and then xdist's own part."""
+    pytester.makeconftest(
+        """
+def pytest_configure_node(node):
+    channel = node.gateway.remote_exec("import os; channel.send(os.getpid())")
+    print("worker is", channel.receive() > 0)
+    channel.waitclose()
+"""
+    )
+    pytester.makepyfile("def test_one(): pass")
+    result = pytester.runpytest_subprocess("-n1", "-s")
+    result.stdout.fnmatch_lines("worker is True")
+    result.assert_outcomes(passed=1)
