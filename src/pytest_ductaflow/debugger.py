@@ -1,7 +1,7 @@
 """`--pdb` and `--trace`: the flow runs in this process, and the debugger stops in the flow's own frame.
 
-pytest itself would stop where the plugin raises the failure. So a run is watched by a debugger of ours, and
-its failure then tells pytest that the person has seen it.
+pytest itself would stop where the plugin raises the failure. So the plugin's own debugger watches the run,
+and the failure tells pytest that the person has already seen it.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ def run_watched(spec: RunSpec, code: CodeType, config: pytest.Config, *, is_expe
     Args:
         spec: what to run.
         code: the flow, from `ductaflow.execution.inplace.code_to_watch`.
-        config: of the session.
-        is_expected_red: with `_run.xfail` a failure is no reason to stop.
+        config: pytest's config of the session.
+        is_expected_red: `_run.xfail` expects a failure, so do not stop at it.
 
     Raises:
-        pytest.exit.Exception: the person left the debugger by `quit`; the result is written nevertheless.
+        pytest.exit.Exception: the person left the debugger with `quit`; the result is still written.
         DuctaflowError: the run could not start.
     """
     with without_capture(config):
@@ -43,7 +43,7 @@ def run_watched(spec: RunSpec, code: CodeType, config: pytest.Config, *, is_expe
 
 
 class _Debugging:
-    """The watcher of one run (`ductaflow.execution.inplace.Watcher`)."""
+    """Watches one run (`ductaflow.execution.inplace.Watcher`)."""
 
     def __init__(self, config: pytest.Config, source: str, *, is_expected_red: bool) -> None:
         self._config = config
@@ -53,7 +53,7 @@ class _Debugging:
         self._stops_at_failure = bool(config.getoption("usepdb")) and not is_expected_red
 
     def execute(self, code: CodeType, namespace: dict[str, Any]) -> None:
-        """Execute a flow; `breakpoint()` and `pdb.set_trace()` in it stop in it."""
+        """Execute a flow; its `breakpoint()` and `pdb.set_trace()` stop in the flow."""
         with self._hooks():
             if not self._stops_at_once:
                 exec(code, namespace)
@@ -67,7 +67,7 @@ class _Debugging:
                 sys.settrace(None)
 
     def look(self, exc: BaseException, trace: TracebackType | None) -> None:
-        """Stop where the flow failed, in its own frame; leave the session if the person does."""
+        """Stop in the frame where the flow failed; leave the session if the person quits."""
         if isinstance(exc, bdb.BdbQuit):
             pytest.exit("Quitting debugger")
         if not self._stops_at_failure or trace is None:
@@ -97,7 +97,7 @@ class _Debugging:
 
     @contextmanager
     def _hooks(self) -> Iterator[None]:
-        """Have a flow's own breakpoints come here: pytest's would take the streams away from the run."""
+        """Handle the flow's own breakpoints: pytest's handler would take the streams away from the run."""
         before = sys.breakpointhook, pdb.set_trace
         if "PYTHONBREAKPOINT" not in os.environ:
             sys.breakpointhook = self._set_trace
@@ -109,7 +109,7 @@ class _Debugging:
 
 
 def _class_of(config: pytest.Config) -> type[pdb.Pdb]:
-    """The debugger that `--pdbcls` names, else Python's own."""
+    """Return the debugger that `--pdbcls` names, or Python's own."""
     given = config.getoption("usepdb_cls")
     if not given:
         return pdb.Pdb
@@ -125,11 +125,11 @@ def _class_of(config: pytest.Config) -> type[pdb.Pdb]:
 
 
 def _stopping_at(source: str, base: type[pdb.Pdb], console: TextIO) -> type[pdb.Pdb]:
-    """A debugger that shows a failure where the flow is; what it called is one `down` away."""
+    """Return a debugger that opens a failure at the flow's frame; `down` leads to the code it called."""
 
     class AtFlow(base):  # type: ignore[misc, valid-type]
         def interaction(self, *args: Any, **kwargs: Any) -> None:
-            # The log is no place for what a person asks.
+            # A person's commands do not belong in the log.
             with redirect_stdout(console):
                 super().interaction(*args, **kwargs)
 

@@ -1,4 +1,4 @@
-"""The session's warm server, from the side of pytest: started first, then told what to import."""
+"""What pytest gives to the runs of a session: a warm server, and how pytest-cov measures."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Warming:
 
     Args:
         preload: the ini key `ductaflow_preload`: modules to import in any case.
-        engine: the session's engine; only `warm`, which is the default, has a server.
-        when_needed: start it only with the first run: perhaps nothing has to run.
+        engine: the session's engine; only `warm`, the default, has a server.
+        when_needed: start it with the first run, since perhaps nothing has to run.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class Warming:
             warm.start(warm.Wanted(tuple(preload)), when_needed=when_needed)
 
     def expect(self, nodeids: Iterable[str]) -> None:
-        """Have the server import what the flows of some instances do."""
+        """Let the server import the modules that the flows of some instances import."""
         if not self._wanted:
             return
         sources = {}
@@ -47,7 +47,7 @@ class Warming:
 
 @contextlib.contextmanager
 def measured(item: pytest.Item) -> Iterator[None]:
-    """Runs that a test starts are measured as the process of the test is."""
+    """Measure the runs that a test starts like the process of the test."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(os.environ, MEASURE, coverage_of(item).dump())
         yield

@@ -1,8 +1,8 @@
-"""How a session ends early: Ctrl-C and SIGTERM, in whatever process they arrive.
+"""How a session ends early: Ctrl-C and SIGTERM, in any of its processes.
 
-Every process of a session turns the first of these signals into KeyboardInterrupt, as pytest expects it, and
-passes over more of them while it cleans up. A controller tells its workers at once, since xdist alone would
-wait until they notice; a worker whose controller is gone stops as if it had been interrupted.
+Every process of a session turns the first of these signals into KeyboardInterrupt, as pytest expects, and
+ignores further ones while it cleans up. A controller interrupts its workers at once, since xdist alone would
+wait until they notice. A worker whose controller is gone stops as if it had been interrupted.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import time
 from types import FrameType
 from typing import Any
 
-#: Seconds that a worker may take to end its run, before it is ended itself.
+#: Seconds that a worker has to end its run before it is killed.
 WORKER_SECONDS = 3.5
 
 
-#: Seconds after the first signal in which more of them are passed over.
+#: Seconds after the first signal in which further ones are ignored.
 DEAF_SECONDS = 5.0
 
 
@@ -28,7 +28,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Signals:
-    """Handlers of SIGINT and SIGTERM for the length of a session; a handler of somebody else stays."""
+    """Handles SIGINT and SIGTERM during a session, unless someone else already does."""
 
     def __init__(self) -> None:
         self._before: dict[signal.Signals, Any] = {}
@@ -54,7 +54,7 @@ class Signals:
 
 
 class Workers:
-    """The local workers of a controller, by pid."""
+    """The local workers of a controller, by process id."""
 
     def __init__(self) -> None:
         self._pids: dict[str, int] = {}
@@ -67,7 +67,7 @@ class Workers:
         self._pids.pop(name, None)
 
     def stop(self) -> None:
-        """Interrupt those that still work; kill what has not ended when its time is over."""
+        """Interrupt the workers, and kill those that have not ended in time."""
         pids = list(self._pids.values())
         for pid in pids:
             _send(pid, signal.SIGTERM)
@@ -77,7 +77,7 @@ class Workers:
             self._timer.start()
 
     def ended(self) -> None:
-        """All have ended: nothing is left to kill."""
+        """All workers have ended: cancel the kill."""
         if self._timer is not None:
             self._timer.cancel()
 
@@ -88,7 +88,7 @@ class Workers:
 
 
 def stop_without(pid: int) -> None:
-    """Interrupt this process when another one, its controller, is gone."""
+    """Interrupt this process when its controller, the process `pid`, is gone."""
     from ductaflow.common.host import when_gone
 
     when_gone(pid, _interrupt_main)
@@ -98,7 +98,7 @@ def _interrupt_main() -> None:
     if sys.platform == "win32":
         _thread.interrupt_main()
     else:
-        # to the main thread itself, so that what it waits for is interrupted too
+        # to the main thread itself, to interrupt whatever it waits for
         main = threading.main_thread().ident
         assert main is not None
         signal.pthread_kill(main, signal.SIGTERM)
@@ -108,5 +108,5 @@ def _send(pid: int, number: int) -> None:
     try:
         os.kill(pid, number)
     except (ProcessLookupError, PermissionError):
-        # It has ended, and perhaps somebody else has its number by now.
+        # It has ended, and another process may have its number by now.
         return

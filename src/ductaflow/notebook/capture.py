@@ -1,17 +1,17 @@
-"""Everything that a process prints goes to one log, at once and in order, and can be told apart afterwards.
+"""Everything that a process prints goes to one log, at once and in order, and can be split by stream later.
 
 File descriptors 1 and 2 are the log, and `sys.stdout` and `sys.stderr` write straight to it. There is no
-pipe and no reader thread: the log is complete on disk at any moment, a SIGKILL included, nothing is held in
-memory, and C code that prints under the GIL cannot deadlock. What Python's own streams write is noted with
-its place:
+pipe and no reader thread: the log on disk is complete at any moment, even after a SIGKILL, nothing is held in
+memory, and C code that prints under the GIL cannot deadlock. Python's own streams note the position of what
+they write:
 
     log      |hello\\n|ls: no such file\\n|bye\\n|
     spans    [stdout )[   a gap         )[stdout)
 
 A gap was written by a subprocess, by `os.write` or by C code. Descriptors 1 and 2 are opened separately, so
-each has a position of its own: what is behind that of 1, and not behind that of 2, is standard error. Before
-it both may have written in turn, and all of it is called standard output: a Jupyter kernel, which reads two
-pipes, would know more of its kind and less of its order. A program that opens `/dev/stdout` anew by its name
+each has its own position: bytes between the position of 1 and the position of 2 are standard error. Before
+that both may have written in turn, and all of it counts as standard output: a Jupyter kernel, which reads two
+pipes, would know more about the stream and less about the order. A program that opens `/dev/stdout` by name
 truncates the log, as it does whenever output goes to a file.
 """
 
@@ -36,11 +36,11 @@ from ductaflow.common.paths import TEMP_PREFIX
 Stream = Literal["stdout", "stderr"]
 
 
-#: Of the stream output of one cell, this much of its begin and of its end is kept in the notebook, in bytes.
+#: Bytes kept in the notebook from the beginning and from the end of a cell's stream output.
 HEAD = TAIL = 512 * 1024
 
 
-#: A cell with more pieces than that has them sorted by stream, as a kernel does within its flush interval.
+#: With more pieces than this, a cell's output is sorted by stream, as a kernel does within a flush interval.
 MANY = 2000
 
 
@@ -52,7 +52,7 @@ _DESCRIPTORS: dict[Stream, int] = {"stdout": 1, "stderr": 2}
 
 @dataclass(slots=True)
 class _Span:
-    """Bytes of the log: of a stream, or (with a tag) a note that is no stream output."""
+    """A range of bytes of the log: output of a stream, or (with a tag) a note."""
 
     stream: Stream
     start: int
@@ -61,12 +61,11 @@ class _Span:
 
 
 class Capture:
-    """The output of this process goes to a log, and `collect` tells what came since `begin`.
+    """Sends the output of this process to a log; `collect` returns what came since `begin`.
 
     Args:
-        log: the file to append to; without one, a file that nobody sees holds the output until it is
-            collected.
-        fatal_tracebacks: whether a fatal signal (a segfault) leaves a traceback of Python in the log.
+        log: the file to append to; without one, a temporary file holds the output until it is collected.
+        fatal_tracebacks: whether a fatal signal (a segfault) leaves a Python traceback in the log.
     """
 
     def __init__(self, log: Path | None = None, *, fatal_tracebacks: bool = True) -> None:
@@ -84,7 +83,7 @@ class Capture:
         self._start = 0
         self._end = 0
         self._spans: list[_Span] = []
-        #: Start and spans of what a waiting `clear` drops as soon as something new comes.
+        #: Start and spans that a waiting `clear` drops as soon as new output comes.
         self._waiting: tuple[int, list[_Span]] | None = None
         self._is_noting = False
 
@@ -100,11 +99,11 @@ class Capture:
         self.close()
 
     def open(self) -> None:
-        """Open the log; nothing is redirected yet."""
+        """Open the log without redirecting anything yet."""
         global _current
         self._path = self.log or _temporary_file()
         self._fd = os.open(self._path, _APPEND)
-        # each with a position of its own, see the head of this module
+        # each with its own position, see the module docstring
         self._fds = {stream: os.open(self._path, _APPEND) for stream in _DESCRIPTORS}
         self._streams = {stream: _stream_of(self, stream) for stream in _DESCRIPTORS}
         self._reader = self._path.open("rb", buffering=0)
@@ -116,7 +115,7 @@ class Capture:
         _current = self
 
     def close(self) -> None:
-        """Close the log. What is still printed to the streams goes where it went before."""
+        """Close the log. Later prints go where they went before."""
         global _current
         with self._lock:
             for fd in (self._fd, *self._fds.values()):
@@ -129,21 +128,21 @@ class Capture:
             _current = None
 
     def redirect(self) -> None:
-        """From here on all output of the process goes to the log."""
+        """Send all output of the process to the log from now on."""
         _flush(sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)
         self._outer = {"stdout": sys.stdout, "stderr": sys.stderr}
         for stream, fd in _DESCRIPTORS.items():
             with contextlib.suppress(OSError):  # closed from the start, as under pythonw
                 self._saved_fds[stream] = os.dup(fd)
             os.dup2(self._fds[stream], fd)
-        # a flow that has put its own stream there finds it again in its next cell
+        # a flow that replaced a stream finds its own again in the next cell
         sys.stdout, sys.stderr = self._streams["stdout"], self._streams["stderr"]
         if self._fatal_tracebacks:
             self._had_fatal_tracebacks = faulthandler.is_enabled()
             faulthandler.enable(self._fds["stderr"])
 
     def restore(self) -> None:
-        """Output goes where it went before `redirect`."""
+        """Send output where it went before `redirect`."""
         _flush(sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)
         self._streams = {"stdout": sys.stdout, "stderr": sys.stderr}
         sys.stdout, sys.stderr = self._outer["stdout"], self._outer["stderr"]
@@ -161,7 +160,7 @@ class Capture:
 
     @contextlib.contextmanager
     def redirected(self) -> Iterator[None]:
-        """Redirect for a while; nothing changes where the process is redirected already."""
+        """Redirect for the length of a block; does nothing if the process is already redirected."""
         if self._saved_fds:
             yield
             return
@@ -174,20 +173,20 @@ class Capture:
     # --- writing -------------------------------------------------------------------------------------------
 
     def write(self, stream: Stream, data: bytes) -> None:
-        """Append bytes of a stream to the log. Safe in threads, in signal handlers and in forked children.
+        """Append bytes of a stream to the log. Safe in threads, signal handlers and forked children.
 
         Raises:
             OSError: the disk is full, or the log cannot be written for another reason.
         """
         with self._lock:
             if self._is_fork:
-                # A gap for the parent: the position of our own descriptor is shared with it.
+                # A gap for the parent: it shares the position of our own descriptor.
                 _write_all(_DESCRIPTORS[stream], data)
             elif self._is_noting:
-                # A signal handler prints in the middle of the lines below: a gap as well.
+                # A signal handler prints in the middle of the lines below: also a gap.
                 _write_all(self._fds[stream], data)
             elif self._fd >= 0:
-                # what `_noting` does, for half the time
+                # like `_noting`, in half the time
                 self._is_noting = True
                 try:
                     self._append(data, stream)
@@ -197,7 +196,7 @@ class Capture:
                 outer.write(data.decode("utf-8", "replace"))
 
     def note(self, text: str, tag: object) -> None:
-        """Append text to the log that is no stream output; `collect` gives `tag` in its place."""
+        """Append text that is not stream output; `collect` returns `tag` in its place."""
         if self._is_fork:
             self.write("stdout", text.encode("utf-8", "backslashreplace"))
             return
@@ -238,14 +237,14 @@ class Capture:
         self._end = span.end
 
     def _add_gap(self, upto: int) -> None:
-        """Bytes that did not come through our streams: whose are they?"""
+        """Assign bytes that did not come through our streams to a stream."""
         if upto < self._end and self._size() < self._end:
-            # The log was truncated from outside: what was noted is gone, the rich results are not.
+            # Someone truncated the log: the noted prints are gone, the rich results are not.
             self._spans = [_Span("stdout", 0, 0, span.tag) for span in self._spans if span.tag is not None]
             self._start = self._end = 0
             self._waiting = None
         if upto > self._end:
-            # Nothing came through descriptor 1 after its position; what is behind it is of descriptor 2.
+            # Nothing came through descriptor 1 after its position: the rest came through descriptor 2.
             first, second = (os.lseek(self._fds[stream], 0, os.SEEK_CUR) for stream in _DESCRIPTORS)
             if second > max(first, self._end):
                 if self._end < first < upto:
@@ -255,21 +254,21 @@ class Capture:
                 self._add(_Span("stdout", self._end, upto))
 
     def _forget_middle(self, end: int) -> None:
-        """Drop the notes on what `collect` will leave out: a cell may print a hundred million times."""
+        """Drop the notes on output that `collect` leaves out: a cell may print a hundred million times."""
         head, tail = self._start + HEAD, end - TAIL
         self._spans = [s for s in self._spans if s.start < head or s.end > tail or s.tag is not None]
 
     # --- what a cell printed -------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """What comes from here on belongs to a new cell."""
+        """Start a new cell: later output belongs to it."""
         with self._noting():
             _flush_c()
             self._start = self._end = self._size()
             self._spans, self._waiting = [], None
 
     def clear(self, *, wait: bool = False) -> None:
-        """Forget what the cell has printed (the log keeps it); with `wait` as soon as something new comes."""
+        """Forget the cell's output so far (the log keeps it), or with `wait` as soon as new output comes."""
         with self._noting():
             self._catch_up()
             if not wait:
@@ -282,11 +281,11 @@ class Capture:
         return bool(self._spans) or self._end > self._start
 
     def collect(self) -> list[tuple[Stream, str] | Any]:
-        """What came since `begin`, in order; may be asked several times.
+        """Return the output since `begin`, in order. May be called several times.
 
         Returns:
-            Pairs of stream and text, neighbours of the same stream joined, and the tags of notes between
-            them. Of more than a megabyte the middle is left out, which a line says in its place.
+            Pairs of stream and text, with neighbours of the same stream joined, and the tags of notes between
+            them. Beyond a megabyte, a line stands in place of the middle.
         """
         _flush(sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)
         with self._noting():
@@ -314,7 +313,7 @@ class Capture:
 
     @staticmethod
     def _texts(pieces: Iterable[tuple[Stream, bytes] | _Span]) -> Iterator[tuple[Stream, str] | Any]:
-        """Join neighbours before they are decoded: a character may be written in two halves."""
+        """Join neighbours before decoding: a character may have been written in two halves."""
         stream: Stream = "stdout"
         raw = bytearray()
         for piece in pieces:
@@ -348,7 +347,7 @@ class Capture:
         return os.fstat(self._fd).st_size
 
     def _catch_up(self) -> None:
-        """Note what has come through the descriptors since Python's streams wrote last."""
+        """Note output that came through the descriptors since Python's streams last wrote."""
         _flush_c()
         size = self._size()
         if size != self._end:
@@ -358,8 +357,8 @@ class Capture:
 class Ahead(Capture):
     """Stands in for the capture of a run that has not begun, while modules are imported for it.
 
-    The streams that they find, and may keep, are those of the run: the next capture that is opened in this
-    process, or in a fork of it, takes them over.
+    These modules find, and may keep, the streams of the run: the next capture opened in this process, or in a
+    fork of it, takes them over.
 
     Attributes:
         said: whether anything was printed or displayed.
@@ -378,11 +377,11 @@ class Ahead(Capture):
         self.said = True
 
     def clear(self, *, wait: bool = False) -> None:
-        """There is nothing."""
+        """Do nothing: nothing is kept."""
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
-        """What is printed goes here for a while, and nowhere else."""
+        """Receive all prints for the length of a block, and pass none on."""
         self.said = False
         outer = sys.stdout, sys.stderr
         sys.stdout, sys.stderr = _streams_ahead["stdout"], _streams_ahead["stderr"]
@@ -416,7 +415,7 @@ class _TextStream(io.TextIOBase):
             self.write(line)
 
     def reconfigure(self, **options: object) -> None:
-        """Accepted and without effect: it is UTF-8, and nothing waits in a buffer."""
+        """Accept any options without effect: the stream is UTF-8 and unbuffered."""
 
     def fileno(self) -> int:
         return self.buffer.fileno()
@@ -428,11 +427,11 @@ class _TextStream(io.TextIOBase):
         return False
 
     def close(self) -> None:
-        """Without effect, as a flow that closes its output would lose its own error message."""
+        """Stay open: a flow that closed its output would lose its own error message."""
 
 
 class _ByteStream(io.RawIOBase):
-    """The `buffer` of a text stream."""
+    """The `buffer` of a text stream: the same stream in bytes."""
 
     def __init__(self, capture: Capture, stream: Stream) -> None:
         self.capture = capture
@@ -456,23 +455,23 @@ class _ByteStream(io.RawIOBase):
         return False
 
     def close(self) -> None:
-        """Without effect, as for the text stream."""
+        """Stay open, as the text stream does."""
 
 
 #: The capture that is open in this process, to which descriptors 1 and 2 belong: there is one at most.
 _current: Capture | None = None
 
 
-#: Streams that were made before their capture, see `Ahead`.
+#: Streams that exist before their capture, see `Ahead`.
 _streams_ahead: dict[Stream, _TextStream] = {}
 
 
-#: Writes out what the C library holds back of standard output, if we found out how.
+#: Flushes the C library's standard output, if the library lets us.
 _flush_c: Callable[[], object] = lambda: None  # noqa: E731
 
 
 def current() -> Capture | None:
-    """The capture that is open in this process, if any."""
+    """Return the open capture of this process, if any."""
     return _current
 
 
@@ -483,7 +482,7 @@ def _stream_of(capture: Capture, name: Stream) -> _TextStream:
 
 
 def _without_holes(start: int, spans: Iterable[_Span]) -> Iterator[_Span]:
-    """The spans from `start` on; what was forgotten between them appears as standard output."""
+    """Yield the spans from `start` on, with forgotten ranges between them as standard output."""
     for span in spans:
         if span.start > start:
             yield _Span("stdout", start, span.start)
@@ -492,7 +491,7 @@ def _without_holes(start: int, spans: Iterable[_Span]) -> Iterator[_Span]:
 
 
 def _sorted_by_stream(collected: list[tuple[Stream, str] | Any]) -> list[tuple[Stream, str] | Any]:
-    """Join what each stream wrote between two tags."""
+    """Join the texts of each stream between two tags."""
     joined: list[tuple[Stream, str] | Any] = []
     for is_text, group in itertools.groupby(collected, key=lambda piece: isinstance(piece, tuple)):
         pieces = list(group)
@@ -518,7 +517,7 @@ def _write_all(fd: int, data: bytes) -> None:
 def _flush(*streams: TextIO | None) -> None:
     for stream in streams:
         if stream is not None:
-            # closed by the flow, or not a stream at all: neither is ours to judge
+            # the flow may have closed it, or replaced it with something that is not a stream
             with contextlib.suppress(ValueError, OSError, AttributeError):
                 stream.flush()
 
@@ -538,14 +537,14 @@ def _watch_forks() -> None:
 def _after_fork() -> None:
     if _current is not None:
         _current._is_fork = True
-        # another thread of the parent may have held it
+        # another thread of the parent may have held the lock
         _current._lock = threading.RLock()
 
 
 @functools.cache
 def _line_buffer_c_stdout() -> None:
-    """Have C code in this process print line by line: for a file its stdio would hold back up to 4 kB, out of
-    order with Python's own prints, and a kill would lose them."""
+    """Make C code in this process print line by line: for a file, stdio holds back up to 4 kB, which come out
+    of order and are lost with a kill."""
     global _flush_c
     if os.name != "posix":
         return

@@ -2,8 +2,8 @@
 
     papermill --engine ductaflow in.ipynb out.ipynb
 
-Without a host the output of the cells goes to the notebook, as with a kernel. A host opens a
-`capture.Capture` with a log before, passes an `Observer`, and learns what happened as it happens.
+Without a host, the output of the cells goes to the notebook, as with a kernel. A host first opens a
+`capture.Capture` with a log, and passes an `Observer` to follow the run.
 """
 
 from __future__ import annotations
@@ -38,44 +38,44 @@ if TYPE_CHECKING:
 INJECTED_NAME = "<injected parameters>"
 
 
-#: Options of papermill's that are its manager's, not its engine's.
+#: Options that papermill passes to an engine and that belong to its manager.
 MANAGED = ("output_path", "progress_bar", "log_output", "autosave_cell_every")
 
 
 class Observer(Protocol):
-    """What a host learns while a notebook runs.
+    """Receives events while a notebook runs.
 
     `number` counts the cells that would execute, from 1; the injected parameters are not counted and have 0.
     """
 
     def cell_started(self, number: int, total: int, line: int | None) -> None:
-        """A cell starts; `line` is its first one in the flow's file, if it is known."""
+        """A cell starts; `line` is its first line in the flow's file, if known."""
 
     def cell_finished(self, number: int) -> None:
         """A cell ran to its end."""
 
     def failed(self, number: int, exc: BaseException, failure: Failure) -> None:
-        """A cell raised; nothing after it runs."""
+        """A cell raised; no later cell runs."""
 
     def exited(self, number: int, code: int, text: str, line: int | None) -> None:
-        """A cell called `sys.exit` in a line; nothing after it runs. `text` is what it gave, if no number."""
+        """A cell called `sys.exit`; no later cell runs. `text` is its argument, unless that is a number."""
 
 
 class DuctaflowEngine:
     """Executes notebooks on an IPython shell in this process.
 
-    It has the interface of `papermill.engines.Engine` and is no subclass of it: papermill imports its engines
-    while it is imported itself, and with a subclass whoever imports this module first would go in a circle.
+    It has the interface of `papermill.engines.Engine` without being a subclass: papermill imports all engines
+    during its own import, so a subclass would make a circular import.
     """
 
     @classmethod
     def execute_notebook(cls, nb: NotebookNode, kernel_name: str, **options: Any) -> NotebookNode:
-        """What papermill calls; see `papermill.engines.Engine.execute_notebook`."""
+        """Execute a notebook; see `papermill.engines.Engine.execute_notebook`."""
         from ductaflow.notebook.manager import FewerSaves
 
         about = nb.metadata.get("papermill", {})
         if not isinstance(about.get("input_path", ""), str | None):
-            # given a notebook instead of a path papermill would store it as a whole in its own copy
+            # a notebook instead of a path: papermill would store all of it in its own copy
             about["input_path"] = nb.metadata.get(KEY, {}).get("source")
         manager = FewerSaves(nb, **{name: options.pop(name) for name in MANAGED if name in options})
         manager.notebook_start()
@@ -89,10 +89,10 @@ class DuctaflowEngine:
 
     @classmethod
     def nb_kernel_name(cls, nb: NotebookNode, name: str | None = None) -> str:
-        """The kernel that the notebook is written for.
+        """Return the name of the kernel that the notebook is written for.
 
         Raises:
-            DuctaflowError: it is no Python kernel.
+            DuctaflowError: it is not a Python kernel.
         """
         spec = nb.metadata.get("kernelspec", {})
         kernel: str = name or spec.get("name") or KERNELSPEC["name"]
@@ -100,14 +100,14 @@ class DuctaflowEngine:
         if not language.lower().startswith(("python", "ipython")):
             raise DuctaflowError(
                 f"the kernel {kernel!r} is for {language}, and the engine 'ductaflow' runs Python only",
-                hint='Say `"engine": "kernel"` in `_run` of the config, '
+                hint='Set `"engine": "kernel"` in `_run` of the config, '
                 "or leave out `--engine ductaflow` with papermill.",
             )
         return kernel
 
     @classmethod
     def nb_language(cls, nb: NotebookNode, language: str | None = None) -> str:
-        """The language of the notebook, Python if it says nothing."""
+        """Return the language of the notebook; Python if it names none."""
         return language or _told_language(nb) or "python"
 
     @classmethod
@@ -123,14 +123,14 @@ class DuctaflowEngine:
         stderr_file: Any = None,
         **_: Any,
     ) -> None:
-        """Run the cells of papermill's notebook until its end, or the first failure.
+        """Run the cells of papermill's notebook up to its end or the first failure.
 
         Args:
             nb_man: papermill's `NotebookExecutionManager`.
             kernel_name: not used; there is no kernel.
-            observer: learns what happens.
-            project_root: files in a `Failure` are given relative to it.
-            log_output, stdout_file, stderr_file: as in papermill, served at the end of each cell.
+            observer: receives the events of the run.
+            project_root: paths in a `Failure` are relative to it.
+            log_output, stdout_file, stderr_file: as in papermill; written at the end of each cell.
         """
         from ductaflow.notebook.shell import Outputs, flow_shell
 
@@ -147,7 +147,7 @@ class DuctaflowEngine:
 
 
 def log_text_of(exc: BaseException) -> str:
-    """What the log says about an exception: the flow's own traceback, of an exit only its argument."""
+    """Return the text of an exception for the log: the flow's own traceback, or the argument of an exit."""
     if isinstance(exc, SystemExit):
         return "" if not exc.code else f"SystemExit: {exc.code}\n"
     return plain_traceback(exc)
@@ -157,7 +157,7 @@ def log_text_of(exc: BaseException) -> str:
 
 
 class _Run:
-    """The cells of one notebook, one after the other."""
+    """Runs the cells of one notebook in order."""
 
     def __init__(
         self,
@@ -190,7 +190,7 @@ class _Run:
         self.nb_man.nb.metadata["language_info"] = _language_info()
 
     def _cell(self, cell: NotebookNode, index: int, number: int) -> bool:
-        """Run a cell as papermill wants it told. Returns whether the next one may run."""
+        """Run a cell and report it to papermill. Returns whether the next cell may run."""
         finished = False
         try:
             self.nb_man.cell_start(cell, index)
@@ -229,7 +229,7 @@ class _Run:
         return True
 
     def _is_autosave_due(self) -> bool:
-        """As papermill decides it, asked before the outputs are collected for it."""
+        """Decide as papermill does, before the outputs are collected for a save."""
         every = self.nb_man.autosave_cell_every
         if not every or threading.current_thread() is not threading.main_thread():
             return False
@@ -254,7 +254,7 @@ class _Run:
             know_source(INJECTED_NAME, cell.source)
             return Place(INJECTED_NAME, 1, cell.source)
         line = cell_line(cell)
-        # an executed notebook may be run again after its flow was edited: no line is better than a wrong one
+        # an executed notebook may run again after its flow was edited: no line is better than a wrong one
         if self.source is None or line is None or not stands_at(cell.source, self.lines, line):
             return None
         return Place(str(self.source), line, cell.source)
@@ -315,7 +315,7 @@ def _told_language(nb: NotebookNode) -> str | None:
 
 
 def _language_of(nb: NotebookNode, kernel: str) -> str:
-    """Language of a kernel: what the notebook says of its own one, else what is installed under the name."""
+    """Language of a kernel, as the notebook names it for its own kernel, else of the installed kernel."""
     own = nb.metadata.get("kernelspec", {}).get("name")
     if kernel == own and (told := _told_language(nb)):
         return told
@@ -326,13 +326,13 @@ def _language_of(nb: NotebookNode, kernel: str) -> str:
     try:
         language: str = get_kernel_spec(kernel).language
     except NoSuchKernel:
-        # the name of an environment on another machine, most often
+        # most often the name of an environment on another machine
         return "python"
     return language or "python"
 
 
 def _language_info() -> dict[str, Any]:
-    """As the kernel of this interpreter tells it."""
+    """Return the metadata that a kernel of this interpreter would write."""
     return {
         "codemirror_mode": {"name": "ipython", "version": sys.version_info[0]},
         "file_extension": ".py",
@@ -342,6 +342,3 @@ def _language_info() -> dict[str, Any]:
         "pygments_lexer": "ipython3",
         "version": sys.version.split()[0],
     }
-
-
-# --- exceptions --------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The executed notebook on disk, and the HTML page that is made of it."""
+"""The executed notebook on disk, and its HTML page."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 
 def export_html(notebook: Path | NotebookNode, page: Path) -> None:
-    """Write a notebook as one HTML page, whole or not at all. Cells tagged `remove-input`,
-    `remove-output` or `remove-cell` are shown without the part that they name.
+    """Write a notebook as one HTML page, in one step. The tags `remove-input`, `remove-output` and
+    `remove-cell` hide that part of a cell.
 
     Args:
         notebook: an `.ipynb` file or a notebook in memory.
@@ -39,7 +39,7 @@ def export_html(notebook: Path | NotebookNode, page: Path) -> None:
 
 
 def make_page(folder: RunFolder) -> None:
-    """Write the HTML of a run, or a page that says why there is none. What nbconvert warns of is not said."""
+    """Write the HTML of a run, or a page that explains why there is none. Hides nbconvert's warnings."""
     if not folder.notebook.exists():
         return
     try:
@@ -51,7 +51,7 @@ def make_page(folder: RunFolder) -> None:
 
 
 def announce_page(folder: RunFolder) -> None:
-    """Put a page in the place of the one that is being made: links to it lead somewhere at once."""
+    """Write a placeholder for a page that is still being made, so that links to it work at once."""
     _write_page_instead(
         folder, "The HTML is being made. Load this page again; if it stays like this, it was not finished."
     )
@@ -65,14 +65,21 @@ def _write_page_instead(folder: RunFolder, why: str) -> None:
 
 
 def html_of(notebook: NotebookNode, name: str) -> str:
-    """A notebook as one HTML page with a title."""
+    """Return a notebook as one HTML page with a title."""
     page: str
     page, _ = _html_exporter().from_notebook_node(notebook, resources={"metadata": {"name": name}})
     return page
 
 
 def convert_notebook_to_html(notebook: str | Path | NotebookNode, html: str | Path) -> None:
-    """Write a notebook as an HTML page; the same as `export_html`, paths may be strings.
+    """Write a notebook as one HTML page.
+
+    Args:
+        notebook: an `.ipynb` file or a notebook in memory.
+        html: the file to write.
+
+    Raises:
+        DuctaflowError: the notebook cannot be read.
 
     Example:
         >>> convert_notebook_to_html("runs/fit/scenario_A/fit.ipynb", "fit.html")
@@ -84,7 +91,7 @@ def convert_notebook_to_html(notebook: str | Path | NotebookNode, html: str | Pa
 
 
 class _AtomicHandler:
-    """Papermill's way to a local file, whole or not at all, for one output notebook."""
+    """Papermill's access to one output notebook; each write replaces the whole file or nothing."""
 
     def read(self, path: str) -> str:
         return Path(path).read_text(encoding="utf-8")
@@ -93,7 +100,7 @@ class _AtomicHandler:
         return [str(entry) for entry in Path(path).iterdir()]
 
     def write(self, buf: str, path: str) -> None:
-        # papermill saves at each cell: an fsync for each save would cost more than most cells
+        # papermill saves at each cell: an fsync for each would cost more than most cells
         write_atomic(Path(path), buf, sync=False)
 
     def pretty_path(self, path: str) -> str:
@@ -101,13 +108,13 @@ class _AtomicHandler:
 
 
 def atomic_output(path: Path) -> str:
-    """Make papermill's saves of an output notebook whole or not at all.
+    """Make each of papermill's saves of an output notebook replace the whole file or nothing.
 
     Args:
         path: the notebook that papermill will write.
 
     Returns:
-        The path to give to papermill as `output_path`; `papermill.output_path` becomes the plain path.
+        The path to pass to papermill as `output_path`. The notebook's metadata gets the plain path.
     """
     from papermill.iorw import papermill_io
 
@@ -118,7 +125,7 @@ def atomic_output(path: Path) -> str:
 
 
 def settle_output(path: Path) -> None:
-    """The end of `atomic_output`: the last save is on the disk, and papermill writes plainly again."""
+    """End `atomic_output`: flush the last save to the disk, and let papermill write as usual again."""
     from papermill.iorw import LocalHandler, papermill_io
 
     papermill_io.register(str(path.absolute()), LocalHandler())
@@ -131,8 +138,8 @@ def settle_output(path: Path) -> None:
 
 
 def remove_error_marks(path: Path) -> None:
-    """Take papermill's banner of an error out of an executed notebook again: papermill also sets it for an
-    error in a cell that is tagged `raises-exception`, which is no failure."""
+    """Remove papermill's error banner from an executed notebook: papermill also adds it for an error in a
+    cell tagged `raises-exception`, which is not a failure."""
     import nbformat
     from papermill.execute import remove_error_markers
 
@@ -142,7 +149,7 @@ def remove_error_marks(path: Path) -> None:
 
 @functools.cache
 def _html_exporter() -> HTMLExporter:
-    """One exporter for the process: its templates are compiled once."""
+    """Return the exporter of this process. It compiles its templates once."""
     from nbconvert import HTMLExporter
     from traitlets.config import Config
 
@@ -151,7 +158,7 @@ def _html_exporter() -> HTMLExporter:
     config.TagRemovePreprocessor.remove_input_tags = {"remove-input"}
     config.TagRemovePreprocessor.remove_all_outputs_tags = {"remove-output"}
     config.TagRemovePreprocessor.remove_cell_tags = {"remove-cell"}
-    # its hints (an image without alternative text) are no news of the run and do not belong in its log
+    # its hints, such as on an image without alternative text, do not belong in the log of the run
     log = logging.getLogger("ductaflow.nbconvert")
     log.addHandler(logging.NullHandler())
     log.propagate = False

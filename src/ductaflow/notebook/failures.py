@@ -1,4 +1,4 @@
-"""Where and how a cell failed: the exception, the flow's own traceback, and the lines around the place."""
+"""Where and how a cell failed: the exception, the flow's own traceback, and the source lines around it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from types import TracebackType
 from ductaflow.common.errors import Failure, SourceLine
 from ductaflow.common.text import strip_ansi
 
-#: Lines shown above and below a failing one.
+#: Source lines shown above and below the failing one.
 CONTEXT_LINES = 2
 
 
@@ -26,13 +26,13 @@ def failure_of(
     project_root: str | Path | None = None,
     cell: int | None = None,
 ) -> Failure:
-    """Where and how a flow failed.
+    """Describe where and how a flow failed.
 
     Args:
-        exc: what it raised.
+        exc: the exception that it raised.
         source: the flow's file.
-        project_root: `Failure.file` is relative to it if it lies inside.
-        cell: number of the code cell.
+        project_root: `Failure.file` is relative to it if the file lies inside.
+        cell: number of the code cell, from 1.
     """
     described = plain_traceback(exc)
     line = line_in_source(exc, source) if source else None
@@ -48,7 +48,7 @@ def failure_of(
 
 
 def line_in_source(exc: BaseException, source: Path) -> int | None:
-    """The line of a flow's file that was executing; of a syntax error in it, the wrong line."""
+    """Return the line of a flow's file that was executing, or that has the syntax error."""
     name = str(source)
     if isinstance(exc, SyntaxError) and exc.filename == name:
         return exc.lineno
@@ -57,7 +57,7 @@ def line_in_source(exc: BaseException, source: Path) -> int | None:
 
 
 def plain_traceback(exc: BaseException) -> str:
-    """The traceback without frames of what runs the flow, and without colours."""
+    """Return the traceback without the frames that run the flow, and without colours."""
     described = traceback.TracebackException.from_exception(exc)
     _drop_internal_frames(described)
     return strip_ansi("".join(described.format()))
@@ -94,19 +94,19 @@ def _text_of(exc: BaseException) -> str:
     try:
         return str(exc)
     except BaseException as broken:
-        # a SystemExit of it would end the run as if the flow had called it
+        # a SystemExit from it would end the run as if the flow had called `sys.exit`
         return f"<its text raises {type(broken).__name__}>"
 
 
 def shown_path(source: Path, project_root: str | Path | None) -> str:
-    """A file as people know it: relative to the project where it lies in it."""
+    """Return a file's path as people know it: relative to the project if it lies inside."""
     if project_root is not None and source.is_relative_to(project_root):
         return source.relative_to(project_root).as_posix()
     return str(source)
 
 
 def lines_around(filename: str, line: int) -> tuple[SourceLine, ...]:
-    """The lines of a file around one, as a `Failure` holds them."""
+    """Return the lines of a file around one line, as a `Failure` holds them."""
     lines = linecache.getlines(filename)
     numbers = range(max(1, line - CONTEXT_LINES), min(len(lines), line + CONTEXT_LINES) + 1)
     return tuple(SourceLine(line=number, text=lines[number - 1].rstrip("\n")) for number in numbers)

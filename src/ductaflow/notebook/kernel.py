@@ -1,7 +1,7 @@
 """The engine `kernel`: the notebook runs in the Jupyter kernel that it names, for R, Julia, widgets.
 
-It is papermill's own engine, with what a verdict needs besides: which cell is running, how it ended, and what
-became of the kernel when it died. Importing this module registers it with papermill.
+It is papermill's own engine, and it also reports what a verdict needs: the running cell, how each cell ended,
+and how a kernel died. Importing this module registers the engine with papermill.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from ductaflow.notebook.source import KEY, cell_line, code_cells
 ENGINE = "ductaflow-kernel"
 
 
-#: A Python kernel imports the modules of the project as every run does. If it has ductaflow, it tells what it
-#: opens and imports. No names are left behind.
+#: Makes a Python kernel import the project's modules as every run does, and, if it has ductaflow, report what
+#: it opens and imports. Leaves no names behind.
 _BEGIN = """
 __import__("sys").path[:] = {first!r} + [p for p in __import__("sys").path if p not in ("", *{first!r})]
 try:
@@ -36,12 +36,12 @@ except ImportError:
 """
 
 
-#: How a Python kernel names a place in its tracebacks.
+#: A place in the traceback of a Python kernel.
 _PLACE = re.compile(r"Cell In\[(\d+)\], line (\d+)")
 
 
 class ObservedClient(PapermillNotebookClient):  # type: ignore[misc]
-    """Papermill's client that tells an observer of each cell, and calls no cell completed that is not."""
+    """Papermill's client that reports each cell to an observer, and completes only cells that ended well."""
 
     def __init__(self, manager: Any, observer: Any, project_root: str, **options: Any) -> None:
         super().__init__(manager, **options)
@@ -52,7 +52,7 @@ class ObservedClient(PapermillNotebookClient):  # type: ignore[misc]
         if "python" in str(self.km.kernel_spec.language).lower():
             source = self.nb.metadata.get(KEY, {}).get("source", "")
             first = [os.path.dirname(source), self._project_root]
-            # Nobody waits for it: a kernel does one thing after the other.
+            # No need to wait: a kernel does one thing after the other.
             self.kc.execute(_BEGIN.format(first=first), silent=True, store_history=False)
         counted = {id(cell) for cell in code_cells(self.nb)}
         number = 0
@@ -111,7 +111,7 @@ class ObservedClient(PapermillNotebookClient):  # type: ignore[misc]
         )
 
     def _line(self, traceback: str) -> int | None:
-        """The line in the flow's file that a Python kernel's traceback names by cell and line."""
+        """Translate the cell and line in a Python kernel's traceback to a line of the flow's file."""
         places = _PLACE.findall(traceback)
         if not places:
             return None
@@ -127,7 +127,7 @@ def _exited(cell: Any) -> bool:
 
 
 class KernelEngine(NBClientEngine):  # type: ignore[misc]
-    """Papermill's nbclient engine with an observer; the kernel's prints go to the log as they come."""
+    """Papermill's nbclient engine with an observer. The kernel's prints go to the log as they come."""
 
     @classmethod
     def execute_managed_notebook(
@@ -142,7 +142,7 @@ class KernelEngine(NBClientEngine):  # type: ignore[misc]
             "stderr_file",
         ):
             options.pop(name, None)
-        # With it a kernel believes to be under pytest's capture, and does not hear what subprocesses print.
+        # With it ipykernel assumes pytest's capture, and does not read what subprocesses print.
         os.environ.pop("PYTEST_CURRENT_TEST", None)
         ObservedClient(
             nb_man,

@@ -1,6 +1,6 @@
-"""Papermill's book-keeping of a running notebook, with a save for each cell instead of two, and cheaper ones.
+"""Papermill's book-keeping of a running notebook, with one cheap save for each cell instead of two.
 
-Apart from `engine`, which papermill imports while it is imported itself.
+It is separate from `engine`, which `import papermill` imports.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from papermill.iorw import papermill_io
 
 
 class FewerSaves(NotebookExecutionManager):  # type: ignore[misc]
-    """Saves when a cell starts: that tells of the end of the one before it too, at the same moment.
+    """Saves only when a cell starts, which records the end of the previous cell too.
 
-    Each save is whole, but only papermill's own last one is validated and laid out as nbformat does: both
-    cost more than the save itself (with an indent, Python's json does not use its C encoder).
+    Each save is complete, but only papermill's last one validates and indents like nbformat. Both cost more
+    than the save itself (Python's json has no C encoder with an indent).
     """
 
     def __init__(self, nb: Any, **options: Any) -> None:

@@ -1,8 +1,8 @@
 """The IPython shell that a flow's cells run on, in this process.
 
-It behaves as the shell of a Jupyter kernel, with two differences: what a cell shows is kept for the output
-notebook instead of being sent, and code runs under its true name, the flow's file and the line in it.
-Apart from `engine`, because papermill imports every engine that is installed whenever it is imported itself.
+It behaves like the shell of a Jupyter kernel, with two differences: it keeps what a cell shows for the output
+notebook instead of sending it, and code runs under its true name, the flow's file and line.
+It is separate from `engine` because `import papermill` imports every installed engine.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ INLINE_BACKEND = "module://matplotlib_inline.backend_inline"
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a cell's source stands: file name, line of its first line (from 1), and the source itself."""
+    """Position of a cell's source: file name, number of its first line (from 1), and the source itself."""
 
     filename: str
     line: int
@@ -62,23 +62,23 @@ class Place:
 
 
 class Outputs:
-    """What the cells show, as outputs of a notebook.
+    """Outputs of the cells, in the form that a notebook stores.
 
-    A rich result is a note in the captured log, so that it has its place among the prints; its text/plain is
-    in the log for people, and not in the stream outputs.
+    A rich result is a note in the captured log, which keeps its place among the prints. Its text/plain goes
+    to the log for people, and not into the stream outputs.
     """
 
     def __init__(self, capture: Capture) -> None:
         self._capture = capture
         self._by_display_id: dict[str, list[NotebookNode]] = {}
-        #: Told after each rich output, for papermill's autosave.
+        #: Called after each rich output, for papermill's autosave.
         self.on_output: Callable[[], None] = lambda: None
 
     def begin(self) -> None:
         self._capture.begin()
 
     def collect(self) -> list[NotebookNode]:
-        """The outputs of the cell so far."""
+        """Return the outputs of the cell so far."""
         outputs = []
         for piece in self._capture.collect():
             if isinstance(piece, tuple):
@@ -88,7 +88,7 @@ class Outputs:
         return outputs
 
     def result(self, data: dict[str, Any], metadata: dict[str, Any] | None, count: int) -> None:
-        """The value of a cell's last expression."""
+        """Add the value of a cell's last expression."""
         self._rich("execute_result", data, metadata, execution_count=count)
 
     def display(self, data: dict[str, Any], metadata: dict[str, Any] | None, display_id: str | None) -> None:
@@ -99,12 +99,12 @@ class Outputs:
             shown_before.append(output)
 
     def update(self, data: dict[str, Any], metadata: dict[str, Any] | None, display_id: str | None) -> None:
-        """Replace what was displayed under an id, in whichever cell."""
+        """Replace everything displayed under an id, in any cell."""
         _update(self._by_display_id.get(display_id or "", []), _mime_bundle("display_data", data, metadata))
         self.on_output()
 
     def error(self, output: NotebookNode, text: str) -> None:
-        """An error, with the text that the log shall have."""
+        """Add an error, with its text for the log."""
         self._capture.note(text, output)
 
     def clear(self, *, wait: bool) -> None:
@@ -122,9 +122,9 @@ class Outputs:
 
 
 class FlowCompiler(CachingCompiler):
-    """Compiles a cell under the file and the lines where it stands."""
+    """Compiles a cell under the file and lines of its source."""
 
-    #: The cell that runs; None if it has no place in a file, and is called as IPython calls it.
+    #: The running cell; None if it has no place in a file and keeps IPython's name for it.
     place: Place | None = None
     _raw = ""
     _timed_is_placed = False
@@ -140,7 +140,7 @@ class FlowCompiler(CachingCompiler):
             above = self._lines_above(self._raw)
             source = "\n" * (above or 0) + _realigned(self._raw, source)
         elif self.place is not None and filename == "<unknown>":
-            # the body of a `%%time`, which that magic parses without a name and compiles as <timed exec>
+            # the body of a `%%time` cell: the magic parses it without a name and compiles it as <timed exec>
             above = self._lines_above(source)
             self._timed_is_placed = above is not None
             if above is not None:
@@ -154,9 +154,9 @@ class FlowCompiler(CachingCompiler):
         return code
 
     def _lines_above(self, raw: str) -> int | None:
-        """How many lines of the file stand above some code of the cell; None if it is no part of the cell.
+        """Count the lines of the file above a piece of the cell; None if it is not part of the cell.
 
-        Above its first line that is not blank: IPython strips blank lines at the begin of a cell.
+        Counts up to its first line that is not blank, since IPython strips leading blank lines.
         """
         body = raw.strip()
         if self.place is None or not body:
@@ -171,14 +171,14 @@ class _FlowDisplayHook(DisplayHook):
     shell: Any
 
     def write_output_prompt(self) -> None:
-        """The notebook has the count beside the output."""
+        """Print nothing: the notebook shows the count beside the output."""
 
     def write_format_data(self, format_dict: dict[str, Any], md_dict: dict[str, Any] | None = None) -> None:
         self.shell.outputs.result(format_dict, md_dict, self.prompt_count)
 
 
 class _FlowDisplayPublisher(DisplayPublisher):
-    """Keeps what is displayed."""
+    """Keeps displayed data instead of sending it."""
 
     shell: Any
 
@@ -210,10 +210,10 @@ class FlowShell(HookedShell):
     """The shell of a kernel, without a kernel.
 
     Attributes:
-        outputs: what the cells show.
-        backend: what matplotlib reads when it is imported before the run begins.
-        shown_error: the last exception of which the running cell has an error output.
-        describe_error: gives the text of an exception for the log.
+        outputs: receives what the cells show.
+        backend: the matplotlib backend in force when the shell was made.
+        shown_error: the last exception that the running cell has an error output for.
+        describe_error: returns the text of an exception for the log.
     """
 
     displayhook_class = Type(_FlowDisplayHook)  # type: ignore[assignment]
@@ -228,18 +228,18 @@ class FlowShell(HookedShell):
         self.describe_error: Callable[[BaseException], str] = str
         self._own_loop: asyncio.AbstractEventLoop | None = None
         config: Any = Config()
-        # its SQLite file would be shared by all runs of the user
+        # all runs of a user would share its SQLite file
         config.HistoryManager.enabled = False
         super().__init__(config=config, loop_runner=self._run_in_loop)  # type: ignore[no-untyped-call]
         self.backend = os.environ["MPLBACKEND"]
 
     def init_environment(self) -> None:
         super().init_environment()  # type: ignore[no-untyped-call]
-        # read by matplotlib when it is imported: figures become outputs at the end of a cell
+        # matplotlib reads it on import: figures become outputs at the end of a cell
         os.environ["MPLBACKEND"] = os.environ.get("MPLBACKEND") or INLINE_BACKEND
 
     def init_ipython_dir(self, ipython_dir: str | None) -> None:
-        """Of no use here, and nothing is made in the user's home."""
+        """Create nothing in the user's home."""
 
     def init_profile_dir(self, profile_dir: ProfileDir | None) -> None:
         self.profile_dir = profile_dir or ProfileDir(parent=self)
@@ -249,7 +249,7 @@ class FlowShell(HookedShell):
         return _Exit(self)  # type: ignore[no-untyped-call]
 
     def begin(self, outputs: Outputs, describe_error: Callable[[BaseException], str]) -> None:
-        """Be the shell of a run from here on, in this directory and environment."""
+        """Become the shell of a run, in the current directory and environment."""
         self.outputs, self.describe_error = outputs, describe_error
         self.init_environment()
         sys.modules["__main__"] = self.user_module
@@ -257,7 +257,7 @@ class FlowShell(HookedShell):
         self.user_ns["_dh"][:] = [Path.cwd()]
 
     def run_flow_cell(self, source: str, place: Place | None) -> BaseException | None:
-        """Run a cell; returns the exception with which it ended, if any."""
+        """Run a cell and return the exception that ended it, if any."""
         self.compile.place = place
         self.shown_error = None
         result = self.run_cell(source, store_history=True)  # type: ignore[no-untyped-call]
@@ -284,13 +284,13 @@ class FlowShell(HookedShell):
         self.outputs.error(output, self.describe_error(evalue))
 
     def _run_in_loop(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        """Run a cell with a top-level `await`; all cells share one event loop."""
+        """Run a cell with a top-level `await`. All cells share one event loop."""
         if self._own_loop is None or self._own_loop.is_closed():
             self._own_loop = asyncio.new_event_loop()
         return self._own_loop.run_until_complete(coroutine)
 
     def close(self) -> None:
-        """The end of the run. IPython's own way to it collects garbage, for 90 ms."""
+        """End the run. IPython's own clean-up collects garbage, which takes 90 ms."""
         atexit.unregister(self.atexit_operations)
         for file in self.tempfiles:
             file.unlink(missing_ok=True)
@@ -300,17 +300,17 @@ class FlowShell(HookedShell):
             self._own_loop.close()
 
 
-# Libraries decide by this name whether they are in a notebook (rich, tqdm, plotly and others).
+# rich, tqdm, plotly and others recognise a notebook by this name.
 FlowShell.__name__ = ZMQInteractiveShell.__name__
 
 
 @contextlib.contextmanager
 def flow_shell(outputs: Outputs, describe_error: Callable[[BaseException], str]) -> Iterator[FlowShell]:
-    """The process as a kernel has it: `get_ipython()`, `display`, `__main__`, inline figures. Put back after.
+    """Set this process up like a kernel (`get_ipython()`, `display`, `__main__`, inline figures) for a while.
 
     Args:
-        outputs: takes what the cells show.
-        describe_error: gives the text of an exception for the log.
+        outputs: receives what the cells show.
+        describe_error: returns the text of an exception for the log.
     """
     before = remembered_shells(FlowShell)
     state: list[tuple[Any, str]] = [
@@ -330,9 +330,9 @@ def flow_shell(outputs: Outputs, describe_error: Callable[[BaseException], str])
         vars(builtins)["input"] = functools.partial(_no_input, "raw_input")
         getpass.getpass = functools.partial(_no_input, "getpass")
         if not os.environ.get("PYTHONBREAKPOINT"):
-            # a debugger would fail somewhere in itself, where the flow's line is not seen any more
+            # without a terminal a debugger fails inside itself, far from the flow's line
             sys.breakpointhook = functools.partial(_no_input, "breakpoint")
-        # IPython's advice for people at a prompt
+        # IPython's advice to people at a prompt
         warnings.filterwarnings("ignore", message="To exit: use", category=UserWarning)
         if ready is None or shell.backend != os.environ["MPLBACKEND"]:
             _use_backend(shell)
@@ -349,10 +349,10 @@ def flow_shell(outputs: Outputs, describe_error: Callable[[BaseException], str])
 
 
 def make_ready() -> None:
-    """Make the shell of the next run ahead of it, in a process that is forked for runs.
+    """Make the shell of the next run in advance, in the process that is forked for runs.
 
-    What is imported in `as_in_a_cell` from then on finds it, as in a flow: pandas, matplotlib, plotly, tqdm
-    and others decide when they are imported how they show things.
+    Modules imported inside `as_in_a_cell` then find a shell, as in a flow: pandas, matplotlib, plotly, tqdm
+    and others decide on import how they show things.
     """
     global _ready
     ahead = Ahead()
@@ -361,7 +361,7 @@ def make_ready() -> None:
 
 @contextlib.contextmanager
 def as_in_a_cell() -> Iterator[Ahead]:
-    """For imports ahead of a run; gives whether they show anything, which only a flow's own import would."""
+    """Import modules ahead of a run as a cell would. Yields a record of whether they printed anything."""
     assert _ready is not None
     shell, ahead = _ready
     with ahead.listening(), shell.builtin_trap:
@@ -387,19 +387,19 @@ def _new_shell(outputs: Outputs) -> FlowShell:
 
 
 def know_source(filename: str, text: str) -> None:
-    """Have tracebacks show this text for a file, also when the file is edited during the run."""
+    """Make tracebacks show this text of a file, even if the file is edited during the run."""
     linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
 
 
 def _no_input(function: str, *_: Any, **__: Any) -> str:
-    """Nobody is there to answer; said as a kernel says it."""
+    """Refuse to ask for input, in a kernel's words: nobody is there to answer."""
     raise StdinNotImplementedError(
         f"{function} was called, but this frontend does not support input requests."
     )
 
 
 def _use_backend(shell: FlowShell) -> None:
-    """Have matplotlib follow `MPLBACKEND` also where it was imported before the run."""
+    """Make matplotlib follow `MPLBACKEND` even if it was imported before the run."""
     matplotlib = sys.modules.get("matplotlib")
     if matplotlib is None:
         return
@@ -437,10 +437,10 @@ def _update(outputs: list[NotebookNode], new: NotebookNode) -> None:
 
 
 def _clean(value: Any) -> Any:
-    """A value as it can be in a notebook: JSON, bytes as base64, no lone surrogates.
+    """Convert a value for a notebook: to JSON, with bytes as base64 and without lone surrogates.
 
     Raises:
-        TypeError: it is not JSON; the flow that displays it sees the error, as with a kernel.
+        TypeError: it has no JSON form. The flow that displays it gets the error, as with a kernel.
     """
     if isinstance(value, str):
         return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode()
@@ -451,8 +451,8 @@ def _clean(value: Any) -> Any:
 
 
 def _evalue(exc: BaseException) -> str:
-    """The text of an exception. A SystemExit says by it whether it is one: papermill takes "" and "0" for a
-    good end, and Python knows more of those."""
+    """Return the text of an exception as papermill needs it: for a SystemExit, papermill takes "" and "0" as
+    success, and Python has more spellings of success."""
     if isinstance(exc, SystemExit) and not isinstance(exc.code, str):
         return "" if exc.code is None else str(exc.code or 0)
     if isinstance(exc, SystemExit) and exc.code in ("", "0"):
@@ -464,7 +464,7 @@ def _evalue(exc: BaseException) -> str:
 
 
 def _realigned(raw: str, transformed: str) -> str:
-    """Give code back the lines that it lost when IPython joined a continued `!command \\` into one line."""
+    """Restore the line count of code after IPython joined a continued `!command \\` into one line."""
     before, after = raw.strip().split("\n"), transformed.strip().split("\n")
     if len(before) <= len(after) or transformed.startswith("get_ipython().run_cell_magic("):
         return transformed

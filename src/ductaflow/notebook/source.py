@@ -1,7 +1,7 @@
-"""From source to notebook and from notebook to page.
+"""From the source of a flow to a notebook.
 
-A text source (`.py`, `.md`) is read by jupytext. Each code cell then knows where it stands in the file, kept
-under the one metadata key `ductaflow`, so that code can run under its true name:
+jupytext reads a text source (`.py`, `.md`). The metadata key `ductaflow` then keeps the place of each code
+cell in the file, so that code can run under its true name:
 
     nb.metadata.ductaflow   = {"source": "/project/flows/fit.py"}
     cell.metadata.ductaflow = {"line": 41}      the line of the cell's first source line, from 1
@@ -37,7 +37,7 @@ INJECTED = "injected-parameters"
 KERNELSPEC = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 
 
-# jupytext splits lines at these, Python does not: without a stand-in they would break string literals.
+# jupytext splits lines at these characters and Python does not: they would break string literals.
 _ODD_LINE_ENDS = "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
 
 
@@ -77,9 +77,9 @@ def load_notebook(source: Path) -> NotebookNode:
 
 
 def read_ahead(source: Path) -> None:
-    """Read a flow in a process that is forked for its runs, which then have less to do.
+    """Read a flow in the process that is forked for its runs, which saves each run the work.
 
-    One that cannot be read will be told of by its run; one that is edited later is read anew.
+    The run of a flow that cannot be read reports why. A flow that is edited later is read again.
     """
     with contextlib.suppress(DuctaflowError):
         text = read_source_text(source)
@@ -96,7 +96,7 @@ def _parse(source: Path, text: str) -> NotebookNode:
 
 
 def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
-    """The cells that would execute: code, not blank, not injected, not tagged `skip-execution`."""
+    """Return the cells that would execute: code, not blank, not injected, not tagged `skip-execution`."""
     return [cell for cell in notebook.cells if is_executed(cell) and INJECTED not in tags(cell)]
 
 
@@ -106,13 +106,13 @@ def is_executed(cell: NotebookNode) -> bool:
 
 
 def tags(cell: NotebookNode) -> Sequence[str]:
-    """The tags of a cell."""
+    """Return the tags of a cell."""
     found: Sequence[str] = cell.metadata.get("tags", ())
     return found
 
 
 def parameters_cell(notebook: NotebookNode) -> NotebookNode | None:
-    """The cell tagged `parameters`, behind which the config is injected; None if there is none.
+    """Return the cell tagged `parameters`, after which the config is injected, or None.
 
     Raises:
         DuctaflowError: several cells have the tag.
@@ -123,24 +123,24 @@ def parameters_cell(notebook: NotebookNode) -> NotebookNode | None:
         name = notebook.metadata.get(KEY, {}).get("source", "the notebook")
         raise DuctaflowError(
             f"{name}: {len(tagged)} cells are tagged {PARAMETERS!r}" + (f" (lines {where})" if where else ""),
-            hint="Keep the tag on the one cell that holds `config = {}`.",
+            hint="Keep the tag only on the cell that holds `config = {}`.",
         )
     return tagged[0] if tagged else None
 
 
 def assigns_config(cell: NotebookNode) -> bool:
-    """Whether a code cell assigns the name `config` at its top level to something that is not made of it."""
+    """Whether a code cell assigns a new value to the name `config` at its top level."""
     return _ASSIGNS_CONFIG.search(cell.source) is not None
 
 
 def cell_line(cell: NotebookNode) -> int | None:
-    """The line of the cell's first source line in the source file, from 1; None if it is not known."""
+    """Return the line in the source file where the cell's source begins, from 1; None if unknown."""
     line = cell.metadata.get(KEY, {}).get("line")
     return line if isinstance(line, int) else None
 
 
 def cell_lines(source: Path) -> list[int]:
-    """The lines of a flow's file at which the cells that would execute begin, in their order.
+    """Return the lines of a flow's file where the cells that would execute begin, in order.
 
     Raises:
         DuctaflowError: the flow cannot be read.
@@ -149,12 +149,12 @@ def cell_lines(source: Path) -> list[int]:
 
 
 def stands_at(cell_source: str, file_lines: Sequence[str], line: int) -> bool:
-    """Whether a cell's source is what the file has from `line` on, magics commented or not."""
+    """Whether the file has a cell's source from `line` on, with magics commented out or not."""
     expected = cell_source.split("\n")
     found = file_lines[line - 1 : line - 1 + len(expected)]
     if len(found) < len(expected):
         return False
-    # `# %% language="bash"` has no line of its own for `%%bash`: jupytext made it from the marker
+    # `# %% language="bash"` has no line for `%%bash`: jupytext makes it from the marker
     pairs = list(zip(expected, found, strict=True))
     if expected[0].startswith("%%") and _CODE_MARKER.match(found[0]):
         pairs = pairs[1:]
@@ -185,13 +185,13 @@ def read_ipynb(source: Path, text: str) -> NotebookNode:
     try:
         notebook = nbformat.reads(text, as_version=4)  # type: ignore[no-untyped-call]
     except Exception as exc:
-        # nbformat has no root class for what it makes of a strange file
+        # nbformat has no common class for its errors
         raise DuctaflowError(f"{source}{_json_fault(text) or f': not a notebook: {exc}'}") from exc
     return cast("NotebookNode", notebook)
 
 
 def _json_fault(text: str) -> str:
-    """Place and kind of what is wrong with JSON; empty if nothing is."""
+    """Return the place and kind of a fault in JSON; empty if there is none."""
     try:
         json.loads(text)
     except json.JSONDecodeError as exc:
@@ -206,7 +206,7 @@ def _read_script(source: Path, text: str) -> NotebookNode:
     try:
         notebook = jupytext.reads(text.translate(_HIDE_ODD), fmt=fmt, as_version=4)
     except Exception as exc:
-        # jupytext passes on whatever its parsers of headers, YAML and cell options raise
+        # jupytext passes on any exception of its parsers for headers, YAML and cell options
         first = str(exc).strip().splitlines() or [type(exc).__name__]
         raise DuctaflowError(
             f"{source}: jupytext cannot read it: {first[0]}",
@@ -219,7 +219,7 @@ def _read_script(source: Path, text: str) -> NotebookNode:
 
 
 def _place_cells(notebook: NotebookNode, lines: Sequence[str]) -> None:
-    """Note at each code cell where it stands. A cell that is not found keeps no line."""
+    """Note the line of each code cell. A cell that is not found in the file has none."""
     begin = 1
     for cell in notebook.cells:
         if cell.cell_type != "code" or not cell.source.strip():
@@ -232,7 +232,7 @@ def _place_cells(notebook: NotebookNode, lines: Sequence[str]) -> None:
 
 def _find(cell_source: str, lines: Sequence[str], begin: int) -> int | None:
     places = [n for n in range(begin, len(lines) + 1) if stands_at(cell_source, lines, n)]
-    # The same text may also be part of a markdown cell further up: what follows a marker of code is meant.
+    # A markdown cell further up may have the same text: prefer a place after a code marker.
     return next((n for n in places if _follows_marker(lines, n)), places[0] if places else None)
 
 
