@@ -311,8 +311,16 @@ def _dump(tree: ast.AST) -> str:
     try:
         _dump_into(parts, tree)
     except RecursionError:
-        return ast.dump(tree)
+        return "".join(map(_without_children, ast.walk(tree)))
     return "".join(parts)
+
+
+def _without_children(node: ast.AST) -> str:
+    own: list[object] = [type(node).__name__]
+    for name, value in ast.iter_fields(node):
+        values = value if isinstance(value, list) else [value]
+        own += [name, ["" if isinstance(item, ast.AST) else _constant(item) for item in values]]
+    return str(own)
 
 
 def _dump_into(parts: list[str], value: Any) -> None:
