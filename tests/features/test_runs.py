@@ -423,11 +423,11 @@ def test_the_time_limit_is_the_flows_own(project: TinyProject) -> None:
     # %%
     import time
     import ductaflow.notebook.export
-    export = ductaflow.notebook.export.export_html
+    export = ductaflow.notebook.export.convert_notebook_to_html
     def slow(*paths):
         time.sleep(5)
         export(*paths)
-    ductaflow.notebook.export.export_html = slow
+    ductaflow.notebook.export.convert_notebook_to_html = slow
     """
     folder = project.folder("fit", "a")
     run_notebook(project.flow("fit", code), config={}, execution_dir=folder, timeout=4)

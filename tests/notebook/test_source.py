@@ -14,7 +14,6 @@ from ductaflow.common.paths import RunFolder
 from ductaflow.notebook.export import (
     atomic_output,
     convert_notebook_to_html,
-    export_html,
     make_page,
     remove_error_marks,
     settle_output,
@@ -218,7 +217,9 @@ def test_page_of_a_notebook(tmp_path: Path) -> None:
 def test_tags_of_the_page(tmp_path: Path) -> None:
     """A cell tagged `remove-input` is shown without its source."""
     stream = nbformat.v4.new_output("stream", text="shown")
-    export_html(executed(stream, source="secret_source", tags=("remove-input",)), tmp_path / "a.html")
+    convert_notebook_to_html(
+        executed(stream, source="secret_source", tags=("remove-input",)), tmp_path / "a.html"
+    )
     page = (tmp_path / "a.html").read_text(encoding="utf-8")
 
     assert "secret_source" not in page
@@ -229,7 +230,7 @@ def test_page_of_no_notebook(tmp_path: Path) -> None:
     """A notebook that cannot be read is named, and no page is left."""
     (tmp_path / "fit.ipynb").write_text("{", encoding="utf-8")
     with pytest.raises(DuctaflowError, match=r"fit\.ipynb:1:2: not a notebook"):
-        export_html(tmp_path / "fit.ipynb", tmp_path / "a.html")
+        convert_notebook_to_html(tmp_path / "fit.ipynb", tmp_path / "a.html")
     assert not (tmp_path / "a.html").exists()
 
 

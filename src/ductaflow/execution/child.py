@@ -168,12 +168,12 @@ def warn_of_lost_config(notebook: NotebookNode) -> None:
 
 
 def export_html_of(spec: RunSpec) -> None:
-    from ductaflow.notebook.export import export_html
+    from ductaflow.notebook.export import convert_notebook_to_html
 
     if not spec.run_folder.notebook.exists():
         return
     try:
-        export_html(spec.run_folder.notebook, spec.run_folder.html)
+        convert_notebook_to_html(spec.run_folder.notebook, spec.run_folder.html)
     except Exception as exc:
         tell(
             spec,

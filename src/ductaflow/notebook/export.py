@@ -20,19 +20,25 @@ if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 
-def export_html(notebook: Path | NotebookNode, page: Path) -> None:
-    """Write a notebook as one HTML page, in one step. The tags `remove-input`, `remove-output` and
-    `remove-cell` hide that part of a cell.
+def convert_notebook_to_html(notebook: str | Path | NotebookNode, html: str | Path) -> None:
+    """Write a notebook as one HTML page, whole or not at all.
+
+    The tags `remove-input`, `remove-output` and `remove-cell` hide that part of a cell.
 
     Args:
         notebook: an `.ipynb` file or a notebook in memory.
-        page: the file to write.
+        html: the file to write.
 
     Raises:
         DuctaflowError: the notebook cannot be read.
+
+    Example:
+        >>> convert_notebook_to_html("runs/fit/scenario_A/fit.ipynb", "fit.html")
     """
-    if isinstance(notebook, Path):
-        name, node = notebook.stem, read_ipynb(notebook, read_source_text(notebook))
+    page = Path(html)
+    if isinstance(notebook, str | Path):
+        file = Path(notebook)
+        name, node = file.stem, read_ipynb(file, read_source_text(file))
     else:
         name, node = page.stem, notebook
     write_atomic(page, html_of(node, name))
@@ -45,7 +51,7 @@ def make_page(folder: RunFolder) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            export_html(folder.notebook, folder.html)
+            convert_notebook_to_html(folder.notebook, folder.html)
     except Exception as exc:
         _write_page_instead(folder, f"The HTML could not be made: {type(exc).__name__}: {exc}")
 
@@ -69,22 +75,6 @@ def html_of(notebook: NotebookNode, name: str) -> str:
     page: str
     page, _ = _html_exporter().from_notebook_node(notebook, resources={"metadata": {"name": name}})
     return page
-
-
-def convert_notebook_to_html(notebook: str | Path | NotebookNode, html: str | Path) -> None:
-    """Write a notebook as one HTML page.
-
-    Args:
-        notebook: an `.ipynb` file or a notebook in memory.
-        html: the file to write.
-
-    Raises:
-        DuctaflowError: the notebook cannot be read.
-
-    Example:
-        >>> convert_notebook_to_html("runs/fit/scenario_A/fit.ipynb", "fit.html")
-    """
-    export_html(Path(notebook) if isinstance(notebook, str) else notebook, Path(html))
 
 
 # --- the notebook that papermill writes --------------------------------------------------------------------

@@ -24,7 +24,6 @@ from ductaflow.notebook.source import KEY, cell_line, code_cells
 
 ENGINE = "ductaflow-kernel"
 
-
 #: Makes a Python kernel import the project's modules as every run does, and, if it has ductaflow, report what
 #: it opens and imports. Leaves no names behind.
 _BEGIN = """
