@@ -148,7 +148,7 @@ def test_the_core_does_not_know_the_plugin_or_pytest() -> None:
 
 
 #: Names that begin with an underscore and are documented all the same.
-DOCUMENTED = {"_exit", "_getframe", "_fields"}
+DOCUMENTED = {"_exit", "_getframe", "_fields", "_replace"}
 
 
 def private_of_others(path: Path) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 import subprocess
 import sys
 from importlib.metadata import version
@@ -59,6 +60,25 @@ def test_each_hook_is_there(missing: set[str], name: str) -> None:
     packages = ("pytest", "pytest-xdist", "pytest-cov")
     versions = ", ".join(f"{package} {version(package)}" for package in packages)
     assert name not in missing, f"{name} is gone ({versions})"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "xdist.workermanage:WorkerController.send_runtest_some",
+        "xdist.workermanage:WorkerController.shutdown",
+        "xdist.workermanage:WorkerController.shutting_down",
+        "xdist.remote:Producer",
+        "xdist.report:report_collection_diff",
+        "xdist.scheduler:Scheduling",
+    ],
+)
+def test_each_part_of_xdist_is_there(name: str) -> None:
+    """Whoever orders the items of xdist uses its workers, which no documentation describes."""
+    try:
+        pkgutil.resolve_name(name)
+    except (ImportError, AttributeError):
+        pytest.fail(f"{name} is gone (pytest-xdist {version('pytest-xdist')})")
 
 
 def test_a_worker_answers_before_xdist_starts_it(pytester: pytest.Pytester) -> None:
