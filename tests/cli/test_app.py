@@ -80,6 +80,7 @@ def test_run_shows_logs_and_fails_if_one_is_red(project: TinyProject) -> None:
     assert page["finished"]
 
 
+@pytest.mark.slow
 def test_run_goes_on_after_one_that_cannot_start(project: TinyProject) -> None:
     """It is named with what is wrong, and counts as red."""
     (project.root / "config" / "flows" / "fit" / "half.json").write_text('{"x": ')
@@ -125,6 +126,7 @@ def test_run_respects_a_skip(chain: TinyProject) -> None:
     assert "mid[late] blocked: fit/later is skipped: not there: inputs/secret.csv\n" in done.stderr
 
 
+@pytest.mark.slow
 def test_run_of_one_whose_upstream_never_ran(chain: TinyProject) -> None:
     """It is red before it starts, with the command that makes what it lacks; after that it runs."""
     done = cli("run", "end/ok")
@@ -208,6 +210,7 @@ def test_a_console_that_shows_ascii_only_is_enough(project: TinyProject) -> None
     assert "fit/z?rich\n" in done.stdout
 
 
+@pytest.mark.slow
 def test_report_of_another_runs_folder(project: TinyProject, tmp_path: Path) -> None:
     """The folder that is given is read and written; instances that are stored have their node id."""
     project.flow("fit", "# %%\nprint(1)\n")
@@ -224,6 +227,7 @@ def test_report_of_another_runs_folder(project: TinyProject, tmp_path: Path) -> 
     assert "ductaflow debug fit/a" == instance["debug"]
 
 
+@pytest.mark.slow
 def test_reports_of_shards_are_merged(project: TinyProject, tmp_path: Path) -> None:
     """Two twins make one page, in the folder that is given."""
     project.flow("fit", "# %%\nprint(1)\n")

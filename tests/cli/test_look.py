@@ -299,6 +299,7 @@ def cells(notebook: Path) -> list[dict[str, Any]]:
     return [cell for cell in json.loads(notebook.read_text())["cells"] if cell["cell_type"] == "code"]
 
 
+@pytest.mark.slow
 def test_the_prepared_notebook_keeps_outputs_up_to_the_failing_cell(
     fresh: TinyProject, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -23,6 +23,7 @@ from ductaflow.project.instances import find_instances
 pytestmark = pytest.mark.usefixtures("no_process_left")
 
 
+@pytest.mark.slow
 def test_the_first_session_of_a_new_project_is_green(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also with a new flow and a new build added to it, and with warnings as errors."""
     monkeypatch.chdir(tmp_path)

@@ -151,6 +151,7 @@ def test_project_modules_and_builds(project: TinyProject) -> None:
     }
 
 
+@pytest.mark.slow
 def test_the_log_is_free_of_it(measured: TinyProject) -> None:
     """Coverage says nothing in the log of a run, which would count as a warning of the flow."""
     measure(measured, "--cov=no_such_package", "--cov-report=")

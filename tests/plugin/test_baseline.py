@@ -150,6 +150,7 @@ def test_the_life_of_a_baseline(noisy: TinyProject) -> None:
     assert [*entries[:3], "fit/b: Warning: holes <n>"] == known(noisy)
 
 
+@pytest.mark.slow
 def test_what_is_gone_fails_a_strict_session(noisy: TinyProject) -> None:
     """And only that one; an instance that is red, or not selected, says nothing of its entries."""
     (noisy.root / "known.txt").write_text("fit/calm: Warning: x\nfit/red: Warning: x\nfit/a: Warning: x\n")

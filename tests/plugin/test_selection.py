@@ -122,6 +122,7 @@ def test_ordinary_tests_stay(diamond: TinyProject) -> None:
     assert session.out.index("test_it.py::test_it PASSED") < session.out.index("raw[all]")
 
 
+@pytest.mark.slow
 def test_one_that_was_not_selected_must_have_run(diamond: TinyProject) -> None:
     """Otherwise the failure names the command and the option; that command makes it right."""
     first = run_pytest(diamond.root, NODE)

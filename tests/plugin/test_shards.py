@@ -141,6 +141,7 @@ def test_the_shards_of_a_session(fan: TinyProject) -> None:
         assert "3/7 tests collected (4 deselected)" in part.out, part.out
 
 
+@pytest.mark.slow
 def test_upstreams_come_in_before_the_shares_are_made(fan: TinyProject) -> None:
     """What `--ductaflow-upstream` adds is in the shares that read from it."""
     args = ("--collect-only", "-q", "-k", "fit", "--ductaflow-upstream")

@@ -326,6 +326,7 @@ def test_a_build_has_the_cause_of_its_flow(tmp_path: Path) -> None:
 # --- with pytest -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_section_in_a_session(project: TinyProject) -> None:
     """Once, with the path of the report; none with -qq, nor where no instance was collected."""
     project.flow("fit", FLOW)

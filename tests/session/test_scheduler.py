@@ -201,6 +201,7 @@ def test_every_item_runs_once_and_after_its_upstreams(
     assert sorted(started) == list(range(len(upstreams)))
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(sessions(), st.lists(st.integers(0, 9), min_size=14, max_size=14))
 def test_no_worker_is_idle_while_an_item_could_run(
