@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -141,3 +142,11 @@ def test_unknown_event_is_refused() -> None:
     """A record that nobody knows is a fault, not something to pass over."""
     with pytest.raises(ValueError, match="unknown event"):
         Told.of([{"event": "?"}])
+
+
+def test_judging_changes_nothing() -> None:
+    """It is a pure function: what it is given says the same afterwards."""
+    end = ending(stopped_in_cell_3(failure=FAILURE), exit_code=1, stop="interrupted")
+    before = deepcopy(end)
+    assert judge(end) == judge(end)
+    assert before == end

@@ -1,7 +1,7 @@
 """What a run reads, seen from inside: the files of the project that Python opens, lists and imports.
 
-An audit hook sees every `open` of Python, whoever calls it, and nothing of what C++ opens itself: for that
-there is `ductaflow.reads`. It only notes; the supervisor makes the record of it when the run has ended.
+An audit hook sees every `open` of Python, whoever calls it, but not what C++ opens itself: for that there is
+`ductaflow.reads`. It only takes notes; the supervisor makes the record after the run.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import sysconfig
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import takewhile
 from types import FrameType
 from typing import Any
@@ -33,13 +34,17 @@ _OF_PYTHON = tuple(
 _WRITES = os.O_WRONLY | os.O_RDWR
 
 
+#: What Python passes to audit hooks differs from event to event.
+Arguments = tuple[Any, ...]
+
+
 class _LastFinder:
-    """Stands behind all finders of modules, and so hears of those that nobody has found."""
+    """The last finder of modules, which is asked for modules that no other finder found."""
 
     def __init__(self, missed: Callable[[str, Sequence[str] | None], None]) -> None:
         self._missed = missed
 
-    def find_spec(self, fullname: str, path: Sequence[str] | None, target: Any = None) -> None:
+    def find_spec(self, fullname: str, path: Sequence[str] | None, target: object = None) -> None:
         with suppress(Exception):
             self._missed(fullname, path)
 
@@ -47,16 +52,17 @@ class _LastFinder:
 class Watch:
     """Notes what this process does with the files of the project, from `start` to `stop`.
 
-    Copies of the process that a flow forks tell at once what they do, since they may end in any way.
+    Forks of the process report at once, since they may end in any way.
 
     Args:
         spec: the run.
-        at_once: tell everything at once, for a process that nobody asks at its end.
+        at_once: report everything at once, for a process that nobody asks at its end.
     """
 
     def __init__(self, spec: RunSpec, *, at_once: bool = False) -> None:
         self._spec = spec
         self._at_once = at_once
+        self._tell = partial(tell_reads, spec)
         self._active = False
         self._last_before = ""
         self._root = spec.project_root.rstrip(os.sep) + os.sep
@@ -65,16 +71,15 @@ class Watch:
         self._prefixes = _both_names(spec.project_root)
         installed = _both_names(sys.prefix) + _both_names(sys.base_prefix)
         self._installed = tuple(path for path in installed if path.startswith(self._prefixes))
-        #: Each file that was read, before this run wrote it: its stamp when it was opened first; None if it
-        #: was not there.
+        #: Files read before this run wrote them, with their stamp at the first open; None if not there.
         self.files: dict[str, Stamp | None] = {}
         self.written: set[str] = set()
-        #: Those of the written that were made anew.
+        #: Written files that are new.
         self.made: set[str] = set()
         #: The names in each folder when it was listed first.
         self.listed: dict[str, list[str]] = {}
         self.modules: dict[str, Stamp | None] = {}
-        self._handlers: dict[str, Callable[[Any], None]] = {
+        self._handlers: dict[str, Callable[[Arguments], None]] = {
             "open": self._opened,
             "os.listdir": self._listing,
             "os.scandir": self._listing,
@@ -87,7 +92,7 @@ class Watch:
         }
 
     def start(self, *, is_new: bool = True) -> None:
-        """Begin to note. A hook cannot be taken out again; after `stop` it does nothing.
+        """Begin to take notes. A hook cannot be removed; after `stop` it does nothing.
 
         Args:
             is_new: nothing of the project has been imported yet.
@@ -102,7 +107,7 @@ class Watch:
             os.register_at_fork(after_in_child=self._be_copy)
 
     def stop(self) -> None:
-        """End to note, and tell the supervisor."""
+        """Stop taking notes, and report to the supervisor."""
         if not self._active or self._at_once:
             return
         self._active = False
@@ -120,21 +125,18 @@ class Watch:
         )
 
     def _be_copy(self) -> None:
-        # What it has noted so far, the original tells.
+        # The original reports what was noted so far.
         self._at_once = True
-
-    def _tell(self, **noted: Any) -> None:
-        tell_reads(self._spec, **noted)
 
     # --- the hook ---
 
-    def _hook(self, event: str, arguments: Any) -> None:
+    def _hook(self, event: str, arguments: Arguments) -> None:
         if self._active and event in self._handlers:
-            # What a hook raises would fail what it only looks at, in the midst of somebody's library.
+            # An exception of the hook would come out of whatever library opened the file.
             with suppress(Exception):
                 self._handlers[event](arguments)
 
-    def _opened(self, arguments: Any) -> None:
+    def _opened(self, arguments: Arguments) -> None:
         name, _, flags = arguments
         if isinstance(name, str) and name in self.files and not flags & _WRITES:
             return
@@ -142,13 +144,13 @@ class Watch:
         if path is None:
             return
         if _PYCACHE in path:
-            # A compiled module is read or written: its source is meant.
+            # A compiled module stands for its source.
             folder, _, name = path.rpartition(_PYCACHE)
             self._note_module(f"{folder}{os.sep}{name.partition('.')[0]}.py")
         elif path.endswith(".py") and sys._getframe(2).f_code.co_filename == IMPORTER:
             self._note_module(path)
         elif not flags & _WRITES:
-            # Of what our own library reads for a flow, only stored instances decide what is run.
+            # Of what our own library reads for a flow, only stored instances count.
             if path.startswith(self._config) or not _is_for_us(sys._getframe(2)):
                 self._note_read(path)
         else:
@@ -158,7 +160,7 @@ class Watch:
             is_made = is_new and self._watched(path) is not None and not _is_for_us(sys._getframe(2))
             self._note_written(path, is_made=is_made)
 
-    def _listing(self, arguments: Any) -> None:
+    def _listing(self, arguments: Arguments) -> None:
         name = "." if arguments[0] is None else arguments[0]
         path = self._watched(name)
         if path is None or path in self.listed or path in sys.path:
@@ -169,16 +171,16 @@ class Watch:
         if "importlib" in name or name.endswith("pkgutil.py") or _is_for_us(caller):
             return
         if not os.path.isdir(path):
-            # It is not there: then that counts.
+            # That it is not there counts.
             self._note_read(path)
             return
         self.listed[path] = []
-        # The hook hears of this one too, and finds the folder noted.
+        # The hook sees this listing too, and finds the folder noted.
         self.listed[path] = shown_names(path)
         if self._at_once:
             self._tell(listed={path: self.listed[path]})
 
-    def _renamed(self, arguments: Any) -> None:
+    def _renamed(self, arguments: Arguments) -> None:
         source, target, source_folder, target_folder = arguments
         for name, folder in ((source, source_folder), (target, target_folder)):
             path = self._watched(name) if folder == -1 else None
@@ -186,26 +188,26 @@ class Watch:
                 is_made = name is target and not _is_for_us(sys._getframe(2))
                 self._note_written(path, is_made=is_made and path not in self.files)
 
-    def _removed(self, arguments: Any) -> None:
+    def _removed(self, arguments: Arguments) -> None:
         name, folder = arguments
-        # From an open folder, as `shutil.rmtree` does: where that is, nobody says.
+        # With an open folder, as in `shutil.rmtree`, the path is not known.
         if folder == -1 and (path := self._watched(name)):
             self._note_written(path)
 
-    def _made_folder(self, arguments: Any) -> None:
+    def _made_folder(self, arguments: Arguments) -> None:
         name, _, folder = arguments
         path = self._watched(name) if folder == -1 else None
-        # One that is there already stays what it is.
+        # An existing folder stays as it is.
         if path and not os.path.lexists(path):
             self._note_written(path)
 
-    def _removed_tree(self, arguments: Any) -> None:
-        # Where it is called with a folder that is open, nobody says what it means.
+    def _removed_tree(self, arguments: Arguments) -> None:
+        # With an open folder the path is not known.
         if (len(arguments) < 2 or arguments[1] is None) and (path := self._watched(arguments[0])):
             self._note_written(path)
 
-    def _connected(self, arguments: Any) -> None:
-        # Whether it is to read or to write, nobody knows yet.
+    def _connected(self, arguments: Arguments) -> None:
+        # It is not known yet whether it will read or write.
         if path := self._watched(arguments[0]):
             self._note_read(path)
             self._note_written(path)
@@ -236,9 +238,9 @@ class Watch:
             self._tell(written=[path], made=[path] if is_made else [])
 
     def _missed(self, name: str, path: Sequence[str] | None) -> None:
-        """A module was looked for in vain: that the project has none counts.
+        """Note that the project does not have a module that was looked for.
 
-        What an installed package would like to have is its own affair.
+        What an installed package looks for does not count.
         """
         frame: FrameType | None = sys._getframe(2)
         while frame is not None and "importlib" in frame.f_code.co_filename:
@@ -249,7 +251,7 @@ class Watch:
             self._note_no_module(folder, name)
 
     def _note_no_module(self, folder: str, name: str) -> None:
-        """Note that a folder has no module of a name: neither a file nor a package."""
+        """Note that a folder has no module of a name, neither a file nor a package."""
         place = os.path.join(folder, name.rpartition(".")[2])
         for file in (f"{place}.py", os.path.join(place, "__init__.py")):
             path = self._watched(file)
@@ -257,7 +259,7 @@ class Watch:
                 self._note_read(path)
 
     def _note_what_would_hide(self, name: str, file: str) -> None:
-        """Note that nothing is there which Python would import instead of a module, were it there."""
+        """Note the absence of files that Python would import instead of a module."""
         if not file.endswith(f"{os.sep}__init__.py"):
             self._note_no_package(file)
         if "." in name:
@@ -273,12 +275,12 @@ class Watch:
             self._note_read(path)
 
     def _find_modules(self) -> None:
-        """The project's modules among those that were imported, however Python came by them."""
-        # Only those, from behind: to look at thousands that a fork shares with the warm server costs 4 ms.
+        """Find the modules of the project among the imported ones, however they were imported."""
+        # Only new ones, from the end: the thousands that a fork shares with the warm server would take 4 ms.
         try:
             names = list(takewhile(lambda name: name != self._last_before, reversed(sys.modules)))
         except RuntimeError:
-            # a thread of the flow imports meanwhile
+            # A thread of the flow is importing.
             names = list(sys.modules)
         for name in names:
             file = getattr(sys.modules.get(name), "__dict__", {}).get("__file__")
@@ -294,13 +296,15 @@ class Watch:
                 self.modules[path] = self.files.get(path)
             self._note_what_would_hide(name, file)
 
-    def _watched(self, name: Any, *, with_hidden: bool = False) -> str | None:
-        """The absolute path, if it is one of the project that a run may depend on.
+    def _watched(self, name: object, *, with_hidden: bool = False) -> str | None:
+        """Return the absolute path of a file of the project that a run may depend on, else None.
 
         Args:
-            with_hidden: also if it lies in a hidden folder, other than those of programs.
+            name: as it was given to Python.
+            with_hidden: also in hidden folders, except those of programs.
         """
-        if isinstance(name, int):
+        if not isinstance(name, (str, bytes, os.PathLike)):
+            # An open descriptor.
             return None
         path = os.fsdecode(name)
         if not os.path.isabs(path):
@@ -318,7 +322,7 @@ class Watch:
 
 
 def _archive_of(path: str) -> str | None:
-    """The file that a module was imported out of, such as a zip; None of a module that is a file itself."""
+    """Return the file that a module was imported from, such as a zip; None if the module is a file itself."""
     place = path
     while not os.path.lexists(place):
         place = os.path.dirname(place)
@@ -326,7 +330,7 @@ def _archive_of(path: str) -> str | None:
 
 
 def _is_for_us(frame: FrameType | None) -> bool:
-    """Whether it is ductaflow that calls, through the standard library or directly."""
+    """Return whether ductaflow is the caller, directly or through the standard library."""
     while frame is not None:
         name = str(frame.f_globals.get("__name__", "")).partition(".")[0]
         if name not in sys.stdlib_module_names or name == "__main__":
@@ -336,7 +340,7 @@ def _is_for_us(frame: FrameType | None) -> bool:
 
 
 def _both_names(folder: str) -> tuple[str, ...]:
-    """A folder as it is called and as it is called without symlinks, for prefixes."""
+    """Return a folder as given and with symlinks resolved, as prefixes."""
     return tuple({name.rstrip(os.sep) + os.sep for name in (folder, os.path.realpath(folder))})
 
 
@@ -344,7 +348,7 @@ _STARTED = threading.Lock()
 
 
 def watch_this_process() -> None:
-    """Watch a process that is a run's but not its child, such as a Jupyter kernel; it tells at once."""
+    """Watch a process of a run that is not its child, such as a Jupyter kernel; it reports at once."""
     from ductaflow.store.spec import current_run
 
     run = current_run()

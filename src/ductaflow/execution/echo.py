@@ -1,4 +1,4 @@
-"""The log of a run on the console while it runs: read as it grows, indented inside a build."""
+"""Shows the log of a run on the console while it grows, indented inside a build."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ductaflow.common.text import begun_at_end, show_on_console
 from ductaflow.store.logs import is_frame_line
 from ductaflow.store.spec import RunSpec
 
-#: How often a log is looked at for the console, and a stop event for its flag, in seconds.
+#: How often we look at a log, and at a stop flag, in seconds.
 POLL_SECONDS = 0.05
 
 
@@ -23,7 +23,7 @@ Show = Callable[[str], None]
 
 
 class LogTail:
-    """Shows what is added to a log, while it is added, in a thread of its own."""
+    """Shows what is added to a log, in its own thread."""
 
     def __init__(self, log: Path, show: Show) -> None:
         self._log = log
@@ -71,7 +71,7 @@ class IndentedLines:
         *lines, self._rest = (self._rest + text).split("\n")
         shown = [self._indent(line) for line in lines]
         if len(self._rest) > _CHUNK:
-            # A line without end is passed on in pieces rather than kept.
+            # A very long line is passed on in pieces.
             shown.append(self._rest)
             self._rest = ""
         if text := "".join(shown):

@@ -38,7 +38,7 @@ _NOT_FLOWS = ("__main__", "ductaflow", "pytest_ductaflow")
 class _Tee(io.TextIOBase):
     """Writes to the console and to the log."""
 
-    def __init__(self, console: Any, log: Any) -> None:
+    def __init__(self, console: TextIO, log: TextIO) -> None:
         self._console = console
         self._log = log
 
@@ -131,7 +131,7 @@ class RunInPlace(_InPlace):
         self._hook(kind, exc, trace)
         self._fail(exc)
 
-    def _leave(self, code: Any = None) -> None:
+    def _leave(self, code: str | int | None = None) -> None:
         frame = sys._getframe(1)
         while frame.f_back is not None and frame.f_code.co_filename != self.spec.source:
             frame = frame.f_back
@@ -333,7 +333,7 @@ def _taken_out(spec: RunSpec) -> dict[str, ModuleType]:
     return found
 
 
-def _display(*objects: Any) -> None:
+def _display(*objects: object) -> None:
     """The `display` of notebooks; it shows text here."""
     from IPython.display import display
 

@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, BinaryIO, Literal, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Literal, Protocol
 
 from ductaflow.common import host
 from ductaflow.common.errors import DuctaflowError
@@ -35,6 +35,10 @@ from ductaflow.store.folder import (
 )
 from ductaflow.store.spec import RunSpec
 from ductaflow.store.verdict import Stop
+
+if TYPE_CHECKING:
+    import psutil
+
 
 #: How long a child may take to end after SIGINT, in seconds. A build has to stop its flows within it.
 GRACE = {"flow": 1.0, "build": 2.5}
@@ -59,7 +63,8 @@ _PAGE_NICENESS = 5
 EXPORT_SECONDS = 60.0
 
 
-Event = tuple[Literal["exit", "stop", "owner"], Any]
+#: `exit` comes with the exit code of the child and its peak memory.
+Event = tuple[Literal["exit"], tuple[int, int | None]] | tuple[Literal["stop", "owner"], None]
 
 
 class Child(Protocol):
@@ -141,8 +146,7 @@ class Supervisor:
         """End this process when the page takes too long, or soon after its session."""
         limit = time.monotonic() + AFTERWARDS_SECONDS
         while time.monotonic() < limit:
-            kind, _ = self._next([limit])
-            if kind is not None:
+            if self._next([limit]) is not None:
                 limit = min(limit, time.monotonic() + PAGE_GRACE)
         os._exit(1)
 
@@ -201,12 +205,14 @@ class Supervisor:
         cut_off = exporting = False
         sampled = 0
         while True:
-            kind, value = self._next([grace_ends, None if stop else limit])
+            event = self._next([grace_ends, None if stop else limit])
             now = time.monotonic()
-            if kind == "exit":
-                code, peak = value
+            if event and event[0] == "exit":
+                code, peak = event[1]
                 return _child_end(code, stop, cut_off, max(peak or 0, sampled) or None)
-            reason = _STOPS.get(kind) or ("timeout" if limit and now >= limit else None)
+            reason = _STOPS.get(event[0] if event else None) or (
+                "timeout" if limit and now >= limit else None
+            )
             if reason and not stop and not cut_off:
                 if not self._run.told().executed:
                     stop = reason
@@ -221,22 +227,22 @@ class Supervisor:
             elif grace_ends and now >= grace_ends:
                 grace_ends = None
                 child.kill()
-            if kind is None:
+            if event is None:
                 claim.heartbeat()
                 sampled = max(sampled, host.memory_of_tree())
 
-    def _next(self, moments: Sequence[float | None]) -> tuple[str | None, Any]:
+    def _next(self, moments: Sequence[float | None]) -> Event | None:
         """Return the next event; None at one of the moments, or when a heartbeat is due."""
         beat = time.monotonic() + HEARTBEAT_SECONDS
         until = min([beat, *(moment for moment in moments if moment is not None)])
         try:
             return self._inbox.get(timeout=max(0.0, until - time.monotonic()))
         except queue.Empty:
-            return None, None
+            return None
 
     # --- the end -----------------------------------------------------------------------------------------
 
-    def _answer(self, **message: Any) -> None:
+    def _answer(self, **message: object) -> None:
         # If the session is gone, the result is still in the run folder.
         with suppress(OSError):
             self._answers.write(json.dumps(message).encode() + b"\n")
@@ -334,7 +340,7 @@ def end_descendants() -> None:
             time.sleep(0.02)
 
 
-def _supervised(left: Sequence[Any]) -> set[int]:
+def _supervised(left: Sequence[psutil.Process]) -> set[int]:
     """Return the pids of supervisors among some processes, and of their children."""
     import psutil
 

@@ -1,10 +1,10 @@
-"""Whether what a run read and wrote has changed since, and what of it.
+"""What has changed since the last run, and so why it has to run again.
 
     changes(spec)    ()                                   the last run is as a new one would be
                      (Change("config", "horizon", "config horizon: 2030 -> 2040"),)
 
-The last run's own record (`record.py`) is held against what is there now. Nothing is executed, and a file is
-read only where its size and times say that it may have changed.
+The record of the last run (`record.py`) is compared with what is there now. Nothing is executed, and a file
+is read only if its size and times say that it may have changed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from ductaflow.common.decode import UnreadableError, decode
 from ductaflow.common.errors import DuctaflowError
@@ -68,12 +68,12 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Lookback:
-    """What a run would be, held against the last one in its folder.
+    """A run compared with the last one in its folder.
 
     Attributes:
-        changes: why it has to be made: that there is no valid run alone, else config, code, modules, inputs,
-            outputs, and versions, in this order; empty if the last run is still what a new one would be.
-        last: the result of that last run; None if there is none that could be kept.
+        changes: why it has to run: only that there is no valid run, or else config, code, modules, inputs,
+            outputs, and versions, in this order; empty if a new run would be the same.
+        last: the result of the last run; None if there is no valid one.
     """
 
     changes: tuple[Change, ...]
@@ -81,12 +81,12 @@ class Lookback:
 
 
 def changes(spec: RunSpec, comparison: Comparison = DEFAULT) -> tuple[Change, ...]:
-    """Why a run has to be made; empty if the last one in its folder is still what a new one would be."""
+    """Return why a run has to be made; empty if it would be the same as the last one in its folder."""
     return look_back(spec, comparison).changes
 
 
 def look_back(spec: RunSpec, comparison: Comparison = DEFAULT) -> Lookback:
-    """Hold a run as it would be made now against the last one in its folder; reads its record once.
+    """Compare a run as it would be made now with the last one in its folder.
 
     Args:
         spec: the run as it would be made now.
@@ -110,7 +110,7 @@ def look_back(spec: RunSpec, comparison: Comparison = DEFAULT) -> Lookback:
 
 
 def differences_of_environment(spec: RunSpec) -> tuple[Change, ...]:
-    """What differs in Python and packages between the last run of a folder and this process.
+    """Return how Python and packages differ between the last run of a folder and this process.
 
     Slow (it looks up installed packages) the first time in a process.
     """
@@ -155,7 +155,7 @@ def _last_run(folder: str, runs_root: str) -> _Last | Change:
 def _of_run(
     site: Site, last: _Last, comparison: Comparison, named: Mapping[str, os.stat_result], runs_root: str
 ) -> Iterator[Change]:
-    """Changes of code, inputs and outputs of a run, and of the flows of a build."""
+    """Yield changes of code, inputs and outputs of a run, and of the flows of a build."""
     if "code" in comparison.rerun_on:
         yield from _of_code(site, last.lineage)
     if "inputs" in comparison.rerun_on:
@@ -192,7 +192,7 @@ def _of_config(spec: RunSpec, lineage: Lineage) -> Iterator[Change]:
 
 
 def _config_fields(spec: RunSpec) -> Iterator[Change]:
-    """The config field by field against the one that the last run saved."""
+    """Compare the config field by field with the one that the last run saved."""
     try:
         before = load_saved_config(spec.run_folder.config, project_root=spec.project_root)
     except DuctaflowError as exc:
@@ -218,7 +218,7 @@ def _config_fields(spec: RunSpec) -> Iterator[Change]:
 _NOTHING = ""
 
 
-def _fields(config: Mapping[str, Any]) -> dict[str, str]:
+def _fields(config: Mapping[str, object]) -> dict[str, str]:
     """Key paths of all values that hold no others, and those values as they are shown."""
     known = {key: value for key, value in config.items() if key != ROOT_KEY}
     return {spelled(path): _shown(value) for path, value in leaves(known, _is_plain_list)}
@@ -228,7 +228,7 @@ def _is_plain_list(_path: KeyPath, value: object) -> bool:
     return isinstance(value, list) and not any(isinstance(item, (dict, list)) for item in value)
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     return shorten(json.dumps(value, ensure_ascii=False), _SHOWN)
 
 
@@ -271,7 +271,7 @@ def _of_inputs(site: Site, last: _Last) -> Iterator[Change]:
 
 
 def _new_inputs(site: Site, last: _Last, named: Mapping[str, os.stat_result]) -> Iterator[Change]:
-    """What the config names and what was not there yet."""
+    """Yield what the config names and what was not there yet."""
     lineage = last.lineage
     known = {entry["path"] for entry in (*last.result.inputs, *lineage["folders"])}
     known.update(lineage["written"], lineage["absent"], lineage["changed"], lineage["modules"])
@@ -299,7 +299,7 @@ def _of_outputs(site: Site, last: _Last) -> Iterator[Change]:
 
 
 def _of_saved_config(site: Site, last: _Last) -> Iterator[Change]:
-    """`load_instance` and `run FOLDER` take it for what the results were made with."""
+    """Check the saved config, which `load_instance` and `run FOLDER` trust."""
     path = str(RunFolder(Path(last.folder), last.result.flow).config)
     name = site.relative(path)
     try:
@@ -310,7 +310,7 @@ def _of_saved_config(site: Site, last: _Last) -> Iterator[Change]:
 
 
 def _fault(site: Site, path: str, entry: FileEntry) -> str | None:
-    """What is wrong with a file, None if it is as recorded."""
+    """Return what is wrong with a file; None if it is as recorded."""
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
@@ -326,7 +326,7 @@ def _fault(site: Site, path: str, entry: FileEntry) -> str | None:
 
 
 def _unread(exc: OSError) -> str:
-    """What keeps a file or folder from being looked at."""
+    """Return why a file or folder cannot be looked at."""
     gone = isinstance(exc, FileNotFoundError | NotADirectoryError)
     return "is gone" if gone else f"cannot be read: {exc.strerror or exc}"
 
@@ -419,8 +419,7 @@ print("\\n" + json.dumps({k: v for k, v in found.items() if isinstance(v, str)})
 
 
 def _imported_versions(names: tuple[str, ...]) -> dict[str, str]:
-    """What modules say of their own version, where that is none of their distribution's: by importing them,
-    in a process of its own."""
+    """Import modules in another process, and return the versions that they have of their own."""
     done = subprocess.run(
         [sys.executable, "-P", "-c", _ASK, *names],
         capture_output=True,
@@ -431,5 +430,5 @@ def _imported_versions(names: tuple[str, ...]) -> dict[str, str]:
     try:
         return decode(done.stdout.splitlines()[-1], dict[str, str], where="versions of packages")
     except (UnreadableError, IndexError):
-        # One of them ended the process: what cannot be found out counts as not installed.
+        # One of them ended the process: an unknown version counts as not installed.
         return {}

@@ -18,7 +18,6 @@ import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 #: Tags that change what a run does; all others are for the eye.
 _TAGS = frozenset(("parameters", "injected-parameters", "raises-exception", "skip-execution"))
@@ -323,7 +322,7 @@ def _without_children(node: ast.AST) -> str:
     return str(own)
 
 
-def _dump_into(parts: list[str], value: Any) -> None:
+def _dump_into(parts: list[str], value: object) -> None:
     if isinstance(value, ast.Constant):
         parts.append(_constant(value.value))
     elif isinstance(value, ast.AST):
@@ -348,7 +347,7 @@ def _dump_into(parts: list[str], value: Any) -> None:
         parts.append(_constant(value))
 
 
-def _is_bare_string(node: Any) -> bool:
+def _is_bare_string(node: object) -> bool:
     """A string that stands alone as a statement: a docstring, or text for whoever reads the code."""
     return (
         isinstance(node, ast.Expr)
@@ -357,7 +356,7 @@ def _is_bare_string(node: Any) -> bool:
     )
 
 
-def _constant(value: Any) -> str:
+def _constant(value: object) -> str:
     # in hexadecimal: Python refuses to print long integers as decimals
     return f"int {value:x}" if type(value) is int else f"{type(value).__name__} {value!r}"
 

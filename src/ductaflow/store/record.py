@@ -13,10 +13,10 @@ in ns; no hash where size and time are what counts), and `lineage`:
     options           kernel and allow_exit, which change what a run does or is called; needs
     saved             hash of the saved config beside the result
     modules           {path: hash} of the project's own modules that it imported
-    folders           listings: {"path", "deep", "whole", "count", "hash", "files" if they are few}
-    absent, written   files that it tried to open and that were not there; files that it wrote elsewhere
-    made              those of the written that it made anew, as they are in `outputs`
-    changed           what was changed by others while it ran: it has to run again
+    folders           listings: {"path", "deep", "whole", "count", "hash", "files" if there are few}
+    absent, written   files that it tried to open but were not there; files that it wrote elsewhere
+    made              written files that are new, in the form of `outputs`
+    changed           what others changed while it ran: it has to run again
 
 Paths below the project are relative to it, with `/`; those of outputs are relative to the run folder.
 """
@@ -35,7 +35,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from ductaflow.common.engines import engine_named
 from ductaflow.common.errors import DuctaflowError
@@ -59,32 +58,33 @@ from ductaflow.store.sessions import session_of
 from ductaflow.store.spec import RunSpec
 from ductaflow.store.verdict import Reads
 
-#: So many files of a folder are listed; a listing of a whole disk would never end. Outside of the project,
-#: where a config may name anything, fewer; of more than so many there, size and time count, and not content.
+#: The most files of a folder that are listed: a listing of a whole disk would never end. Outside of the
+#: project, where a config may name anything, the first limit is lower, and above the second one size and time
+#: count instead of content.
 LISTED_MOST = 100_000
 
 
 LISTED_OUTSIDE, HASHED_OUTSIDE = 20_000, 1_000
 
 
-#: File systems of the kernel: what they show is no file of anybody, and may be without end.
+#: File systems of the kernel: they hold no real files, and some without end.
 _NO_FILES = ("/proc/", "/sys/", "/dev/")
 
 
-#: What no run means by a folder: of version control, of ourselves, and what file managers and editors leave.
+#: What does not count as content of a folder: version control, our own files, leftovers of editors.
 _NOT_MEANT = re.compile(
     r"\.git|\.hg|\.svn|\.ductaflow.*|\.ipynb_checkpoints|\.DS_Store|\._.*|\.~lock\..*|\..*\.sw[a-p]|\.nfs.*|__pycache__"
 )
 
 
-#: Databases of which the last changes may be in a file beside them.
+#: Databases whose last changes may be in a file beside them.
 _DATABASES = (".db", ".db3", ".sqlite", ".sqlite3", ".gpkg", ".duckdb")
 
 
 _JOURNALS = ("-wal", "-journal", ".wal")
 
 
-#: Of so many files a record keeps the single hashes, to name the one that has changed.
+#: Up to so many files a record keeps single hashes, to name the file that changed.
 _NAMED_FILES = 200
 
 
@@ -94,7 +94,7 @@ _LONGEST = 4096
 _UNDECLARED_SHOWN = 10
 
 
-#: Guessing a secret from its hash shall take long.
+#: Makes it slow to guess a secret from its hash.
 _ROUNDS = 2_000
 
 
@@ -120,20 +120,20 @@ class Site:
         return cls(spec.project_root, hashes, tuple(dict.fromkeys((*spec.by_stat, *by_stat))))
 
     def relative(self, path: str) -> str:
-        """A path as records have it."""
+        """Return a path in the form of records."""
         prefix = self.root.rstrip(os.sep) + os.sep
         return (path[len(prefix) :] if path.startswith(prefix) else path).replace(os.sep, "/")
 
     def absolute(self, name: str) -> str:
-        """The path that a record means."""
+        """Return the path that a record means."""
         return os.path.join(self.root, name)
 
     def counts_by_stat(self, name: str) -> bool:
-        """Whether a file counts by size and time, by its path as records have it."""
+        """Return whether a file counts by size and time; its path is in the form of records."""
         return bool(self.by_stat) and _any_of(self.by_stat).match(name) is not None
 
     def entry(self, path: str, name: str | None = None) -> FileEntry:
-        """A file as records have it.
+        """Return a file in the form of records.
 
         Raises:
             OSError: it cannot be read, or is no regular file.
@@ -160,7 +160,7 @@ def _any_of(globs: tuple[str, ...]) -> re.Pattern[str]:
 
 
 def named_in(spec: RunSpec) -> dict[str, os.stat_result]:
-    """The existing files and folders that the strings of a config name, by their absolute paths.
+    """Return the existing files and folders that the strings of a config name, by absolute path.
 
     A path is looked up from the project root, then from the run folder. The run folder itself, the runs
     folder, the project root and what lies above it are none. What those have written that `_run.needs` names
@@ -183,11 +183,11 @@ def named_in(spec: RunSpec) -> dict[str, os.stat_result]:
 
 
 def outputs_of(folder: str, root: str) -> Iterator[str]:
-    """What the last run in a folder has written, by its result, with the flows of a build; absolute."""
+    """Yield what the last run in a folder wrote, by its result, with the flows of a build; absolute paths."""
     try:
         result = read_result(Path(folder))
     except DuctaflowError:
-        # It runs again before anything that needs it, or is red.
+        # It runs again before anything that needs it, or fails.
         return
     if result is None:
         return
@@ -199,7 +199,7 @@ def outputs_of(folder: str, root: str) -> Iterator[str]:
 
 
 def journals_of(path: str) -> list[str]:
-    """The files beside a database that hold changes which are not in it yet."""
+    """Return the files beside a database with changes that are not in it yet."""
     if not path.endswith(_DATABASES):
         return []
     found = []
@@ -212,7 +212,7 @@ def journals_of(path: str) -> list[str]:
 
 
 def _found_by(text: str, spec: RunSpec) -> Iterator[tuple[str, os.stat_result]]:
-    """What a string of a config names: one path, or as many as match a glob."""
+    """Yield what a string of a config names: one path, or all that match a glob."""
     if len(text) > _LONGEST or "\0" in text or not text.strip("./\\ "):
         return
     for base in (spec.project_root, spec.folder):
@@ -226,8 +226,8 @@ def _found_by(text: str, spec: RunSpec) -> Iterator[tuple[str, os.stat_result]]:
                 yield path, os.stat(path)
 
 
-def strings_of(config: Mapping[str, Any]) -> Iterator[str]:
-    """Every string of a config, at any depth, but `_project_root`; of keys those that look like paths."""
+def strings_of(config: Mapping[str, object]) -> Iterator[str]:
+    """Yield all strings of a config at any depth but `_project_root`; also keys that look like paths."""
     for path, value, _ in walk({key: value for key, value in config.items() if key != ROOT_KEY}):
         # A name is a name; only with a folder in it is it a path.
         if path and isinstance(path[-1], str) and "/" in path[-1]:
@@ -237,7 +237,7 @@ def strings_of(config: Mapping[str, Any]) -> Iterator[str]:
 
 
 def config_fingerprint(spec: RunSpec) -> str:
-    """The hash of a config. Its secrets, the order of keys and the place of the project do not matter."""
+    """Return the hash of a config without its secrets, the order of keys and the place of the project."""
     config = {key: value for key, value in spec.config.items() if key != ROOT_KEY}
     text = json.dumps(masked(config), sort_keys=True, separators=(",", ":"))
     if len(spec.project_root) > 1:
@@ -245,8 +245,8 @@ def config_fingerprint(spec: RunSpec) -> str:
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
-def hash_of_secrets(config: Mapping[str, Any], salt: str) -> str | None:
-    """A hash of the secrets of a config, which tells nobody what they are; None if there are none."""
+def hash_of_secrets(config: Mapping[str, object], salt: str) -> str | None:
+    """Return a salted hash of the secrets of a config; None if there are none."""
     secrets = secrets_in(config)
     if not secrets:
         return None
@@ -258,23 +258,23 @@ def hash_of_secrets(config: Mapping[str, Any], salt: str) -> str | None:
 
 
 def listing(folder: str, *, deep: bool, own: str, most: int | None = None) -> list[str]:
-    """The names in a folder, sorted, at most `most`; those of folders end in `/`.
+    """Return the names in a folder, sorted, at most `most`; names of folders end in `/`.
 
-    What ductaflow itself writes into run folders is left out. A deep listing has what is hidden, of installed
-    packages, or behind symlinks, apart from what nobody means by a folder; another has none of it.
+    Files that ductaflow writes into run folders are left out. Only a deep listing has hidden files, installed
+    packages and what is behind symlinks.
 
     Args:
         folder: the folder, absolute.
-        deep: the files below it at any depth, and not only what lies in it.
+        deep: list the files at any depth.
         own: the folder of the run that reads it, which is left out.
-        most: that many files at most, and folders too, by default 100,000.
+        most: the most files, and the most folders; by default 100,000.
 
     Raises:
         OSError: the folder cannot be read.
     """
     names: list[str] = []
     looked, most = 0, most or LISTED_MOST
-    # Each with the folders above it, so that a symlink to one of them is not followed for ever.
+    # Each with the folders above it, so that we do not follow symlinks in circles.
     pending = [("", frozenset([_identity(folder)]))]
     while pending and max(len(names), looked) < most:
         below = []
@@ -300,7 +300,7 @@ def _identity(folder: str) -> tuple[int, int]:
 
 
 def _entries(folder: str, *, deep: bool, is_top: bool) -> list[tuple[str, bool]]:
-    """Names in a folder, and whether they are folders that are looked into."""
+    """Return the names in a folder, and whether each is a folder to look into."""
     try:
         with os.scandir(folder) as entries:
             found = [
@@ -328,7 +328,7 @@ def _is_meant(name: str, deep: bool) -> bool:
 
 
 def stamps_below(folder: str, *, own: str, root: str) -> dict[str, Stamp | None]:
-    """The files below a folder with their stamps; none of them if it cannot be read.
+    """Return the files below a folder with their stamps; none if it cannot be read.
 
     Args:
         folder: absolute.
@@ -347,7 +347,7 @@ def _most(folder: str, root: str) -> int:
 
 
 def folder_entry(site: Site, path: str, *, deep: bool, whole: bool, own: str) -> FolderEntry:
-    """A folder as records have it.
+    """Return a folder in the form of records.
 
     Args:
         deep: with all below it.
@@ -371,7 +371,7 @@ def folder_entry(site: Site, path: str, *, deep: bool, whole: bool, own: str) ->
 
 
 def notes_of_folders(record: Record) -> list[str]:
-    """Which folders have more files than count."""
+    """Return notes on folders with more files than count."""
     return [
         f"{entry['path']} has more files than the {entry['count']:,} that count as inputs: "
         "name the part of it that is read"
@@ -387,7 +387,7 @@ def _content(site: Site, path: str, *, by_stat: bool) -> str:
             return f"{stamp[0]} {stamp[1]}" if stamp else "unreadable"
         entry = site.entry(path)
     except OSError:
-        # A pipe, a broken symlink, a file of somebody else: that it is there is all that can be said of it.
+        # A pipe, a broken symlink, a file without permission: we know only that it is there.
         return "unreadable"
     return entry["hash"] or f"{entry['size']} {entry['mtime']}"
 
@@ -397,7 +397,7 @@ def _content(site: Site, path: str, *, by_stat: bool) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Beginning:
-    """What lay there when the run began: stamps of the source, named files, and files in named folders."""
+    """What was there when the run began: stamps of the source, named files, and files in named folders."""
 
     source: Stamp | None
     files: dict[str, Stamp]
@@ -432,10 +432,10 @@ def make_record(
     children: Iterable[str],
     stopped: Callable[[], bool] = lambda: False,
 ) -> Record:
-    """The record of a run that has ended well.
+    """Return the record of a run that ended well.
 
     Args:
-        begun: what lay there at its beginning.
+        begun: what was there at its beginning.
         reads: what it was seen to read.
         outputs: what it wrote into its folder.
         children: run folders of a build's flows, relative to its own.
@@ -491,11 +491,11 @@ class _Maker:
         try:
             return self.site.hashes.of(str(self.spec.run_folder.config))
         except OSError:
-            # The flow has removed it, under a debugger, where nobody puts it back.
+            # The flow removed it under a debugger, where nobody restores it.
             return ""
 
     def _made(self) -> list[FileEntry]:
-        """Files outside of the run folder that the run made anew: outputs, wherever they lie."""
+        """Return the new files outside of the run folder: they are outputs too."""
         made = (path for path in sorted(self.reads.made) if not path.startswith(self._own))
         return [
             self._output(path, self.site.relative(path))
@@ -507,7 +507,7 @@ class _Maker:
         try:
             return self.site.entry(path, name)
         except OSError:
-            # The flow has taken the right to read it away: then size and time are what is known of it.
+            # The flow removed the permission to read it: only size and time are known.
             status = os.stat(path)
             return {"path": name, "size": status.st_size, "mtime": status.st_mtime_ns, "hash": None}
 
@@ -536,7 +536,7 @@ class _Maker:
         return found
 
     def _inputs(self) -> tuple[list[FileEntry], list[str]]:
-        """What was read, and what was looked for in vain."""
+        """Return what was read, and what was looked for but not there."""
         seen: dict[str, Stamp | None] = {**self.reads.files, **self.begun.files}
         declared = [path for path in self.reads.declared if not os.path.isdir(path)]
         seen = {**dict.fromkeys(path for path in declared if not os.path.exists(path)), **seen}
@@ -556,7 +556,7 @@ class _Maker:
                 if not (os.path.lexists(path) and self._is_by_run(path)):
                     absent.append(name)
             elif now is None and stamp is not None and path in written:
-                # The run has taken away what it read: as long as it is gone, another run would not find it.
+                # The run removed what it read: another run would not find it.
                 inputs.append(FileEntry(path=name, size=stamp.size, mtime=stamp.mtime, hash=None))
             elif now is None or (path not in written and stamp != now):
                 self.changed.append(name)
@@ -565,19 +565,19 @@ class _Maker:
         return inputs, absent
 
     def _is_own(self, path: str) -> bool:
-        """Whether a file is of the run itself; what a build's flows wrote is theirs."""
+        """Return whether a file belongs to the run itself; files of a build's flows are theirs."""
         return path.startswith(self._own) and not (self._children and path.startswith(self._children))
 
     def _entry(self, path: str) -> list[FileEntry]:
         try:
             return [self.site.entry(path)]
         except OSError:
-            # Gone since, or readable for the run alone.
+            # Gone since, or readable only for the run.
             self.changed.append(self.site.relative(path))
             return []
 
     def _is_by_run(self, path: str) -> bool:
-        """Whether the run itself has written, made or moved a file, or a folder that it lies in."""
+        """Return whether the run itself wrote, made or moved a file, or a folder around it."""
         written = self.reads.written
         return path.startswith(self._own) or any(part in written for part in _with_parents(path))
 
@@ -604,7 +604,7 @@ class _Maker:
     def _compare(
         self, folder: str, before: Mapping[str, Stamp | None], after: Mapping[str, Stamp | None]
     ) -> None:
-        """Have a folder count as changed if anybody but the run itself has changed it meanwhile."""
+        """Mark a folder as changed if something other than this run modified it."""
         ours = names_of_ours({*before, *after})
         for name in {*before, *after} - ours:
             is_same = name in before and name in after and before[name] == after[name]
@@ -632,10 +632,9 @@ def options_of(spec: RunSpec) -> RunChoices:
 
 
 def undeclared(spec: RunSpec, reads: Reads, children: Sequence[Result]) -> list[str]:
-    """Warning lines of reads from other instances that nothing in the config names.
+    """Return warning lines for reads from other instances that nothing in the config names.
 
-    Order cannot be promised for them. A flow inside a build says nothing: its build does, whose place in the
-    order it is.
+    Nothing orders such runs. For a flow inside a build its build warns, which has a place in the order.
 
     Args:
         reads: what the run was seen to read.
@@ -650,7 +649,7 @@ def undeclared(spec: RunSpec, reads: Reads, children: Sequence[Result]) -> list[
     needs = (need.partition("/") for need in spec.needs)
     named = [RunReference(flow, instance) for flow, _, instance in needs]
     named += filter(None, map(tree.named_by, strings_of(spec.config)))
-    # What a build has run itself is there.
+    # What a build ran itself is there.
     folders = [spec.folder, *(os.path.normpath(child.folder) for child in children if child.folder)]
     own = {tree.run_of(folder) for folder in folders}
     found: dict[tuple[str, str], list[str]] = {}
@@ -674,7 +673,7 @@ def _and_more(count: int) -> str:
 
 
 def _is_nested(spec: RunSpec) -> bool:
-    """Whether a run is one of a build's, which goes on meanwhile."""
+    """Return whether a run belongs to a build that is going on."""
     runs_root, folder = Path(spec.runs_root), Path(spec.folder)
     if not folder.is_relative_to(runs_root):
         return False

@@ -127,7 +127,7 @@ def is_below(folder: Path, described: str) -> bool:
         return False
 
 
-def tell(spec: RunSpec, **event: Any) -> None:
+def tell(spec: RunSpec, **event: object) -> None:
     """Add an event to what the supervisor of a run will read. One write, so that lines never mix."""
     line = json.dumps(event, ensure_ascii=True) + "\n"
     handle = os.open(spec.events, os.O_WRONLY | os.O_APPEND)

@@ -1,4 +1,4 @@
-"""From what is known of how a run ended to its status, its cause and one line that says why."""
+"""From how a run ended to its status, its cause and a one-line message."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class Reads:
     """What a run was seen to read, by absolute paths.
 
     Attributes:
-        files: those that were opened for reading, before the run wrote them, with their stamp at that moment;
-            None for one that was not there.
-        written: those that the run wrote, moved or removed, outside of its own folder.
-        made: those of the written that were made anew: neither read before nor added to.
+        files: files opened for reading before the run wrote them, with their stamp at that moment; None for a
+            file that was not there.
+        written: files that the run wrote, moved or removed outside of its folder.
+        made: written files that are new: neither read before nor appended to.
         listed: folders whose listing was read, with the names in them at that moment.
-        modules: the project's own Python modules, with their stamp when they were imported, if it is known.
-        declared: what `reads` names.
-        folders: folders among the declared, with the files below them and their stamps at that moment.
+        modules: Python modules of the project, with their stamp at import, if known.
+        declared: paths given to `reads`.
+        folders: declared folders, with the files below them and their stamps at that moment.
     """
 
     files: dict[str, Stamp | None] = field(default_factory=dict)
@@ -39,7 +39,7 @@ class Reads:
     folders: dict[str, dict[str, Stamp | None]] = field(default_factory=dict)
 
     def add(self, other: Reads) -> None:
-        """Add what one process told; what was seen first stays."""
+        """Add what one process reported; what was seen first stays."""
         self.files = {**other.files, **self.files}
         self.written |= other.written
         self.made |= other.made
@@ -50,7 +50,7 @@ class Reads:
 
 
 class RunEvent(TypedDict, total=False):
-    """One line of what a run tells its supervisor; which keys there are depends on `event`."""
+    """One line of a run's report to its supervisor; which keys there are depends on `event`."""
 
     event: Required[str]
     total: int
@@ -70,19 +70,19 @@ class RunEvent(TypedDict, total=False):
 
 @dataclass(slots=True)
 class Told:
-    """What the child told before it ended, folded from its events.
+    """What the child reported before it ended, collected from its events.
 
     Attributes:
-        cell, line: the code cell that started last, and where it stands in the source.
-        run, total: code cells that ran to their end, and that there are.
-        executed: the flow came to its end, of whatever kind; what comes after it is ours.
+        cell, line: the code cell that started last, and its line in the source.
+        run, total: code cells that ran to their end, and all.
+        executed: the flow ended, in whatever way; what comes after it is ours.
         finished: the child came to its own end, with nothing left to do.
         failure: an exception of the flow, with `cause` exception, interrupted, signal or lost.
         exit: code and text of a `SystemExit`, and the cell that raised it.
         children: run folders of the flows that a build ran.
         refused: flows that a build could not even start, and why.
         reads: what it was seen to read.
-        notes: what the result shall say besides the verdict.
+        notes: added to the message of the result.
     """
 
     cell: int | None = None
@@ -120,7 +120,7 @@ class Told:
                 self.failure, self.cause, self.signal = failure, cause, signal
             case {"event": "exited", "code": code, "text": text, "cell": cell, "line": line}:
                 self.exit, self.line = (code, text, cell), line or self.line
-                # a clean exit is the end of the last cell as good as any
+                # A clean exit ends the last cell properly.
                 self.run += code == 0 and cell == self.total
             case {"event": "refused", "id": id, "message": message}:
                 self.refused.append(f"flow {id}: {message}")
@@ -144,7 +144,7 @@ class Told:
 
     @property
     def place(self) -> str:
-        """` in cell 3 of 7 (line 41)`, as far as it is known."""
+        """` in cell 3 of 7 (line 41)`, as far as known."""
         if self.cell is None:
             return " before the first cell"
         where = f" in cell {self.cell} of {self.total}"
@@ -156,8 +156,8 @@ class Ending:
     """How the child ended, as the supervisor saw it.
 
     Attributes:
-        stop: why it was asked to stop before the flow had come to its end, whatever the flow made of that.
-        cut_off: it was ended after the flow had come to its end, in what is ours.
+        stop: why it was asked to stop before the flow had ended, whatever the flow did then.
+        cut_off: it was ended after the flow, in our own work.
     """
 
     told: Told
@@ -184,17 +184,16 @@ def judge(end: Ending) -> Verdict:
 
 
 def judge_again(build: Result, flows: Sequence[Result], ran: Result, *, allow_exit: bool) -> Result:
-    """The result of a build one of whose flows has run again by itself.
+    """Return the result of a build after one of its flows ran again by itself.
 
-    What the build was itself stays: an exception that came out of its cells, also that of a flow that it did
-    not catch; cells that have not run; a flow that could not be started; the warnings of its log. What its
-    flows are is taken as it is now.
+    The build's own part stays: an exception from its cells, even from a flow that it did not catch; cells
+    that did not run; a flow that could not start; the warnings of its log. Its flows count as they are now.
 
     Args:
         build: its result so far.
         flows: what its flows are now.
-        ran: the one that has run again; the message says so, since the build's own cells have not.
-        allow_exit: what `_run` of the build says.
+        ran: the one that ran again; the message says so, since the cells of the build did not.
+        allow_exit: `_run.allow_exit` of the build.
     """
     notes = [*_RAN_AGAIN.findall(build.message), f"flow {ran.id} ran again by itself since"]
     message = _RAN_AGAIN.sub("", build.message)
@@ -225,7 +224,7 @@ _RAN_AGAIN = re.compile(r"(?:^|; )(flow \S+ ran again by itself since)(?=; |$)")
 
 
 def _is_red_by_flows(build: Result, message: str) -> bool:
-    """Whether a red build is so for its flows alone. One that could not be started has the cause `input`."""
+    """Return whether a build failed only because of its flows. A flow that could not start gives `input`."""
     ended_badly = build.failure or build.signal or build.exit_code
     return message.startswith("flow ") and build.cause != "input" and not ended_badly
 
@@ -271,7 +270,7 @@ _EARLY = "stopped early at cell"
 
 
 def stopped_early(told: Told) -> str | None:
-    """That a flow left by `sys.exit(0)` before its last cell; None if it did not."""
+    """Return a note if a flow left by `sys.exit(0)` before its last cell, else None."""
     if told.exit and told.exit[0] == 0 and told.exit[2] < told.total:
         return f"{_EARLY} {told.exit[2]} of {told.total}"
     return None
