@@ -2,7 +2,7 @@
 
 No other module touches them. `tests/notebook/test_ipython_hooks.py` fails by the name of a hook that a new
 version has dropped or no longer calls. "Since" is the first version that has the hook; `pyproject.toml` asks
-for the newest of them.
+for the latest of them.
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ class HookedShell(ZMQInteractiveShell):
     def db(self) -> PickleShareDB:
         """Where `%cd`, `%store` and `%bookmark` keep their values: a temporary folder, for this run only.
 
-        Since IPython 9.0: `_db` caches the database, and IPython has a copy of pickleshare.
+        Since IPython 9.17: a property that caches in `_db`; older versions create the database at once. Since
+        9.0: IPython has a copy of pickleshare.
         """
         if self._db is None:
             from IPython.external.pickleshare import PickleShareDB

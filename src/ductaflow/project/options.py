@@ -142,10 +142,10 @@ def _needs(value: object, where: str) -> tuple[str, ...]:
 
 
 def _engine(value: object, where: str) -> str:
-    if value not in ENGINES:
+    if not isinstance(value, str) or value not in ENGINES:
         suggestion = did_you_mean(value, ENGINES) if isinstance(value, str) else ""
         raise _option_error(where, f"takes one of {', '.join(ENGINES)}", value, suggestion)
-    return str(value)
+    return value
 
 
 def _kernel(value: object, where: str) -> str:

@@ -181,12 +181,16 @@ def _number_fault(token: str) -> str | None:
 def _syntax_fault(text: str, exc: Exception) -> _Fault:
     if not isinstance(exc, json.JSONDecodeError):
         return 0, f"cannot be read as JSON: {exc}", ""
-    rest = text[exc.pos :]
+    position = exc.pos
+    if exc.msg.startswith("Illegal trailing comma"):
+        # Python 3.13 gives the place of the comma, older ones the place of what follows it.
+        position = len(text) - len(text[position + 1 :].lstrip())
+    rest = text[position:]
     if not rest.strip() or exc.msg.startswith("Unterminated string"):
-        return exc.pos, "the text ends in the middle", "Was it written only in part? Write it again."
+        return position, "the text ends in the middle", "Was it written only in part? Write it again."
     if exc.msg == "Extra data":
-        return exc.pos, "there is more text behind the end", "One file holds one JSON object."
-    return exc.pos, exc.msg.removesuffix(" at"), _syntax_hint(text[: exc.pos].rstrip()[-1:], rest)
+        return position, "there is more text behind the end", "One file holds one JSON object."
+    return position, exc.msg.removesuffix(" at"), _syntax_hint(text[:position].rstrip()[-1:], rest)
 
 
 def _syntax_hint(before: str, rest: str) -> str:
