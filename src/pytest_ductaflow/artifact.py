@@ -17,8 +17,9 @@ from ductaflow.common.paths import CACHE_DIR
 from ductaflow.common.text import first_line, shown_path
 from ductaflow.project.instances import Instance
 from ductaflow.report import NOT_YET, Entry, LiveReport
+from ductaflow.session.decide import NOT_STARTED, unrun
 from ductaflow.store.folder import Unfinished, unfinished
-from ductaflow.store.result import Cause, Result, Status, readable_result
+from ductaflow.store.result import Result, Status, readable_result, result_of_session
 from pytest_ductaflow import items
 from pytest_ductaflow.failure import paint, run_again
 from pytest_ductaflow.github import InstanceOutcome
@@ -33,9 +34,6 @@ if TYPE_CHECKING:
 
 #: How many unfinished runs of earlier sessions the terminal names.
 MAX_NAMED = 30
-
-
-NOT_STARTED = "the session ended before its turn"
 
 
 _ENDED_EARLY = re.compile(rb'"(interrupted|lost)"')
@@ -100,7 +98,7 @@ class Artifact:
         for tree in self._trees.values():
             if tree.report:
                 tree.report.expect(
-                    self._entry(tree, nodeid, _without_run(instance, Status.NOT_RUN, NOT_YET))
+                    self._entry(tree, nodeid, unrun(instance, Status.NOT_RUN, NOT_YET))
                     for nodeid, instance in tree.expected.items()
                 )
 
@@ -126,7 +124,7 @@ class Artifact:
             tree.workers[report.nodeid] = getattr(report, "worker_id", None)
             if isinstance(told, str):
                 told = items.ItemOutcome.load(told, instance.run_folder.path)
-            result = told.result or _without_run(instance, told.status, told.message, told.cause)
+            result = told.result or unrun(instance, told.status, told.message, told.cause)
             message = told.message
             if report.failed and not result.status.is_error:
                 # the status stays; readers of the report have to know
@@ -137,13 +135,13 @@ class Artifact:
         elif report.nodeid not in tree.results and not report.passed:
             # a mark of a conftest, a fixture, another plugin: the instance did not run
             status = Status.NOT_RUN if report.skipped else Status.ERROR
-            self._keep(tree, report.nodeid, _without_run(instance, status, _first_line(report)))
+            self._keep(tree, report.nodeid, unrun(instance, status, _first_line(report)))
 
     def lost(self, nodeid: str, worker: str) -> None:
         """Take note that the worker of an item died while the item ran."""
         if tree := self._tree_of.get(nodeid):
             message = f"worker {worker} died while it ran"
-            self._keep(tree, nodeid, _without_run(tree.expected[nodeid], Status.ERROR, message, "lost"))
+            self._keep(tree, nodeid, unrun(tree.expected[nodeid], Status.ERROR, message, "lost"))
 
     def status_of(self, nodeid: str) -> Status | None:
         """Return the status of an instance; None if it has none yet, or is no instance."""
@@ -268,13 +266,12 @@ class Artifact:
 
     def _left_over(self, instance: Instance, started: bool) -> Result:
         """Return the result of an item without a report: interrupted, or never started."""
-        result = readable_result(instance.run_folder.path)
-        if result and result.session_id == self._session_id:
+        if result := result_of_session(instance.run_folder.path, self._session_id):
             return result
         if started:
             message = "the session ended while it ran"
-            return _without_run(instance, Status.ERROR, message, "interrupted")
-        return _without_run(instance, Status.NOT_RUN, NOT_STARTED)
+            return unrun(instance, Status.ERROR, message, "interrupted")
+        return unrun(instance, Status.NOT_RUN, NOT_STARTED)
 
     def _lines(self, tree: _Tree, verbosity: int) -> Iterator[str]:
         yield from summary_lines(tree.results, tree.xfailed, verbosity)
@@ -286,18 +283,6 @@ class Artifact:
             yield f"report: {shown_path(tree.page, self._projects.invocation_dir)}"
         if tree.trouble:
             yield tree.trouble
-
-
-def _without_run(instance: Instance, status: Status, message: str, cause: Cause | None = None) -> Result:
-    return Result(
-        flow=instance.flow,
-        instance=instance.name,
-        kind=instance.kind,
-        status=status,
-        cause=cause,
-        message=message,
-        folder=instance.run_folder.path,
-    )
 
 
 def _first_line(report: pytest.TestReport) -> str:

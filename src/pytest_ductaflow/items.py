@@ -1,10 +1,10 @@
-"""Stored instances as pytest items: what is collected, when an item may run, what came of it.
+"""Stored instances as pytest items: collection, setup, run, and the report of each.
 
     config/flows/fit/scenario_A.json  ->  InstanceFile  ->  InstanceItem "fit[scenario_A]"
     config/flows/fit.csv              ->  InstanceFile  ->  one item a row
 
 Collecting depends on configs and command line alone and writes nothing, so that all workers collect alike.
-Nothing raises there: what is wrong with an instance is raised when the item is set up.
+Nothing raises there: a problem of an instance is raised when its item is set up.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ductaflow.common.errors import DuctaflowError, FlowWarning, RunFolderError
+from ductaflow.common.errors import DuctaflowError, FlowWarning, InstanceError
 from ductaflow.common.text import clean
 from ductaflow.project.instances import Instance
 from ductaflow.project.settings import DEFAULT, Comparison
-from ductaflow.session.decide import Lack
+from ductaflow.session.decide import UNFINISHED, Decision, SharedSession, Would, refused
 from ductaflow.store.changes import Change
-from ductaflow.store.result import Cause, Result, Status, readable_result, why_not_valid
+from ductaflow.store.result import Cause, Result, Status
 from pytest_ductaflow.baseline import Baseline, complaint, headline, kinds_of
 from pytest_ductaflow.failure import failure_text, place_of, run_again
 from pytest_ductaflow.projects import Projects
@@ -36,10 +36,6 @@ if TYPE_CHECKING:
 
 
 UNCHANGED = Status.UNCHANGED.value
-
-
-#: Marks with a meaning of their own: a tag of that name selects nothing and must not skip anything.
-PYTEST_MARKS = frozenset({"skip", "skipif", "xfail", "parametrize", "usefixtures", "filterwarnings"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,22 +73,9 @@ class Settings:
     debug: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
-    """Why an instance cannot run in this session.
-
-    Attributes:
-        why: the cause, and the way from it.
-        awaited: the upstream that may still run, which only happens when the order is not ours.
-    """
-
-    why: str
-    awaited: Instance | None = None
-
-
 @dataclass
 class FlowSession:
-    """What the items of this process share.
+    """State that the items of this process share.
 
     Attributes:
         baseline: the warnings that are known, if new ones are to fail.
@@ -103,7 +86,7 @@ class FlowSession:
     settings: Settings
     baseline: Baseline | None = None
     selected: set[Path] = field(default_factory=set)
-    _good: set[Path] = field(default_factory=set)
+    _decisions: dict[Path, SharedSession] = field(default_factory=dict)
     _beyond: dict[Path, Beyond] = field(default_factory=dict)
 
     def select(self, items: Iterable[pytest.Item]) -> None:
@@ -117,12 +100,12 @@ class FlowSession:
     def related(
         self, session: pytest.Session, selected: Sequence[pytest.Item], collected: Sequence[pytest.Item]
     ) -> list[pytest.Item]:
-        """The items of what the selected instances read from, or of what reads from them, as asked for.
+        """The items that `--ductaflow-upstream` and `--ductaflow-downstream` add to the selection.
 
         Args:
             session: parent of files that the command line did not name.
-            selected: what is left after all that deselects.
-            collected: all that was collected, also what is deselected now.
+            selected: the items that are left after all that deselects.
+            collected: all items, also those that are deselected now.
         """
         items = [item for item in collected if isinstance(item, InstanceItem)]
         chosen = [item.instance for item in selected if isinstance(item, InstanceItem)]
@@ -148,7 +131,7 @@ class FlowSession:
         """
         result = (self.settings.debug and self._watched(item, explain)) or self._run(item.instance, explain)
         if result.status.has_good_run:
-            self._good.add(item.instance.run_folder.path)
+            self._shared(item.instance).good.add(item.instance.id)
         return result
 
     def _run(self, instance: Instance, explain: Callable[[tuple[Change, ...]], None]) -> Result:
@@ -193,41 +176,28 @@ class FlowSession:
         is_expected_red = bool(item.instance.options.xfail)
         return run_watched(spec, code, item.config, is_expected_red=is_expected_red)
 
-    # --- may it run? -------------------------------------------------------------------------------------
+    def decide(self, instance: Instance) -> Decision:
+        """What this session does with an instance whose turn has come."""
+        return self._shared(instance).decide(instance)
 
-    def blocked_by(self, instance: Instance) -> Block | None:
-        """Why an instance cannot run in this session: what is red or missing above it, at any distance."""
-        way = [instance]
-        while bad := self._bad_upstream(way[-1]):
-            if bad in way:
-                break
-            way.append(bad)
-            if bad.skip_reason():
-                break
-        if len(way) == 1:
-            return None
-        cause = way[-1]
-        through = "".join(f", which reads from {step.id}" for step in way[2:-1])
-        fault = self._fault_of(cause)
-        why = f"{cause.id} {fault or 'did not finish in this session'}"
-        if len(way) > 2:
-            why = f"{way[1].id}{through} is blocked: {why}"
-        return Block(why, None if fault or self.settings.dist is None else cause)
+    def note(self, decision: Decision) -> None:
+        """Keep what this session decided when a run could not start."""
+        self._shared(decision.instance).refused[decision.instance.id] = decision.blame
 
-    def _fault_of(self, cause: Instance) -> str | None:
-        """What is wrong with an instance whose upstreams are fine; None if it has only not finished."""
-        if reason := cause.skip_reason():
-            return f"is skipped: {clean(reason)}"
-        if result := self._result_here(cause):
-            return f"is red: {clean(result.message)}" if result.message else "is red"
-        if cause.problem:
-            return f"cannot run: {clean(cause.problem.message)}"
-        if lack := self.lack(cause):
-            return f"cannot run: {clean(lack.sentences[0])}"
-        return None
+    def _shared(self, instance: Instance) -> SharedSession:
+        root = instance.project.root
+        if root not in self._decisions:
+            settings = self.settings
+            self._decisions[root] = SharedSession(
+                self.projects.of(instance),
+                settings.session_id,
+                self._runs_here,
+                settings.comparison if settings.only_changed else None,
+            )
+        return self._decisions[root]
 
     def beyond(self, instance: Instance) -> str:
-        """How far an unchanged instance is so: what has changed above it and is not selected."""
+        """Qualifier of an unchanged instance: what has changed above it and is not selected."""
         from ductaflow.session.forecast import Beyond
 
         root = instance.project.root
@@ -236,51 +206,8 @@ class FlowSession:
             self._beyond[root] = Beyond(readiness, self.settings.comparison, self._runs_here)
         return self._beyond[root].told(instance)
 
-    def lack(self, instance: Instance) -> Lack | None:
-        """What an instance lacks that no run of this session makes."""
-        return self.projects.of(instance).lack(instance, self._runs_here)
-
-    def _bad_upstream(self, instance: Instance) -> Instance | None:
-        """The first upstream that this session answers for and that is not good."""
-        for upstream in self.projects.upstreams(instance):
-            folder = upstream.run_folder.path
-            if folder not in self._good:
-                if self._is_bad(upstream):
-                    return upstream
-                # this session runs it once, so it stays good
-                self._good.add(folder)
-        return None
-
-    def _is_bad(self, upstream: Instance) -> bool:
-        if upstream.skip_reason():
-            return why_not_valid(upstream.run_folder.path) is not None
-        if not self._runs_here(upstream):
-            return False
-        result = self._result_here(upstream)
-        return not (result.status.is_good if result else self._is_unchanged(upstream))
-
-    def _is_unchanged(self, upstream: Instance) -> bool:
-        """Whether an instance had its turn, on some worker, and did not have to run."""
-        from ductaflow.session.runner import changes_of
-
-        if not self.settings.only_changed:
-            return False
-        try:
-            unchanged = not changes_of(upstream, self.settings.comparison)
-        except DuctaflowError:
-            # Whatever is wrong with it was told when its turn came.
-            return False
-        # It may itself be blocked, or what it reads from may not have had its turn (`--dist`).
-        return unchanged and self._bad_upstream(upstream) is None
-
     def _runs_here(self, instance: Instance) -> bool:
         return instance.run_folder.path in self.selected and not instance.skip_reason()
-
-    def _result_here(self, instance: Instance) -> Result | None:
-        """What this session's run of an instance wrote, in whatever process it ran."""
-        # One that cannot be read is not of this session, whose run would have replaced it.
-        result = readable_result(instance.run_folder.path)
-        return result if result and result.session_id == self.settings.session_id else None
 
 
 # --- the nodes ---------------------------------------------------------------------------------------------
@@ -317,7 +244,7 @@ class InstanceFile(pytest.File):
 
 
 def _collected_late(file: InstanceFile, instance: Instance) -> InstanceItem:
-    """The item of an instance that the command line did not name; whoever counts items hears of it."""
+    """Create an item after collection and announce it to the other plugins."""
     item = file.item(instance)
     item.ihook.pytest_itemcollected(item=item)
     file.ihook.pytest_collectreport(report=pytest.CollectReport(file.nodeid, "passed", None, [item]))
@@ -332,11 +259,11 @@ class ClosedFolder(pytest.Directory):
 
 
 class RunFailed(pytest.fail.Exception):  # type: ignore[name-defined, misc]
-    """A run came to an end that fails its test: the one failure that `_run.xfail` expects."""
+    """A run failed its test: the one failure that `_run.xfail` expects."""
 
 
 class RunFailedAndSeen(RunFailed, bdb.BdbQuit):
-    """The same under `--pdb`, of which pytest shall not open a prompt of its own, in our frames."""
+    """The same under `--pdb`, for which pytest must not open a prompt in our frames."""
 
 
 class RefusedAndSeen(pytest.fail.Exception, bdb.BdbQuit):  # type: ignore[name-defined, misc]
@@ -345,10 +272,10 @@ class RefusedAndSeen(pytest.fail.Exception, bdb.BdbQuit):  # type: ignore[name-d
 
 @dataclass(frozen=True, slots=True)
 class ItemOutcome:
-    """What came of an item: a result, or why there is none.
+    """The result of an item, or why there is none.
 
     Attributes:
-        message: of an instance that is unchanged how far it is so, otherwise the result's own.
+        message: of the result; the qualifier of an instance that is unchanged.
     """
 
     status: Status
@@ -357,7 +284,7 @@ class ItemOutcome:
     result: Result | None = None
 
     def dump(self) -> str:
-        """For the way between processes: ASCII, since texts of flows may hold what no channel takes."""
+        """As text that crosses processes: ASCII, because texts of flows may hold what no channel takes."""
         told: dict[str, Any] = {"status": self.status, "message": self.message, "cause": self.cause}
         if self.result:
             # The lineage stays in the run folder. The former status is not in a record on disk.
@@ -391,8 +318,7 @@ class InstanceItem(pytest.Item):
         self.beyond = ""
         self.kinds: list[str] | None = None
         for tag in instance.options.tags:
-            if tag not in PYTEST_MARKS:
-                self._add_tag(tag)
+            self._add_tag(tag)
         if instance.options.xfail:
             self.add_marker(pytest.mark.xfail(reason=clean(instance.options.xfail), raises=RunFailed))
 
@@ -414,36 +340,39 @@ class InstanceItem(pytest.Item):
         """Fail, skip or let run."""
         instance = self.instance
         self._property("run_folder", self.flows.projects.relative(instance.run_folder.path))
-        if reason := instance.skip_reason():
-            self._stop(Status.NOT_RUN, f"skipped: {reason}")
-            pytest.skip(clean(f"{instance.id}: {reason}"))
-        if instance.problem:
-            self._stop(Status.ERROR, instance.problem.message, "input")
-            self._fail(str(instance.problem))
-        if block := self.flows.blocked_by(instance):
-            if block.awaited:
-                self._fail_too_early(block.awaited)
-            self._stop(Status.BLOCKED, block.why)
-            pytest.skip(f"{instance.id} blocked: {block.why}")
-        if lack := self.flows.lack(instance):
-            lines = list(lack.sentences)
-            if lack.run_first:
-                lines += [
-                    "Run it first, or add --ductaflow-upstream:",
-                    f"    {run_again(self.flows.projects, lack.run_first)}",
-                ]
-            self._stop(Status.ERROR, lines[0], "input")
-            self._fail("\n".join(lines))
+        decision = self.flows.decide(instance)
+        if decision.would is Would.RUN:
+            return
+        blame = decision.blame
+        if (
+            decision.would is Would.BLOCKED
+            and blame
+            and blame.fault == UNFINISHED
+            and self.flows.settings.dist
+        ):
+            decision = self._too_early(blame.origin)
+        self._stop(decision)
+        if decision.would is Would.NOT_RUN:
+            pytest.skip(clean(f"{instance.id}: {instance.skip_reason()}"))
+        if decision.would is Would.BLOCKED:
+            pytest.skip(clean(f"{instance.id} blocked: {decision.message}"))
+        self._fail(self._text_of(decision))
 
-    def _fail_too_early(self, awaited: Instance) -> None:
+    def _text_of(self, decision: Decision) -> str:
+        remedy = decision.remedy
+        if decision.run_first:
+            command = run_again(self.flows.projects, decision.run_first)
+            remedy = f"Run it first, or add --ductaflow-upstream:\n    {command}"
+        return "\n".join(filter(None, [*decision.reasons, remedy]))
+
+    def _too_early(self, awaited: str) -> Decision:
         """Its turn came too early. Waiting could take forever: the upstream may be next on this worker."""
-        dist = self.flows.settings.dist
-        line = f"{self.instance.id} needs {awaited.id}, which has not finished in this session."
-        self._stop(Status.ERROR, line, "input")
-        self._fail(
-            f"{line}\n--dist={dist} does not keep the order of the graph. Leave it out, or run what is left"
-            f" in a session of its own:\n    {run_again(self.flows.projects, [self.instance])}"
+        remedy = (
+            f"--dist={self.flows.settings.dist} does not keep the order of the graph. Leave it out, or run"
+            f" what is left in a session of its own:\n    {run_again(self.flows.projects, [self.instance])}"
         )
+        line = f"{self.instance.id} needs {awaited}, which has not finished in this session."
+        return refused(self.instance, InstanceError(line, hint=remedy))
 
     def runtest(self) -> None:
         self.judge(self.run())
@@ -452,10 +381,11 @@ class InstanceItem(pytest.Item):
         """Run the instance and keep what came of it."""
         try:
             result = self.flows.run(self, self._explain)
-        except DuctaflowError as exc:
-            # Somebody else holds the folder, or something that the run needs is not there.
-            self._stop(Status.ERROR, exc.message, None if isinstance(exc, RunFolderError) else "input")
-            self._fail(str(exc))
+        except (DuctaflowError, OSError) as exc:
+            decision = refused(self.instance, exc)
+            self.flows.note(decision)
+            self._stop(decision)
+            self._fail(self._text_of(decision))
         self._property("config_hash", result.config_hash or "")
         self._property("warnings", str(result.warning_count))
         for warning in result.warnings:
@@ -473,7 +403,7 @@ class InstanceItem(pytest.Item):
         self._property("why", "; ".join(self.why))
 
     def judge(self, result: Result) -> None:
-        """Warn and fail as pytest does. What it makes of a run never changes the run's status."""
+        """Warn and fail as pytest does. That never changes the status of the run."""
         raised = list(self._warn(result))
         if result.status.is_error:
             self.place = place_of(result, self.instance, self.flows.projects)
@@ -489,7 +419,7 @@ class InstanceItem(pytest.Item):
             self._compare(result, self.flows.baseline)
 
     def _compare(self, result: Result, baseline: Baseline) -> None:
-        """Fail if a run that is good in itself warns of what the baseline does not know."""
+        """Fail if a good run has warnings that the baseline does not know."""
         kinds = kinds_of(result, self.instance.run_folder.log)
         self.kinds = list(kinds)
         new = baseline.new(self.flows.projects.key(self.instance), kinds)
@@ -505,7 +435,7 @@ class InstanceItem(pytest.Item):
         return kind(text, pytrace=False)  # type: ignore[call-arg]
 
     def _warn(self, result: Result) -> Iterator[tuple[int, str]]:
-        """Issue the warnings of a run, and give those that the session's filters make errors."""
+        """Issue the warnings of a run, and yield those that the session's filters turn into errors."""
         lines = [(warning.line, clean(warning.text)) for warning in result.warnings]
         if Status.WARNING in (result.status, result.former_status) and not lines:
             # A build may be orange for a flow whose lines it does not repeat.
@@ -516,8 +446,8 @@ class InstanceItem(pytest.Item):
             except FlowWarning:
                 yield line, text
 
-    def _stop(self, status: Status, message: str, cause: Cause | None = None) -> None:
-        self._keep(ItemOutcome(status, message, cause))
+    def _stop(self, decision: Decision) -> None:
+        self._keep(ItemOutcome(Status(decision.would.value), decision.message, decision.cause))
 
     def _keep(self, outcome: ItemOutcome) -> None:
         self.outcome = outcome
@@ -560,7 +490,7 @@ class InstanceItem(pytest.Item):
         return self.outcome is not None and self.outcome.status is Status.UNCHANGED
 
     def _word(self) -> str:
-        """What the terminal says besides the outcome: that nothing had to run, or with -v why it ran."""
+        """Word for the terminal: that nothing had to run, or with -v why it ran."""
         if self._is_unchanged:
             return UNCHANGED
         verbosity = self.config.get_verbosity()
@@ -584,7 +514,7 @@ def teststatus(report: pytest.TestReport) -> tuple[str, str, str | tuple[str, di
 
 
 class Pause(pytest.Item):
-    """Nothing, to be put behind an item by the scheduler: see `scheduling`. It leaves no report."""
+    """Does nothing; the scheduler puts it behind an item (see `xdist_scheduler`). It leaves no report."""
 
     def runtest(self) -> None:
         raise NotImplementedError("a pause is not run")

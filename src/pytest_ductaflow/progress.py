@@ -1,4 +1,4 @@
-"""The status line while a session runs in a terminal: how far it is, what is at work, how long it may take.
+"""The status line of a session in a terminal: progress, running items, time left.
 
     12/300  9 success, 1 warning, 2 error  about 4 min left  running: fit[EU_2030], fit[EU_2040] and 2 more
 
@@ -35,7 +35,7 @@ MAX_RUNNING = 4
 
 
 class Progress:
-    """What the line says: counts, the estimate, names in flight. Hooks tell, the thread that draws reads.
+    """The content of the line: counts, estimate, running names. Hooks write it, the drawing thread reads.
 
     Args:
         nodeids: what will run.
@@ -83,7 +83,7 @@ class Progress:
     def parts(self) -> list[tuple[str, dict[str, bool]]]:
         """The line in pieces, each with its markup."""
         with self._lock:
-            # What is counted is done, though pytest has still to tear it down.
+            # An item with a status is done, although pytest still has to tear it down.
             running = {id: since for id, since in self._running.items() if id not in self._counted}
             done = self._done | (self._counted.keys() & self._places.keys())
             counts = Counter(self._counted.values())
@@ -105,7 +105,7 @@ class Progress:
 
 
 def _like(report: pytest.TestReport) -> Status | None:
-    """What an ordinary test counts as, once that is known."""
+    """The status that an ordinary test counts as; None while it is not known."""
     if report.failed:
         return Status.ERROR
     if report.skipped:
@@ -117,7 +117,7 @@ def _like(report: pytest.TestReport) -> Status | None:
 
 
 def is_watched(config: pytest.Config) -> bool:
-    """Whether a person looks at a terminal where such a line is welcome."""
+    """Whether a person watches a terminal that can show the line."""
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     # a reporter of another plugin has its own ways to show how far it is
     if type(reporter) is not pytest.TerminalReporter or reporter.verbosity < 0:
@@ -147,7 +147,7 @@ class StatusLine:
         self._changed = threading.Event()
         self._ended = False
         self._column: int | None = None  # where pytest's cursor is while the line is drawn
-        # Not asked when drawing: the writer counts what it is about to write.
+        # Kept from the last write: while pytest writes, its writer counts ahead.
         self._written = self._writer.width_of_current_line
         self._encoding = sys.stdout.encoding
         # While a test runs, standard output is pytest's capture.
@@ -162,7 +162,7 @@ class StatusLine:
         self._changed.set()
 
     def close(self, *, erase: bool = True) -> None:
-        """Draw no more; and take the line away, if the cursor still is where it was left."""
+        """Stop drawing, and erase the line if the cursor is still where it was left."""
         with self._lock:
             if self._ended:
                 return
@@ -228,7 +228,7 @@ class StatusLine:
 
 
 def _width(text: str) -> int:
-    """Columns of a text, at most: one that wraps would be drawn over what pytest wrote."""
+    """Upper bound of the columns of a text: a line that wraps would overwrite the output of pytest."""
     return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
 
 
@@ -242,7 +242,7 @@ class Live:
         self._line: StatusLine | None = None
 
     def expect(self, nodeids: Sequence[str], workers: int) -> None:
-        """What will run, on how many workers. Said again by every worker; the first time counts."""
+        """Set what will run, on how many workers. Every worker calls it; the first call counts."""
         if self._progress or not nodeids or not is_watched(self._config):
             return
         edges = self._projects.edges(nodeids)
@@ -269,7 +269,7 @@ class Live:
             self._progress.finish(nodeid)
 
     def close(self) -> None:
-        """Take the line away: what follows is the end of the session."""
+        """Erase the line at the end of the session."""
         if self._line:
             self._line.close()
 

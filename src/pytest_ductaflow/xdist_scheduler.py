@@ -1,6 +1,6 @@
 """Which worker runs what next, when a session runs on several (pytest-xdist).
 
-Two parts: `Policy` decides and knows neither pytest nor processes; `GraphScheduling` speaks xdist's protocol.
+`scheduler.Policy` decides and knows neither pytest nor processes; `GraphScheduling` speaks xdist's protocol.
 
 A worker of xdist starts an item only when it holds the next one, and what it holds cannot be taken back. An
 item that waits behind a long run would wait there while other workers are idle. So nothing real is ever put
@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
-from ductaflow.session.scheduler import Policy, longest_paths, portions_of
+from ductaflow.session.scheduler import Policy, ReadyQueue, portions_of
 
 if TYPE_CHECKING:
     import pytest
@@ -133,13 +133,9 @@ class GraphScheduling:
         self._ids = ids
         edges = self._edges(ids)
         upstreams = [ups or () for ups in edges]
-        paths = longest_paths(upstreams, self._seconds(ids))
         ordinary = [item for item, ups in enumerate(edges) if ups is None]
-        self._policy = Policy(
-            upstreams,
-            priority=paths.__getitem__,
-            portions=portions_of(ids, ordinary, len(self._collections)),
-        )
+        portions = portions_of(ids, ordinary, len(self._collections))
+        self._policy = Policy(ReadyQueue(upstreams, self._seconds(ids), portions))
         for node in self._collections:
             self._policy.add_worker(node)
 
@@ -153,7 +149,7 @@ class GraphScheduling:
             node.send_runtest_some([*items, pause])
 
     def _none_can_go_on(self) -> bool:
-        """Whether all that is left are workers that collected something else, which ends the session."""
+        """Whether only workers are left that collected something else, which ends the session."""
         return bool(self._strangers) and self._strangers.issuperset(self._collections)
 
     def _same_collection(self, ids: list[str], node: WorkerController) -> bool:

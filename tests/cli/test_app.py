@@ -113,8 +113,8 @@ def test_run_follows_the_graph_and_blocks(chain: TinyProject) -> None:
     assert 1 == done.exit_code
     assert ["good", "ok", "red"] == sorted(starts(done))
     assert starts(done).index("good") < starts(done).index("ok")
-    assert "mid[y] blocked: fit/red is red: flows/fit.py:6: AssertionError: two\n" in done.stderr
-    assert "end[z] blocked: mid/y is blocked: fit/red is red: " in done.stderr
+    assert "mid[y] blocked: fit/red failed: flows/fit.py:6: AssertionError: two\n" in done.stderr
+    assert "end[z] blocked: mid/y is blocked: fit/red failed: " in done.stderr
     assert done.stderr.endswith("1 of 5 red: fit/red\n")
 
 

@@ -28,8 +28,8 @@ from ductaflow.project.graph import collect
 from ductaflow.project.settings import Comparison, Leaves, comparison_in, leaves_in
 from ductaflow.report import Entry, LiveReport, build_report, live
 from ductaflow.session.conductor import conduct
-from ductaflow.session.decide import Readiness
-from ductaflow.session.forecast import Beyond, Planned, Would, beyond_lines, seconds_with
+from ductaflow.session.decide import Decision, Readiness, Would
+from ductaflow.session.forecast import Beyond, beyond_lines, seconds_with
 from ductaflow.session.runner import run_instance
 from ductaflow.store.result import Result, Status, read_result
 
@@ -640,9 +640,9 @@ def test_the_time_that_a_plan_takes(chain: TinyProject) -> None:
     readiness = Readiness(collect(Project.at(chain.root)))
     by_id = readiness.instances.by_id
     took = {"prep/a": 3.0, "prep/b": 5.0, "fit/a": 4.0}
-    planned = [Planned(by_id[id], Would.RUN, "", seconds) for id, seconds in took.items()]
+    planned = [Decision(by_id[id], Would.RUN, seconds=seconds) for id, seconds in took.items()]
     assert [12.0, 7.0, 7.0] == [seconds_with(jobs, planned, readiness) for jobs in (1, 2, 9)]
-    done = [Planned(by_id["prep/a"], Would.UNCHANGED, ""), *planned[1:]]
+    done = [Decision(by_id["prep/a"], Would.UNCHANGED), *planned[1:]]
     assert 5.0 == seconds_with(2, done, readiness)
     assert 0.0 == seconds_with(2, [], readiness)
 

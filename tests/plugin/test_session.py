@@ -123,9 +123,9 @@ def test_a_failure_says_where_why_and_what_to_do(parallel: Session) -> None:
 def test_blocked_names_the_cause_at_any_distance(parallel: Session) -> None:
     """A skip whose reason is the red instance and the way to it."""
     assert (
-        "fit/D blocked: prep/scenario_C is red: flows/prep.py:9: ValueError: negative price" in parallel.out
+        "fit/D blocked: prep/scenario_C failed: flows/prep.py:9: ValueError: negative price" in parallel.out
     )
-    assert "fit/E blocked: fit/D is blocked: prep/scenario_C is red" in parallel.out
+    assert "fit/E blocked: fit/D is blocked: prep/scenario_C failed" in parallel.out
 
 
 def test_a_warning_line_is_a_warning_at_its_place_in_the_log(parallel: Session) -> None:

@@ -246,8 +246,8 @@ def test_a_red_row_blocks_what_reads_from_it_and_only_that(project: TinyProject,
     done = conduct(rows, "fit", project_root=project.root)
     assert ["a", "d"] == fake.started
     assert ["error", "blocked", "blocked", "success", "blocked"] == list(done["status"])
-    assert "fit/a is red: went wrong" == done["message"][1]
-    assert "fit/b is blocked: fit/a is red: went wrong" == done["message"][2]
+    assert "fit/a failed: went wrong" == done["message"][1]
+    assert "fit/b is blocked: fit/a failed: went wrong" == done["message"][2]
 
 
 def test_rows_that_read_each_other_do_not_run(project: TinyProject, fake: Fake) -> None:
@@ -363,7 +363,7 @@ def test_a_red_stored_upstream_blocks_its_row(project: TinyProject, fake: Fake, 
     rows = table("x", "y", "z", source=["runs/prep/a", "runs/prep/bad", "runs/prep/round"])
     done = conduct(rows, "fit", project_root=project.root, executor=CLIENT)
     assert ["blocked", "blocked", "error"] == list(done["status"])
-    assert "prep/a is red: went wrong" == done["message"][0]
+    assert "prep/a failed: went wrong" == done["message"][0]
     assert "timout" in done["message"][1]
     assert "is part of a cycle" in done["message"][2]
     assert ["a"] == fake.started

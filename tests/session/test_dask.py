@@ -184,7 +184,7 @@ def test_a_table_and_what_it_reads_is_one_graph(
 
     assert ["success", "success", "error", "blocked", "not_run"] == list(done["status"])
     assert "flows/fit.py:6: AssertionError: two" == done["message"][2]
-    assert "fit/red is red: flows/fit.py:6: AssertionError: two" == done["message"][3]
+    assert "fit/red failed: flows/fit.py:6: AssertionError: two" == done["message"][3]
     assert "135" == (project.folder("fit", "c") / "out.txt").read_text()
     assert ["c", "b", "red", "blocked", "skipped"] == list(done["instance"])
     assert not project.folder("fit", "blocked").exists()
@@ -317,7 +317,7 @@ def test_a_run_that_loses_all_its_workers_costs_itself_only(
     assert ["error", "blocked", "blocked", "success", "success"] == list(done["status"])
     assert "lost" == done["cause"][0]
     assert "1 workers were lost while they ran it" == done["message"][0]
-    assert "stay/a is red: 1 workers were lost while they ran it" == done["message"][1]
+    assert "stay/a failed: 1 workers were lost while they ran it" == done["message"][1]
 
 
 def test_a_lost_scheduler_is_one_error(project: TinyProject, started: Path, lab: Callable[..., Dask]) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ductaflow.session.scheduler import Policy, longest_paths, portions_of
+from ductaflow.session.scheduler import Policy, ReadyQueue, longest_paths, portions_of
 from pytest_ductaflow.xdist_scheduler import GraphScheduling
 
 
@@ -19,9 +19,7 @@ def all_take(worker: object) -> bool:
 
 
 def policy_of(upstreams: Sequence[Sequence[int]], workers: int, **kwargs: Any) -> Policy[int]:
-    policy: Policy[int] = Policy(
-        upstreams, priority=longest_paths(upstreams, [1.0] * len(upstreams)).__getitem__, **kwargs
-    )
+    policy: Policy[int] = Policy(ReadyQueue(upstreams, [1.0] * len(upstreams), **kwargs))
     for worker in range(workers):
         policy.add_worker(worker)
     return policy
@@ -64,7 +62,7 @@ def test_the_longest_path_begins_first() -> None:
 
 def test_a_portion_weighs_as_all_its_tests() -> None:
     """A long portion begins before a shorter run, so that no worker is left with it at the end."""
-    policy: Policy[int] = Policy([[]] * 4, priority=[2.0, 1.0, 1.0, 1.0].__getitem__, portions=[[1, 2, 3]])
+    policy: Policy[int] = Policy(ReadyQueue([[]] * 4, [2.0, 1.0, 1.0, 1.0], portions=[[1, 2, 3]]))
     policy.add_worker(0)
 
     assert policy.assign(all_take) == [(0, [1, 2, 3])]
@@ -210,8 +208,7 @@ def test_no_worker_is_idle_while_an_item_could_run(
     """For any graph and any durations, the session takes at most its work / workers + its longest path."""
     upstreams, workers, _, _ = session
     weights = [float(taken) for taken in seconds[: len(upstreams)]]
-    paths = longest_paths(upstreams, weights)
-    policy: Policy[int] = Policy(upstreams, priority=paths.__getitem__)
+    policy: Policy[int] = Policy(ReadyQueue(upstreams, weights))
     for worker in range(workers):
         policy.add_worker(worker)
     now, running, ended = 0.0, [], set()
@@ -228,7 +225,7 @@ def test_no_worker_is_idle_while_an_item_could_run(
         ended.add(item)
         policy.complete(worker, item)
 
-    assert now <= sum(weights) / workers + max(paths)
+    assert now <= sum(weights) / workers + max(longest_paths(upstreams, weights))
 
 
 # --- xdist's protocol --------------------------------------------------------------------------------------

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from ductaflow.project.settings import Comparison
     from ductaflow.report.schema import Twin
     from ductaflow.session.decide import Readiness
-    from ductaflow.session.targets import SavedRun
-    from ductaflow.store.result import Result
 
 
 #: What the shell is told, besides 0: a run is red, or a merged report is not whole; the command cannot do
@@ -179,11 +177,7 @@ def run_command(
     `ductaflow run --changed` brings all stored instances up to date.
     """
     from ductaflow.common.text import in_numbers
-    from ductaflow.project.graph import collect
-    from ductaflow.session.conductor import run_stored
-    from ductaflow.session.console import show_line
-    from ductaflow.session.rerun import run_again
-    from ductaflow.session.targets import as_variant, find_targets, with_saved
+    from ductaflow.session.conductor import run_targets
     from ductaflow.store.result import Status
 
     if not targets and (not changed or assignments or name is not None):
@@ -191,23 +185,9 @@ def run_command(
             "Missing argument 'ID|FOLDER...'. With --changed alone all that has changed runs."
         )
     project = _project_of(targets, folder)
-    instances = collect(project)
-    found = find_targets(instances, targets or instances.by_id)
-    if assignments or name is not None:
-        found = [as_variant(instances, found, assignments, name)]
-    stored, loose, instances = with_saved(instances, found)
-    results = {}
-    if stored:
-        results = {
-            result.id: result for result in run_stored(instances, stored, jobs=jobs, only_changed=changed)
-        }
-    if loose:
-
-        def show(run: SavedRun, result: Result) -> None:
-            show_line(run.shown(project), result, jobs=jobs)
-
-        ran = run_again(loose, project, jobs=jobs, show=show, only_changed=changed)
-        results |= {run.shown(project): result for run, result in zip(loose, ran, strict=True)}
+    results = run_targets(
+        project, targets, jobs=jobs, only_changed=changed, assignments=assignments, name=name
+    )
     if not targets:
         counts = Counter(result.status for result in results.values())
         _say(in_numbers(counts, Status) or NOTHING_STORED)
@@ -304,12 +284,13 @@ def why_command(target: str, folder: Path | None) -> None:
 
 
 def _say_what_runs_before(id: str, readiness: Readiness, comparison: Comparison) -> None:
-    from ductaflow.session.forecast import Forecast, Would
+    from ductaflow.session.decide import Would
+    from ductaflow.session.forecast import Forecast
 
     above = readiness.with_upstreams(readiness.instances.by_id[id])
     for upstream in Forecast(readiness, comparison).of(above)[:-1]:
         if upstream.would is Would.RUN:
-            _say(f"Before it would run {upstream.instance.id}: {upstream.reason}")
+            _say(f"Before it would run {upstream.instance.id}: {upstream.message}")
 
 
 @main.command("plan")
@@ -322,35 +303,24 @@ def plan_command(ids: Sequence[str], jobs: int, folder: Path | None) -> None:
     By default of all stored instances. One that reads from what would run may run: it does not if that writes
     the same as before.
     """
-    from dataclasses import replace
-
     from ductaflow.common.text import duration, in_numbers
     from ductaflow.project.graph import collect
-    from ductaflow.project.settings import comparison_in
-    from ductaflow.session.decide import Readiness
-    from ductaflow.session.durations import UNKNOWN
-    from ductaflow.session.forecast import Forecast, Would, seconds_with
+    from ductaflow.session.decide import Would
+    from ductaflow.session.forecast import Plan
 
-    project = _project(folder)
-    readiness = Readiness(collect(project))
-    named = _ids(readiness.instances, ids) if ids else list(readiness.instances.by_id)
-    order = [readiness.instances.by_id[id] for id in readiness.graph.order(named)]
-    planned = Forecast(readiness, comparison_in(project.root)).of(order)
-    is_known = any(one.would.takes_time and one.seconds != UNKNOWN for one in planned)
-    for one in planned:
-        seconds = f"about {duration(one.seconds, rough=True)}" if one.would.takes_time and is_known else ""
-        parts = [f"{one.would:<10}", one.instance.id, " ".join(one.reason.split()), seconds]
+    instances = collect(_project(folder))
+    plan = Plan.of(instances, _ids(instances, ids) if ids else list(instances.by_id), jobs)
+    for one in plan.decisions:
+        is_timed = one.would.takes_time and plan.is_known
+        seconds = f"about {duration(one.seconds, rough=True)}" if is_timed else ""
+        parts = [f"{one.would:<10}", one.instance.id, " ".join(one.message.split()), seconds]
         _say("  ".join(filter(None, parts)))
-    counts = Counter(one.would for one in planned)
-    _say(in_numbers(counts, Would) or NOTHING_STORED)
-    surely = [one if one.would is Would.RUN else replace(one, would=Would.UNCHANGED) for one in planned]
-    at_least, at_most = (
-        duration(seconds_with(jobs, some, readiness), rough=True) for some in (surely, planned)
-    )
-    if is_known:
+    _say(in_numbers(Counter(one.would for one in plan.decisions), Would) or NOTHING_STORED)
+    if plan.is_known:
+        at_least, at_most = (duration(seconds, rough=True) for seconds in plan.span)
         span = at_least if at_least == at_most else f"{at_least} to {at_most}"
         _say(f"By earlier runs it takes about {span}, {jobs} at a time.")
-    elif any(one.would.takes_time for one in planned):
+    elif any(one.would.takes_time for one in plan.decisions):
         _say("There is no earlier run that tells how long it takes.")
 
 

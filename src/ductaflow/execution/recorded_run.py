@@ -17,7 +17,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ductaflow.common.decode import UnreadableError, decode
-from ductaflow.common.errors import DuctaflowError
 from ductaflow.common.files import write_atomic
 from ductaflow.project.secrets import masked
 from ductaflow.project.values import config_hash, dump_config
@@ -25,7 +24,7 @@ from ductaflow.store.folder import Claim, Owner, refuse_folder
 from ductaflow.store.hashes import StoppedError
 from ductaflow.store.logs import closing_line, header_line, scan_log
 from ductaflow.store.record import Record, Site, begin, make_record, notes_of_folders, undeclared
-from ductaflow.store.result import Environment, FileEntry, Result, Status, read_result, write_result
+from ductaflow.store.result import Environment, FileEntry, Result, Status, recorded_result, write_result
 from ductaflow.store.spec import RunSpec
 from ductaflow.store.verdict import Ending, RunEvent, Stop, Told, judge, stopped_early
 
@@ -231,21 +230,7 @@ def _read_events(path: Path) -> Iterator[RunEvent]:
 
 def result_of_flow(folder: Path) -> Result:
     """The result of a build's flow; one that wrote none is lost."""
-    try:
-        result = read_result(folder)
-    except DuctaflowError as exc:
-        result, message = None, str(exc)
-    else:
-        message = "the run did not write a result"
-    return result or Result(
-        flow=folder.name,
-        instance=folder.name,
-        kind="flow",
-        status=Status.ERROR,
-        cause="lost",
-        message=message,
-        folder=folder,
-    )
+    return recorded_result(folder, flow=folder.name, instance=folder.name)
 
 
 def _environment(spec: RunSpec, told: Told) -> Environment:

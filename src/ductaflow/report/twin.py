@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, cast
 from urllib.parse import quote
 
-from ductaflow.common.errors import DuctaflowError
 from ductaflow.common.paths import CONFIG_DIR, KIND_DIRS, RESULT, RunFolder, relative
 from ductaflow.common.text import cut_middle
 from ductaflow.report.cause_groups import find_causes
@@ -22,7 +21,7 @@ from ductaflow.report.excerpts import GREEN_LOG_END, LOG_END, NO_FIGURES, Figure
 from ductaflow.report.history import newly_red, read_history
 from ductaflow.report.schema import SCHEMA, Head, InstanceTwin, ResultTwin, Twin
 from ductaflow.store.result import SCHEMA as RESULT_SCHEMA
-from ductaflow.store.result import Result, Status, read_result
+from ductaflow.store.result import Result, Status, recorded_result
 
 MAX_TEXT = 20_000
 
@@ -160,13 +159,8 @@ def red_ids(instances: Iterable[InstanceTwin]) -> list[str]:
 
 def read_run(folder: Path) -> Result:
     """Read the result of a run folder. A missing or unreadable one gives a result with status error."""
-    try:
-        if result := read_result(folder):
-            return result
-        problem = f"{folder / RESULT} is missing: the run was removed or did not finish"
-    except DuctaflowError as exc:
-        problem = f"cannot be read: {exc}"
-    return Result(folder.parent.name, folder.name, "flow", Status.ERROR, "lost", problem, folder=folder)
+    missing = f"{folder / RESULT} is missing: the run was removed or did not finish"
+    return recorded_result(folder, flow=folder.parent.name, instance=folder.name, otherwise=missing)
 
 
 # --- one instance ------------------------------------------------------------------------------------------

@@ -20,18 +20,30 @@ from typing import TYPE_CHECKING, Any
 
 from ductaflow.common.errors import ConfigError, DuctaflowError, InstanceError
 from ductaflow.common.paths import Project
-from ductaflow.execution.launch import StopFlag
 from ductaflow.project.compose import merge
 from ductaflow.project.csvs import NAME_COLUMNS
+from ductaflow.project.graph import collect
 from ductaflow.project.instances import Instance, Instances, find_instances, make_instance
 from ductaflow.project.options import RunOptions
 from ductaflow.project.settings import Comparison, comparison_in, leaves_in
-from ductaflow.session.console import Console, Display, Lines, SessionPage
-from ductaflow.session.decide import NOT_STARTED, Outcome, Readiness, Run, Turn, refused, said, unrun_record
-from ductaflow.session.forecast import Beyond, Forecast, Planned, beyond_lines
+from ductaflow.session.console import Console, Display, Lines, SessionPage, show_line
+from ductaflow.session.decide import (
+    NOT_STARTED,
+    Decision,
+    Outcome,
+    Readiness,
+    Reads,
+    Run,
+    Turn,
+    decide,
+    unrun,
+)
+from ductaflow.session.forecast import Beyond, Forecast, beyond_lines
+from ductaflow.session.rerun import run_again
 from ductaflow.session.runner import comparison_of, run_instance
 from ductaflow.session.scheduler import Executor, Threads
 from ductaflow.session.tables import NAME_COLUMN, Row, Target, read_rows
+from ductaflow.session.targets import SavedRun, as_variant, find_targets, with_saved
 from ductaflow.store.result import Result, Status, why_not_valid
 from ductaflow.store.sessions import Session
 from ductaflow.store.spec import current_run, tell
@@ -66,30 +78,30 @@ def conduct(
 ) -> DataFrame:
     """Run every row of a table as an instance of a build or flow, in `runs/<build>/<instance>/`.
 
-    A row that fails, or cannot start, costs itself only. A row whose config names the run folder of another
-    one of the table runs after that, and is blocked if that is red. One that reads a stored instance without
-    a valid earlier run is red before it starts; with an executor that instance runs first, is in the report
-    and not in the table. Called in a run, the rows are its flows: they run in `runs/` below its run folder,
-    and it has the worst status of them.
+    A row that fails, or cannot start, does not stop the others. A row whose config names the run folder of
+    another row runs after that one, and is blocked if that one fails. A row that reads a stored instance
+    needs a valid earlier run of it: without one the row is an error, or blocked if the instance is skipped;
+    with an executor the instance runs first, and is in the report but not in the table. Called in a run, the
+    rows are its flows: they run in `runs/` below its run folder, and it has the worst status of them.
 
     Args:
         scenarios: the table, such as `ductaflow.scenarios` makes. The column `instance` (or `instance_name`)
-            has the names; without it they are made of the values. NaN means "not given".
+            gives the names; without it they are made from the values. NaN means "not given".
         build: name of a build or flow of the project, or the path of a notebook.
-        jobs: how many rows run at a time.
+        jobs: how many rows run at a time; the longest path of rows starts first.
         executor: a `distributed.Client`; the rows run on the workers of its cluster, which share the
             project's folder. A worker runs as many at a time as it has threads.
-        config: what the rows have in common; over the project's base configs, under each row.
+        config: values for all rows; over the project's base configs, under each row.
         project_root: by default the project around the notebook, or around the working directory.
         timeout: seconds for a row that gives no `_run.timeout`; None for no limit.
         export_html: whether each run leaves its notebook as HTML.
         progress: True shows a progress bar on standard error; False shows nothing. By default one job shows
             each run's log live, and several show a bar where somebody can see it.
         report: whether to keep the status page in the project's runs folder up to date.
-        check: raise when all have run and some are red.
-        only_changed: whether rows that have not changed, and such flows of the builds that run, are left as
-            they are. By default they are; in a run as that run was asked (`pytest --ductaflow-changed`).
-        dry_run: run nothing and write nothing, but tell what would run.
+        check: raise if some rows are errors, after all have run.
+        only_changed: do not run rows that have not changed, nor such flows of the builds that run. True by
+            default; inside a run as that run does (`pytest --ductaflow-changed`).
+        dry_run: run nothing and write nothing, but return what would run.
 
     Returns:
         A copy of the table, with the column `instance` and for each row `status`, `cause`, `message`,
@@ -99,11 +111,11 @@ def conduct(
         instead. The result of an earlier call may be given again.
 
     Raises:
-        ConfigError, InstanceError: the table as such or the build is not acceptable; nothing has run.
-        DuctaflowError: with `check`, some rows are red; their names are in the message. With `executor`,
+        ConfigError, InstanceError: the table or the build is not acceptable; nothing has run.
+        DuctaflowError: with `check`, some rows are errors; their names are in the message. With `executor`,
             some workers do not see the project or have other versions, and nothing has run; or the
             scheduler is lost.
-        KeyboardInterrupt: what was running has been stopped, and the report says what did not run.
+        KeyboardInterrupt: the running rows were stopped, and the report says what did not run.
 
     Example:
         >>> table = scenarios({"region": ["EU", "US"]})
@@ -133,12 +145,13 @@ def conduct(
     live = jobs == 1 and executor is None
     console = Console(target.flow, len(plan), live, progress)
     run = functools.partial(
-        _run_one,
+        run_instance,
         session_id=session.id,
         timeout=timeout,
         export_html=export_html,
         keep_previous=leaves_in(target.project.root).previous,
         echo=console.echo,
+        check=False,
         # On a worker nobody would wait for it afterwards.
         await_page=executor is not None,
         only_changed=only_changed,
@@ -156,49 +169,81 @@ def run_stored(
 ) -> list[Result]:
     """Run stored instances, upstreams first.
 
-    One whose upstream is red, or is skipped without a valid earlier run, is blocked. One that reads what is
-    not there, neither from these runs nor from earlier ones, is red.
+    An instance is blocked if an upstream fails, or is skipped and has no valid earlier run. It is an error
+    if it reads something that neither these runs nor earlier ones made.
 
     Args:
         instances: all of the project.
-        ids: of those to run.
+        ids: of the instances to run.
         jobs: how many run at a time. With one their logs are live, with several there is a line for each.
-        only_changed: leave as it is what has not changed since its last run.
+        only_changed: do not run what has not changed since its last run.
 
     Returns:
-        What came of each, in the order of the graph.
+        A result for each, in the order of the graph.
 
     Raises:
-        KeyboardInterrupt: what was running has been stopped.
+        KeyboardInterrupt: the running instances were stopped.
     """
     readiness = Readiness(instances)
     plan = [instances.by_id[id] for id in readiness.graph.order(ids)]
-    here = {instance.id for instance in plan}
     session = Session()
     comparison = comparison_in(instances.project.root)
     leaves = leaves_in(instances.project.root)
-
-    def run(instance: Instance, stop: StopFlag) -> Result:
-        if absent := readiness.skipped_upstream(instance):
-            return unrun_record(instance, Status.BLOCKED, absent)
-        lack = readiness.lack(instance, lambda upstream: upstream.id in here)
-        if lack is None:
-            return _run_one(
-                instance,
-                stop,
-                session_id=session.id,
-                timeout=None,
-                export_html=leaves.html,
-                keep_previous=leaves.previous,
-                echo=jobs == 1,
-                only_changed=only_changed,
-                comparison=comparison,
-            )
-        message = " ".join(filter(None, [*lack.sentences, lack.remedy]))
-        return unrun_record(instance, Status.ERROR, message, "input")
-
+    run = functools.partial(
+        run_instance,
+        session_id=session.id,
+        export_html=leaves.html,
+        keep_previous=leaves.previous,
+        echo=jobs == 1,
+        check=False,
+        await_page=False,
+        only_changed=only_changed,
+        comparison=comparison,
+    )
     with session:
         return _Session(plan, readiness, comparison, run, Threads(jobs), None, Lines(jobs)).work()
+
+
+def run_targets(
+    project: Project,
+    targets: Sequence[str],
+    *,
+    jobs: int,
+    only_changed: bool,
+    assignments: Sequence[str] = (),
+    name: str | None = None,
+) -> dict[str, Result]:
+    """Run what a command names: stored instances first, then flows inside builds; a line for each.
+
+    Args:
+        project: theirs.
+        targets: see `targets.find_targets`; none stands for all that is stored.
+        jobs: how many run at a time.
+        only_changed: leave as it is what has not changed since its last run.
+        assignments, name: the values and the name of a variant (`--set`, `--as`).
+
+    Returns:
+        What came of each, by its id or its folder.
+
+    Raises:
+        DuctaflowError: a target is nothing that can run, or the variant is not acceptable; nothing has run.
+        KeyboardInterrupt: what was running has been stopped.
+    """
+    instances = collect(project)
+    found = find_targets(instances, targets or instances.by_id)
+    if assignments or name is not None:
+        found = [as_variant(instances, found, assignments, name)]
+    stored, loose, instances = with_saved(instances, found)
+    results = run_stored(instances, stored, jobs=jobs, only_changed=only_changed) if stored else []
+    by_name = {result.id: result for result in results}
+    if loose:
+
+        def show(run: SavedRun, result: Result) -> None:
+            show_line(run.shown(project), result, jobs=jobs)
+
+        ran = run_again(loose, project, jobs=jobs, show=show, only_changed=only_changed)
+        by_name |= {run.shown(project): result for run, result in zip(loose, ran, strict=True)}
+    return by_name
 
 
 def _without_results(table: DataFrame) -> DataFrame:
@@ -217,24 +262,24 @@ def _without_results(table: DataFrame) -> DataFrame:
 def _plan(
     rows: Sequence[Instance], project: Project, *, with_upstreams: bool
 ) -> tuple[list[Instance], Readiness]:
-    """What is run for some rows, and the graph; what cannot be run says why.
+    """The instances to run for some rows, and the graph; those in a cycle have a problem.
 
     Args:
         rows: the instance of each row.
-        project: that of the rows.
-        with_upstreams: whether stored instances that the rows read, at any distance, and that have no valid
-            run, are run as well. They come before the rows.
+        project: the project of the rows.
+        with_upstreams: also run stored instances that the rows read, at any distance, and that have no valid
+            run. They come before the rows.
     """
     if current_run():
-        # In a build the rows are its flows, in a runs folder of their own: what is stored is elsewhere.
+        # In a build the rows are its flows, in a runs folder of their own: stored instances are elsewhere.
         alone = Readiness(Instances(project, rows))
         return _with_problems(rows, alone.graph.cycle_problems()), alone
     here = {row.id for row in rows}
     stored = find_instances(project) if _may_read_others(rows, project) else ()
     readiness = Readiness(Instances(project, [*rows, *(other for other in stored if other.id not in here)]))
     first = _upstreams_to_run(rows, readiness) if with_upstreams else []
-    plan = [*first, *rows]
-    return _with_problems(plan, _problems(plan, readiness)), readiness
+    problems = {**readiness.graph.cycle_problems(), **readiness.graph.unknown_problems()}
+    return _with_problems([*first, *rows], problems), readiness
 
 
 def _upstreams_to_run(rows: Sequence[Instance], readiness: Readiness) -> list[Instance]:
@@ -260,22 +305,8 @@ def _with_problems(instances: Sequence[Instance], problems: Mapping[str, Instanc
     ]
 
 
-def _problems(plan: Sequence[Instance], readiness: Readiness) -> dict[str, InstanceError]:
-    """What only the graph can see: cycles, and what is read that does not run here and is not there.
-
-    A stored instance that does not run here must have a valid earlier run.
-    """
-    here = {instance.id for instance in plan}
-    problems = {**readiness.graph.cycle_problems(), **readiness.graph.unknown_problems()}
-    for instance in plan:
-        lack = None if instance.problem else readiness.lack(instance, lambda upstream: upstream.id in here)
-        if lack and instance.id not in problems:
-            problems[instance.id] = InstanceError(" ".join(lack.sentences), hint=lack.remedy)
-    return problems
-
-
 def _may_read_others(rows: Sequence[Instance], project: Project) -> bool:
-    """Whether it is worth reading what is stored, which may be thousands of files."""
+    """Whether the rows may read stored instances, which may be thousands of files to look through."""
     sign = f"{project.runs_dir.name}{os.sep}"
     return any(
         row.options.needs or sign in str(row.config) or f"{project.runs_dir.name}/" in str(row.config)
@@ -338,10 +369,10 @@ def _beside(table: DataFrame, rows: Sequence[Row], results: Sequence[Result]) ->
     return out
 
 
-def _forecast(table: DataFrame, rows: Sequence[Row], planned: Sequence[Planned]) -> DataFrame:
+def _forecast(table: DataFrame, rows: Sequence[Row], planned: Sequence[Decision]) -> DataFrame:
     out = _named(table, rows)
     out["would"] = [one.would.value for one in planned]
-    out["reason"] = [one.reason for one in planned]
+    out["reason"] = [one.message for one in planned]
     out["expected_seconds"] = [one.seconds for one in planned]
     return out
 
@@ -366,15 +397,15 @@ def _check(results: Sequence[Result], flow: str) -> None:
 
 
 class _Session:
-    """The runs of one call: which may start, and what came of each.
+    """The runs of one call.
 
     Args:
-        plan: what to run.
+        plan: the instances to run.
         readiness: of all instances that there are.
         comparison: what counts as a change.
-        run: runs one until its end, or until the flag that it is given is set.
-        executor: where and when.
-        page, console: what is told of each result.
+        run: runs one instance.
+        executor: takes the turns.
+        page, console: show each result.
     """
 
     def __init__(
@@ -388,7 +419,7 @@ class _Session:
         console: Display,
     ) -> None:
         self._plan = {instance.id: instance for instance in plan}
-        self._graph = readiness.graph
+        self._readiness = readiness
         self._beyond = Beyond(readiness, comparison, lambda upstream: upstream.id in self._plan)
         self._hints: dict[str, str] = {}
         self._run = run
@@ -401,7 +432,7 @@ class _Session:
         """Run all, and give the results in the order of the plan.
 
         Raises:
-            KeyboardInterrupt: after what was running has been stopped, and the page and the console closed.
+            KeyboardInterrupt: after the runs were stopped, and page and console closed.
         """
         ended: Mapping[str, Outcome] = {}
         try:
@@ -412,7 +443,7 @@ class _Session:
                     self._settle(outcome)
                 self._console.tick()
         finally:
-            # Something runs here only if something was raised: it is stopped, and the rest does not begin.
+            # Something still runs only if an exception was raised: stop it, and start nothing more.
             try:
                 ended = self._executor.stop()
             finally:
@@ -420,22 +451,27 @@ class _Session:
         return [self._results[id] for id in self._plan]
 
     def _turns(self) -> list[Turn]:
-        """The turns of those that can be run; the others have their result already."""
-        settled = {i.id: refused(i, i.problem) for i in self._plan.values() if i.problem}
+        """The turns of the instances that can run; the others get their result now."""
+        settled: dict[str, Outcome] = {}
+        turns = []
+        for instance in self._plan.values():
+            reads = self._readiness.reads(instance, lambda upstream: upstream.id in self._plan)
+            if instance.problem:
+                # Members of a cycle would wait for each other.
+                settled[instance.id] = decide(reads, lambda id: None).outcome
+            else:
+                turns.append(reads)
         for outcome in settled.values():
             self._settle(outcome)
-        return [
-            Turn(
-                instance,
-                tuple(
-                    id for id in self._graph.upstreams(instance.id) if id in self._plan and id not in settled
-                ),
-                tuple(settled[id] for id in self._graph.upstreams(instance.id) if id in settled),
-                self._run,
-            )
-            for instance in self._plan.values()
-            if instance.id not in settled
-        ]
+        return [self._turn(reads, settled) for reads in turns]
+
+    def _turn(self, reads: Reads, settled: Mapping[str, Outcome]) -> Turn:
+        return Turn(
+            reads,
+            after=tuple(id for id in reads.here if id not in settled),
+            known=tuple(settled[id] for id in reads.here if id in settled),
+            run=self._run,
+        )
 
     def _settle(self, outcome: Outcome) -> None:
         result = outcome.result
@@ -457,40 +493,6 @@ class _Session:
                 self._settle(outcome)
         for instance in self._plan.values():
             if instance.id not in self._results:
-                self._settle(Outcome(unrun_record(instance, Status.NOT_RUN, NOT_STARTED)))
+                self._settle(Outcome(unrun(instance, Status.NOT_RUN, NOT_STARTED)))
         hints = {id: self._hints.get(id, "") for id in self._plan}
         self._console.close(self._page.close() if self._page else None, beyond_lines(hints))
-
-
-def _run_one(
-    instance: Instance,
-    stop: StopFlag,
-    *,
-    session_id: str,
-    timeout: float | None,
-    export_html: bool,
-    keep_previous: bool,
-    echo: bool,
-    await_page: bool = False,
-    only_changed: bool,
-    comparison: Comparison,
-) -> Result:
-    """Run an instance; what could not start is a result too."""
-    try:
-        return run_instance(
-            instance,
-            session_id=session_id,
-            timeout=timeout,
-            export_html=export_html,
-            keep_previous=keep_previous,
-            echo=echo,
-            check=False,
-            stop=stop,
-            await_page=await_page,
-            only_changed=only_changed,
-            comparison=comparison,
-        )
-    except DuctaflowError as exc:
-        return unrun_record(instance, Status.ERROR, said(exc), "input")
-    except OSError as exc:
-        return unrun_record(instance, Status.ERROR, f"the run could not be started: {exc}", "lost")

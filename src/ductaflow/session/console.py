@@ -1,4 +1,4 @@
-"""What a person sees of a session on the console, and its status page."""
+"""The console output of a session, and its status page."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ductaflow.project.graph import Graph
 from ductaflow.project.instances import Instance
 from ductaflow.project.secrets import masked
 from ductaflow.report import NOT_YET, Entry, LiveReport
-from ductaflow.session.decide import NOT_STARTED, Outcome, unrun_record
+from ductaflow.session.decide import NOT_STARTED, Outcome, unrun
 from ductaflow.session.request import spec_of_instance
 from ductaflow.session.runner import unchanged_lines
 from ductaflow.session.tables import Row, Target
@@ -37,7 +37,7 @@ _PIECE = 1 << 16
 
 
 class Display(Protocol):
-    """What a person sees of a session."""
+    """Shows a session to a person."""
 
     def show(self, instance: Instance, result: Result) -> None: ...
 
@@ -60,7 +60,7 @@ class SessionPage:
 
     def expect(self, instances: Iterable[Instance]) -> None:
         self._live.expect(
-            [self._entry(one, Outcome(unrun_record(one, Status.NOT_RUN, NOT_YET))) for one in instances]
+            [self._entry(one, Outcome(unrun(one, Status.NOT_RUN, NOT_YET))) for one in instances]
         )
 
     def update(self, instance: Instance, outcome: Outcome) -> None:
@@ -70,7 +70,7 @@ class SessionPage:
         try:
             return self._live.close()
         except DuctaflowError as exc:
-            # The results of hours are not to be lost for a page that can be made again.
+            # A page can be made again; the results of hours must not be lost for it.
             warnings.warn(str(exc), RuntimeWarning, stacklevel=2)
             return None
 
@@ -85,14 +85,14 @@ class SessionPage:
 
 
 class Console:
-    """What a person sees of one call: logs, or a progress bar, and one line at the end. Never both.
+    """Shows one call: logs or a progress bar, never both, and one line at the end.
 
-    Inside a run it is the lines of the flows that are seen, as its log has to repeat them.
+    Inside a run it shows the lines of the flows, because the log of the run has to repeat them.
 
     Args:
-        flow: what runs; total: how many runs.
+        flow: the flow that runs; total: how many times.
         live: whether one run at a time can show its log.
-        progress: what the caller wishes.
+        progress: as `conduct` takes it.
 
     Attributes:
         echo: whether each run shows its log while it runs.
@@ -124,7 +124,7 @@ class Console:
         elif self._repeats and ran:
             _repeat(instance)
         elif not ran and result.message != NOT_STARTED and (self.echo or self._repeats):
-            # In a build's log it is a warning: it has not all that it asked for.
+            # In the log of a build it is a warning: something that the build asked for did not run.
             sign = "⚠️ " if self._nested else ""
             show_on_console(f"{sign}{result.flow}[{result.instance}] {result.status}: {result.message}\n")
         if self._bar is not None and result.message != NOT_STARTED:
@@ -152,7 +152,7 @@ class Console:
 
 
 def show_line(title: str, result: Result, *, jobs: int) -> None:
-    """Show what came of a run, beside the logs where those are live, as they are with one job."""
+    """Show the result of a run in a line; with one job its log has been live already."""
     if not result.run_id and result.message != NOT_STARTED:
         begin = f"Error: {title}" if result.status.is_error else f"{title} {result.status}"
         show_on_console(f"{begin}: {result.message}\n", sys.stderr)
@@ -162,7 +162,7 @@ def show_line(title: str, result: Result, *, jobs: int) -> None:
 
 
 class Lines:
-    """What a person sees of stored instances that run."""
+    """Shows stored instances that run, a line for each."""
 
     def __init__(self, jobs: int) -> None:
         self._jobs = jobs
@@ -183,7 +183,7 @@ def _is_watched() -> bool:
 
 
 def _repeat(instance: Instance) -> None:
-    """The log of a flow that has run, in one piece, as the log of its build has it."""
+    """Print the log of a flow in one piece, as the log of its build shows it."""
     lines = IndentedLines(spec_of_instance(instance))
     with instance.run_folder.log.open(encoding="utf-8", errors="replace", newline="") as log:
         while text := log.read(_PIECE):

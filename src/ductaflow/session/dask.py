@@ -1,4 +1,4 @@
-"""What happens on a worker of a Dask cluster: it shows that it sees what the session sees, and takes turns.
+"""Runs on a Dask cluster: each worker proves that it sees the same project, and takes turns.
 
 A run is started as in any other session, by a process of its own below the worker's. Dask may start a run
 again on another worker when one is lost; the run folder tells the second attempt what became of the first.
@@ -29,10 +29,10 @@ from ductaflow.common.paths import CACHE_DIR
 from ductaflow.execution import warm
 from ductaflow.execution.launch import STOP_SECONDS, StopFlag
 from ductaflow.project.instances import Instance
-from ductaflow.session.decide import Outcome, Turn, unrun_record
-from ductaflow.session.scheduler import TICK
+from ductaflow.session.decide import Outcome, Turn, unrun
+from ductaflow.session.scheduler import TICK, longest_paths, waits_and_seconds
 from ductaflow.store.folder import is_running
-from ductaflow.store.result import Result, Status, read_result
+from ductaflow.store.result import Result, Status, result_of_session
 from ductaflow.store.spec import current_run
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ DISTRIBUTION = "pytest-ductaflow"
 LOOK_SECONDS = 0.2
 
 
-#: Causes of a run that was ended from outside; it says nothing of the flow, and the next attempt runs it.
+#: Causes of a run that was ended from outside: they tell nothing about the flow, so the next attempt runs it.
 _ENDED_FROM_OUTSIDE = ("lost", "interrupted")
 
 
@@ -58,7 +58,7 @@ class UnfitWorker(DuctaflowError):
 
 
 def shown_here(token: str) -> dict[str, Any]:
-    """What this process can show, as plain data that any version of ours could give.
+    """Facts about this process, as plain data that any version of ductaflow could give.
 
     Args:
         token: path of the session's token.
@@ -94,7 +94,7 @@ def _text_of(token: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """What a worker has to show before it runs anything for a session.
+    """The conditions for a worker to run anything for a session.
 
     Attributes:
         session_id: the session.
@@ -111,7 +111,7 @@ class Admission:
 
     @classmethod
     def of(cls, runs_dir: Path, session_id: str) -> Admission:
-        """What is to be shown to this process's session."""
+        """The conditions of a session of this process."""
         token = runs_dir / CACHE_DIR / f"session-{session_id}"
         return cls(session_id, str(token), secrets.token_hex(), platform.python_version(), _package_version())
 
@@ -194,10 +194,10 @@ def take(turn: Turn, admission: Admission, *upstreams: Outcome) -> Outcome:
 
 
 class TaskFlag:
-    """Is set when nobody wants a task any more that runs here.
+    """Set when nobody wants a running task any more.
 
     That is when it was cancelled, when its session or the scheduler is lost, and when the worker ends. Dask
-    does not end a running task in any of these cases, but its worker knows.
+    does not end a running task in any of these cases, but its worker knows of them.
     """
 
     def __init__(self, worker: Worker, key: Any) -> None:
@@ -214,9 +214,9 @@ class TaskFlag:
 
 
 def result_of_earlier_attempt(instance: Instance, session_id: str, stop: StopFlag) -> Result | None:
-    """What an attempt on a worker that was lost has left, when it has ended; None if there was none.
+    """The result of an earlier attempt on a worker that was lost; None if there is none.
 
-    One that was ended with its worker counts as none.
+    Waits until that attempt has ended. One that was ended with its worker does not count.
 
     Args:
         instance: whose turn it is.
@@ -228,16 +228,6 @@ def result_of_earlier_attempt(instance: Instance, session_id: str, stop: StopFla
         time.sleep(LOOK_SECONDS)
     result = result_of_session(folder, session_id)
     return None if result is None or result.cause in _ENDED_FROM_OUTSIDE else result
-
-
-def result_of_session(folder: Path, session_id: str) -> Result | None:
-    """The result in a run folder, if it is one of a session."""
-    try:
-        result = read_result(folder)
-    except DuctaflowError:
-        # Nothing of this session: its runs write results that can be read, and the next one replaces it.
-        return None
-    return result if result is not None and result.session_id == session_id else None
 
 
 INSTALL = f'pip install "{DISTRIBUTION}[dask]"'
@@ -278,6 +268,8 @@ class Cluster:
         self._session_id = session_id
         self._admission = Admission.of(runs_dir, session_id)
         self._turns: dict[str, Turn] = {}
+        #: Seconds of the longest path that begins with each: what keeps the session waiting begins early.
+        self._priorities: dict[str, float] = {}
         self._pending: dict[str, Future[Any]] = {}
         self._ended: dict[str, Outcome] = {}
         self._attempts: dict[str, int] = {}
@@ -308,6 +300,8 @@ class Cluster:
 
     def outcomes(self, turns: Sequence[Turn]) -> Iterator[Mapping[str, Outcome]]:
         self._turns = {turn.instance.id: turn for turn in _in_order(turns)}
+        order = list(self._turns.values())
+        self._priorities = dict(zip(self._turns, longest_paths(*waits_and_seconds(order)), strict=True))
         self._submit(list(self._turns))
         while self._pending:
             now = self._outcomes_of(self._arrived())
@@ -376,6 +370,8 @@ class Cluster:
             ids: in an order in which upstreams come first.
             only: the workers that may have them; none stands for all.
         """
+        from dask.base import annotate
+
         keys: dict[str, tuple[str, str]] = {}
         graph: dict[tuple[str, str], tuple[Any, ...]] = {}
         for id in ids:
@@ -386,7 +382,9 @@ class Cluster:
             graph[keys[id]] = self._task(self._turns[id], {**self._pending, **keys})
         if not graph:
             return
-        futures = self._client.get(graph, list(graph), sync=False, workers=sorted(only) or None)
+        priorities = {keys[id]: self._priorities[id] for id in keys}
+        with annotate(priority=priorities.get):
+            futures = self._client.get(graph, list(graph), sync=False, workers=sorted(only) or None)
         for id, future in zip(keys, futures, strict=True):
             self._pending[id] = future
             self._listen_to(id, future)
@@ -477,7 +475,7 @@ class Cluster:
         self._restricted.update(dict.fromkeys(again, fit) if fit else {})
 
     def _see_to_restricted(self) -> None:
-        """Where all workers are gone that may have some turns, find others."""
+        """Find other workers for turns whose workers are all gone."""
         self._restricted = {id: only for id, only in self._restricted.items() if id in self._pending}
         if not self._restricted:
             return
@@ -489,7 +487,7 @@ class Cluster:
             self._send_again({id: UnfitWorker("its workers are gone") for id in stuck})
 
     def _has_begun(self, id: str) -> bool:
-        """Whether a turn was taken; Dask counts a lost worker to those too that only stood in line there."""
+        """Whether a turn was taken: Dask also counts a lost worker for turns that only waited there."""
         return self._is_running(id) or self._left_behind(id) is not None
 
     # --- the end --------------------------------------------------------------------------------------------
@@ -514,7 +512,7 @@ class Cluster:
         return is_running(self._runs_dir, self._turns[id].instance.run_folder.path, self._session_id)
 
     def _left_behind(self, id: str) -> Outcome | None:
-        """What a run has left in its folder, of which Dask has told nothing any more."""
+        """The outcome of a run by its folder, where Dask has lost track of it."""
         result = result_of_session(self._turns[id].instance.run_folder.path, self._session_id)
         return Outcome.of(result) if result else None
 
@@ -547,7 +545,7 @@ def _unfit(faults: Mapping[str, str], of: int) -> DuctaflowError:
 
 
 def _lost_with(turn: Turn, message: str) -> Outcome:
-    return Outcome.of(unrun_record(turn.instance, Status.ERROR, message, "lost"))
+    return Outcome.of(unrun(turn.instance, Status.ERROR, message, "lost"))
 
 
 def _in_order(turns: Sequence[Turn]) -> list[Turn]:

@@ -1,47 +1,146 @@
-"""May an instance run? What it reads from other runs has to be there.
+"""What a session does with an instance, why, and what to type. Every way of running asks here.
 
-an upstream that the same session runs        the session waits for it; a red one blocks
-an upstream that is skipped                   its last run is valid, or the reader is blocked
-any other upstream                            its last run is valid, or the reader cannot start
-a path below runs/ of nothing that is stored  it exists, and a run that lies there is valid
+its config skips it                                          not_run
+its config is wrong, or it is part of a cycle                error
+an upstream that this session runs failed or did not run     blocked
+an upstream is skipped and has no valid earlier run          blocked
+another upstream has no valid earlier run                    error
+it reads a path below runs/ of nothing that is stored, and
+nothing is there, or a run that is not valid                 error
+nothing has changed since its last run, if that counts       unchanged
+anything else                                                run
 
-    Turn(instance, after, known, run)     what is decided when its turn comes, as plain data
-    Outcome(result, blame, worker)        what came of it, why its readers are blocked, who ran it
+The first line that fits counts. pytest asks when an item is set up, `conduct` and `ductaflow run` when the
+of an instance comes, `ductaflow plan` beforehand for all.
+
+    Reads(instance, upstreams)             what an instance reads from other runs, as plain data
+    decide(reads, blame) -> Decision       run, unchanged, ...: with the reason and the remedy
+    Turn(reads, after, known, run)         what is decided when its turn comes; it crosses to other machines
+    Outcome(result, blame, worker)         the result of a turn, and why its readers are blocked
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Protocol
 
-from ductaflow.common.errors import DuctaflowError
+from ductaflow.common.errors import DuctaflowError, RunFolderError
 from ductaflow.execution.launch import StopFlag
 from ductaflow.project.graph import Graph, Unstored
 from ductaflow.project.instances import Instance, Instances
-from ductaflow.store.result import Cause, Result, Status, why_not_valid
+from ductaflow.project.settings import Comparison
+from ductaflow.session.request import spec_of_instance
+from ductaflow.store.changes import changes
+from ductaflow.store.result import Cause, Result, Status, result_of_session, why_not_valid, without_run
+
+#: The message of an instance whose turn did not come.
+NOT_STARTED = "the session ended before its turn"
+
+
+#: What is wrong with an upstream whose run left no result: its worker died, or its turn has not come.
+UNFINISHED = "did not finish in this session"
+
+
+class Would(StrEnum):
+    """What a session does with an instance."""
+
+    RUN = "run"
+    MAY_RUN = "may run"
+    UNCHANGED = "unchanged"
+    BLOCKED = "blocked"
+    NOT_RUN = "not_run"
+    ERROR = "error"
+
+    @property
+    def takes_time(self) -> bool:
+        return self in (Would.RUN, Would.MAY_RUN)
 
 
 @dataclass(frozen=True, slots=True)
-class Lack:
-    """What an instance reads and cannot have.
+class Blame:
+    """Why the readers of an instance are blocked.
 
     Attributes:
-        sentences: one for each thing that it lacks.
-        run_first: the instances that would make them.
+        id: the instance; origin: the instance where the fault arose, at any distance above.
+        fault: what is wrong with the origin; remedy: what to do about it.
     """
 
-    sentences: tuple[str, ...]
-    run_first: tuple[Instance, ...]
+    id: str
+    origin: str
+    fault: str
+    remedy: str = ""
+
+    @classmethod
+    def of(cls, result: Result) -> Blame | None:
+        """Why the readers of an instance that ran are blocked; None if they are not."""
+        if not result.status.is_error:
+            return None
+        return cls(result.id, result.id, f"failed: {result.message}" if result.message else "failed")
 
     @property
-    def remedy(self) -> str:
-        """The command that makes what is missing; empty where no command does."""
-        ids = " ".join(instance.id for instance in self.run_first)
-        return f"Run it first: ductaflow run {ids}" if ids else ""
+    def reason(self) -> str:
+        """The reason in the words of a reader."""
+        through = f"{self.id} is blocked: " if self.id != self.origin else ""
+        return f"{through}{self.origin} {self.fault}"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a session does with one instance.
+
+    Attributes:
+        reasons: sentences that say why; none where everything runs.
+        remedy: what to type or to change; empty where nothing helps.
+        blame: why its readers are blocked; None if they are not.
+        run_first: upstreams without a valid run, where running them is the remedy.
+        cause: of the result, where it is an error.
+        seconds: how long the run is likely to take; only `forecast` says.
+    """
+
+    instance: Instance
+    would: Would
+    reasons: tuple[str, ...] = ()
+    remedy: str = ""
+    blame: Blame | None = None
+    run_first: tuple[Instance, ...] = ()
+    cause: Cause | None = None
+    seconds: float = 0.0
+
+    @property
+    def message(self) -> str:
+        """Reason and remedy in one text."""
+        reason = " ".join(self.reasons)
+        return f"{reason.rstrip('.')}. {self.remedy}" if self.remedy else reason
+
+    @property
+    def outcome(self) -> Outcome:
+        """What comes of an instance that does not run."""
+        return Outcome(unrun(self.instance, Status(self.would.value), self.message, self.cause), self.blame)
+
+
+@dataclass(frozen=True, slots=True)
+class Reads:
+    """What an instance reads from other runs.
+
+    Attributes:
+        upstreams: in the order of the graph; one that the session runs by its id, any other as it is stored.
+        unstored: paths that belong to nothing stored, each with what is stored instead.
+    """
+
+    instance: Instance
+    upstreams: tuple[str | Instance, ...] = field(default=(), hash=False)
+    unstored: tuple[tuple[Unstored, str], ...] = ()
+
+    @property
+    def here(self) -> Iterator[str]:
+        """Ids of the upstreams that the session runs."""
+        return (upstream for upstream in self.upstreams if isinstance(upstream, str))
 
 
 class Readiness:
-    """Who of some instances reads from whom, and whether that is there.
+    """Which of some instances read from which.
 
     Args:
         instances: all that are stored, or the rows of a table.
@@ -60,51 +159,189 @@ class Readiness:
         ids = [*self.graph.above([instance.id]), instance.id]
         return [self.instances.by_id[id] for id in self.graph.order(ids)]
 
-    def skipped_upstream(self, instance: Instance) -> str | None:
-        """The first upstream that is skipped and has no valid earlier run, with the reason."""
-        for upstream in self.upstreams(instance):
-            reason = upstream.skip_reason()
-            if reason and why_not_valid(upstream.run_folder.path):
-                return f"{upstream.id} is skipped: {reason}"
-        return None
-
-    def lack(self, instance: Instance, runs_here: Callable[[Instance], bool]) -> Lack | None:
-        """What an instance lacks to start; None if it lacks nothing.
+    def reads(self, instance: Instance, runs_here: Callable[[Instance], bool]) -> Reads:
+        """What an instance reads from other runs.
 
         Args:
-            instance: the one whose turn has come.
-            runs_here: whether the session runs an upstream itself, and so answers for it.
+            instance: the reader.
+            runs_here: whether the session runs an upstream itself.
         """
-        faults = [
-            (upstream, why)
-            for upstream in self.upstreams(instance)
-            if not runs_here(upstream) and (why := why_not_valid(upstream.run_folder.path))
-        ]
-        sentences = [f"{instance.id} reads from {upstream.id}, but {why}." for upstream, why in faults]
-        sentences += self._unstored(instance)
-        return Lack(tuple(sentences), tuple(upstream for upstream, _ in faults)) if sentences else None
+        upstreams = tuple(
+            upstream.id if runs_here(upstream) else upstream for upstream in self.upstreams(instance)
+        )
+        unstored = tuple(
+            # Names that are alike take long to find among thousands.
+            (reference, self.graph.about(reference) if _fault_of(instance, reference) else "")
+            for reference in self.graph.unstored(instance.id)
+        )
+        return Reads(instance, upstreams, unstored)
 
-    def _unstored(self, instance: Instance) -> Iterator[str]:
-        for reference in self.graph.unstored(instance.id):
-            fault = _fault_of(instance, reference)
-            if fault:
-                known = self.graph.about(reference)
-                yield f"{instance.id} reads {reference.text}, {fault}; {known}"
+
+def decide(
+    reads: Reads, blame: Callable[[str], Blame | None], comparison: Comparison | None = None
+) -> Decision:
+    """Decide what a session does with an instance.
+
+    Args:
+        reads: the instance and what it reads.
+        blame: gives for the id of an upstream that the session runs why its readers are blocked.
+        comparison: what counts as a change, to tell `unchanged` from `run`; None leaves that to the run.
+    """
+    instance = reads.instance
+    if reason := instance.skip_reason():
+        return Decision(instance, Would.NOT_RUN, (f"skipped: {reason}",), blame=_of_skipped(instance, reason))
+    if instance.problem:
+        return refused(instance, instance.problem)
+    sentences: list[str] = []
+    run_first: list[Instance] = []
+    for upstream in reads.upstreams:
+        if isinstance(upstream, str):
+            found = blame(upstream)
+        elif reason := upstream.skip_reason():
+            found = _of_skipped(upstream, reason)
+        else:
+            found = None
+            if why := why_not_valid(upstream.run_folder.path):
+                sentences.append(f"{instance.id} reads from {upstream.id}, but {why}.")
+                run_first.append(upstream)
+        if found:
+            own = replace(found, id=instance.id)
+            return Decision(instance, Would.BLOCKED, (found.reason,), found.remedy, own)
+    for reference, instead in reads.unstored:
+        if fault := _fault_of(instance, reference):
+            sentences.append(f"{instance.id} reads {reference.text}, {fault}; {instead}".rstrip("; "))
+    if sentences:
+        remedy = f"Run it first: ductaflow run {' '.join(one.id for one in run_first)}" if run_first else ""
+        return _error(instance, tuple(sentences), remedy, "input", run_first=tuple(run_first))
+    return _compared(instance, comparison) if comparison else Decision(instance, Would.RUN)
 
 
 def _fault_of(instance: Instance, reference: Unstored) -> str | None:
-    """What is wrong with what a reference to nothing stored names; None if it may be read."""
+    """Why a path that belongs to nothing stored cannot be read; None if it can."""
     if not (instance.project.root / reference.path).exists():
         return "which is not there"
     folder = instance.project.run_folder(reference.flow, reference.name)
-    if folder.result.exists() or folder.log.exists():
-        why = why_not_valid(folder.path)
-        return f"but {why}" if why else None
-    # Somebody has put it there by hand.
-    return None
+    # Without result and log somebody has put it there by hand.
+    why = why_not_valid(folder.path) if folder.result.exists() or folder.log.exists() else None
+    return why and f"but {why}"
 
 
-Run = Callable[[Instance, StopFlag], Result]
+def _of_skipped(instance: Instance, reason: str) -> Blame | None:
+    """Why the readers of a skipped instance are blocked; None if its last run is valid."""
+    if why_not_valid(instance.run_folder.path) is None:
+        return None
+    return Blame(instance.id, instance.id, f"is skipped: {reason}")
+
+
+def _compared(instance: Instance, comparison: Comparison) -> Decision:
+    try:
+        found = changes(spec_of_instance(instance), comparison)
+    except DuctaflowError as exc:
+        return refused(instance, exc)
+    if not found:
+        return Decision(instance, Would.UNCHANGED)
+    more = f" (and {len(found) - 1} more)" if found[1:] else ""
+    return Decision(instance, Would.RUN, (found[0].text + more,))
+
+
+def refused(instance: Instance, problem: DuctaflowError | OSError) -> Decision:
+    """The decision about an instance that cannot start: its config is wrong, or its folder is held."""
+    if isinstance(problem, OSError):
+        return _error(instance, (f"the run could not be started: {problem}",), "", "lost")
+    # Who else holds a folder is nothing that the instance reads.
+    cause: Cause | None = None if isinstance(problem, RunFolderError) else "input"
+    return _error(instance, (problem.message,), problem.hint, cause)
+
+
+def _error(
+    instance: Instance,
+    sentences: tuple[str, ...],
+    remedy: str,
+    cause: Cause | None,
+    run_first: tuple[Instance, ...] = (),
+) -> Decision:
+    blame = Blame(instance.id, instance.id, f"cannot run: {sentences[0]}", remedy)
+    return Decision(instance, Would.ERROR, sentences, remedy, blame, run_first, cause)
+
+
+class SharedSession:
+    """Decides for a session of several processes, which know of each other by results on disk alone.
+
+    Args:
+        readiness: of all instances that there are.
+        session_id: of the session.
+        runs_here: whether the session runs an instance, in whatever process.
+        comparison: what counts as a change; None where everything runs.
+    """
+
+    def __init__(
+        self,
+        readiness: Readiness,
+        session_id: str,
+        runs_here: Callable[[Instance], bool],
+        comparison: Comparison | None,
+    ) -> None:
+        self._readiness = readiness
+        self._session_id = session_id
+        self._runs_here = runs_here
+        self._comparison = comparison
+        #: Ids of what may be read. The session runs it once, so it stays so.
+        self.good: set[str] = set()
+        #: Why readers of what this process could not start are blocked; that leaves no result.
+        self.refused: dict[str, Blame | None] = {}
+
+    def decide(self, instance: Instance) -> Decision:
+        """Decide about an instance whose turn has come; whether it is unchanged is left to its run."""
+        known: dict[str, Blame | None] = {}
+        # Without recursion: a chain may be 10,000 long.
+        open_steps = [self._step(instance)]
+        while True:
+            reads, left = open_steps[-1]
+            if id := self._undecided(left, known):
+                open_steps.append(self._step(self._readiness.instances.by_id[id]))
+                continue
+            open_steps.pop()
+            decision = decide(reads, known.get, self._comparison if open_steps else None)
+            if not open_steps:
+                return decision
+            id = reads.instance.id
+            known[id] = decision.blame
+            if decision.would is Would.RUN:
+                known[id] = Blame(id, id, UNFINISHED)
+            elif not decision.blame:
+                self.good.add(id)
+            if known[id]:
+                # The first one that blocks a reader is enough.
+                open_steps[-1] = (open_steps[-1][0], iter(()))
+
+    def _step(self, instance: Instance) -> tuple[Reads, Iterator[str]]:
+        reads = self._readiness.reads(instance, self._runs_here)
+        return reads, iter(()) if instance.problem else reads.here
+
+    def _undecided(self, ids: Iterator[str], known: dict[str, Blame | None]) -> str | None:
+        """The next of some upstreams that has left no result; None if no other one matters."""
+        for id in ids:
+            if id in self.good:
+                continue
+            if id not in known:
+                folder = self._readiness.instances.by_id[id].run_folder.path
+                result = result_of_session(folder, self._session_id)
+                if result is None and id not in self.refused:
+                    return id
+                known[id] = Blame.of(result) if result else self.refused[id]
+            if known[id]:
+                return None
+            self.good.add(id)
+        return None
+
+
+# --- turns -------------------------------------------------------------------------------------------------
+
+
+class Run(Protocol):
+    """Runs an instance until its end, or until the flag is set."""
+
+    def __call__(self, instance: Instance, /, *, stop: StopFlag) -> Result: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,20 +350,18 @@ class Outcome:
 
     Attributes:
         result: its record.
-        blame: why what reads from it is blocked; None if it is not.
-        worker: who of the executor ran it; None if it did not run in this session, or nobody knows.
+        blame: why its readers are blocked; None if they are not.
+        worker: which worker ran it; None if it did not run in this session, or nobody knows.
     """
 
     result: Result
-    blame: str | None = None
+    blame: Blame | None = None
     worker: str | None = None
 
     @classmethod
-    def of(cls, result: Result) -> Outcome:
-        """The outcome of a run, or of one that was refused or blocked."""
-        if result.status.is_error:
-            return cls(result, f"{result.id} is red: {result.message}")
-        return cls(result, result.message if result.status is Status.BLOCKED else None)
+    def of(cls, result: Result, worker: str | None = None) -> Outcome:
+        """The outcome of a run."""
+        return cls(result, Blame.of(result), worker)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,16 +369,20 @@ class Turn:
     """The turn of one instance. It crosses to other machines if `run` does.
 
     Attributes:
-        instance: whose it is.
+        reads: the instance and what it reads.
         after: ids of the turns that come before it.
-        known: outcomes of other upstreams, that are known already.
-        run: runs the instance until its end, or until the flag is set; what cannot start is a result too.
+        known: outcomes of other upstreams of the session, which are known already.
+        run: runs the instance.
     """
 
-    instance: Instance
+    reads: Reads
     after: tuple[str, ...]
     known: tuple[Outcome, ...] = field(hash=False)
     run: Run
+
+    @property
+    def instance(self) -> Instance:
+        return self.reads.instance
 
     def take(self, upstreams: Sequence[Outcome], stop: StopFlag, worker: str) -> Outcome:
         """Run the instance, if it may.
@@ -151,53 +390,25 @@ class Turn:
         Args:
             upstreams: what came of the turns before it.
             stop: ends the run when it is set.
-            worker: who takes it.
+            worker: the name of the worker that takes it.
         """
         if unrun := self.unrun(upstreams):
             return unrun
-        outcome = Outcome.of(self.run(self.instance, stop))
-        ran = outcome.result.run_id and outcome.result.status is not Status.UNCHANGED
-        return replace(outcome, worker=worker) if ran else outcome
+        try:
+            result = self.run(self.instance, stop=stop)
+        except (DuctaflowError, OSError) as exc:
+            return refused(self.instance, exc).outcome
+        return Outcome.of(result, None if result.status is Status.UNCHANGED else worker)
 
     def unrun(self, upstreams: Sequence[Outcome]) -> Outcome | None:
-        """Why the instance does not run; None if it does."""
-        if skipped := _skipped(self.instance):
-            return skipped
-        for upstream in (*self.known, *upstreams):
-            if upstream.blame:
-                blocked = upstream.result.status is Status.BLOCKED
-                through = f"{upstream.result.id} is blocked: " if blocked else ""
-                return Outcome(
-                    unrun_record(self.instance, Status.BLOCKED, through + upstream.blame), upstream.blame
-                )
-        return None
+        """What came of the instance if it does not run; None if it does."""
+        blames = {outcome.result.id: outcome.blame for outcome in (*self.known, *upstreams)}
+        decision = decide(self.reads, blames.get)
+        return None if decision.would is Would.RUN else decision.outcome
 
 
-def refused(instance: Instance, problem: DuctaflowError) -> Outcome:
-    """What comes of an instance that cannot be run; one that is skipped is skipped all the same."""
-    return _skipped(instance) or Outcome.of(unrun_record(instance, Status.ERROR, said(problem), "input"))
-
-
-def _skipped(instance: Instance) -> Outcome | None:
-    """The outcome of an instance that its config skips: its readers may have a valid earlier run."""
-    reason = instance.skip_reason()
-    if not reason:
-        return None
-    invalid = why_not_valid(instance.run_folder.path)
-    record = unrun_record(instance, Status.NOT_RUN, f"skipped: {reason}")
-    return Outcome(record, f"{instance.id} is skipped: {reason}" if invalid else None)
-
-
-def unrun_record(instance: Instance, status: Status, message: str, cause: Cause | None = None) -> Result:
+def unrun(instance: Instance, status: Status, message: str, cause: Cause | None = None) -> Result:
     """The record of an instance that has no run in this session."""
     # Where a name cannot be one there is no folder either.
     folder = None if instance.problem else instance.run_folder.path
-    return Result(instance.flow, instance.name, instance.kind, status, cause, message, folder=folder)
-
-
-def said(exc: DuctaflowError) -> str:
-    """An error and its remedy in one line."""
-    return f"{exc.message.rstrip('.')}. {exc.hint}" if exc.hint else exc.message
-
-
-NOT_STARTED = "the session ended before its turn"
+    return without_run(instance.flow, instance.name, instance.kind, status, message, cause, folder=folder)

@@ -19,11 +19,11 @@ from ductaflow.common.paths import RunFolder
 from ductaflow.project.instances import Instance
 from ductaflow.store.result import status_named
 
-#: Seconds of what nothing is known of.
+#: Seconds for an instance without any earlier run to go by.
 UNKNOWN = 1.0
 
 
-# As `result.write_result` indents the keys of the record itself. Inside of a text quotes and line ends are
+# As `result.write_result` indents the keys of the record itself. Quotes and line ends inside a text are
 # escaped, so nothing that a flow printed looks like this.
 _STATUS = re.compile(rb'^ "status": "(\w+)"', re.MULTILINE)
 
@@ -35,7 +35,7 @@ def expected_seconds(instances: Sequence[Instance | None]) -> list[float]:
     """How many seconds each of some instances is likely to take.
 
     Args:
-        instances: those that will run; None for what is no instance and counts as a second.
+        instances: those that will run; None for an ordinary test, which counts as a second.
     """
     return filled_up(
         instances, [None if instance is None else _last_good(instance.run_folder) for instance in instances]
@@ -43,11 +43,11 @@ def expected_seconds(instances: Sequence[Instance | None]) -> list[float]:
 
 
 def filled_up(instances: Sequence[Instance | None], known: Sequence[float | None]) -> list[float]:
-    """Seconds for each of some instances, where those of some are known: the rest gets a median of these.
+    """Fill in the seconds that are not known with a median of those that are.
 
     Args:
-        instances: None for what is no instance and counts as a second.
-        known: of each; None for what nothing is known of.
+        instances: None for an ordinary test, which counts as a second.
+        known: the seconds of each; None where they are not known.
     """
     by_flow: dict[str, list[float]] = {}
     for instance, seconds in zip(instances, known, strict=True):
@@ -62,11 +62,11 @@ def filled_up(instances: Sequence[Instance | None], known: Sequence[float | None
 
 
 def _last_good(folder: RunFolder) -> float | None:
-    """What the last run took; None if it was red, which says nothing of how long a good one takes."""
+    """Seconds of the last run; None if it failed, which tells nothing about a good one."""
     try:
         text = folder.result.read_bytes()
     except OSError:
-        # No run, or nothing that can be read: whoever needs the result itself says what is wrong with it.
+        # There is no run, or its result cannot be read: whoever needs the result itself reports that.
         return None
     status, seconds = _STATUS.search(text), _SECONDS.search(text)
     known = status_named(status[1].decode()) if status else None

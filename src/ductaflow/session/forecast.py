@@ -1,66 +1,28 @@
-"""What a session would do, without doing it: what would run and why, what not, and for how long.
+"""Forecast a session without running it: the decision about each instance, and how long it all takes.
 
-it is skipped by its config                    not_run
-its config is wrong, or what it reads is not   error
-there and nothing planned makes it
-what it reads from cannot run                  blocked
-something changed since its last run           run
-what it reads from runs, or may run            may run: only if that writes something else than before
-none of these                                  unchanged
-
-What is unchanged is so as far as the session goes: `Beyond` tells what has changed above it and is left out.
+An instance that reads from one that runs may run: it does if that one writes something else than before.
+`Beyond` qualifies `unchanged`: it names what has changed further above and is not selected.
 """
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 
 from ductaflow.common.errors import DuctaflowError
-from ductaflow.project.instances import Instance
-from ductaflow.project.settings import Comparison
-from ductaflow.session.decide import Readiness
-from ductaflow.session.durations import expected_seconds
+from ductaflow.project.instances import Instance, Instances
+from ductaflow.project.settings import Comparison, comparison_in
+from ductaflow.session.decide import Decision, Readiness, Would, decide
+from ductaflow.session.durations import UNKNOWN, expected_seconds
 from ductaflow.session.runner import changes_of
+from ductaflow.session.scheduler import makespan
 
 #: How many instances are named beside a hint that they share.
 _NAMED = 5
 
 
-class Would(StrEnum):
-    """What would become of an instance."""
-
-    RUN = "run"
-    MAY_RUN = "may run"
-    UNCHANGED = "unchanged"
-    BLOCKED = "blocked"
-    NOT_RUN = "not_run"
-    ERROR = "error"
-
-    @property
-    def takes_time(self) -> bool:
-        return self in (Would.RUN, Would.MAY_RUN)
-
-
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """What would become of one instance.
-
-    Attributes:
-        reason: why; empty where everything is run.
-        seconds: how long its run is likely to take, by earlier runs; 0 where none would be made.
-    """
-
-    instance: Instance
-    would: Would
-    reason: str
-    seconds: float = 0.0
-
-
 class Beyond:
-    """What has changed above instances and does not run in their session, so that they are unchanged.
+    """Changes above unchanged instances, in upstreams that their session does not run.
 
     Args:
         readiness: of all instances that there are.
@@ -77,7 +39,7 @@ class Beyond:
         self._changed: dict[str, bool] = {}
 
     def told(self, instance: Instance) -> str:
-        """How far an unchanged instance is so, to be read behind that word; empty if it is so altogether."""
+        """Qualifier shown after "unchanged" when an unselected upstream has changed; empty otherwise."""
         first, *others = self._above(instance) or [""]
         if not first:
             return ""
@@ -89,9 +51,9 @@ class Beyond:
         return f"as far as it goes: {first}, which it reads, has changed and is not selected"
 
     def _above(self, instance: Instance) -> list[str]:
-        """The nearest changed upstreams on each way up that no instance of the session is on.
+        """The nearest changed upstreams on each path upwards that the session runs nothing of.
 
-        What is skipped runs in no session: nobody has left it out here.
+        A skipped upstream runs in no session, so nobody left it out here.
         """
         found: list[str] = []
         seen = {instance.id}
@@ -112,16 +74,16 @@ class Beyond:
             try:
                 self._changed[upstream.id] = bool(changes_of(upstream, self._comparison))
             except DuctaflowError:
-                # Its last run was good, so whatever is wrong with it has come since.
+                # Its last run was good, so the problem is newer than that.
                 self._changed[upstream.id] = True
         return self._changed[upstream.id]
 
 
 def beyond_lines(told: Mapping[str, str]) -> Iterator[str]:
-    """What a session says of unchanged instances below something that has changed; one line for a cause.
+    """Lines about unchanged instances below something that has changed, one for each cause.
 
     Args:
-        told: what `Beyond` tells, by the id of the instance; the empty ones are left out.
+        told: the qualifiers of `Beyond` by the id of the instance; empty ones are left out.
     """
     groups: dict[str, list[str]] = {}
     for id, text in told.items():
@@ -133,7 +95,7 @@ def beyond_lines(told: Mapping[str, str]) -> Iterator[str]:
 
 
 class Forecast:
-    """What a session over some instances would do.
+    """Forecast what a session over some instances does.
 
     Args:
         readiness: of all instances that there are.
@@ -144,64 +106,34 @@ class Forecast:
         self._readiness = readiness
         self._comparison = comparison
 
-    def of(self, instances: Sequence[Instance]) -> list[Planned]:
-        """What would become of instances that one session runs, in the order given."""
+    def of(self, instances: Sequence[Instance]) -> list[Decision]:
+        """The decisions about instances that one session runs, in the order given."""
         by_id = {instance.id: instance for instance in instances}
         beyond = self._comparison and Beyond(
             self._readiness, self._comparison, lambda upstream: upstream.id in by_id
         )
-        found: dict[str, Planned] = {}
+        found: dict[str, Decision] = {}
         for id in self._readiness.graph.order(list(by_id)):
-            found[id] = self._planned(by_id[id], found, by_id)
-            if beyond and found[id].would is Would.UNCHANGED:
-                found[id] = replace(found[id], reason=beyond.told(by_id[id]))
+            found[id] = self._decided(by_id[id], found, by_id)
+            if beyond and found[id].would is Would.UNCHANGED and (far := beyond.told(by_id[id])):
+                found[id] = replace(found[id], reasons=(far,))
         return _with_seconds([found[instance.id] for instance in instances])
 
-    def _planned(
-        self, instance: Instance, found: Mapping[str, Planned], here: Mapping[str, Instance]
-    ) -> Planned:
-        if reason := instance.skip_reason():
-            return Planned(instance, Would.NOT_RUN, f"skipped: {reason}")
-        if instance.problem:
-            return Planned(instance, Would.ERROR, _with_remedy(instance.problem))
-        above = [found[id] for id in self._readiness.graph.upstreams(instance.id) if id in found]
-        for upstream in above:
-            if upstream.would in (Would.ERROR, Would.BLOCKED):
-                return Planned(instance, Would.BLOCKED, _through(upstream))
-        if absent := self._readiness.skipped_upstream(instance):
-            return Planned(instance, Would.BLOCKED, absent)
-        if lack := self._readiness.lack(instance, lambda upstream: upstream.id in here):
-            return Planned(instance, Would.ERROR, " ".join(filter(None, [*lack.sentences, lack.remedy])))
-        if self._comparison is None:
-            return Planned(instance, Would.RUN, "")
-        return _compared(instance, self._comparison, above)
+    def _decided(
+        self, instance: Instance, found: Mapping[str, Decision], here: Mapping[str, Instance]
+    ) -> Decision:
+        reads = self._readiness.reads(instance, lambda upstream: upstream.id in here)
+        # An upstream that is not decided yet is in a cycle with this one.
+        above = {id: found[id] for id in reads.here if id in found}
+        decision = decide(reads, lambda id: above[id].blame if id in above else None, self._comparison)
+        if decision.would is Would.UNCHANGED:
+            for id, upstream in above.items():
+                if upstream.would.takes_time:
+                    return replace(decision, would=Would.MAY_RUN, reasons=(f"reads from {id}",))
+        return decision
 
 
-def _with_remedy(fault: DuctaflowError) -> str:
-    return " ".join(filter(None, [fault.message, fault.hint]))
-
-
-def _through(upstream: Planned) -> str:
-    """Why nothing can be read from an upstream."""
-    id = upstream.instance.id
-    return f"{id} is blocked: {upstream.reason}" if upstream.would is Would.BLOCKED else upstream.reason
-
-
-def _compared(instance: Instance, comparison: Comparison, above: Sequence[Planned]) -> Planned:
-    try:
-        found = changes_of(instance, comparison)
-    except DuctaflowError as exc:
-        return Planned(instance, Would.ERROR, _with_remedy(exc))
-    if found:
-        more = f" (and {len(found) - 1} more)" if found[1:] else ""
-        return Planned(instance, Would.RUN, found[0].text + more)
-    for upstream in above:
-        if upstream.would.takes_time:
-            return Planned(instance, Would.MAY_RUN, f"reads from {upstream.instance.id}")
-    return Planned(instance, Would.UNCHANGED, "")
-
-
-def _with_seconds(planned: Sequence[Planned]) -> list[Planned]:
+def _with_seconds(planned: Sequence[Decision]) -> list[Decision]:
     expected = expected_seconds([one.instance for one in planned])
     return [
         replace(one, seconds=seconds) if one.would.takes_time else one
@@ -209,34 +141,49 @@ def _with_seconds(planned: Sequence[Planned]) -> list[Planned]:
     ]
 
 
-def seconds_with(jobs: int, planned: Sequence[Planned], readiness: Readiness) -> float:
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What `ductaflow run --changed` would do.
+
+    Attributes:
+        decisions: in the order of the graph.
+        is_known: whether earlier runs tell how long some of it takes.
+        span: seconds from beginning to end, at least and at most: what may run perhaps does not.
+    """
+
+    decisions: tuple[Decision, ...]
+    is_known: bool
+    span: tuple[float, float]
+
+    @classmethod
+    def of(cls, instances: Instances, ids: Iterable[str], jobs: int) -> Plan:
+        """Plan runs of stored instances.
+
+        Args:
+            instances: all of the project.
+            ids: of those to run.
+            jobs: how many would run at a time.
+        """
+        readiness = Readiness(instances)
+        order = [instances.by_id[id] for id in readiness.graph.order(ids)]
+        decisions = Forecast(readiness, comparison_in(instances.project.root)).of(order)
+        surely = [one for one in decisions if one.would is Would.RUN]
+        return cls(
+            tuple(decisions),
+            any(one.would.takes_time and one.seconds != UNKNOWN for one in decisions),
+            (seconds_with(jobs, surely, readiness), seconds_with(jobs, decisions, readiness)),
+        )
+
+
+def seconds_with(jobs: int, decisions: Sequence[Decision], readiness: Readiness) -> float:
     """How long some runs are likely to take, several at a time, each after what it reads from.
 
     Args:
         jobs: how many at a time.
-        planned: what would run; what would not counts for nothing.
+        decisions: about instances of which some run; the others take no time.
         readiness: of all instances that there are.
     """
-    seconds = {one.instance.id: one.seconds for one in planned if one.would.takes_time}
-    graph = readiness.graph
-    order = graph.order(list(seconds))
-    waits = {id: seconds.keys() & graph.upstreams(id) for id in order}
-    readers: dict[str, list[str]] = {id: [] for id in order}
-    for id, upstreams in waits.items():
-        for upstream in upstreams:
-            readers[upstream].append(id)
-    # As sessions do it: of those that wait for nothing the first in order.
-    places = {id: place for place, id in enumerate(order)}
-    ready = [place for id, place in places.items() if not waits[id]]
-    running: list[tuple[float, str]] = []
-    now = 0.0
-    while ready or running:
-        while ready and len(running) < jobs:
-            id = order[heapq.heappop(ready)]
-            heapq.heappush(running, (now + seconds[id], id))
-        now, ended = heapq.heappop(running)
-        for reader in readers[ended]:
-            waits[reader].discard(ended)
-            if not waits[reader]:
-                heapq.heappush(ready, places[reader])
-    return now
+    seconds = {one.instance.id: one.seconds for one in decisions if one.would.takes_time}
+    places = {id: place for place, id in enumerate(readiness.graph.order(seconds))}
+    waits = [[places[up] for up in readiness.graph.upstreams(id) if up in places] for id in places]
+    return makespan(jobs, waits, [seconds[id] for id in places])

@@ -1,8 +1,8 @@
-"""Runs a flow of a build again by itself, in place; the status of the build follows.
+"""Runs a flow of a build again by itself, in place, and updates the status of the build.
 
-    a run folder that is no instance's own -> the builds around it, held as long as it runs
+    a run folder that belongs to no instance -> the builds around it, held as long as it runs
     -> the flow runs in its folder, with its saved config
-    -> each build, the inner first: judged again by what it was itself and by what its flows are now
+    -> each build, the inner first: judged again by its own run and by its flows as they are now
 
 The log of the build stays as it was, and so do the warnings in it.
 """
@@ -24,14 +24,15 @@ from ductaflow.execution.recorded_run import result_of_flow
 from ductaflow.project.options import RunOptions, split_run
 from ductaflow.project.settings import Leaves, comparison_in, leaves_in
 from ductaflow.project.strict_json import read_config
+from ductaflow.session.decide import NOT_STARTED
 from ductaflow.session.runner import launch_shown, unchanged
 from ductaflow.session.targets import SavedRun, result_in
 from ductaflow.store.folder import has_unfinished_run, held
-from ductaflow.store.result import Cause, Result, Status, write_result
+from ductaflow.store.result import Cause, Result, Status, without_run, write_result
 from ductaflow.store.spec import RunSpec
 from ductaflow.store.verdict import judge_again
 
-#: How late a Ctrl-C is heard on Windows, in seconds.
+#: Seconds until Ctrl-C takes effect on Windows.
 _TICK = 0.5
 
 
@@ -43,21 +44,21 @@ def run_again(
 ) -> list[Result]:
     """Run some folders again in place.
 
-    Those of one build run one after another, in the order given: they may read from each other. Once one is
-    red, those after it are blocked. Different builds run at the same time.
+    Flows of one build run one after another, in the order given: they may read from each other. When one
+    fails, those after it are blocked. Different builds run at the same time.
 
     Args:
-        runs: what to run.
-        project: theirs.
+        runs: the folders to run.
+        project: their project.
         jobs: how many run at a time; with one their logs are live.
-        show: told what came of each.
-        only_changed: leave as it is what has not changed since its last run.
+        show: called with each result.
+        only_changed: do not run what has not changed since its last run.
 
     Returns:
-        What came of each, in the order given.
+        A result for each, in the order given.
 
     Raises:
-        KeyboardInterrupt: what was running has been stopped, and its builds have been judged.
+        KeyboardInterrupt: the running flows were stopped, and their builds judged.
     """
     chains: dict[Path, list[SavedRun]] = {}
     for run in runs:
@@ -89,7 +90,7 @@ def run_again(
 def builds_around(folder: Path, project: Project) -> list[Path]:
     """The run folders of the builds that a flow's run belongs to, the inner first.
 
-    One whose run goes on, or was killed, has no result that says so: any run around it counts then.
+    A build that is running, or was killed, has no result that names its flows: any run around counts then.
     """
     found = []
     inner = folder
@@ -107,7 +108,7 @@ def builds_around(folder: Path, project: Project) -> list[Path]:
 def _results_of(
     chain: Sequence[SavedRun], project: Project, launched: Callable[[RunSpec], Result], stop: threading.Event
 ) -> Iterator[tuple[SavedRun, Result]]:
-    """Run those of one build, one after another, and hold the builds around them meanwhile."""
+    """Run the flows of one build, one after another, and hold the builds around them meanwhile."""
     builds = dict.fromkeys(build for run in chain for build in builds_around(run.folder, project))
     blame = ""
     with ExitStack() as stack:
@@ -119,13 +120,13 @@ def _results_of(
             return
         for run in chain:
             if stop.is_set():
-                yield run, _unrun(run, Status.NOT_RUN, "the session ended before its turn")
+                yield run, _unrun(run, Status.NOT_RUN, NOT_STARTED)
             elif blame:
                 yield run, _unrun(run, Status.BLOCKED, blame)
             else:
                 result = _run(run, project, launched)
                 if result.status.is_error:
-                    blame = f"{run.folder} is red: {result.message}"
+                    blame = f"{run.folder} failed: {result.message}"
                 yield run, result
 
 
@@ -139,7 +140,7 @@ def _launched(
 
 
 def _run(run: SavedRun, project: Project, launched: Callable[[RunSpec], Result]) -> Result:
-    """Run one, and judge the builds around it again; what could not start is a result too."""
+    """Run one, and judge the builds around it again; if it cannot start, that is its result."""
     builds = builds_around(run.folder, project)
     try:
         result = launched(run.spec(project))
@@ -157,7 +158,7 @@ def _judge(build: Path, ran: Result) -> None:
     """Judge a build again after one of its flows has run by itself."""
     last = result_in(build)
     if last is None:
-        # it was killed, or somebody has removed its result: there is nothing to follow
+        # it was killed, or somebody has removed its result: there is nothing to update
         return
     saved = RunFolder(build, last.flow).config
     options = split_run(read_config(saved), where=str(saved))[1] if saved.exists() else RunOptions()
@@ -168,4 +169,4 @@ def _judge(build: Path, ran: Result) -> None:
 
 
 def _unrun(run: SavedRun, status: Status, message: str, cause: Cause | None = None) -> Result:
-    return Result(run.flow, run.folder.name, run.kind, status, cause, message, folder=run.folder)
+    return without_run(run.flow, run.folder.name, run.kind, status, message, cause, folder=run.folder)

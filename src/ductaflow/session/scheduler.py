@@ -1,4 +1,4 @@
-"""Who is next: ready items by priority, on threads, on xdist workers, on several machines."""
+"""Who is next: one queue of ready items, used on threads, on xdist workers and on several machines."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Generic, Protocol, TypeVar
 
 from ductaflow.session.decide import Outcome, Turn
-from ductaflow.session.durations import UNKNOWN
+from ductaflow.session.durations import UNKNOWN, expected_seconds
 
-#: How often a session looks up from waiting, and on Windows how late a Ctrl-C is heard, in seconds.
+#: Seconds between two looks of a waiting session; on Windows Ctrl-C takes effect after as long.
 TICK = 0.5
 
 
@@ -21,11 +21,11 @@ class Executor(Protocol):
     def outcomes(self, turns: Sequence[Turn]) -> Iterator[Mapping[str, Outcome]]:
         """Take all turns, each after those before it; give what came of some, by id, as they end.
 
-        From time to time it gives nothing, so that the caller can show that time passes. Turns do not wait
-        for each other in a circle.
+        From time to time it gives nothing, so that the caller can show progress. Turns must not wait for each
+        other in a circle.
 
         Raises:
-            Exception: what a turn has raised.
+            Exception: a turn raised it.
             DuctaflowError: the executor is lost.
         """
 
@@ -37,8 +37,7 @@ class Threads:
     """Takes turns in threads of this process, which only wait for processes.
 
     Args:
-        jobs: how many at a time, called `w0`, `w1` and so on. Among those that may start the first comes
-            first.
+        jobs: how many at a time, called `w0`, `w1` and so on.
     """
 
     def __init__(self, jobs: int) -> None:
@@ -48,22 +47,17 @@ class Threads:
         self._running: dict[Future[Outcome], str] = {}
 
     def outcomes(self, turns: Sequence[Turn]) -> Iterator[Mapping[str, Outcome]]:
-        by_id = {turn.instance.id: turn for turn in turns}
-        places = {id: place for place, id in enumerate(by_id)}
-        waits = {id: set(turn.after) for id, turn in by_id.items()}
-        readers: dict[str, list[str]] = {}
-        for id, turn in by_id.items():
-            for upstream in turn.after:
-                readers.setdefault(upstream, []).append(id)
-        #: A heap of those that wait for nothing, by their place.
-        ready = [(place, id) for id, place in places.items() if not waits[id]]
-        #: Numbers of the workers that have nothing to do; a heap too.
+        places = {turn.instance.id: place for place, turn in enumerate(turns)}
+        waits, seconds = waits_and_seconds(turns)
+        # One at a time takes as long in any order, so what was given first is first.
+        queue = ReadyQueue(waits, seconds if self._jobs > 1 else [0.0] * len(turns))
+        #: Numbers of the workers that have nothing to do, the lowest first.
         free = list(range(min(self._jobs, len(turns))))
         workers: dict[Future[Outcome], int] = {}
         ended: dict[str, Outcome] = {}
-        while ready or self._running:
-            while ready and free:
-                turn = by_id[heapq.heappop(ready)[1]]
+        while not queue.finished:
+            while free and (ready := queue.take()):
+                turn = turns[ready[0]]
                 worker = heapq.heappop(free)
                 upstreams = [ended[id] for id in turn.after]
                 future = self._pool.submit(turn.take, upstreams, self._stop, f"w{worker}")
@@ -78,10 +72,7 @@ class Threads:
                 heapq.heappush(free, workers.pop(future))
             ended |= now
             for id in now:
-                for reader in readers.get(id, ()):
-                    waits[reader].discard(id)
-                    if not waits[reader]:
-                        heapq.heappush(ready, (places[reader], reader))
+                queue.finish(places[id])
 
     def stop(self) -> Mapping[str, Outcome]:
         self._stop.set()
@@ -89,12 +80,15 @@ class Threads:
         return {id: future.result() for future, id in self._running.items() if not future.exception()}
 
 
-#: What reads from whom: for each item, by its index, the items that must be finished before it starts.
+def waits_and_seconds(turns: Sequence[Turn]) -> tuple[list[list[int]], list[float]]:
+    """For each turn the places of those before it, and how long it is likely to take."""
+    places = {turn.instance.id: place for place, turn in enumerate(turns)}
+    waits = [[places[id] for id in turn.after] for turn in turns]
+    return waits, expected_seconds([turn.instance for turn in turns])
+
+
+#: For each item, by its index, the items that have to finish before it starts.
 Upstreams = Sequence[Collection[int]]
-
-
-#: Larger comes first among the items that may start.
-Priority = Callable[[int], float]
 
 
 Worker = TypeVar("Worker", bound=Hashable)
@@ -105,28 +99,30 @@ Worker = TypeVar("Worker", bound=Hashable)
 PORTIONS_PER_WORKER = 2
 
 
-class Policy(Generic[Worker]):
-    """Gives each free worker the item of highest priority among those whose upstreams are finished.
+class ReadyQueue:
+    """The items that may start: those whose upstreams are finished. The longest path comes first.
+
+    What keeps a session waiting begins early. Every way of running takes its items from here, so that they
+    all run in the same order and `ductaflow plan` estimates what they do.
 
     Args:
-        upstreams: what each item waits for. A cycle does not stall: its members are let go as collected.
-        priority: see `longest_paths`; among equals the one that was collected first is first.
-        portions: groups of items that go to one worker together, and count as one that takes as long as all
-            of them; none may wait for anything, and nothing for them.
+        upstreams: what each item waits for. A cycle does not stall: its members are let go as given.
+        seconds: how long each item is likely to take, in any unit; among equals the first given is first.
+        portions: groups of items that start together, and count as one that takes as long as all of them;
+            none may wait for anything, and nothing for them.
     """
 
     def __init__(
-        self, upstreams: Upstreams, *, priority: Priority, portions: Iterable[Sequence[int]] = ()
+        self, upstreams: Upstreams, seconds: Sequence[float], portions: Iterable[Sequence[int]] = ()
     ) -> None:
         self._waits_for = [set(ups) - {item} for item, ups in enumerate(upstreams)]
         self._downstreams: list[list[int]] = [[] for _ in upstreams]
         for item, ups in enumerate(self._waits_for):
             for upstream in ups:
                 self._downstreams[upstream].append(item)
-        self._priority = priority
+        self._paths = longest_paths(upstreams, seconds)
         self._unfinished = set(range(len(upstreams)))
-        self._unsent = set(self._unfinished)
-        self._held: dict[Worker, list[int]] = {}
+        self._untaken = set(self._unfinished)
         self._ready: list[tuple[float, int, list[int]]] = []
 
         grouped: set[int] = set()
@@ -139,8 +135,58 @@ class Policy(Generic[Worker]):
 
     @property
     def finished(self) -> bool:
-        """Whether every item ran or was lost with its worker."""
+        """Whether every item is finished."""
         return not self._unfinished
+
+    def take(self) -> list[int]:
+        """Take what starts next: an item or a portion; empty if nothing may start now."""
+        if not self._ready and self._untaken and len(self._untaken) == len(self._unfinished):
+            # Nothing is at work, so all that is left waits for a cycle.
+            item = min(self._untaken)
+            self._waits_for[item].clear()
+            self._push([item])
+        if not self._ready:
+            return []
+        _, _, items = heapq.heappop(self._ready)
+        self._untaken.difference_update(items)
+        return items
+
+    def finish(self, item: int) -> None:
+        """An item that was taken has ended, whatever came of it."""
+        self._unfinished.discard(item)
+        for downstream in self._downstreams[item]:
+            waits = self._waits_for[downstream]
+            if item in waits:
+                waits.remove(item)
+                if not waits and downstream in self._untaken:
+                    self._push([downstream])
+
+    def put_back(self, items: Sequence[int]) -> None:
+        """Items that were taken, or even finished, have to start once more."""
+        if items:
+            self._unfinished.update(items)
+            self._untaken.update(items)
+            self._push(list(items))
+
+    def _push(self, items: list[int]) -> None:
+        heapq.heappush(self._ready, (-sum(self._paths[item] for item in items), items[0], items))
+
+
+class Policy(Generic[Worker]):
+    """Which worker holds which items of a queue; each free one gets what comes first.
+
+    Args:
+        queue: the items.
+    """
+
+    def __init__(self, queue: ReadyQueue) -> None:
+        self._queue = queue
+        self._held: dict[Worker, list[int]] = {}
+
+    @property
+    def finished(self) -> bool:
+        """Whether every item ran or was lost with its worker."""
+        return self._queue.finished
 
     def add_worker(self, worker: Worker) -> None:
         self._held[worker] = []
@@ -154,62 +200,35 @@ class Policy(Generic[Worker]):
         if not held:
             return None
         running, *rest = held
-        if rest:
-            self._unsent.update(rest)
-            self._push(rest)
-        self._finish(running)
+        self._queue.put_back(rest)
+        self._queue.finish(running)
         return running
 
     def complete(self, worker: Worker, item: int) -> None:
         """An item of a worker is done, whatever came of it."""
         self._held[worker].remove(item)
-        self._finish(item)
+        self._queue.finish(item)
 
     def run_again(self, item: int) -> None:
-        """An item that counted as finished shall run once more."""
-        self._unfinished.add(item)
-        self._unsent.add(item)
-        self._push([item])
+        """An item that counted as finished has to run once more."""
+        self._queue.put_back([item])
 
     def assign(self, is_ending: Callable[[Worker], bool]) -> list[tuple[Worker, list[int]]]:
-        """What to send to the workers that are free now, those aside that take nothing any more."""
+        """What to send to the workers that are free now, except those that take nothing any more."""
         sent: list[tuple[Worker, list[int]]] = []
         for worker, held in self._held.items():
             if held or is_ending(worker):
                 continue
-            if not self._ready:
-                self._let_go_of_a_cycle()
-            if not self._ready:
+            items = self._queue.take()
+            if not items:
                 break
-            _, _, items = heapq.heappop(self._ready)
             held.extend(items)
-            self._unsent.difference_update(items)
             sent.append((worker, items))
         return sent
-
-    def _push(self, items: list[int]) -> None:
-        heapq.heappush(self._ready, (-sum(map(self._priority, items)), items[0], items))
-
-    def _finish(self, item: int) -> None:
-        self._unfinished.discard(item)
-        for downstream in self._downstreams[item]:
-            waits = self._waits_for[downstream]
-            if item in waits:
-                waits.remove(item)
-                if not waits and downstream in self._unsent:
-                    self._push([downstream])
-
-    def _let_go_of_a_cycle(self) -> None:
-        if self._unsent and not any(self._held.values()):
-            item = min(self._unsent)
-            self._waits_for[item].clear()
-            self._push([item])
 
 
 def longest_paths(upstreams: Upstreams, weights: Sequence[float]) -> list[float]:
     """For each item, the weight of the heaviest path of items that starts with it and goes downstream.
-
-    As priorities these start the longest path first: what keeps the session waiting begins early.
 
     Args:
         upstreams: what each item waits for.
@@ -365,3 +384,22 @@ class Estimate:
             work -= min(elapsed, self._seconds[item] * pace)
         longest = max((elapsed for _, elapsed in running), default=0.0)
         return max(work / self._workers, way - longest, 0.0)
+
+
+def makespan(jobs: int, upstreams: Upstreams, seconds: Sequence[float]) -> float:
+    """How long items are likely to take, several at a time, in the order of the queue.
+
+    Args:
+        jobs: how many at a time.
+        upstreams: what each item waits for.
+        seconds: how long each is likely to take.
+    """
+    queue = ReadyQueue(upstreams, seconds)
+    running: list[tuple[float, int]] = []
+    now = 0.0
+    while not queue.finished:
+        while len(running) < jobs and (items := queue.take()):
+            heapq.heappush(running, (now + seconds[items[0]], items[0]))
+        now, ended = heapq.heappop(running)
+        queue.finish(ended)
+    return now

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What is run for each row. `source` is None for the project's own flow or build of that name."""
+    """The flow or build that each row runs. `source` is None for one of the project's own."""
 
     project: Project
     kind: Kind
@@ -141,7 +141,7 @@ def _values(column: str, values: object) -> list[Any]:
 
 
 def _column(values: list[Any]) -> Series[Any]:
-    """A column of the values as they are. By itself pandas makes 2030 beside None a float, and None a NaN."""
+    """A column that keeps its values: pandas would turn 2030 beside None into a float, and None into NaN."""
     import pandas as pd
 
     alike = len({type(value) for value in values}) == 1 and values[0] is not None
@@ -202,7 +202,7 @@ def _check_names(names: Sequence[str], records: Sequence[Mapping[str, Any]], *, 
 
 
 def _check_distinct(names: Sequence[str], records: Sequence[Mapping[str, Any]], *, remedy: str) -> None:
-    """Refuse two rows with one name, also if it differs by case or Unicode form only: it is one folder."""
+    """Refuse two rows with one name, also if only case or Unicode form differ: both mean one folder."""
     first: dict[str, int] = {}
     for index, name in enumerate(names):
         other = first.setdefault(spelling(name), index)
@@ -213,7 +213,7 @@ def _check_distinct(names: Sequence[str], records: Sequence[Mapping[str, Any]], 
 
 
 def _row(index: int, record: Mapping[str, Any]) -> str:
-    """A row by its place, and by its values if it has some."""
+    """A row in words: its place, and its values if it has some."""
     values = ", ".join(f"{column}={value}" for column, value in masked(dict(record)).items())
     return f"{index} ({shorten(values, 100)})" if values else str(index)
 
@@ -284,7 +284,7 @@ def _columns(table: DataFrame) -> dict[str, list[Any]]:
 
 
 def _whole(column: Series[Any]) -> list[Any]:
-    """The values of a column; what pandas made floats because one of them is missing is integers."""
+    """The values of a column, with integers restored that pandas made floats beside a missing value."""
     values: list[Any] = column.tolist()
     if column.dtype.kind != "f":
         return values
@@ -335,7 +335,7 @@ def store_instances(
     texts: dict[Path, str] = {}
     for row in read_rows(df):
         config = row.config()
-        # Whatever a session would refuse later is refused now: name, options, placeholders.
+        # Refuse now what a session would refuse later: name, options, placeholders.
         file = make_instance(project, kind, flow, row.name, config).file
         other = taken.get(spelling(row.name), file)
         if other != file:
@@ -361,7 +361,7 @@ def _stored_elsewhere(project: Project, kind: Kind, flow: str) -> dict[str, Path
 
 
 def find_project(project_root: str | os.PathLike[str] | None = None, *, near: Path | None = None) -> Project:
-    """The project that is meant: the one given, that of the running flow, or the one around a folder.
+    """Find the project: the one given, the project of the running flow, or the one around a folder.
 
     Args:
         project_root: the one given.
@@ -376,7 +376,7 @@ def find_project(project_root: str | os.PathLike[str] | None = None, *, near: Pa
 
 
 def kind_of_flow(project: Project, flow: str) -> Kind:
-    """Whether a name is that of a flow or of a build of a project.
+    """Whether a name belongs to a flow or to a build of a project.
 
     Raises:
         InstanceError: it is neither.

@@ -1,4 +1,4 @@
-"""What can be run besides what is stored: a run folder again, and a variant of either under another name.
+"""What a command can run besides stored instances: a run folder, and a variant under another name.
 
 runs/fit/scenario_A                   a run folder: its saved config, its flow
 runs/projection/s37/runs/assign       that of a flow inside a build
@@ -37,13 +37,13 @@ _SHOWN_KEYS = 15
 
 @dataclass(frozen=True, slots=True)
 class SavedRun:
-    """What a run folder holds: enough to run it again.
+    """A run folder, with everything that it takes to run it again.
 
     Attributes:
         folder: absolute.
-        kind, flow: of what ran there; source: its notebook.
-        config: what the flow gets, with the `_project_root` of the project as it is now.
-        options: what `_run` said of how to execute it.
+        kind, flow: of the run; source: its notebook.
+        config: the config of the flow, with the `_project_root` of the project as it is now.
+        options: how `_run` says to execute it.
     """
 
     folder: Path
@@ -88,7 +88,7 @@ def saved_run(project: Project, folder: Path) -> SavedRun:
 
 
 def result_in(folder: Path) -> Result | None:
-    """The result in a run folder; None if there is none that can be read: a new run writes it anew."""
+    """The result in a run folder; None if there is none, or it cannot be read."""
     try:
         return read_result(folder)
     except DuctaflowError:
@@ -96,7 +96,7 @@ def result_in(folder: Path) -> Result | None:
 
 
 def _flow_of(project: Project, folder: Path) -> str:
-    """Whose run folder it is. A flow may have written a `x_config.json` of its own."""
+    """Name of the flow that ran in a folder. (Flows may write `*_config.json` files themselves.)"""
     saved = sorted(path.name.removesuffix(_SUFFIX) for path in folder.glob(f"*{_SUFFIX}"))
     last = result_in(folder)
     for name in (last.flow if last else "", folder.parent.name, folder.name):
@@ -212,7 +212,7 @@ def _check_new(instances: Instances, flow: str, name: str) -> None:
 
 
 def _check_known(original: Instance, key: str) -> None:
-    """Refuse a key that the config has not: it is more likely a slip than something new."""
+    """Refuse a key that the config does not have: it is more likely a slip than a new key."""
     parts = key.split(".")
     if parts[0] == RUN_KEY:
         # its options are checked by themselves
@@ -257,10 +257,10 @@ def find_stored(instances: Instances, target: str) -> tuple[Instance, ...]:
 
 
 def find_targets(instances: Instances, targets: Iterable[str]) -> list[Instance | SavedRun]:
-    """What the arguments of a command name, each once: see `find_stored`, or run folders.
+    """The instances and run folders that the arguments of a command name, each once.
 
-    A folder is looked up from the working directory, then from the project. What names something stored and
-    a folder too is the former; `./fit` is the folder.
+    See `find_stored` for instances. A folder is looked up from the working directory, then from the project.
+    A name that fits both means the instance; `./fit` is the folder.
 
     Raises:
         InstanceError: one is neither; the message says what may be meant.
@@ -324,7 +324,7 @@ def as_variant(
 def with_saved(
     instances: Instances, found: Iterable[Instance | SavedRun]
 ) -> tuple[list[str], list[SavedRun], Instances]:
-    """What to run: ids, run folders that are no instance's own, and the instances with all that is given.
+    """Split targets into ids and run folders of no instance; and the instances with all that is given.
 
     A run folder of an instance stands for that instance, with its saved config in place of the stored one.
     """

@@ -356,6 +356,44 @@ def readable_result(folder: Path) -> Result | None:
         return None
 
 
+def without_run(
+    flow: str,
+    instance: str,
+    kind: Kind,
+    status: Status,
+    message: str,
+    cause: Cause | None = None,
+    *,
+    folder: Path | None = None,
+) -> Result:
+    """The record of what has no run of its own, or whose run left none."""
+    return Result(flow, instance, kind, status, cause, message, folder=folder)
+
+
+def recorded_result(
+    folder: Path, *, flow: str, instance: str, otherwise: str = "the run did not write a result"
+) -> Result:
+    """The result of a run folder. One that is missing or cannot be read is a result too, and says so.
+
+    Args:
+        folder: of the run.
+        flow, instance: the names in a record that has to be made.
+        otherwise: the message where there is none.
+    """
+    try:
+        result, message = read_result(folder), otherwise
+    except DuctaflowError as exc:
+        result, message = None, f"cannot be read: {exc}"
+    return result or without_run(flow, instance, "flow", Status.ERROR, message, "lost", folder=folder)
+
+
+def result_of_session(folder: Path, session_id: str) -> Result | None:
+    """The result in a run folder, if a session has written it."""
+    # One that cannot be read is of another session: a run of this one would have replaced it.
+    result = readable_result(folder)
+    return result if result is not None and result.session_id == session_id else None
+
+
 def why_not_valid(folder: Path) -> str | None:
     """Why the last run in a run folder cannot be read from; None if it can."""
     try:
