@@ -20,8 +20,8 @@ MAX_BLOCKED = 5
 SLOWEST = 5
 
 
-#: `fit/D is blocked: `, once for each step between an instance and the failure above it.
-_WAY = re.compile(r"^(?:\S+(?:, which reads from \S+)* is blocked: )+")
+#: `fit/D is blocked: `, where the cause is further above.
+_THROUGH = re.compile(r"^\S+ is blocked: ")
 
 
 def summary_lines(results: Mapping[str, Result], xfailed: Collection[str], verbosity: int) -> Iterator[str]:
@@ -82,7 +82,7 @@ def _failed(result: Result) -> Failed:
 def _blocked(blocked: Sequence[Result], *, everything: bool) -> Iterator[str]:
     groups: dict[str, list[str]] = {}
     for result in blocked:
-        groups.setdefault(_WAY.sub("", result.message), []).append(result.id)
+        groups.setdefault(_THROUGH.sub("", result.message), []).append(result.id)
     shown = list(groups.items()) if everything else list(groups.items())[:MAX_BLOCKED]
     for why, ids in shown:
         yield f"  blocked  {_named(ids, everything=everything)}: {first_line(why)}"

@@ -270,22 +270,22 @@ def test_blocked_instances_are_grouped_by_what_is_red_above_them() -> None:
     """At any distance."""
     lines = section(
         [
-            other("b", Status.BLOCKED, "fit/a is red: no rows"),
-            other("c", Status.BLOCKED, "fit/b is blocked: fit/a is red: no rows"),
-            other("d", Status.BLOCKED, "fit/c, which reads from fit/b is blocked: fit/a is red: no rows"),
+            other("b", Status.BLOCKED, "fit/a failed: no rows"),
+            other("c", Status.BLOCKED, "fit/b is blocked: fit/a failed: no rows"),
+            other("d", Status.BLOCKED, "fit/c is blocked: fit/a failed: no rows"),
             other("z", Status.BLOCKED, "fit/y is skipped: no licence"),
         ]
     )
     assert [
         "4 blocked",
-        "  blocked  fit/b, fit/c, fit/d: fit/a is red: no rows",
+        "  blocked  fit/b, fit/c, fit/d: fit/a failed: no rows",
         "  blocked  fit/z: fit/y is skipped: no licence",
     ] == lines
 
 
 def test_quiet_says_less_and_verbose_all() -> None:
     """-q: counts and causes; -v: every instance by its id."""
-    results = [*MANY, other("b", Status.BLOCKED, "fit/a is red")]
+    results = [*MANY, other("b", Status.BLOCKED, "fit/a failed")]
     quiet, verbose = section(results, verbosity=-1), section(results, verbosity=1)
     assert not any("blocked " in text or "slowest" in text for text in quiet[1:])
     assert any(text.startswith("  error    7 x ") for text in quiet)
