@@ -367,7 +367,7 @@ def test_a_red_stored_upstream_blocks_its_row(project: TinyProject, fake: Fake, 
     assert "timout" in done["message"][1]
     assert "is part of a cycle" in done["message"][2]
     assert ["a"] == fake.started
-    with pytest.raises(DuctaflowError, match=r"runs of fit are red: .*prep/a"):
+    with pytest.raises(DuctaflowError, match=r"runs of fit failed: .*prep/a"):
         conduct(rows, "fit", project_root=project.root, executor=CLIENT, check=True)
 
 
@@ -552,7 +552,7 @@ def test_check_raises_when_all_have_run(project: TinyProject, fake: Fake) -> Non
     """The error names the red rows."""
     project.flow("fit", "")
     fake.statuses = {"a": Status.ERROR, "c": Status.WARNING}
-    with pytest.raises(DuctaflowError, match="1 of 3 runs of fit are red: a") as error:
+    with pytest.raises(DuctaflowError, match="1 of 3 runs of fit failed: a") as error:
         conduct(table("a", "b", "c"), "fit", project_root=project.root, check=True)
     assert ["a", "b", "c"] == fake.started
     assert "The first: went wrong" == error.value.hint

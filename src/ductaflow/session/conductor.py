@@ -391,7 +391,7 @@ def _check(results: Sequence[Result], flow: str) -> None:
             ", ..." if red[10:] else ""
         )
         raise DuctaflowError(
-            f"{len(red)} of {len(results)} runs of {flow} are red: {named}",
+            f"{len(red)} of {len(results)} runs of {flow} failed: {named}",
             hint=f"The first: {red[0].message}",
         )
 
