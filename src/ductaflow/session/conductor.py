@@ -30,9 +30,9 @@ from ductaflow.session.console import Console, Display, Lines, SessionPage, show
 from ductaflow.session.decide import (
     NOT_STARTED,
     Decision,
+    Needs,
     Outcome,
     Readiness,
-    Reads,
     Run,
     Turn,
     decide,
@@ -465,7 +465,7 @@ class _Session:
             self._settle(outcome)
         return [self._turn(reads, settled) for reads in turns]
 
-    def _turn(self, reads: Reads, settled: Mapping[str, Outcome]) -> Turn:
+    def _turn(self, reads: Needs, settled: Mapping[str, Outcome]) -> Turn:
         return Turn(
             reads,
             after=tuple(id for id in reads.here if id not in settled),

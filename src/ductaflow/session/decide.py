@@ -13,7 +13,7 @@ anything else                                                run
 The first line that fits counts. pytest asks when an item is set up, `conduct` and `ductaflow run` when the
 of an instance comes, `ductaflow plan` beforehand for all.
 
-    Reads(instance, upstreams)             what an instance reads from other runs, as plain data
+    Needs(instance, upstreams)             what an instance reads from other runs, as plain data
     decide(reads, blame) -> Decision       run, unchanged, ...: with the reason and the remedy
     Turn(reads, after, known, run)         what is decided when its turn comes; it crosses to other machines
     Outcome(result, blame, worker)         the result of a turn, and why its readers are blocked
@@ -121,7 +121,7 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
-class Reads:
+class Needs:
     """What an instance reads from other runs.
 
     Attributes:
@@ -159,7 +159,7 @@ class Readiness:
         ids = [*self.graph.above([instance.id]), instance.id]
         return [self.instances.by_id[id] for id in self.graph.order(ids)]
 
-    def reads(self, instance: Instance, runs_here: Callable[[Instance], bool]) -> Reads:
+    def reads(self, instance: Instance, runs_here: Callable[[Instance], bool]) -> Needs:
         """What an instance reads from other runs.
 
         Args:
@@ -174,11 +174,11 @@ class Readiness:
             (reference, self.graph.about(reference) if _fault_of(instance, reference) else "")
             for reference in self.graph.unstored(instance.id)
         )
-        return Reads(instance, upstreams, unstored)
+        return Needs(instance, upstreams, unstored)
 
 
 def decide(
-    reads: Reads, blame: Callable[[str], Blame | None], comparison: Comparison | None = None
+    reads: Needs, blame: Callable[[str], Blame | None], comparison: Comparison | None = None
 ) -> Decision:
     """Decide what a session does with an instance.
 
@@ -314,7 +314,7 @@ class SharedSession:
                 # The first one that blocks a reader is enough.
                 open_steps[-1] = (open_steps[-1][0], iter(()))
 
-    def _step(self, instance: Instance) -> tuple[Reads, Iterator[str]]:
+    def _step(self, instance: Instance) -> tuple[Needs, Iterator[str]]:
         reads = self._readiness.reads(instance, self._runs_here)
         return reads, iter(()) if instance.problem else reads.here
 
@@ -375,7 +375,7 @@ class Turn:
         run: runs the instance.
     """
 
-    reads: Reads
+    reads: Needs
     after: tuple[str, ...]
     known: tuple[Outcome, ...] = field(hash=False)
     run: Run
