@@ -197,6 +197,33 @@ def test_private_parts_of_other_packages_have_one_module_each() -> None:
     assert {} == wrong
 
 
+#: What only `common/paths.py` spells: it is asked for everything else.
+NAMES_OF_OURS = re.compile(
+    r"_config\.json|execution_output\.txt|result\.json|status_report\.(html|json)|^\.ductaflow|^runs$"
+)
+
+
+def literals(tree: ast.AST) -> Iterator[str]:
+    """The strings of a module, documentation left out."""
+    alone = (node.value for node in ast.walk(tree) if isinstance(node, ast.Expr))
+    documentation = {id(value) for value in alone if isinstance(value, ast.Constant)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documentation:
+            yield node.value
+
+
+def test_one_module_spells_folder_and_file_names() -> None:
+    """A name of ours stands in `common/paths.py` alone, so that it can be changed, and asked by place."""
+    found = [
+        f"{module}: {text}"
+        for module, path in modules().items()
+        for text in literals(ast.parse(path.read_text(encoding="utf-8")))
+        if NAMES_OF_OURS.search(text) and module != "ductaflow.common.paths"
+    ]
+    # the default of an ini key, which a module that must not import the core declares
+    assert [] == [entry for entry in found if entry != "pytest_ductaflow.plugin: runs"]
+
+
 HEAVY = ["papermill", "IPython", "jupytext", "pandas", "nbconvert", "nbformat", "jinja2", "psutil", "asyncio"]
 
 

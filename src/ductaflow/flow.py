@@ -21,7 +21,7 @@ from ductaflow.common.errors import ConfigError, InstanceError
 from ductaflow.common.files import stamp_of_file
 from ductaflow.common.host import is_notebook_execution as is_notebook_execution
 from ductaflow.common.json_tree import KeyPath, leaves, mapped, spelled, walk
-from ductaflow.common.paths import Project, runs_root
+from ductaflow.common.paths import SAVED_CONFIG, Project, RunFolder, flow_of, flows_in, runs_root
 from ductaflow.common.text import cut
 from ductaflow.project.instances import load_stored
 from ductaflow.project.options import load_saved_config
@@ -286,12 +286,11 @@ def _find_config(target: Path) -> tuple[Path, dict[str, Any]]:
         project = Project.around(target)
         return target.absolute().parent, load_saved_config(target, project_root=_root(project, target))
     if target.is_dir():
-        saved = sorted(target.glob("*_config.json"))
-        if len(saved) == 1:
-            return _find_config(saved[0])
-        found = ", ".join(path.name for path in saved) or "none"
+        if flow := flow_of(target.absolute()):
+            return _find_config(RunFolder(target, flow).config)
+        found = ", ".join(RunFolder(target, flow).config.name for flow in flows_in(target)) or "none"
         raise InstanceError(
-            f"{target}: one saved config (<flow>_config.json) is needed there, found {found}",
+            f"{target}: one saved config ({SAVED_CONFIG}) is needed there, found {found}",
             hint="Name the file itself.",
         )
     project = Project.around(Path.cwd())

@@ -18,7 +18,7 @@ from types import FrameType
 from typing import Any
 
 from ductaflow.common.errors import ConfigError, DuctaflowError
-from ductaflow.common.paths import DEFAULT_INSTANCE, KIND_DIRS, Project, kind_of
+from ductaflow.common.paths import DEFAULT_INSTANCE, KIND_DIRS, Project, RunFolder, kind_of
 from ductaflow.common.text import without_commands
 from ductaflow.project.instances import load_stored, make_instance
 from ductaflow.project.options import load_saved_config
@@ -104,7 +104,7 @@ def _spec_of_file(project: Project, source: Path, path: Path) -> RunSpec:
     """A config below `config/` is a stored instance; any other is taken as it is."""
     if not path.is_relative_to(project.config_dir):
         config = load_saved_config(path, project_root=project.root)
-        saved = path.name == f"{source.stem}_config.json"
+        saved = path == RunFolder(path.parent, source.stem).config
         name = path.parent.name if saved else path.stem
         folder = path.parent if saved else project.run_folder(source.stem, name).path
         return spec_of_call(source, config, folder, project.root)

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -68,16 +68,16 @@ class RunFolder:
 
     @property
     def config(self) -> Path:
-        return self.path / f"{self.flow}_config.json"
+        return self.path / f"{self.flow}{_SAVED}"
 
     @property
     def log(self) -> Path:
-        return self.path / f"{self.flow}_execution_output.txt"
+        return self.path / f"{self.flow}{_LOG}"
 
     @property
     def cli_log(self) -> Path:
         """The log of a flow that ran as a script."""
-        return self.path / f"{self.flow}_cli_execution_output.txt"
+        return self.path / f"{self.flow}{_CLI_LOG}"
 
     @property
     def result(self) -> Path:
@@ -179,30 +179,74 @@ ROOT_KEY = "_project_root"
 CONTEXT = "DUCTAFLOW_RUN"
 
 
-_LOG_ENDINGS = ("_cli_execution_output.txt", "_execution_output.txt")
+# --- what is ours in a folder -----------------------------------------------------------------------------
+
+_SAVED, _LOG, _CLI_LOG = "_config.json", "_execution_output.txt", "_cli_execution_output.txt"
 
 
-def names_of_ours(names: Iterable[str]) -> set[str]:
-    """Those of the names in a folder that ductaflow writes there."""
-    ours = {RESULT, REPORT_HTML, REPORT_JSON}
-    for name in names:
-        for ending in _LOG_ENDINGS:
-            if name.endswith(ending):
-                run = RunFolder(Path(), name.removesuffix(ending))
-                ours.update(path.name for path in run.own_files)
-    return ours
+#: The logs in a run folder, as a glob.
+LOGS = f"*{_LOG}"
+
+
+#: What people call the saved config of a run folder.
+SAVED_CONFIG = f"<flow>{_SAVED}"
+
+
+def ran_among(names: Iterable[str]) -> set[str]:
+    """The flows that have run in a folder with these files: there is a saved config and a log of each.
+
+    Flows may write files of such names themselves, so one of the two is not enough.
+    """
+    known = set(names)
+    saved = (name.removesuffix(_SAVED) for name in known if name.endswith(_SAVED))
+    return {flow for flow in saved if f"{flow}{_LOG}" in known or f"{flow}{_CLI_LOG}" in known}
+
+
+def flows_in(folder: Path) -> list[str]:
+    """The flows that have run in a folder; where there is no log, those that have a saved config."""
+    names = os.listdir(folder) if folder.is_dir() else []
+    saved = {name.removesuffix(_SAVED) for name in names if name.endswith(_SAVED)}
+    return sorted(ran_among(names) or saved)
+
+
+def flow_of(folder: Path) -> str | None:
+    """The flow whose run folder a folder is; None if there is none, or several that nothing tells apart."""
+    flows = flows_in(folder)
+    named = [name for name in (folder.parent.name, folder.name) if name in flows]
+    return next(iter(named or flows), None) if named or len(flows) == 1 else None
+
+
+def names_of_ours(folder: str, names: Iterable[str]) -> set[str]:
+    """Those of the names in a folder that ductaflow writes: by what else lies there, not by name alone."""
+    known = set(names)
+    own = {path.name for flow in ran_among(known) for path in RunFolder(Path(), flow).own_files}
+    return known & (own | _reports_in(folder, known))
+
+
+def _reports_in(folder: str, names: Collection[str]) -> set[str]:
+    """The reports of a session lie in its runs folder, beside what is ours there."""
+    reports = {REPORT_HTML, REPORT_JSON}.intersection(names)
+    return reports if reports and os.path.isdir(os.path.join(folder, CACHE_DIR)) else set()
 
 
 def is_ours(path: str) -> bool:
-    """Whether ductaflow itself has written a file: log, result, notebook and config of a run, the report."""
+    """Whether ductaflow itself has written a file: see `names_of_ours`."""
     folder, name = os.path.split(path)
-    if name in (RESULT, REPORT_HTML, REPORT_JSON) or name.endswith(_LOG_ENDINGS):
-        return True
-    for ending in ("_config.json", ".ipynb", ".html"):
+    if name == RESULT:
+        try:
+            return bool(ran_among(os.listdir(folder or ".")))
+        except OSError:
+            return False
+    for ending in (_CLI_LOG, _LOG, _SAVED, ".ipynb", ".html"):
         if name.endswith(ending):
-            base = os.path.join(folder, name.removesuffix(ending))
-            return any(os.path.exists(base + log) for log in _LOG_ENDINGS)
-    return False
+            flow = name.removesuffix(ending)
+            others = (f"{flow}{other}" for other in (_SAVED, _LOG, _CLI_LOG))
+            there = [
+                other for other in others if other == name or os.path.exists(os.path.join(folder, other))
+            ]
+            if ran_among(there):
+                return True
+    return bool(_reports_in(folder, [name]))
 
 
 def kind_of(source: Path) -> Kind:

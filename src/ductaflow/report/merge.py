@@ -9,11 +9,11 @@ from urllib.parse import quote
 
 from ductaflow.common.decode import UnreadableError, convert, read_json
 from ductaflow.common.errors import DuctaflowError
-from ductaflow.common.paths import relative
+from ductaflow.common.paths import REPORT_JSON, relative
 from ductaflow.report.schema import SCHEMA, Head, InstanceTwin, Twin
 from ductaflow.report.twin import fill_history, report_head
 
-_HINT = "Give the conductor_status_report.json of each shard, as a session of this version wrote it."
+_HINT = f"Give the {REPORT_JSON} of each shard, as a session of this version wrote it."
 
 
 class Merged(NamedTuple):

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ductaflow.common.errors import DuctaflowError
-from ductaflow.common.paths import RESULT
+from ductaflow.common.paths import LOGS, RESULT
 from ductaflow.common.text import strip_ansi
 from ductaflow.project.secrets import masked
 from ductaflow.report.earlier import iter_earlier
@@ -41,12 +41,9 @@ _DURATION = {"seconds": 1.0, "duration_seconds": 1.0, "duration": 1.0, "duration
 _TIMES = ("started", "finished")
 
 
-_LOGS = "*_execution_output.txt"
-
-
 #: Logs of a folder without result that are looked at: how many, and down to which depth
 #: (`<build's run folder>/runs/<flow instance>/<log>` is the third).
-_MAX_LOGS = 50
+_MAXLOGS = 50
 
 
 _LOG_DEPTH = 4
@@ -191,7 +188,7 @@ def _folder(given: Mapping[str, object], flow: str, name: str, runs_root: Path) 
         return found
     candidates = [path / name for path in sorted(runs_root.iterdir()) if not path.name.startswith(".")]
     candidates = [path for path in candidates if os.path.isdir(path)]
-    if os.path.isdir(runs_root / name) and any((runs_root / name).glob(_LOGS)):
+    if os.path.isdir(runs_root / name) and any((runs_root / name).glob(LOGS)):
         candidates.append(runs_root / name)
     return candidates[0] if len(candidates) == 1 else None
 
@@ -213,8 +210,8 @@ def _recorded(folder: Path | None, flow: str, name: str, *, trusted: bool) -> Re
 
 def _from_logs(folder: Path, flow: str, name: str, *, trusted: bool) -> Result | None:
     # Not `rglob`: a conductor may name its project or its home as the folder.
-    found = itertools.chain.from_iterable(folder.glob("*/" * depth + _LOGS) for depth in range(_LOG_DEPTH))
-    logs = list(itertools.islice((path for path in found if os.path.isfile(path)), _MAX_LOGS))
+    found = itertools.chain.from_iterable(folder.glob("*/" * depth + LOGS) for depth in range(_LOG_DEPTH))
+    logs = list(itertools.islice((path for path in found if os.path.isfile(path)), _MAXLOGS))
     if not logs:
         return None
     marks = [_marks(path) for path in logs]

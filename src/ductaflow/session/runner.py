@@ -10,7 +10,7 @@ from typing import Any
 
 from ductaflow.common.engines import KERNEL, engine_named
 from ductaflow.common.errors import DuctaflowError
-from ductaflow.common.paths import RunFolder
+from ductaflow.common.paths import RUNS_DIR, RunFolder
 from ductaflow.common.text import show_on_console
 from ductaflow.execution.echo import IndentedLines
 from ductaflow.execution.launch import StopFlag, launch
@@ -198,7 +198,7 @@ def run_step_flow(
         >>> notebook.parent.name
         'scenario_A_high'
     """
-    folder = Path("runs") / step_name / f"{instance_name}{suffix}"
+    folder = Path(RUNS_DIR) / step_name / f"{instance_name}{suffix}"
     return run_notebook(notebook_file, config=config, execution_dir=folder)
 
 

@@ -15,7 +15,17 @@ from typing import Any
 
 from ductaflow.common.errors import ConfigError, DuctaflowError, InstanceError
 from ductaflow.common.json_tree import KeyPath, mapped
-from ductaflow.common.paths import KIND_DIRS, ROOT_KEY, RUN_KEY, Kind, Project, RunFolder
+from ductaflow.common.paths import (
+    KIND_DIRS,
+    ROOT_KEY,
+    RUN_KEY,
+    SAVED_CONFIG,
+    Kind,
+    Project,
+    RunFolder,
+    flow_of,
+    flows_in,
+)
 from ductaflow.common.text import did_you_mean
 from ductaflow.project.compose import merge
 from ductaflow.project.graph import check
@@ -28,9 +38,6 @@ from ductaflow.project.values import parse_cell, row_config
 from ductaflow.session.request import spec_of_call
 from ductaflow.store.result import Result, read_result
 from ductaflow.store.spec import RunSpec
-
-_SUFFIX = "_config.json"
-
 
 _SHOWN_KEYS = 15
 
@@ -96,22 +103,23 @@ def result_in(folder: Path) -> Result | None:
 
 
 def _flow_of(project: Project, folder: Path) -> str:
-    """Name of the flow that ran in a folder. (Flows may write `*_config.json` files themselves.)"""
-    saved = sorted(path.name.removesuffix(_SUFFIX) for path in folder.glob(f"*{_SUFFIX}"))
+    """Name of the flow that ran in a folder."""
+    flows = flows_in(folder)
     last = result_in(folder)
-    for name in (last.flow if last else "", folder.parent.name, folder.name):
-        if name in saved:
-            return name
-    known = [name for name in saved if any(project.source(kind, name) for kind in KIND_DIRS)]
+    if last and last.flow in flows:
+        return last.flow
+    if found := flow_of(folder):
+        return found
+    known = [flow for flow in flows if any(project.source(kind, flow) for kind in KIND_DIRS)]
     if len(known) == 1:
         return known[0]
-    if saved:
+    if flows:
         raise InstanceError(
-            f"{folder}: it cannot be told which flow ran there, found {', '.join(saved)} as saved configs",
+            f"{folder}: it cannot be told which flow ran there, found {', '.join(flows)} as saved configs",
             hint="Remove those that are none, or run a stored instance by its id.",
         )
     raise InstanceError(
-        f"{folder} holds no saved config (<flow>{_SUFFIX}): nothing has run there",
+        f"{folder} holds no saved config ({SAVED_CONFIG}): nothing has run there",
         hint="Give a run folder, runs/<flow>/<instance>, or the id of a stored instance.",
     )
 

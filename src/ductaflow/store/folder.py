@@ -31,7 +31,7 @@ from ductaflow.common import host
 from ductaflow.common.decode import UnreadableError, read_json
 from ductaflow.common.errors import DuctaflowError, RunFolderError
 from ductaflow.common.files import Stamp, stamp_of, write_atomic
-from ductaflow.common.paths import CACHE_DIR, CONTEXT, TEMP_PREFIX, RunFolder
+from ductaflow.common.paths import CACHE_DIR, CONTEXT, RESULT, TEMP_PREFIX, RunFolder, ran_among
 from ductaflow.store.result import FileEntry, Result, read_result
 from ductaflow.store.spec import is_below
 
@@ -417,10 +417,11 @@ def _written_by_last_run(
 
 def _nested_runs(now: Mapping[str, Stamp]) -> Iterator[str]:
     """Yield run folders of flows inside a build; their own next runs clear them."""
-    for name in now:
-        head, _, tail = name.rpartition("/")
-        if head and tail == "result.json":
-            yield head + "/"
+    inside: dict[str, list[str]] = {}
+    for head, _, name in (path.rpartition("/") for path in now):
+        inside.setdefault(head, []).append(name)
+    # A flow may write a `result.json` of its own, which makes its folder no run folder.
+    yield from (f"{head}/" for head, names in inside.items() if head and RESULT in names and ran_among(names))
 
 
 def note_hand_work(folder: Path, runs_root: Path) -> None:

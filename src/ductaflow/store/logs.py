@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from ductaflow.common.errors import DuctaflowError
+from ductaflow.common.paths import LOGS
 from ductaflow.common.text import strip_ansi
 from ductaflow.store.result import MAX_WARNING_CHARS, MAX_WARNINGS, LogWarning, Status, read_result
 from ductaflow.store.spec import RunSpec
@@ -102,7 +103,7 @@ def analyze_execution_logs(folder: str | os.PathLike[str]) -> Literal["success",
         return (
             "warning" if result.status is Status.WARNING else "success" if result.status.is_good else "error"
         )
-    if any(path.glob("*_execution_output.txt")):
+    if any(path.glob(LOGS)):
         return "error"
     raise DuctaflowError(
         f"{path}: nothing has run there", hint="Give the folder of one run: runs/<flow>/<instance>."

@@ -311,7 +311,7 @@ def _entries(folder: str, *, deep: bool, is_top: bool) -> list[tuple[str, bool]]
             raise
         return []
     found.sort()
-    ours = names_of_ours([name for name, _ in found])
+    ours = names_of_ours(folder, (name for name, _ in found))
     return [(name, is_folder) for name, is_folder in found if name not in ours]
 
 
@@ -605,7 +605,7 @@ class _Maker:
         self, folder: str, before: Mapping[str, Stamp | None], after: Mapping[str, Stamp | None]
     ) -> None:
         """Mark a folder as changed if something other than this run modified it."""
-        ours = names_of_ours({*before, *after})
+        ours = names_of_ours(folder, {*before, *after})
         for name in {*before, *after} - ours:
             is_same = name in before and name in after and before[name] == after[name]
             if not is_same and not self._is_by_run(os.path.join(folder, name)):
