@@ -24,6 +24,10 @@ class DuctaflowError(Exception):
     def __str__(self) -> str:
         return f"{self.message}\n{self.hint}" if self.hint else self.message
 
+    def bare(self) -> DuctaflowError:
+        """The same error without a traceback, which would keep everything alive that was read."""
+        return type(self)(self.message, hint=self.hint)
+
 
 def of_system(exc: OSError, file: str | os.PathLike[str], *, hint: str) -> DuctaflowError:
     """What the system says of a file that cannot be used; of one that is not there, of the folder around it.

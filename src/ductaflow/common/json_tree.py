@@ -27,7 +27,7 @@ KeyPath: TypeAlias = tuple[str | int, ...]
 MAX_LEVELS = 200
 
 #: Most values are one of these, and asking whether something is a `Mapping` takes long.
-_SCALARS = frozenset((str, int, float, bool, type(None)))
+SCALARS = frozenset((str, int, float, bool, type(None)))
 
 
 _Change = Callable[[KeyPath, object], object]
@@ -57,13 +57,22 @@ def walk(value: object, is_leaf: _Test | None = None) -> Iterator[tuple[KeyPath,
     Yields:
         Key path, value, and whether the walk looks into it.
     """
-    pending: list[tuple[KeyPath, object]] = [((), value)]
+    pending: list[tuple[KeyPath, Iterator[tuple[str | int, object]]]] = []
+    top = _entries((), value, is_leaf)
+    yield (), value, top is not None
+    if top:
+        pending.append(((), iter(top)))
     while pending:
-        path, item = pending.pop()
-        entries = None if type(item) in _SCALARS else _entries(path, item, is_leaf)
-        yield path, item, entries is not None
-        if entries:
-            pending += [((*path, key), entry) for key, entry in reversed([*entries])]
+        path, entries = pending[-1]
+        for key, item in entries:
+            here = (*path, key)
+            below = None if type(item) in SCALARS else _entries(here, item, is_leaf)
+            yield here, item, below is not None
+            if below:
+                pending.append((here, iter(below)))
+                break
+        else:
+            pending.pop()
 
 
 def _entries(
@@ -73,8 +82,8 @@ def _entries(
     if len(path) >= MAX_LEVELS or (is_leaf and is_leaf(path, item)):
         return None
     if isinstance(item, (list, tuple)):
-        return list(enumerate(item))
-    return item.items() if isinstance(item, Mapping) else None
+        return [*enumerate(item)]
+    return item.items() if isinstance(item, (dict, Mapping)) else None
 
 
 def leaves(value: object, is_leaf: _Test | None = None) -> Iterator[tuple[KeyPath, object]]:
@@ -101,15 +110,16 @@ def mapped(config: Mapping[str, Any], change: _Change, is_leaf: _Test | None = N
     pending: list[tuple[KeyPath, Any, Any]] = [((), config.items(), made)]
     while pending:
         path, entries, copy = pending.pop()
+        is_list = isinstance(copy, list)
         for key, item in entries:
             here = (*path, key)
-            below = None if type(item) in _SCALARS else _entries(here, item, is_leaf)
+            below = None if type(item) in SCALARS else _entries(here, item, is_leaf)
             if below is None:
                 new = change(here, item)
             else:
-                new = {} if isinstance(item, Mapping) else []
+                new = {} if isinstance(item, (dict, Mapping)) else []
                 pending.append((here, below, new))
-            if isinstance(copy, list):
+            if is_list:
                 copy.append(new)
             else:
                 copy[key] = new

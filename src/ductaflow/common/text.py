@@ -207,6 +207,16 @@ def key_path(where: str, key: object) -> str:
     return f"{where}.{text}" if where else text
 
 
+def quoted(text: str) -> str:
+    """Quote a text from outside in an error message, without control characters and not too long.
+
+    >>> print(quoted("two\\nlines"))
+    "two\\nlines"
+    """
+    text = ascii(text)[1:-1] if not text.isprintable() else text
+    return f'"{text if len(text) <= 60 else text[:57] + "..."}"'
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`Did you mean x?` for the nearest known word, an empty string if none is near."""
     import difflib

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ductaflow.common.errors import ConfigError
-from ductaflow.common.json_tree import KeyPath, mapped
+from ductaflow.common.json_tree import SCALARS, KeyPath, mapped
 from ductaflow.project.strict_json import MAX_DEPTH
 
 #: A string that placeholders have made longer than this is a mistake: they double each other.
@@ -32,7 +32,9 @@ def merge(*configs: Mapping[str, Any]) -> dict[str, Any]:
     while pending:
         target, config = pending.pop()
         for key, value in config.items():
-            if isinstance(value, Mapping):
+            if type(value) in SCALARS:
+                target[key] = value
+            elif isinstance(value, Mapping):
                 if not isinstance(target.get(key), dict):
                     target[key] = {}
                 pending.append((target[key], value))

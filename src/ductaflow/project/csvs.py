@@ -10,15 +10,12 @@ from typing import Any
 from ductaflow.common.errors import ConfigError
 from ductaflow.common.paths import RUN_KEY
 from ductaflow.common.text import did_you_mean
-from ductaflow.project.layers import Draft, Layer, broken_draft, without_traceback
+from ductaflow.project.layers import Draft, Layer, broken_draft
 from ductaflow.project.strict_json import read_text
 from ductaflow.project.values import parse_cell, row_config
 
 #: The columns of a scenario table that may hold the name of the instance.
 NAME_COLUMNS = ("instance", "instance_name")
-
-
-# --- scenario tables ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,12 +118,12 @@ def _row_draft(table: _Table, line: int, cells: list[str], header_fault: ConfigE
             )
         draft.layer = Layer(place, _row_values(table, cells, place))
     except ConfigError as exc:
-        draft.layer = Layer(place, {}, without_traceback(exc))
+        draft.layer = Layer(place, {}, exc.bare())
     return draft
 
 
 def _row_values(table: _Table, cells: list[str], place: str) -> dict[str, Any]:
-    values: dict[str, Any] = {}
+    values: dict[str, object] = {}
     for index, (column, cell) in enumerate(zip(table.columns, cells, strict=True)):
         if cell == "" or index == table.name_column:
             continue

@@ -25,7 +25,7 @@ from itertools import count
 from typing import NamedTuple
 
 from ductaflow.common.errors import InstanceError
-from ductaflow.common.json_tree import leaves, spelled
+from ductaflow.common.json_tree import spelled, walk
 from ductaflow.common.paths import ROOT_KEY, RUN_KEY, Project
 from ductaflow.common.text import did_you_mean
 from ductaflow.project.instances import Instance, Instances, find_instances
@@ -148,7 +148,7 @@ class Graph:
     def _add_references(self, instance: Instance) -> None:
         assert self._tree is not None
         edges = self._reads[instance.id]
-        for path, text in leaves(instance.config):
+        for path, text, _ in walk(instance.config):
             if not isinstance(text, str) or path == (ROOT_KEY,):
                 continue
             reference = self._tree.named_by(text)

@@ -32,25 +32,22 @@ from ductaflow.common.paths import (
     Project,
     RunFolder,
 )
-from ductaflow.common.text import did_you_mean
-from ductaflow.project.compose import merge
+from ductaflow.common.text import did_you_mean, quoted
 from ductaflow.project.csvs import table_drafts
 from ductaflow.project.layers import (
     NO_LAYER,
+    Bases,
     Draft,
     Layer,
     StoredFlow,
     broken_draft,
-    merged_config,
-    without_traceback,
 )
 from ductaflow.project.names import (
     check_hides_nothing,
     check_name,
     name_fault,
-    printable_name,
-    quoted,
     run_folder_of,
+    spelled_name,
     spelling,
 )
 from ductaflow.project.options import RunOptions
@@ -255,14 +252,8 @@ def make_instance(
         raise problem
     where = f"config of {flow}[{name}]"
     base = project.config_of(kind) / f"{flow}.json"
-    layers = [
-        finder.base,
-        Layer.read(str(base)) if base.is_file() else NO_LAYER,
-        Layer(where, json_value(config, where=where)),
-    ]
-    values, options = merged_config(
-        flow, name, finder.root, layers, merge(*(layer.config for layer in layers[:-1]))
-    )
+    bases = Bases(finder.root, finder.base, Layer.read(str(base)) if base.is_file() else NO_LAYER)
+    values, options = bases.config_of(flow, name, Layer(where, json_value(config, where=where)), _UNCHANGED)
     notebook = source or project.source(kind, flow)
     file = project.config_of(kind) / flow / f"{name}.json"
     return Instance(kind, flow, name, project, values, options, notebook, file)
@@ -288,8 +279,7 @@ class _Finder:
             over: merged over the config of each, before its placeholders are filled.
         """
         kind, flow, project = stored.kind, stored.flow, self.project
-        base = Layer.read(stored.base) if stored.base else NO_LAYER
-        common = merge(self.base.config, base.config)
+        bases = Bases(self.root, self.base, Layer.read(stored.base) if stored.base else NO_LAYER)
         flow_problem = self.flow_problem(kind, flow)
         source = project.source(kind, flow) if not name_fault(flow) else None
         wanted = None if only is None else spelling(only)
@@ -302,14 +292,11 @@ class _Finder:
             try:
                 check_name(draft.name)
                 own = draft.layer or Layer.read(draft.file)
-                below = common
-                if over:
-                    below, own = merge(common, own.config), Layer(own.where, dict(over), own.problem)
-                config, options = merged_config(flow, draft.name, self.root, [self.base, base, own], below)
+                config, options = bases.config_of(flow, draft.name, own, over)
             except DuctaflowError as exc:
                 problem = problem or exc
             # Each instance has an exception of its own: one that is raised again and again grows a traceback.
-            problem = without_traceback(problem) if problem else None
+            problem = problem.bare() if problem else None
             yield Instance(
                 kind, flow, draft.name, project, config, options, source, Path(draft.file), problem
             )
@@ -353,7 +340,7 @@ class _Finder:
     def _sources(self) -> set[tuple[str, Kind]]:
         """Name and kind of every source."""
         return {
-            (printable_name(stem), kind)
+            (spelled_name(stem), kind)
             for kind in KIND_DIRS
             for stem, suffix, _ in _files(str(self.project.source_dir(kind)))
             if suffix in SOURCE_SUFFIXES
@@ -389,10 +376,14 @@ def _stored(project: Project, kind: Kind) -> list[StoredFlow]:
     for stem, suffix, entry in _files(str(project.config_of(kind))):
         is_folder = _is_dir(entry)
         if is_folder or suffix in (".json", ".csv"):
-            flow = printable_name(entry.name if is_folder else stem)
+            flow = spelled_name(entry.name if is_folder else stem)
             stored = found.setdefault(flow, StoredFlow(kind, flow))
-            part = "folder" if is_folder else "base" if suffix == ".json" else "table"
-            setattr(stored, part, entry.path)
+            if is_folder:
+                stored.folder = entry.path
+            elif suffix == ".json":
+                stored.base = entry.path
+            else:
+                stored.table = entry.path
     return [found[flow] for flow in sorted(found)]
 
 
@@ -401,7 +392,7 @@ def _drafts(stored: StoredFlow) -> list[Draft]:
     try:
         for stem, suffix, entry in _files(stored.folder) if stored.folder else ():
             if suffix == ".json" and not _is_dir(entry):
-                drafts.append(Draft(printable_name(stem), entry.path, entry.path))
+                drafts.append(Draft(spelled_name(stem), entry.path, entry.path))
     except OSError as exc:
         folder = str(stored.folder)
         drafts.append(broken_draft(folder, ConfigError(f"{folder}: cannot be listed: {exc.strerror or exc}")))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ductaflow.common.errors import ConfigError, DuctaflowError
 from ductaflow.common.paths import ROOT_KEY, Kind
 from ductaflow.project.compose import fill_placeholders, merge
-from ductaflow.project.names import printable_name
+from ductaflow.project.names import spelled_name
 from ductaflow.project.options import RunOptions, split_run
 from ductaflow.project.strict_json import read_config
 
@@ -41,7 +41,7 @@ class Layer:
         try:
             return cls(path, read_config(path))
         except ConfigError as exc:
-            return cls(path, {}, without_traceback(exc))
+            return cls(path, {}, exc.bare())
 
 
 NO_LAYER = Layer("", {})
@@ -61,34 +61,50 @@ class Draft:
     problem: DuctaflowError | None = None
 
 
-def merged_config(
-    flow: str, name: str, root: str, layers: Sequence[Layer], common: Mapping[str, Any]
-) -> tuple[dict[str, Any], RunOptions]:
-    """The config and the options of an instance; `common` is all layers but the last, merged."""
-    for layer in layers:
-        if layer.problem:
-            raise layer.problem
-    own = layers[-1]
-    try:
-        filled = fill_placeholders(merge(common, own.config), instance=name, flow=flow, project_root=root)
-    except ConfigError as exc:
-        raise ConfigError(f"{own.where}: {exc.message}", hint=exc.hint) from exc
-    try:
-        config, options = split_run(filled, where=own.where)
-    except ConfigError:
-        # The fault may be a base's, and then its own file is the one to name.
-        for layer in reversed(layers):
-            split_run(layer.config, where=layer.where)
-        raise
-    config[ROOT_KEY] = root
-    return config, options
+class Bases:
+    """The configs under all instances of one flow: the base of the project, then that of the flow.
 
+    Args:
+        root: the project root, as configs get it.
+        layers: the bases.
+    """
 
-def without_traceback(problem: DuctaflowError) -> DuctaflowError:
-    """The same error without a traceback, which would keep everything alive that was read."""
-    return type(problem)(problem.message, hint=problem.hint)
+    def __init__(self, root: str, *layers: Layer) -> None:
+        self._root = root
+        self._layers = layers
+        self._merged = merge(*(layer.config for layer in layers))
+
+    def config_of(
+        self, flow: str, name: str, own: Layer, over: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], RunOptions]:
+        """The config of an instance, and the options that its `_run` gives.
+
+        Args:
+            own: the config of the instance itself.
+            over: values that are merged over it.
+
+        Raises:
+            ConfigError: one of the layers cannot be read, or what they make is not acceptable.
+        """
+        for layer in (*self._layers, own):
+            if layer.problem:
+                raise layer.problem
+        merged = merge(self._merged, own.config, over)
+        try:
+            filled = fill_placeholders(merged, instance=name, flow=flow, project_root=self._root)
+        except ConfigError as exc:
+            raise ConfigError(f"{own.where}: {exc.message}", hint=exc.hint) from exc
+        try:
+            config, options = split_run(filled, where=own.where)
+        except ConfigError:
+            # The fault may be a base's, and then its own file is the one to name.
+            for layer in (Layer(own.where, dict(over)), own, *reversed(self._layers)):
+                split_run(layer.config, where=layer.where)
+            raise
+        config[ROOT_KEY] = self._root
+        return config, options
 
 
 def broken_draft(path: str, problem: DuctaflowError) -> Draft:
     """Stands for the instances of a file that cannot be read."""
-    return Draft(printable_name(os.path.basename(path)), path, path, Layer(path, {}, problem))
+    return Draft(spelled_name(os.path.basename(path)), path, path, Layer(path, {}, problem))

@@ -9,11 +9,10 @@ import unicodedata
 
 from ductaflow.common.errors import InstanceError
 from ductaflow.common.paths import KIND_DIRS, Kind, Project, RunFolder
+from ductaflow.common.text import quoted
 
 MAX_NAME_BYTES = 80
 
-
-# --- names -------------------------------------------------------------------------------------------------
 
 _NAME = re.compile(r"[\w+](?:[\w.+-]*[\w+-])?")
 
@@ -87,14 +86,8 @@ def spelling(name: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
 
 
-def quoted(text: str) -> str:
-    """A text from outside in an error message: quoted, no control characters, not too long."""
-    text = ascii(text)[1:-1] if not text.isprintable() else text
-    return f'"{text if len(text) <= 60 else text[:57] + "..."}"'
-
-
-def printable_name(name: str) -> str:
-    """A file name with bytes that are no UTF-8 cannot travel between processes as it is."""
+def spelled_name(name: str) -> str:
+    """A file name as text that can travel between processes: bytes that are not UTF-8 are spelled out."""
     return name if name.isascii() else name.encode("utf-8", "backslashreplace").decode()
 
 

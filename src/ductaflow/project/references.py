@@ -80,6 +80,7 @@ class RunsTree:
         real_root = system.realpath(self._root)
         places = (folder, self._real, system.join(real_root, relative))
         self._places = tuple(dict.fromkeys(tuple(map(self.fold, self._parts(place))) for place in places))
+        self._begin = f"{self.name}/"
         self._links: dict[str, bool] = {}
 
     def _parts(self, path: str) -> list[str]:
@@ -93,6 +94,8 @@ class RunsTree:
         """
         if self._folder_name not in self.fold(text) or "\0" in text:
             return None
+        if self.fold is str and text.startswith(self._begin) and "//" not in text and "/." not in text:
+            return text[len(self._begin) :].removesuffix("/")  # as most are written: nothing to resolve
         parts = self._parts(self._system.join(self._root, text))
         folded = [self.fold(part) for part in parts]
         for place in self._places:
