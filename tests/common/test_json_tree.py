@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ductaflow.common import json_tree, text
 from ductaflow.common.json_tree import MAX_LEVELS, leaves, mapped, spelled, walk
-from ductaflow.project import compose, secrets
+from ductaflow.project import compose, secrets, values
 from ductaflow.project.compose import merge
 from ductaflow.project.options import load_saved_config
 from ductaflow.project.secrets import masked, secrets_in
@@ -28,7 +28,7 @@ TREES = st.recursive(
 CONFIGS = st.dictionaries(st.text(max_size=5), TREES, max_size=4)
 
 
-@pytest.mark.parametrize("module", [json_tree, text, secrets, compose])
+@pytest.mark.parametrize("module", [json_tree, text, secrets, compose, values])
 def test_examples_in_docstrings(module: Any) -> None:
     """Every example in a docstring gives what it says."""
     done = doctest.testmod(module)

@@ -346,7 +346,7 @@ def test_a_problem_that_is_there_stays() -> None:
     [
         ("prep/scenaro_A", "Did you mean prep/scenario_A?"),
         ("perp/scenario_A", "Did you mean prep/scenario_A?"),
-        ("zzz/qqq", "Store it, or take it out"),
+        ("zzz/qqq", "Store it, or remove it"),
     ],
 )
 def test_needs_that_are_unknown(need: str, words: str) -> None:

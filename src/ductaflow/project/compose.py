@@ -11,11 +11,8 @@ from ductaflow.common.errors import ConfigError
 from ductaflow.common.json_tree import SCALARS, KeyPath, mapped
 from ductaflow.project.strict_json import MAX_DEPTH
 
-#: A string that placeholders have made longer than this is a mistake: they double each other.
+#: A filled string longer than this is a mistake: placeholders that double each other.
 MAX_FILLED = 1_000_000
-
-
-# --- merge and placeholders --------------------------------------------------------------------------------
 
 
 def merge(*configs: Mapping[str, Any]) -> dict[str, Any]:
@@ -48,18 +45,22 @@ def merge(*configs: Mapping[str, Any]) -> dict[str, Any]:
 def fill_placeholders(
     config: Mapping[str, Any], *, instance: str, flow: str, project_root: str
 ) -> dict[str, Any]:
-    """A copy of a config with `{key}` in its strings replaced.
+    """Return a copy of a config with `{key}` in its strings replaced.
 
-    `key` is a top-level key of the same config with a scalar value, or `instance`, `flow`, `project_root`.
-    The config's own key goes first; only in its own value does `{instance}` mean the name of the instance. A
-    scalar that is no string is inserted as JSON shows it (`true`, `null`, `2030`). What is inserted is not
-    searched again, but placeholders in the value of another key are filled before it is inserted. Keys are
-    not filled. Every other brace stays, also one around the name of an object or a list: a flow may format
-    such a string later.
+    `key` is a top-level key of the same config with a scalar value, or `instance`, `flow`, `project_root`. A
+    key of the config takes precedence; only in its own value does `{instance}` mean the name of the instance.
+    Scalars that are not strings are inserted as JSON (`true`, `null`, `2030`). Inserted text is not searched
+    again, but the placeholders of another key are filled before its value is inserted. Keys are not filled.
+    All other braces stay, also those around the name of an object or a list: the flow may format such a
+    string later.
 
     Raises:
-        ConfigError: placeholders go round in a circle (the keys are named), or make a string of over a
-            million characters.
+        ConfigError: placeholders refer to each other in a circle (the keys are named), or make a string of
+            more than a million characters.
+
+    >>> config = {"year": 2030, "data": "runs/prep/{instance}/{year}.csv"}
+    >>> fill_placeholders(config, instance="A", flow="fit", project_root="/project")
+    {'year': 2030, 'data': 'runs/prep/A/2030.csv'}
     """
     filler = _Filler(config, {"instance": instance, "flow": flow, "project_root": project_root})
     return mapped(config, filler.fill)
@@ -99,7 +100,7 @@ class _Filler:
         return _PLACEHOLDER.sub(replacement, text)
 
     def _value(self, key: str, chain: tuple[str, ...]) -> str | None:
-        """The text to insert for a key; None if it names nothing that can be inserted."""
+        """The text to insert for a key; None if there is nothing to insert."""
         own = key in self._config and not (chain[-1:] == (key,) and key in self._given)
         if not own:
             return self._given.get(key)

@@ -22,7 +22,7 @@ NAME_COLUMNS = ("instance", "instance_name")
 class _Table:
     """The rows of a scenario table, each with the line where it begins.
 
-    `fault` is what stopped the reading before the end.
+    `fault` is the error that ended the reading early.
     """
 
     path: str
@@ -33,7 +33,7 @@ class _Table:
 
     @property
     def header_fault(self) -> ConfigError | None:
-        """What is wrong with the columns as such, and so with each row."""
+        """The fault of the columns themselves, and so of each row."""
         for index, column in enumerate(self.columns):
             if column in self.columns[:index]:
                 return ConfigError(f"{self.path}: two columns are called {column}", hint="Keep one of them.")
@@ -46,7 +46,7 @@ class _Table:
 
 
 def table_drafts(path: str) -> list[Draft]:
-    """The instances of a scenario table, a row each, besides one for what cannot be read."""
+    """Return the instances of a scenario table: one for each row, and one for a part that cannot be read."""
     try:
         table = _read_table(path)
     except ConfigError as exc:
@@ -81,7 +81,7 @@ def _read_table(path: str) -> _Table:
 def _read_rows(
     path: str, text: str, delimiter: str
 ) -> tuple[list[tuple[int, list[str]]], ConfigError | None]:
-    """The rows that are not blank, each with its line, as far as they can be read."""
+    """Read the rows that are not blank, each with its line, up to the first fault."""
     reader = csv.reader(
         io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True
     )

@@ -5,8 +5,8 @@
     .by_flow()                      the same, a node a flow
     to_mermaid, to_dot, to_json     as text; names are escaped as each of them asks for
 
-Where many instances read one wildcard (`runs/data_prep/*`) it is a node of its own between what it names and
-its readers: 1,000 readers of 1,000 instances are 2,000 edges then, not a million.
+A wildcard (`runs/data_prep/*`) that many instances read is a node of its own between its members and its
+readers, so that 1,000 readers of 1,000 instances are 2,000 edges and not a million.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from ductaflow.common.paths import Kind
 from ductaflow.project.graph import Graph, Wildcard
 from ductaflow.project.instances import Instance
 
-#: Mermaid's own defaults; a page that shows a diagram may raise them, the diagram itself may not.
+#: Mermaid's defaults; a page that shows a diagram may raise them, the diagram itself may not.
 MERMAID_EDGES, MERMAID_CHARACTERS = 500, 50_000
 
 
-#: What stands in a label of Mermaid as it is, besides letters and digits.
+#: Characters besides letters and digits that a label of Mermaid may contain as they are.
 _MERMAID_PLAIN = frozenset("_-./+ *?[]()!,:")
 
 
@@ -33,10 +33,10 @@ class Node:
     """One node.
 
     Attributes:
-        id: `fit/scenario_A`; of a wildcard the pattern, of a flow its name.
+        id: `fit/scenario_A`, the pattern of a wildcard, or the name of a flow.
         flow: name of the flow or build, or a pattern.
-        instance: name of the instance, or a pattern; None where the node is a whole flow.
-        kind: `flow` or `build`, or `wildcard` for all that a pattern names.
+        instance: name of the instance, or a pattern; None if the node is a whole flow.
+        kind: `flow`, `build`, or `wildcard` for everything that a pattern names.
         instances: how many stored instances it stands for.
     """
 
@@ -57,7 +57,7 @@ class Edge:
 
     Attributes:
         source, target: ids of nodes; the target reads from the source.
-        key: key path of the target's config that says so; None between an instance and its wildcard.
+        key: key path in the target's config; None between an instance and its wildcard.
     """
 
     source: str
@@ -67,20 +67,20 @@ class Edge:
 
 @dataclass(frozen=True, slots=True)
 class Diagram:
-    """Nodes, in the order of the stored instances, and edges; plain data for whoever draws them."""
+    """Nodes, in the order of the stored instances, and edges, as plain data."""
 
     nodes: tuple[Node, ...]
     edges: tuple[Edge, ...]
 
     @classmethod
     def of(cls, instances: Iterable[Instance], graph: Graph, ids: Iterable[str] | None = None) -> Diagram:
-        """The diagram of all stored instances, or of a part.
+        """Make the diagram of all stored instances, or of a part.
 
         Args:
-            instances: all that are stored.
-            graph: theirs.
-            ids: some of them; they are shown with all that they read from and all that reads from them, at
-                any distance. By default all are shown.
+            instances: all stored instances.
+            graph: their graph.
+            ids: some of them, shown with everything that they read from and that reads from them, at any
+                distance. By default all are shown.
         """
         known = {instance.id: instance for instance in instances}
         if ids is not None:
@@ -97,7 +97,7 @@ class Diagram:
         return cls(tuple(nodes), tuple(Edge(*pair, key) for pair, key in edges.items()))
 
     def by_flow(self) -> Diagram:
-        """The same with one node for each flow and build, whatever number of instances it has."""
+        """Return the diagram with one node for each flow and build."""
         nodes: dict[str, Node] = {}
         for node in self.nodes:
             if node.kind != "wildcard":
@@ -126,7 +126,7 @@ class Diagram:
 def _add_wildcard(
     edges: dict[tuple[str, str], str | None], wildcard: Wildcard, known: Collection[str]
 ) -> list[Node]:
-    """Add the edges of a wildcard, and give the node that it needs: none where it would only be one more."""
+    """Add the edges of a wildcard, and return its node if it saves edges."""
     members = [id for id in wildcard.members if id in known]
     readers = {id: key for id, key in wildcard.readers.items() if id in known}
     if len(members) * len(readers) <= len(members) + len(readers):

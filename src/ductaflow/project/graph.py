@@ -1,12 +1,14 @@
-"""Who reads from whom: the graph that the configs of a project say, its order and its cycles.
+"""Who reads from whom: the graph that the configs of a project define, its order and its cycles.
 
     config string, at any depth      "runs/data_prep/scenario_A/clean.csv"   an edge to data_prep/scenario_A
                                      "runs/data_prep/*/clean.csv"            an edge to each that matches
                                      "runs/data_prep"                        an edge to each of data_prep
     _run.needs                       ["data_prep/scenario_A"]                an edge
 
-A path in the own run folder is no edge, nor is one to something that is not stored: that is kept apart, as
-`unstored`. Nothing else is declared anywhere.
+A path into the instance's own run folder is no edge. A path to an instance that is not stored is kept apart,
+as `unstored`. Nothing else declares an edge.
+
+Instances that one pattern names form a group, which is a node of its own between them and their readers.
 """
 
 from __future__ import annotations
@@ -32,11 +34,11 @@ from ductaflow.project.instances import Instance, Instances, find_instances
 from ductaflow.project.names import name_fault
 from ductaflow.project.references import RunReference, is_pattern, runs_tree
 
-#: Of a knot of cycles that cross, so many are looked for; to find them all would take for ever.
+#: How many cycles to look for where cycles cross; finding all of them could take forever.
 MAX_CYCLES = 20
 
 
-#: Looking for a similar name among thousands takes a tenth of a second, so only the first few are looked for.
+#: Finding a similar name among thousands takes a tenth of a second, so only the first few are looked up.
 _MAX_SUGGESTIONS = 10
 
 
@@ -51,7 +53,7 @@ _SHOWN_NAMES = 10
 
 
 class _Group(NamedTuple):
-    """All instances that match two patterns, but one: a node of its own between them and their readers.
+    """All instances that match two patterns, except one: a node between them and their readers.
 
     Without it 10,000 readers of `runs/data_prep/*` with 10,000 instances would be 100 million edges.
     """
@@ -65,11 +67,11 @@ _Node = str | _Group
 
 
 class Unstored(NamedTuple):
-    """A reference to a run of which no instance is stored.
+    """A reference to a run whose instance is not stored.
 
     Attributes:
         text: the string in the config.
-        path: as much of it as names one file or folder; relative to the project, or absolute.
+        path: the part of it that names one file or folder; relative to the project, or absolute.
         flow, name: what the path says below the runs folder.
     """
 
@@ -80,13 +82,13 @@ class Unstored(NamedTuple):
 
 
 class Wildcard(NamedTuple):
-    """A reference to all that a pattern matches.
+    """A reference to all instances that a pattern matches.
 
     Attributes:
-        id: the pattern, `runs/data_prep/*`, and the instance that is left out of it, if one is.
-        flow, name: the patterns that it consists of.
-        members: ids of the instances that it matches.
-        readers: ids of those that read it, each with the key path that says so.
+        id: the pattern, `runs/data_prep/*`, and the instance that it leaves out, if any.
+        flow, name: its two patterns.
+        members: ids of the matching instances.
+        readers: ids of the instances that read it, each with the key path that names it.
     """
 
     id: str
@@ -97,14 +99,14 @@ class Wildcard(NamedTuple):
 
 
 def collect(project: Project) -> Instances:
-    """The stored instances of a project with every problem, also those that only the graph can see."""
+    """Return the stored instances of a project with all problems, also those that only the graph shows."""
     return Instances(project, check(find_instances(project)))
 
 
 def check(instances: Sequence[Instance]) -> tuple[Instance, ...]:
-    """The same instances; those that are in a cycle or need an unknown one have that as their problem.
+    """Return the instances, with a problem for each that is in a cycle or needs an unknown instance.
 
-    A problem that an instance has already stays.
+    A problem that an instance already has stays.
     """
     graph = Graph(instances)
     problems = {**graph.cycle_problems(), **graph.unknown_problems()}
@@ -117,10 +119,10 @@ def check(instances: Sequence[Instance]) -> tuple[Instance, ...]:
 
 
 class Graph:
-    """The graph of the stored instances of one project, whatever is selected of them.
+    """The graph of all stored instances of one project, whichever are selected.
 
     Args:
-        instances: all of them, also those that have a problem.
+        instances: all stored instances, including those that have a problem.
     """
 
     def __init__(self, instances: Sequence[Instance]) -> None:
@@ -135,7 +137,7 @@ class Graph:
         self._folded = {self._fold(id): id for id in self._positions}
         self._members: dict[_Group, tuple[str, ...]] = {}
         self._own_readers: dict[tuple[str, str], str] = {}
-        # what each instance reads, and the key path of its config that says so
+        # what each instance reads, and the key path in its config that names it
         self._reads: dict[str, dict[_Node, str]] = {id: {} for id in self._positions}
         self._unknown: dict[str, dict[str, str]] = {}
         self._unstored: dict[str, list[Unstored]] = {}
@@ -168,19 +170,19 @@ class Graph:
                 self._reads[instance.id].setdefault(need, path)
 
     def _is_own(self, reader: Instance, reference: RunReference) -> bool:
-        """Whether a run may be one that the reader makes: its own, or in a build one of its flows."""
+        """Whether the reader may make that run: its own, or in a build the run of one of its flows."""
         return reader.kind == "build" or self._fold(reader.id) == self._fold(reference.id)
 
     def _node(self, reader: str, reference: RunReference) -> _Node | None:
-        """What a reference reads; None if nothing that is stored."""
+        """The node that a reference names; None if it names nothing stored."""
         flow, name = self._fold(reference.flow), self._fold(reference.instance)
         if not is_pattern(flow + name):
             id = self._folded.get(f"{flow}/{name}")
             return id if id != reader else None
         group = _Group(flow, name)
         members = self._matching(group)
-        # The own run folder is left out. That is needed for the first such reader only: a second one that is
-        # in the group too is in a cycle with the first in any case.
+        # Leave out the reader itself. Only the first such reader needs this: a second one in the same group
+        # is in a cycle with the first anyway.
         if self._is_in(reader, group) and self._own_readers.setdefault((flow, name), reader) == reader:
             group = _Group(flow, name, but=reader)
             members = self._members.setdefault(group, tuple(id for id in members if id != reader))
@@ -197,7 +199,7 @@ class Graph:
         return self._members[group]
 
     def _matches(self, names: Sequence[str], pattern: str) -> list[str]:
-        """Those of some sorted names that match a pattern."""
+        """Return the sorted names that match a pattern."""
         if self._fold is str:
             # only those that begin as it does: there may be thousands of names and of patterns
             prefix = re.split(r"[*?\[]", pattern, maxsplit=1)[0]
@@ -227,15 +229,15 @@ class Graph:
     # --- questions ---
 
     def upstreams(self, id: str) -> tuple[str, ...]:
-        """The ids that an instance reads from directly, as collected."""
+        """Return the ids that an instance reads from directly, in the order of collection."""
         return self._expanded(id, self._read_by_node)
 
     def above(self, ids: Iterable[str]) -> tuple[str, ...]:
-        """All that some instances read from, at any distance, as collected; those given left out."""
+        """Return the ids that some instances read from at any distance, without the given ones."""
         return self._reached(ids, self._read_by_node)
 
     def below(self, ids: Iterable[str]) -> tuple[str, ...]:
-        """All that reads from some instances, at any distance, as collected; those given left out."""
+        """Return the ids that read from some instances at any distance, without the given ones."""
         return self._reached(ids, lambda node: self._readers.get(node, ()))
 
     def _reached(
@@ -259,7 +261,7 @@ class Graph:
         return tuple(sorted(ids, key=self._positions.__getitem__))
 
     def ref(self, id: str, upstream: str) -> str:
-        """The key path in the config of an instance that makes it read from an upstream.
+        """Return the key path in the config of an instance that names an upstream.
 
         Raises:
             KeyError: it does not read from it.
@@ -273,12 +275,12 @@ class Graph:
         raise KeyError(upstream)
 
     def links(self) -> Iterator[tuple[str, str, str]]:
-        """Each upstream that a config names by itself, the instance that reads it, and the key path."""
+        """Yield each upstream that a config names by its own name, its reader, and the key path."""
         for id, reads in self._reads.items():
             yield from ((node, id, path) for node, path in reads.items() if isinstance(node, str))
 
     def wildcards(self) -> Iterator[Wildcard]:
-        """The references that name several instances at once, each pattern once."""
+        """Yield the references that name several instances at once, each pattern once."""
         for group, members in self._members.items():
             ids = [reader for reader in self._readers.get(group, ()) if isinstance(reader, str)]
             if ids:
@@ -288,11 +290,11 @@ class Graph:
                 yield Wildcard(text, group.flow, group.name, members, readers)
 
     def unstored(self, id: str) -> tuple[Unstored, ...]:
-        """The references of an instance to runs of which no instance is stored."""
+        """Return the references of an instance to runs whose instances are not stored."""
         return tuple(self._unstored.get(id, ()))
 
     def about(self, reference: Unstored) -> str:
-        """What is stored instead: `prep has no stored instance nowhere. There is one, two.`"""
+        """Say what is stored instead: `prep has no stored instance nowhere. There is one, two.`"""
         flow, name = reference.flow, reference.name
         if flow in self._names:
             near = did_you_mean(name, self._names[flow]) or f"There is {_listed(self._names[flow])}."
@@ -301,10 +303,10 @@ class Graph:
         return f"{flow} has no stored instance at all. {near}"
 
     def order(self, ids: Iterable[str]) -> list[str]:
-        """Some ids, each once, so that every upstream comes first; otherwise as given.
+        """Return ids, each once, so that every upstream comes first; otherwise in the given order.
 
-        An upstream of an upstream counts, also when the one in between is not among them. Where there is a
-        cycle its members come as given. An id that is not stored has no upstream.
+        Upstreams at any distance count, even if those between are not among the ids. The members of a cycle
+        keep the given order. An id that is not stored has no upstream.
         """
         given: dict[_Node, int] = {id: position for position, id in enumerate(dict.fromkeys(ids))}
         waiting = self._with_all_upstreams(given)
@@ -314,7 +316,7 @@ class Graph:
         heapq.heapify(ready)
         ordered: list[str] = []
         while waiting:
-            # With nothing ready, what is left waits for a cycle: open it at its first member.
+            # If nothing is ready, the rest waits for a cycle: open it at its first member.
             node = heapq.heappop(ready)[2] if ready else next(cyclic)
             if waiting.pop(node, None) is None:
                 continue
@@ -328,7 +330,7 @@ class Graph:
         return ordered
 
     def _with_all_upstreams(self, ids: Iterable[_Node]) -> dict[_Node, int]:
-        """Some nodes and all that they read, at any distance, each with the number of nodes that it reads."""
+        """Nodes and everything they read, at any distance, each with the number of nodes that it reads."""
         found: dict[_Node, int] = {}
         stack: list[_Node] = list(ids)
         while stack:
@@ -342,14 +344,14 @@ class Graph:
     # --- cycles ---
 
     def cycles(self) -> list[tuple[str, ...]]:
-        """The cycles, each as ids of which one reads from the next and the last from the first.
+        """Return the cycles. Each id in a cycle reads from the next one, and the last from the first.
 
-        Where cycles cross there are as many as it takes to show each member once, 20 at most.
+        Where cycles cross, enough of them are returned to show each member once, at most 20.
         """
         return [cycle for knot in self._knots for cycle in self._cycles_of(knot)]
 
     def explain(self, cycle: Sequence[str]) -> str:
-        """`a/x -> b/y -> a/x`, and line by line the config keys that make it so; a long one is cut."""
+        """Describe a cycle: `a/x -> b/y -> a/x`, then a line for each config key in it; a long one is cut."""
         left_out = len(cycle) - _SHOWN_MEMBERS
         pairs = list(zip(cycle, (*cycle[1:], cycle[0]), strict=True))[:_SHOWN_MEMBERS]
         lines = [f"  {id} reads {upstream}: {self.ref(id, upstream)}" for id, upstream in pairs]
@@ -357,7 +359,7 @@ class Graph:
         return "\n".join([" -> ".join((*cycle[:_SHOWN_MEMBERS], *more, cycle[0])), *lines])
 
     def cycle_problems(self) -> dict[str, InstanceError]:
-        """The problem of each instance that is part of a cycle."""
+        """Return the problem of each instance that is part of a cycle."""
         problems: dict[str, InstanceError] = {}
         for knot in self._knots:
             cycles = self._cycles_of(knot)
@@ -367,12 +369,12 @@ class Graph:
             for id in knot:
                 text = texts.get(id) or f"it crosses {self.explain(cycles[0])}"
                 problems[id] = InstanceError(
-                    f"{id} is part of a cycle: {text}", hint="Take one of these references out."
+                    f"{id} is part of a cycle: {text}", hint="Remove one of these references."
                 )
         return problems
 
     def unknown_problems(self) -> dict[str, InstanceError]:
-        """The problem of each instance whose `_run.needs` names one that is not stored."""
+        """Return the problem of each instance whose `_run.needs` names one that is not stored."""
         suggestions: dict[str, str] = {}
         problems: dict[str, InstanceError] = {}
         for id, needs in self._unknown.items():
@@ -381,7 +383,7 @@ class Graph:
                 suggestions[need] = self._suggestion(need) if len(suggestions) < _MAX_SUGGESTIONS else ""
             problems[id] = InstanceError(
                 f"{id} needs {need} ({path}), which is no stored instance",
-                hint=suggestions[need] or "Store it, or take it out of _run.needs.",
+                hint=suggestions[need] or "Store it, or remove it from _run.needs.",
             )
         return problems
 
@@ -397,10 +399,10 @@ class Graph:
 
     @cached_property
     def _knots(self) -> list[tuple[str, ...]]:
-        """The sets of instances that read from each other around some corners, as collected."""
+        """The sets of instances that read from each other, directly or not, in the order of collection."""
         knots = []
         for nodes in _components(self._nodes, self._read_by_node):
-            # A group may hold its reader, and that alone is no cycle: there have to be two instances.
+            # A group may contain its reader, which alone is no cycle: it takes two instances.
             ids = [node for node in nodes if isinstance(node, str)]
             if len(ids) > 1:
                 knots.append(tuple(sorted(ids, key=self._positions.__getitem__)))
@@ -424,7 +426,7 @@ class Graph:
             if isinstance(node, str):
                 closed = start in self._reads[node]
             else:
-                # A group that the start itself reads may hold the start, but is no way back to it.
+                # A group that the start itself reads may contain it, but does not lead back to it.
                 closed = came_from[node] != start and self._is_in(start, node)
             if closed:
                 return _walked(node, came_from)

@@ -5,8 +5,8 @@
     config/flows/fit/scenario_A.json     the instance fit[scenario_A]
     config/flows/fit.csv                 one instance a row
 
-What is wrong with an instance never raises here: it is the instance's `problem`, so that one bad file costs
-its own instance only. `graph.collect` adds what only the graph can see.
+A fault of an instance never raises here. It becomes the `problem` of that instance, so that one bad file
+costs its own instance only. `graph.collect` adds the problems that only the graph shows.
 """
 
 from __future__ import annotations
@@ -69,9 +69,9 @@ class Instance:
         name: name of the instance.
         project: the project that it is stored in.
         config: what the flow receives: merged, placeholders filled, without `_run`, with an absolute
-            `_project_root`. Empty if the problem is that it cannot be made.
-        options: what `_run` says.
-        source: the notebook; None if there is none.
+            `_project_root`. Empty if there is a problem with the config.
+        options: the options in `_run`.
+        source: the notebook, or None.
         file: the config file (or table) that it is stored in.
         problem: why it cannot be run; None if it can.
     """
@@ -97,7 +97,7 @@ class Instance:
         return f"{self.flow}[{self.name}]"
 
     def skip_reason(self) -> str | None:
-        """Why it is not run at all, as its `_run` says; None if it is."""
+        """Why its `_run` says to skip it; None if it does not."""
         if self.options.skip:
             return self.options.skip
         absent = [name for name in self.options.skip_without if not (self.project.root / name).exists()]
@@ -105,16 +105,16 @@ class Instance:
 
     @property
     def run_folder(self) -> RunFolder:
-        """Its run folder. A name that would leave the runs tree gives a folder in it that never exists."""
+        """Its run folder. For a name that leads out of the runs folder, a folder inside that never exists."""
         return run_folder_of(self.project, self.flow, self.name)
 
 
 class Instances:
-    """The stored instances of a project, to look things up in.
+    """The stored instances of a project, with lookups.
 
     Args:
         project: where to look.
-        instances: the instances, if they were found before (`graph.collect` does); else they are found now.
+        instances: the instances, if they are known (from `graph.collect`); by default they are looked up.
 
     Attributes:
         all: the instances in the order of `find_instances`.
@@ -132,18 +132,18 @@ class Instances:
 
     @cached_property
     def by_id(self) -> dict[str, Instance]:
-        """`fit/scenario_A` -> the instance; the first one where an id is given twice."""
+        """Instances by id, `fit/scenario_A`; the first one if an id occurs twice."""
         found: dict[str, Instance] = {}
         for instance in self.all:
             found.setdefault(instance.id, instance)
         return found
 
     def in_file(self, path: str | Path) -> tuple[Instance, ...]:
-        """The instances that are stored in a file, in its order."""
+        """Return the instances that a file stores, in its order."""
         return self._by_file.get(os.path.abspath(path), ())
 
     def of_flow(self, flow: str) -> tuple[Instance, ...]:
-        """The instances of a flow or build."""
+        """Return the instances of a flow or build."""
         return self._by_flow.get(flow, ())
 
     @cached_property
@@ -163,13 +163,13 @@ def _grouped(pairs: Iterable[tuple[str, Instance]]) -> dict[str, tuple[Instance,
 
 
 def find_instances(project: Project) -> tuple[Instance, ...]:
-    """All stored instances of a project, each with its problem if it has one.
+    """Find all stored instances of a project, each with its problem if it has one.
 
-    The order is that of a walk through `config/` by name, as pytest makes it: builds before flows, flows by
-    name; of one flow first the files in its folder by name, then the rows of its table as they stand.
+    The order is the one in which pytest walks through `config/`: builds before flows, flows by name; for each
+    flow first the files in its folder by name, then the rows of its table.
 
-    Nothing that a file holds raises. A table that has no row or cannot be read is one instance under the name
-    of its file, and a row without a name is one called `line-<number>`. Rows of one table that have the same
+    No content of a file raises. A table that has no row or cannot be read is one instance with the name of
+    the file, and a row without a name is an instance called `line-<number>`. Rows of one table with the same
     name are one instance, whose problem names their lines.
 
     Raises:
@@ -185,9 +185,9 @@ def find_instances(project: Project) -> tuple[Instance, ...]:
 
 
 def load_stored(project: Project, id: str, *, over: Mapping[str, Any] = _UNCHANGED) -> Instance:
-    """One stored instance by its id, `fit/scenario_A`, or its title, `fit[scenario_A]`.
+    """Load one stored instance by its id, `fit/scenario_A`, or its title, `fit[scenario_A]`.
 
-    Only what bears on it is read. It may have a `problem`, but not one that only the graph can see.
+    Only its own files are read. It may have a `problem`, but not one that only the graph shows.
 
     Args:
         project: where it is stored.
@@ -195,7 +195,7 @@ def load_stored(project: Project, id: str, *, over: Mapping[str, Any] = _UNCHANG
         over: values, `_run` included, that are merged over its config before placeholders are filled.
 
     Raises:
-        InstanceError: there is no such instance; the message says which one may be meant.
+        InstanceError: there is no such instance; the message suggests a similar one.
 
     Example:
         >>> instance = load_stored(Project.around(Path.cwd()), "fit[scenario_A]")
@@ -230,10 +230,10 @@ def make_instance(
     *,
     source: Path | None = None,
 ) -> Instance:
-    """An instance that is not stored, from values of Python, merged over the project's bases.
+    """Make an instance that is not stored, from Python values merged over the project's bases.
 
     Args:
-        project: whose bases are taken.
+        project: the project with the bases.
         kind: whether `flow` is a flow or a build.
         flow: name of the flow or build.
         name: name of the instance.
@@ -275,7 +275,7 @@ class _Finder:
         """The instances of one flow.
 
         Args:
-            only: just those whose name is that one to some file system.
+            only: a name; only instances that some file system would not tell from it are made.
             over: merged over the config of each, before its placeholders are filled.
         """
         kind, flow, project = stored.kind, stored.flow, self.project
@@ -302,7 +302,7 @@ class _Finder:
             )
 
     def flow_problem(self, kind: Kind, flow: str) -> DuctaflowError | None:
-        """What is wrong with a flow itself, and so with each of its instances."""
+        """The problem of a flow itself, and so of each of its instances."""
         try:
             check_name(flow)
             check_hides_nothing(kind, flow)
@@ -352,7 +352,7 @@ def _root(project: Project) -> str:
 
 
 def _files(folder: str) -> list[tuple[str, str, os.DirEntry[str]]]:
-    """The entries of a folder by name, as stem, suffix in lower case, and entry; hidden ones are left out."""
+    """List a folder by name, as stem, suffix in lower case, and entry, without hidden entries."""
     try:
         with os.scandir(folder) as found:
             entries = sorted(found, key=lambda entry: entry.name)
@@ -366,7 +366,7 @@ def _is_dir(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
     except OSError:
-        # a loop of symlinks: reading it will say so
+        # a loop of symlinks: reading it gives the error
         return False
 
 
@@ -404,9 +404,9 @@ def _drafts(stored: StoredFlow) -> list[Draft]:
 
 
 def _without_clashes(flow: str, drafts: list[Draft], root: str) -> list[Draft]:
-    """Give each of those that share a name, as some file system sees it, a problem that names the others.
+    """Give each instance that shares its name with another, to some file system, a problem that says so.
 
-    Rows of one table with the very same name become one: they would have one and the same node id.
+    Rows of one table with exactly the same name become one instance, since they would share a node id.
     """
     groups: dict[str, list[Draft]] = {}
     for draft in drafts:

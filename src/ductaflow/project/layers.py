@@ -19,7 +19,7 @@ from ductaflow.project.strict_json import read_config
 
 @dataclass(slots=True)
 class StoredFlow:
-    """Where the instances of one flow are: its folder, its own config and its table, each if there is one."""
+    """Where the instances of one flow are stored: its folder, its base config, its table, if they exist."""
 
     kind: Kind
     flow: str
@@ -30,7 +30,7 @@ class StoredFlow:
 
 @dataclass(slots=True)
 class Layer:
-    """One config of several that are merged, and where it stands; or why it cannot be read."""
+    """One of several configs to merge, and where it is written; or why it cannot be read."""
 
     where: str
     config: dict[str, Any]
@@ -49,9 +49,9 @@ NO_LAYER = Layer("", {})
 
 @dataclass(slots=True)
 class Draft:
-    """An instance to be: its name, its file, where it stands (a table's line included) and its own config.
+    """A future instance: its name, its file, its place (with the line of a table) and its own config.
 
-    `layer` is None for a file that is still to be read.
+    `layer` is None until the file is read.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Draft:
 
 
 class Bases:
-    """The configs under all instances of one flow: the base of the project, then that of the flow.
+    """The configs under all instances of one flow: the base of the project, then the base of the flow.
 
     Args:
         root: the project root, as configs get it.
@@ -77,7 +77,7 @@ class Bases:
     def config_of(
         self, flow: str, name: str, own: Layer, over: Mapping[str, Any]
     ) -> tuple[dict[str, Any], RunOptions]:
-        """The config of an instance, and the options that its `_run` gives.
+        """Make the config of an instance, and the options in its `_run`.
 
         Args:
             own: the config of the instance itself.
@@ -106,5 +106,5 @@ class Bases:
 
 
 def broken_draft(path: str, problem: DuctaflowError) -> Draft:
-    """Stands for the instances of a file that cannot be read."""
+    """Make the one instance that stands for a file that cannot be read."""
     return Draft(spelled_name(os.path.basename(path)), path, path, Layer(path, {}, problem))

@@ -1,4 +1,4 @@
-"""Names of flows and instances: what they may be, and when two of them are one."""
+"""Names of flows and instances: which are allowed, and when two of them are the same."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _DEVICES = frozenset(
 
 
 def check_name(name: str) -> None:
-    """Refuse what cannot be the name of a flow or an instance, and so of a folder on every platform.
+    """Refuse a name that a flow or an instance, and so a folder on every platform, cannot have.
 
-    Letters of any script, digits, `_`, `-`, `.` and `+`; no `-` or `.` at the beginning, no `.` at the end;
-    no device of Windows (`CON`, `nul.2030`); at most 80 bytes as UTF-8; letters with accents in one piece
-    (Unicode form NFC). That is what pytest's `-k` can select.
+    Allowed are letters of any script, digits, `_`, `-`, `.` and `+`, without `-` or `.` at the beginning or
+    `.` at the end; at most 80 bytes of UTF-8 in Unicode form NFC; no device of Windows (`CON`, `nul.2030`).
+    pytest's `-k` can select all of these.
 
     Raises:
-        InstanceError: says what is wrong with it and gives a name that would do.
+        InstanceError: says what is wrong and suggests a name.
     """
     fault = name_fault(name)
     if fault:
@@ -40,7 +40,7 @@ def check_name(name: str) -> None:
 
 
 def name_fault(name: str) -> str:
-    """What is wrong with a name; an empty string if nothing is."""
+    """Say what is wrong with a name; an empty string if nothing is wrong."""
     if not _NAME.fullmatch(name):
         if not name:
             return "it is empty"
@@ -58,7 +58,7 @@ def name_fault(name: str) -> str:
 
 
 def _usable_name(name: str) -> str:
-    """A name near a given one that would do."""
+    """Turn a name into a similar one that is allowed."""
     name = re.sub(r"[^\w.+-]+", "\0", unicodedata.normalize("NFC", name))
     name = name.lstrip("-.\0").rstrip("\0").replace("\0", "_")
     name = name.encode()[: MAX_NAME_BYTES - 1].decode(errors="ignore").rstrip(".")
@@ -80,7 +80,7 @@ def _folder_name(name: str) -> str:
 
 
 def spelling(name: str) -> str:
-    """What two names have in common that are one name to some file system: case and Unicode form aside."""
+    """Return one text for names that some file system cannot tell apart: case and Unicode form aside."""
     if name.isascii():
         return name.lower()
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
@@ -92,12 +92,12 @@ def spelled_name(name: str) -> str:
 
 
 def check_flow_name(kind: Kind, flow: str) -> None:
-    """Refuse what cannot be the name of a new flow or build: see `check_name`, or it would hide a module.
+    """Refuse a name that a new flow or build cannot have: see `check_name`, or the flow would hide a module.
 
-    Of the stored ones only those are refused that hide a module of Python's own.
+    Stored flows may hide a module that some package brings, but not one of Python itself.
 
     Raises:
-        InstanceError: says why, and gives a name that would do.
+        InstanceError: says why and suggests a name.
     """
     if not flow:
         raise InstanceError(
@@ -119,7 +119,7 @@ def _hides_module(flow: str) -> bool:
 
 
 def _is_installed(name: str) -> bool:
-    """Whether it is a top-level module that some installed distribution brings."""
+    """Whether an installed distribution brings a top-level module of that name."""
     from importlib.metadata import packages_distributions
 
     return name in packages_distributions()

@@ -1,4 +1,4 @@
-"""What `_run` of a config says about how to run an instance."""
+"""The options in `_run` of a config: how to run an instance."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ _TAG = re.compile(r"[\w.+-]+")
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """What `_run` of a config says about how to run the instance.
+    """The options in `_run` of a config: how to run the instance.
 
     Attributes:
         timeout: seconds after which the run is stopped; None for no limit.
         tags: words to select by (`-m`).
-        skip: why the instance is not run.
-        skip_without: files, relative to the project, without which it is not run.
-        xfail: why it is expected to fail.
-        needs: ids of instances that come before it, besides those that its config refers to.
+        skip: why not to run the instance.
+        skip_without: files, relative to the project, that it cannot run without.
+        xfail: why it should fail.
+        needs: ids of instances that run before it, besides those that its config refers to.
         engine: `warm`, `fresh` or `kernel`; None for the session's.
-        kernel: name of the Jupyter kernel, if not the one of the notebook's metadata.
-        allow_exit: whether `sys.exit(0)` before the last cell is green.
+        kernel: name of the Jupyter kernel; None for the one in the notebook's metadata.
+        allow_exit: whether `sys.exit(0)` before the last cell is a success.
     """
 
     timeout: float | None = None
@@ -69,7 +69,7 @@ class RunOptions:
             where: what it is called in an error message.
 
         Raises:
-            ConfigError: it is no object, an option is unknown, or a value is not what the option takes.
+            ConfigError: it is not an object, an option is unknown, or a value is wrong.
         """
         if not isinstance(raw, dict):
             raise ConfigError(
@@ -87,7 +87,7 @@ class RunOptions:
 
     @property
     def of_execution(self) -> dict[str, Any]:
-        """Those that are given and say how a run is executed; with its config, enough to run it again."""
+        """The given options that affect how a run is executed; with its config, enough to run it again."""
         names = ("timeout", "engine", "kernel", "allow_exit")
         return {name: value for name in names if (value := getattr(self, name)) not in (None, False)}
 
@@ -181,10 +181,10 @@ _NO_OPTIONS = RunOptions()
 
 
 def split_run(config: Mapping[str, Any], *, where: str) -> tuple[dict[str, Any], RunOptions]:
-    """Take what is ours out of a config: the flow's part, and the options that `_run` gives.
+    """Split a config into the part for the flow and the options in `_run`.
 
-    `_project_root` is dropped: it is computed anew for every run. Every other top-level key that begins with
-    `_run`, in any case, is refused, since `_runs` or `_run.tags` would otherwise be passed over.
+    `_project_root` is dropped, since every run computes it. Every other top-level key that begins with
+    `_run`, in any case, is refused, since `_runs` or `_run.tags` would be ignored otherwise.
 
     Args:
         config: a merged config, its placeholders filled.
@@ -208,15 +208,15 @@ def split_run(config: Mapping[str, Any], *, where: str) -> tuple[dict[str, Any],
 
 
 def shown_json(value: object) -> str:
-    """A JSON value in an error message."""
+    """Format a JSON value for an error message."""
     return shorten(json.dumps(value, ensure_ascii=False, default=repr))
 
 
 def load_saved_config(path: str | Path, *, project_root: str | Path) -> dict[str, Any]:
-    """The config that a run left (`<flow>_config.json`), to be used again, perhaps on another machine.
+    """Load the config that a run left (`<flow>_config.json`) to use it again, perhaps on another machine.
 
-    `_project_root` becomes the given one, and so does the beginning of every string that is a path below the
-    old one. `_run` is checked and dropped.
+    The given project root replaces `_project_root`, also at the beginning of every string that is a path
+    below it. `_run` is checked and dropped.
 
     Raises:
         ConfigError: see `read_config` and `split_run`.

@@ -14,22 +14,19 @@ from typing import Any
 
 from ductaflow.common.errors import ConfigError
 
-#: A config that is nested deeper is a mistake (or contains itself); Python's own limit would be a crash.
+#: A deeper config is a mistake (or contains itself); at Python's own limit it would be a crash.
 MAX_DEPTH = 100
 
 
-#: More digits than this Python refuses to print or to read.
+#: Python refuses to print or to read more digits.
 MAX_DIGITS = 4300
-
-
-# --- strict JSON -------------------------------------------------------------------------------------------
 
 
 def read_config(path: str | Path) -> dict[str, Any]:
     """Read a file that holds one JSON object, strictly.
 
-    UTF-8, with or without a byte order mark. Duplicate keys, `NaN`, `Infinity`, numbers too large to hold,
-    lone surrogates and more than 100 levels are refused, and so is everything that is not JSON.
+    The file is UTF-8, with or without a byte order mark. Refused are duplicate keys, `NaN`, `Infinity`,
+    numbers too large to hold, lone surrogates, more than 100 levels, and everything else that is not JSON.
 
     Raises:
         ConfigError: the file cannot be read or is not such an object; names file, line and column.
@@ -47,7 +44,7 @@ def read_config(path: str | Path) -> dict[str, Any]:
 
 
 def read_text(path: str | Path) -> str:
-    """The text of a UTF-8 file, without a byte order mark.
+    """Read a UTF-8 file, without a byte order mark.
 
     Raises:
         ConfigError: the file cannot be read or is not UTF-8.
@@ -75,7 +72,7 @@ def read_text(path: str | Path) -> str:
 
 
 def parse_json(text: str, *, where: str) -> Any:
-    """A strict JSON value; `where` (a file, or a cell of a table) begins the error message.
+    """Parse a strict JSON value; `where` (a file, or a cell of a table) begins the error message.
 
     Raises:
         ConfigError: names line and column.
@@ -85,7 +82,7 @@ def parse_json(text: str, *, where: str) -> Any:
     except (_RefusedError, RecursionError, ValueError) as exc:
         position, message, hint = _first_fault(text) or _syntax_fault(text, exc)
         raise ConfigError(f"{where}:{_place(text, position)}: {message}", hint=hint) from exc
-    # Whatever can hide from the decoder needs one of these; most configs have neither.
+    # The decoder misses only faults that need one of these; most configs have neither.
     if _SURROGATE_ESCAPE.search(text) or text.count("{") + text.count("[") > MAX_DEPTH:
         fault = _first_fault(text)
         if fault:
@@ -95,7 +92,7 @@ def parse_json(text: str, *, where: str) -> Any:
 
 
 class _RefusedError(Exception):
-    """JSON by Python's taste, but not by ours; `_first_fault` finds out where."""
+    """JSON that Python accepts and we refuse; `_first_fault` finds the place."""
 
 
 def _unique_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -134,7 +131,7 @@ _Fault = tuple[int, str, str]
 
 
 def _first_fault(text: str) -> _Fault | None:
-    """The first thing in a JSON text that only we refuse: its position, what it is, and a remedy."""
+    """Find the first fault that only we refuse: its position, what it is, and a remedy."""
     keys: list[dict[str, int]] = []
     string, start = "", 0
     for match in _TOKEN.finditer(text):
@@ -215,7 +212,7 @@ def _place(text: str, position: int) -> str:
 
 
 def json_kind(value: object) -> str:
-    """What a value is called in an error message."""
+    """Name the kind of a value in an error message."""
     if value is None or isinstance(value, bool):
         return json.dumps(value)
     names = {dict: "an object", list: "a list", str: "a string", int: "a number", float: "a number"}

@@ -1,4 +1,4 @@
-"""Values from Python and from tables as JSON values; configs as text and as a hash."""
+"""Python values and table cells as JSON values; configs as text and as a hash."""
 
 from __future__ import annotations
 
@@ -21,18 +21,21 @@ from ductaflow.project.strict_json import LONE_SURROGATE, MAX_DEPTH, MAX_DIGITS,
 
 
 def json_value(value: object, *, where: str = "config") -> Any:
-    """A value from Python as a JSON value that shares nothing with it.
+    """Convert a Python value to a JSON value that shares nothing with it.
 
-    `None`, booleans, numbers, strings, lists, tuples and mappings with string keys, up to 100 levels;
-    besides numpy's scalars, `Path` (with `/`), `datetime`, `date` and `Timestamp` (ISO 8601). Nothing becomes
-    a string silently: whatever else it is, is an error.
+    Accepts `None`, booleans, numbers, strings, lists, tuples and mappings with string keys, up to 100 levels,
+    and numpy's scalars, `Path` (with `/`), `datetime`, `date` and `Timestamp` (ISO 8601). Everything else is
+    an error: nothing becomes a string silently.
 
     Args:
         value: the value.
-        where: what it is called in an error message; the key path is appended.
+        where: its name in an error message; the key path is appended.
 
     Raises:
-        ConfigError: it holds something that is not JSON, such as NaN, a set, an array or itself.
+        ConfigError: it contains something that is not JSON, such as NaN, a set, an array or itself.
+
+    >>> json_value({"when": date(2030, 1, 31), "files": (PurePath("a"), None)})
+    {'when': '2030-01-31', 'files': ['a', None]}
     """
     return _json_value(value, where, 0)
 
@@ -125,7 +128,7 @@ _REMEDIES = {
 
 
 def is_missing(value: object) -> bool:
-    """Whether a value from Python is NaN, NaT or pandas' NA. None is not: it is JSON's null."""
+    """Whether a Python value is NaN, NaT or pandas' NA. None is not missing: it is JSON's null."""
     if isinstance(value, float):
         return value != value
     pandas = sys.modules.get("pandas")
@@ -136,13 +139,16 @@ def is_missing(value: object) -> bool:
 
 
 def row_config(row: Mapping[str, Any], *, where: str = "row") -> dict[str, Any]:
-    """The config that a row of a table (a dict, or a row of a DataFrame) gives.
+    """Convert a row of a table (a dict, or a row of a DataFrame) to a config.
 
     NaN, NaT and NA mean "not given", so the bases decide. None is null, a value. A column name with dots sets
     a nested key: `database.host`, `_run.tags`.
 
     Raises:
         ConfigError: a value is not JSON, a name has an empty part, or two columns set the same key.
+
+    >>> row_config({"site": "north", "database.host": "db", "horizon": float("nan")})
+    {'site': 'north', 'database': {'host': 'db'}}
     """
     config: dict[str, Any] = {}
     # Columns without dots go first, so that the order of columns decides nothing. A Series has keys() too.
@@ -176,14 +182,17 @@ _CELL_JSON = re.compile(r"\[|\{\s*(?:[\"'}]|$|[^{}]*[:,])")
 
 
 def parse_cell(text: str) -> Any:
-    """The value of a cell of a scenario table (which means "not given" when it is empty: ask before).
+    """Read the value in a cell of a scenario table. (An empty cell means "not given": ask before.)
 
     `true` and `false` in any case; numbers as in JSON, with an exponent only if it is signed, so that `1e-05`
     is a number but the zone `12E5` and the code `007` are strings; `null`, `[..]`, `{..}` as JSON; anything
-    else is the string as it stands. A cell that begins with `{key}` is a string with a placeholder.
+    else is a string. A cell that begins with `{key}` is a string with a placeholder.
 
     Raises:
         ConfigError: it begins like a list or an object but is not JSON, or it is a number too large to hold.
+
+    >>> [parse_cell(text) for text in ("1e-05", "007", "TRUE", "[1, null]", "{a}/b")]
+    [1e-05, '007', True, [1, None], '{a}/b']
     """
     cell = text.strip()
     if cell.lower() in ("true", "false"):
@@ -199,19 +208,19 @@ def parse_cell(text: str) -> Any:
 
 
 def dump_config(config: Mapping[str, Any]) -> str:
-    """A config as the text of a file: indented JSON that `read_config` accepts, with a newline at its end.
+    """Format a config as the text of a file: indented JSON that `read_config` accepts.
 
     Raises:
-        ConfigError: it holds something that is not JSON.
+        ConfigError: it contains something that is not JSON.
     """
     return json.dumps(json_value(config), ensure_ascii=False, allow_nan=False, indent=2) + "\n"
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
-    """SHA-256 of a config, in hex. The order of keys and `_project_root` do not matter.
+    """Return the SHA-256 of a config, in hex. The order of keys and `_project_root` do not matter.
 
     Raises:
-        ConfigError: it holds something that is not JSON.
+        ConfigError: it contains something that is not JSON.
     """
     value = {key: item for key, item in json_value(config).items() if key != ROOT_KEY}
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
