@@ -134,9 +134,10 @@ def floor() -> RunIn:
 def ours(engine: str, *, await_page: bool = False) -> RunIn:
     """A session goes on as soon as it has the result; the HTML may come after."""
     from ductaflow import run_instance
+    from ductaflow.project.settings import Settings
 
     return lambda flow, notebook, folder: run_instance(
-        f"{flow.name}/{folder.name}", engine=engine, await_page=await_page
+        f"{flow.name}/{folder.name}", settings=Settings(engine=engine), await_page=await_page
     )
 
 

@@ -38,8 +38,9 @@ UNIQUE = "a light run: most unique memory of its processes at a moment"
 def memory(runs: int) -> dict[str, list[int]]:
     """Bytes: the peak of each light run's unique memory (USS), and what the server has."""
     from ductaflow import run_instance
+    from ductaflow.project.settings import Settings
 
-    run_instance(f"light/{instance_name(0)}", engine="warm")
+    run_instance(f"light/{instance_name(0)}", settings=Settings(engine="warm"))
     children = psutil.Process().children()
     server = next(child for child in children if "ductaflow.execution.server" in child.cmdline())
     peaks = []
@@ -48,7 +49,7 @@ def memory(runs: int) -> dict[str, list[int]]:
         thread = threading.Thread(target=look, args=(server, ended, looks))
         thread.start()
         # with the page, which takes memory too
-        run_instance(f"light/{instance_name(number)}", engine="warm")
+        run_instance(f"light/{instance_name(number)}", settings=Settings(engine="warm"))
         ended.set()
         thread.join()
         peaks += [max(looks)] if looks else []
@@ -124,6 +125,7 @@ def stages(runs: int) -> dict[str, list[tuple[float, float]]]:
     from ductaflow import run_instance
     from ductaflow.execution import warm
     from ductaflow.execution.launch import await_pages
+    from ductaflow.project.settings import Settings
 
     file = Path("moments.txt").absolute()
     os.environ[MOMENTS] = str(file)
@@ -135,12 +137,12 @@ def stages(runs: int) -> dict[str, list[tuple[float, float]]]:
         return [*words[:place], __file__, "server", *words[place + 2 :]]
 
     warm.command = command  # type: ignore[assignment]
-    run_instance(f"light/{instance_name(0)}", engine="warm")
+    run_instance(f"light/{instance_name(0)}", settings=Settings(engine="warm"))
     found = defaultdict[str, list[tuple[float, float]]](list)
     for number in range(1, runs + 1):
         file.write_bytes(b"")
         begin = time.perf_counter()
-        run_instance(f"light/{instance_name(number)}", engine="warm", await_page=False)
+        run_instance(f"light/{instance_name(number)}", settings=Settings(engine="warm"), await_page=False)
         end = time.perf_counter()
         await_pages()
         lines = sorted(map(json.loads, file.read_text().splitlines()), key=lambda line: line[1])

@@ -25,7 +25,11 @@ from click.testing import CliRunner
 from ductaflow import FlowFailed, Project, load_stored, read_result, run_instance, run_notebook
 from ductaflow.cli.app import main
 from ductaflow.common.paths import REPORT_JSON, Kind, RunFolder
+from ductaflow.project.settings import Settings
 from ductaflow.store.result import Result, Status, write_result
+
+#: For runs that need no page.
+NO_HTML = Settings(html=False)
 
 PARAMETERS = '# %% tags=["parameters"]\nconfig = {}\n\n'
 
@@ -56,6 +60,12 @@ class TinyProject:
         file.write_text(json.dumps(values), encoding="utf-8")
         return file
 
+    def settings(self, text: str) -> Path:
+        """The settings of the project, as lines of TOML."""
+        file = self.root / "ductaflow.toml"
+        file.write_text(text + "\n", encoding="utf-8")
+        return file
+
     def folder(self, flow: str, instance: str) -> Path:
         return self.root / "runs" / flow / instance
 
@@ -75,7 +85,8 @@ class TinyProject:
 
     def run(self, id: str, **options: Any) -> Result:
         """Run a stored instance through the library, without HTML."""
-        return run_instance(load_stored(Project.at(self.root), id), **{"export_html": False, **options})
+        project = Project.at(self.root).but(html=False)
+        return run_instance(load_stored(project, id), **options)
 
     def run_code(self, code: str, *, flow: str = "fit", instance: str = "a", **options: Any) -> Result:
         """Run some cells as a flow through the library, without HTML; return the result, failed or not."""

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from ductaflow.common.errors import FlowWarning as FlowWarning
     from ductaflow.common.errors import InstanceError as InstanceError
     from ductaflow.common.errors import RunFolderError as RunFolderError
-    from ductaflow.common.paths import Project as Project
     from ductaflow.flow import display_config_summary as display_config_summary
     from ductaflow.flow import is_notebook_execution as is_notebook_execution
     from ductaflow.flow import load_instance as load_instance
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from ductaflow.project.instances import Instance as Instance
     from ductaflow.project.instances import find_instances as find_instances
     from ductaflow.project.instances import load_stored as load_stored
+    from ductaflow.project.settings import Project as Project
     from ductaflow.report.status_report import generate_status_report as generate_status_report
     from ductaflow.script import load_cli_config as load_cli_config
     from ductaflow.session.conductor import conduct as conduct
@@ -46,7 +46,7 @@ _HOME = {
     "FlowWarning": "common.errors",
     "Instance": "project.instances",
     "InstanceError": "common.errors",
-    "Project": "common.paths",
+    "Project": "project.settings",
     "Result": "store.result",
     "RunFolderError": "common.errors",
     "Status": "store.result",

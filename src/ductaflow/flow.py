@@ -21,13 +21,15 @@ from ductaflow.common.errors import ConfigError, InstanceError
 from ductaflow.common.files import stamp_of_file
 from ductaflow.common.host import is_notebook_execution as is_notebook_execution
 from ductaflow.common.json_tree import KeyPath, leaves, mapped, spelled, walk
-from ductaflow.common.paths import SAVED_CONFIG, Project, RunFolder, flow_of, flows_in, runs_root
+from ductaflow.common.paths import ROOT_KEY, SAVED_CONFIG, RunFolder, flow_of, flows_in
 from ductaflow.common.text import cut
 from ductaflow.project.instances import load_stored
 from ductaflow.project.options import load_saved_config
 from ductaflow.project.references import runs_tree
 from ductaflow.project.secrets import masked
+from ductaflow.project.settings import Project
 from ductaflow.session.main import use_project_of_main
+from ductaflow.session.request import find_project, no_project
 from ductaflow.store.folder import note_hand_work
 from ductaflow.store.spec import current_run, tell_reads
 
@@ -69,8 +71,8 @@ def unpack_config(
         >>> settings["host"]
         'db.org'
     """
-    root = _root_of(config)
-    variables = mapped(config, functools.partial(_with_paths, root))
+    project = _project_of(config)
+    variables = mapped(config, functools.partial(_with_paths, project))
     flat, clashing = _flattened(variables)
     variables.update(flat)
     if namespace is not None:
@@ -106,27 +108,25 @@ def display_config_summary(config: Mapping[str, Any], name: str) -> None:
     display({"text/markdown": "\n".join(table), "text/plain": plain}, raw=True)  # type: ignore[no-untyped-call]
 
 
-def _root_of(config: Mapping[str, Any]) -> Path | None:
-    root = config.get("_project_root")
-    if isinstance(root, str):
-        return Path(root)
-    run = current_run()
-    return Path(run.project_root) if run else None
+def _project_of(config: Mapping[str, Any]) -> Project | None:
+    root = config.get(ROOT_KEY)
+    is_known = isinstance(root, str) or current_run() is not None
+    return find_project(root if isinstance(root, str) else None) if is_known else None
 
 
-def _with_paths(root: Path | None, path: KeyPath, value: object) -> object:
+def _with_paths(project: Project | None, path: KeyPath, value: object) -> object:
     keys = [key for key in path if isinstance(key, str)]
-    return _as_path(value, keys[-1], root) if isinstance(value, str) else value
+    return _as_path(value, keys[-1], project) if isinstance(value, str) else value
 
 
-def _as_path(text: str, key: str, root: Path | None) -> str | Path:
-    if key == "_project_root":
+def _as_path(text: str, key: str, project: Project | None) -> str | Path:
+    if key == ROOT_KEY:
         return Path(text)
     local = text.replace(os.sep, "/")
-    if root is not None and "/" in local:
+    if project is not None and "/" in local:
         first = local.removeprefix("./").partition("/")[0]
-        if runs_tree(Project.at(root)).below(text) is not None or _is_folder(root, first):
-            return _pattern_or_path(root, local)
+        if runs_tree(project).below(text) is not None or _is_folder(project.root, first):
+            return _pattern_or_path(project.root, local)
     if not key.endswith(_PATH_ENDINGS) or not text:
         return text
     return text if glob.has_magic(local) and not os.path.lexists(local) else Path(local)
@@ -269,22 +269,23 @@ def load_instance(instance: str | os.PathLike[str]) -> dict[str, Any]:
         >>> Path.cwd().parts[-3:]
         ('runs', 'fit', 'scenario_A')
     """
-    folder, config = _find_config(Path(instance))
-    root = str(config["_project_root"])
+    folder, config, project = _find_config(Path(instance))
+    folder, tree = project.placed(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    note_hand_work(folder, runs_root(folder, Path(root)))
+    note_hand_work(folder, tree)
     os.chdir(folder)
-    if root not in sys.path:
-        sys.path.insert(1, root)
+    if str(project.root) not in sys.path:
+        sys.path.insert(1, str(project.root))
     print(f"working directory: {folder}")
     print(json.dumps(masked(config), ensure_ascii=False, indent=2))
     return config
 
 
-def _find_config(target: Path) -> tuple[Path, dict[str, Any]]:
+def _find_config(target: Path) -> tuple[Path, dict[str, Any], Project]:
     if target.is_file():
-        project = Project.around(target)
-        return target.absolute().parent, load_saved_config(target, project_root=_root(project, target))
+        folder = target.absolute().parent
+        project = Project.around(folder) or Project.at(folder)
+        return folder, load_saved_config(target, project_root=project.root), project
     if target.is_dir():
         if flow := flow_of(target.absolute()):
             return _find_config(RunFolder(target, flow).config)
@@ -293,22 +294,15 @@ def _find_config(target: Path) -> tuple[Path, dict[str, Any]]:
             f"{target}: one saved config ({SAVED_CONFIG}) is needed there, found {found}",
             hint="Name the file itself.",
         )
-    project = Project.around(Path.cwd())
-    if project is not None and not target.is_absolute() and (project.root / target).exists():
-        return _find_config(project.root / target)
-    if project is None:
-        raise InstanceError(
-            f"{target}: no such file or folder, and {Path.cwd()} lies in no project",
-            hint="Change to the project (the folder that holds config/), or give the path of a run folder.",
-        )
-    stored = load_stored(project, target.as_posix())
+    found_project = Project.around(Path.cwd())
+    if found_project is None:
+        raise no_project(Path.cwd(), what=f"{target}: no such file or folder, and ")
+    if not target.is_absolute() and (found_project.root / target).exists():
+        return _find_config(found_project.root / target)
+    stored = load_stored(found_project, target.as_posix())
     if stored.problem:
         raise stored.problem
-    return stored.run_folder.path, stored.config
-
-
-def _root(project: Project | None, start: Path) -> Path:
-    return project.root if project else start.absolute().parent
+    return stored.run_folder.path, stored.config, found_project
 
 
 use_project_of_main()

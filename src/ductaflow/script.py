@@ -18,12 +18,13 @@ from types import FrameType
 from typing import Any
 
 from ductaflow.common.errors import ConfigError, DuctaflowError
-from ductaflow.common.paths import DEFAULT_INSTANCE, KIND_DIRS, Project, RunFolder, kind_of
+from ductaflow.common.paths import DEFAULT_INSTANCE, KIND_DIRS, RunFolder, below, kind_of
 from ductaflow.common.text import without_commands
 from ductaflow.project.instances import load_stored, make_instance
 from ductaflow.project.options import load_saved_config
+from ductaflow.project.settings import Project
 from ductaflow.session.debug import prepare
-from ductaflow.session.request import spec_of_call, spec_of_instance
+from ductaflow.session.request import find_project, placed, spec_of_call, spec_of_instance
 from ductaflow.session.runner import launch_shown
 from ductaflow.store.result import Result
 from ductaflow.store.spec import RunSpec, current_run
@@ -91,28 +92,34 @@ def _parse(description: str) -> argparse.Namespace:
 
 
 def _spec(source: Path, arguments: argparse.Namespace, default_path: Path) -> RunSpec:
-    project = Project.around(source.parent) or Project.at(_root_without_config(source))
+    around = Project.around(source.parent)
+    project = find_project(around.root) if around else find_project(near=source.parent)
     if arguments.instance:
         spec = spec_of_instance(load_stored(project, f"{source.stem}/{arguments.instance}"))
     else:
         spec = _spec_of_file(project, source, _find(arguments.config or default_path, project.root))
     spec = replace(spec, mode="script", source=str(source))
-    return spec.into(Path(os.path.abspath(arguments.output_dir))) if arguments.output_dir else spec
+    if arguments.output_dir:
+        folder, tree = placed(Path(os.path.abspath(arguments.output_dir)), project)
+        spec = replace(spec, folder=str(folder), instance=folder.name, runs_root=str(tree))
+    return spec
 
 
 def _spec_of_file(project: Project, source: Path, path: Path) -> RunSpec:
     """A config below `config/` is a stored instance; any other is taken as it is."""
-    if not path.is_relative_to(project.config_dir):
+    stored = below(path, project.config_dir)
+    if stored is None:
         config = load_saved_config(path, project_root=project.root)
         saved = path == RunFolder(path.parent, source.stem).config
         name = path.parent.name if saved else path.stem
         folder = path.parent if saved else project.run_folder(source.stem, name).path
-        return spec_of_call(source, config, folder, project.root)
-    parts = path.relative_to(project.config_dir).with_suffix("").parts
+        return spec_of_call(source, config, folder, project)
+    parts = stored.relative_to(project.config_dir).with_suffix("").parts
     if path.suffix != ".json" or len(parts) not in (2, 3) or parts[1] != source.stem:
+        where = f"{project.settings.config_dir}/{KIND_DIRS[kind_of(source)]}"
         raise ConfigError(
             f"{path} is no instance of {source.stem}",
-            hint=f"Instances are config/{KIND_DIRS[kind_of(source)]}/{source.stem}.json and "
+            hint=f"Instances are {where}/{source.stem}.json and "
             f"{source.stem}/<name>.json there; a row of a table is given by --instance NAME.",
         )
     if len(parts) == 2:
@@ -130,10 +137,6 @@ def _find(path: Path, root: Path) -> Path:
             return candidate
     looked = " and ".join(str(base) for base in bases)
     raise ConfigError(f"no config file {path}", hint=f"Looked in {looked}; give one with --config FILE.")
-
-
-def _root_without_config(source: Path) -> Path:
-    return source.parent.parent if source.parent.name in KIND_DIRS.values() else source.parent
 
 
 def _exit_code(result: Result) -> int:

@@ -61,7 +61,6 @@ class Artifact:
     Args:
         projects: of the session.
         session_id: of the session.
-        with_report: whether to write the report.
         only_changed: whether instances may be unchanged.
         sharding: says of which shard the session is.
     """
@@ -71,13 +70,11 @@ class Artifact:
         projects: Projects,
         session_id: str,
         *,
-        with_report: bool,
         only_changed: bool,
         sharding: Sharding,
     ) -> None:
         self._projects = projects
         self._session_id = session_id
-        self._with_report = with_report
         self._only_changed = only_changed
         self._sharding = sharding
         self._trees: dict[Path, _Tree] = {}
@@ -202,12 +199,11 @@ class Artifact:
         project = instance.project
         if project.runs_dir not in self._trees:
             report = None
-            if self._with_report:
+            if project.settings.report:
                 report = LiveReport(
                     project.runs_dir,
                     session_id=self._session_id,
                     project_root=project.root,
-                    config_dir=project.config_dir,
                     stored=self._projects.at(project.root).instances.by_id,
                     shard=lambda: self._sharding.of_project(project.root),
                     waits_for_run=self._only_changed,

@@ -23,7 +23,6 @@ import pytest
 from ductaflow.common.errors import DuctaflowError, FlowWarning, InstanceError
 from ductaflow.common.text import clean
 from ductaflow.project.instances import Instance
-from ductaflow.project.settings import DEFAULT, Comparison
 from ductaflow.session.decide import UNFINISHED, Decision, SharedSession, Would, refused
 from ductaflow.store.changes import Change
 from ductaflow.store.result import Cause, Result, Status
@@ -39,37 +38,27 @@ UNCHANGED = Status.UNCHANGED.value
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """How a session runs its instances; the same on the controller and on all workers.
+class SessionOptions:
+    """What a session asks for besides the settings of its projects; alike on the controller and all workers.
 
     Attributes:
         session_id: random, one for the session.
         owner_pid: the controller; its end ends all runs. None on another machine.
-        timeout: seconds, for instances that give none; None for no limit.
-        engine: for instances that name none; None for the default.
-        html: whether runs leave their notebook as HTML.
-        keep_previous: whether what the last good run wrote is kept.
         echo: show logs on the console while flows run.
         upstream: whether the selection takes in what it reads from.
         downstream: whether it takes in what reads from it.
         dist: the `--dist` that somebody gave, so that the order is not ours; None when it is.
         only_changed: whether instances that have not changed since their last run are left as they are.
-        comparison: what counts as a change.
         debug: run flows in this process, under the debugger of a person.
     """
 
     session_id: str
     owner_pid: int | None
-    timeout: float | None = None
-    engine: str | None = None
-    html: bool = True
-    keep_previous: bool = True
     echo: bool = False
     upstream: bool = False
     downstream: bool = False
     dist: str | None = None
     only_changed: bool = False
-    comparison: Comparison = DEFAULT
     debug: bool = False
 
 
@@ -83,7 +72,7 @@ class FlowSession:
     """
 
     projects: Projects
-    settings: Settings
+    options: SessionOptions
     baseline: Baseline | None = None
     selected: set[Path] = field(default_factory=set)
     _decisions: dict[Path, SharedSession] = field(default_factory=dict)
@@ -110,7 +99,7 @@ class FlowSession:
         items = [item for item in collected if isinstance(item, InstanceItem)]
         chosen = [item.instance for item in selected if isinstance(item, InstanceItem)]
         related = self.projects.related(
-            chosen, upstream=self.settings.upstream, downstream=self.settings.downstream
+            chosen, upstream=self.options.upstream, downstream=self.options.downstream
         )
         known = {item.nodeid: item for item in items}
         files = {item.path: item.file for item in items}
@@ -129,7 +118,7 @@ class FlowSession:
 
         It runs in a process of its own, or in this one under a debugger.
         """
-        result = (self.settings.debug and self._watched(item, explain)) or self._run(item.instance, explain)
+        result = (self.options.debug and self._watched(item, explain)) or self._run(item.instance, explain)
         if result.status.has_good_run:
             self._shared(item.instance).good.add(item.instance.id)
         return result
@@ -137,20 +126,13 @@ class FlowSession:
     def _run(self, instance: Instance, explain: Callable[[tuple[Change, ...]], None]) -> Result:
         from ductaflow.session.runner import run_instance
 
-        settings = self.settings
         return run_instance(
             instance,
-            session_id=settings.session_id,
-            owner_pid=settings.owner_pid,
-            timeout=settings.timeout,
-            engine=settings.engine,
-            export_html=settings.html,
-            keep_previous=settings.keep_previous,
-            echo=settings.echo,
+            session_id=self.options.session_id,
+            owner_pid=self.options.owner_pid,
+            echo=self.options.echo,
             check=False,
             await_page=False,
-            only_changed=settings.only_changed,
-            comparison=settings.comparison,
             explain=explain,
         )
 
@@ -158,20 +140,13 @@ class FlowSession:
         """A run under the debugger; None if the flow is nothing that can run in this process."""
         from ductaflow.execution.inplace import code_to_watch
         from ductaflow.session.request import spec_of_instance
-        from ductaflow.session.runner import how_it_compares, unchanged
+        from ductaflow.session.runner import unchanged
         from pytest_ductaflow.debugger import run_watched
 
-        settings = self.settings
-        spec = replace(
-            spec_of_instance(item.instance, settings.session_id),
-            keep_previous=settings.keep_previous,
-            **how_it_compares(settings.only_changed, settings.comparison),
-        )
+        spec = spec_of_instance(item.instance, session=self.options.session_id)
         if (code := code_to_watch(spec)) is None:
             return None
-        if settings.only_changed and (
-            last := unchanged(spec, settings.comparison, explain=explain, echo=False)
-        ):
+        if self.options.only_changed and (last := unchanged(spec, explain=explain, echo=False)):
             return last
         is_expected_red = bool(item.instance.options.xfail)
         return run_watched(spec, code, item.config, is_expected_red=is_expected_red)
@@ -187,12 +162,11 @@ class FlowSession:
     def _shared(self, instance: Instance) -> SharedSession:
         root = instance.project.root
         if root not in self._decisions:
-            settings = self.settings
             self._decisions[root] = SharedSession(
                 self.projects.of(instance),
-                settings.session_id,
+                self.options.session_id,
                 self._runs_here,
-                settings.comparison if settings.only_changed else None,
+                only_changed=self.options.only_changed,
             )
         return self._decisions[root]
 
@@ -203,7 +177,7 @@ class FlowSession:
         root = instance.project.root
         if root not in self._beyond:
             readiness = self.projects.of(instance)
-            self._beyond[root] = Beyond(readiness, self.settings.comparison, self._runs_here)
+            self._beyond[root] = Beyond(readiness, self._runs_here)
         return self._beyond[root].told(instance)
 
     def _runs_here(self, instance: Instance) -> bool:
@@ -348,7 +322,7 @@ class InstanceItem(pytest.Item):
             decision.would is Would.BLOCKED
             and blame
             and blame.fault == UNFINISHED
-            and self.flows.settings.dist
+            and self.flows.options.dist
         ):
             decision = self._too_early(blame.origin)
         self._stop(decision)
@@ -368,7 +342,7 @@ class InstanceItem(pytest.Item):
     def _too_early(self, awaited: str) -> Decision:
         """Its turn came too early. Waiting could take forever: the upstream may be next on this worker."""
         remedy = (
-            f"--dist={self.flows.settings.dist} does not keep the order of the graph. Leave it out, or run"
+            f"--dist={self.flows.options.dist} does not keep the order of the graph. Leave it out, or run"
             f" what is left in a session of its own:\n    {run_again(self.flows.projects, [self.instance])}"
         )
         line = f"{self.instance.id} needs {awaited}, which has not finished in this session."
@@ -431,7 +405,7 @@ class InstanceItem(pytest.Item):
             raise self._failed(complaint(told, log=log, baseline=baseline, accept=accept))
 
     def _failed(self, text: str) -> RunFailed:
-        kind = RunFailedAndSeen if self.flows.settings.debug else RunFailed
+        kind = RunFailedAndSeen if self.flows.options.debug else RunFailed
         return kind(text, pytrace=False)  # type: ignore[call-arg]
 
     def _warn(self, result: Result) -> Iterator[tuple[int, str]]:
@@ -459,7 +433,7 @@ class InstanceItem(pytest.Item):
     def _fail(self, text: str) -> None:
         text = clean(text)
         self.place = (self.flows.projects.relative(self.path), 1, text.partition("\n")[0])
-        kind = RefusedAndSeen if self.flows.settings.debug else pytest.fail.Exception
+        kind = RefusedAndSeen if self.flows.options.debug else pytest.fail.Exception
         # the text says it all: pytest would show what it was made of once more
         raise kind(text, pytrace=False) from None  # type: ignore[call-arg]
 

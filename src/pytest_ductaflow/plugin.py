@@ -14,7 +14,9 @@ Ctrl-C, SIGTERM        -> stopping
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+import contextlib
+import dataclasses
+from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,9 +31,9 @@ if TYPE_CHECKING:
     from xdist.scheduler import Scheduling
     from xdist.workermanage import WorkerController
 
-    from ductaflow.project.settings import Comparison
+    from ductaflow.project.settings import Settings
     from pytest_ductaflow.baseline import Baseline
-    from pytest_ductaflow.items import Settings
+    from pytest_ductaflow.items import SessionOptions
     from pytest_ductaflow.projects import Projects
     from pytest_ductaflow.shards import Sharding
 
@@ -51,12 +53,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--ductaflow-timeout",
         type=float,
         metavar="SECONDS",
-        help="Time limit of a run whose config gives none. Default: ini ductaflow_timeout, else no limit.",
+        help="Time limit of a run whose config gives none. Default: the setting timeout, else no limit.",
     )
     group.addoption(
         "--ductaflow-engine",
         metavar="NAME",
-        help="What executes the cells. Default: ini ductaflow_engine, else a warm process.",
+        help="What executes the cells. Default: the setting engine, else a warm process.",
     )
     group.addoption(
         "--ductaflow-upstream",
@@ -76,7 +78,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--ductaflow-durations",
         metavar="FILE",
-        help="Seconds of instances, by which shares are balanced. Default: ini ductaflow_durations.",
+        help="Seconds of instances, by which shares are balanced. Default: the setting durations.",
     )
     group.addoption(
         "--ductaflow-durations-update",
@@ -86,7 +88,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--ductaflow-baseline",
         metavar="FILE",
-        help="Fail on warnings that this file does not have. Default: ini ductaflow_baseline.",
+        help="Fail on warnings that this file does not have. Default: the setting baseline.",
     )
     group.addoption(
         "--ductaflow-baseline-update",
@@ -100,39 +102,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption("--ductaflow-no-html", action="store_true", help="Make no HTML of the notebooks")
     group.addoption("--ductaflow-no-report", action="store_true", help="Write no status report")
-
-    parser.addini("ductaflow_config_dir", "Folder of the stored instances, below a project", default="config")
-    parser.addini("ductaflow_runs_dir", "Folder of all runs, below a project", default="runs")
-    parser.addini("ductaflow_timeout", "Time limit in seconds of a run whose config gives none", default="")
-    parser.addini("ductaflow_engine", "What executes the cells, as for --ductaflow-engine", default="")
-    parser.addini("ductaflow_html", "Whether runs leave HTML of their notebooks", type="bool", default=True)
-    parser.addini("ductaflow_report", "Whether to write the status report", type="bool", default=True)
-    parser.addini("ductaflow_durations", "File of durations, below the root directory", default="")
-    parser.addini("ductaflow_baseline", "File of known warnings, below the root directory", default="")
-    parser.addini(
-        "ductaflow_rerun_on",
-        "What counts as a change: config, code, inputs, environment (versions of Python and packages)",
-        type="args",
-        default=["config", "code", "inputs"],
-    )
-    parser.addini(
-        "ductaflow_hash",
-        "Globs of files that are compared by size and time instead of by content",
-        type="args",
-        default=[],
-    )
-    parser.addini(
-        "ductaflow_preload",
-        "Modules that the warm server imports besides those that flows import; off: no warm server",
-        type="args",
-        default=[],
-    )
-    parser.addini(
-        "ductaflow_keep_previous",
-        "Whether a new run keeps what the last good one wrote, below runs/.ductaflow",
-        type="bool",
-        default=True,
-    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -149,82 +118,115 @@ def pytest_terminal_summary(
 ) -> None:
     """Help who pasted the node id of an instance without the flag: for pytest it is in no file."""
     if exitstatus == pytest.ExitCode.USAGE_ERROR and not config.getoption("ductaflow"):
-        stored = config.getini("ductaflow_config_dir").strip("/")
-        if any(f"{stored}/{kind}/" in argument for argument in config.args for kind in ("flows", "builds")):
+        named = [kind for kind in ("/flows/", "/builds/") if any(kind in text for text in config.args)]
+        if named and (stored := _stored_by(config)):
             terminalreporter.write_line(f"ductaflow: to run what is stored in {stored}/, add --ductaflow")
 
 
-def _settings(config: pytest.Config) -> Settings:
+def _stored_by(config: pytest.Config) -> str | None:
+    """The config folder that an argument lies in, by its name; None if none does."""
+    from pytest_ductaflow.projects import Projects
+
+    projects = Projects(config.rootpath, config.invocation_params.dir)
+    with contextlib.suppress(pytest.UsageError):
+        # what is wrong with the settings is said to those who ask for our part
+        for path in _paths(config):
+            if root := projects.root_of_config(path):
+                return projects.settings_at(root).config_dir
+    return None
+
+
+def _paths(config: pytest.Config) -> list[Path]:
+    """The paths that the command line names."""
+    return [config.invocation_params.dir / argument.partition("::")[0] for argument in config.args]
+
+
+def _options(config: pytest.Config) -> SessionOptions:
     import os
     import uuid
 
-    from ductaflow.common.engines import ENGINES, FRESH, engine_named
-    from pytest_ductaflow.items import Settings
+    from pytest_ductaflow.items import SessionOptions
 
     told = getattr(config, "workerinput", {})
-    engine = config.getoption("ductaflow_engine") or config.getini("ductaflow_engine") or None
-    if engine not in (None, *ENGINES):
-        names = " or ".join(", ".join(ENGINES).rsplit(", ", 1))
-        raise pytest.UsageError(f"ductaflow_engine is {engine!r}; it can be {names}")
-    if engine_named(engine).needs_server and "off" in config.getini("ductaflow_preload"):
-        engine = FRESH.name
-    return Settings(
+    return SessionOptions(
         session_id=told.get("ductaflow_session_id") or uuid.uuid4().hex[:12],
         owner_pid=told.get("ductaflow_owner_pid") if told else os.getpid(),
-        timeout=_timeout(config),
-        engine=engine,
-        html=config.getini("ductaflow_html") and not config.getoption("ductaflow_no_html"),
-        keep_previous=config.getini("ductaflow_keep_previous"),
         echo=config.getoption("capture") == "no" and not told,
         upstream=config.getoption("ductaflow_upstream"),
         downstream=config.getoption("ductaflow_downstream"),
         dist=told.get("ductaflow_dist"),
         only_changed=config.getoption("ductaflow_changed"),
-        comparison=_comparison(config),
         debug=not told and bool(config.getoption("usepdb", False) or config.getoption("trace", False)),
     )
 
 
-def _comparison(config: pytest.Config) -> Comparison:
-    from ductaflow.common.errors import ConfigError
-    from ductaflow.project.settings import HASH_KEY, RERUN_ON_KEY, comparison
-
-    where = str(config.inipath or config.rootpath)
-    try:
-        return comparison(config.getini(RERUN_ON_KEY), config.getini(HASH_KEY), where=where)
-    except ConfigError as exc:
-        raise pytest.UsageError(str(exc)) from None
-
-
-def _timeout(config: pytest.Config) -> float | None:
-    given = config.getoption("ductaflow_timeout")
-    text = config.getini("ductaflow_timeout")
-    try:
-        seconds = float(text) if given is None and text else given
-    except ValueError:
-        raise pytest.UsageError(f"ductaflow_timeout is {text!r}; it must be a number of seconds") from None
-    if seconds is not None and not 0 < seconds < float("inf"):
-        raise pytest.UsageError(f"the timeout is {seconds}; it must be a positive number of seconds")
-    return seconds
-
-
-def _file(config: pytest.Config, name: str, *, needed_by: str | None) -> Path | None:
-    """A file that an option names, from where pytest was called, or an ini key, from the root directory.
+def _overrides(config: pytest.Config) -> dict[str, object]:
+    """The settings that the command line gives. An option that is named like a setting is its value.
 
     Raises:
-        pytest.UsageError: there is none, and an option that was given needs it.
+        pytest.UsageError: one is not acceptable.
     """
-    if given := config.getoption(name):
-        return config.invocation_params.dir / str(given)
-    if stored := config.getini(name):
-        return config.rootpath / str(stored)
-    if needed_by:
-        option = "--" + name.replace("_", "-")
-        raise pytest.UsageError(f"{needed_by} needs a file: add {option} FILE, or the ini key {name}")
-    return None
+    from ductaflow.common.errors import ConfigError
+    from ductaflow.project.settings import Settings
+
+    options = vars(config.option)
+    given = {one.name: options.get(f"ductaflow_{one.name}") for one in dataclasses.fields(Settings)}
+    for name in ("html", "report"):
+        given[name] = False if options[f"ductaflow_no_{name}"] else None
+    given["only_changed"] = config.getoption("ductaflow_changed")
+    for name in ("durations", "baseline"):
+        if given[name]:
+            given[name] = str(config.invocation_params.dir / str(given[name]))
+    try:
+        Settings().but(**given)
+    except ConfigError as exc:
+        raise pytest.UsageError(f"--ductaflow-{exc}") from None
+    return given
 
 
-def _baseline(config: pytest.Config) -> Baseline | None:
+def _refuse_old_keys(config: pytest.Config) -> None:
+    """The settings of ductaflow are no keys of pytest any more.
+
+    Raises:
+        pytest.UsageError: there are some left.
+    """
+    if old := [key for key in _ini_keys(config) if key.startswith("ductaflow_")]:
+        lines = "".join(f"    {key.removeprefix('ductaflow_')} = ...\n" for key in old)
+        raise pytest.UsageError(
+            f"{config.inipath or '-o'}: {', '.join(old)}: pytest's ini file has no settings of ductaflow\n"
+            f"Write them into pyproject.toml, or into ductaflow.toml without the first line:\n\n"
+            f"    [tool.ductaflow]\n{lines}"
+        )
+
+
+def _ini_keys(config: pytest.Config) -> list[str]:
+    # pytest has no public way to ask for keys that nobody has registered
+    kept = getattr(config, "_inicfg", None)
+    given = [text.partition("=")[0] for text in config.getoption("override_ini") or ()]
+    return list(dict.fromkeys([*(config.inicfg if kept is None else kept), *given]))
+
+
+def _file(asked: Iterable[Settings], name: str, *, needed_by: str | None) -> Path | None:
+    """A file that an option names, or the settings of what the command line names.
+
+    Raises:
+        pytest.UsageError: there is none, and an option that was given needs it; or projects name different
+            ones.
+    """
+    found = {value for settings in asked if (value := getattr(settings, name))}
+    if len(found) > 1:
+        raise pytest.UsageError(
+            f"the projects name several files as {name}: {', '.join(sorted(found))}\n"
+            f"Give the one for this session: --ductaflow-{name} FILE"
+        )
+    if not found and needed_by:
+        raise pytest.UsageError(
+            f"{needed_by} needs a file: add --ductaflow-{name} FILE, or the setting {name}"
+        )
+    return Path(found.pop()) if found else None
+
+
+def _baseline(config: pytest.Config, asked: Iterable[Settings]) -> Baseline | None:
     import os
 
     from ductaflow.common.errors import ConfigError
@@ -233,7 +235,7 @@ def _baseline(config: pytest.Config) -> Baseline | None:
     update = config.getoption("ductaflow_baseline_update")
     strict = config.getoption("ductaflow_baseline_strict")
     needed_by = "--ductaflow-baseline-update" if update else "--ductaflow-baseline-strict" if strict else None
-    path = _file(config, "ductaflow_baseline", needed_by=needed_by)
+    path = _file(asked, "baseline", needed_by=needed_by)
     if path is None:
         return None
     shown = Path(os.path.relpath(path, config.invocation_params.dir)).as_posix()
@@ -243,11 +245,10 @@ def _baseline(config: pytest.Config) -> Baseline | None:
         raise pytest.UsageError(str(exc)) from None
 
 
-def _sharding(config: pytest.Config, projects: Projects) -> Sharding:
+def _sharding(config: pytest.Config, projects: Projects, path: Path | None) -> Sharding:
     from ductaflow.common.errors import ConfigError
     from pytest_ductaflow.shards import Shard, Sharding, read_durations
 
-    path = _durations(config)
     update = "--ductaflow-durations-update"
     is_there = path is not None and path.exists()
     if path and not is_there and not config.getoption("ductaflow_durations_update"):
@@ -261,9 +262,9 @@ def _sharding(config: pytest.Config, projects: Projects) -> Sharding:
     return Sharding(projects, Shard.parse(text) if text else None, seconds)
 
 
-def _durations(config: pytest.Config) -> Path | None:
+def _durations(config: pytest.Config, asked: Iterable[Settings]) -> Path | None:
     needed_by = "--ductaflow-durations-update" if config.getoption("ductaflow_durations_update") else None
-    return _file(config, "ductaflow_durations", needed_by=needed_by)
+    return _file(asked, "durations", needed_by=needed_by)
 
 
 def _is_covered(config: pytest.Config) -> bool:
@@ -288,29 +289,29 @@ class InstanceHooks:
         from pytest_ductaflow.projects import Projects
         from pytest_ductaflow.signals import Signals, stop_without
 
-        self.settings = _settings(config)
-        self.projects = Projects(
-            config.rootpath,
-            config.invocation_params.dir,
-            config_dir=config.getini("ductaflow_config_dir"),
-            runs_dir=config.getini("ductaflow_runs_dir"),
-        )
-        self.flows = FlowSession(self.projects, self.settings, _baseline(config))
-        self.sharding = _sharding(config, self.projects)
+        _refuse_old_keys(config)
+        self.options = _options(config)
+        self.projects = Projects(config.rootpath, config.invocation_params.dir, _overrides(config))
+        #: The settings at the paths on the command line.
+        self.asked = [self.projects.settings_at(path) for path in _paths(config)]
+        self.flows = FlowSession(self.projects, self.options, _baseline(config, self.asked))
+        self.durations = _durations(config, self.asked)
+        self.sharding = _sharding(config, self.projects, self.durations)
         self._signals = Signals()
         #: Whether a worker met a project; the controller of workers collects nothing itself.
         self.met_one = False
         config.args = self._arguments(config)
         if not config.option.collectonly:
             self._signals.install()
-        if hasattr(config, "workerinput") and self.settings.owner_pid:
-            stop_without(self.settings.owner_pid)
+        if hasattr(config, "workerinput") and self.options.owner_pid:
+            stop_without(self.options.owner_pid)
 
     def _arguments(self, config: pytest.Config) -> list[str]:
         arguments = [target for argument in config.args for target in self.projects.targets(argument)]
         from_testpaths = config.args_source is pytest.Config.ArgsSource.TESTPATHS
-        if from_testpaths and self.projects.is_root(config.rootpath):
-            stored = str(self.projects.config_dir(config.rootpath))
+        project = self.projects.around(config.rootpath) if from_testpaths else None
+        if project and project.root == config.rootpath:
+            stored = str(project.config_dir)
             arguments += [stored] if stored not in arguments else []
         return arguments
 
@@ -332,18 +333,19 @@ class InstanceHooks:
     ) -> None:
         if exitstatus != pytest.ExitCode.NO_TESTS_COLLECTED or self.met_one or self.projects.met_one:
             return
-        paths = [config.invocation_params.dir / argument.partition("::")[0] for argument in config.args]
-        roots = [root for path in paths if (root := self.projects.around(path))]
-        stored = config.getini("ductaflow_config_dir")
-        if not roots:
+        paths = _paths(config)
+        project = next(filter(None, map(self.projects.around, paths)), None)
+        if not project:
+            from ductaflow.session.request import signs_of
+
             terminalreporter.write_line(
                 f"ductaflow: no project in {', '.join(map(str, paths))}: a project is a folder with"
-                f" {stored}/flows, {stored}/builds or {stored}/base.json"
+                f" {signs_of(paths[0])}"
             )
-        elif roots[0] not in paths:
+        elif project.root not in paths:
             from ductaflow.common.text import shown_path
 
-            folder = shown_path(self.projects.config_dir(roots[0]), self.projects.invocation_dir)
+            folder = shown_path(project.config_dir, self.projects.invocation_dir)
             terminalreporter.write_line(
                 "ductaflow: nothing is stored there; run what the project stores:"
                 f" pytest --ductaflow {folder}"
@@ -400,7 +402,7 @@ class InstanceHooks:
         from pytest_ductaflow.items import Pause
 
         self.flows.select(session.items)
-        if hasattr(session.config, "workerinput") and self.settings.dist is None:
+        if hasattr(session.config, "workerinput") and self.options.dist is None:
             # after the worker has told what it collected: the pause is none of it
             pause: pytest.Item = Pause.from_parent(session, name="ductaflow-pause")
             session.items.append(pause)
@@ -458,20 +460,23 @@ class ControllerHooks:
         self._config = config
         self._common = common
         self._projects = common.projects
-        self._settings = common.settings
+        self._options = common.options
         self._workers = Workers()
-        preload = [*config.getini("ductaflow_preload"), *(["coverage"] if _is_covered(config) else [])]
+        warm = [settings for settings in common.asked if settings.engine_for(None).needs_server]
+        preload = [name for settings in warm for name in settings.preload]
+        preload += ["coverage"] if _is_covered(config) else []
         self._warming = Warming(
-            common.projects, preload, common.settings.engine, when_needed=common.settings.only_changed
+            common.projects,
+            dict.fromkeys(preload),
+            is_wanted=bool(warm),
+            when_needed=common.options.only_changed,
         )
         self._worker_count = 0
         self._told = False
-        with_report = config.getini("ductaflow_report") and not config.getoption("ductaflow_no_report")
         self._artifact = Artifact(
             common.projects,
-            common.settings.session_id,
-            with_report=with_report,
-            only_changed=common.settings.only_changed,
+            common.options.session_id,
+            only_changed=common.options.only_changed,
             sharding=common.sharding,
         )
         self._live = Live(config, common.projects)
@@ -496,11 +501,11 @@ class ControllerHooks:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: WorkerController) -> None:
-        node.workerinput["ductaflow_session_id"] = self._settings.session_id
+        node.workerinput["ductaflow_session_id"] = self._options.session_id
         node.workerinput["ductaflow_dist"] = given_dist(self._config)
         spec = node.gateway.spec
         is_local = spec.popen and not spec.via
-        node.workerinput["ductaflow_owner_pid"] = self._settings.owner_pid if is_local else None
+        node.workerinput["ductaflow_owner_pid"] = self._options.owner_pid if is_local else None
         if is_local:
             channel = node.gateway.remote_exec("import os; channel.send(os.getpid())")
             self._workers.add(node.gateway.id, channel.receive())
@@ -605,7 +610,7 @@ class ControllerHooks:
 
         if session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and self._common.sharding.emptied:
             session.exitstatus = pytest.ExitCode.OK
-        path = _durations(session.config)
+        path = self._common.durations
         failed = False
         try:
             if path and session.config.getoption("ductaflow_durations_update"):

@@ -7,14 +7,17 @@ flows/fit.py                                        on the command line: the ins
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
-from pathlib import Path, PurePath
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
-from ductaflow.common.paths import BASE_CONFIG, KIND_DIRS, SOURCE_SUFFIXES, Project, relative
+from ductaflow.common.errors import ConfigError
+from ductaflow.common.paths import BASE_CONFIG, KIND_DIRS, SOURCE_SUFFIXES, relative
 from ductaflow.project.graph import collect
 from ductaflow.project.instances import Instance
+from ductaflow.project.settings import Project, Settings
 from ductaflow.session.decide import Readiness
 from ductaflow.session.durations import expected_seconds
 
@@ -27,34 +30,51 @@ class Projects:
     Args:
         rootdir: pytest's; node ids are relative to it.
         invocation_dir: where pytest was called; commands that we show work there.
-        config_dir, runs_dir: names of the two folders below each project's root.
-
-    Raises:
-        pytest.UsageError: one of the two is not below the root.
+        overrides: settings that the command line gives, for all projects.
     """
 
-    def __init__(self, rootdir: Path, invocation_dir: Path, *, config_dir: str, runs_dir: str) -> None:
-        for name in (config_dir, runs_dir):
-            if not PurePath(name).parts or PurePath(name).is_absolute() or ".." in PurePath(name).parts:
-                raise pytest.UsageError(
-                    f"{name!r} is no folder below a project: give it relative, without .."
-                )
+    def __init__(
+        self, rootdir: Path, invocation_dir: Path, overrides: Mapping[str, object] = MappingProxyType({})
+    ) -> None:
         self.rootdir = rootdir
         self.invocation_dir = invocation_dir
-        self._config_parts = PurePath(config_dir).parts
-        self._runs_parts = PurePath(runs_dir).parts
+        self._overrides = overrides
+        self._around: dict[Path, Project | None] = {}
         self._loaded: dict[Path, Readiness] = {}
         self._titles: dict[Path, dict[str, Instance]] = {}
         self._by_nodeid: dict[str, Instance | None] = {}
         self._roots: dict[Path, Path | None] = {}
 
+    def around(self, path: Path) -> Project | None:
+        """The project that a folder is or lies in, with the settings of this session.
+
+        Raises:
+            pytest.UsageError: something is wrong with its settings.
+        """
+        if path not in self._around:
+            try:
+                project = Project.at(path).but(**self._overrides)
+            except ConfigError as exc:
+                raise pytest.UsageError(str(exc)) from None
+            above = path.parent
+            is_last = project.is_there or above == path
+            self._around[path] = (project if project.is_there else None) if is_last else self.around(above)
+        return self._around[path]
+
+    def settings_at(self, path: Path) -> Settings:
+        """The settings of the project around a path; where there is none, those that one there would have.
+
+        Raises:
+            pytest.UsageError: something is wrong with them.
+        """
+        if project := self.around(path):
+            return project.settings
+        return Settings.at(path).but(**self._overrides)
+
     def at(self, root: Path) -> Readiness:
         """The instances of a project, and who reads from whom."""
         if root not in self._loaded:
-            project = Project.at(
-                root, config_dir=str(PurePath(*self._config_parts)), runs_dir=str(PurePath(*self._runs_parts))
-            )
-            self._loaded[root] = Readiness(collect(project))
+            self._loaded[root] = Readiness(collect(self.around(root) or Project.at(root)))
         return self._loaded[root]
 
     def of(self, instance: Instance) -> Readiness:
@@ -66,43 +86,31 @@ class Projects:
         """Whether a project was met so far."""
         return bool(self._loaded)
 
-    def around(self, path: Path) -> Path | None:
-        """The root of the project that a path is or lies below; None if there is none."""
-        signs = (*KIND_DIRS.values(), BASE_CONFIG)
-        for folder in (path, *path.parents):
-            if any((self.config_dir(folder) / sign).exists() for sign in signs):
-                return folder
-        return None
-
-    def config_dir(self, root: Path) -> Path:
-        return root.joinpath(*self._config_parts)
-
-    def is_root(self, folder: Path) -> bool:
-        return any((self.config_dir(folder) / kind).is_dir() for kind in KIND_DIRS.values())
-
     def root_of_config(self, path: Path) -> Path | None:
         """The project whose stored instances `path`, a file or folder below `config/flows`, belongs to."""
         # Asked several times for each of thousands of files: their folder is looked at once.
         folder = path.parent
         if folder not in self._roots:
-            self._roots[folder] = next(filter(None, map(self._root_of_kind, (folder, *folder.parents))), None)
-        return self._root_of_kind(path) or self._roots[folder]
-
-    def _root_of_kind(self, folder: Path) -> Path | None:
-        """The project whose `config/flows` or `config/builds` a folder is."""
-        depth = len(self._config_parts)
-        if folder.name in KIND_DIRS.values() and folder.parent.parts[-depth:] == self._config_parts:
-            return folder.parents[depth]
-        return None
+            project = self.around(folder)
+            stored = [project.config_of(kind) for kind in KIND_DIRS] if project else []
+            is_inside = any(kind == folder or kind in folder.parents for kind in stored)
+            self._roots[folder] = project.root if project and is_inside else None
+        if root := self._roots[folder]:
+            return root
+        project = self.around(folder) if path.name in KIND_DIRS.values() else None
+        return project.root if project and folder == project.config_dir else None
 
     def is_runs(self, path: Path) -> bool:
         """Whether it is the runs folder of a project."""
-        depth = len(self._runs_parts)
-        return path.parts[-depth:] == self._runs_parts and self.is_root(path.parents[depth - 1])
+        project = self.around(path.parent)
+        return project is not None and path == project.runs_dir
 
     def is_sources(self, path: Path) -> bool:
         """Whether it is the `flows` or `builds` folder of a project."""
-        return path.name in KIND_DIRS.values() and self.is_root(path.parent)
+        if path.name not in KIND_DIRS.values():
+            return False
+        project = self.around(path.parent)
+        return project is not None and path.parent == project.root
 
     def instances_in(self, file: Path) -> tuple[Instance, ...]:
         """The stored instances that a file gives; none if it is not a stored config."""
@@ -120,35 +128,31 @@ class Projects:
         """
         name, colons, item = argument.partition("::")
         path = Path(os.path.abspath(self.invocation_dir / name))
+        project = self.around(path)
+        if project is None:
+            return [argument]
         if self.is_sources(path) and path.is_dir() and not colons:
-            return [str(self.config_dir(path.parent) / path.name)]
-        if self._is_project_base(path) and not colons:
+            return [str(project.config_dir / path.name)]
+        if path == project.config_dir / BASE_CONFIG and path.is_file() and not colons:
             return [str(path.parent)]
         is_source = self.is_sources(path.parent) and path.is_file() and path.suffix in SOURCE_SUFFIXES
-        if not is_source and not self._is_flow_base(path):
+        if not is_source and not self._is_flow_base(path, project):
             return [argument]
-        root = path.parent.parent if is_source else path.parents[1 + len(self._config_parts)]
         found = [
             instance
-            for instance in self.at(root).instances.of_flow(path.stem)
+            for instance in self.at(project.root).instances.of_flow(path.stem)
             if KIND_DIRS[instance.kind] == path.parent.name and item in ("", instance.title)
         ]
         if not found and is_source:
-            stored = f"{PurePath(*self._config_parts).as_posix()}/{path.parent.name}/{path.stem}.json"
+            stored = f"{project.settings.config_dir}/{path.parent.name}/{path.stem}.json"
             raise pytest.UsageError(f"{argument} has no stored instance. Its config would be {stored}.")
         files = dict.fromkeys(instance.file for instance in found)
         return [f"{file}{colons}{item}" for file in files] or [argument]
 
-    def _is_project_base(self, path: Path) -> bool:
-        depth = len(self._config_parts)
-        return (
-            path.name == BASE_CONFIG and path.parent.parts[-depth:] == self._config_parts and path.is_file()
-        )
-
-    def _is_flow_base(self, path: Path) -> bool:
+    def _is_flow_base(self, path: Path, project: Project) -> bool:
         """Whether it is the config that instances of a flow have in common, and none itself."""
-        root = self.root_of_config(path) if path.suffix == ".json" and path.is_file() else None
-        return bool(root and path.parents[1] == self.config_dir(root) and not self.instances_in(path))
+        is_base = path.suffix == ".json" and path.parent.parent == project.config_dir and path.is_file()
+        return is_base and path.parent.name in KIND_DIRS.values() and not self.instances_in(path)
 
     def nodeid(self, instance: Instance) -> str:
         return f"{self.relative(instance.file)}::{instance.title}"

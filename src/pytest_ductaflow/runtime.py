@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 import pytest
 
-from ductaflow.common.engines import engine_named
 from ductaflow.execution import warm
 from ductaflow.execution.coverage import MEASURE
 from pytest_ductaflow.projects import Projects
@@ -19,16 +18,16 @@ class Warming:
     """Starts the server while pytest collects.
 
     Args:
-        preload: the ini key `ductaflow_preload`: modules to import in any case.
-        engine: the session's engine; only `warm`, the default, has a server.
+        preload: modules to import in any case.
+        is_wanted: whether some runs use an engine that has a server.
         when_needed: start it with the first run, since perhaps nothing has to run.
     """
 
     def __init__(
-        self, projects: Projects, preload: Sequence[str], engine: str | None, *, when_needed: bool
+        self, projects: Projects, preload: Iterable[str], *, is_wanted: bool, when_needed: bool
     ) -> None:
         self._projects = projects
-        self._wanted = engine_named(engine).needs_server and warm.is_possible()
+        self._wanted = is_wanted and warm.is_possible()
         if self._wanted:
             warm.start(warm.Wanted(tuple(preload)), when_needed=when_needed)
 
@@ -39,7 +38,9 @@ class Warming:
         sources = {}
         for nodeid in nodeids:
             instance = self._projects.instance(nodeid)
-            if instance and instance.source and engine_named(instance.options.engine).needs_server:
+            if not instance or not instance.source:
+                continue
+            if instance.project.settings.engine_for(instance.options.engine).needs_server:
                 sources[instance.source] = instance.project.root
         for source, root in sources.items():
             warm.start(warm.Wanted.of(source, root))

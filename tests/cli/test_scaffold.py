@@ -17,8 +17,8 @@ from support import TinyProject, run_pytest
 from ductaflow.cli.app import main
 from ductaflow.cli.scaffold import init_project, new_source
 from ductaflow.common.errors import DuctaflowError, InstanceError
-from ductaflow.common.paths import Project
 from ductaflow.project.instances import find_instances
+from ductaflow.project.settings import Project
 
 pytestmark = pytest.mark.usefixtures("no_process_left")
 

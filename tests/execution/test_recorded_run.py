@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from support import TinyProject
 
-from ductaflow.common.paths import Project
 from ductaflow.execution.recorded_run import ChildEnd, RecordedRun
 from ductaflow.project.instances import load_stored
+from ductaflow.project.settings import Project
 from ductaflow.session.request import spec_of_instance
 from ductaflow.store.folder import has_unfinished_run
 from ductaflow.store.result import Status, read_result

@@ -14,11 +14,11 @@ import psutil
 import pytest
 from support import TinyProject, wait_until
 
-from ductaflow.common.paths import Project
 from ductaflow.execution import warm
 from ductaflow.execution.launch import await_pages
 from ductaflow.execution.warm import third_party_imports, why_not_warm
 from ductaflow.project.instances import load_stored
+from ductaflow.project.settings import Project
 from ductaflow.session.runner import run_instance, run_notebook
 from ductaflow.store.result import Result, Status, read_result
 

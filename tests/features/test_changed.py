@@ -17,15 +17,13 @@ from typing import Any
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from support import Session, TinyProject, command, files_below, run_pytest, wait_until
+from support import NO_HTML, Session, TinyProject, command, files_below, run_pytest, wait_until
 
 from ductaflow import run_notebook
 from ductaflow.cli.app import main
-from ductaflow.common.errors import ConfigError
-from ductaflow.common.paths import Project
 from ductaflow.execution import warm
 from ductaflow.project.graph import collect
-from ductaflow.project.settings import Comparison, Leaves, comparison_in, leaves_in
+from ductaflow.project.settings import Project
 from ductaflow.report import Entry, LiveReport, build_report, live
 from ductaflow.session.conductor import conduct
 from ductaflow.session.decide import Decision, Readiness, Would
@@ -70,7 +68,7 @@ def ran(chain: TinyProject) -> TinyProject:
     """The same, after a first session."""
     stored = collect(Project.at(chain.root)).by_id
     for id in ("prep/a", "fit/a"):
-        run_instance(stored[id], export_html=False)
+        run_instance(stored[id], settings=NO_HTML)
     return chain
 
 
@@ -236,71 +234,17 @@ def test_an_unexpected_green_is_told_by_the_run_alone(project: TinyProject) -> N
     assert (1, True) == (strict.code, "[XPASS(strict)] known" in strict.out), strict.out
 
 
-def test_what_counts_is_an_ini_key(ran: TinyProject) -> None:
-    """`ductaflow_rerun_on` without code: another flow runs nothing; a word that is none is refused."""
+def test_what_counts_is_a_setting(ran: TinyProject) -> None:
+    """`rerun_on` without code: another flow runs nothing; a word that is none is refused."""
     ran.flow("fit", FIT + "print('and more')\n")
-    (ran.root / "pytest.ini").write_text("[pytest]\nductaflow_rerun_on = config inputs\n")
+    ran.settings('rerun_on = ["config", "inputs"]')
     assert {"prep/a": "unchanged", "fit/a": "unchanged"} == run_pytest(ran.root, *CHANGED).statuses()
 
-    (ran.root / "pytest.ini").write_text("[pytest]\nductaflow_rerun_on = config input\n")
+    ran.settings('rerun_on = "config input"')
     session = run_pytest(ran.root, *CHANGED)
     assert 4 == session.code
-    assert "pytest.ini: ductaflow_rerun_on has 'input'" in session.out
-    assert "Did you mean inputs? It can have: config, code, inputs, environment." in session.out
-
-
-AS_TOML = "ductaflow_rerun_on = ['code', 'config']\nductaflow_hash = ['a b/*', 'c']\n"
-AS_INI = "addopts = -q\nductaflow_rerun_on = config\n  code\nductaflow_hash = 'a b/*' c\n"
-
-
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        ("pytest.ini", f"[pytest]\n{AS_INI}"),
-        ("pyproject.toml", f"[tool.pytest.ini_options]\n{AS_TOML}"),
-        ("pyproject.toml", f"[tool.pytest]\n{AS_TOML}"),
-        ("pytest.toml", f"[pytest]\n{AS_TOML}"),
-        ("tox.ini", f"[tox]\n[pytest]\n{AS_INI}"),
-        ("setup.cfg", f"[tool:pytest]\n{AS_INI}"),
-    ],
-)
-def test_who_is_not_pytest_reads_the_same_file(tmp_path: Path, name: str, text: str) -> None:
-    """The nearest file that says something to pytest counts, as pytest reads it."""
-    root = tmp_path / "project"
-    root.mkdir()
-    (root / "tox.ini").write_text("[tox]\n")
-    (tmp_path / name).write_text(text)
-    assert Comparison(frozenset(("config", "code")), ("a b/*", "c")) == comparison_in(root)
-    (root / "pytest.ini").touch()
-    assert Comparison() == comparison_in(root)
-
-
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        ("pytest.ini", "[pytest]\nductaflow_html = No\nductaflow_keep_previous = 0\n"),
-        ("pytest.toml", "[pytest]\nductaflow_html = false\nductaflow_keep_previous = false\n"),
-    ],
-)
-def test_what_runs_leave_is_in_the_same_file(tmp_path: Path, name: str, text: str) -> None:
-    """As pytest reads truth values; by default they leave all; what is neither true nor false is named."""
-    assert Leaves(html=True, previous=True) == leaves_in(tmp_path)
-    (tmp_path / name).write_text(text)
-    assert Leaves(html=False, previous=False) == leaves_in(tmp_path)
-    (tmp_path / name).write_text("[pytest]\nductaflow_html = 'perhaps'\n")
-    with pytest.raises(ConfigError, match=rf"{name}: ductaflow_html is .*perhaps"):
-        leaves_in(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [("[pytest", "cannot"), ("[pytest]\nductaflow_hash = 3", "is 3"), ("pytest = 3", "cannot")],
-)
-def test_a_broken_file_of_pytest_is_named(tmp_path: Path, text: str, said: str) -> None:
-    """File and key are in the message."""
-    (tmp_path / "pytest.toml").write_text(text)
-    with pytest.raises(ConfigError, match=rf"pytest\.toml.*{said}"):
-        comparison_in(tmp_path)
+    assert 'ductaflow.toml.rerun_on has "input"' in session.out
+    assert "Did you mean inputs? It takes any of config, code, inputs, environment." in session.out
 
 
 # --- builds ------------------------------------------------------------------------------------------------
@@ -495,7 +439,7 @@ def test_why_tells_versions_once(ran: TinyProject) -> None:
     assert "fit/a is unchanged." == first
     assert "Other versions than in its last run, which alone make nothing run:" in told
 
-    (ran.root / "pytest.ini").write_text("[pytest]\nductaflow_rerun_on = config code inputs environment\n")
+    ran.settings('rerun_on = "config code inputs environment"')
     first, *told = ran.output("why", "fit/a").splitlines()
     assert "fit/a has to run:" == first
     assert 1 == sum("Python: 3.1.4" in line for line in told)
@@ -561,7 +505,7 @@ def test_run_changed_without_an_id_is_for_all(ran: TinyProject) -> None:
 
 def test_run_leaves_what_the_project_says(ran: TinyProject, build: TinyProject) -> None:
     """HTML and previous outputs are left or not as with pytest, by an id and by a run folder."""
-    (build.root / "pytest.ini").write_text("[pytest]\nductaflow_html = no\nductaflow_keep_previous = no\n")
+    settings = build.settings("html = false\nkeep_previous = false")
     flow = build.folder("all", "a") / "runs" / "first"
     pages = [ran.folder("fit", "a") / "fit.html", flow / "first.html"]
     for page in pages:
@@ -573,7 +517,7 @@ def test_run_leaves_what_the_project_says(ran: TinyProject, build: TinyProject) 
     assert [False, False] == [page.exists() for page in pages]
     assert [] == [path for path in build.root.rglob("previous/*/*") if ".ductaflow" in path.parts]
 
-    (build.root / "pytest.ini").unlink()
+    settings.unlink()
     ran.output("run", "fit/a")
     assert pages[0].is_file()
     assert (build.root / "runs" / ".ductaflow" / "previous" / "fit" / "a").is_dir()
@@ -623,7 +567,7 @@ def test_a_change_is_seen_through_what_is_unchanged(ran: TinyProject) -> None:
     far = readiness.instances.by_id["fit/far"]
 
     def told(*here: str) -> str:
-        return Beyond(readiness, Comparison(), lambda instance: instance.id in here).told(far)
+        return Beyond(readiness, lambda instance: instance.id in here).told(far)
 
     assert ["", FAR, ""] == [told("fit/a"), told(), told("fit/a", "prep/a")]
     ran.config("flows/prep/a.json", raw="inputs/other.txt", _run={"skip": "too dear"})

@@ -13,8 +13,9 @@ from support import TinyProject
 from ductaflow import run_instance
 from ductaflow.cli.app import main
 from ductaflow.common.decode import UnreadableError
-from ductaflow.common.paths import Project, RunFolder
+from ductaflow.common.paths import RunFolder
 from ductaflow.project.instances import load_stored
+from ductaflow.project.settings import Project
 from ductaflow.session.request import spec_of_instance
 from ductaflow.store.changes import changes
 from ductaflow.store.folder import Claim, Owner, note_hand_work, unfinished

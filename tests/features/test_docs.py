@@ -9,6 +9,8 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import tomllib
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,12 @@ from support import TinyProject
 from test_house import FLOOR_OF, modules, package_of
 
 import ductaflow
+from ductaflow.project.settings import Settings
 from ductaflow.store.result import Status, read_result
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+REFERENCE = README[README.index("## Options") : README.index("## Platforms")]
 PYTHON_BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
@@ -69,12 +73,23 @@ def test_the_two_commands_are_there() -> None:
 
 
 def test_all_options_are_listed(pytester: pytest.Pytester) -> None:
-    """Each option and ini key of the plugin is in the README, and none that is not there."""
+    """Each option of the plugin is in the README, and none that is not there."""
     shown = pytester.runpytest_subprocess("--help").stdout.str()
-    pattern = r"--ductaflow[a-z-]*|ductaflow_[a-z_]+"
-    options = set(re.findall(pattern, shown))
-    reference = README[README.index("## Options") : README.index("## Platforms")]
-    assert options == set(re.findall(pattern, reference))
+    pattern = r"--ductaflow[a-z-]*"
+    assert set(re.findall(pattern, shown)) == set(re.findall(pattern, REFERENCE))
+    assert "ductaflow_" not in shown
+
+
+def test_all_settings_are_listed() -> None:
+    """Each setting is in the README with its default, and none that is not there."""
+    table = REFERENCE[REFERENCE.index("| setting |") : REFERENCE.index("The project is the nearest")]
+    rows = dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|", table, re.MULTILINE))
+    assert {one.name for one in fields(Settings)} - {"only_changed"} == set(rows)
+    values = {name: text.strip("`") for name, text in rows.items() if text.startswith("`")}
+    assert (
+        Settings().but(**tomllib.loads("\n".join(f"{name} = {text}" for name, text in values.items())))
+        == Settings()
+    )
 
 
 def test_all_names_are_listed() -> None:

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import TinyProject
+from support import NO_HTML, TinyProject
 
-from ductaflow.common.paths import Project
 from ductaflow.project.graph import Graph, collect
 from ductaflow.project.instances import Instance
+from ductaflow.project.settings import Project
 from ductaflow.session.request import spec_of_instance
 from ductaflow.session.runner import run_instance
 from ductaflow.store.changes import changes
@@ -242,7 +242,7 @@ def run_what_changed(root: Path) -> list[str]:
     ran, red = [], False
     for instance in in_order(root):
         if not red and changes(spec_of_instance(instance)):
-            result = run_instance(instance, export_html=False, check=False)
+            result = run_instance(instance, settings=NO_HTML, check=False)
             ran.append(instance.id)
             red = result.status is Status.ERROR
     return sorted(ran)

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import TinyProject
+from support import NO_HTML, TinyProject
 
 from ductaflow.common.errors import ConfigError, InstanceError
-from ductaflow.common.paths import Project
 from ductaflow.project.instances import load_stored
+from ductaflow.project.settings import Project
 from ductaflow.session.debug import debug_flow
 from ductaflow.session.request import find_notebook
 from ductaflow.session.runner import run_instance, run_notebook, run_step_flow
@@ -81,7 +81,7 @@ def comparable(folder: Path) -> dict[str, Any]:
 def test_three_ways_agree(scripted: TinyProject, name: str, status: str, code: int) -> None:
     """As a notebook, as a script and through the library: the same files, config, status and exit code."""
     instance = load_stored(Project.at(scripted.root), f"fit/{name}")
-    run_instance(instance, check=False, export_html=False)
+    run_instance(instance, check=False, settings=NO_HTML)
     folder = scripted.folder("fit", name)
     stored = comparable(folder)
     assert status == stored["status"]
@@ -381,7 +381,7 @@ def test_bad_command_lines(scripted: TinyProject) -> None:
 
 def test_a_saved_config_runs_again_elsewhere(scripted: TinyProject, tmp_path: Path) -> None:
     """A config that was saved in one place is taken as it is in another, with that project's root."""
-    run_instance(load_stored(Project.at(scripted.root), "fit/good"), export_html=False)
+    run_instance(load_stored(Project.at(scripted.root), "fit/good"), settings=NO_HTML)
     moved = tmp_path / "moved"
     scripted.root.rename(moved)
     saved = moved / "runs" / "fit" / "good" / "fit_config.json"
@@ -460,7 +460,7 @@ def test_a_config_that_does_not_reach_the_flow(project: TinyProject, first: str,
 
 def test_an_early_exit_is_a_warning_line(scripted: TinyProject) -> None:
     """What makes the run orange stands in its log, where pytest and the page find it."""
-    result = run_instance(load_stored(Project.at(scripted.root), "fit/left"), export_html=False)
+    result = run_instance(load_stored(Project.at(scripted.root), "fit/left"), settings=NO_HTML)
     assert "stopped early at cell 4 of 5" == result.message
     assert "⚠ stopped early at cell 4 of 5" in [warning.text for warning in result.warnings]
 
@@ -468,9 +468,9 @@ def test_an_early_exit_is_a_warning_line(scripted: TinyProject) -> None:
 def test_an_instance_by_its_id(scripted: TinyProject, monkeypatch: pytest.MonkeyPatch) -> None:
     """`run_instance` takes the id of a stored instance of the project around the working directory."""
     monkeypatch.chdir(scripted.root / "flows")
-    assert "good" == run_instance("fit/good", export_html=False).instance
+    assert "good" == run_instance("fit/good", settings=NO_HTML).instance
     with pytest.raises(FlowFailed, match="no weeks"):
-        run_instance("fit/bad", export_html=False)
+        run_instance("fit/bad", settings=NO_HTML)
     monkeypatch.chdir("/")
     with pytest.raises(InstanceError, match="lies in no project"):
         run_instance("fit/good")

@@ -102,7 +102,7 @@ def noisy(project: TinyProject) -> TinyProject:
     project.config("flows/fit/calm.json", texts=[])
     project.config("flows/fit/red.json", texts=["gaps"], fails=True)
     project.config("flows/fit/gone.json", texts=["gaps"])
-    (project.root / "pytest.ini").write_text("[pytest]\nductaflow_baseline = known.txt\n")
+    project.settings('baseline = "known.txt"')
     return project
 
 
@@ -189,8 +189,9 @@ def test_a_bad_baseline_ends_the_session_before_it_begins(noisy: TinyProject) ->
 def test_projects_in_folders_of_one_repository(noisy: TinyProject) -> None:
     """Entries name the project's folder from pytest's root directory; those of other projects stay."""
     top = noisy.root.parent
-    (noisy.root / "pytest.ini").unlink()
-    (top / "pytest.ini").write_text("[pytest]\nductaflow_baseline = known.txt\n")
+    (noisy.root / "ductaflow.toml").unlink()
+    (top / "pytest.ini").write_text("[pytest]\n")
+    (top / "ductaflow.toml").write_text('baseline = "known.txt"\n')
     (top / "known.txt").write_text("other/fit/a: Warning: x\nproject/fit/never: Warning: x\n")
     session = run_pytest(top, "project", "-k", "b", "--ductaflow-baseline-update")
     assert 0 == session.code, session.out
@@ -202,8 +203,9 @@ def test_projects_in_folders_of_one_repository(noisy: TinyProject) -> None:
 def test_a_file_that_cannot_be_written_fails_the_session(noisy: TinyProject) -> None:
     """With the reason, after everything has run."""
     (noisy.root / "file").write_text("")
+    (noisy.root / "ductaflow.toml").unlink()
     for option in ("baseline", "durations"):
         args = (f"--ductaflow-{option}=file/below.txt", f"--ductaflow-{option}-update")
-        session = run_pytest(noisy.root, "-k", "calm", "-o", "ductaflow_baseline=", *args)
+        session = run_pytest(noisy.root, "-k", "calm", *args)
         assert (1, True) == (session.code, "1 passed" in session.out), session.out
         assert "ductaflow could not write what it was asked to: " in session.out

@@ -12,9 +12,9 @@ from types import ModuleType
 import pytest
 from support import TinyProject
 
-from ductaflow.common.paths import Project
 from ductaflow.execution.inplace import code_to_watch, run_here
 from ductaflow.project.instances import load_stored
+from ductaflow.project.settings import Project
 from ductaflow.session.request import spec_of_instance
 from ductaflow.store.result import read_result
 

@@ -157,7 +157,7 @@ def test_durations_are_kept_and_balance(fan: TinyProject) -> None:
     """Of what ran, also on workers; what is not stored any more goes; the next shares follow the file."""
     file = fan.root / "durations.json"
     file.write_text('{"fit/s5": 99.0, "fit/gone": 5, "other/fit/s1": 7}')
-    (fan.root / "pytest.ini").write_text("[pytest]\nductaflow_durations = durations.json\n")
+    fan.settings('durations = "durations.json"')
     session = run_pytest(fan.root, "-n", "2", "-k", "raw or s1", "--ductaflow-durations-update")
     assert 0 == session.code, session.out
     kept = json.loads(file.read_text())

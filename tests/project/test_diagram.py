@@ -15,11 +15,12 @@ from support import TinyProject, cli
 from test_graph import GRAPHS
 from test_graph import instance as graph_instance
 
-from ductaflow.common.paths import Kind, Project
+from ductaflow.common.paths import Kind
 from ductaflow.project.diagram import Diagram, Edge, Node, to_dot, to_json, to_mermaid
 from ductaflow.project.graph import Graph
 from ductaflow.project.instances import Instance
 from ductaflow.project.options import RunOptions
+from ductaflow.project.settings import Project
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "example_project"
 PROJECT = Project.at(Path("/project"))

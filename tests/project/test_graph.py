@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ductaflow.common.errors import ConfigError, InstanceError
-from ductaflow.common.paths import Project
 from ductaflow.project.graph import MAX_CYCLES, Graph, check, collect
 from ductaflow.project.instances import Instance
 from ductaflow.project.options import RunOptions
 from ductaflow.project.references import RunsTree
+from ductaflow.project.settings import Project, Settings
 
 quick = settings(max_examples=80, deadline=None)
 HERE = Project.at(Path("/project"))
@@ -110,7 +110,7 @@ def test_only_windows_takes_backslashes(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_the_runs_folder_is_the_projects(tmp_path: Path) -> None:
     """Another name for the runs folder, and a root that is a link."""
-    other = Project.at(tmp_path, runs_dir="out/all runs")
+    other = Project.at(tmp_path, Settings(runs_dir="out/all runs"))
     assert ("prep/A",) == reads("out/all runs/prep/A/x.csv", project=other)
     assert () == reads("runs/prep/A/x.csv", project=other)
     (tmp_path / "real").mkdir()

@@ -18,10 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ductaflow.common.errors import ConfigError, InstanceError
-from ductaflow.common.paths import Project
 from ductaflow.project.instances import Instance, Instances, find_instances, load_stored, make_instance
 from ductaflow.project.names import check_name
 from ductaflow.project.options import RunOptions
+from ductaflow.project.settings import Project, Settings
 
 quick = settings(max_examples=40, deadline=None)
 
@@ -150,7 +150,7 @@ def test_other_folders(tmp_path: Path) -> None:
     """The names of the folders for configs and runs are the project's."""
     project(tmp_path, {"flows/fit/A.json": {}})
     (tmp_path / "config").rename(tmp_path / "cases")
-    (found,) = find_instances(Project.at(tmp_path, config_dir="cases", runs_dir="out/runs"))
+    (found,) = find_instances(Project.at(tmp_path, Settings(config_dir="cases", runs_dir="out/runs")))
     assert found.run_folder.path == tmp_path / "out/runs/fit/A"
 
 

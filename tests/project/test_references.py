@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from support import TinyProject
 
 from ductaflow import unpack_config
-from ductaflow.common.paths import Project
 from ductaflow.project.graph import Graph
 from ductaflow.project.instances import Instance, Instances
 from ductaflow.project.options import RunOptions
 from ductaflow.project.references import RunReference, RunsTree, runs_tree
+from ductaflow.project.settings import Project
 from ductaflow.session.request import spec_of_instance
 from ductaflow.session.targets import variant
 from ductaflow.store.record import undeclared

@@ -12,7 +12,8 @@ from support import TinyProject
 
 from ductaflow.cli.app import main
 from ductaflow.common.errors import DuctaflowError
-from ductaflow.common.paths import REPORT_JSON, Project
+from ductaflow.common.paths import REPORT_JSON
+from ductaflow.project.settings import Project
 from ductaflow.report import Entry, LiveReport, build_report, merge_reports, render_html, write_report
 from ductaflow.report.earlier import report_anew
 from ductaflow.report.history import append_history, history_file, read_history

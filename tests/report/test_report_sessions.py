@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from support import TinyProject, a_result, cli, report, run_pytest
 
-from ductaflow.common.paths import REPORT_JSON, Project
+from ductaflow.common.paths import REPORT_JSON
+from ductaflow.project.settings import Project
 from ductaflow.report import NOT_YET, Entry, LiveReport, write_report
 from ductaflow.report.earlier import report_anew
 from ductaflow.store.result import Result, write_result

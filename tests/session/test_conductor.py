@@ -21,7 +21,7 @@ import ductaflow.session.conductor as conductor
 from ductaflow.common.errors import ConfigError, DuctaflowError, InstanceError
 from ductaflow.common.paths import RunFolder
 from ductaflow.project.instances import Instance
-from ductaflow.project.settings import DEFAULT
+from ductaflow.project.settings import Settings
 from ductaflow.session.conductor import conduct
 from ductaflow.session.decide import NOT_STARTED
 from ductaflow.session.scheduler import Threads
@@ -46,6 +46,7 @@ class Fake:
         self.started: list[str] = []
         self.configs: dict[str, dict[str, Any]] = {}
         self.options: dict[str, Any] = {}
+        self.settings = Settings()
         self.most = 0
         self._now = 0
         self._lock = threading.Lock()
@@ -57,7 +58,7 @@ class Fake:
             self.most = max(self.most, self._now)
             self.started.append(instance.name)
             self.configs[instance.name] = instance.config
-            self.options = options
+            self.options, self.settings = options, instance.project.settings
         status = self.statuses.get(instance.name, Status.SUCCESS)
         if isinstance(status, BaseException):
             raise status
@@ -393,13 +394,12 @@ def test_options_reach_the_runs(project: TinyProject, fake: Fake) -> None:
     project.flow("fit", "")
     conduct(table("a"), "fit", project_root=project.root, timeout=3, export_html=False)
     session_id = fake.options.pop("session_id")
-    options = {"timeout": 3, "export_html": False, "echo": True, "await_page": False}
-    ours = {"keep_previous": True, "only_changed": True, "comparison": DEFAULT}
-    assert options | ours == fake.options
+    assert {"echo": True, "await_page": False} == fake.options
+    assert Settings(timeout=3, html=False, only_changed=True) == fake.settings
     assert session_id == report(project)["session_id"]
-    (project.root / "pytest.ini").write_text("[pytest]\nductaflow_keep_previous = false\n")
+    project.settings("keep_previous = false\ntimeout = 4")
     conduct(table("a"), "fit", project_root=project.root)
-    assert not fake.options["keep_previous"]
+    assert Settings(timeout=4, keep_previous=False, only_changed=True) == fake.settings
 
 
 def test_the_page_knows_tags_edges_and_who_ran_what(project: TinyProject, fake: Fake) -> None:

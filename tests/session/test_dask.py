@@ -21,8 +21,9 @@ import pytest
 from support import TinyProject, processes_of, report, table, wait_until
 
 from ductaflow.common.errors import ConfigError, DuctaflowError
-from ductaflow.common.paths import CACHE_DIR, CONTEXT, Project, RunFolder
+from ductaflow.common.paths import CACHE_DIR, CONTEXT, RunFolder
 from ductaflow.project.instances import load_stored
+from ductaflow.project.settings import Project
 from ductaflow.session import dask as dask_module
 from ductaflow.session.conductor import conduct
 from ductaflow.session.dask import UnfitWorker

@@ -18,8 +18,8 @@ import pandas as pd
 import pytest
 from support import TinyProject, run_pytest
 
-from ductaflow.common.paths import Project
 from ductaflow.project.graph import collect
+from ductaflow.project.settings import Project
 from ductaflow.session.conductor import conduct, run_targets
 from ductaflow.session.forecast import Plan
 from ductaflow.store.folder import held

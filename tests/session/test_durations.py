@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from support import TinyProject
 
-from ductaflow.common.paths import Project
 from ductaflow.project.graph import collect
 from ductaflow.project.instances import Instance
+from ductaflow.project.settings import Project
 from ductaflow.session.durations import UNKNOWN, expected_seconds
 from ductaflow.store.result import Result, Status, write_result
 

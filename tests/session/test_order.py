@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from support import TinyProject, run_pytest, table
 
-from ductaflow.common.paths import Project
 from ductaflow.project.graph import collect
+from ductaflow.project.settings import Project
 from ductaflow.session.conductor import conduct, run_targets
 from ductaflow.session.forecast import Plan
 from ductaflow.store.result import Result, Status, write_result

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from support import TinyProject
 
 from ductaflow.common.errors import ConfigError, DuctaflowError, InstanceError
-from ductaflow.common.paths import Project
 from ductaflow.project.instances import load_stored
 from ductaflow.project.names import check_name
+from ductaflow.project.settings import Project
 from ductaflow.session.tables import read_rows, scenarios, store_instances
 
 # --- scenarios ---------------------------------------------------------------------------------------------

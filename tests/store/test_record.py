@@ -18,9 +18,8 @@ import psutil
 import pytest
 from support import TinyProject, wait_until
 
-from ductaflow.common.paths import Project
 from ductaflow.project.instances import load_stored
-from ductaflow.project.settings import Comparison
+from ductaflow.project.settings import Project, Settings
 from ductaflow.session.request import spec_of_instance
 from ductaflow.store import record
 from ductaflow.store.changes import Change, changes, differences_of_environment
@@ -36,7 +35,8 @@ def spec_of(project: TinyProject, id: str) -> RunSpec:
 
 
 def changed(project: TinyProject, id: str, **options: Any) -> list[str]:
-    return [change.text for change in changes(spec_of(project, id), Comparison(**options))]
+    stored = load_stored(Project.at(project.root).but(**options), id)
+    return [change.text for change in changes(spec_of_instance(stored))]
 
 
 def flow(project: TinyProject, code: str, name: str = "fit", **config: Any) -> None:
@@ -143,18 +143,18 @@ def test_only_what_counts_makes_a_run_stale(project: TinyProject) -> None:
 
 
 def test_files_may_count_by_size_and_time(project: TinyProject) -> None:
-    """Those that match `by_stat` are not read: new content with the old time is not seen, a new time is."""
+    """What matches the setting `hash` is not read: new content with the old time is not seen."""
     path = put(project, "inputs/big/a.bin", "one")
     flow(project, "", a="inputs/big/a.bin")
     project.run("fit/A")
     before = path.stat()
     path.write_text("two", encoding="utf-8")
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert [] == changed(project, "fit/A", by_stat=("inputs/big/*",))
-    assert ["inputs/big/a.bin has other content"] == changed(project, "fit/A", by_stat=("inputs/small/*",))
+    assert [] == changed(project, "fit/A", hash=("inputs/big/*",))
+    assert ["inputs/big/a.bin has other content"] == changed(project, "fit/A", hash=("inputs/small/*",))
     os.utime(path)
     assert ["inputs/big/a.bin has another time of modification"] == changed(
-        project, "fit/A", by_stat=("inputs/big/*",)
+        project, "fit/A", hash=("inputs/big/*",)
     )
 
 
@@ -214,7 +214,7 @@ def test_compiled_modules_are_known_by_their_source(
     put(project, "helpers.py", "X = 1\n")
     flow(project, "import sys, helpers\ndel sys.modules['helpers']")
     for _ in range(2):
-        result = project.run("fit/A", engine="fresh")
+        result = project.run("fit/A", settings=Settings(html=False, engine="fresh"))
         assert (["helpers.py"], []) == (list(result.lineage["modules"]), inputs(result))
     put(project, "helpers.py", "X = 2  # two\n")
     assert ["the code of helpers.py is another one"] == changed(project, "fit/A")
@@ -600,7 +600,7 @@ def test_a_build_answers_for_its_flows(project: TinyProject) -> None:
 def test_what_a_build_has_run_itself_it_may_read(project: TinyProject) -> None:
     """Also a stored instance, which has its folder elsewhere; it is stale when that one is."""
     flow(project, 'Path("a.csv").write_text("1")', "prep")
-    code = 'from ductaflow import run_instance\nrun_instance("prep/A", export_html=False)\n'
+    code = 'from ductaflow import run_instance\nrun_instance("prep/A")\n'
     project.flow("all", BEGIN + code + READ_OTHER, kind="builds")
     project.config("builds/all/s.json")
     result = project.run("all/s")

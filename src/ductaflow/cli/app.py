@@ -17,9 +17,9 @@ from ductaflow.common.errors import DuctaflowError, of_system
 
 if TYPE_CHECKING:
     from ductaflow.cli.look import Seen
-    from ductaflow.common.paths import Kind, Project
+    from ductaflow.common.paths import Kind
     from ductaflow.project.instances import Instances
-    from ductaflow.project.settings import Comparison
+    from ductaflow.project.settings import Project
     from ductaflow.report.schema import Twin
     from ductaflow.session.decide import Readiness
 
@@ -73,25 +73,21 @@ _project_option = click.option(
     "--project",
     "folder",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="The folder that holds config/; by default the one around the working directory.",
+    help="The folder of the project, which holds config/; by default the one around the working directory.",
 )
 
 
 def _project(folder: Path | None) -> Project:
-    from ductaflow.common.paths import Project, is_project_root
+    from ductaflow.project.settings import Project
+    from ductaflow.session.request import no_project, signs_of
 
-    if folder is not None:
-        if not is_project_root(folder):
-            raise DuctaflowError(
-                f"{folder} is no project: it has no config/flows, config/builds or config/base.json",
-                hint="Give the folder that holds config/.",
-            )
-        return Project.at(folder)
-    project = Project.around(Path.cwd())
+    project = Project.around(Path.cwd()) if folder is None else Project.at(folder)
     if project is None:
+        raise no_project(Path.cwd())
+    if not project.is_there:
         raise DuctaflowError(
-            f"no project in {Path.cwd()} or above it: no config/flows, config/builds or config/base.json",
-            hint="Change to a folder of the project, or give --project.",
+            f"{folder} is no project: it has no {signs_of(project.root)}",
+            hint=f"Give the folder that holds {project.settings.config_dir}/.",
         )
     return project
 
@@ -199,7 +195,7 @@ def run_command(
 
 def _project_of(targets: Sequence[str], folder: Path | None) -> Project:
     """The project given or around the working directory, else that around the first folder to run."""
-    from ductaflow.common.paths import Project
+    from ductaflow.project.settings import Project
 
     if folder is None and Project.around(Path.cwd()) is None:
         for target in targets:
@@ -255,7 +251,6 @@ def why_command(target: str, folder: Path | None) -> None:
     Versions of Python and packages are told too; they make nothing run unless the project says so.
     """
     from ductaflow.project.graph import collect
-    from ductaflow.project.settings import comparison_in
     from ductaflow.session.decide import Readiness
     from ductaflow.session.request import spec_of_instance
     from ductaflow.session.targets import find_targets, with_saved
@@ -268,14 +263,13 @@ def why_command(target: str, folder: Path | None) -> None:
         shown, spec = loose[0].shown(project), loose[0].spec(project)
     else:
         shown, spec = ids[0], spec_of_instance(instances.by_id[ids[0]])
-    comparison = comparison_in(project.root)
-    found = changes(spec, comparison)
+    found = changes(spec)
     _say(f"{shown} has to run:" if found else f"{shown} is unchanged.")
     for change in found:
         _say(f"  {' '.join(change.text.split())}")
     if ids:
-        _say_what_runs_before(ids[0], Readiness(instances), comparison)
-    if "environment" in comparison.rerun_on:
+        _say_what_runs_before(ids[0], Readiness(instances))
+    if "environment" in project.settings.rerun_on:
         return
     if versions := differences_of_environment(spec):
         _say("Other versions than in its last run, which alone make nothing run:")
@@ -283,12 +277,12 @@ def why_command(target: str, folder: Path | None) -> None:
             _say(f"  {change.text}")
 
 
-def _say_what_runs_before(id: str, readiness: Readiness, comparison: Comparison) -> None:
+def _say_what_runs_before(id: str, readiness: Readiness) -> None:
     from ductaflow.session.decide import Would
     from ductaflow.session.forecast import Forecast
 
     above = readiness.with_upstreams(readiness.instances.by_id[id])
-    for upstream in Forecast(readiness, comparison).of(above)[:-1]:
+    for upstream in Forecast(readiness, only_changed=True).of(above)[:-1]:
         if upstream.would is Would.RUN:
             _say(f"Before it would run {upstream.instance.id}: {upstream.message}")
 
@@ -468,7 +462,7 @@ def _project_of_runs(runs_dir: Path) -> Project:
     """The project around a runs folder; the folder above it, where that is none."""
     from dataclasses import replace
 
-    from ductaflow.common.paths import Project
+    from ductaflow.project.settings import Project
 
     if not runs_dir.is_dir():
         raise DuctaflowError(f"{runs_dir} is no folder", hint="Give a folder of runs, or --merge and files.")

@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from ductaflow.common.errors import DuctaflowError, of_system
-from ductaflow.common.paths import CACHE_DIR, ROOT_KEY, RUN_KEY, Project, RunFolder
+from ductaflow.common.paths import CACHE_DIR, ROOT_KEY, RunFolder
 from ductaflow.common.text import duration, first_line, shown_path, strip_ansi
 from ductaflow.project.instances import Instance, Instances
 from ductaflow.project.options import load_saved_config
 from ductaflow.project.secrets import masked
+from ductaflow.project.settings import Project
 from ductaflow.session.debug import DebugSetup, prepare
-from ductaflow.session.request import spec_of_call, spec_of_instance
+from ductaflow.session.request import spec_of_instance
 from ductaflow.session.targets import SavedRun, find_targets
 from ductaflow.store.folder import Marker, unfinished
 from ductaflow.store.logs import is_warning_line, log_lines
@@ -351,8 +352,7 @@ def _spec(project: Project, of: Instance | SavedRun) -> RunSpec:
     if instance is not None:
         return spec_of_instance(instance)
     assert isinstance(of, SavedRun)
-    config = {**of.config, RUN_KEY: of.options.of_execution}
-    return spec_of_call(of.source, config, of.folder, project.root)
+    return of.spec(project)
 
 
 def offer_launch(project: Project, launch: dict[str, Any]) -> Iterator[str]:

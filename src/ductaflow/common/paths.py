@@ -17,12 +17,6 @@ from typing import Literal
 Kind = Literal["flow", "build"]
 
 
-CONFIG_DIR = "config"
-
-
-RUNS_DIR = "runs"
-
-
 KIND_DIRS: dict[Kind, str] = {"build": "builds", "flow": "flows"}
 
 
@@ -88,58 +82,6 @@ class RunFolder:
         return (self.notebook, self.html, self.config, self.log, self.cli_log, self.result)
 
 
-@dataclass(frozen=True, slots=True)
-class Project:
-    """A folder that holds `config/`, and where its parts are.
-
-    Attributes:
-        root: absolute path of the project.
-        config_dir: folder of the stored instances, usually `root / "config"`.
-        runs_dir: folder of all runs, usually `root / "runs"`.
-    """
-
-    root: Path
-    config_dir: Path
-    runs_dir: Path
-
-    @classmethod
-    def at(cls, root: Path, *, config_dir: str = CONFIG_DIR, runs_dir: str = RUNS_DIR) -> Project:
-        root = root.absolute()
-        return cls(root, root / config_dir, root / runs_dir)
-
-    @classmethod
-    def around(cls, start: Path) -> Project | None:
-        """The project that `start` lies in: the nearest folder upwards that holds `config/`."""
-        start = start.absolute()
-        for folder in (start, *start.parents):
-            if is_project_root(folder):
-                return cls.at(folder)
-        return None
-
-    def source_dir(self, kind: Kind) -> Path:
-        return self.root / KIND_DIRS[kind]
-
-    def config_of(self, kind: Kind) -> Path:
-        return self.config_dir / KIND_DIRS[kind]
-
-    def source(self, kind: Kind, flow: str) -> Path | None:
-        """The notebook of a flow, or None if there is none under `flows/` or `builds/`."""
-        for suffix in SOURCE_SUFFIXES:
-            candidate = self.source_dir(kind) / f"{flow}{suffix}"
-            if candidate.is_file():
-                return candidate
-        return None
-
-    def run_folder(self, flow: str, instance: str) -> RunFolder:
-        return RunFolder(self.runs_dir / flow / instance, flow)
-
-
-def is_project_root(folder: Path) -> bool:
-    """Whether a folder holds stored instances: `config/flows`, `config/builds` or `config/base.json`."""
-    config = folder / CONFIG_DIR
-    return any((config / name).exists() for name in ("flows", "builds", BASE_CONFIG))
-
-
 def relative(path: Path, start: Path) -> str:
     """A path as seen from a folder, with `/`; absolute where there is no such way (another drive)."""
     below, name = os.path.join(start, ""), os.fspath(path)
@@ -152,21 +94,12 @@ def relative(path: Path, start: Path) -> str:
         return path.absolute().as_posix()
 
 
-def runs_root(folder: Path, project_root: Path | None) -> Path:
-    """The tree that a run folder belongs to: where markers and previous outputs of it are kept.
-
-    It is the outermost `runs` folder above the run folder (inside the project, if it lies there), so that
-    a flow inside a build shares the tree with its build. A folder outside any `runs` is kept beside itself.
-    """
-    folder = folder.absolute()
-    inside = project_root is not None and folder.is_relative_to(project_root)
-    outermost = None
-    for parent in folder.parents:
-        if inside and parent == project_root:
-            break
-        if parent.name == RUNS_DIR:
-            outermost = parent
-    return outermost or folder.parent
+def below(folder: Path, base: Path) -> Path | None:
+    """A folder as it is spelled from one that it lies in, perhaps by way of symlinks; None if it is not."""
+    if base in folder.parents:
+        return folder
+    real, target = Path(os.path.realpath(base)), Path(os.path.realpath(folder))
+    return base / target.relative_to(real) if real in target.parents else None
 
 
 RUN_KEY = "_run"

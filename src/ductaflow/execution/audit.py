@@ -18,7 +18,6 @@ from types import FrameType
 from typing import Any
 
 from ductaflow.common.files import Stamp, is_hidden, shown_names, stamp_of_file
-from ductaflow.common.paths import CONFIG_DIR
 from ductaflow.execution.python_hooks import IMPORTER
 from ductaflow.store.spec import RunSpec, tell_reads
 
@@ -66,7 +65,7 @@ class Watch:
         self._active = False
         self._last_before = ""
         self._root = spec.project_root.rstrip(os.sep) + os.sep
-        self._config = self._root + CONFIG_DIR + os.sep
+        self._config = self._root + spec.settings.config_dir.replace("/", os.sep) + os.sep
         self._own = _both_names(spec.folder)
         self._prefixes = _both_names(spec.project_root)
         installed = _both_names(sys.prefix) + _both_names(sys.base_prefix)

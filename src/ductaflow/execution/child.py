@@ -92,8 +92,12 @@ class Teller:
         tell(self.spec, event="exited", code=code, text=text, cell=number, line=line)
 
 
-def execute(spec: RunSpec) -> int:
-    """Execute what the spec says; the current directory is the run folder. Returns the exit code."""
+def execute(spec: RunSpec, *, with_page: bool) -> int:
+    """Execute what the spec says; the current directory is the run folder. Returns the exit code.
+
+    Args:
+        with_page: make the HTML of the notebook too, if the settings want it.
+    """
     teller, watch = Teller(spec), Watch(spec)
     if spec.mode == "script":
         run_script(spec, teller, watch)
@@ -102,7 +106,7 @@ def execute(spec: RunSpec) -> int:
             run_notebook_cells(spec, teller, watch)
     watch.stop()
     tell(spec, event="executed")
-    if spec.mode == "notebook" and spec.export_html:
+    if with_page and spec.mode == "notebook" and spec.settings.html:
         export_html_of(spec)
     tell(spec, event="finished", packages=loaded_packages())
     return teller.exit_code
@@ -130,7 +134,7 @@ def run_notebook_cells(spec: RunSpec, teller: Teller, watch: Watch) -> None:
             atomic_output(spec.run_folder.notebook),
             parameters={"config": spec.config},
             engine_name=engine.papermill,
-            kernel_name=spec.kernel,
+            kernel_name=spec.options.kernel,
             progress_bar=False,
             observer=teller,
             project_root=spec.project_root,
@@ -306,7 +310,7 @@ def main(parent: int) -> NoReturn:
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
-    code = execute(spec)
+    code = execute(spec, with_page=True)
     leave_soon(code)
     sys.exit(code)
 
@@ -324,7 +328,8 @@ def be_forked(spec: RunSpec, environment: Mapping[str, str], parent: int) -> NoR
     try:
         host.die_with_parent(parent)
         _be_anew(spec, environment)
-        code = execute(spec)
+        # the supervisor has the exporter at hand, and nobody waits for it
+        code = execute(spec, with_page=False)
         leave_soon(code)
         run_exit_handlers()
     except BaseException:

@@ -183,7 +183,7 @@ def code_to_watch(spec: RunSpec) -> CodeType | None:
     """
     from ductaflow.notebook.source import cell_line, load_notebook, parameters_cell
 
-    if not spec.source.endswith(".py") or engine_named(spec.engine).has_kernel or spec.kernel:
+    if not spec.source.endswith(".py") or engine_named(spec.engine).has_kernel or spec.options.kernel:
         return None
     notebook = load_notebook(Path(spec.source))
     tagged = parameters_cell(notebook)

@@ -243,7 +243,9 @@ class _Forked:
 
 def _supervisor_of(spec: RunSpec) -> SupervisorHandle:
     if engine_named(spec.engine).needs_server and spec.mode == "notebook" and warm.is_possible():
-        connection = warm.connect(Path(spec.source), Path(spec.project_root), spec.session_id)
+        connection = warm.connect(
+            Path(spec.source), Path(spec.project_root), spec.session_id, preload=spec.settings.preload
+        )
         if connection is not None:
             return _Forked(spec, connection)
     return _Spawned(spec)

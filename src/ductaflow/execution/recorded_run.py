@@ -130,7 +130,7 @@ class RecordedRun:
                 stop=end.stop,
                 cut_off=end.cut_off,
                 timeout=spec.timeout,
-                allow_exit=spec.allow_exit,
+                allow_exit=spec.options.allow_exit,
                 warning_count=log.warning_count,
                 children=children,
             )
@@ -198,7 +198,7 @@ def _claim(spec: RunSpec, started: datetime) -> Claim:
         _iso(started),
     )
     refuse_folder(Path(spec.folder), Path(spec.source), Path(spec.project_root))
-    return Claim.take(spec.run_folder, Path(spec.runs_root), owner, keep_previous=spec.keep_previous)
+    return Claim.take(spec.run_folder, Path(spec.runs_root), owner, keep_previous=spec.settings.keep_previous)
 
 
 def _header(spec: RunSpec) -> bytes:
@@ -211,7 +211,7 @@ def _lines_of_ours(spec: RunSpec, told: Told, children: Sequence[Result]) -> Ite
         header = _header(spec)
         if log.read(len(header)) != header:
             yield "⚠ the log was cut off by something that opened it anew, such as `> /dev/stdout`"
-    if (early := stopped_early(told)) and not spec.allow_exit:
+    if (early := stopped_early(told)) and not spec.options.allow_exit:
         yield f"⚠ {early}"
     yield from undeclared(spec, told.reads, children)
 

@@ -23,7 +23,7 @@ import socket
 import sys
 import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
@@ -257,13 +257,12 @@ def look_after_one(
             )
         else:
             variables = {**set_by_imports, **environment}
-            # This process has the exporter, and the child would be waited for.
             supervise.supervise(
                 spec,
                 requests,
                 answers,
-                lambda spec: fork_child(replace(spec, export_html=False), variables),
-                afterwards=(lambda spec: make_page(spec.run_folder)) if spec.export_html else None,
+                lambda spec: fork_child(spec, variables),
+                afterwards=(lambda spec: make_page(spec.run_folder)) if spec.settings.html else None,
             )
 
 

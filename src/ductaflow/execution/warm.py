@@ -347,26 +347,33 @@ def disown() -> None:
             del os.environ[SERVER]
 
 
-def connect(source: Path, project_root: Path, session: str | None = None) -> socket.socket | None:
+def connect(
+    source: Path, project_root: Path, session: str | None = None, *, preload: tuple[str, ...] = ()
+) -> socket.socket | None:
     """Connect to the session's server and start it if there is none; None if there can be none.
 
     Args:
         source: the flow to run, absolute.
         project_root: the project that it belongs to.
         session: id of the session.
+        preload: modules that the server imports besides those that flows import.
     """
     if not is_possible():
         return None
+
+    def wanted() -> Wanted:
+        return Wanted(preload).and_also(Wanted.of(source, project_root))
+
     own = session_of(session).part(OwnServer)
     for _ in range(2):
         if own.process is not None:
             with _LOCK:
-                own.expect(Wanted.of(source, project_root))
+                own.expect(wanted())
         connection = _connected()
         if connection is not None:
             return connection
         # There is none yet, or it has died.
-        own.start(Wanted.of(source, project_root), when_needed=False)
+        own.start(wanted(), when_needed=False)
     return _connected()
 
 

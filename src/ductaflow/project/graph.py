@@ -28,11 +28,12 @@ from typing import NamedTuple
 
 from ductaflow.common.errors import InstanceError
 from ductaflow.common.json_tree import spelled, walk
-from ductaflow.common.paths import ROOT_KEY, RUN_KEY, Project
+from ductaflow.common.paths import ROOT_KEY, RUN_KEY
 from ductaflow.common.text import did_you_mean
 from ductaflow.project.instances import Instance, Instances, find_instances
 from ductaflow.project.names import name_fault
 from ductaflow.project.references import RunReference, is_pattern, runs_tree
+from ductaflow.project.settings import Project
 
 #: How many cycles to look for where cycles cross; finding all of them could take forever.
 MAX_CYCLES = 20

@@ -21,17 +21,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ductaflow.common.errors import ConfigError, DuctaflowError, InstanceError
-from ductaflow.common.paths import (
-    BASE_CONFIG,
-    CONFIG_DIR,
-    DEFAULT_INSTANCE,
-    KIND_DIRS,
-    RUNS_DIR,
-    SOURCE_SUFFIXES,
-    Kind,
-    Project,
-    RunFolder,
-)
+from ductaflow.common.paths import BASE_CONFIG, DEFAULT_INSTANCE, KIND_DIRS, SOURCE_SUFFIXES, Kind, RunFolder
 from ductaflow.common.text import did_you_mean, quoted
 from ductaflow.project.csvs import table_drafts
 from ductaflow.project.layers import (
@@ -51,6 +41,7 @@ from ductaflow.project.names import (
     spelling,
 )
 from ductaflow.project.options import RunOptions
+from ductaflow.project.settings import Project
 from ductaflow.project.values import json_value
 
 _NO_OPTIONS = RunOptions()
@@ -319,7 +310,8 @@ class _Finder:
         hint = did_you_mean(flow, known) or "Write it, or rename the config like its source."
         if any(name == flow for name, _ in self._sources):
             other = KIND_DIRS["build" if kind == "flow" else "flow"]
-            hint = f"There is one in {other}/, whose configs belong to {CONFIG_DIR}/{other}/."
+            stored = self.project.settings.config_dir
+            hint = f"There is one in {other}/, whose configs belong to {stored}/{other}/."
         raise InstanceError(f"there is no {KIND_DIRS[kind]}/{flow}.py (nor .ipynb, .md)", hint=hint)
 
     def _check_alone(self, kind: Kind, flow: str) -> None:
@@ -331,8 +323,9 @@ class _Finder:
             if spelling(name) == same and (name, other_kind) != (flow, kind)
         ]
         if others:
+            runs = self.project.settings.runs_dir
             raise InstanceError(
-                f"the {kind} {flow} and {' and '.join(others)} would share a folder in {RUNS_DIR}/",
+                f"the {kind} {flow} and {' and '.join(others)} would share a folder in {runs}/",
                 hint="Rename all but one: flows and builds share one namespace, and case does not count.",
             )
 

@@ -8,8 +8,9 @@ import sys
 import unicodedata
 
 from ductaflow.common.errors import InstanceError
-from ductaflow.common.paths import KIND_DIRS, Kind, Project, RunFolder
+from ductaflow.common.paths import KIND_DIRS, Kind, RunFolder
 from ductaflow.common.text import quoted
+from ductaflow.project.settings import Project
 
 MAX_NAME_BYTES = 80
 

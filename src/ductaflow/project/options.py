@@ -2,34 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from ductaflow.common.engines import ENGINES
 from ductaflow.common.errors import ConfigError
 from ductaflow.common.json_tree import KeyPath, mapped
 from ductaflow.common.paths import ROOT_KEY, RUN_KEY
-from ductaflow.common.text import did_you_mean, key_path, shorten
+from ductaflow.project import checks
+from ductaflow.project.checks import checked, checked_values, shown_json
 from ductaflow.project.strict_json import json_kind, read_config
 
 # --- what `_run` says --------------------------------------------------------------------------------------
-
-#: Seconds; a system call takes no more.
-MAX_TIMEOUT = 1_000_000_000
-
-
-#: Markers that pytest acts upon; as a tag each of them would change what a run does.
-_PYTEST_MARKERS = frozenset(
-    ("skip", "skipif", "xfail", "parametrize", "usefixtures", "filterwarnings", "tryfirst", "trylast")
-)
-
-
-_TAG = re.compile(r"[\w.+-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,20 +29,20 @@ class RunOptions:
         skip_without: files, relative to the project, that it cannot run without.
         xfail: why it should fail.
         needs: ids of instances that run before it, besides those that its config refers to.
-        engine: `warm`, `fresh` or `kernel`; None for the session's.
+        engine: `warm`, `fresh` or `kernel`; None for the one of the settings.
         kernel: name of the Jupyter kernel; None for the one in the notebook's metadata.
         allow_exit: whether `sys.exit(0)` before the last cell is a success.
     """
 
-    timeout: float | None = None
-    tags: tuple[str, ...] = ()
-    skip: str | None = None
-    skip_without: tuple[str, ...] = ()
-    xfail: str | None = None
-    needs: tuple[str, ...] = ()
-    engine: str | None = None
-    kernel: str | None = None
-    allow_exit: bool = False
+    timeout: float | None = checked(None, checks.seconds, of_execution=True)
+    tags: tuple[str, ...] = checked((), checks.tags)
+    skip: str | None = checked(None, checks.reason)
+    skip_without: tuple[str, ...] = checked((), checks.paths)
+    xfail: str | None = checked(None, checks.reason)
+    needs: tuple[str, ...] = checked((), checks.ids)
+    engine: str | None = checked(None, checks.engine, of_execution=True)
+    kernel: str | None = checked(None, checks.kernel, of_execution=True)
+    allow_exit: bool = checked(False, checks.flag, of_execution=True)
 
     @classmethod
     def parse(cls, raw: object, *, where: str) -> RunOptions:
@@ -75,106 +61,13 @@ class RunOptions:
             raise ConfigError(
                 f"{where} is {json_kind(raw)}, not an object", hint='Write, for example, {"timeout": 600}.'
             )
-        known = [f.name for f in fields(cls)]
-        values: dict[str, Any] = {}
-        for key, value in raw.items():
-            if key not in known:
-                hint = did_you_mean(key, known) or f"Known options: {', '.join(known)}."
-                raise ConfigError(f"{where}: unknown option {shown_json(key)}", hint=hint)
-            if value is not None:
-                values[key] = _OPTION_CHECKS[key](value, key_path(where, key))
-        return cls(**values)
+        return cls(**checked_values(cls, raw, where=where, what="option"))
 
     @property
     def of_execution(self) -> dict[str, Any]:
         """The given options that affect how a run is executed; with its config, enough to run it again."""
-        names = ("timeout", "engine", "kernel", "allow_exit")
+        names = (one.name for one in fields(self) if "of_execution" in one.metadata)
         return {name: value for name in names if (value := getattr(self, name)) not in (None, False)}
-
-
-def _seconds(value: object, where: str) -> float:
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= MAX_TIMEOUT:
-        return float(value)
-    raise _option_error(where, f"takes a number of seconds above 0, at most {MAX_TIMEOUT}", value)
-
-
-def _reason(value: object, where: str) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise _option_error(where, "takes a string that says why", value)
-    return value
-
-
-def _paths(value: object, where: str) -> tuple[str, ...]:
-    items = [value] if isinstance(value, str) else value
-    if not isinstance(items, (list, tuple)) or not all(isinstance(item, str) and item for item in items):
-        raise _option_error(where, "takes a list of strings", value)
-    return tuple(dict.fromkeys(items))
-
-
-def _words(value: object, where: str) -> tuple[str, ...]:
-    return _paths(value.split() if isinstance(value, str) else value, where)
-
-
-def _tags(value: object, where: str) -> tuple[str, ...]:
-    tags = _words(value, where)
-    for tag in tags:
-        if not _TAG.fullmatch(tag) or tag in ("and", "or", "not"):
-            raise ConfigError(
-                f"{where}: {shown_json(tag)} cannot be a tag",
-                hint="A tag is a word of letters, digits, _ - . and +.",
-            )
-        if tag in _PYTEST_MARKERS:
-            raise ConfigError(
-                f"{where}: the tag {shown_json(tag)} is a marker of pytest that would change the run",
-                hint='Use another word. To skip an instance, write "_run": {"skip": "why"}.',
-            )
-    return tags
-
-
-def _needs(value: object, where: str) -> tuple[str, ...]:
-    needs = _words(value, where)
-    for need in needs:
-        if need.count("/") != 1 or need.startswith("/") or need.endswith("/"):
-            raise ConfigError(
-                f"{where}: {shown_json(need)} is not the id of an instance", hint="Write flow/instance."
-            )
-    return needs
-
-
-def _engine(value: object, where: str) -> str:
-    if not isinstance(value, str) or value not in ENGINES:
-        suggestion = did_you_mean(value, ENGINES) if isinstance(value, str) else ""
-        raise _option_error(where, f"takes one of {', '.join(ENGINES)}", value, suggestion)
-    return value
-
-
-def _kernel(value: object, where: str) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise _option_error(where, "takes the name of a Jupyter kernel", value)
-    return value
-
-
-def _flag(value: object, where: str) -> bool:
-    if not isinstance(value, bool):
-        raise _option_error(where, "takes true or false", value)
-    return value
-
-
-def _option_error(where: str, takes: str, value: object, hint: str = "") -> ConfigError:
-    return ConfigError(f"{where} {takes}, not {shown_json(value)}", hint=hint)
-
-
-_OPTION_CHECKS: dict[str, Callable[[object, str], Any]] = {
-    "timeout": _seconds,
-    "tags": _tags,
-    "skip": _reason,
-    "skip_without": _paths,
-    "xfail": _reason,
-    "needs": _needs,
-    "engine": _engine,
-    "kernel": _kernel,
-    "allow_exit": _flag,
-}
 
 
 _NO_OPTIONS = RunOptions()
@@ -205,11 +98,6 @@ def split_run(config: Mapping[str, Any], *, where: str) -> tuple[dict[str, Any],
         elif key != ROOT_KEY:
             rest[key] = value
     return rest, options
-
-
-def shown_json(value: object) -> str:
-    """Format a JSON value for an error message."""
-    return shorten(json.dumps(value, ensure_ascii=False, default=repr))
 
 
 def load_saved_config(path: str | Path, *, project_root: str | Path) -> dict[str, Any]:

@@ -23,8 +23,8 @@ import sys
 from types import ModuleType
 from typing import NamedTuple
 
-from ductaflow.common.paths import Project
 from ductaflow.project.names import spelling
+from ductaflow.project.settings import Project
 
 _PATTERN = re.compile(r"[*?\[]")
 

@@ -1,180 +1,235 @@
-"""What counts as a change in a project and what runs leave, as the ini file of its pytest says, for those who
-are not pytest.
+"""Where the folders of a project are, and how it wants to run.
 
-    [pytest]
-    ductaflow_rerun_on = config code inputs environment
-    ductaflow_hash = inputs/huge/**
-    ductaflow_html = false
-    ductaflow_keep_previous = false
+    [tool.ductaflow]         in pyproject.toml; ductaflow.toml has the same keys without this line
+    runs_dir = "out"
+    timeout = 600
 
-`conduct`, `ductaflow plan` and `pytest --ductaflow` shall not disagree: a project has one place to say it.
+Everybody who runs something asks here: pytest, the commands, scripts, notebooks, `conduct`, and, by the spec
+of their run, flows inside builds. Settings are those of the nearest file at or above the project root, so
+several projects in one repository can share a file or have their own.
 """
 
 from __future__ import annotations
 
-import configparser
-import shlex
+import functools
+import os
 import tomllib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ductaflow.common.errors import ConfigError
-from ductaflow.common.text import did_you_mean
+from ductaflow.common.engines import FRESH, WARM, Engine, engine_named
+from ductaflow.common.errors import ConfigError, of_system
+from ductaflow.common.paths import BASE_CONFIG, KIND_DIRS, SOURCE_SUFFIXES, Kind, RunFolder, below
+from ductaflow.project import checks
+from ductaflow.project.checks import checked, checked_values
+from ductaflow.project.strict_json import json_kind
 
-RERUN_ON = ("config", "code", "inputs", "environment")
-
-
-RERUN_ON_KEY, HASH_KEY = "ductaflow_rerun_on", "ductaflow_hash"
-
-
-HTML_KEY, PREVIOUS_KEY = "ductaflow_html", "ductaflow_keep_previous"
+FILE, SHARED_FILE = "ductaflow.toml", "pyproject.toml"
 
 
-#: The files in which pytest looks, in its order, and the section of each that makes it pytest's.
-_TABLES = {
-    "pytest.toml": ("pytest",),
-    ".pytest.toml": ("pytest",),
-    "pytest.ini": ("pytest",),
-    ".pytest.ini": ("pytest",),
-    "pyproject.toml": ("tool", "pytest"),
-    "tox.ini": ("pytest",),
-    "setup.cfg": ("tool:pytest",),
-}
+TABLE = "tool.ductaflow"
 
 
-#: These are pytest's whatever they hold.
-_ALWAYS = ("pytest.toml", ".pytest.toml", "pytest.ini", ".pytest.ini")
-
-
-#: What pytest takes for a truth value, in any case.
-_TRUTH = {
-    **dict.fromkeys(("y", "yes", "t", "true", "on", "1"), True),
-    **dict.fromkeys(("n", "no", "f", "false", "off", "0"), False),
-}
+#: The word of `preload` that means: no warm server.
+NO_SERVER = "off"
 
 
 @dataclass(frozen=True, slots=True)
-class Leaves:
-    """What runs leave besides what they write.
+class Settings:
+    """What a project says of its folders and its runs. All but `only_changed` are keys of the file.
 
     Attributes:
-        html: the notebook as HTML.
-        previous: what the last good run wrote.
+        config_dir, runs_dir: folders of the stored instances and of all runs, below the project root.
+        engine: executes the cells of instances that name no engine: `warm`, `fresh` or `kernel`.
+        timeout: seconds for runs whose config gives no limit; None for no limit.
+        html: whether runs leave their notebook as HTML.
+        report: whether sessions write the status report.
+        preload: modules that the warm server imports besides those that flows import; `off`: no server.
+        keep_previous: whether a new run keeps what the last good one wrote.
+        rerun_on: what makes a run stale, of `config`, `code`, `inputs`, `environment`. A run that is missing,
+            not good, or whose outputs have changed is always stale.
+        hash: globs of paths relative to the project (absolute for files elsewhere; `*` matches `/` too) of
+            files that are compared by size and time of modification instead of content.
+        durations, baseline: files that pytest reads and updates; relative to the file with the settings.
+        only_changed: whether the session leaves alone what has not changed; asked for, never in a file.
     """
 
-    html: bool = True
-    previous: bool = True
+    config_dir: str = checked("config", checks.folder)
+    runs_dir: str = checked("runs", checks.folder)
+    engine: str = checked(WARM.name, checks.engine)
+    timeout: float | None = checked(None, checks.seconds)
+    html: bool = checked(True, checks.flag)
+    report: bool = checked(True, checks.flag)
+    preload: tuple[str, ...] = checked((), checks.words)
+    keep_previous: bool = checked(True, checks.flag)
+    rerun_on: tuple[str, ...] = checked(("config", "code", "inputs"), checks.changes)
+    hash: tuple[str, ...] = checked((), checks.paths)
+    durations: str | None = checked(None, checks.file, is_file=True)
+    baseline: str | None = checked(None, checks.file, is_file=True)
+    only_changed: bool = checked(False, checks.flag)
+
+    @classmethod
+    def at(cls, folder: Path) -> Settings:
+        """The settings of the nearest file at or above a folder; the defaults if there is none.
+
+        Raises:
+            ConfigError: a file cannot be read, or a key or a value in it is wrong.
+        """
+        for place in (folder, *folder.parents):
+            own, shared = place / FILE, place / SHARED_FILE
+            found = [(file, data) for file in (own, shared) if (data := _table(file)) is not None]
+            if len(found) > 1:
+                raise ConfigError(
+                    f"{own} and {shared} both have settings of ductaflow",
+                    hint=f"Keep one of them: the keys of [{TABLE}] can stand in {FILE}.",
+                )
+            for file, data in found:
+                return _settings(file, data)
+        return cls()
+
+    def but(self, **values: object) -> Settings:
+        """These settings with some others, each checked; None leaves a setting as it is.
+
+        Raises:
+            ConfigError: a value is not what the setting takes.
+        """
+        return replace(self, **checked_values(Settings, values, where="", what="setting"))
+
+    def engine_for(self, asked: str | None) -> Engine:
+        """What executes the cells of a run whose config asks for an engine, or for none."""
+        engine = engine_named(asked or self.engine)
+        return FRESH if engine.needs_server and NO_SERVER in self.preload else engine
 
 
-def comparison(rerun_on: Iterable[str], by_stat: Iterable[str], *, where: str) -> Comparison:
-    """What counts as a change, checked.
-
-    Args:
-        where: the file or place that says so, for the message.
-
-    Raises:
-        ConfigError: a word of `rerun_on` is none of the known ones.
-    """
-    words = frozenset(rerun_on)
-    if unknown := sorted(words - {*RERUN_ON}):
-        raise ConfigError(
-            f"{where}: {RERUN_ON_KEY} has {unknown[0]!r}",
-            hint=f"{did_you_mean(unknown[0], RERUN_ON)} It can have: {', '.join(RERUN_ON)}.".lstrip(),
-        )
-    return Comparison(words, tuple(by_stat))
+_ONLY_CHANGED = "Use pytest --ductaflow-changed, ductaflow run --changed, or conduct(only_changed=...)."
 
 
-def comparison_in(project_root: Path) -> Comparison:
-    """What counts as a change in a project.
-
-    Raises:
-        ConfigError: the ini file of pytest cannot be read, or a value in it is wrong.
-    """
-    file, section = _of_pytest(project_root)
-    return comparison(
-        _words(section, RERUN_ON_KEY, file) if RERUN_ON_KEY in section else DEFAULT.rerun_on,
-        _words(section, HASH_KEY, file),
-        where=str(file),
-    )
+_FILES = {one.name for one in fields(Settings) if "is_file" in one.metadata}
 
 
-def leaves_in(project_root: Path) -> Leaves:
-    """What runs of a project leave.
-
-    Raises:
-        ConfigError: the ini file of pytest cannot be read, or a value in it is wrong.
-    """
-    file, section = _of_pytest(project_root)
-    return Leaves(_truth(section, HTML_KEY, file), _truth(section, PREVIOUS_KEY, file))
-
-
-def _of_pytest(project_root: Path) -> tuple[Path, Mapping[str, Any]]:
-    """The file in which a project speaks to pytest, and what it says; without one it says nothing."""
-    for folder in (project_root, *project_root.parents):
-        for name, way in _TABLES.items():
-            file = folder / name
-            section = _section(file, way) if file.is_file() else None
-            if section is not None:
-                return file, section
-    return project_root, {}
-
-
-def _section(file: Path, way: tuple[str, ...]) -> Mapping[str, Any] | None:
-    """What a file says to pytest; None if it is not for pytest."""
-    found: Any
+def _table(file: Path) -> dict[str, object] | None:
+    """What a file says to us; None if it is not there or says nothing."""
     try:
-        text = file.read_text(encoding="utf-8")
-        if file.suffix == ".toml":
-            found = tomllib.loads(text)
-            for part in way:
-                found = found.get(part, {})
-            found = found.get("ini_options", found)
-        else:
-            parser = configparser.RawConfigParser(allow_no_value=True, strict=False)
-            parser.read_string(text)
-            found = dict(parser[way[0]]) if parser.has_section(way[0]) else {}
-    except (OSError, ValueError, AttributeError, configparser.Error) as exc:
-        raise ConfigError(f"{file} cannot be read: {exc}", hint="pytest reads it too: mend it.") from exc
-    return found if found or file.name in _ALWAYS else None
+        status = file.stat()
+    except OSError:
+        return None
+    return _parsed(file, status.st_mtime_ns, status.st_size) if os.path.isfile(file) else None
 
 
-def _words(section: Mapping[str, Any], key: str, file: Path) -> list[str]:
-    """A value as pytest takes it: a list, or words as a shell splits them."""
-    value = section.get(key)
-    if isinstance(value, list) and all(isinstance(word, str) for word in value):
-        return value
-    if not value or isinstance(value, str):
-        return shlex.split(value or "")
-    raise ConfigError(f"{file}: {key} is {value!r}", hint="Give words, or a list of strings.")
+@functools.lru_cache(maxsize=256)
+def _parsed(file: Path, _mtime: int, _size: int) -> dict[str, object] | None:
+    is_shared = file.name == SHARED_FILE
+    try:
+        content = file.read_bytes()
+        if is_shared and b"ductaflow" not in content:
+            # of a file that is none of our business not even the faults are
+            return None
+        data = tomllib.loads(content.decode("utf-8-sig"))
+    except OSError as exc:
+        raise of_system(exc, file, hint="See that you may read it.") from exc
+    except UnicodeDecodeError as exc:
+        raise ConfigError(f"{file}: byte {exc.start} is not UTF-8", hint="Save the file as UTF-8.") from exc
+    except (ValueError, RecursionError) as exc:
+        raise ConfigError(f"{file} is not TOML: {exc or 'too deeply nested'}", hint="Correct it.") from exc
+    if not is_shared:
+        return data
+    tools = data.get("tool")
+    table = tools.get("ductaflow") if isinstance(tools, dict) else None
+    if table is not None and not isinstance(table, dict):
+        raise ConfigError(f"{file}: {TABLE} is {json_kind(table)}, not a table", hint=f"Write [{TABLE}].")
+    return table
 
 
-def _truth(section: Mapping[str, Any], key: str, file: Path) -> bool:
-    """A truth value as pytest takes it; true where nothing is said."""
-    value = section.get(key, True)
-    if isinstance(value, bool):
-        return value
-    known = _TRUTH.get(str(value).strip().lower())
-    if known is None:
-        raise ConfigError(f"{file}: {key} is {value!r}", hint="Give true or false.")
-    return known
+def _settings(file: Path, data: dict[str, Any]) -> Settings:
+    where = f"{file}: {TABLE}" if file.name == SHARED_FILE else str(file)
+    if file.name == FILE and "tool" in data:
+        raise ConfigError(f"{file} has a table [tool]", hint=f"Write its keys without [{TABLE}].")
+    if "only_changed" in data:
+        raise ConfigError(f"{where}: only_changed is asked for by a session, not set", hint=_ONLY_CHANGED)
+    values = checked_values(Settings, data, where=where, what="setting")
+    for name in _FILES & values.keys():
+        values[name] = str(file.parent / values[name])
+    settings = Settings(**values)
+    config, runs = (Path(name.casefold()) for name in (settings.config_dir, settings.runs_dir))
+    if config.is_relative_to(runs) or runs.is_relative_to(config):
+        raise ConfigError(
+            f"{where}: config_dir is {settings.config_dir!r} and runs_dir is {settings.runs_dir!r}",
+            hint="Give two folders, neither of which lies in the other.",
+        )
+    return settings
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
-    """What counts as a change.
+class Project:
+    """A folder that holds stored instances, where its parts are, and how it wants to run.
 
     Attributes:
-        rerun_on: of `config`, `code`, `inputs`, `environment` those that make a run stale. That there is no
-            valid run, or that its outputs are not as it left them, always does.
-        by_stat: globs of paths relative to the project (absolute ones for what lies elsewhere; `*` matches
-            `/` too); the files that match are compared by size and time of modification instead of by
-            content, besides those that the spec names.
+        root: absolute path of the project.
+        config_dir: folder of the stored instances, usually `root / "config"`.
+        runs_dir: folder of all runs, usually `root / "runs"`.
+        settings: those of the project, with what the session overrides.
     """
 
-    rerun_on: frozenset[str] = frozenset(("config", "code", "inputs"))
-    by_stat: tuple[str, ...] = ()
+    root: Path
+    config_dir: Path
+    runs_dir: Path
+    settings: Settings = field(default=Settings(), hash=False)
 
+    @classmethod
+    def at(cls, root: Path, settings: Settings | None = None) -> Project:
+        """The project of a folder, whether it stores anything or not.
 
-DEFAULT = Comparison()
+        Args:
+            settings: by default those of the nearest file at or above the folder.
+
+        Raises:
+            ConfigError: see `Settings.at`.
+        """
+        root = root.absolute()
+        settings = settings or Settings.at(root)
+        return cls(root, root / settings.config_dir, root / settings.runs_dir, settings)
+
+    @classmethod
+    def around(cls, start: Path) -> Project | None:
+        """The project that a folder or file lies in: the nearest folder upwards with stored instances.
+
+        Raises:
+            ConfigError: see `Settings.at`.
+        """
+        start = start.absolute()
+        return next((found for folder in (start, *start.parents) if (found := cls.at(folder)).is_there), None)
+
+    @property
+    def is_there(self) -> bool:
+        """Whether its config folder has `flows`, `builds` or `base.json`."""
+        return any((self.config_dir / name).exists() for name in (*KIND_DIRS.values(), BASE_CONFIG))
+
+    def but(self, **values: object) -> Project:
+        """The project with other settings: see `Settings.but`."""
+        return replace(self, settings=self.settings.but(**values))
+
+    def source_dir(self, kind: Kind) -> Path:
+        return self.root / KIND_DIRS[kind]
+
+    def config_of(self, kind: Kind) -> Path:
+        return self.config_dir / KIND_DIRS[kind]
+
+    def source(self, kind: Kind, flow: str) -> Path | None:
+        """The notebook of a flow, or None if there is none under `flows/` or `builds/`."""
+        for suffix in SOURCE_SUFFIXES:
+            candidate = self.source_dir(kind) / f"{flow}{suffix}"
+            if candidate.is_file():
+                return candidate
+        return None
+
+    def run_folder(self, flow: str, instance: str) -> RunFolder:
+        return RunFolder(self.runs_dir / flow / instance, flow)
+
+    def placed(self, folder: Path) -> tuple[Path, Path]:
+        """A run folder as the project spells it, and the tree that keeps its marker and previous outputs.
+
+        The tree is the runs folder of the project. A run folder outside of it is kept beside itself.
+        """
+        inside = below(folder, self.runs_dir)
+        return (inside, self.runs_dir) if inside else (folder, folder.parent)

@@ -13,8 +13,9 @@ from typing import TypedDict
 
 from ductaflow.common.decode import UnreadableError, decode
 from ductaflow.common.errors import DuctaflowError
-from ductaflow.common.paths import REPORT_JSON, RESULT, Project, relative
+from ductaflow.common.paths import REPORT_JSON, RESULT, relative
 from ductaflow.project.graph import Graph, collect
+from ductaflow.project.settings import Project
 from ductaflow.report.schema import Alive, Head, Twin
 from ductaflow.report.twin import NOT_YET, Entry, build_report, read_run
 from ductaflow.store.folder import unfinished

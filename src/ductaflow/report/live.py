@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ductaflow.common.errors import DuctaflowError
 from ductaflow.common.files import write_atomic
-from ductaflow.common.paths import CONFIG_DIR, REPORT_HTML, REPORT_JSON
+from ductaflow.common.paths import REPORT_HTML, REPORT_JSON
 from ductaflow.report.cause_groups import Causes
 from ductaflow.report.earlier import all_earlier
 from ductaflow.report.history import (
@@ -114,8 +114,7 @@ class LiveReport:
     Args:
         runs_dir: where the report is written; the run folders lie below it.
         session_id: of this session.
-        project_root: gives the page its name.
-        config_dir: the folder of the stored instances; by default the one in the project root.
+        project_root: gives the page its name, and the configs their bases.
         min_interval: seconds from the end of one write to the next.
         stored: ids of the stored instances; without it, every instance that the last page showed counts.
         shard: gives the `shard` of the twin; asked with every write.
@@ -133,7 +132,6 @@ class LiveReport:
         *,
         session_id: str,
         project_root: Path | None = None,
-        config_dir: Path | None = None,
         min_interval: float = 1.0,
         stored: Container[str] | None = None,
         shard: Callable[[], ShardTwin | None] = lambda: None,
@@ -144,9 +142,7 @@ class LiveReport:
         self._project_root = project_root
         self._min_interval = min_interval
         self._started = utc_now()
-        if config_dir is None and project_root is not None:
-            config_dir = project_root / CONFIG_DIR
-        self._sources = Sources(runs_dir, config_dir)
+        self._sources = Sources(runs_dir, project_root)
         self._packer = Packer()
         self._causes = Causes()
         self._history: tuple[list[SessionLine], list[str]] | None = None

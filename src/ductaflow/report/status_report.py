@@ -16,6 +16,7 @@ from ductaflow.common.errors import DuctaflowError
 from ductaflow.common.paths import LOGS, RESULT
 from ductaflow.common.text import strip_ansi
 from ductaflow.project.secrets import masked
+from ductaflow.project.settings import Project
 from ductaflow.report.earlier import iter_earlier
 from ductaflow.report.page import render_html
 from ductaflow.report.twin import Entry, build_report, json_value, utc_now
@@ -91,7 +92,7 @@ def generate_status_report(results: Iterable[Result | Mapping[str, object]], run
         started=min((result.started for result in mine if result.started), default=now),
         finished=now,
         runs_dir=runs_root,
-        project_root=runs_root.absolute().parent,
+        project_root=(Project.around(runs_root) or Project.at(runs_root.absolute().parent)).root,
     )
     return render_html(data)
 

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, cast
 from urllib.parse import quote
 
-from ductaflow.common.paths import CONFIG_DIR, KIND_DIRS, RESULT, RunFolder, relative
+from ductaflow.common.paths import RESULT, RunFolder, relative
 from ductaflow.common.text import cut_middle
+from ductaflow.project.settings import Project
 from ductaflow.report.cause_groups import find_causes
 from ductaflow.report.configs import NO_CONFIGS, Configs
 from ductaflow.report.excerpts import GREEN_LOG_END, LOG_END, NO_FIGURES, FigureBudget, figures_of, log_parts
@@ -74,12 +75,13 @@ class Sources:
 
     Args:
         runs_dir: the folder in which the page lies; folders and links are relative to it.
-        config_dir: the folder of the stored instances, if there is one.
+        project_root: where sources and stored instances are, if it is known.
     """
 
-    def __init__(self, runs_dir: Path, config_dir: Path | None) -> None:
+    def __init__(self, runs_dir: Path, project_root: Path | None) -> None:
         self.runs_dir = runs_dir
-        self.configs = Configs(config_dir, runs_dir)
+        self.project = Project.at(project_root) if project_root else None
+        self.configs = Configs(self.project.config_dir if self.project else None, runs_dir)
         self.figures = FigureBudget()
 
 
@@ -101,7 +103,7 @@ def build_report(
         runs_dir: the folder in which the page lies; folders and links are relative to it.
         project_root: gives the page its name, and the configs their bases.
     """
-    sources = Sources(runs_dir, project_root / CONFIG_DIR if project_root else None)
+    sources = Sources(runs_dir, project_root)
     instances = [instance_data(entry, sources) for entry in entries]
     head = report_head(
         ((instance["status"], instance["earlier"]) for instance in instances),
@@ -169,7 +171,7 @@ def read_run(folder: Path) -> Result:
 def instance_data(entry: Entry, sources: Sources) -> InstanceTwin:
     """One instance of the JSON twin: its result, what its run folder holds, and the flows of a build."""
     result = entry.result
-    rerun = _rerun(entry, sources.runs_dir)
+    rerun = _rerun(entry, sources.project)
     # Only builds need the real path, which costs a look at each folder above.
     above = frozenset([_true(result.folder)]) if result.folder and result.children else frozenset[Path]()
     return _instance(entry, sources, rerun, above)
@@ -261,23 +263,23 @@ def _true(folder: Path) -> Path:
         return folder.absolute()
 
 
-def _rerun(entry: Entry, runs_dir: Path) -> str:
+def _rerun(entry: Entry, project: Project | None) -> str:
     if entry.nodeid:
         return f"pytest --ductaflow {shlex.quote(entry.nodeid)}"
-    return _as_script(entry.result, runs_dir) or f"pytest --ductaflow -k {shlex.quote(entry.result.instance)}"
+    script = _as_script(entry.result, project) if project else None
+    return script or f"pytest --ductaflow -k {shlex.quote(entry.result.instance)}"
 
 
-def _as_script(result: Result, runs_dir: Path) -> str | None:
+def _as_script(result: Result, project: Project) -> str | None:
     """Return the command that runs a saved config again in its folder, for runs that are not stored."""
-    source = Path(KIND_DIRS[result.kind]) / f"{result.flow}.py"
-    if result.folder is None or not os.path.isfile(runs_dir.parent / source):
+    if result.folder is None:
         return None
-    folder = Path(runs_dir.name) / relative(result.folder, runs_dir)
-    config = RunFolder(folder, result.flow).config
-    if not os.path.isfile(runs_dir.parent / config):
+    source = project.source_dir(result.kind) / f"{result.flow}.py"
+    config = RunFolder(result.folder, result.flow).config
+    if not (os.path.isfile(source) and os.path.isfile(config)):
         return None
-    parts = ["python", source.as_posix(), "--config", config.as_posix(), "--output-dir", folder.as_posix()]
-    return shlex.join(parts)
+    program, saved, folder = (relative(path, project.root) for path in (source, config, result.folder))
+    return shlex.join(["python", program, "--config", saved, "--output-dir", folder])
 
 
 def _log_of(folder: RunFolder) -> Path | None:

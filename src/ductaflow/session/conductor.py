@@ -19,13 +19,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ductaflow.common.errors import ConfigError, DuctaflowError, InstanceError
-from ductaflow.common.paths import Project
 from ductaflow.project.compose import merge
 from ductaflow.project.csvs import NAME_COLUMNS
 from ductaflow.project.graph import collect
 from ductaflow.project.instances import Instance, Instances, find_instances, make_instance
 from ductaflow.project.options import RunOptions
-from ductaflow.project.settings import Comparison, comparison_in, leaves_in
+from ductaflow.project.settings import Project
 from ductaflow.session.console import Console, Display, Lines, SessionPage, show_line
 from ductaflow.session.decide import (
     NOT_STARTED,
@@ -40,7 +39,7 @@ from ductaflow.session.decide import (
 )
 from ductaflow.session.forecast import Beyond, Forecast, beyond_lines
 from ductaflow.session.rerun import run_again
-from ductaflow.session.runner import comparison_of, run_instance
+from ductaflow.session.runner import run_instance
 from ductaflow.session.scheduler import Executor, Threads
 from ductaflow.session.tables import NAME_COLUMN, Row, Target, read_rows
 from ductaflow.session.targets import SavedRun, as_variant, find_targets, with_saved
@@ -69,9 +68,9 @@ def conduct(
     config: Mapping[str, Any] | None = None,
     project_root: str | os.PathLike[str] | None = None,
     timeout: float | None = None,
-    export_html: bool = True,
+    export_html: bool | None = None,
     progress: bool | None = None,
-    report: bool = True,
+    report: bool | None = None,
     check: bool = False,
     only_changed: bool | None = None,
     dry_run: bool = False,
@@ -93,8 +92,8 @@ def conduct(
             project's folder. A worker runs as many at a time as it has threads.
         config: values for all rows; over the project's base configs, under each row.
         project_root: by default the project around the notebook, or around the working directory.
-        timeout: seconds for a row that gives no `_run.timeout`; None for no limit.
-        export_html: whether each run leaves its notebook as HTML.
+        timeout: seconds for a row that gives no `_run.timeout`; by default as the project's settings say.
+        export_html: whether each run leaves its notebook as HTML; by default as the settings say.
         progress: True shows a progress bar on standard error; False shows nothing. By default one job shows
             each run's log live, and several show a bar where somebody can see it.
         report: whether to keep the status page in the project's runs folder up to date.
@@ -127,56 +126,50 @@ def conduct(
     """
     if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
         raise ConfigError(f"jobs is a number of at least 1, not {jobs!r}")
+    outer = current_run()
+    if only_changed is None and outer is None:
+        only_changed = True
     target = Target.of(build, project_root)
+    project = target.project.but(timeout=timeout, html=export_html, report=report, only_changed=only_changed)
+    target = replace(target, project=project)
     table = _without_results(scenarios)
     rows = read_rows(table)
     asked = [_instance(row, target, config or {}) for row in rows]
-    plan, readiness = _plan(asked, target.project, with_upstreams=executor is not None)
-    outer = current_run()
-    if only_changed is None:
-        only_changed = outer is None or outer.only_changed
-    comparison = comparison_of(outer) if outer else comparison_in(target.project.root)
+    plan, readiness = _plan(asked, project, with_upstreams=executor is not None)
     if dry_run:
-        planned = Forecast(readiness, comparison if only_changed else None).of(plan)
+        planned = Forecast(readiness, only_changed=project.settings.only_changed).of(plan)
         return _forecast(table, rows, planned[len(plan) - len(rows) :])
     session = Session()
-    where = _executor(executor, jobs, target.project, session.id)
-    page = SessionPage(target, session.id, rows, readiness.graph) if report and not outer else None
+    where = _executor(executor, jobs, project, session.id)
+    with_page = project.settings.report and not outer
+    page = SessionPage(target, session.id, rows, readiness.graph) if with_page else None
     live = jobs == 1 and executor is None
     console = Console(target.flow, len(plan), live, progress)
     run = functools.partial(
         run_instance,
         session_id=session.id,
-        timeout=timeout,
-        export_html=export_html,
-        keep_previous=leaves_in(target.project.root).previous,
         echo=console.echo,
         check=False,
         # On a worker nobody would wait for it afterwards.
         await_page=executor is not None,
-        only_changed=only_changed,
-        comparison=comparison,
     )
     with session:
-        results = _Session(plan, readiness, comparison, run, where, page, console).work()
+        results = _Session(plan, readiness, run, where, page, console).work()
     if check:
         _check(results, target.flow)
     return _beside(table, rows, results[len(plan) - len(rows) :])
 
 
-def run_stored(
-    instances: Instances, ids: Sequence[str], *, jobs: int = 1, only_changed: bool = False
-) -> list[Result]:
+def run_stored(instances: Instances, ids: Sequence[str], *, jobs: int = 1) -> list[Result]:
     """Run stored instances, upstreams first.
 
     An instance is blocked if an upstream fails, or is skipped and has no valid earlier run. It is an error
     if it reads something that neither these runs nor earlier ones made.
 
     Args:
-        instances: all of the project.
+        instances: all of the project; its settings say whether to run what has not changed.
         ids: of the instances to run.
         jobs: how many run at a time. With one their logs are live, with several there is a line for each.
-        only_changed: do not run what has not changed since its last run.
 
     Returns:
         A result for each, in the order of the graph.
@@ -187,21 +180,15 @@ def run_stored(
     readiness = Readiness(instances)
     plan = [instances.by_id[id] for id in readiness.graph.order(ids)]
     session = Session()
-    comparison = comparison_in(instances.project.root)
-    leaves = leaves_in(instances.project.root)
     run = functools.partial(
         run_instance,
         session_id=session.id,
-        export_html=leaves.html,
-        keep_previous=leaves.previous,
         echo=jobs == 1,
         check=False,
         await_page=False,
-        only_changed=only_changed,
-        comparison=comparison,
     )
     with session:
-        return _Session(plan, readiness, comparison, run, Threads(jobs), None, Lines(jobs)).work()
+        return _Session(plan, readiness, run, Threads(jobs), None, Lines(jobs)).work()
 
 
 def run_targets(
@@ -229,19 +216,20 @@ def run_targets(
         DuctaflowError: a target is nothing that can run, or the variant is not acceptable; nothing has run.
         KeyboardInterrupt: what was running has been stopped.
     """
+    project = project.but(only_changed=only_changed)
     instances = collect(project)
     found = find_targets(instances, targets or instances.by_id)
     if assignments or name is not None:
         found = [as_variant(instances, found, assignments, name)]
     stored, loose, instances = with_saved(instances, found)
-    results = run_stored(instances, stored, jobs=jobs, only_changed=only_changed) if stored else []
+    results = run_stored(instances, stored, jobs=jobs) if stored else []
     by_name = {result.id: result for result in results}
     if loose:
 
         def show(run: SavedRun, result: Result) -> None:
             show_line(run.shown(project), result, jobs=jobs)
 
-        ran = run_again(loose, project, jobs=jobs, show=show, only_changed=only_changed)
+        ran = run_again(loose, project, jobs=jobs, show=show)
         by_name |= {run.shown(project): result for run, result in zip(loose, ran, strict=True)}
     return by_name
 
@@ -402,7 +390,6 @@ class _Session:
     Args:
         plan: the instances to run.
         readiness: of all instances that there are.
-        comparison: what counts as a change.
         run: runs one instance.
         executor: takes the turns.
         page, console: show each result.
@@ -412,7 +399,6 @@ class _Session:
         self,
         plan: Sequence[Instance],
         readiness: Readiness,
-        comparison: Comparison,
         run: Run,
         executor: Executor,
         page: SessionPage | None,
@@ -420,7 +406,7 @@ class _Session:
     ) -> None:
         self._plan = {instance.id: instance for instance in plan}
         self._readiness = readiness
-        self._beyond = Beyond(readiness, comparison, lambda upstream: upstream.id in self._plan)
+        self._beyond = Beyond(readiness, lambda upstream: upstream.id in self._plan)
         self._hints: dict[str, str] = {}
         self._run = run
         self._executor = executor

@@ -14,7 +14,7 @@ from ductaflow.common.files import write_atomic
 from ductaflow.common.paths import RunFolder
 from ductaflow.project.options import load_saved_config
 from ductaflow.project.values import dump_config
-from ductaflow.session.request import find_notebook, root_around, spec_of_call
+from ductaflow.session.request import find_notebook, find_project, spec_of_call
 from ductaflow.store.folder import note_hand_work
 from ductaflow.store.spec import RunSpec
 
@@ -66,7 +66,7 @@ def debug_flow(
         saved = RunFolder(Path(os.path.abspath(execution_dir)), source.stem).config
         if not saved.is_file():
             raise ConfigError(f"no config is given, and there is no {saved}", hint="Pass config={...}.")
-        config = load_saved_config(saved, project_root=root_around(source))
+        config = load_saved_config(saved, project_root=find_project(near=source.parent).root)
     spec = spec_of_call(flow, config, execution_dir)
     setup = prepare(spec)
     print(json.dumps(setup.launch, indent=2))

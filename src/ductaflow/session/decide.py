@@ -30,7 +30,6 @@ from ductaflow.common.errors import DuctaflowError, RunFolderError
 from ductaflow.execution.launch import StopFlag
 from ductaflow.project.graph import Graph, Unstored
 from ductaflow.project.instances import Instance, Instances
-from ductaflow.project.settings import Comparison
 from ductaflow.session.request import spec_of_instance
 from ductaflow.store.changes import changes
 from ductaflow.store.result import Cause, Result, Status, result_of_session, why_not_valid, without_run
@@ -177,15 +176,13 @@ class Readiness:
         return Needs(instance, upstreams, unstored)
 
 
-def decide(
-    reads: Needs, blame: Callable[[str], Blame | None], comparison: Comparison | None = None
-) -> Decision:
+def decide(reads: Needs, blame: Callable[[str], Blame | None], *, only_changed: bool = False) -> Decision:
     """Decide what a session does with an instance.
 
     Args:
         reads: the instance and what it reads.
         blame: gives for the id of an upstream that the session runs why its readers are blocked.
-        comparison: what counts as a change, to tell `unchanged` from `run`; None leaves that to the run.
+        only_changed: whether to tell `unchanged` from `run`, instead of leaving that to the run.
     """
     instance = reads.instance
     if reason := instance.skip_reason():
@@ -213,7 +210,7 @@ def decide(
     if sentences:
         remedy = f"Run it first: ductaflow run {' '.join(one.id for one in run_first)}" if run_first else ""
         return _error(instance, tuple(sentences), remedy, "input", run_first=tuple(run_first))
-    return _compared(instance, comparison) if comparison else Decision(instance, Would.RUN)
+    return _compared(instance) if only_changed else Decision(instance, Would.RUN)
 
 
 def _fault_of(instance: Instance, reference: Unstored) -> str | None:
@@ -233,9 +230,9 @@ def _of_skipped(instance: Instance, reason: str) -> Blame | None:
     return Blame(instance.id, instance.id, f"is skipped: {reason}")
 
 
-def _compared(instance: Instance, comparison: Comparison) -> Decision:
+def _compared(instance: Instance) -> Decision:
     try:
-        found = changes(spec_of_instance(instance), comparison)
+        found = changes(spec_of_instance(instance))
     except DuctaflowError as exc:
         return refused(instance, exc)
     if not found:
@@ -271,7 +268,7 @@ class SharedSession:
         readiness: of all instances that there are.
         session_id: of the session.
         runs_here: whether the session runs an instance, in whatever process.
-        comparison: what counts as a change; None where everything runs.
+        only_changed: whether the session leaves alone what has not changed.
     """
 
     def __init__(
@@ -279,12 +276,13 @@ class SharedSession:
         readiness: Readiness,
         session_id: str,
         runs_here: Callable[[Instance], bool],
-        comparison: Comparison | None,
+        *,
+        only_changed: bool,
     ) -> None:
         self._readiness = readiness
         self._session_id = session_id
         self._runs_here = runs_here
-        self._comparison = comparison
+        self._only_changed = only_changed
         #: Ids of what may be read. The session runs it once, so it stays so.
         self.good: set[str] = set()
         #: Why readers of what this process could not start are blocked; that leaves no result.
@@ -301,7 +299,7 @@ class SharedSession:
                 open_steps.append(self._step(self._readiness.instances.by_id[id]))
                 continue
             open_steps.pop()
-            decision = decide(reads, known.get, self._comparison if open_steps else None)
+            decision = decide(reads, known.get, only_changed=self._only_changed and bool(open_steps))
             if not open_steps:
                 return decision
             id = reads.instance.id

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 
 from ductaflow.common.errors import DuctaflowError
 from ductaflow.project.instances import Instance, Instances
-from ductaflow.project.settings import Comparison, comparison_in
 from ductaflow.session.decide import Decision, Readiness, Would, decide
 from ductaflow.session.durations import UNKNOWN, expected_seconds
 from ductaflow.session.runner import changes_of
@@ -26,15 +25,11 @@ class Beyond:
 
     Args:
         readiness: of all instances that there are.
-        comparison: what counts as a change.
         runs_here: whether the session runs an instance.
     """
 
-    def __init__(
-        self, readiness: Readiness, comparison: Comparison, runs_here: Callable[[Instance], bool]
-    ) -> None:
+    def __init__(self, readiness: Readiness, runs_here: Callable[[Instance], bool]) -> None:
         self._readiness = readiness
-        self._comparison = comparison
         self._runs_here = runs_here
         self._changed: dict[str, bool] = {}
 
@@ -72,7 +67,7 @@ class Beyond:
     def _has_changed(self, upstream: Instance) -> bool:
         if upstream.id not in self._changed:
             try:
-                self._changed[upstream.id] = bool(changes_of(upstream, self._comparison))
+                self._changed[upstream.id] = bool(changes_of(upstream))
             except DuctaflowError:
                 # Its last run was good, so the problem is newer than that.
                 self._changed[upstream.id] = True
@@ -99,19 +94,17 @@ class Forecast:
 
     Args:
         readiness: of all instances that there are.
-        comparison: what counts as a change; None for a session that runs everything.
+        only_changed: whether the session leaves alone what has not changed.
     """
 
-    def __init__(self, readiness: Readiness, comparison: Comparison | None) -> None:
+    def __init__(self, readiness: Readiness, *, only_changed: bool) -> None:
         self._readiness = readiness
-        self._comparison = comparison
+        self._only_changed = only_changed
 
     def of(self, instances: Sequence[Instance]) -> list[Decision]:
         """The decisions about instances that one session runs, in the order given."""
         by_id = {instance.id: instance for instance in instances}
-        beyond = self._comparison and Beyond(
-            self._readiness, self._comparison, lambda upstream: upstream.id in by_id
-        )
+        beyond = self._only_changed and Beyond(self._readiness, lambda upstream: upstream.id in by_id)
         found: dict[str, Decision] = {}
         for id in self._readiness.graph.order(list(by_id)):
             found[id] = self._decided(by_id[id], found, by_id)
@@ -125,7 +118,9 @@ class Forecast:
         reads = self._readiness.reads(instance, lambda upstream: upstream.id in here)
         # An upstream that is not decided yet is in a cycle with this one.
         above = {id: found[id] for id in reads.here if id in found}
-        decision = decide(reads, lambda id: above[id].blame if id in above else None, self._comparison)
+        decision = decide(
+            reads, lambda id: above[id].blame if id in above else None, only_changed=self._only_changed
+        )
         if decision.would is Would.UNCHANGED:
             for id, upstream in above.items():
                 if upstream.would.takes_time:
@@ -166,7 +161,7 @@ class Plan:
         """
         readiness = Readiness(instances)
         order = [instances.by_id[id] for id in readiness.graph.order(ids)]
-        decisions = Forecast(readiness, comparison_in(instances.project.root)).of(order)
+        decisions = Forecast(readiness, only_changed=True).of(order)
         surely = [one for one in decisions if one.would is Would.RUN]
         return cls(
             tuple(decisions),

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 
+from ductaflow.common.errors import ConfigError
 from ductaflow.common.host import is_notebook_execution
-from ductaflow.common.paths import KIND_DIRS, Project
+from ductaflow.common.paths import KIND_DIRS
+from ductaflow.project.settings import Project
 from ductaflow.store.spec import current_run
 
 
@@ -26,6 +29,9 @@ def use_project_of_main() -> None:
         folder = Path.cwd()
     else:
         return
-    project = Project.around(folder)
+    project = None
+    with suppress(ConfigError):
+        # whoever asks for a run is told what is wrong with the settings
+        project = Project.around(folder)
     if project is not None and str(project.root) not in sys.path:
         sys.path.insert(1, str(project.root))

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from ductaflow.common.errors import InstanceError
-from ductaflow.common.paths import KIND_DIRS, SOURCE_SUFFIXES, Project, kind_of, runs_root
+from ductaflow.common.paths import BASE_CONFIG, KIND_DIRS, ROOT_KEY, SOURCE_SUFFIXES, below, kind_of
 from ductaflow.project.instances import Instance
-from ductaflow.project.options import split_run
+from ductaflow.project.options import RunOptions, split_run
+from ductaflow.project.settings import Project, Settings
 from ductaflow.project.values import json_value
 from ductaflow.store.result import GitState
 from ductaflow.store.sessions import Part, session_of
@@ -22,11 +23,14 @@ from ductaflow.store.spec import RunSpec, current_run
 # --- from a call to a spec ---------------------------------------------------------------------------------
 
 
-def spec_of_instance(instance: Instance, session: str | None = None) -> RunSpec:
+def spec_of_instance(
+    instance: Instance, *, settings: Settings | None = None, session: str | None = None
+) -> RunSpec:
     """The spec of a stored instance.
 
     Args:
         instance: what to run.
+        settings: by default those of its project.
         session: id of the session that it belongs to, by default this process's.
 
     Raises:
@@ -38,46 +42,46 @@ def spec_of_instance(instance: Instance, session: str | None = None) -> RunSpec:
         raise InstanceError(
             f"{instance.id} has no source", hint=f"Write {KIND_DIRS[instance.kind]}/{instance.flow}.py."
         )
-    options = instance.options
+    project = instance.project
+    folder, tree = placed(instance.run_folder.path, project)
     return RunSpec(
         kind=instance.kind,
         flow=instance.flow,
         instance=instance.name,
         source=str(instance.source),
-        folder=str(instance.run_folder.path),
-        runs_root=_tree_of(instance),
-        project_root=str(instance.project.root),
+        folder=str(folder),
+        runs_root=str(tree),
+        project_root=str(project.root),
         config=instance.config,
-        engine=options.engine,
-        kernel=options.kernel,
-        timeout=options.timeout,
-        allow_exit=options.allow_exit,
-        options=options.of_execution,
-        needs=options.needs,
-        **_identity(instance.project.root, session),
+        options=instance.options,
+        settings=settings or project.settings,
+        **_identity(project.root, session),
     )
 
 
-def _tree_of(instance: Instance) -> str:
-    """The tree that the run folder of an instance belongs to; inside a build, that of the build."""
+def placed(folder: Path, project: Project) -> tuple[Path, Path]:
+    """A run folder and the tree that it belongs to; inside a build, the tree of the build."""
     run = current_run()
-    if run and instance.run_folder.path.is_relative_to(run.runs_root):
-        return run.runs_root
-    return str(instance.project.runs_dir)
+    inside = below(folder, Path(run.folder)) if run else None
+    return (inside, Path(run.runs_root)) if run and inside else project.placed(folder)
 
 
 def spec_of_call(
     notebook_file: str | os.PathLike[str],
     config: Mapping[str, Any],
     execution_dir: str | os.PathLike[str],
-    project_root: str | os.PathLike[str] | None = None,
+    project: Project | None = None,
 ) -> RunSpec:
-    """The spec of a notebook, a config that is taken as it is, and a folder, whose name is the instance's."""
-    source = find_notebook(notebook_file, project_root)
-    root = Path(project_root).absolute() if project_root else root_around(source)
-    folder = Path(os.path.abspath(execution_dir))
+    """The spec of a notebook, a config that is taken as it is, and a folder, whose name is the instance's.
+
+    Args:
+        project: by default that of the run, or the one around the notebook.
+    """
+    source = find_notebook(notebook_file, project)
+    project = project or find_project(near=source.parent)
+    folder, tree = placed(Path(os.path.abspath(execution_dir)), project)
     values, options = split_run(
-        json_value({key: value for key, value in config.items() if key != "_project_root"}), where="config"
+        json_value({key: value for key, value in config.items() if key != ROOT_KEY}), where="config"
     )
     return RunSpec(
         kind=kind_of(source),
@@ -85,22 +89,20 @@ def spec_of_call(
         instance=folder.name,
         source=str(source),
         folder=str(folder),
-        runs_root=str(runs_root(folder, root)),
-        project_root=str(root),
-        config={**values, "_project_root": root.as_posix()},
-        timeout=options.timeout,
-        engine=options.engine,
-        kernel=options.kernel,
-        allow_exit=options.allow_exit,
-        options=options.of_execution,
-        **_identity(root),
+        runs_root=str(tree),
+        project_root=str(project.root),
+        config={**values, ROOT_KEY: project.root.as_posix()},
+        options=RunOptions(**options.of_execution),
+        settings=project.settings,
+        **_identity(project.root),
     )
 
 
-def find_notebook(
-    notebook_file: str | os.PathLike[str], project_root: str | os.PathLike[str] | None = None
-) -> Path:
+def find_notebook(notebook_file: str | os.PathLike[str], project: Project | None = None) -> Path:
     """The notebook that a call names: from the working directory, then from the project root.
+
+    Args:
+        project: the one given; the one of the run and the one around the working directory count too.
 
     Raises:
         InstanceError: it is in none of them, or it is no notebook.
@@ -108,9 +110,8 @@ def find_notebook(
     name = Path(notebook_file)
     run = current_run()
     around = Project.around(Path.cwd())
-    roots = [Path.cwd(), *(Path(root) for root in (project_root, run.project_root if run else None) if root)]
-    if around:
-        roots.append(around.root)
+    roots = [Path.cwd()]
+    roots += [one.root for one in (project, run and find_project(), around) if one]
     looked = dict.fromkeys(Path(os.path.abspath(root / name)) for root in roots)
     for path in looked:
         if path.is_file():
@@ -124,6 +125,25 @@ def find_notebook(
     )
 
 
+def find_project(project_root: str | os.PathLike[str] | None = None, *, near: Path | None = None) -> Project:
+    """The project that is meant: the one given, the one of the running flow, or the one around a folder.
+
+    In a run the settings are those of the run.
+
+    Args:
+        project_root: the one given.
+        near: a folder; by default the working directory. Without a project around it, it is one itself.
+    """
+    run = current_run()
+    if project_root is None and run is None:
+        folder = near or Path.cwd()
+        in_sources = folder.name in KIND_DIRS.values()
+        return Project.around(folder) or Project.at(folder.parent if in_sources else folder)
+    root = Path(project_root or (run.project_root if run else ""))
+    is_own = run is not None and os.path.realpath(root) == os.path.realpath(run.project_root)
+    return Project.at(root, run.settings if run and is_own else None)
+
+
 def project_here() -> Project:
     """The project around the working directory, else around the script that runs.
 
@@ -134,21 +154,23 @@ def project_here() -> Project:
     for start in (Path.cwd(), Path(main_file).absolute().parent if main_file else None):
         project = Project.around(start) if start else None
         if project is not None:
-            return project
-    raise InstanceError(
-        f"{Path.cwd()} lies in no project",
-        hint="Change to a folder that holds config/flows, config/builds or config/base.json.",
+            return find_project(project.root)
+    raise no_project(Path.cwd())
+
+
+def no_project(folder: Path, *, what: str = "") -> InstanceError:
+    """Why nothing can be looked up from a folder; `what` is said before."""
+    return InstanceError(
+        f"{what}{folder} lies in no project: no {signs_of(folder)} in it or above it",
+        hint="Change to a folder of a project, or give its folder (--project, project_root).",
     )
 
 
-def root_around(source: Path) -> Path:
-    run = current_run()
-    if run:
-        return Path(run.project_root)
-    project = Project.around(source.parent)
-    if project:
-        return project.root
-    return source.parent.parent if source.parent.name in KIND_DIRS.values() else source.parent
+def signs_of(folder: Path) -> str:
+    """What makes a folder a project, by the settings there."""
+    stored = Settings.at(folder.absolute()).config_dir
+    kinds = ", ".join(f"{stored}/{name}" for name in sorted(KIND_DIRS.values(), reverse=True))
+    return f"{kinds} or {stored}/{BASE_CONFIG}"
 
 
 def _identity(root: Path, session: str | None = None) -> dict[str, Any]:

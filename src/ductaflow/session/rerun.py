@@ -14,15 +14,14 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 
 from ductaflow.common.errors import DuctaflowError
-from ductaflow.common.paths import Project, RunFolder, runs_root
+from ductaflow.common.paths import RunFolder
 from ductaflow.common.text import show_on_console
 from ductaflow.execution.recorded_run import result_of_flow
 from ductaflow.project.options import RunOptions, split_run
-from ductaflow.project.settings import Leaves, comparison_in, leaves_in
+from ductaflow.project.settings import Project
 from ductaflow.project.strict_json import read_config
 from ductaflow.session.decide import NOT_STARTED
 from ductaflow.session.runner import launch_shown, unchanged
@@ -39,9 +38,7 @@ _TICK = 0.5
 Show = Callable[[SavedRun, Result], None]
 
 
-def run_again(
-    runs: Sequence[SavedRun], project: Project, *, jobs: int, show: Show, only_changed: bool = False
-) -> list[Result]:
+def run_again(runs: Sequence[SavedRun], project: Project, *, jobs: int, show: Show) -> list[Result]:
     """Run some folders again in place.
 
     Flows of one build run one after another, in the order given: they may read from each other. When one
@@ -49,10 +46,9 @@ def run_again(
 
     Args:
         runs: the folders to run.
-        project: their project.
+        project: their project; its settings say whether to run what has not changed.
         jobs: how many run at a time; with one their logs are live.
         show: called with each result.
-        only_changed: do not run what has not changed since its last run.
 
     Returns:
         A result for each, in the order given.
@@ -65,12 +61,9 @@ def run_again(
         chains.setdefault([run.folder, *builds_around(run.folder, project)][-1], []).append(run)
     stop = threading.Event()
     results: dict[Path, Result] = {}
-    leaves = leaves_in(project.root)
 
     def work(chain: Sequence[SavedRun]) -> None:
-        launched = functools.partial(
-            _launched, leaves=leaves, echo=jobs == 1, stop=stop, only_changed=only_changed
-        )
+        launched = functools.partial(_launched, echo=jobs == 1, stop=stop)
         for run, result in _results_of(chain, project, launched, stop):
             results[run.folder] = result
             show(run, result)
@@ -99,7 +92,7 @@ def builds_around(folder: Path, project: Project) -> list[Path]:
             break
         build = result_in(parent)
         is_child = build is not None and inner.relative_to(parent).as_posix() in build.children
-        if is_child or has_unfinished_run(runs_root(parent, project.root), parent):
+        if is_child or has_unfinished_run(project.placed(parent)[1], parent):
             found.append(parent)
             inner = parent
     return found
@@ -114,7 +107,7 @@ def _results_of(
     with ExitStack() as stack:
         try:
             for build in builds:
-                stack.enter_context(held(build, runs_root(build, project.root)))
+                stack.enter_context(held(build, project.placed(build)[1]))
         except DuctaflowError as exc:
             yield from ((run, _unrun(run, Status.ERROR, str(exc), "input")) for run in chain)
             return
@@ -130,11 +123,8 @@ def _results_of(
                 yield run, result
 
 
-def _launched(
-    spec: RunSpec, *, leaves: Leaves, echo: bool, stop: threading.Event, only_changed: bool
-) -> Result:
-    spec = replace(spec, export_html=leaves.html, keep_previous=leaves.previous)
-    if only_changed and (last := unchanged(spec, comparison_in(Path(spec.project_root)), echo=echo)):
+def _launched(spec: RunSpec, *, echo: bool, stop: threading.Event) -> Result:
+    if spec.settings.only_changed and (last := unchanged(spec, echo=echo)):
         return last
     return launch_shown(spec, echo=echo, stop=stop)
 

@@ -8,17 +8,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ductaflow.common.engines import KERNEL, engine_named
+from ductaflow.common.engines import KERNEL
 from ductaflow.common.errors import DuctaflowError
-from ductaflow.common.paths import RUNS_DIR, RunFolder
+from ductaflow.common.paths import RunFolder
 from ductaflow.common.text import show_on_console
 from ductaflow.execution.echo import IndentedLines
 from ductaflow.execution.launch import StopFlag, launch
+from ductaflow.project.checks import checked_values
 from ductaflow.project.instances import Instance, load_stored
-from ductaflow.project.settings import DEFAULT, Comparison
+from ductaflow.project.options import RunOptions
+from ductaflow.project.settings import Settings
 from ductaflow.session.debug import prepare
 from ductaflow.session.main import use_project_of_main
-from ductaflow.session.request import project_here, spec_of_call, spec_of_instance
+from ductaflow.session.request import find_project, project_here, spec_of_call, spec_of_instance
 from ductaflow.store.changes import Change, changes, look_back
 from ductaflow.store.result import FlowFailed, Result, Status
 from ductaflow.store.spec import RunSpec, current_run, tell
@@ -30,18 +32,13 @@ Explain = Callable[[tuple[Change, ...]], None]
 def run_instance(
     instance: Instance | str,
     *,
+    settings: Settings | None = None,
     session_id: str | None = None,
     owner_pid: int | None = None,
-    timeout: float | None = None,
-    engine: str | None = None,
-    export_html: bool = True,
-    keep_previous: bool = True,
     echo: bool = False,
     check: bool = True,
     stop: StopFlag | None = None,
     await_page: bool = True,
-    only_changed: bool = False,
-    comparison: Comparison = DEFAULT,
     explain: Explain | None = None,
 ) -> Result:
     """Run a stored instance into its run folder.
@@ -49,25 +46,22 @@ def run_instance(
     Args:
         instance: what to run; or its id, such as `"fit/scenario_A"`, in the project around the working
             directory.
+        settings: how to run it where its `_run` says nothing; by default as the project says. With
+            `only_changed` it does not run if nothing has changed since its last run.
         session_id: the session that it belongs to, by default this process's.
         owner_pid: a process whose end ends the run, besides this one.
-        timeout: seconds for an instance that gives no `_run.timeout` itself; None for no limit.
-        engine: engine for an instance that gives no `_run.engine` itself.
-        export_html: whether to make the HTML of the notebook.
-        keep_previous: whether to keep what the last good run wrote.
         echo: show the log on the console while the flow runs.
-        check: raise where the run ended red.
+        check: raise if the run fails.
         stop: a flag that stops the run when it is set.
         await_page: wait for the HTML too; otherwise `launch.await_pages` has to be called.
-        only_changed: do not run what has not changed since its last run; nor, of a build, such flows.
-        comparison: what counts as a change.
         explain: with `only_changed`, called with why the instance runs, before it does.
 
     Returns:
-        The record of the run; of what has not changed that of its last run, with status `unchanged`.
+        The record of the run. For an instance that has not changed, the one of its last run, with status
+        `unchanged`.
 
     Raises:
-        FlowFailed: with `check`, the run ended red; its result is in the exception.
+        FlowFailed: with `check`, the run failed; its result is in the exception.
         DuctaflowError: the run could not start: what is wrong with the instance, or who holds the folder.
 
     Example:
@@ -77,17 +71,9 @@ def run_instance(
     """
     if isinstance(instance, str):
         instance = load_stored(project_here(), instance)
-    spec = spec_of_instance(instance, session_id)
-    spec = replace(
-        spec,
-        engine=engine_named(spec.engine or engine).name,
-        timeout=spec.timeout or timeout,
-        export_html=export_html,
-        keep_previous=keep_previous,
-        owner_pid=owner_pid,
-        **how_it_compares(only_changed, comparison),
-    )
-    if only_changed and (last := unchanged(spec, comparison, explain=explain, echo=echo)):
+    spec = spec_of_instance(instance, settings=settings, session=session_id)
+    spec = replace(spec, owner_pid=owner_pid)
+    if spec.settings.only_changed and (last := unchanged(spec, explain=explain, echo=echo)):
         return last
     return _checked(launch_shown(spec, echo=echo, stop=stop, await_page=await_page), check)
 
@@ -99,7 +85,7 @@ def run_notebook(
     execution_dir: str | os.PathLike[str],
     project_root: str | os.PathLike[str] | None = None,
     timeout: float | None = None,
-    export_html: bool = True,
+    export_html: bool | None = None,
     kernel_name: str | None = None,
     engine: str | None = None,
     no_execute: bool = False,
@@ -115,10 +101,11 @@ def run_notebook(
         config: JSON values, or Python values that become such (numpy scalars, paths, dates).
         execution_dir: the run folder; relative to the working directory.
         project_root: by default the project around the notebook, inside a run that of the run.
-        timeout: seconds; None for no limit.
-        export_html: whether to make the HTML of the notebook.
+        timeout: seconds; by default as the config says, then as the settings of the project do.
+        export_html: whether to make the HTML of the notebook; by default as the settings say.
         kernel_name: Jupyter kernel, by default the one that the notebook names; implies the engine `kernel`.
-        engine: `fresh` (an interpreter of its own) or `kernel` (a Jupyter kernel).
+        engine: `warm`, `fresh` (an interpreter of its own) or `kernel` (a Jupyter kernel); by default as the
+            config says, then as the settings do.
         no_execute: prepare the folder only: the notebook with the config injected, and the config.
         only_changed: do not run it if the folder has a good run of the same config, code and inputs. By
             default so inside a build that runs under `--ductaflow-changed` or `conduct(only_changed=True)`.
@@ -139,31 +126,24 @@ def run_notebook(
         'fit.ipynb'
     """
     try:
-        spec = spec_of_call(notebook_file, config, execution_dir, project_root)
+        project = None if project_root is None else find_project(project_root)
+        spec = spec_of_call(notebook_file, config, execution_dir, project)
     except DuctaflowError as exc:
         if build := current_run():
             # whatever the build makes of it, one of its flows did not run
             tell(build, event="refused", id=os.fspath(notebook_file), message=exc.message)
         raise
-    engine = engine or (KERNEL.name if kernel_name else spec.engine)
+    engine = engine or (KERNEL.name if kernel_name else None)
     given = {"timeout": timeout, "kernel": kernel_name, "engine": engine}
     spec = replace(
         spec,
-        timeout=timeout or spec.timeout,
-        export_html=export_html,
-        kernel=kernel_name or spec.kernel,
-        engine=engine_named(engine).name,
-        options={**spec.options, **{name: value for name, value in given.items() if value}},
+        options=replace(spec.options, **checked_values(RunOptions, given, where="", what="option")),
+        settings=spec.settings.but(html=export_html, only_changed=only_changed),
     )
     if no_execute:
         prepare(spec)
         return spec.run_folder.notebook
-    build = current_run()
-    comparison = comparison_of(build) if build else DEFAULT
-    if only_changed is None:
-        only_changed = build is not None and build.only_changed
-    spec = replace(spec, **how_it_compares(only_changed, comparison))
-    if only_changed and unchanged(spec, comparison):
+    if spec.settings.only_changed and unchanged(spec):
         return spec.run_folder.notebook
     _checked(launch_shown(spec), check=True)
     return spec.run_folder.notebook
@@ -178,9 +158,11 @@ def run_step_flow(
 ) -> Path:
     """Run a notebook into `runs/<step>/<instance><suffix>/`, below the working directory.
 
+    `runs` stands for the name that the project gives its runs folder.
+
     Args:
         notebook_file, config: as for `run_notebook`.
-        step_name: first folder below `runs/`, usually the name of the flow.
+        step_name: first folder below it, usually the name of the flow.
         instance_name: second folder.
         suffix: added to the instance's name, for variants such as `_high`.
 
@@ -198,33 +180,20 @@ def run_step_flow(
         >>> notebook.parent.name
         'scenario_A_high'
     """
-    folder = Path(RUNS_DIR) / step_name / f"{instance_name}{suffix}"
+    folder = Path(find_project().settings.runs_dir) / step_name / f"{instance_name}{suffix}"
     return run_notebook(notebook_file, config=config, execution_dir=folder)
 
 
-def changes_of(instance: Instance, comparison: Comparison = DEFAULT) -> tuple[Change, ...]:
+def changes_of(instance: Instance) -> tuple[Change, ...]:
     """Why a stored instance has to run; empty if its last run is what a new one would be.
 
     Raises:
         DuctaflowError: what is wrong with the instance.
     """
-    return changes(spec_of_instance(instance), comparison)
+    return changes(spec_of_instance(instance))
 
 
-def comparison_of(run: RunSpec) -> Comparison:
-    """What counts as a change for the flows of a run."""
-    return Comparison(frozenset(run.rerun_on), tuple(run.by_stat))
-
-
-def how_it_compares(only_changed: bool, comparison: Comparison) -> dict[str, Any]:
-    """What the flows of a build have to know of it."""
-    rerun_on = tuple(sorted(comparison.rerun_on))
-    return {"only_changed": only_changed, "rerun_on": rerun_on, "by_stat": comparison.by_stat}
-
-
-def unchanged(
-    spec: RunSpec, comparison: Comparison, *, explain: Explain | None = None, echo: bool = True
-) -> Result | None:
+def unchanged(spec: RunSpec, *, explain: Explain | None = None, echo: bool = True) -> Result | None:
     """The last result of a run that need not be made, with status `unchanged`; None if it has to be made.
 
     A build hears of its flow, and repeats its warnings: it keeps them as long as the flow does.
@@ -233,7 +202,7 @@ def unchanged(
         explain: called with why it has to be made.
         echo: say so on the console.
     """
-    back = look_back(spec, comparison)
+    back = look_back(spec)
     last = back.last
     if back.changes or last is None:
         if explain:

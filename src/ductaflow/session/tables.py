@@ -19,14 +19,15 @@ from typing import TYPE_CHECKING, Any
 
 from ductaflow.common.errors import ConfigError, DuctaflowError, InstanceError
 from ductaflow.common.files import write_atomic
-from ductaflow.common.paths import KIND_DIRS, RUNS_DIR, SOURCE_SUFFIXES, Kind, Project, kind_of
+from ductaflow.common.paths import KIND_DIRS, SOURCE_SUFFIXES, Kind, kind_of
 from ductaflow.common.text import did_you_mean, key_path, shorten
 from ductaflow.project.csvs import NAME_COLUMNS
 from ductaflow.project.instances import Instances, make_instance
 from ductaflow.project.names import check_name, spelling
 from ductaflow.project.secrets import masked
+from ductaflow.project.settings import Project
 from ductaflow.project.values import dump_config, is_missing, json_value, row_config
-from ductaflow.session.request import find_notebook
+from ductaflow.session.request import find_notebook, find_project
 from ductaflow.store.spec import current_run
 
 if TYPE_CHECKING:
@@ -51,8 +52,9 @@ class Target:
         if isinstance(build, str) and path.name == build and path.suffix not in SOURCE_SUFFIXES:
             project = find_project(project_root)
             return cls(_nested(project), kind_of_flow(project, build), build, None)
-        source = find_notebook(path, project_root)
-        project = find_project(project_root, near=source.parent)
+        given = None if project_root is None else find_project(project_root)
+        source = find_notebook(path, given)
+        project = given or find_project(near=source.parent)
         kind = kind_of(source)
         own = project.source(kind, source.stem) == source
         return cls(_nested(project), kind, source.stem, None if own else source)
@@ -61,7 +63,7 @@ class Target:
 def _nested(project: Project) -> Project:
     """In a run, the project with the run's own runs folder."""
     run = current_run()
-    return replace(project, runs_dir=Path(run.folder) / RUNS_DIR) if run else project
+    return replace(project, runs_dir=Path(run.folder) / project.settings.runs_dir) if run else project
 
 
 NAME_COLUMN = NAME_COLUMNS[0]
@@ -358,21 +360,6 @@ def _stored_elsewhere(project: Project, kind: Kind, flow: str) -> dict[str, Path
     base = project.config_of(kind) / f"{flow}.json"
     stored = Instances(project).of_flow(flow)
     return {spelling(instance.name): instance.file for instance in stored if instance.file != base}
-
-
-def find_project(project_root: str | os.PathLike[str] | None = None, *, near: Path | None = None) -> Project:
-    """Find the project: the one given, the project of the running flow, or the one around a folder.
-
-    Args:
-        project_root: the one given.
-        near: a folder; by default the working directory. Without a project around it, it is one itself.
-    """
-    run = current_run()
-    if project_root is not None or run is not None:
-        return Project.at(Path(project_root or (run.project_root if run else "")))
-    folder = near or Path.cwd()
-    in_sources = folder.name in KIND_DIRS.values()
-    return Project.around(folder) or Project.at(folder.parent if in_sources else folder)
 
 
 def kind_of_flow(project: Project, flow: str) -> Kind:

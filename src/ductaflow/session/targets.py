@@ -21,7 +21,6 @@ from ductaflow.common.paths import (
     RUN_KEY,
     SAVED_CONFIG,
     Kind,
-    Project,
     RunFolder,
     flow_of,
     flows_in,
@@ -33,6 +32,7 @@ from ductaflow.project.instances import Instance, Instances, load_stored
 from ductaflow.project.names import check_name, spelling
 from ductaflow.project.options import RunOptions, load_saved_config, split_run
 from ductaflow.project.references import runs_tree
+from ductaflow.project.settings import Project
 from ductaflow.project.strict_json import read_config
 from ductaflow.project.values import parse_cell, row_config
 from ductaflow.session.request import spec_of_call
@@ -67,7 +67,7 @@ class SavedRun:
     def spec(self, project: Project) -> RunSpec:
         """The run in its folder again, in place and with its saved config."""
         config = {**self.config, RUN_KEY: self.options.of_execution}
-        return spec_of_call(self.source, config, self.folder, project.root)
+        return spec_of_call(self.source, config, self.folder, project)
 
     def as_instance(self, project: Project) -> Instance | None:
         """The instance whose run folder it is, with the saved config; None if it is no instance's own."""

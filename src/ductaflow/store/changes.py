@@ -15,7 +15,7 @@ import platform
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -27,7 +27,6 @@ from ductaflow.common.paths import ROOT_KEY, RunFolder
 from ductaflow.common.text import shorten
 from ductaflow.project.options import load_saved_config
 from ductaflow.project.secrets import masked
-from ductaflow.project.settings import DEFAULT, Comparison
 from ductaflow.store.folder import has_unfinished_run
 from ductaflow.store.hashes import What
 from ductaflow.store.record import (
@@ -80,19 +79,18 @@ class Lookback:
     last: Result | None = None
 
 
-def changes(spec: RunSpec, comparison: Comparison = DEFAULT) -> tuple[Change, ...]:
+def changes(spec: RunSpec) -> tuple[Change, ...]:
     """Return why a run has to be made; empty if it would be the same as the last one in its folder."""
-    return look_back(spec, comparison).changes
+    return look_back(spec).changes
 
 
-def look_back(spec: RunSpec, comparison: Comparison = DEFAULT) -> Lookback:
+def look_back(spec: RunSpec) -> Lookback:
     """Compare a run as it would be made now with the last one in its folder.
 
     Args:
-        spec: the run as it would be made now.
-        comparison: what counts.
+        spec: the run as it would be made now; its settings say what counts.
     """
-    site = Site.of(spec, comparison.by_stat)
+    site, rerun_on = Site.of(spec), spec.settings.rerun_on
     last = _last_run(spec.folder, spec.runs_root)
     if isinstance(last, Change):
         return Lookback((last,))
@@ -100,11 +98,11 @@ def look_back(spec: RunSpec, comparison: Comparison = DEFAULT) -> Lookback:
         text = f"the result there is that of {last.result.id}"
         return Lookback((Change("run", spec.folder, text),))
     found: list[Change] = []
-    if "config" in comparison.rerun_on:
+    if "config" in rerun_on:
         found += _of_config(spec, last.lineage)
-    named = named_in(spec) if "inputs" in comparison.rerun_on else {}
-    found += _of_run(site, last, comparison, named, spec.runs_root)
-    if "environment" in comparison.rerun_on:
+    named = named_in(spec) if "inputs" in rerun_on else {}
+    found += _of_run(site, last, rerun_on, named, spec.runs_root)
+    if "environment" in rerun_on:
         found += _of_environment(last, session_of(spec.session_id).part(_Installed))
     return Lookback(tuple(found), last.result)
 
@@ -153,12 +151,12 @@ def _last_run(folder: str, runs_root: str) -> _Last | Change:
 
 
 def _of_run(
-    site: Site, last: _Last, comparison: Comparison, named: Mapping[str, os.stat_result], runs_root: str
+    site: Site, last: _Last, rerun_on: Container[str], named: Mapping[str, os.stat_result], runs_root: str
 ) -> Iterator[Change]:
     """Yield changes of code, inputs and outputs of a run, and of the flows of a build."""
-    if "code" in comparison.rerun_on:
+    if "code" in rerun_on:
         yield from _of_code(site, last.lineage)
-    if "inputs" in comparison.rerun_on:
+    if "inputs" in rerun_on:
         yield from _of_inputs(site, last)
         yield from _new_inputs(site, last, named)
     yield from _of_outputs(site, last)
@@ -168,7 +166,7 @@ def _of_run(
         if isinstance(nested, Change):
             yield Change("run", site.relative(folder), f"flow {child}: {nested.text}")
         else:
-            yield from _of_run(site, nested, comparison, {}, runs_root)
+            yield from _of_run(site, nested, rerun_on, {}, runs_root)
 
 
 # --- config ------------------------------------------------------------------------------------------------

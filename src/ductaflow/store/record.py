@@ -115,9 +115,9 @@ class Site:
     stopped: Callable[[], bool] = lambda: False
 
     @classmethod
-    def of(cls, spec: RunSpec, by_stat: Sequence[str] = ()) -> Site:
+    def of(cls, spec: RunSpec) -> Site:
         hashes = session_of(spec.session_id).part(HashStores).of(spec.runs_root, spec.project_root)
-        return cls(spec.project_root, hashes, tuple(dict.fromkeys((*spec.by_stat, *by_stat))))
+        return cls(spec.project_root, hashes, spec.settings.hash)
 
     def relative(self, path: str) -> str:
         """Return a path in the form of records."""
@@ -175,7 +175,7 @@ def named_in(spec: RunSpec) -> dict[str, os.stat_result]:
             if not is_none:
                 found[path] = status
                 found.update((journal, os.stat(journal)) for journal in journals_of(path))
-    for need in spec.needs:
+    for need in spec.options.needs:
         for path in outputs_of(os.path.join(spec.runs_root, *need.split("/")), spec.project_root):
             with suppress(OSError):
                 found[path] = os.stat(path)
@@ -624,8 +624,9 @@ def _with_parents(path: str) -> Iterator[str]:
 
 def options_of(spec: RunSpec) -> RunChoices:
     """Return what `_run` says that changes what a run does, or what is made of it."""
-    kernel = (spec.kernel or "") if engine_named(spec.engine).has_kernel else None
-    return RunChoices(kernel=kernel, allow_exit=spec.allow_exit, needs=sorted(spec.needs))
+    options = spec.options
+    kernel = (options.kernel or "") if engine_named(spec.engine).has_kernel else None
+    return RunChoices(kernel=kernel, allow_exit=options.allow_exit, needs=sorted(options.needs))
 
 
 # --- undeclared --------------------------------------------------------------------------------------------
@@ -646,7 +647,7 @@ def undeclared(spec: RunSpec, reads: Reads, children: Sequence[Result]) -> list[
     read = {*reads.files, *reads.declared}
     read.update(site.absolute(entry["path"]) for child in children for entry in child.inputs)
     tree = RunsTree(spec.project_root, spec.runs_root)
-    needs = (need.partition("/") for need in spec.needs)
+    needs = (need.partition("/") for need in spec.options.needs)
     named = [RunReference(flow, instance) for flow, _, instance in needs]
     named += filter(None, map(tree.named_by, strings_of(spec.config)))
     # What a build ran itself is there.

@@ -11,12 +11,14 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from ductaflow.common.files import Stamp
-from ductaflow.common.paths import CONTEXT, RUN_KEY, Kind, RunFolder, runs_root
+from ductaflow.common.paths import CONTEXT, RUN_KEY, Kind, RunFolder
+from ductaflow.project.options import RunOptions
+from ductaflow.project.settings import Settings
 from ductaflow.store.result import GitState
 
 
@@ -27,16 +29,11 @@ class RunSpec:
     Attributes:
         source: the notebook; folder: the run folder; runs_root: the tree that it belongs to.
         mode: `notebook` (papermill executes the cells) or `script` (plain Python).
-        engine: `fresh` or `kernel`; kernel: name of the kernel, by default the notebook's own.
-        timeout: seconds, None for no limit.
-        options: what `_run` of the config, or the caller, said of how to execute it; saved with the config.
-        only_changed: whether the flows of this run, if it is a build, are run only where something changed;
-            rerun_on: what counts as a change then.
+        options: what `_run` of the config, or the caller, asks for; what concerns the execution is saved with
+            the config.
+        settings: those of the project and its session; the flows of a build run by them too.
         owner_pid: a process whose end ends the run too, besides the one that launched it.
-        echo_indent: how the lines of this run are indented when another run shows them.
         git: commit and dirty flag of the project, as the session found them.
-        needs: ids of instances that `_run.needs` puts before this one.
-        by_stat: globs of files that are recorded with size and time of modification instead of their content.
         events: the file for what the child has to tell; set by the supervisor.
     """
 
@@ -50,25 +47,26 @@ class RunSpec:
     session_id: str
     run_id: str
     config: dict[str, Any] = field(default_factory=dict)
-    options: dict[str, Any] = field(default_factory=dict)
+    options: RunOptions = field(default_factory=RunOptions)
+    settings: Settings = field(default_factory=Settings)
     mode: Literal["notebook", "script"] = "notebook"
-    engine: str | None = None
-    kernel: str | None = None
-    timeout: float | None = None
-    allow_exit: bool = False
-    export_html: bool = True
-    keep_previous: bool = True
-    only_changed: bool = False
-    rerun_on: tuple[str, ...] = ("config", "code", "inputs")
     owner_pid: int | None = None
     git: GitState | None = None
-    needs: tuple[str, ...] = ()
-    by_stat: tuple[str, ...] = ()
     events: str = ""
 
     @property
     def run_folder(self) -> RunFolder:
         return RunFolder(Path(self.folder), self.flow)
+
+    @property
+    def engine(self) -> str:
+        """`warm`, `fresh` or `kernel`."""
+        return self.settings.engine_for(self.options.engine).name
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds; None for no limit."""
+        return self.options.timeout or self.settings.timeout
 
     @property
     def log(self) -> Path:
@@ -81,16 +79,8 @@ class RunSpec:
     @property
     def saved_config(self) -> dict[str, Any]:
         """What is kept in the run folder: enough to run it again."""
-        return {**self.config, RUN_KEY: self.options} if self.options else self.config
-
-    def into(self, folder: Path) -> RunSpec:
-        """The same run in another folder, whose name is the instance's then."""
-        return replace(
-            self,
-            folder=str(folder),
-            instance=folder.name,
-            runs_root=str(runs_root(folder, Path(self.project_root))),
-        )
+        options = self.options.of_execution
+        return {**self.config, RUN_KEY: options} if options else self.config
 
     def dump(self) -> str:
         """One line of JSON."""
@@ -99,7 +89,9 @@ class RunSpec:
     @classmethod
     def load(cls, text: str | bytes) -> RunSpec:
         data = json.loads(text)
-        return cls(**{f.name: data[f.name] for f in fields(cls) if f.name in data})
+        data["options"] = RunOptions(**_values_of(RunOptions, data["options"]))
+        data["settings"] = Settings(**_values_of(Settings, data["settings"]))
+        return cls(**{one.name: data[one.name] for one in fields(cls) if one.name in data})
 
     def environment(self, base: Mapping[str, str] | None = None) -> dict[str, str]:
         """The environment of the child: UTF-8 everywhere, and which run it is.
@@ -110,6 +102,12 @@ class RunSpec:
         data = asdict(self)
         del data["config"]
         return {**(os.environ if base is None else base), "PYTHONUTF8": "1", CONTEXT: json.dumps(data)}
+
+
+def _values_of(kind: type[RunOptions | Settings], data: Mapping[str, Any]) -> dict[str, Any]:
+    """The values for a dataclass from JSON, which has lists for its tuples."""
+    values = {one.name: data[one.name] for one in fields(kind) if one.name in data}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
 
 def current_run() -> RunSpec | None:

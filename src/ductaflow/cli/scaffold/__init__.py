@@ -15,8 +15,9 @@ from pathlib import Path
 
 from ductaflow.common.errors import DuctaflowError, InstanceError
 from ductaflow.common.files import write_atomic
-from ductaflow.common.paths import CONFIG_DIR, KIND_DIRS, Kind, Project, is_project_root
+from ductaflow.common.paths import KIND_DIRS, Kind
 from ductaflow.project.names import check_flow_name, spelling
+from ductaflow.project.settings import Project
 
 _DOT = "dot-"
 
@@ -54,7 +55,7 @@ def init_project(folder: Path) -> Made:
     Raises:
         DuctaflowError: there is a project already, or a file that would be replaced; nothing is written.
     """
-    if is_project_root(folder):
+    if Project.at(folder).is_there:
         raise DuctaflowError(
             f"{folder} holds a project already",
             hint="Add to it: ductaflow new flow NAME, ductaflow new build NAME.",
@@ -94,12 +95,13 @@ def new_source(project: Project, kind: Kind, name: str) -> list[Path]:
 
 def _check_is_free(project: Project, name: str) -> None:
     """Flows and builds share one namespace, in which case does not count."""
+    stored = project.settings.config_dir
     for kind, folder in KIND_DIRS.items():
         for path in sorted(project.source_dir(kind).glob("*")):
             if path.is_file() and spelling(path.stem) == spelling(name):
                 raise InstanceError(
                     f"there is {folder}/{path.name} already, and flows and builds share one namespace",
-                    hint=f"Give another name, or write its configs into {CONFIG_DIR}/{folder}/.",
+                    hint=f"Give another name, or write its configs into {stored}/{folder}/.",
                 )
 
 
