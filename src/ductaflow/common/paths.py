@@ -17,6 +17,10 @@ from typing import Literal
 Kind = Literal["flow", "build"]
 
 
+#: What the two folders of a project are called unless its settings say otherwise.
+CONFIG_DIR, RUNS_DIR = "config", "runs"
+
+
 KIND_DIRS: dict[Kind, str] = {"build": "builds", "flow": "flows"}
 
 

@@ -20,7 +20,16 @@ from typing import Any
 
 from ductaflow.common.engines import FRESH, WARM, Engine, engine_named
 from ductaflow.common.errors import ConfigError, of_system
-from ductaflow.common.paths import BASE_CONFIG, KIND_DIRS, SOURCE_SUFFIXES, Kind, RunFolder, below
+from ductaflow.common.paths import (
+    BASE_CONFIG,
+    CONFIG_DIR,
+    KIND_DIRS,
+    RUNS_DIR,
+    SOURCE_SUFFIXES,
+    Kind,
+    RunFolder,
+    below,
+)
 from ductaflow.project import checks
 from ductaflow.project.checks import checked, checked_values
 from ductaflow.project.strict_json import json_kind
@@ -55,8 +64,8 @@ class Settings:
         only_changed: whether the session leaves alone what has not changed; asked for, never in a file.
     """
 
-    config_dir: str = checked("config", checks.folder)
-    runs_dir: str = checked("runs", checks.folder)
+    config_dir: str = checked(CONFIG_DIR, checks.folder)
+    runs_dir: str = checked(RUNS_DIR, checks.folder)
     engine: str = checked(WARM.name, checks.engine)
     timeout: float | None = checked(None, checks.seconds)
     html: bool = checked(True, checks.flag)
