@@ -289,7 +289,10 @@ def _log_of(folder: RunFolder) -> Path | None:
 
 def _links(folder: RunFolder, log: Path | None, runs_dir: Path) -> dict[str, str]:
     files = {"notebook": folder.notebook, "html": folder.html, "log": log, "config": folder.config}
-    return {name: link(path, runs_dir) for name, path in files.items() if path and os.path.isfile(path)}
+    found = {name: path.name for name, path in files.items() if path and os.path.isfile(path)}
+    # once for all of them, and not for a folder that is none: its name may be no name of a file
+    way = link(folder.path, runs_dir) if found else ""
+    return {name: f"{way}/{quote(os.fsencode(own))}" for name, own in found.items()}
 
 
 def link(path: Path, runs_dir: Path) -> str:
