@@ -70,7 +70,6 @@ _HOME = {
     "store_instances": "session.tables",
     "unpack_config": "flow",
 }
-
 __all__ = sorted(_HOME)
 
 

@@ -170,8 +170,6 @@ def _stays_here() -> str | None:
 
 #: Modules that run a script for a debugger or a profiler; pdb stops tracing where it has no breakpoint.
 _DEBUGGERS = {"bdb", "pdb", "pydevd", "debugpy"}
-
-
 _PROFILERS = {"cProfile", "profile", "trace", "coverage", "kernprof", "pyinstrument", "scalene", "viztracer"}
 
 

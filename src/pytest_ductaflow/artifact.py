@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
 #: How many unfinished runs of earlier sessions the terminal names.
 MAX_NAMED = 30
-
-
 _ENDED_EARLY = re.compile(rb'"(interrupted|lost)"')
 
 

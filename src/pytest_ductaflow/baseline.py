@@ -32,27 +32,13 @@ if TYPE_CHECKING:
 
 
 UPDATE = "--ductaflow-baseline-update"
-
-
 #: Different lines of one instance that are kept; all others are one entry.
 MAX_KINDS = 200
-
-
 TOO_MANY = f"... more than {MAX_KINDS} different warning lines"
-
-
 _HEAD = f"# Warning lines that are known. Written by pytest --ductaflow with {UPDATE}.\n"
-
-
 _MAX_CHARS = 500
-
-
 _KEY = re.compile(r"(?:.*/)?[\w.+-]+/[\w.+-]+")
-
-
 _MAX_TOLD = 20
-
-
 # The order counts: what is replaced first is not seen by the later ones.
 _RULES = tuple(
     (re.compile(pattern), name)

@@ -22,14 +22,8 @@ if TYPE_CHECKING:
 
 
 LOG_LINES = 20
-
-
 MAX_LINE = 300
-
-
 MAX_TRACEBACK_LINES = 80
-
-
 #: The place in the message of a run that was ended.
 _LINE = re.compile(r"( in cell \d+ of \d+) \(line (\d+)\)")
 

@@ -31,25 +31,13 @@ if TYPE_CHECKING:
 
 
 MAX_ANNOTATIONS = 10
-
-
 #: GitHub drops a summary of more than 1 MiB.
 MAX_SUMMARY_BYTES = 900_000
-
-
 #: So many results of flows inside builds are read to find where a build went wrong.
 MAX_LOOKS = 500
-
-
 _MAX_MESSAGE = 2_000
-
-
 _MAX_CELL = 300
-
-
 _NAMED = 3
-
-
 Level = Literal["error", "warning", "notice"]
 
 

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 #: Seconds between two looks at what has changed, and after which the line is drawn anew in any case.
 TICK, REFRESH = 0.2, 1.0
-
-
 MAX_RUNNING = 4
 
 

@@ -18,10 +18,8 @@ from typing import Any
 
 #: Seconds that a worker has to end its run before it is killed.
 WORKER_SECONDS = 3.5
-
 #: Seconds after the first signal in which further ones are ignored.
 DEAF_SECONDS = 5.0
-
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 

@@ -12,14 +12,8 @@ from ductaflow.store.result import Result, Status
 
 #: How many causes, and how many instances of each, are named; the report has all, and so has `-v`.
 MAX_CAUSES, MAX_IDS = 30, 5
-
-
 MAX_BLOCKED = 5
-
-
 SLOWEST = 5
-
-
 #: `fit/D is blocked: `, where the cause is further above.
 _THROUGH = re.compile(r"^\S+ is blocked: ")
 

@@ -27,11 +27,7 @@ if TYPE_CHECKING:
 #: What the shell is told, besides 0: a run is red, or a merged report is not whole; the command cannot do
 #: what it is asked; Ctrl-C.
 RED, UNUSABLE, INTERRUPTED = 1, 2, 130
-
-
 NOTHING_STORED = "nothing is stored"
-
-
 _Found = TypeVar("_Found")
 
 

@@ -33,8 +33,6 @@ from ductaflow.store.spec import RunSpec
 
 #: Warnings and files that `show` names; the result has all.
 MAX_SHOWN = 20
-
-
 LAUNCH_FILE = Path(".vscode", "launch.json")
 
 

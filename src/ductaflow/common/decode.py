@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from msgspec.json import Decoder
 
 T = TypeVar("T")
-
-
 #: None of our files comes near this size, in bytes; a larger one is not read into memory.
 LARGEST = 1 << 30
 

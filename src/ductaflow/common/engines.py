@@ -28,14 +28,8 @@ class Engine:
 
 
 WARM = Engine("warm", "ductaflow", "ductaflow.notebook.engine", needs_server=True)
-
-
 FRESH = Engine("fresh", "ductaflow", "ductaflow.notebook.engine")
-
-
 KERNEL = Engine("kernel", "ductaflow-kernel", "ductaflow.notebook.kernel", has_kernel=True)
-
-
 #: By name; the first is the default.
 ENGINES: dict[str, Engine] = {engine.name: engine for engine in (WARM, FRESH, KERNEL)}
 

@@ -61,8 +61,6 @@ def stamp_of(status: os.stat_result) -> Stamp:
 
 #: Folders of installed packages, which may lie inside a project.
 _NOT_THE_PROJECTS = frozenset(("site-packages", "dist-packages", "node_modules"))
-
-
 #: Hidden folders of programs. A cache that every run writes would make every run stale.
 _OF_PROGRAMS = re.compile(
     r"\.(?:git|hg|svn|ductaflow|venv|env|tox|nox|eggs|conda|pixi|config|local|idea|vscode|ipython|jupyter"

@@ -22,11 +22,7 @@ if TYPE_CHECKING:
 
 
 _PR_SET_PDEATHSIG = 1
-
-
 _PR_SET_CHILD_SUBREAPER = 36
-
-
 IS_LINUX = sys.platform == "linux"
 
 

@@ -18,21 +18,13 @@ from typing import Any, TypeAlias
 from ductaflow.common.text import key_path
 
 JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
-
-
 #: The keys and positions that lead to a value.
 KeyPath: TypeAlias = tuple[str | int, ...]
-
 #: Configs have at most half as many.
 MAX_LEVELS = 200
-
 #: Most values are one of these, and asking whether something is a `Mapping` takes long.
 SCALARS = frozenset((str, int, float, bool, type(None)))
-
-
 _Change = Callable[[KeyPath, object], object]
-
-
 _Test = Callable[[KeyPath, object], bool]
 
 

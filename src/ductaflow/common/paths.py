@@ -15,36 +15,16 @@ from pathlib import Path
 from typing import Literal
 
 Kind = Literal["flow", "build"]
-
-
 #: What the two folders of a project are called unless its settings say otherwise.
 CONFIG_DIR, RUNS_DIR = "config", "runs"
-
-
 KIND_DIRS: dict[Kind, str] = {"build": "builds", "flow": "flows"}
-
-
 SOURCE_SUFFIXES = (".py", ".ipynb", ".md")
-
-
 BASE_CONFIG = "base.json"
-
-
 DEFAULT_INSTANCE = "default"
-
-
 RESULT = "result.json"
-
-
 REPORT_HTML = "conductor_status_report.html"
-
-
 REPORT_JSON = "conductor_status_report.json"
-
-
 CACHE_DIR = ".ductaflow"
-
-
 #: Temporary files of ours start like this, so that a later run knows them as ours.
 TEMP_PREFIX = ".ductaflow-tmp-"
 
@@ -107,11 +87,7 @@ def below(folder: Path, base: Path) -> Path | None:
 
 
 RUN_KEY = "_run"
-
-
 ROOT_KEY = "_project_root"
-
-
 #: Environment variable that names the run which a process belongs to.
 CONTEXT = "DUCTAFLOW_RUN"
 
@@ -119,12 +95,8 @@ CONTEXT = "DUCTAFLOW_RUN"
 # --- what is ours in a folder -----------------------------------------------------------------------------
 
 _SAVED, _LOG, _CLI_LOG = "_config.json", "_execution_output.txt", "_cli_execution_output.txt"
-
-
 #: The logs in a run folder, as a glob.
 LOGS = f"*{_LOG}"
-
-
 #: What people call the saved config of a run folder.
 SAVED_CONFIG = f"<flow>{_SAVED}"
 

@@ -27,18 +27,10 @@ from ductaflow.common.paths import CONTEXT
 
 #: What cannot be seen: all but printable ASCII, the ends of lines left out.
 _INVISIBLE = r"[^ -~\r\n]*"
-
-
 _COMMAND = re.compile(rf"(?:^|(?<=[\r\n]))((?:[^!-~\r\n])*:{_INVISIBLE}):")
-
-
 _OLD_COMMAND = re.compile(rf"(#{_INVISIBLE}#{_INVISIBLE})\[")
-
-
 #: The beginning of either at the end of a piece of text; all colons of a row: of `:::` any two may be it.
 _BEGUN = re.compile(rf"(?:[:#]{_INVISIBLE})+\Z")
-
-
 #: No more than this is held back from a console.
 _MAX_BEGUN = 100
 
@@ -69,8 +61,6 @@ def begun_at_end(text: str) -> int:
 # --- text of a flow, to be seen ----------------------------------------------------------------------------
 
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
-
-
 #: What cannot be seen: controls but tab and newline, invisible marks that turn text around, lone surrogates,
 #: noncharacters.
 _UNSEEN = re.compile(

@@ -22,17 +22,11 @@ from ductaflow.execution.python_hooks import IMPORTER
 from ductaflow.store.spec import RunSpec, tell_reads
 
 _PYCACHE = os.sep + "__pycache__" + os.sep
-
-
 #: Where Python and what is installed lie, for the names of their files.
 _OF_PYTHON = tuple(
     {os.path.dirname(os.__file__), *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))}
 )
-
-
 _WRITES = os.O_WRONLY | os.O_RDWR
-
-
 #: What Python passes to audit hooks differs from event to event.
 Arguments = tuple[Any, ...]
 

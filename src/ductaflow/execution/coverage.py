@@ -25,19 +25,13 @@ if TYPE_CHECKING:
 
 #: Environment variable that holds a `Measure`.
 MEASURE = "DUCTAFLOW_COVERAGE"
-
-
 #: Where the code of a statement begins and ends, as a line of coverage: its first line is that of the file.
 _OUTSIDE = -1
-
-
 #: What coverage warns of is not of the flow and does not belong in its log.
 _SILENT = (
     *("no-data-collected", "module-not-imported", "module-not-measured", "already-imported"),
     *("couldnt-parse", "trace-changed", "no-ctracer", "no-sysmon"),
 )
-
-
 Arc = tuple[int, int]
 
 

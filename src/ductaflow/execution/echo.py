@@ -14,11 +14,7 @@ from ductaflow.store.spec import RunSpec
 
 #: How often we look at a log, and at a stop flag, in seconds.
 POLL_SECONDS = 0.05
-
-
 _CHUNK = 1 << 16
-
-
 Show = Callable[[str], None]
 
 

@@ -56,8 +56,6 @@ BASE = (
     "IPython.core.oinspect",
     "pdb",
 )
-
-
 #: What packages import at their first use for something that most flows do.
 WITH: dict[str, tuple[str, ...]] = {
     "pandas": (
@@ -68,16 +66,10 @@ WITH: dict[str, tuple[str, ...]] = {
     ),
     "matplotlib.pyplot": ("matplotlib.backends.backend_agg", "IPython.core.pylabtools"),
 }
-
-
 #: Their import changes the shell. That has to happen in the flow, by its import or its first figure.
 ACTS_ON_SHELL = frozenset({"matplotlib_inline", "pylab"})
-
-
 #: Packages whose threads survive a fork: OpenBLAS and Arrow stop them before it and start them after it.
 THREADS_SURVIVE = frozenset({"numpy", "scipy", "pandas", "pyarrow", "sklearn", "statsmodels", "matplotlib"})
-
-
 #: Set for a server that restarted itself: packages that it must not import.
 EXCLUDED = "DUCTAFLOW_SERVER_EXCLUDES"
 

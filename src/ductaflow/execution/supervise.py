@@ -42,27 +42,15 @@ if TYPE_CHECKING:
 
 #: How long a child may take to end after SIGINT, in seconds. A build has to stop its flows within it.
 GRACE = {"flow": 1.0, "build": 2.5}
-
-
 #: How long the supervisors of a build's flows may take to write their results when the build is gone.
 NESTED_GRACE = 2.0
-
-
 #: How long the page may still take when the session is gone, in seconds.
 PAGE_GRACE = 3.0
-
-
 _CHUNK = 1 << 20
-
-
 #: The niceness of making a page: where processors are short it gets a third of what a run gets.
 _PAGE_NICENESS = 5
-
-
 #: How long the HTML may take once the time limit of a flow is over, in seconds.
 EXPORT_SECONDS = 60.0
-
-
 #: `exit` comes with the exit code of the child and its peak memory.
 Event = tuple[Literal["exit"], tuple[int, int | None]] | tuple[Literal["stop", "owner"], None]
 

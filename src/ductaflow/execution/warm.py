@@ -24,18 +24,12 @@ from ductaflow.store.sessions import Part, session_of
 from ductaflow.store.spec import RunSpec
 
 _IMPORT = re.compile(r"\s*(?:import\s+(?P<names>[\w., ]+)|from\s+(?P<module>\w[\w.]*)\s+import\s)")
-
-
 _SETS_ENVIRONMENT = re.compile(
     r"\s*(?:(?:os\.)?environ\s*(?:\[[^]]*\]\s*=[^=]|\.(?:setdefault|update)\()|(?:os\.)?putenv\("
     # a magic is a comment in a percent notebook
     r"|(?:#\s*)?%(?:set_)?env\s)"
 )
-
-
 _RUNS_FLOW = re.compile(r"""["'](?:[^"'\n]*/)?flows/(\w[\w.+-]*?)\.(?:py|md|ipynb)["']""")
-
-
 #: Variables that libraries read at import. A run with another value needs a new interpreter.
 _READ_AT_IMPORT = (
     *("OMP_", "OPENBLAS_", "GOTO_", "MKL_", "BLIS_", "VECLIB_", "KMP_", "NUMEXPR_", "NUMBA_", "ARROW_"),
@@ -129,14 +123,8 @@ def _is_own(top: str, source: Path, project_root: Path) -> bool:
 
 #: Environment variable with the folder of the session's server; `off` to have none.
 SERVER = "DUCTAFLOW_SERVER"
-
-
 OFF = "off"
-
-
 _SOCKET = "socket"
-
-
 #: File in the server's folder for its notes.
 NOTES = "notes"
 

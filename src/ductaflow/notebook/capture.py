@@ -34,15 +34,11 @@ from typing import Any, Literal, TextIO
 from ductaflow.common.paths import TEMP_PREFIX
 
 Stream = Literal["stdout", "stderr"]
-
 #: Bytes kept in the notebook from the beginning and from the end of a cell's stream output.
 HEAD = TAIL = 512 * 1024
-
 #: With more pieces than this, a cell's output is sorted by stream, as a kernel does within a flush interval.
 MANY = 2000
-
 _APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
-
 _DESCRIPTORS: dict[Stream, int] = {"stdout": 1, "stderr": 2}
 
 
@@ -456,10 +452,8 @@ class _ByteStream(io.RawIOBase):
 
 #: The capture that is open in this process, to which descriptors 1 and 2 belong: there is one at most.
 _current: Capture | None = None
-
 #: Streams that exist before their capture, see `Ahead`.
 _streams_ahead: dict[Stream, _TextStream] = {}
-
 #: Flushes the C library's standard output, if the library lets us.
 _flush_c: Callable[[], object] = lambda: None  # noqa: E731
 

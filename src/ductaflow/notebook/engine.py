@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 
 INJECTED_NAME = "<injected parameters>"
-
 #: Options that papermill passes to an engine and that belong to its manager.
 MANAGED = ("output_path", "progress_bar", "log_output", "autosave_cell_every")
 

@@ -14,7 +14,6 @@ from ductaflow.common.text import strip_ansi
 
 #: Source lines shown above and below the failing one.
 CONTEXT_LINES = 2
-
 _INTERNAL_PACKAGES = ("IPython", "ipykernel", "papermill", "ductaflow")
 
 

@@ -23,7 +23,6 @@ from ductaflow.notebook.failures import lines_around, shown_path
 from ductaflow.notebook.source import KEY, cell_line, code_cells
 
 ENGINE = "ductaflow-kernel"
-
 #: Makes a Python kernel import the project's modules as every run does, and, if it has ductaflow, report what
 #: it opens and imports. Leaves no names behind.
 _BEGIN = """
@@ -33,8 +32,6 @@ try:
 except ImportError:
     pass
 """
-
-
 #: A place in the traceback of a Python kernel.
 _PLACE = re.compile(r"Cell In\[(\d+)\], line (\d+)")
 

@@ -26,22 +26,14 @@ if TYPE_CHECKING:
 
 #: Our key in the metadata of notebooks and cells.
 KEY = "ductaflow"
-
 PARAMETERS = "parameters"
-
 INJECTED = "injected-parameters"
-
 KERNELSPEC = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
-
 # jupytext splits lines at these characters and Python does not: they would break string literals.
 _ODD_LINE_ENDS = "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
-
 _HIDE_ODD = {ord(char): chr(0xF0000 + ord(char)) for char in _ODD_LINE_ENDS}
-
 _SHOW_ODD = {ord(stand_in): chr(char) for char, stand_in in _HIDE_ODD.items()}
-
 _ASSIGNS_CONFIG = re.compile(r"^config\s*(?::[^=\n]*)?=\s*(?:\{\s*\}|dict\(\s*\)|None|\{)", re.MULTILINE)
-
 _CODE_MARKER = re.compile(r"\s*#\s*(?:%%|In\[|<codecell>)(?!.*\[(?:markdown|md|raw)\])|```")
 
 

@@ -55,18 +55,12 @@ def checked_values(kind: type[Any], raw: Mapping[str, object], *, where: str, wh
 
 
 RERUN_ON = ("config", "code", "inputs", "environment")
-
-
 #: Seconds; a system call takes no more.
 MAX_TIMEOUT = 1_000_000_000
-
-
 #: Markers that pytest acts upon; as a tag each of them would change what a run does.
 _PYTEST_MARKERS = frozenset(
     ("skip", "skipif", "xfail", "parametrize", "usefixtures", "filterwarnings", "tryfirst", "trylast")
 )
-
-
 _TAG = re.compile(r"[\w.+-]+")
 
 

@@ -22,8 +22,6 @@ from ductaflow.project.instances import Instance
 
 #: Mermaid's defaults; a page that shows a diagram may raise them, the diagram itself may not.
 MERMAID_EDGES, MERMAID_CHARACTERS = 500, 50_000
-
-
 #: Characters besides letters and digits that a label of Mermaid may contain as they are.
 _MERMAID_PLAIN = frozenset("_-./+ *?[]()!,:")
 

@@ -37,19 +37,11 @@ from ductaflow.project.settings import Project
 
 #: How many cycles to look for where cycles cross; finding all of them could take forever.
 MAX_CYCLES = 20
-
-
 #: Finding a similar name among thousands takes a tenth of a second, so only the first few are looked up.
 _MAX_SUGGESTIONS = 10
-
-
 _SHOWN_MEMBERS = 12
-
-
 #: What a flow fills in itself: `part-{n}.csv`, `%d.csv`.
 _TEMPLATE = re.compile(r"[*?\[{%]")
-
-
 _SHOWN_NAMES = 10
 
 

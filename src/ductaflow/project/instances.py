@@ -45,8 +45,6 @@ from ductaflow.project.settings import Project
 from ductaflow.project.values import json_value
 
 _NO_OPTIONS = RunOptions()
-
-
 _UNCHANGED: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -424,8 +422,6 @@ def _without_clashes(flow: str, drafts: list[Draft], root: str) -> list[Draft]:
 
 
 _SHOWN_CLASHES = 5
-
-
 _RENAME = "Rename all but one; names that differ only by case or Unicode form are one to some file systems."
 
 

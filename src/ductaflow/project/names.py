@@ -13,11 +13,7 @@ from ductaflow.common.text import quoted
 from ductaflow.project.settings import Project
 
 MAX_NAME_BYTES = 80
-
-
 _NAME = re.compile(r"[\w+](?:[\w.+-]*[\w+-])?")
-
-
 _DEVICES = frozenset(
     ["CON", "PRN", "AUX", "NUL"] + [f"{port}{digit}" for port in ("COM", "LPT") for digit in "0123456789¹²³"]
 )

@@ -35,11 +35,7 @@ from ductaflow.project.checks import checked, checked_values
 from ductaflow.project.strict_json import json_kind
 
 FILE, SHARED_FILE = "ductaflow.toml", "pyproject.toml"
-
-
 TABLE = "tool.ductaflow"
-
-
 #: The word of `preload` that means: no warm server.
 NO_SERVER = "off"
 
@@ -112,8 +108,6 @@ class Settings:
 
 
 _ONLY_CHANGED = "Use pytest --ductaflow-changed, ductaflow run --changed, or conduct(only_changed=...)."
-
-
 _FILES = {one.name for one in fields(Settings) if "is_file" in one.metadata}
 
 

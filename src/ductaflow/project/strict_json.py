@@ -16,8 +16,6 @@ from ductaflow.common.errors import ConfigError
 
 #: A deeper config is a mistake (or contains itself); at Python's own limit it would be a crash.
 MAX_DEPTH = 100
-
-
 #: Python refuses to print or to read more digits.
 MAX_DIGITS = 4300
 
@@ -116,17 +114,9 @@ def _refuse_constant(_text: str) -> None:
 _DECODER = json.JSONDecoder(
     object_pairs_hook=_unique_object, parse_float=_finite_float, parse_constant=_refuse_constant
 )
-
-
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]:,]|[^\s{}\[\]:,"]+', re.DOTALL)
-
-
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-
-
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
-
-
 _Fault = tuple[int, str, str]
 
 

@@ -175,8 +175,6 @@ def _set_nested(config: dict[str, Any], parts: list[str], value: Any, where: str
 
 
 _CELL_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-][0-9]+)?")
-
-
 # "{region}/x.csv" in a cell is a string with a placeholder, not half an object
 _CELL_JSON = re.compile(r"\[|\{\s*(?:[\"'}]|$|[^{}]*[:,])")
 

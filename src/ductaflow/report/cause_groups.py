@@ -19,12 +19,8 @@ from ductaflow.store.result import Status
 
 #: Parameters that are looked at in pairs and triples, and how many one answer has at most.
 MAX_CANDIDATES, MAX_SHARED = 24, 3
-
-
 #: Answers of one size that are named.
 MAX_SETS = 3
-
-
 #: Failed instances of a cause, and good ones of their flows, that it takes to name parameters: one instance
 #: alone differs from others by almost everything.
 ENOUGH = 2

@@ -18,19 +18,11 @@ from ductaflow.store.folder import previous_folder
 from ductaflow.store.result import Result, readable_result
 
 MAX_KEYS = 120
-
-
 MAX_VALUE = 300
-
-
 #: What lies deeper is shown as the JSON of one value.
 MAX_SHOWN_LEVELS = 8
-
-
 #: A config longer than this, in bytes, is linked and not shown.
 MAX_FILE = 256 * 1024
-
-
 #: The configs of an instance that did not run.
 NO_CONFIGS: ConfigParts = {
     "config": None,

@@ -15,23 +15,13 @@ from ductaflow.report.schema import Figure, FigureParts, LogParts
 
 #: A notebook longer than this, in bytes, is not searched.
 MAX_NOTEBOOK = 8_000_000
-
-
 #: Figures of one run, and characters (base64) of one figure.
 MAX_FIGURES, MAX_FIGURE = 4, 400_000
-
-
 #: Characters of all figures of a report, and of those of successful runs.
 MAX_ALL, MAX_GREEN = 6_000_000, 4_000_000
-
-
 #: The figures of an instance that did not run.
 NO_FIGURES: FigureParts = {"figures": [], "figures_left_out": 0}
-
-
 _TYPES = ("image/png", "image/jpeg")
-
-
 _BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 
 
@@ -96,19 +86,11 @@ def _text(value: str | list[str]) -> str:
 
 #: The end of a log that is shown: lines and bytes, of a success and of any other run.
 GREEN_LOG_END = (20, 2 * 1024)
-
-
 LOG_END = (60, 8 * 1024)
-
-
 #: Its beginning, if the end does not reach back to it.
 LOG_START = (8, 1024)
-
-
 #: Warning lines further from the beginning than this are shown without the lines around them.
 MAX_SCAN = 512 * 1024
-
-
 #: Lines shown before and after a warning line; how many such places; characters of each line.
 AROUND, MAX_PLACES, MAX_PLACE_LINE = 2, 20, 300
 

@@ -13,8 +13,6 @@ from ductaflow.report.schema import Head, SessionLine
 from ductaflow.store.result import Status
 
 HISTORY = "history.jsonl"
-
-
 #: Sessions that a report shows, bytes of the file's end that are read for them, failed ids that a line keeps.
 MAX_SESSIONS, MAX_READ, MAX_RED = 40, 1024 * 1024, 250
 

@@ -34,12 +34,8 @@ from ductaflow.store.result import Status
 #: The next write waits this many times the length of the last one: writing takes half a percent of the time,
 #: processing results may take three times as much.
 RESTS = 200
-
-
 #: Seconds after which a page is written again though nothing happened: a sign that the session lives.
 HEARTBEAT = 30.0
-
-
 #: Seconds after which the first page is written, even if perhaps nothing has to run: a run may take long.
 PATIENCE = 2.0
 

@@ -75,19 +75,11 @@ def _packed(texts: list[str]) -> bytes:
 
 #: Seconds after which the page of a running session loads itself again.
 REFRESH_SECONDS = 5
-
-
 #: Of one row: characters of its message and of a parameter's value, and number of parameters to search.
 MAX_MESSAGE, MAX_PARAMETER, MAX_PARAMETERS = 200, 60, 40
-
-
 #: Rows that a browser without scripts is shown.
 MAX_PLAIN_ROWS = 100
-
-
 STYLES = ("base.css", "list.css", "detail.css", "views.css")
-
-
 SCRIPTS = ("model.js", "dom.js", "list.js", "detail.js", "views.js", "main.js")
 
 
@@ -165,8 +157,6 @@ _STATUSES = [
     }
     for status in BY_ATTENTION
 ]
-
-
 #: Stands in the template where the data goes, which is not held in one piece. Text has no NUL: see `visible`.
 _HERE = "\0"
 

@@ -12,10 +12,8 @@ from ductaflow.common.paths import Kind
 from ductaflow.store.result import FileEntry, Status
 
 SCHEMA = 1
-
 #: Number of instances by status; every status is there, also with 0.
 Counts = dict[str, int]
-
 #: A config: key paths and values as text.
 Flat = dict[str, str]
 

@@ -24,29 +24,15 @@ from ductaflow.store.logs import LogScan, log_lines, scan_log
 from ductaflow.store.result import SCHEMA, Result, Status, read_result, status_named, without_run, worst
 
 _NAME = ("scenario", "instance", "instance_name", "name", "id")
-
-
 _FLOW = ("build", "flow")
-
-
 _FOLDER = ("folder", "execution_dir", "run_folder")
-
-
 _MESSAGE = ("error", "message")
-
-
 #: Durations and how many seconds their unit has.
 _DURATION = {"seconds": 1.0, "duration_seconds": 1.0, "duration": 1.0, "duration_minutes": 60.0}
-
-
 _TIMES = ("started", "finished")
-
-
 #: Logs of a folder without result that are looked at: how many, and down to which depth
 #: (`<build's run folder>/runs/<flow instance>/<log>` is the third).
 _MAXLOGS = 50
-
-
 _LOG_DEPTH = 4
 
 

@@ -25,22 +25,12 @@ from ductaflow.store.result import SCHEMA as RESULT_SCHEMA
 from ductaflow.store.result import Result, Status, recorded_result
 
 MAX_TEXT = 20_000
-
-
 MAX_LINE = 2_000
-
-
 #: Builds inside builds deeper than this are shown without their flows.
 MAX_DEPTH = 20
-
-
 #: Files that an instance lists as read or written, and upstreams.
 MAX_FILES = 100
-
-
 MAX_UPSTREAMS = 100
-
-
 #: Message of an instance that waits for its turn.
 NOT_YET = "has not run yet"
 

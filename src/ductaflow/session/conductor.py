@@ -53,8 +53,6 @@ if TYPE_CHECKING:
 
 
 RESULT_COLUMNS = ("status", "cause", "message", "seconds", "warning_count", "folder")
-
-
 #: The columns that a dry run adds.
 FORECAST_COLUMNS = ("would", "reason", "expected_seconds")
 

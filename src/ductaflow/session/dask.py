@@ -40,12 +40,8 @@ if TYPE_CHECKING:
 
 
 DISTRIBUTION = "pytest-ductaflow"
-
-
 #: How often a second attempt looks whether the first one has ended, in seconds.
 LOOK_SECONDS = 0.2
-
-
 #: Causes of a run that was ended from outside: they tell nothing about the flow, so the next attempt runs it.
 _ENDED_FROM_OUTSIDE = ("lost", "interrupted")
 
@@ -231,19 +227,11 @@ def result_of_earlier_attempt(instance: Instance, session_id: str, stop: StopFla
 
 
 INSTALL = f'pip install "{DISTRIBUTION}[dask]"'
-
-
 #: How often a turn goes to another worker because the one that had it was not fit.
 MAX_ATTEMPTS = 5
-
-
 #: How many workers an error names.
 _NAMED = 5
-
-
 _LOOK_SECONDS = 0.1
-
-
 _SAME_VERSIONS = (
     "Start the scheduler and the workers with the conductor's versions of Python and of "
     f"{DISTRIBUTION}, best in the same environment."

@@ -36,8 +36,6 @@ from ductaflow.store.result import Cause, Result, Status, result_of_session, why
 
 #: The message of an instance whose turn did not come.
 NOT_STARTED = "the session ended before its turn"
-
-
 #: What is wrong with an upstream whose run left no result: its worker died, or its turn has not come.
 UNFINISHED = "did not finish in this session"
 

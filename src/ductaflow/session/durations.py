@@ -21,13 +21,9 @@ from ductaflow.store.result import status_named
 
 #: Seconds for an instance without any earlier run to go by.
 UNKNOWN = 1.0
-
-
 # As `result.write_result` indents the keys of the record itself. Quotes and line ends inside a text are
 # escaped, so nothing that a flow printed looks like this.
 _STATUS = re.compile(rb'^ "status": "(\w+)"', re.MULTILINE)
-
-
 _SECONDS = re.compile(rb'^ "seconds": (\d+(?:\.\d+)?(?:e[+-]?\d+)?)', re.MULTILINE)
 
 

@@ -33,8 +33,6 @@ from ductaflow.store.verdict import judge_again
 
 #: Seconds until Ctrl-C takes effect on Windows.
 _TICK = 0.5
-
-
 Show = Callable[[SavedRun, Result], None]
 
 

@@ -89,11 +89,7 @@ def waits_and_seconds(turns: Sequence[Turn]) -> tuple[list[list[int]], list[floa
 
 #: For each item, by its index, the items that have to finish before it starts.
 Upstreams = Sequence[Collection[int]]
-
-
 Worker = TypeVar("Worker", bound=Hashable)
-
-
 #: Consecutive ordinary tests of one file go to a worker together, so that its fixtures are made once; each
 #: worker gets about this many portions of a large file, so that none is left with a long one at the end.
 PORTIONS_PER_WORKER = 2
@@ -267,8 +263,6 @@ def portions_of(ids: Sequence[str], ordinary: Collection[int], workers: int) -> 
 
 #: How much longer than the ideal a machine may take, if that saves running something twice.
 SLACK = 1.1
-
-
 #: What takes less than this part of the ideal may run on several machines where that balances better.
 LIGHT = 0.05
 

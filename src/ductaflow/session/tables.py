@@ -67,8 +67,6 @@ def _nested(project: Project) -> Project:
 
 
 NAME_COLUMN = NAME_COLUMNS[0]
-
-
 #: Above it floats are too coarse to have been integers.
 _EXACT_FLOAT = 2.0**53
 
@@ -153,8 +151,6 @@ def _column(values: list[Any]) -> Series[Any]:
 # --- names -------------------------------------------------------------------------------------------------
 
 _PLACE = re.compile(r"\{([^{}]+)\}")
-
-
 _MIDNIGHT = re.compile(r"T00:00:00(\.0+)?$")
 
 

@@ -18,36 +18,20 @@ MAX_TITLE = 300
 # --- what differs from run to run, as patterns -------------------------------------------------------------
 
 NUMBER = r"[-+]?\d+(?:[.,_:]\d+)*\.?(?:[eE][-+]?\d+)?"
-
-
 ADDRESS = r"\b0x[0-9a-fA-F]+\b"
-
-
 #: Identifiers: a UUID, the beginning of a hash.
 IDENTIFIER = (
     r"\b[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b|\b(?=[0-9a-f]*\d)(?=[0-9a-f]*[a-f])[0-9a-f]{7,}\b"
 )
-
-
 DATE = (
     r"\b\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?(?: ?(?:Z|UTC|[+-]\d\d:?\d\d))?)?\b"
     r"|\b\d{1,2}[./]\d{1,2}[./]\d{4}\b"
 )
-
-
 TIME = r"\b\d{1,2}:\d\d:\d\d(?:[.,]\d+)?\b"
-
-
 #: The folder of a file; the name of the file is left.
 FOLDER = r"(?<![\w.~])(?:[A-Za-z]:|\.{1,2}|~)?(?:[\\/][^\s\\/:*?\"'<>|,;()]+)+[\\/](?=[^\s\\/])"
-
-
 PATH = r"(?:[A-Za-z]:)?(?:[\w.+~-]*[/\\])+[\w.+~-]*"
-
-
 _VARYING = re.compile(f"({'|'.join((DATE, TIME, ADDRESS, PATH, IDENTIFIER, NUMBER))})")
-
-
 #: A message in parts that are fixed and that differ from run to run, in turn; the first and last are fixed.
 Said = tuple[str, ...]
 

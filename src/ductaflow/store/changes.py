@@ -43,8 +43,6 @@ from ductaflow.store.sessions import Part, session_of
 from ductaflow.store.spec import RunSpec
 
 ChangeKind = Literal["run", "config", "code", "module", "input", "output", "environment"]
-
-
 _SHOWN = 60
 
 

@@ -21,41 +21,21 @@ from dataclasses import dataclass, field
 
 #: Tags that change what a run does; all others are for the eye.
 _TAGS = frozenset(("parameters", "injected-parameters", "raises-exception", "skip-execution"))
-
-
 _MARKER = re.compile(r"\s*#\s*(?:%%(?P<level>%*)(?:\s(?P<options>.*))?|<codecell>\s*|In\[[0-9 ]*\]:?\s*)$")
-
-
 _TEXT_CELL = re.compile(r"\[(?:markdown|md|raw)\]|cell_type\"?\s*[:=]\s*\"(?:markdown|raw)\"")
-
-
 _TAG_LIST = re.compile(r"\btags\"?\s*[:=]\s*(\[[^\]]*\])")
-
-
 _WORD = re.compile(r"\"([^\"]*)\"|'([^']*)'")
-
-
 _OPTION = re.compile(r"\b(language|active)\"?\s*[:=]\s*\"([^\"]*)\"")
-
-
 #: As a title of a percent cell, these say its language.
 _LANGUAGES = {
     *("bash", "sh", "r", "html", "javascript", "js", "perl", "latex", "ruby", "script", "svg", "matlab"),
     *("octave", "sql", "cython", "haskell"),
 }
-
-
 _KERNEL = re.compile(r"^(?:#\s*)?\s+(name|language):\s*(\S+)\s*$", re.MULTILINE)
-
-
 _HEADER = re.compile(
     r"\A(?:#[^\n]*\n)*?# ---\n(?:#[^\n]*\n)*?# ---(?:\n|\Z)|\A---\n.*?\n---(?:\n|\Z)", re.DOTALL
 )
-
-
 _FENCE = re.compile(r"(?P<ticks>`{3,})\s*(?P<options>\{?[\w+-].*)$")
-
-
 #: What is no Python, but code for IPython, if no comment sign hides it.
 _MAGIC = re.compile(
     r"\s*%{1,3}[A-Za-z]"
@@ -64,18 +44,10 @@ _MAGIC = re.compile(
     r"|(?:cat|cd|cp|mv|rm|rmdir|mkdir|copy|ddir|echo|ls|ldir|ren)(?:$|\s$|\s[^=,])"
     r"|\s*[^\s#]*\?\s*$"
 )
-
-
 _COMMENT_SIGNS = re.compile(r"(\s*)((?:#\s?)*)(.*)", re.DOTALL)
-
-
 _CELL_MAGIC = re.compile(r"\s*%%(?P<name>[A-Za-z]\w*)")
-
-
 #: Cell magics whose cell is Python.
 _ABOUT_PYTHON = frozenset(("time", "timeit", "capture", "prun"))
-
-
 _QUOTE = re.compile(r"\\.|\"\"\"|'''|\"|'|#", re.DOTALL)
 
 

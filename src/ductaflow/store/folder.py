@@ -41,16 +41,10 @@ if TYPE_CHECKING:
 
 #: A run on another host counts as dead when its last heartbeat is older, in seconds.
 LEASE_SECONDS = 60.0
-
-
 #: Also how exactly we know until when a killed run may have written files.
 HEARTBEAT_SECONDS = 1.0
-
-
 #: How long a run folder may stay held after the run, in seconds, while its page is being made.
 AFTERWARDS_SECONDS = 60.0
-
-
 _LOCK_POLL = 0.02
 
 

@@ -28,27 +28,15 @@ from ductaflow.store.fingerprint import code_hash, module_hash
 from ductaflow.store.sessions import Part
 
 What = Literal["content", "code", "module"]
-
-
 #: Kept in the store, where a hash of another kind of the same file is another entry.
 _LETTERS: dict[What, str] = {"content": "f", "code": "c", "module": "m"}
-
-
 #: No file system has a coarser clock.
 RACY_NS = 2_000_000_000
-
-
 _BUCKETS = 256
-
-
 #: New hashes are written when there are so many of them, or after so many seconds.
 _HELD, _HELD_SECONDS = 1000, 1.0
-
-
 #: A bucket larger than this, in bytes, is rewritten when half of it is superseded.
 _LARGE = 1 << 16
-
-
 _CHUNK = 1 << 20
 
 

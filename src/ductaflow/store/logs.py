@@ -17,17 +17,9 @@ from ductaflow.store.result import MAX_WARNING_CHARS, MAX_WARNINGS, LogWarning, 
 from ductaflow.store.spec import RunSpec
 
 _WARNING = re.compile(r"\u26a0|warning:", re.IGNORECASE)
-
-
 _WARNING_REACH = 15
-
-
 _LINE_END = re.compile(r"\r\n|\n|\r")
-
-
 _CHUNK = 1 << 20
-
-
 #: No line is held longer than this; what is behind it in the same line cannot make a warning.
 _LINE_KEPT = 4096
 

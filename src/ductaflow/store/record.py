@@ -62,38 +62,20 @@ from ductaflow.store.verdict import Reads
 #: project, where a config may name anything, the first limit is lower, and above the second one size and time
 #: count instead of content.
 LISTED_MOST = 100_000
-
-
 LISTED_OUTSIDE, HASHED_OUTSIDE = 20_000, 1_000
-
-
 #: File systems of the kernel: they hold no real files, and some without end.
 _NO_FILES = ("/proc/", "/sys/", "/dev/")
-
-
 #: What does not count as content of a folder: version control, our own files, leftovers of editors.
 _NOT_MEANT = re.compile(
     r"\.git|\.hg|\.svn|\.ductaflow.*|\.ipynb_checkpoints|\.DS_Store|\._.*|\.~lock\..*|\..*\.sw[a-p]|\.nfs.*|__pycache__"
 )
-
-
 #: Databases whose last changes may be in a file beside them.
 _DATABASES = (".db", ".db3", ".sqlite", ".sqlite3", ".gpkg", ".duckdb")
-
-
 _JOURNALS = ("-wal", "-journal", ".wal")
-
-
 #: Up to so many files a record keeps single hashes, to name the file that changed.
 _NAMED_FILES = 200
-
-
 _LONGEST = 4096
-
-
 _UNDECLARED_SHOWN = 10
-
-
 #: Makes it slow to guess a secret from its hash.
 _ROUNDS = 2_000
 

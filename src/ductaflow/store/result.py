@@ -30,18 +30,10 @@ class FlowFailed(DuctaflowError):
 
 
 SCHEMA = 1
-
-
 MAX_WARNINGS = 100
-
-
 MAX_WARNING_CHARS = 500
-
-
 #: No message of a run, nor what is shown of an exception, is longer.
 MAX_MESSAGE_CHARS = 2000
-
-
 Cause = Literal["exception", "exit", "signal", "timeout", "interrupted", "lost", "input"]
 
 

@@ -78,12 +78,8 @@ class Session:
 
 
 _LOCK = threading.Lock()
-
-
 #: The sessions that are open in this process, the newest last.
 _OPEN: list[Session] = []
-
-
 #: The session of the process itself, made on first use.
 _PROCESS: list[Session] = []
 

@@ -20,16 +20,12 @@ from ductaflow.project.names import check_flow_name, spelling
 from ductaflow.project.settings import Project
 
 _DOT = "dot-"
-
-
 #: What a folder may have already, and how a project wants it.
 _KEPT = {
     "README.md": "",
     ".gitignore": ": runs/ and junit.xml belong into it",
     "requirements.txt": ": pytest-ductaflow belongs into it",
 }
-
-
 _SHOWN = 5
 
 
