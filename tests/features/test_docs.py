@@ -172,6 +172,27 @@ def test_the_house_of_the_design() -> None:
     assert expected == listed
 
 
+@pytest.mark.parametrize("document", ["docs/design.md", "CONTRIBUTING.md"])
+def test_what_documents_say_of_the_source_exists(document: str) -> None:
+    """Each file of the source, and each name in a module, that design and CONTRIBUTING speak of is there."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    sources = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "src").glob("*/**/*.py")}
+    files = [
+        path.relative_to(ROOT).as_posix() for part in ("src", "tests") for path in (ROOT / part).rglob("*.*")
+    ]
+    written = re.findall(r"`(?:src/)?([\w/]+\.(?:py|js|css|html))`", text)
+    names = [found for found in re.findall(r"`(?:\w+/)*(\w+)\.(\w+)(?:\.\w+)*`", text) if found[0] in sources]
+    unknown = [name for name in written if not any(f"/{file}".endswith(f"/{name}") for file in files)]
+    unknown += [
+        f"{module}.{name}"
+        for module, name in names
+        if name not in ("py", "json", "html")
+        and not re.search(rf"^(?:def |class )?{name}\b", sources[module], re.MULTILINE)
+    ]
+    assert len(written) + len(names) > 10
+    assert [] == unknown
+
+
 def test_pictures_are_there() -> None:
     """Each picture and each document that the README links to is in the repository."""
     for target in re.findall(r"\]\((?!https?:|#)([^)]+)\)", README):
