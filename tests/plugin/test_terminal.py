@@ -14,6 +14,7 @@ import pytest
 from support import TinyProject
 
 from ductaflow.common.errors import Failure
+from ductaflow.session.durations import UNKNOWN
 from ductaflow.session.scheduler import Estimate
 from ductaflow.store.result import Result, Status, write_result
 from pytest_ductaflow.progress import Progress
@@ -196,7 +197,7 @@ def line(progress: Progress) -> str:
 def test_counts_and_names() -> None:
     """Each item counts once, whatever its phases; many names are cut to some."""
     nodeids = [f"config/flows/fit/{n}.json::fit[{n}]" for n in range(8)]
-    progress = Progress(nodeids, Estimate([()] * 8, [1.0] * 8, 2))
+    progress = Progress(nodeids, Estimate([()] * 8, [UNKNOWN] * 8, 2))
     assert "0/8" == line(progress)
     for nodeid in nodeids[:6]:
         progress.start(nodeid)
@@ -220,11 +221,13 @@ def test_the_estimate_follows_earlier_runs_and_the_pace_of_this_one() -> None:
     chain = Estimate([(), (0,), (1,)], [10.0] * 3, 2)
     assert 30.0 == chain.left([])
     assert 26.0 == chain.left([(0, 4.0)])
+    apart = Estimate([(), ()], [1.0, 60.0], 2)
+    assert 60.0 == apart.left([(0, 50.0), (1, 0.0)])
 
 
 def test_without_earlier_runs_the_estimate_waits_for_the_first() -> None:
     """A second for each would be a guess."""
-    unknown = Estimate([()] * 3, [1.0] * 3, 1)
+    unknown = Estimate([()] * 3, [UNKNOWN] * 3, 1)
     assert unknown.left([]) is None
     unknown.finish(0, 0.0)
     assert unknown.left([]) is None

@@ -19,7 +19,7 @@ VALUES = {
     "timeout": ("90", 90.0),
     "html": ("false", False),
     "report": ("false", False),
-    "preload": ('"polars off"', ("polars", "off")),
+    "preload": ('"polars pyarrow"', ("polars", "pyarrow")),
     "keep_previous": ("false", False),
     "rerun_on": ('["config", "environment"]', ("config", "environment")),
     "hash": ('["a b/*", "c"]', ("a b/*", "c")),
@@ -61,6 +61,14 @@ def test_a_setting(tmp_path: Path, name: str) -> None:
     assert Settings() == Settings().but(**{name: None})
 
 
+def test_folders_given_by_a_call_are_checked_and_followed(tmp_path: Path) -> None:
+    """Nested folders are refused as in a file, and the folders of a project follow its settings."""
+    with pytest.raises(ConfigError, match="neither of which lies in the other"):
+        Settings().but(config_dir="x", runs_dir="x/y")
+    project = Project.at(tmp_path).but(runs_dir="out")
+    assert ("out", tmp_path / "out") == (project.settings.runs_dir, project.runs_dir)
+
+
 def test_defaults(tmp_path: Path) -> None:
     """Without a file, and with one that says nothing."""
     assert Settings() == Settings.at(tmp_path)
@@ -93,6 +101,7 @@ def test_a_value_of_the_wrong_type(tmp_path: Path, text: str, said: str) -> None
         ("timeout = nan", "takes a number of seconds above 0"),
         ("timeout = true", "takes a number of seconds above 0"),
         ('engine = "fesh"', "Did you mean fresh?"),
+        ('preload = "off polars"', "takes names of modules, or 'off' alone"),
         ('html = "no"', 'takes true or false, not "no"'),
         ('hash = ""', "takes a list of strings"),
         ('rerun_on = "config inputz"', 'has "inputz"\nDid you mean inputs? It takes any of config, code, '),

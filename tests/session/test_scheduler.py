@@ -120,6 +120,14 @@ def test_an_item_may_run_again() -> None:
     assert policy.assign(all_take) == [(1, [0])]
 
 
+def test_a_cycle_costs_only_its_members() -> None:
+    """What lies above a cycle keeps its path, and a cycle is opened at a member, not at a reader of it."""
+    #      0 -> 1 -> 4 -> 5 -> 6, and 1 -> 2 <-> 3
+    upstreams = [[], [0], [1, 3], [2], [1], [4], [5]]
+    assert [5.0, 4.0] == longest_paths(upstreams, [1.0] * 7)[:2]
+    assert [1] == ReadyQueue([{1}, {2}, {1}], [1.0] * 3).take()
+
+
 def test_paths_are_as_heavy_as_their_heaviest_branch() -> None:
     """A diamond weighs as its longer side; what nobody reads weighs itself."""
     #      0 -> 1 -> 3

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ductaflow.common.decode import UnreadableError, decode
+from ductaflow.common.decode import UnreadableError, decode, read_regular
 from ductaflow.common.files import write_atomic
 from ductaflow.project.secrets import masked
 from ductaflow.project.values import config_hash, dump_config
@@ -31,7 +31,7 @@ from ductaflow.store.verdict import Ending, RunEvent, Stop, Told, judge, stopped
 
 @dataclass(frozen=True, slots=True)
 class ChildEnd:
-    """Exit code or signal of the child, why it was stopped if it was, and its peak memory in bytes."""
+    """Exit code or signal of the child, the reason it was stopped, if any, and its peak memory in bytes."""
 
     exit_code: int | None
     signal: str | None = None
@@ -48,7 +48,8 @@ class RecordedRun:
         claim: the hold on its folder.
 
     Raises:
-        DuctaflowError: the run cannot start; the folder is as it was.
+        DuctaflowError, OSError: the run cannot start. A fault after the claim, such as a full disk, leaves
+            the marker: the next run knows from it whose files are there.
     """
 
     def __init__(self, spec: RunSpec) -> None:
@@ -76,7 +77,7 @@ class RecordedRun:
         self.claim.release(finished=self._is_written)
 
     def told(self) -> Told:
-        """Return what the run has told so far; if that is unreadable, nothing but a note."""
+        """Return what the run has told so far, or only a note if the file is unreadable."""
         try:
             return Told.of(_read_events(Path(self.spec.events)))
         except (OSError, ValueError, UnreadableError) as exc:
@@ -222,7 +223,10 @@ def _read_events(path: Path) -> Iterator[RunEvent]:
     Raises:
         OSError, UnreadableError: somebody has removed or overwritten it.
     """
-    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
+    data = read_regular(path)
+    if data is None:
+        raise FileNotFoundError(path)
+    for number, line in enumerate(data.splitlines(keepends=True), start=1):
         # Only a kill in the midst of a write leaves a line without end; that event did not happen.
         if line.endswith(b"\n"):
             yield decode(line, RunEvent, where=f"{path}:{number}")
@@ -230,7 +234,7 @@ def _read_events(path: Path) -> Iterator[RunEvent]:
 
 def result_of_flow(folder: Path) -> Result:
     """The result of a build's flow; one that wrote none is lost."""
-    return recorded_result(folder, flow=folder.name, instance=folder.name)
+    return recorded_result(folder, flow=folder.parent.name, instance=folder.name)
 
 
 def _environment(spec: RunSpec, told: Told) -> Environment:

@@ -48,12 +48,15 @@ def checked_values(kind: type[Any], raw: Mapping[str, object], *, where: str, wh
     for key, value in raw.items():
         if key not in known:
             hint = did_you_mean(key, known) or f"Known {what}s: {', '.join(known)}."
-            raise ConfigError(f"{where}: unknown {what} {shown_json(key)}", hint=hint)
+            place = f"{where}: " if where else ""
+            raise ConfigError(f"{place}unknown {what} {shown_json(key)}", hint=hint)
         if value is not None:
             values[key] = known[key](value, key_path(where, key) if where else key)
     return values
 
 
+#: The word of the setting `preload` that means: no warm server.
+NO_SERVER = "off"
 RERUN_ON = ("config", "code", "inputs", "environment")
 #: Seconds; a system call takes no more.
 MAX_TIMEOUT = 1_000_000_000
@@ -96,6 +99,14 @@ def paths(value: object, where: str) -> tuple[str, ...]:
 def words(value: object, where: str) -> tuple[str, ...]:
     """A list of strings, or one of words."""
     return paths(value.split() if isinstance(value, str) else value, where)
+
+
+def modules(value: object, where: str) -> tuple[str, ...]:
+    """Words: names of modules to preload, or `off` alone."""
+    found = words(value, where)
+    if NO_SERVER in found and found != (NO_SERVER,):
+        refuse(where, f"takes names of modules, or {NO_SERVER!r} alone", value)
+    return found
 
 
 def tags(value: object, where: str) -> tuple[str, ...]:

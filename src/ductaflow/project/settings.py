@@ -36,8 +36,6 @@ from ductaflow.project.strict_json import json_kind
 
 FILE, SHARED_FILE = "ductaflow.toml", "pyproject.toml"
 TABLE = "tool.ductaflow"
-#: The word of `preload` that means: no warm server.
-NO_SERVER = "off"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +64,7 @@ class Settings:
     timeout: float | None = checked(None, checks.seconds)
     html: bool = checked(True, checks.flag)
     report: bool = checked(True, checks.flag)
-    preload: tuple[str, ...] = checked((), checks.words)
+    preload: tuple[str, ...] = checked((), checks.modules)
     keep_previous: bool = checked(True, checks.flag)
     rerun_on: tuple[str, ...] = checked(("config", "code", "inputs"), checks.changes)
     hash: tuple[str, ...] = checked((), checks.paths)
@@ -94,20 +92,24 @@ class Settings:
         return cls()
 
     def but(self, **values: object) -> Settings:
-        """These settings with some others, each checked; None leaves a setting as it is.
+        """These settings with some others, each checked.
+
+        None leaves a setting as it is, so a call cannot remove the project's time limit.
 
         Raises:
             ConfigError: a value is not what the setting takes.
         """
-        return replace(self, **checked_values(Settings, values, where="", what="setting"))
+        settings = replace(self, **checked_values(Settings, values, where="", what="setting"))
+        _check_folders(settings, "the settings")
+        return settings
 
     def engine_for(self, asked: str | None) -> Engine:
         """What executes the cells of a run whose config asks for an engine, or for none."""
         engine = engine_named(asked or self.engine)
-        return FRESH if engine.needs_server and NO_SERVER in self.preload else engine
+        return FRESH if engine.needs_server and checks.NO_SERVER in self.preload else engine
 
 
-_ONLY_CHANGED = "Use pytest --ductaflow-changed, ductaflow run --changed, or conduct(only_changed=...)."
+_ONLY_CHANGED_HINT = "Use pytest --ductaflow-changed, ductaflow run --changed, or conduct(only_changed=...)."
 _FILES = {one.name for one in fields(Settings) if "is_file" in one.metadata}
 
 
@@ -149,18 +151,23 @@ def _settings(file: Path, data: dict[str, Any]) -> Settings:
     if file.name == FILE and "tool" in data:
         raise ConfigError(f"{file} has a table [tool]", hint=f"Write its keys without [{TABLE}].")
     if "only_changed" in data:
-        raise ConfigError(f"{where}: only_changed is asked for by a session, not set", hint=_ONLY_CHANGED)
+        message = f"{where}: only_changed is asked for by a session, not set"
+        raise ConfigError(message, hint=_ONLY_CHANGED_HINT)
     values = checked_values(Settings, data, where=where, what="setting")
     for name in _FILES & values.keys():
         values[name] = str(file.parent / values[name])
     settings = Settings(**values)
+    _check_folders(settings, where)
+    return settings
+
+
+def _check_folders(settings: Settings, where: str) -> None:
     config, runs = (Path(name.casefold()) for name in (settings.config_dir, settings.runs_dir))
     if config.is_relative_to(runs) or runs.is_relative_to(config):
         raise ConfigError(
             f"{where}: config_dir is {settings.config_dir!r} and runs_dir is {settings.runs_dir!r}",
             hint="Give two folders, neither of which lies in the other.",
         )
-    return settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +217,9 @@ class Project:
 
     def but(self, **values: object) -> Project:
         """The project with other settings: see `Settings.but`."""
-        return replace(self, settings=self.settings.but(**values))
+        settings = self.settings.but(**values)
+        moves = values.keys() & {"config_dir", "runs_dir"}
+        return type(self).at(self.root, settings) if moves else replace(self, settings=settings)
 
     def source_dir(self, kind: Kind) -> Path:
         return self.root / KIND_DIRS[kind]

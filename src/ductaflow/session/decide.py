@@ -10,8 +10,8 @@ nothing is there, or a run that is not valid                 error
 nothing has changed since its last run, if that counts       unchanged
 anything else                                                run
 
-The first line that fits counts. pytest asks when an item is set up, `conduct` and `ductaflow run` when the
-of an instance comes, `ductaflow plan` beforehand for all.
+The first line that fits counts. pytest asks while it sets up an item, `conduct` and `ductaflow run` when the
+turn of an instance comes, and `ductaflow plan` asks about all of them in advance.
 
     Needs(instance, upstreams)             what an instance reads from other runs, as plain data
     decide(reads, blame) -> Decision       run, unchanged, ...: with the reason and the remedy
@@ -109,11 +109,12 @@ class Decision:
     def message(self) -> str:
         """Reason and remedy in one text."""
         reason = " ".join(self.reasons)
-        return f"{reason.rstrip('.')}. {self.remedy}" if self.remedy else reason
+        end = "" if reason.endswith((".", "?")) else "."
+        return f"{reason}{end} {self.remedy}" if self.remedy else reason
 
     @property
     def outcome(self) -> Outcome:
-        """What comes of an instance that does not run."""
+        """What comes of an instance that does not run. Raises ValueError for one that does."""
         return Outcome(unrun(self.instance, Status(self.would.value), self.message, self.cause), self.blame)
 
 
@@ -206,7 +207,8 @@ def decide(reads: Needs, blame: Callable[[str], Blame | None], *, only_changed: 
         if fault := _fault_of(instance, reference):
             sentences.append(f"{instance.id} reads {reference.text}, {fault}; {instead}".rstrip("; "))
     if sentences:
-        remedy = f"Run it first: ductaflow run {' '.join(one.id for one in run_first)}" if run_first else ""
+        ids = " ".join(one.id for one in run_first)
+        remedy = f"Run {'them' if run_first[1:] else 'it'} first: ductaflow run {ids}" if ids else ""
         return _error(instance, tuple(sentences), remedy, "input", run_first=tuple(run_first))
     return _compared(instance) if only_changed else Decision(instance, Would.RUN)
 
@@ -399,7 +401,7 @@ class Turn:
     def unrun(self, upstreams: Sequence[Outcome]) -> Outcome | None:
         """What came of the instance if it does not run; None if it does."""
         blames = {outcome.result.id: outcome.blame for outcome in (*self.known, *upstreams)}
-        decision = decide(self.reads, blames.get)
+        decision = decide(self.reads, lambda id: blames.get(id, Blame(id, id, UNFINISHED)))
         return None if decision.would is Would.RUN else decision.outcome
 
 

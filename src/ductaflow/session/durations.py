@@ -20,7 +20,7 @@ from ductaflow.project.instances import Instance
 from ductaflow.store.result import status_named
 
 #: Seconds for an instance without any earlier run to go by.
-UNKNOWN = 1.0
+UNKNOWN = 1.0001
 # As `result.write_result` indents the keys of the record itself. Quotes and line ends inside a text are
 # escaped, so nothing that a flow printed looks like this.
 _STATUS = re.compile(rb'^ "status": "(\w+)"', re.MULTILINE)

@@ -138,7 +138,7 @@ class ReadyQueue:
         """Take what starts next: an item or a portion; empty if nothing may start now."""
         if not self._ready and self._untaken and len(self._untaken) == len(self._unfinished):
             # Nothing is at work, so all that is left waits for a cycle.
-            item = min(self._untaken)
+            item = _member_of_cycle(min(self._untaken), lambda one: self._waits_for[one] & self._untaken)
             self._waits_for[item].clear()
             self._push([item])
         if not self._ready:
@@ -228,22 +228,35 @@ def longest_paths(upstreams: Upstreams, weights: Sequence[float]) -> list[float]
 
     Args:
         upstreams: what each item waits for.
-        weights: how long each item takes, in any unit. Members of a cycle keep their own weight.
+        weights: how long each item takes, in any unit. The path ends where it would close a cycle.
     """
     paths = list(weights)
-    open_downstreams = [0] * len(upstreams)
-    for ups in upstreams:
+    downstreams: list[set[int]] = [set() for _ in upstreams]
+    for item, ups in enumerate(upstreams):
         for upstream in ups:
-            open_downstreams[upstream] += 1
-    done = [item for item, count in enumerate(open_downstreams) if not count]
-    while done:
-        item = done.pop()
+            downstreams[upstream].add(item)
+    left = set(range(len(upstreams)))
+    done = [item for item in left if not downstreams[item]]
+    while left:
+        # All that is left lies in a cycle or above one.
+        item = done.pop() if done else _member_of_cycle(min(left), lambda one: downstreams[one])
+        left.discard(item)
         for upstream in upstreams[item]:
-            paths[upstream] = max(paths[upstream], weights[upstream] + paths[item])
-            open_downstreams[upstream] -= 1
-            if not open_downstreams[upstream]:
-                done.append(upstream)
+            if upstream in left:
+                paths[upstream] = max(paths[upstream], weights[upstream] + paths[item])
+                downstreams[upstream].discard(item)
+                if not downstreams[upstream]:
+                    done.append(upstream)
     return paths
+
+
+def _member_of_cycle(start: int, following: Callable[[int], Collection[int]]) -> int:
+    """An item of a cycle that the items following each other from a first one run into."""
+    seen: set[int] = set()
+    while start not in seen:
+        seen.add(start)
+        start = min(following(start))
+    return start
 
 
 def portions_of(ids: Sequence[str], ordinary: Collection[int], workers: int) -> list[list[int]]:
@@ -373,11 +386,12 @@ class Estimate:
         # With many results the pace of this session says more than that of earlier ones.
         pace = self._measured / self._expected if self._expected else 1.0
         work = sum(self._seconds[item] for item in self._open) * pace
-        way = max((self._paths[item] for item in self._open), default=0.0) * pace
+        ways = {item: self._paths[item] * pace for item in self._open}
         for item, elapsed in running:
-            work -= min(elapsed, self._seconds[item] * pace)
-        longest = max((elapsed for _, elapsed in running), default=0.0)
-        return max(work / self._workers, way - longest, 0.0)
+            done = min(elapsed, self._seconds[item] * pace)
+            work -= done
+            ways[item] = ways.get(item, 0.0) - done
+        return max(work / self._workers, *ways.values(), 0.0)
 
 
 def makespan(jobs: int, upstreams: Upstreams, seconds: Sequence[float]) -> float:

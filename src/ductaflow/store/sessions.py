@@ -10,6 +10,7 @@ as of a script that calls `run_notebook`, or in a worker of pytest, is kept by t
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import threading
 from typing import TypeVar
@@ -21,10 +22,10 @@ class Part:
     """Something that a session keeps in this process. It is made without arguments."""
 
     def end(self, *, orderly: bool) -> None:
-        """Let go of it.
+        """Release what it holds.
 
         Args:
-            orderly: the session came to its end; otherwise it was interrupted, and nobody waits.
+            orderly: the session came to its end; otherwise it was interrupted, and the caller does not wait.
         """
 
 
@@ -55,9 +56,13 @@ class Session:
 
     def end(self, *, orderly: bool = True) -> None:
         """End all parts, the newest first. A fork of the process leaves them to the original."""
-        while self._parts and self._pid == os.getpid():
-            _, part = self._parts.popitem()
-            part.end(orderly=orderly)
+        if self._pid != os.getpid():
+            return
+        with self._lock, contextlib.ExitStack() as stack:
+            # An error, or a Ctrl-C, in the end of one part leaves none of the others behind.
+            for part in self._parts.values():
+                stack.callback(part.end, orderly=orderly)
+            self._parts = {}
 
     def __enter__(self) -> Session:
         with _LOCK:
