@@ -75,8 +75,12 @@ def look(server: psutil.Process, ended: threading.Event, looks: list[int]) -> No
 #: What is timed in the processes of a warm run: module, function or method, what it does.
 STAGES = (
     ("ductaflow.execution.server", "why_not_warm", "supervisor: may it be warm"),
-    ("ductaflow.execution.supervise", "claim_folder", "supervisor: lock, marker, previous outputs away"),
-    ("ductaflow.execution.supervise", "write_beginning", "supervisor: config and log"),
+    (
+        "ductaflow.execution.recorded_run",
+        "RecordedRun.__init__",
+        "supervisor: folder claimed, config and log",
+    ),
+    ("ductaflow.execution.recorded_run", "_claim", "supervisor: of which lock, marker, previous outputs"),
     ("ductaflow.execution.server", "fork_child", "supervisor: fork of the child"),
     ("ductaflow.execution.child", "_be_anew", "child: descriptors, environment, seeds"),
     ("ductaflow.execution.child", "warn_of_lost_config", "child: is the config injected where it is read"),
@@ -87,8 +91,8 @@ STAGES = (
     ("ductaflow.notebook.manager", "FewerSaves.save", "child: of which writing the notebook (each time)"),
     ("ductaflow.execution.child", "loaded_packages", "child: versions of packages"),
     ("ductaflow.execution.supervise", "end_descendants", "supervisor: nothing is left running"),
-    ("ductaflow.execution.supervise", "conclude", "supervisor: log scanned, judged"),
-    ("ductaflow.execution.supervise", "keep", "supervisor: closing line, result.json"),
+    ("ductaflow.execution.recorded_run", "RecordedRun.conclude", "supervisor: judged, result.json written"),
+    ("ductaflow.execution.recorded_run", "RecordedRun._result", "supervisor: of which log scanned, judged"),
     ("ductaflow.execution.server", "make_page", "supervisor: the HTML, when nobody waits any more"),
 )
 

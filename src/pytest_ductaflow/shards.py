@@ -154,6 +154,7 @@ def read_durations(path: Path) -> dict[str, float]:
     hint = "Remove it, and run with --ductaflow-durations-update to make a new one."
     if not isinstance(found, dict):
         raise ConfigError(f'{path}:1: not an object of seconds such as {{"fit/a": 1.5}}', hint=hint)
+    durations: dict[str, float] = {}
     for key, seconds in found.items():
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds < 0:
             line = 1 + text.count("\n", 0, max(0, text.find(json.dumps(key, ensure_ascii=False))))
@@ -161,7 +162,8 @@ def read_durations(path: Path) -> dict[str, float]:
                 f"{path}:{line}: {key} has {json.dumps(seconds)}, which is no number of seconds",
                 hint=hint,
             )
-    return found
+        durations[key] = seconds
+    return durations
 
 
 def write_durations(path: Path, outcomes: Iterable[InstanceOutcome], projects: Projects) -> int:

@@ -142,6 +142,7 @@ def check_tree(root: Path) -> None:
     assert [] == [page for page in root.rglob("*.html") if page.name != "conductor_status_report.html"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("way", RUNS)
 def test_every_way_of_running(renamed: Path, way: str, place: Place) -> None:
@@ -151,6 +152,7 @@ def test_every_way_of_running(renamed: Path, way: str, place: Place) -> None:
     check_tree(renamed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", PLACES)
 def test_every_command(renamed: Path, place: Place) -> None:
     """Each finds what is stored and what has run, a flow inside a build by its folder too."""

@@ -87,7 +87,9 @@ def leaves(value: object, is_leaf: _Test | None = None) -> Iterator[tuple[KeyPat
     return ((path, item) for path, item, is_open in walk(value, is_leaf) if not is_open or not item)
 
 
-def mapped(config: Mapping[str, Any], change: _Change, is_leaf: _Test | None = None) -> dict[str, Any]:
+def mapped(
+    config: Mapping[str, object], change: _Change, is_leaf: _Test | None = None
+) -> dict[str, JsonValue]:
     """A copy of a JSON object with every leaf changed; it shares no object or list with the original.
 
     Args:
@@ -98,7 +100,7 @@ def mapped(config: Mapping[str, Any], change: _Change, is_leaf: _Test | None = N
     >>> mapped({"a": [1, 2], "b": "x"}, lambda path, leaf: leaf * 2)
     {'a': [2, 4], 'b': 'xx'}
     """
-    made: dict[str, Any] = {}
+    made: dict[str, JsonValue] = {}
     pending: list[tuple[KeyPath, Any, Any]] = [((), config.items(), made)]
     while pending:
         path, entries, copy = pending.pop()

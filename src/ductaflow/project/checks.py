@@ -82,10 +82,18 @@ def seconds(value: object, where: str) -> float:
     refuse(where, f"takes a number of seconds above 0, at most {MAX_TIMEOUT}", value)
 
 
-def reason(value: object, where: str) -> str:
-    if not isinstance(value, str) or not value.strip():
-        refuse(where, "takes a string that says why", value)
-    return value
+def _text(takes: str) -> Callable[[object, str], str]:
+    def check(value: object, where: str) -> str:
+        if not isinstance(value, str) or not value.strip() or "\0" in value:
+            refuse(where, takes, value)
+        return value
+
+    return check
+
+
+reason = _text("takes a string that says why")
+kernel = _text("takes the name of a Jupyter kernel")
+file = _text("takes the name of a file")
 
 
 def paths(value: object, where: str) -> tuple[str, ...]:
@@ -142,12 +150,6 @@ def engine(value: object, where: str) -> str:
     return value
 
 
-def kernel(value: object, where: str) -> str:
-    if not isinstance(value, str) or not value.strip():
-        refuse(where, "takes the name of a Jupyter kernel", value)
-    return value
-
-
 def flag(value: object, where: str) -> bool:
     if not isinstance(value, bool):
         refuse(where, "takes true or false", value)
@@ -176,9 +178,3 @@ def folder(value: object, where: str) -> str:
     if parts[0].casefold() in KIND_DIRS.values():
         refuse(where, "takes a folder other than flows and builds, which hold the sources", value)
     return PurePosixPath(value).as_posix()
-
-
-def file(value: object, where: str) -> str:
-    if not isinstance(value, str) or not value.strip() or "\0" in value:
-        refuse(where, "takes the name of a file", value)
-    return value

@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import Any
 
 from ductaflow.common.errors import ConfigError
-from ductaflow.common.json_tree import SCALARS, KeyPath, mapped
+from ductaflow.common.json_tree import SCALARS, JsonValue, KeyPath, mapped
 from ductaflow.project.strict_json import MAX_DEPTH
 
 #: A filled string longer than this is a mistake: placeholders that double each other.
 MAX_FILLED = 1_000_000
 
 
-def merge(*configs: Mapping[str, Any]) -> dict[str, Any]:
+def merge(*configs: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
     """Merge configs, the later over the earlier.
 
     Objects merge at any depth; lists and scalars replace; null is a value. The result shares no object or
@@ -24,7 +23,7 @@ def merge(*configs: Mapping[str, Any]) -> dict[str, Any]:
     >>> merge({"site": {"name": "north", "height": 10}}, {"site": {"height": 20}})
     {'site': {'name': 'north', 'height': 20}}
     """
-    merged: dict[str, Any] = {}
+    merged: dict[str, JsonValue] = {}
     pending = [(merged, config) for config in reversed(configs)]
     while pending:
         target, config = pending.pop()
@@ -32,9 +31,10 @@ def merge(*configs: Mapping[str, Any]) -> dict[str, Any]:
             if type(value) in SCALARS:
                 target[key] = value
             elif isinstance(value, Mapping):
-                if not isinstance(target.get(key), dict):
-                    target[key] = {}
-                pending.append((target[key], value))
+                inner = target.get(key)
+                if not isinstance(inner, dict):
+                    inner = target[key] = {}
+                pending.append((inner, value))
             elif isinstance(value, list):
                 target[key] = mapped({key: value}, lambda _path, leaf: leaf)[key]
             else:
@@ -43,8 +43,8 @@ def merge(*configs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def fill_placeholders(
-    config: Mapping[str, Any], *, instance: str, flow: str, project_root: str
-) -> dict[str, Any]:
+    config: Mapping[str, object], *, instance: str, flow: str, project_root: str
+) -> dict[str, JsonValue]:
     """Return a copy of a config with `{key}` in its strings replaced.
 
     `key` is a top-level key of the same config with a scalar value, or `instance`, `flow`, `project_root`. A
@@ -69,7 +69,7 @@ def fill_placeholders(
 class _Filler:
     """Fills the strings of one config, each top-level string once."""
 
-    def __init__(self, config: Mapping[str, Any], given: Mapping[str, str]) -> None:
+    def __init__(self, config: Mapping[str, object], given: Mapping[str, str]) -> None:
         self._config = config
         self._given = given
         self._filled: dict[str, str] = {}

@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 import io
 from dataclasses import dataclass
-from typing import Any
 
 from ductaflow.common.errors import ConfigError
+from ductaflow.common.json_tree import JsonValue
 from ductaflow.common.paths import RUN_KEY
 from ductaflow.common.text import did_you_mean
 from ductaflow.project.layers import Draft, Layer, broken_draft
@@ -122,7 +122,7 @@ def _row_draft(table: _Table, line: int, cells: list[str], header_fault: ConfigE
     return draft
 
 
-def _row_values(table: _Table, cells: list[str], place: str) -> dict[str, Any]:
+def _row_values(table: _Table, cells: list[str], place: str) -> dict[str, JsonValue]:
     values: dict[str, object] = {}
     for index, (column, cell) in enumerate(zip(table.columns, cells, strict=True)):
         if cell == "" or index == table.name_column:

@@ -185,10 +185,9 @@ class Graph:
         if group not in self._members:
             is_one = group.flow in self._names
             flows = [group.flow] if is_one else self._matches(sorted(self._names), group.flow)
-            ids = (
+            self._members[group] = self._stored(
                 f"{flow}/{name}" for flow in flows for name in self._matches(self._names[flow], group.name)
             )
-            self._members[group] = tuple(sorted(ids, key=self._positions.__getitem__))
         return self._members[group]
 
     def _matches(self, names: Sequence[str], pattern: str) -> list[str]:
@@ -223,7 +222,10 @@ class Graph:
 
     def upstreams(self, id: str) -> tuple[str, ...]:
         """Return the ids that an instance reads from directly, in the order of collection."""
-        return self._expanded(id, self._read_by_node)
+        found: set[_Node] = set()
+        for node in self._read_by_node(id):
+            found.update([node] if isinstance(node, str) else self._read_by_node(node))
+        return self._stored(found - {id})
 
     def above(self, ids: Iterable[str]) -> tuple[str, ...]:
         """Return the ids that some instances read from at any distance, without the given ones."""
@@ -243,15 +245,13 @@ class Graph:
             new = [node for node in neighbours(stack.pop()) if node not in seen]
             seen.update(new)
             stack += new
-        found = (node for node in seen if isinstance(node, str) and node not in given)
-        return tuple(sorted(found, key=self._positions.__getitem__))
+        return self._stored(seen - given)
 
-    def _expanded(self, id: str, neighbours: Callable[[_Node], Collection[_Node]]) -> tuple[str, ...]:
-        found: set[_Node] = set()
-        for node in neighbours(id):
-            found.update([node] if isinstance(node, str) else neighbours(node))
-        ids = [node for node in found if isinstance(node, str) and node != id]
-        return tuple(sorted(ids, key=self._positions.__getitem__))
+    def _stored(self, nodes: Iterable[_Node]) -> tuple[str, ...]:
+        """The instances among some nodes, in the order of collection."""
+        return tuple(
+            sorted((node for node in nodes if isinstance(node, str)), key=self._positions.__getitem__)
+        )
 
     def ref(self, id: str, upstream: str) -> str:
         """Return the key path in the config of an instance that names an upstream.
@@ -396,9 +396,9 @@ class Graph:
         knots = []
         for nodes in _components(self._nodes, self._read_by_node):
             # A group may contain its reader, which alone is no cycle: it takes two instances.
-            ids = [node for node in nodes if isinstance(node, str)]
+            ids = self._stored(nodes)
             if len(ids) > 1:
-                knots.append(tuple(sorted(ids, key=self._positions.__getitem__)))
+                knots.append(ids)
         return sorted(knots, key=lambda knot: self._positions[knot[0]])
 
     def _cycles_of(self, knot: Sequence[str]) -> list[tuple[str, ...]]:

@@ -18,20 +18,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 from ductaflow.common.errors import ConfigError, DuctaflowError, InstanceError
+from ductaflow.common.json_tree import JsonValue
 from ductaflow.common.paths import BASE_CONFIG, DEFAULT_INSTANCE, KIND_DIRS, SOURCE_SUFFIXES, Kind, RunFolder
 from ductaflow.common.text import did_you_mean, quoted
 from ductaflow.project.csvs import table_drafts
-from ductaflow.project.layers import (
-    NO_LAYER,
-    Bases,
-    Draft,
-    Layer,
-    StoredFlow,
-    broken_draft,
-)
+from ductaflow.project.layers import NO_LAYER, Bases, Draft, Layer, StoredFlow, broken_draft
 from ductaflow.project.names import (
     check_hides_nothing,
     check_name,
@@ -42,10 +35,10 @@ from ductaflow.project.names import (
 )
 from ductaflow.project.options import RunOptions
 from ductaflow.project.settings import Project
-from ductaflow.project.values import json_value
+from ductaflow.project.values import json_object
 
 _NO_OPTIONS = RunOptions()
-_UNCHANGED: Mapping[str, Any] = MappingProxyType({})
+_UNCHANGED: Mapping[str, JsonValue] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +62,7 @@ class Instance:
     flow: str
     name: str
     project: Project
-    config: dict[str, Any] = field(hash=False)
+    config: dict[str, JsonValue] = field(hash=False)
     options: RunOptions
     source: Path | None
     file: Path
@@ -173,7 +166,7 @@ def find_instances(project: Project) -> tuple[Instance, ...]:
     return tuple(instance for stored in finder.stored for instance in finder.instances(stored))
 
 
-def load_stored(project: Project, id: str, *, over: Mapping[str, Any] = _UNCHANGED) -> Instance:
+def load_stored(project: Project, id: str, *, over: Mapping[str, JsonValue] = _UNCHANGED) -> Instance:
     """Load one stored instance by its id, `fit/scenario_A`, or its title, `fit[scenario_A]`.
 
     Only its own files are read. It may have a `problem`, but not one that only the graph shows.
@@ -215,7 +208,7 @@ def make_instance(
     kind: Kind,
     flow: str,
     name: str,
-    config: Mapping[str, Any],
+    config: Mapping[str, object],
     *,
     source: Path | None = None,
 ) -> Instance:
@@ -242,7 +235,7 @@ def make_instance(
     where = f"config of {flow}[{name}]"
     base = project.config_of(kind) / f"{flow}.json"
     bases = Bases(finder.root, finder.base, Layer.read(str(base)) if base.is_file() else NO_LAYER)
-    values, options = bases.config_of(flow, name, Layer(where, json_value(config, where=where)), _UNCHANGED)
+    values, options = bases.config_of(flow, name, Layer(where, json_object(config, where=where)), _UNCHANGED)
     notebook = source or project.source(kind, flow)
     file = project.config_of(kind) / flow / f"{name}.json"
     return Instance(kind, flow, name, project, values, options, notebook, file)
@@ -253,13 +246,13 @@ class _Finder:
 
     def __init__(self, project: Project) -> None:
         self.project = project
-        self.root = _root(project)
+        self.root = Path(os.path.abspath(project.root)).as_posix()
         self.stored = [stored for kind in sorted(KIND_DIRS) for stored in _stored(project, kind)]
         base = os.path.join(project.config_dir, BASE_CONFIG)
         self.base = Layer.read(base) if os.path.lexists(base) else NO_LAYER
 
     def instances(
-        self, stored: StoredFlow, *, only: str | None = None, over: Mapping[str, Any] = _UNCHANGED
+        self, stored: StoredFlow, *, only: str | None = None, over: Mapping[str, JsonValue] = _UNCHANGED
     ) -> Iterator[Instance]:
         """The instances of one flow.
 
@@ -275,7 +268,7 @@ class _Finder:
         for draft in _without_clashes(flow, _drafts(stored), self.root):
             if wanted is not None and spelling(draft.name) != wanted:
                 continue
-            config: dict[str, Any] = {}
+            config: dict[str, JsonValue] = {}
             options = _NO_OPTIONS
             problem = draft.problem or flow_problem
             try:
@@ -338,10 +331,6 @@ class _Finder:
         }
 
 
-def _root(project: Project) -> str:
-    return Path(os.path.abspath(project.root)).as_posix()
-
-
 def _files(folder: str) -> list[tuple[str, str, os.DirEntry[str]]]:
     """List a folder by name, as stem, suffix in lower case, and entry, without hidden entries."""
     try:
@@ -353,19 +342,11 @@ def _files(folder: str) -> list[tuple[str, str, os.DirEntry[str]]]:
     return [(stem, suffix.lower(), entry) for stem, suffix, entry in parts]
 
 
-def _is_dir(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:
-        # a loop of symlinks: reading it gives the error
-        return False
-
-
 def _stored(project: Project, kind: Kind) -> list[StoredFlow]:
     """What `config/flows` or `config/builds` holds, by the name of the flow."""
     found: dict[str, StoredFlow] = {}
     for stem, suffix, entry in _files(str(project.config_of(kind))):
-        is_folder = _is_dir(entry)
+        is_folder = os.path.isdir(entry.path)
         if is_folder or suffix in (".json", ".csv"):
             flow = spelled_name(entry.name if is_folder else stem)
             stored = found.setdefault(flow, StoredFlow(kind, flow))
@@ -382,7 +363,7 @@ def _drafts(stored: StoredFlow) -> list[Draft]:
     drafts: list[Draft] = []
     try:
         for stem, suffix, entry in _files(stored.folder) if stored.folder else ():
-            if suffix == ".json" and not _is_dir(entry):
+            if suffix == ".json" and not os.path.isdir(entry.path):
                 drafts.append(Draft(spelled_name(stem), entry.path, entry.path))
     except OSError as exc:
         folder = str(stored.folder)

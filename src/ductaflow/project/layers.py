@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from ductaflow.common.errors import ConfigError, DuctaflowError
+from ductaflow.common.json_tree import JsonValue
 from ductaflow.common.paths import ROOT_KEY, Kind
 from ductaflow.project.compose import fill_placeholders, merge
 from ductaflow.project.names import spelled_name
@@ -33,7 +33,7 @@ class Layer:
     """One of several configs to merge, and where it is written; or why it cannot be read."""
 
     where: str
-    config: dict[str, Any]
+    config: dict[str, JsonValue]
     problem: DuctaflowError | None = None
 
     @classmethod
@@ -75,8 +75,8 @@ class Bases:
         self._merged = merge(*(layer.config for layer in layers))
 
     def config_of(
-        self, flow: str, name: str, own: Layer, over: Mapping[str, Any]
-    ) -> tuple[dict[str, Any], RunOptions]:
+        self, flow: str, name: str, own: Layer, over: Mapping[str, JsonValue]
+    ) -> tuple[dict[str, JsonValue], RunOptions]:
         """Make the config of an instance, and the options in its `_run`.
 
         Args:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ductaflow.common.errors import ConfigError
-from ductaflow.common.json_tree import KeyPath, mapped
+from ductaflow.common.json_tree import JsonValue, KeyPath, mapped
 from ductaflow.common.paths import ROOT_KEY, RUN_KEY
 from ductaflow.project import checks
 from ductaflow.project.checks import checked, checked_values, shown_json
@@ -73,7 +73,7 @@ class RunOptions:
 _NO_OPTIONS = RunOptions()
 
 
-def split_run(config: Mapping[str, Any], *, where: str) -> tuple[dict[str, Any], RunOptions]:
+def split_run(config: Mapping[str, JsonValue], *, where: str) -> tuple[dict[str, JsonValue], RunOptions]:
     """Split a config into the part for the flow and the options in `_run`.
 
     `_project_root` is dropped, since every run computes it. Every other top-level key that begins with
@@ -86,7 +86,7 @@ def split_run(config: Mapping[str, Any], *, where: str) -> tuple[dict[str, Any],
     Raises:
         ConfigError: see `RunOptions.parse`.
     """
-    rest: dict[str, Any] = {}
+    rest: dict[str, JsonValue] = {}
     options = _NO_OPTIONS
     for key, value in config.items():
         if key == RUN_KEY:
@@ -100,7 +100,7 @@ def split_run(config: Mapping[str, Any], *, where: str) -> tuple[dict[str, Any],
     return rest, options
 
 
-def load_saved_config(path: str | Path, *, project_root: str | Path) -> dict[str, Any]:
+def load_saved_config(path: str | Path, *, project_root: str | Path) -> dict[str, JsonValue]:
     """Load the config that a run left (`<flow>_config.json`) to use it again, perhaps on another machine.
 
     The given project root replaces `_project_root`, also at the beginning of every string that is a path
@@ -118,7 +118,7 @@ def load_saved_config(path: str | Path, *, project_root: str | Path) -> dict[str
     return {**config, ROOT_KEY: root}
 
 
-def _moved(config: Mapping[str, Any], old: str, new: str) -> dict[str, Any]:
+def _moved(config: Mapping[str, object], old: str, new: str) -> dict[str, JsonValue]:
     """A copy in which every string that is a path, or lies below it, begins with another one."""
 
     def change(_path: KeyPath, value: object) -> object:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
-from ductaflow.common.json_tree import KeyPath, leaves, mapped, spelled
+from ductaflow.common.json_tree import JsonValue, KeyPath, leaves, mapped, spelled
 
 _SECRET = re.compile(
     r"password|passwd|passphrase|secret|token(?!i[sz])|credential|(?:api|access|private)[_\-\s]?key",
@@ -14,7 +13,7 @@ _SECRET = re.compile(
 )
 
 
-def masked(config: Mapping[str, Any]) -> dict[str, Any]:
+def masked(config: Mapping[str, object]) -> dict[str, JsonValue]:
     """Return a copy to show, in which the values of keys that look like passwords or tokens are `***`.
 
     `true`, `false` and `null` stay, since they hold no secret.
@@ -25,7 +24,7 @@ def masked(config: Mapping[str, Any]) -> dict[str, Any]:
     return mapped(config, _shown, _is_secret)
 
 
-def secrets_in(config: Mapping[str, Any]) -> dict[str, object]:
+def secrets_in(config: Mapping[str, object]) -> dict[str, object]:
     """The values of keys that look like passwords or tokens, at any depth, by their key path."""
     return {spelled(path): value for path, value in leaves(config, _is_secret) if _is_secret(path, value)}
 

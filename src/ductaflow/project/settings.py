@@ -16,7 +16,6 @@ import os
 import tomllib
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
 
 from ductaflow.common.engines import FRESH, WARM, Engine, engine_named
 from ductaflow.common.errors import ConfigError, of_system
@@ -146,7 +145,7 @@ def _parsed(file: Path, _mtime: int, _size: int) -> dict[str, object] | None:
     return table
 
 
-def _settings(file: Path, data: dict[str, Any]) -> Settings:
+def _settings(file: Path, data: dict[str, object]) -> Settings:
     where = f"{file}: {TABLE}" if file.name == SHARED_FILE else str(file)
     if file.name == FILE and "tool" in data:
         raise ConfigError(f"{file} has a table [tool]", hint=f"Write its keys without [{TABLE}].")

@@ -10,9 +10,9 @@ import re
 import stat
 from bisect import bisect_right
 from pathlib import Path
-from typing import Any
 
 from ductaflow.common.errors import ConfigError
+from ductaflow.common.json_tree import JsonValue
 
 #: A deeper config is a mistake (or contains itself); at Python's own limit it would be a crash.
 MAX_DEPTH = 100
@@ -20,7 +20,7 @@ MAX_DEPTH = 100
 MAX_DIGITS = 4300
 
 
-def read_config(path: str | Path) -> dict[str, Any]:
+def read_config(path: str | Path) -> dict[str, JsonValue]:
     """Read a file that holds one JSON object, strictly.
 
     The file is UTF-8, with or without a byte order mark. Refused are duplicate keys, `NaN`, `Infinity`,
@@ -69,14 +69,14 @@ def read_text(path: str | Path) -> str:
         ) from exc
 
 
-def parse_json(text: str, *, where: str) -> Any:
+def parse_json(text: str, *, where: str) -> JsonValue:
     """Parse a strict JSON value; `where` (a file, or a cell of a table) begins the error message.
 
     Raises:
         ConfigError: names line and column.
     """
     try:
-        value = _DECODER.decode(text)
+        value: JsonValue = _DECODER.decode(text)
     except (_RefusedError, RecursionError, ValueError) as exc:
         position, message, hint = _first_fault(text) or _syntax_fault(text, exc)
         raise ConfigError(f"{where}:{_place(text, position)}: {message}", hint=hint) from exc
@@ -93,7 +93,7 @@ class _RefusedError(Exception):
     """JSON that Python accepts and we refuse; `_first_fault` finds the place."""
 
 
-def _unique_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_object(pairs: list[tuple[str, JsonValue]]) -> dict[str, JsonValue]:
     value = dict(pairs)
     if len(value) != len(pairs):
         raise _RefusedError

@@ -10,9 +10,9 @@ import sys
 from collections.abc import Mapping
 from datetime import date
 from pathlib import PurePath
-from typing import Any
 
 from ductaflow.common.errors import ConfigError
+from ductaflow.common.json_tree import JsonValue
 from ductaflow.common.paths import ROOT_KEY
 from ductaflow.common.text import key_path, shorten
 from ductaflow.project.strict_json import LONE_SURROGATE, MAX_DEPTH, MAX_DIGITS, json_kind, parse_json
@@ -20,7 +20,7 @@ from ductaflow.project.strict_json import LONE_SURROGATE, MAX_DEPTH, MAX_DIGITS,
 # --- values from Python ------------------------------------------------------------------------------------
 
 
-def json_value(value: object, *, where: str = "config") -> Any:
+def json_value(value: object, *, where: str = "config") -> JsonValue:
     """Convert a Python value to a JSON value that shares nothing with it.
 
     Accepts `None`, booleans, numbers, strings, lists, tuples and mappings with string keys, up to 100 levels,
@@ -40,7 +40,7 @@ def json_value(value: object, *, where: str = "config") -> Any:
     return _json_value(value, where, 0)
 
 
-def _json_value(value: Any, where: str, depth: int) -> Any:
+def _json_value(value: object, where: str, depth: int) -> JsonValue:
     if value is None or value is True or value is False:
         return value
     if isinstance(value, str):
@@ -57,10 +57,7 @@ def _json_value(value: Any, where: str, depth: int) -> Any:
                 f"{shorten(where)}: nested deeper than {MAX_DEPTH} levels, or it contains itself"
             )
         if isinstance(value, Mapping):
-            return {
-                _checked_key(key, where): _json_value(item, key_path(where, key), depth + 1)
-                for key, item in value.items()
-            }
+            return _json_object(value, where, depth)
         return [_json_value(item, f"{where}[{index}]", depth + 1) for index, item in enumerate(value)]
     if is_missing(value):
         raise _missing_error(value, where)
@@ -69,6 +66,18 @@ def _json_value(value: Any, where: str, depth: int) -> Any:
     if isinstance(value, date):  # datetime and pandas' Timestamp are dates too
         return value.isoformat()
     return _numpy_value(value, where)
+
+
+def json_object(config: Mapping[str, object], *, where: str = "config") -> dict[str, JsonValue]:
+    """Convert a mapping as `json_value` does."""
+    return _json_object(config, where, 0)
+
+
+def _json_object(value: Mapping[str, object], where: str, depth: int) -> dict[str, JsonValue]:
+    return {
+        _checked_key(key, where): _json_value(item, key_path(where, key), depth + 1)
+        for key, item in value.items()
+    }
 
 
 def _checked_int(value: int, where: str) -> int:
@@ -99,7 +108,7 @@ def _missing_error(value: object, where: str) -> ConfigError:
     )
 
 
-def _numpy_value(value: Any, where: str) -> Any:
+def _numpy_value(value: object, where: str) -> JsonValue:
     numpy = sys.modules.get("numpy")
     if numpy is not None and isinstance(value, numpy.generic):
         if isinstance(value, numpy.datetime64):
@@ -138,7 +147,7 @@ def is_missing(value: object) -> bool:
     return numpy is not None and isinstance(value, numpy.generic) and bool(value != value)
 
 
-def row_config(row: Mapping[str, Any], *, where: str = "row") -> dict[str, Any]:
+def row_config(row: Mapping[str, object], *, where: str = "row") -> dict[str, JsonValue]:
     """Convert a row of a table (a dict, or a row of a DataFrame) to a config.
 
     NaN, NaT and NA mean "not given", so the bases decide. None is null, a value. A column name with dots sets
@@ -150,7 +159,7 @@ def row_config(row: Mapping[str, Any], *, where: str = "row") -> dict[str, Any]:
     >>> row_config({"site": "north", "database.host": "db", "horizon": float("nan")})
     {'site': 'north', 'database': {'host': 'db'}}
     """
-    config: dict[str, Any] = {}
+    config: dict[str, JsonValue] = {}
     # Columns without dots go first, so that the order of columns decides nothing. A Series has keys() too.
     for name in sorted(row.keys(), key=lambda name: isinstance(name, str) and "." in name):
         value = row[name]
@@ -160,15 +169,16 @@ def row_config(row: Mapping[str, Any], *, where: str = "row") -> dict[str, Any]:
     return config
 
 
-def _set_nested(config: dict[str, Any], parts: list[str], value: Any, where: str) -> None:
+def _set_nested(config: dict[str, JsonValue], parts: list[str], value: JsonValue, where: str) -> None:
     name = ".".join(parts)
     if "" in parts:
         raise ConfigError(f"{where}: the column {name!r} has an empty part", hint="Write outer.inner.")
     target = config
     for part in parts[:-1]:
-        target = target.setdefault(part, {})
-        if not isinstance(target, dict):
+        inner = target.setdefault(part, {})
+        if not isinstance(inner, dict):
             raise ConfigError(f"{where}: the column {name!r} sets a key inside {part!r}, which is no object")
+        target = inner
     if parts[-1] in target:
         raise ConfigError(f"{where}: the key {name!r} is set twice", hint="Keep one of the columns.")
     target[parts[-1]] = value
@@ -179,7 +189,7 @@ _CELL_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-][0-9]+)?")
 _CELL_JSON = re.compile(r"\[|\{\s*(?:[\"'}]|$|[^{}]*[:,])")
 
 
-def parse_cell(text: str) -> Any:
+def parse_cell(text: str) -> JsonValue:
     """Read the value in a cell of a scenario table. (An empty cell means "not given": ask before.)
 
     `true` and `false` in any case; numbers as in JSON, with an exponent only if it is signed, so that `1e-05`
@@ -205,7 +215,7 @@ def parse_cell(text: str) -> Any:
 # --- stored and shown --------------------------------------------------------------------------------------
 
 
-def dump_config(config: Mapping[str, Any]) -> str:
+def dump_config(config: Mapping[str, object]) -> str:
     """Format a config as the text of a file: indented JSON that `read_config` accepts.
 
     Raises:
@@ -214,12 +224,12 @@ def dump_config(config: Mapping[str, Any]) -> str:
     return json.dumps(json_value(config), ensure_ascii=False, allow_nan=False, indent=2) + "\n"
 
 
-def config_hash(config: Mapping[str, Any]) -> str:
+def config_hash(config: Mapping[str, object]) -> str:
     """Return the SHA-256 of a config, in hex. The order of keys and `_project_root` do not matter.
 
     Raises:
         ConfigError: it contains something that is not JSON.
     """
-    value = {key: item for key, item in json_value(config).items() if key != ROOT_KEY}
+    value = {key: item for key, item in json_object(config).items() if key != ROOT_KEY}
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode("ascii")).hexdigest()

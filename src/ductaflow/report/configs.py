@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ductaflow.common.errors import DuctaflowError
-from ductaflow.common.json_tree import KeyPath, leaves, spelled
+from ductaflow.common.json_tree import JsonValue, KeyPath, leaves, spelled
 from ductaflow.common.paths import BASE_CONFIG, KIND_DIRS, ROOT_KEY, RUN_KEY, RunFolder
 from ductaflow.common.text import cut
 from ductaflow.project.compose import fill_placeholders, merge
@@ -44,7 +44,7 @@ class Configs:
     def __init__(self, config_dir: Path | None, runs_dir: Path) -> None:
         self._config_dir = config_dir
         self._runs_dir = runs_dir
-        self._bases: dict[tuple[str, str], dict[str, object]] = {}
+        self._bases: dict[tuple[str, str], dict[str, JsonValue]] = {}
 
     def of(self, result: Result, folder: RunFolder, *, stored: bool) -> ConfigParts:
         """Return the configs of a run for the twin.
@@ -74,7 +74,7 @@ class Configs:
         filled = {key: _filled(key, value, result, config) for key, value in base.items()}
         return _flat(filled)[0]
 
-    def _base_of(self, config_dir: Path, kind: str, flow: str) -> dict[str, object]:
+    def _base_of(self, config_dir: Path, kind: str, flow: str) -> dict[str, JsonValue]:
         if (kind, flow) not in self._bases:
             files = (config_dir / BASE_CONFIG, config_dir / kind / f"{flow}.json")
             self._bases[kind, flow] = merge(*(_read(file) or {} for file in files))
@@ -107,7 +107,7 @@ def _filled(key: str, value: object, result: Result, config: Mapping[str, object
         return value  # as in the file; the run itself reports such a base
 
 
-def _read(path: Path) -> dict[str, object] | None:
+def _read(path: Path) -> dict[str, JsonValue] | None:
     """Read a config; None if there is none that can be shown."""
     try:
         with open(path, "rb") as file:

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ductaflow.common.errors import DuctaflowError
+from ductaflow.common.json_tree import JsonValue
 from ductaflow.common.paths import LOGS, RESULT
 from ductaflow.common.text import strip_ansi
 from ductaflow.project.secrets import masked
@@ -154,7 +155,7 @@ def _status(word: object, message: str, recorded: Result | None) -> tuple[Status
     return status, ""
 
 
-def _parameters(given: Mapping[str, object]) -> dict[str, object]:
+def _parameters(given: Mapping[str, object]) -> dict[str, JsonValue]:
     known = {*_NAME, *_FLOW, *_FOLDER, *_MESSAGE, *_DURATION, *_TIMES, "status"}
     rest = {key: value for key, value in given.items() if key not in known and not _is_none(value)}
     return masked({key: json_value(value) for key, value in rest.items()})

@@ -15,7 +15,7 @@ from ductaflow.common.paths import BASE_CONFIG, KIND_DIRS, ROOT_KEY, SOURCE_SUFF
 from ductaflow.project.instances import Instance
 from ductaflow.project.options import RunOptions, split_run
 from ductaflow.project.settings import Project, Settings
-from ductaflow.project.values import json_value
+from ductaflow.project.values import json_object
 from ductaflow.store.result import GitState
 from ductaflow.store.sessions import Part, session_of
 from ductaflow.store.spec import RunSpec, current_run
@@ -81,7 +81,7 @@ def spec_of_call(
     project = project or find_project(near=source.parent)
     folder, tree = placed(Path(os.path.abspath(execution_dir)), project)
     values, options = split_run(
-        json_value({key: value for key, value in config.items() if key != ROOT_KEY}), where="config"
+        json_object({key: value for key, value in config.items() if key != ROOT_KEY}), where="config"
     )
     return RunSpec(
         kind=kind_of(source),
