@@ -124,7 +124,7 @@ def test_the_config_is_told_field_by_field(project: TinyProject) -> None:
         'config deep.a[1].b: "x" -> "y"',
         f'config long: "{"x" * 56}... -> "{"y" * 56}...',
     } == set(changed(project, "fit/A"))
-    assert [] == changed(project, "fit/A", rerun_on=frozenset(("code", "inputs")))
+    assert [] == changed(project, "fit/A", rerun_on=("code", "inputs"))
 
 
 def test_only_what_counts_makes_a_run_stale(project: TinyProject) -> None:
@@ -137,9 +137,9 @@ def test_only_what_counts_makes_a_run_stale(project: TinyProject) -> None:
     assert ["the code of flows/fit.py is another one", "inputs/a.csv has other content"] == changed(
         project, "fit/A"
     )
-    assert ["inputs/a.csv has other content"] == changed(project, "fit/A", rerun_on=frozenset(("inputs",)))
+    assert ["inputs/a.csv has other content"] == changed(project, "fit/A", rerun_on=("inputs",))
     (project.folder("fit", "A") / "out").unlink()
-    assert ["runs/fit/A/out is gone"] == changed(project, "fit/A", rerun_on=frozenset())
+    assert ["runs/fit/A/out is gone"] == changed(project, "fit/A", rerun_on=())
 
 
 def test_files_may_count_by_size_and_time(project: TinyProject) -> None:
@@ -629,7 +629,7 @@ def test_versions_are_told_and_count_only_where_asked(project: TinyProject) -> N
     assert ["python", "gone_package", "pandas"] == [change.what for change in told]
     assert "package gone_package: 2 -> not installed" == told[1].text
     assert [] == changed(project, "fit/A")
-    assert [change.text for change in told] == changed(project, "fit/A", rerun_on=frozenset(("environment",)))
+    assert [change.text for change in told] == changed(project, "fit/A", rerun_on=("environment",))
 
 
 # --- faults ------------------------------------------------------------------------------------------------

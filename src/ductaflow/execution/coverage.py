@@ -19,6 +19,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ductaflow.common.decode import decode
+
 if TYPE_CHECKING:
     from coverage import Coverage, CoverageData
 
@@ -68,7 +70,7 @@ def measured(flow: Path) -> Iterator[None]:
     if not asked:
         yield
         return
-    measure = Measure(**json.loads(asked))
+    measure = decode(asked, Measure, where=MEASURE)
     coverage = _start(measure)
     try:
         yield

@@ -107,7 +107,7 @@ class Server:
             for name in BASE:
                 importlib.import_module(name)
             shell.make_ready()
-            prepare(RunRequest, Marker, RunEvent, Versioned, Result)
+            prepare(RunRequest, RunSpec, Marker, RunEvent, Versioned, Result)
             self._make_ready(self._wanted)
             try:
                 with warnings.catch_warnings():

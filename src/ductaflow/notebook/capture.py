@@ -49,7 +49,7 @@ class _Span:
     stream: Stream
     start: int
     end: int
-    tag: Any = None
+    tag: object = None
 
 
 class Capture:
@@ -71,7 +71,7 @@ class Capture:
         self._fds: dict[Stream, int] = {}
         self._saved_fds: dict[Stream, int] = {}
         self._outer: dict[Stream, TextIO | None] = {}
-        self._streams: dict[Stream, TextIO | Any] = {}
+        self._streams: dict[Stream, TextIO | _TextStream] = {}
         self._start = 0
         self._end = 0
         self._spans: list[_Span] = []

@@ -13,7 +13,7 @@ import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TextIO
 
 from ductaflow.common.errors import DuctaflowError, Failure
 from ductaflow.notebook import capture as capturing
@@ -31,6 +31,7 @@ from ductaflow.notebook.source import (
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
+    from papermill.engines import NotebookExecutionManager
 
     from ductaflow.notebook.shell import FlowShell, Outputs, Place
 
@@ -52,8 +53,16 @@ class Observer(Protocol):
     def cell_finished(self, number: int) -> None:
         """A cell ran to its end."""
 
-    def failed(self, number: int, exc: BaseException, failure: Failure) -> None:
-        """A cell raised; no later cell runs."""
+    def failed(
+        self,
+        number: int,
+        exc: BaseException,
+        failure: Failure,
+        *,
+        cause: Literal["exception", "exit", "signal"] = "exception",
+        signal: str | None = None,
+    ) -> None:
+        """A cell raised, or its kernel died by an exit or a `signal`; no later cell runs."""
 
     def exited(self, number: int, code: int, text: str, line: int | None) -> None:
         """A cell called `sys.exit`; no later cell runs. `text` is its argument, unless that is a number."""
@@ -111,15 +120,15 @@ class DuctaflowEngine:
     @classmethod
     def execute_managed_notebook(
         cls,
-        nb_man: Any,
+        nb_man: NotebookExecutionManager,
         kernel_name: str,
         *,
         observer: Observer | None = None,
         project_root: str | Path | None = None,
         log_output: bool = False,
-        stdout_file: Any = None,
-        stderr_file: Any = None,
-        **_: Any,
+        stdout_file: TextIO | None = None,
+        stderr_file: TextIO | None = None,
+        **_: object,
     ) -> None:
         """Run the cells of papermill's notebook up to its end or the first failure.
 
@@ -159,7 +168,7 @@ class _Run:
 
     def __init__(
         self,
-        nb_man: Any,
+        nb_man: NotebookExecutionManager,
         shell: FlowShell,
         outputs: Outputs,
         capture: capturing.Capture,
@@ -275,8 +284,8 @@ class _Echo:
     """Papermill's options that repeat what a cell shows."""
 
     log_output: bool
-    stdout_file: Any
-    stderr_file: Any
+    stdout_file: TextIO | None
+    stderr_file: TextIO | None
 
     def cell(self, cell: NotebookNode) -> None:
         if self.log_output or self.stdout_file or self.stderr_file:
@@ -329,7 +338,7 @@ def _language_of(nb: NotebookNode, kernel: str) -> str:
     return language or "python"
 
 
-def _language_info() -> dict[str, Any]:
+def _language_info() -> dict[str, object]:
     """Return the metadata that a kernel of this interpreter would write."""
     return {
         "codemirror_mode": {"name": "ipython", "version": sys.version_info[0]},

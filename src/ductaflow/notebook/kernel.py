@@ -11,7 +11,7 @@ import re
 import signal
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from papermill.clientwrap import PapermillNotebookClient
@@ -19,8 +19,13 @@ from papermill.engines import NBClientEngine, papermill_engines
 
 from ductaflow.common.errors import Failure
 from ductaflow.common.text import strip_ansi
+from ductaflow.notebook.engine import Observer
 from ductaflow.notebook.failures import lines_around, shown_path
 from ductaflow.notebook.source import KEY, cell_line, code_cells
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+    from papermill.engines import NotebookExecutionManager
 
 ENGINE = "ductaflow-kernel"
 #: Makes a Python kernel import the project's modules as every run does, and, if it has ductaflow, report what
@@ -39,7 +44,9 @@ _PLACE = re.compile(r"Cell In\[(\d+)\], line (\d+)")
 class ObservedClient(PapermillNotebookClient):  # type: ignore[misc]
     """Papermill's client that reports each cell to an observer, and completes only cells that ended well."""
 
-    def __init__(self, manager: Any, observer: Any, project_root: str, **options: Any) -> None:
+    def __init__(
+        self, manager: NotebookExecutionManager, observer: Observer, project_root: str, **options: object
+    ) -> None:
         super().__init__(manager, **options)
         self._observer = observer
         self._project_root = project_root
@@ -74,7 +81,7 @@ class ObservedClient(PapermillNotebookClient):  # type: ignore[misc]
             if id(cell) in counted:
                 self._observer.cell_finished(number)
 
-    def _tell(self, exc: CellExecutionError, cell: Any, number: int) -> None:
+    def _tell(self, exc: CellExecutionError, cell: NotebookNode, number: int) -> None:
         if exc.ename == "SystemExit":
             text = str(exc.evalue)
             code = int(text) if text.lstrip("-").isdigit() else int(text not in ("", "None"))
@@ -116,7 +123,7 @@ class ObservedClient(PapermillNotebookClient):  # type: ignore[misc]
         return starts[0] + line - 1 if starts and starts[0] else None
 
 
-def _exited(cell: Any) -> bool:
+def _exited(cell: NotebookNode) -> bool:
     return any(
         output.output_type == "error" and output.ename == "SystemExit" for output in cell.get("outputs", ())
     )
@@ -127,7 +134,12 @@ class KernelEngine(NBClientEngine):  # type: ignore[misc]
 
     @classmethod
     def execute_managed_notebook(
-        cls, nb_man: Any, kernel_name: str, observer: Any = None, project_root: str = "", **options: Any
+        cls,
+        nb_man: NotebookExecutionManager,
+        kernel_name: str,
+        observer: Observer,
+        project_root: str = "",
+        **options: object,
     ) -> None:
         for name in (
             "input_path",

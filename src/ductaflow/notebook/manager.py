@@ -6,8 +6,8 @@ It is separate from `engine`, which `import papermill` imports.
 from __future__ import annotations
 
 import json
-from typing import Any
 
+from nbformat import NotebookNode
 from papermill.engines import NotebookExecutionManager
 from papermill.iorw import papermill_io
 
@@ -19,28 +19,28 @@ class FewerSaves(NotebookExecutionManager):  # type: ignore[misc]
     than the save itself (Python's json has no C encoder with an indent).
     """
 
-    def __init__(self, nb: Any, **options: Any) -> None:
+    def __init__(self, nb: NotebookNode, **options: object) -> None:
         super().__init__(nb, **options)
         self._between_cells = False
 
-    def save(self, **_: Any) -> None:
+    def save(self, **_: object) -> None:
         if self._between_cells or not self.output_path:
             return
         papermill_io.write(json.dumps(self.nb, ensure_ascii=False), self.output_path)
         self.last_save_time = self.now()
 
-    def notebook_start(self, **kwargs: Any) -> None:
+    def notebook_start(self, **kwargs: object) -> None:
         self._between_cells = True
         super().notebook_start(**kwargs)
 
-    def cell_start(self, cell: Any, cell_index: int | None = None, **kwargs: Any) -> None:
+    def cell_start(self, cell: NotebookNode, cell_index: int | None = None, **kwargs: object) -> None:
         self._between_cells = False
         super().cell_start(cell, cell_index, **kwargs)
 
-    def cell_complete(self, cell: Any, cell_index: int | None = None, **kwargs: Any) -> None:
+    def cell_complete(self, cell: NotebookNode, cell_index: int | None = None, **kwargs: object) -> None:
         self._between_cells = True
         super().cell_complete(cell, cell_index, **kwargs)
 
-    def notebook_complete(self, **kwargs: Any) -> None:
+    def notebook_complete(self, **kwargs: object) -> None:
         self._between_cells = False
         super().notebook_complete(**kwargs)

@@ -21,11 +21,11 @@ import os
 import shutil
 import sys
 import warnings
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType
-from typing import Any, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 import nbformat
 from ipykernel.zmqshell import ZMQInteractiveShell
@@ -50,6 +50,10 @@ from ductaflow.notebook.ipython_hooks import (
 )
 
 INLINE_BACKEND = "module://matplotlib_inline.backend_inline"
+
+#: A mime bundle, or its metadata.
+Bundle: TypeAlias = dict[str, object]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,18 +91,18 @@ class Outputs:
                 outputs.append(piece)
         return outputs
 
-    def result(self, data: dict[str, Any], metadata: dict[str, Any] | None, count: int) -> None:
+    def result(self, data: Bundle, metadata: Bundle | None, count: int) -> None:
         """Add the value of a cell's last expression."""
         self._rich("execute_result", data, metadata, execution_count=count)
 
-    def display(self, data: dict[str, Any], metadata: dict[str, Any] | None, display_id: str | None) -> None:
+    def display(self, data: Bundle, metadata: Bundle | None, display_id: str | None) -> None:
         output = self._rich("display_data", data, metadata)
         if display_id:
             shown_before = self._by_display_id.setdefault(display_id, [])
             _update(shown_before, output)
             shown_before.append(output)
 
-    def update(self, data: dict[str, Any], metadata: dict[str, Any] | None, display_id: str | None) -> None:
+    def update(self, data: Bundle, metadata: Bundle | None, display_id: str | None) -> None:
         """Replace everything displayed under an id, in any cell."""
         _update(self._by_display_id.get(display_id or "", []), _mime_bundle("display_data", data, metadata))
         self.on_output()
@@ -110,9 +114,7 @@ class Outputs:
     def clear(self, *, wait: bool) -> None:
         self._capture.clear(wait=wait)
 
-    def _rich(
-        self, kind: str, data: dict[str, Any], metadata: dict[str, Any] | None, **more: Any
-    ) -> NotebookNode:
+    def _rich(self, kind: str, data: Bundle, metadata: Bundle | None, **more: object) -> NotebookNode:
         output = _mime_bundle(kind, data, metadata, **more)
         plain = output.data.get("text/plain", "")
         text = plain if isinstance(plain, str) else "".join(plain)
@@ -147,10 +149,12 @@ class FlowCompiler(CachingCompiler):
                 source, filename = "\n" * above + source, self.place.filename
         return super().ast_parse(source, filename, symbol)
 
-    def __call__(self, source: Any, filename: str, symbol: str, *args: Any, **kwargs: Any) -> CodeType:
+    def __call__(
+        self, source: str | ast.AST, filename: str, symbol: str, *args: object, **kwargs: object
+    ) -> CodeType:
         if self.place is not None and self._timed_is_placed and filename.startswith("<timed "):
             filename = self.place.filename
-        code: CodeType = super().__call__(source, filename, symbol, *args, **kwargs)
+        code: CodeType = super().__call__(cast(str, source), filename, symbol, *args, **kwargs)
         return code
 
     def _lines_above(self, raw: str) -> int | None:
@@ -168,28 +172,28 @@ class FlowCompiler(CachingCompiler):
 class _FlowDisplayHook(DisplayHook):
     """Keeps the value of a last expression instead of printing it."""
 
-    shell: Any
+    shell: FlowShell
 
     def write_output_prompt(self) -> None:
         """Print nothing: the notebook shows the count beside the output."""
 
-    def write_format_data(self, format_dict: dict[str, Any], md_dict: dict[str, Any] | None = None) -> None:
+    def write_format_data(self, format_dict: Bundle, md_dict: Bundle | None = None) -> None:
         self.shell.outputs.result(format_dict, md_dict, self.prompt_count)
 
 
 class _FlowDisplayPublisher(DisplayPublisher):
     """Keeps displayed data instead of sending it."""
 
-    shell: Any
+    shell: FlowShell
 
     def publish(  # type: ignore[override]
         self,
-        data: dict[str, Any],
-        metadata: dict[str, Any] | None = None,
+        data: Bundle,
+        metadata: Bundle | None = None,
         *,
-        transient: dict[str, Any] | None = None,
+        transient: dict[str, str] | None = None,
         update: bool = False,
-        **_: Any,
+        **_: object,
     ) -> None:
         check_display(self, data, metadata)
         show = self.shell.outputs.update if update else self.shell.outputs.display
@@ -227,7 +231,7 @@ class FlowShell(HookedShell):
         self.shown_error: BaseException | None = None
         self.describe_error: Callable[[BaseException], str] = str
         self._own_loop: asyncio.AbstractEventLoop | None = None
-        config: Any = Config()
+        config = Config()
         # all runs of a user would share its SQLite file
         config.HistoryManager.enabled = False
         super().__init__(config=config, loop_runner=self._run_in_loop)  # type: ignore[no-untyped-call]
@@ -269,7 +273,7 @@ class FlowShell(HookedShell):
     def text_of_error(self, error: BaseException) -> str:
         return _evalue(error)
 
-    def enable_gui(self, gui: Any = None) -> None:
+    def enable_gui(self, gui: str | None = None) -> None:
         if gui not in (None, "inline"):
             raise UsageError(f"a flow has no event loop for {gui!r}; figures are inline")
 
@@ -283,7 +287,7 @@ class FlowShell(HookedShell):
         )
         self.outputs.error(output, self.describe_error(evalue))
 
-    def _run_in_loop(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+    def _run_in_loop(self, coroutine: Coroutine[object, object, T]) -> T:
         """Run a cell with a top-level `await`. All cells share one event loop."""
         if self._own_loop is None or self._own_loop.is_closed():
             self._own_loop = asyncio.new_event_loop()
@@ -313,7 +317,7 @@ def flow_shell(outputs: Outputs, describe_error: Callable[[BaseException], str])
         describe_error: returns the text of an exception for the log.
     """
     before = remembered_shells(FlowShell)
-    state: list[tuple[Any, str]] = [
+    state: list[tuple[MutableMapping[str, Any], str]] = [
         (sys.modules, "__main__"),
         (vars(builtins), "display"),
         (vars(builtins), "__IPYTHON__"),
@@ -391,7 +395,7 @@ def know_source(filename: str, text: str) -> None:
     linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
 
 
-def _no_input(function: str, *_: Any, **__: Any) -> str:
+def _no_input(function: str, *_: object, **__: object) -> str:
     """Refuse to ask for input, in a kernel's words: nobody is there to answer."""
     raise StdinNotImplementedError(
         f"{function} was called, but this frontend does not support input requests."
@@ -416,9 +420,7 @@ def _use_backend(shell: FlowShell) -> None:
     configure_inline_support(shell, INLINE_BACKEND)  # type: ignore[no-untyped-call]
 
 
-def _mime_bundle(
-    kind: str, data: dict[str, Any], metadata: dict[str, Any] | None, **more: Any
-) -> NotebookNode:
+def _mime_bundle(kind: str, data: Bundle, metadata: Bundle | None, **more: object) -> NotebookNode:
     return _output(
         kind,
         data={mime: _clean(value) for mime, value in data.items()},
@@ -427,7 +429,7 @@ def _mime_bundle(
     )
 
 
-def _output(kind: str, **content: Any) -> NotebookNode:
+def _output(kind: str, **content: object) -> NotebookNode:
     return cast(NotebookNode, nbformat.v4.new_output(kind, **content))  # type: ignore[no-untyped-call]
 
 
@@ -436,7 +438,7 @@ def _update(outputs: list[NotebookNode], new: NotebookNode) -> None:
         output.data, output.metadata = new.data, new.metadata
 
 
-def _clean(value: Any) -> Any:
+def _clean(value: object) -> object:
     """Convert a value for a notebook: to JSON, with bytes as base64 and without lone surrogates.
 
     Raises:

@@ -11,10 +11,11 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+from ductaflow.common.decode import UnreadableError, decode
 from ductaflow.common.files import Stamp
 from ductaflow.common.paths import CONTEXT, RUN_KEY, Kind, RunFolder
 from ductaflow.project.options import RunOptions
@@ -46,7 +47,7 @@ class RunSpec:
     project_root: str
     session_id: str
     run_id: str
-    config: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, object] = field(default_factory=dict)
     options: RunOptions = field(default_factory=RunOptions)
     settings: Settings = field(default_factory=Settings)
     mode: Literal["notebook", "script"] = "notebook"
@@ -77,7 +78,7 @@ class RunSpec:
         return f"{self.flow} | Instance: {self.instance}"
 
     @property
-    def saved_config(self) -> dict[str, Any]:
+    def saved_config(self) -> dict[str, object]:
         """What is kept in the run folder: enough to run it again."""
         options = self.options.of_execution
         return {**self.config, RUN_KEY: options} if options else self.config
@@ -88,10 +89,12 @@ class RunSpec:
 
     @classmethod
     def load(cls, text: str | bytes) -> RunSpec:
-        data = json.loads(text)
-        data["options"] = RunOptions(**_values_of(RunOptions, data["options"]))
-        data["settings"] = Settings(**_values_of(Settings, data["settings"]))
-        return cls(**{one.name: data[one.name] for one in fields(cls) if one.name in data})
+        """Return the run that `dump` or `environment` described.
+
+        Raises:
+            UnreadableError: it describes none.
+        """
+        return decode(text, cls, where="the description of a run")
 
     def environment(self, base: Mapping[str, str] | None = None) -> dict[str, str]:
         """The environment of the child: UTF-8 everywhere, and which run it is.
@@ -104,23 +107,24 @@ class RunSpec:
         return {**(os.environ if base is None else base), "PYTHONUTF8": "1", CONTEXT: json.dumps(data)}
 
 
-def _values_of(kind: type[RunOptions | Settings], data: Mapping[str, Any]) -> dict[str, Any]:
-    """The values for a dataclass from JSON, which has lists for its tuples."""
-    values = {one.name: data[one.name] for one in fields(kind) if one.name in data}
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-
-
 def current_run() -> RunSpec | None:
     """The run that this process belongs to, without its config; None outside of runs."""
     text = os.environ.get(CONTEXT)
     return RunSpec.load(text) if text else None
 
 
+@dataclass(frozen=True, slots=True)
+class _Described:
+    """What `is_below` needs of a run, which another version of ductaflow may have described."""
+
+    folder: Path
+
+
 def is_below(folder: Path, described: str) -> bool:
     """Whether what `CONTEXT` holds in some process is a run in a folder, or of a flow of the build in it."""
     try:
-        return Path(json.loads(described)["folder"]).is_relative_to(folder)
-    except (ValueError, KeyError, TypeError):
+        return decode(described, _Described, where=CONTEXT).folder.is_relative_to(folder)
+    except UnreadableError:
         # some other program's variable
         return False
 
