@@ -5,13 +5,20 @@ from __future__ import annotations
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
+import IPython
 import pytest
 from ipykernel.zmqshell import ZMQInteractiveShell
 from IPython.core.displaypub import DisplayPublisher
 from IPython.core.interactiveshell import InteractiveShell
-from IPython.external import pickleshare
 from matplotlib_inline.backend_inline import configure_inline_support
+
+_VERSION = IPython.version_info[:2]
+SINCE_9_1, SINCE_9_17 = (
+    pytest.mark.skipif(_VERSION < since, reason=f"IPython has it since {since[0]}.{since[1]}")
+    for since in ((9, 1), (9, 17))
+)
 
 
 def test_the_inline_backend_remembers_whether_it_is_configured() -> None:
@@ -24,15 +31,14 @@ def test_the_inline_backend_remembers_whether_it_is_configured() -> None:
     ("owner", "name"),
     [
         (ZMQInteractiveShell, "_showtraceback"),
-        (InteractiveShell, "_tee"),
-        (InteractiveShell, "_format_exception_for_storage"),
+        pytest.param(InteractiveShell, "_tee", marks=SINCE_9_1),
+        pytest.param(InteractiveShell, "_format_exception_for_storage", marks=SINCE_9_1),
         (InteractiveShell, "_ipython_dir_changed"),
-        (InteractiveShell, "_db"),
-        (InteractiveShell, "db"),
+        pytest.param(InteractiveShell, "_db", marks=SINCE_9_17),
+        pytest.param(InteractiveShell, "db", marks=SINCE_9_17),
         (InteractiveShell, "_instance"),
         (InteractiveShell, "_walk_mro"),
         (DisplayPublisher, "_validate_data"),
-        (pickleshare, "PickleShareDB"),
     ],
 )
 def test_each_hook_is_there(owner: object, name: str) -> None:
@@ -64,6 +70,12 @@ print(*reached)
 """
 
 
+def test_a_shell_leaves_the_current_folder_alone(tmp_path: Path) -> None:
+    """No version of IPython creates its database there; cells use one that is removed with the shell."""
+    subprocess.run([sys.executable, "-c", RUN], cwd=tmp_path, check=True)
+    assert [] == list(tmp_path.iterdir())
+
+
 @pytest.fixture(scope="module")
 def reached() -> set[str]:
     done = subprocess.run([sys.executable, "-c", RUN], capture_output=True, text=True, check=True)
@@ -71,7 +83,14 @@ def reached() -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "name", ["_showtraceback", "_tee", "_format_exception_for_storage", "_ipython_dir_changed", "db"]
+    "name",
+    [
+        "_showtraceback",
+        pytest.param("_tee", marks=SINCE_9_1),
+        pytest.param("_format_exception_for_storage", marks=SINCE_9_1),
+        "_ipython_dir_changed",
+        "db",
+    ],
 )
 def test_ipython_calls_each_override(reached: set[str], name: str) -> None:
     """A hook that is there and never called would leave IPython's own behaviour in force, unseen."""

@@ -1,8 +1,8 @@
 """Private parts of IPython, traitlets and matplotlib-inline that the shell of a flow depends on.
 
 No other module touches them. `tests/notebook/test_ipython_hooks.py` fails by the name of a hook that a new
-version has dropped or no longer calls. "Since" is the first version that has the hook; `pyproject.toml` asks
-for the latest of them.
+version has dropped or no longer calls. "Since" is the first version that has the hook; an older one never
+calls the override.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ import contextlib
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ipykernel.zmqshell import ZMQInteractiveShell
+from IPython.core import interactiveshell
 from IPython.core.displaypub import DisplayPublisher
 
 from ductaflow.common.paths import TEMP_PREFIX
@@ -54,24 +55,50 @@ class HookedShell(ZMQInteractiveShell):
     def _ipython_dir_changed(self, change: object) -> None:
         """Since IPython 0.11: creates the user's IPython folder."""
 
+    def __init__(self, **options: object) -> None:
+        with _no_database():
+            super().__init__(**options)  # type: ignore[no-untyped-call]
+
     @property
     def db(self) -> PickleShareDB:
         """Where `%cd`, `%store` and `%bookmark` keep their values: a temporary folder, for this run only.
 
-        Since IPython 9.17: a property that caches in `_db`; older versions create the database at once. Since
-        9.0: IPython has a copy of pickleshare.
+        Since IPython 9.17: a property that caches in `_db`.
         """
         if self._db is None:
-            from IPython.external.pickleshare import PickleShareDB
-
             folder = Path(tempfile.mkdtemp(prefix=TEMP_PREFIX))
             self.tempdirs.append(folder)
-            self._db = PickleShareDB(folder)  # type: ignore[no-untyped-call]
+            self._db = _database()(folder)
         return self._db
 
     @db.setter
     def db(self, value: object) -> None:
         """Refuse the database of the user's profile."""
+
+    _db: PickleShareDB | None = None
+
+
+def _database() -> type[PickleShareDB]:
+    """Since IPython 9.0: a copy of pickleshare. Older ones import the package, which may be missing."""
+    if not hasattr(interactiveshell, "PickleShareDB"):
+        from IPython.external.pickleshare import PickleShareDB
+
+        return PickleShareDB
+    return cast("type[PickleShareDB]", interactiveshell.PickleShareDB)
+
+
+@contextlib.contextmanager
+def _no_database() -> Iterator[None]:
+    """Before IPython 9.17: a new shell creates its database at once, as a folder `db` in the current one."""
+    names = vars(interactiveshell)
+    found = names.get("PickleShareDB")
+    if found is not None:
+        names["PickleShareDB"] = lambda folder: None
+    try:
+        yield
+    finally:
+        if found is not None:
+            names["PickleShareDB"] = found
 
 
 def check_display(publisher: DisplayPublisher, data: object, metadata: object) -> None:

@@ -234,7 +234,7 @@ class FlowShell(HookedShell):
         config = Config()
         # all runs of a user would share its SQLite file
         config.HistoryManager.enabled = False
-        super().__init__(config=config, loop_runner=self._run_in_loop)  # type: ignore[no-untyped-call]
+        super().__init__(config=config, loop_runner=self._run_in_loop)
         self.backend = os.environ["MPLBACKEND"]
 
     def init_environment(self) -> None:
