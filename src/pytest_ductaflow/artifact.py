@@ -5,7 +5,6 @@ There is one report for each runs folder, whatever the number of workers.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -13,12 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ductaflow.common.errors import DuctaflowError
-from ductaflow.common.paths import CACHE_DIR
 from ductaflow.common.text import first_line, shown_path
 from ductaflow.project.instances import Instance
 from ductaflow.report import NOT_YET, Entry, LiveReport
 from ductaflow.session.decide import NOT_STARTED, unrun
-from ductaflow.store.folder import Unfinished, unfinished
+from ductaflow.store.folder import unfinished
 from ductaflow.store.result import Result, Status, readable_result, result_of_session
 from pytest_ductaflow import items
 from pytest_ductaflow.failure import paint, run_again
@@ -211,11 +209,13 @@ class Artifact:
 
     def _unfinished(self, tree: _Tree) -> Iterator[str]:
         """Yield runs that earlier sessions did not finish and this one did not repeat, with a remedy."""
+        faults: list[str] = []
         left = {
             run.folder: f"started {run.owner.started}"
-            for run in _without_result(tree.runs_dir)
+            for run in unfinished(tree.runs_dir, faults)
             if run.owner.session_id != self._session_id
         }
+        yield from faults
         for instance in tree.expected.values():
             result = _ended_early(instance)
             if result and result.session_id != self._session_id:
@@ -289,10 +289,6 @@ def _reason(report: pytest.TestReport) -> str:
     crash = getattr(longrepr, "reprcrash", None)
     text = longrepr[2] if isinstance(longrepr, tuple) else crash.message if crash else report.longreprtext
     return str(text).removeprefix("Failed: ")
-
-
-def _without_result(runs_dir: Path) -> list[Unfinished]:
-    return unfinished(runs_dir) if os.path.isdir(runs_dir / CACHE_DIR) else []
 
 
 def _ended_early(instance: Instance) -> Result | None:

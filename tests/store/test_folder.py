@@ -148,6 +148,17 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert not any((runs / ".ductaflow" / "running").iterdir())
 
 
+def test_an_unfinished_run_whose_marker_is_unreadable_is_named(runs: Path, folder: RunFolder) -> None:
+    """It is no unfinished run that we know of, and the file is not passed over in silence."""
+    Claim.take(folder, runs, owner("r1")).release(finished=False)
+    (marker,) = (runs / ".ductaflow" / "running").glob("*.json")
+    marker.write_text("[")
+    faults: list[str] = []
+    assert [] == unfinished(runs, faults)
+    (fault,) = faults
+    assert str(marker) in fault
+
+
 def test_a_symlink_out_of_the_tree_is_refused(folder: RunFolder, runs: Path, tmp_path: Path) -> None:
     """Nothing is written where a symlink leads out of the runs folder."""
     outside = tmp_path / "outside"

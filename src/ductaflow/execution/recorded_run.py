@@ -119,7 +119,7 @@ class RecordedRun:
             told.notes.append(f"files were changed by hand since the last run: {names}")
         if told.executed and not told.finished:
             told.notes.append("the HTML of the notebook was not finished")
-        children = [result_of_flow(spec.run_folder.path / child) for child in told.children]
+        children = [recorded_result(spec.run_folder.path / child) for child in told.children]
         for line in list(_lines_of_ours(spec, told, children)):
             append_line(spec.log, line)
         log = scan_log(spec.log)
@@ -230,11 +230,6 @@ def _read_events(path: Path) -> Iterator[RunEvent]:
         # Only a kill in the midst of a write leaves a line without end; that event did not happen.
         if line.endswith(b"\n"):
             yield decode(line, RunEvent, where=f"{path}:{number}")
-
-
-def result_of_flow(folder: Path) -> Result:
-    """The result of a build's flow; one that wrote none is lost."""
-    return recorded_result(folder, flow=folder.parent.name, instance=folder.name)
 
 
 def _environment(spec: RunSpec, told: Told) -> Environment:

@@ -190,7 +190,7 @@ def _entries(project: Project, faults: list[str], *, since: str) -> Iterator[Ent
     stored = collect(project)
     graph = Graph(stored.all)
     seen = set()
-    for entry in _on_disk(project, since):
+    for entry in _on_disk(project, since, faults):
         seen.add(entry.result.id)
         instance = stored.by_id.get(entry.result.id)
         if instance:
@@ -206,10 +206,10 @@ def _entries(project: Project, faults: list[str], *, since: str) -> Iterator[Ent
             yield replace(entry, earlier=entry.earlier or not since)
 
 
-def _on_disk(project: Project, since: str) -> Iterator[Entry]:
+def _on_disk(project: Project, since: str, faults: list[str]) -> Iterator[Entry]:
     """Yield the last run of each instance, unfinished ones included."""
     lost = set()
-    for left in unfinished(project.runs_dir):
+    for left in unfinished(project.runs_dir, faults):
         if left.folder.parent.parent == project.runs_dir:
             flow, name = left.folder.parent.name, left.folder.name
             message = f"never came to its end; {left.owner}"

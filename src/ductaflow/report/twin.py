@@ -152,7 +152,7 @@ def red_ids(instances: Iterable[InstanceTwin]) -> list[str]:
 def read_run(folder: Path) -> Result:
     """Read the result of a run folder. A missing or unreadable one gives a result with status error."""
     missing = f"{folder / RESULT} is missing: the run was removed or did not finish"
-    return recorded_result(folder, flow=folder.parent.name, instance=folder.name, otherwise=missing)
+    return recorded_result(folder, otherwise=missing)
 
 
 # --- one instance ------------------------------------------------------------------------------------------

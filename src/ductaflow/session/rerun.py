@@ -19,7 +19,6 @@ from pathlib import Path
 from ductaflow.common.errors import DuctaflowError
 from ductaflow.common.paths import RunFolder
 from ductaflow.common.text import show_on_console
-from ductaflow.execution.recorded_run import result_of_flow
 from ductaflow.project.options import RunOptions, split_run
 from ductaflow.project.settings import Project
 from ductaflow.project.strict_json import read_config
@@ -27,7 +26,7 @@ from ductaflow.session.decide import NOT_STARTED
 from ductaflow.session.runner import launch_shown, unchanged
 from ductaflow.session.targets import SavedRun, result_in
 from ductaflow.store.folder import has_unfinished_run, held
-from ductaflow.store.result import Cause, Result, Status, without_run, write_result
+from ductaflow.store.result import Cause, Result, Status, recorded_result, without_run, write_result
 from ductaflow.store.spec import RunSpec
 from ductaflow.store.verdict import judge_again
 
@@ -150,7 +149,7 @@ def _judge(build: Path, ran: Result) -> None:
         return
     saved = RunFolder(build, last.flow).config
     options = split_run(read_config(saved), where=str(saved))[1] if saved.exists() else RunOptions()
-    children = [result_of_flow(build / child) for child in last.children]
+    children = [recorded_result(build / child) for child in last.children]
     result = judge_again(last, children, ran, allow_exit=options.allow_exit)
     write_result(result, build)
     show_on_console(f"build {result.id} is {result.status} now: {result.message}\n")

@@ -29,10 +29,10 @@ from typing import TYPE_CHECKING
 
 from ductaflow.common import host
 from ductaflow.common.decode import UnreadableError, read_json
-from ductaflow.common.errors import DuctaflowError, RunFolderError
+from ductaflow.common.errors import RunFolderError
 from ductaflow.common.files import Stamp, stamp_of, write_atomic
 from ductaflow.common.paths import CACHE_DIR, CONTEXT, RESULT, TEMP_PREFIX, RunFolder, ran_among
-from ductaflow.store.result import FileEntry, Result, read_result
+from ductaflow.store.result import FileEntry, Result, readable_result
 from ductaflow.store.spec import is_below
 
 if TYPE_CHECKING:
@@ -62,14 +62,6 @@ class Owner:
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}, session {self.session_id}, since {self.started}"
-
-
-@dataclass(frozen=True, slots=True)
-class Unfinished:
-    """A run that started and never wrote a result: its folder and who ran it."""
-
-    folder: Path
-    owner: Owner
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +172,7 @@ class Claim:
             # Its supervisor was killed and may have left processes behind.
             host.sweep(CONTEXT, functools.partial(is_below, folder.path))
             now = _older(now, _last_sign_of_life(marker))
-        last = _readable_result(folder.path)
+        last = readable_result(folder.path)
         mine, good = _written_by_last_run(folder, now, stale, last)
         before = {name: stamp for name, stamp in snapshot(folder.path).items() if name not in mine}
         # The marker comes first: after a kill in what follows, the next claim still knows the rest of `mine`.
@@ -323,21 +315,13 @@ def has_unfinished_run(runs_root: Path, folder: Path) -> bool:
 
 def is_running(runs_root: Path, folder: Path, session_id: str) -> bool:
     """Return whether a run of a session is going on in a folder, on this host or another one."""
-    from filelock import FileLock, Timeout
-
     base = _admin(runs_root, folder)
     marker = Marker.load(base.with_suffix(".json"))
     if marker is None or marker.owner.session_id != session_id:
         return False
     if marker.owner.host != socket.gethostname():
         return _is_beating(base.with_suffix(".json"))
-    lock = FileLock(base.with_suffix(".lock"), timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        return True
-    lock.release()
-    return False
+    return _is_held(base.with_suffix(".lock"))
 
 
 def _lock(path: Path, marker: Path, folder: Path) -> FileLock:
@@ -383,14 +367,6 @@ def _unusable(folder: Path, exc: OSError) -> RunFolderError:
         f"{exc.filename or folder}: cannot be written: {exc.strerror or exc}",
         hint="Make the runs folder writable and see that the disk has room, then run again.",
     )
-
-
-def _readable_result(folder: Path) -> Result | None:
-    """Return the result of a run folder; None if there is none, or none that can be read."""
-    try:
-        return read_result(folder)
-    except DuctaflowError:
-        return None
 
 
 def _written_by_last_run(
@@ -453,7 +429,7 @@ def _edited(
 
 def _move(folder: RunFolder, names: Iterable[str], target: Path) -> None:
     kept = RunFolder(target, folder.flow)
-    older, _ = _written_by_last_run(kept, snapshot(target), None, _readable_result(target))
+    older, _ = _written_by_last_run(kept, snapshot(target), None, readable_result(target))
     _remove(target, older)
     for name in sorted(names):
         destination = target / name
@@ -477,24 +453,33 @@ def _prune(folder: Path, names: Iterable[str]) -> None:
             (folder / parent).rmdir()
 
 
-def unfinished(runs_root: Path) -> list[Unfinished]:
-    """Return the runs of the tree whose supervisor is gone without a result."""
-    from filelock import FileLock, Timeout
+def unfinished(runs_root: Path, faults: list[str] | None = None) -> list[Marker]:
+    """Return the markers of the runs of the tree whose supervisor is gone without a result.
 
+    Args:
+        faults: gets what is wrong with each marker that cannot be read.
+    """
     found = []
     for path in sorted((runs_root / CACHE_DIR / "running").glob("*.json")):
-        marker = Marker.load(path)
+        marker = Marker.load(path, faults)
+        # On another host the lock may not be seen.
         if marker is None or marker.owner.host != socket.gethostname():
             continue
-        lock = FileLock(path.with_suffix(".lock"), timeout=0)
-        try:
-            lock.acquire()
-        except Timeout:
-            continue
-        except OSError:
+        with suppress(OSError):
             # In a tree that cannot be written no run of ours is going on.
-            continue
-        if path.exists():
-            found.append(Unfinished(marker.folder, marker.owner))
-        lock.release()
+            if not _is_held(path.with_suffix(".lock")) and path.exists():
+                found.append(marker)
     return found
+
+
+def _is_held(path: Path) -> bool:
+    """Return whether a process on this host holds a lock."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        return True
+    lock.release()
+    return False

@@ -362,21 +362,20 @@ def without_run(
     return Result(flow, instance, kind, status, cause, message, folder=folder)
 
 
-def recorded_result(
-    folder: Path, *, flow: str, instance: str, otherwise: str = "the run did not write a result"
-) -> Result:
+def recorded_result(folder: Path, *, otherwise: str = "the run did not write a result") -> Result:
     """The result of a run folder. One that is missing or cannot be read is a result too, and says so.
 
     Args:
         folder: of the run.
-        flow, instance: the names in a record that has to be made.
         otherwise: the message where there is none.
     """
     try:
         result, message = read_result(folder), otherwise
     except DuctaflowError as exc:
         result, message = None, f"cannot be read: {exc}"
-    return result or without_run(flow, instance, "flow", Status.ERROR, message, "lost", folder=folder)
+    return result or without_run(
+        folder.parent.name, folder.name, "flow", Status.ERROR, message, "lost", folder=folder
+    )
 
 
 def result_of_session(folder: Path, session_id: str) -> Result | None:
