@@ -12,7 +12,7 @@ import io
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -119,7 +119,7 @@ class RunInPlace(_InPlace):
         self._watch = Watch(self.spec)
         self._watch.start(is_new=False)
         print(f"runs in this process for {self._reason}: {self.spec.folder}")
-        return self.spec.config
+        return dict(self.spec.config)
 
     def _frame_of_script(self) -> FrameType | None:
         frame: FrameType | None = sys._getframe()
@@ -168,7 +168,7 @@ class RunInPlace(_InPlace):
 class Watcher(Protocol):
     """The debugger of a person who watches a run."""
 
-    def execute(self, code: CodeType, namespace: dict[str, Any]) -> None:
+    def execute(self, code: CodeType, namespace: dict[str, object]) -> None:
         """Execute a flow; what it raises comes out."""
 
     def look(self, exc: BaseException, trace: TracebackType | None) -> None:
@@ -196,7 +196,7 @@ def code_to_watch(spec: RunSpec) -> CodeType | None:
         return None
 
 
-def _insert_config(tree: ast.Module, config: dict[str, Any], after: int) -> None:
+def _insert_config(tree: ast.Module, config: Mapping[str, object], after: int) -> None:
     """Assign the config after a line, and after what has to be first in a file."""
     (assignment,) = ast.parse(f"config = {config!r}").body
     for node in ast.walk(assignment):
@@ -287,7 +287,7 @@ class _RunHere(_InPlace):
 
 
 @contextmanager
-def _standing_in(spec: RunSpec, log: TextIO) -> Iterator[dict[str, Any]]:
+def _standing_in(spec: RunSpec, log: TextIO) -> Iterator[dict[str, object]]:
     """Turn this process into the one of a flow for a while; gives the namespace that it runs in."""
     main = ModuleType("__main__")
     main.__file__ = spec.source

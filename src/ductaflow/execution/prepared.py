@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ductaflow.common.files import write_atomic
 from ductaflow.notebook.source import load_notebook, read_ipynb, read_source_text
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def write_prepared(
-    source: Path, parameters: dict[str, Any], notebook: Path, *, outputs_of: Path | None = None
+    source: Path, parameters: Mapping[str, object], notebook: Path, *, outputs_of: Path | None = None
 ) -> None:
     """Write a flow as a notebook with its parameters injected, as papermill would, without executing it.
 

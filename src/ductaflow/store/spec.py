@@ -47,7 +47,7 @@ class RunSpec:
     project_root: str
     session_id: str
     run_id: str
-    config: dict[str, object] = field(default_factory=dict)
+    config: Mapping[str, object] = field(default_factory=dict)
     options: RunOptions = field(default_factory=RunOptions)
     settings: Settings = field(default_factory=Settings)
     mode: Literal["notebook", "script"] = "notebook"
@@ -78,7 +78,7 @@ class RunSpec:
         return f"{self.flow} | Instance: {self.instance}"
 
     @property
-    def saved_config(self) -> dict[str, object]:
+    def saved_config(self) -> Mapping[str, object]:
         """What is kept in the run folder: enough to run it again."""
         options = self.options.of_execution
         return {**self.config, RUN_KEY: options} if options else self.config
