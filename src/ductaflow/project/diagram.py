@@ -12,7 +12,7 @@ readers, so that 1,000 readers of 1,000 instances are 2,000 edges and not a mill
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Literal
 
@@ -149,23 +149,24 @@ def to_json(diagram: Diagram) -> str:
 def to_mermaid(diagram: Diagram) -> str:
     """A flowchart of Mermaid, from left to right. Builds have a double frame, wildcards are hexagons."""
     shapes = {"flow": '["{}"]', "build": '[["{}"]]', "wildcard": '{{{{"{}"}}}}'}
-    names = _short_names(diagram)
-    lines = [
-        f"  {names[node.id]}{shapes[node.kind].format(_mermaid_label(node.label))}" for node in diagram.nodes
-    ]
-    lines += [f"  {names[edge.source]} --> {names[edge.target]}" for edge in diagram.edges]
+    lines = _lines(diagram, lambda node: shapes[node.kind].format(_mermaid_label(node.label)), "{} --> {}")
     return "\n".join(["flowchart LR", *lines])
 
 
 def to_dot(diagram: Diagram) -> str:
     """A directed graph in the language of Graphviz, from left to right."""
     shapes = {"flow": "", "build": ", peripheries=2", "wildcard": ", shape=hexagon"}
-    names = _short_names(diagram)
-    lines = [
-        f'  {names[node.id]} [label="{_dot_label(node.label)}"{shapes[node.kind]}];' for node in diagram.nodes
-    ]
-    lines += [f"  {names[edge.source]} -> {names[edge.target]};" for edge in diagram.edges]
+    lines = _lines(
+        diagram, lambda node: f' [label="{_dot_label(node.label)}"{shapes[node.kind]}];', "{} -> {};"
+    )
     return "\n".join(["digraph instances {", "  rankdir=LR;", "  node [shape=box];", *lines, "}"])
+
+
+def _lines(diagram: Diagram, looks: Callable[[Node], str], arrow: str) -> Iterator[str]:
+    # An id may be a word of the language (`end`) or hold what it has a meaning for; a number does not.
+    names = {node.id: f"n{number}" for number, node in enumerate(diagram.nodes)}
+    yield from (f"  {names[node.id]}{looks(node)}" for node in diagram.nodes)
+    yield from (f"  {arrow.format(names[edge.source], names[edge.target])}" for edge in diagram.edges)
 
 
 FORMATS: dict[str, Callable[[Diagram], str]] = {"mermaid": to_mermaid, "dot": to_dot, "json": to_json}
@@ -178,11 +179,6 @@ def beyond_mermaid(diagram: Diagram, text: str) -> str | None:
     if len(text) > MERMAID_CHARACTERS:
         return f"the diagram has {len(text)} characters, and Mermaid reads {MERMAID_CHARACTERS} at most"
     return None
-
-
-def _short_names(diagram: Diagram) -> dict[str, str]:
-    # An id may be a word of the language (`end`) or hold what it has a meaning for; a number does not.
-    return {node.id: f"n{number}" for number, node in enumerate(diagram.nodes)}
 
 
 def _printable(text: str) -> str:

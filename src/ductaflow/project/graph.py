@@ -97,18 +97,8 @@ def collect(project: Project) -> Instances:
 
 
 def check(instances: Sequence[Instance]) -> tuple[Instance, ...]:
-    """Return the instances, with a problem for each that is in a cycle or needs an unknown instance.
-
-    A problem that an instance already has stays.
-    """
-    graph = Graph(instances)
-    problems = {**graph.cycle_problems(), **graph.unknown_problems()}
-    return tuple(
-        replace(instance, problem=problems[instance.id])
-        if instance.id in problems and instance.problem is None
-        else instance
-        for instance in instances
-    )
+    """Return the instances with the problems that only their graph shows."""
+    return Graph(instances).with_problems(instances)
 
 
 class Graph:
@@ -350,6 +340,22 @@ class Graph:
         lines = [f"  {id} reads {upstream}: {self.ref(id, upstream)}" for id, upstream in pairs]
         more = [f"({left_out} more)"] if left_out > 0 else []
         return "\n".join([" -> ".join((*cycle[:_SHOWN_MEMBERS], *more, cycle[0])), *lines])
+
+    def with_problems(self, instances: Iterable[Instance], *, needs: bool = True) -> tuple[Instance, ...]:
+        """Return instances, with a problem for each that is in a cycle or needs an unknown instance.
+
+        A problem that an instance already has stays.
+
+        Args:
+            needs: whether unknown instances count.
+        """
+        problems = {**self.cycle_problems(), **(self.unknown_problems() if needs else {})}
+        return tuple(
+            replace(instance, problem=instance.problem or problems[instance.id])
+            if instance.id in problems
+            else instance
+            for instance in instances
+        )
 
     def cycle_problems(self) -> dict[str, InstanceError]:
         """Return the problem of each instance that is part of a cycle."""

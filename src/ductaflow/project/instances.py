@@ -37,7 +37,6 @@ from ductaflow.project.options import RunOptions
 from ductaflow.project.settings import Project
 from ductaflow.project.values import json_object
 
-_NO_OPTIONS = RunOptions()
 _UNCHANGED: Mapping[str, JsonValue] = MappingProxyType({})
 
 
@@ -269,7 +268,7 @@ class _Finder:
             if wanted is not None and spelling(draft.name) != wanted:
                 continue
             config: dict[str, JsonValue] = {}
-            options = _NO_OPTIONS
+            options = RunOptions()
             problem = draft.problem or flow_problem
             try:
                 check_name(draft.name)

@@ -70,9 +70,6 @@ class RunOptions:
         return {name: value for name in names if (value := getattr(self, name)) not in (None, False)}
 
 
-_NO_OPTIONS = RunOptions()
-
-
 def split_run(config: Mapping[str, JsonValue], *, where: str) -> tuple[dict[str, JsonValue], RunOptions]:
     """Split a config into the part for the flow and the options in `_run`.
 
@@ -87,7 +84,7 @@ def split_run(config: Mapping[str, JsonValue], *, where: str) -> tuple[dict[str,
         ConfigError: see `RunOptions.parse`.
     """
     rest: dict[str, JsonValue] = {}
-    options = _NO_OPTIONS
+    options = RunOptions()
     for key, value in config.items():
         if key == RUN_KEY:
             if value is not None:

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ductaflow.common.errors import ConfigError, DuctaflowError, InstanceError
+from ductaflow.common.errors import ConfigError, DuctaflowError
 from ductaflow.project.compose import merge
 from ductaflow.project.csvs import NAME_COLUMNS
 from ductaflow.project.graph import collect
@@ -247,7 +247,7 @@ def _without_results(table: DataFrame) -> DataFrame:
 
 def _plan(
     rows: Sequence[Instance], project: Project, *, with_upstreams: bool
-) -> tuple[list[Instance], Readiness]:
+) -> tuple[Sequence[Instance], Readiness]:
     """The instances to run for some rows, and the graph; those in a cycle have a problem.
 
     Args:
@@ -259,13 +259,12 @@ def _plan(
     if current_run():
         # In a build the rows are its flows, in a runs folder of their own: stored instances are elsewhere.
         alone = Readiness(Instances(project, rows))
-        return _with_problems(rows, alone.graph.cycle_problems()), alone
+        return alone.graph.with_problems(rows, needs=False), alone
     here = {row.id for row in rows}
     stored = find_instances(project) if _may_read_others(rows, project) else ()
     readiness = Readiness(Instances(project, [*rows, *(other for other in stored if other.id not in here)]))
     first = _upstreams_to_run(rows, readiness) if with_upstreams else []
-    problems = {**readiness.graph.cycle_problems(), **readiness.graph.unknown_problems()}
-    return _with_problems([*first, *rows], problems), readiness
+    return readiness.graph.with_problems([*first, *rows]), readiness
 
 
 def _upstreams_to_run(rows: Sequence[Instance], readiness: Readiness) -> list[Instance]:
@@ -280,15 +279,6 @@ def _upstreams_to_run(rows: Sequence[Instance], readiness: Readiness) -> list[In
                 needed[upstream.id] = upstream
                 readers.append(upstream)
     return [needed[id] for id in readiness.graph.order(needed)]
-
-
-def _with_problems(instances: Sequence[Instance], problems: Mapping[str, InstanceError]) -> list[Instance]:
-    return [
-        replace(instance, problem=problems[instance.id])
-        if instance.id in problems and not instance.problem
-        else instance
-        for instance in instances
-    ]
 
 
 def _may_read_others(rows: Sequence[Instance], project: Project) -> bool:
