@@ -40,7 +40,7 @@ _PATH_ENDINGS = ("_dir", "_path", "_file", "_folder")
 
 
 def unpack_config(
-    config: Mapping[str, Any], name: str, namespace: MutableMapping[str, Any] | None = None
+    config: Mapping[str, object], name: str, namespace: MutableMapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """Turn a config into variables, and print what they are.
 
@@ -82,7 +82,7 @@ def unpack_config(
     return variables
 
 
-def display_config_summary(config: Mapping[str, Any], name: str) -> None:
+def display_config_summary(config: Mapping[str, object], name: str) -> None:
     """Show a config as a table in a notebook, as text in a script; secrets are masked.
 
     Args:
@@ -108,7 +108,7 @@ def display_config_summary(config: Mapping[str, Any], name: str) -> None:
     display({"text/markdown": "\n".join(table), "text/plain": plain}, raw=True)  # type: ignore[no-untyped-call]
 
 
-def _project_of(config: Mapping[str, Any]) -> Project | None:
+def _project_of(config: Mapping[str, object]) -> Project | None:
     root = config.get(ROOT_KEY)
     is_known = isinstance(root, str) or current_run() is not None
     return find_project(root if isinstance(root, str) else None) if is_known else None
@@ -147,7 +147,7 @@ def _pattern_or_path(root: Path, local: str) -> str | Path:
     return path
 
 
-def _flattened(variables: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+def _flattened(variables: Mapping[str, object]) -> tuple[dict[str, Any], list[str]]:
     """The keys of nested objects by their last name, and the full names of those that clash."""
     found: dict[str, list[tuple[str, Any]]] = {}
     for path, value, _ in walk(variables, _is_list):
@@ -166,7 +166,7 @@ def _is_list(_path: KeyPath, value: object) -> bool:
     return isinstance(value, list)
 
 
-def _refuse_shadowing(variables: Mapping[str, Any], namespace: Mapping[str, Any]) -> None:
+def _refuse_shadowing(variables: Mapping[str, object], namespace: Mapping[str, object]) -> None:
     for key in variables:
         present = namespace.get(key)
         if isinstance(present, ModuleType) or callable(present):
@@ -177,10 +177,10 @@ def _refuse_shadowing(variables: Mapping[str, Any], namespace: Mapping[str, Any]
 
 
 def _print_summary(
-    config: Mapping[str, Any],
+    config: Mapping[str, object],
     name: str,
-    variables: Mapping[str, Any],
-    flat: Mapping[str, Any],
+    variables: Mapping[str, object],
+    flat: Mapping[str, object],
     clashing: list[str],
 ) -> None:
     hidden = masked(

@@ -63,7 +63,7 @@ def conduct(
     *,
     jobs: int = 1,
     executor: Client | None = None,
-    config: Mapping[str, Any] | None = None,
+    config: Mapping[str, object] | None = None,
     project_root: str | os.PathLike[str] | None = None,
     timeout: float | None = None,
     export_html: bool | None = None,

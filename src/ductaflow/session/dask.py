@@ -135,7 +135,7 @@ class Admission:
     def runs_dir(self) -> str:
         return os.path.dirname(os.path.dirname(self.token))
 
-    def fault_in(self, shown: Mapping[str, Any]) -> str | None:
+    def fault_in(self, shown: Mapping[str, object]) -> str | None:
         """What is wrong with a worker that has shown something; None if it may run.
 
         Args:
@@ -152,7 +152,7 @@ class Admission:
             return f"{host} cannot write to {self.runs_dir}"
         return None
 
-    def version_fault_in(self, shown: Mapping[str, Any]) -> str | None:
+    def version_fault_in(self, shown: Mapping[str, object]) -> str | None:
         """The same of the versions alone."""
         host = f"on {shown['host']}"
         if shown["python"] != self.python:
@@ -377,7 +377,7 @@ class Cluster:
             self._pending[id] = future
             self._listen_to(id, future)
 
-    def _task(self, turn: Turn, awaited: Mapping[str, Any]) -> tuple[Any, ...]:
+    def _task(self, turn: Turn, awaited: Mapping[str, object]) -> tuple[Any, ...]:
         """A turn as Dask has it: a function, and the keys or futures of those before it."""
         ended = tuple(self._ended[id] for id in turn.after if id in self._ended)
         turn = replace(turn, known=(*turn.known, *ended))

@@ -39,7 +39,7 @@ class DebugSetup:
 def debug_flow(
     flow: str | os.PathLike[str],
     execution_dir: str | os.PathLike[str],
-    config: Mapping[str, Any] | None = None,
+    config: Mapping[str, object] | None = None,
 ) -> DebugSetup:
     """Prepare a run folder for debugging, without running, and print what an IDE needs.
 

@@ -68,7 +68,7 @@ def placed(folder: Path, project: Project) -> tuple[Path, Path]:
 
 def spec_of_call(
     notebook_file: str | os.PathLike[str],
-    config: Mapping[str, Any],
+    config: Mapping[str, object],
     execution_dir: str | os.PathLike[str],
     project: Project | None = None,
 ) -> RunSpec:

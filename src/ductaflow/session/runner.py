@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from ductaflow.common.engines import KERNEL
 from ductaflow.common.errors import DuctaflowError
@@ -81,7 +80,7 @@ def run_instance(
 def run_notebook(
     notebook_file: str | os.PathLike[str],
     *,
-    config: Mapping[str, Any],
+    config: Mapping[str, object],
     execution_dir: str | os.PathLike[str],
     project_root: str | os.PathLike[str] | None = None,
     timeout: float | None = None,
@@ -153,7 +152,7 @@ def run_step_flow(
     notebook_file: str | os.PathLike[str],
     step_name: str,
     instance_name: str,
-    config: Mapping[str, Any],
+    config: Mapping[str, object],
     suffix: str = "",
 ) -> Path:
     """Run a notebook into `runs/<step>/<instance><suffix>/`, below the working directory.

@@ -154,7 +154,7 @@ _PLACE = re.compile(r"\{([^{}]+)\}")
 _MIDNIGHT = re.compile(r"T00:00:00(\.0+)?$")
 
 
-def _name_of(record: Mapping[str, Any], template: str | None) -> str:
+def _name_of(record: Mapping[str, object], template: str | None) -> str:
     if template is None:
         return "_".join(f"{_allowed(column)}-{_text(value)}" for column, value in record.items())
 
@@ -191,7 +191,7 @@ def _allowed(text: str) -> str:
     return re.sub(r"[^\w.+-]+", "-", unicodedata.normalize("NFC", text))
 
 
-def _check_names(names: Sequence[str], records: Sequence[Mapping[str, Any]], *, remedy: str) -> None:
+def _check_names(names: Sequence[str], records: Sequence[Mapping[str, object]], *, remedy: str) -> None:
     for index, (name, record) in enumerate(zip(names, records, strict=True)):
         try:
             check_name(name)
@@ -199,7 +199,7 @@ def _check_names(names: Sequence[str], records: Sequence[Mapping[str, Any]], *, 
             raise ConfigError(f"row {_row(index, record)}: {exc.message}", hint=remedy) from exc
 
 
-def _check_distinct(names: Sequence[str], records: Sequence[Mapping[str, Any]], *, remedy: str) -> None:
+def _check_distinct(names: Sequence[str], records: Sequence[Mapping[str, object]], *, remedy: str) -> None:
     """Refuse two rows with one name, also if only case or Unicode form differ: both mean one folder."""
     first: dict[str, int] = {}
     for index, name in enumerate(names):
@@ -210,7 +210,7 @@ def _check_distinct(names: Sequence[str], records: Sequence[Mapping[str, Any]], 
             raise ConfigError(f"rows {both} are both called {called}", hint=remedy)
 
 
-def _row(index: int, record: Mapping[str, Any]) -> str:
+def _row(index: int, record: Mapping[str, object]) -> str:
     """A row in words: its place, and its values if it has some."""
     values = ", ".join(f"{column}={value}" for column, value in masked(dict(record)).items())
     return f"{index} ({shorten(values, 100)})" if values else str(index)

@@ -139,7 +139,7 @@ def _source_of(project: Project, folder: Path, flow: str) -> tuple[Kind, Path]:
 # --- variants ----------------------------------------------------------------------------------------------
 
 
-def parse_values(assignments: Iterable[str]) -> dict[str, Any]:
+def parse_values(assignments: Iterable[str]) -> dict[str, object]:
     """The values that `key=value` give, by their dotted keys.
 
     A value is read as a cell of a scenario table is: `2040`, `true`, `null` and JSON are what they look
@@ -148,7 +148,7 @@ def parse_values(assignments: Iterable[str]) -> dict[str, Any]:
     Raises:
         ConfigError: one is no assignment, its value is half JSON, or a key is given twice.
     """
-    values: dict[str, Any] = {}
+    values: dict[str, object] = {}
     for assignment in assignments:
         key, sign, text = assignment.partition("=")
         key = key.strip()
@@ -163,7 +163,9 @@ def parse_values(assignments: Iterable[str]) -> dict[str, Any]:
     return values
 
 
-def variant(instances: Instances, of: Instance | SavedRun, values: Mapping[str, Any], name: str) -> Instance:
+def variant(
+    instances: Instances, of: Instance | SavedRun, values: Mapping[str, object], name: str
+) -> Instance:
     """An instance or the run of one with other values, under another name. It is not stored.
 
     What it reads is what the original reads: `{instance}` in its strings is the original's name. Only a
