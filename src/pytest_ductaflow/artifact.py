@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ductaflow.common.errors import DuctaflowError
 from ductaflow.common.text import first_line, shown_path
@@ -285,7 +285,7 @@ def _first_line(report: pytest.TestReport) -> str:
 
 def _reason(report: pytest.TestReport) -> str:
     """Return why a test failed or was skipped: class and text of the exception, not its traceback."""
-    longrepr: Any = report.longrepr
+    longrepr = report.longrepr
     crash = getattr(longrepr, "reprcrash", None)
     text = longrepr[2] if isinstance(longrepr, tuple) else crash.message if crash else report.longreprtext
     return str(text).removeprefix("Failed: ")

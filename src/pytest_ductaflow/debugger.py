@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from types import CodeType, FrameType, TracebackType
-from typing import Any, TextIO
+from typing import TextIO, cast
 
 import pytest
 
@@ -52,7 +52,7 @@ class _Debugging:
         self._stops_at_once = bool(config.getoption("trace"))
         self._stops_at_failure = bool(config.getoption("usepdb")) and not is_expected_red
 
-    def execute(self, code: CodeType, namespace: dict[str, Any]) -> None:
+    def execute(self, code: CodeType, namespace: dict[str, object]) -> None:
         """Execute a flow; its `breakpoint()` and `pdb.set_trace()` stop in the flow."""
         with self._hooks():
             if not self._stops_at_once:
@@ -115,20 +115,19 @@ def _class_of(config: pytest.Config) -> type[pdb.Pdb]:
         return pdb.Pdb
     module, name = given
     try:
-        found: Any = importlib.import_module(module)
+        found: object = importlib.import_module(module)
         for part in name.split("."):
             found = getattr(found, part)
     except (ImportError, AttributeError) as exc:
         raise pytest.UsageError(f"--pdbcls: could not import {module}:{name}: {exc}") from exc
-    debugger: type[pdb.Pdb] = found
-    return debugger
+    return cast("type[pdb.Pdb]", found)
 
 
 def _stopping_at(source: str, base: type[pdb.Pdb], console: TextIO) -> type[pdb.Pdb]:
     """Return a debugger that opens a failure at the flow's frame; `down` leads to the code it called."""
 
     class AtFlow(base):  # type: ignore[misc, valid-type]
-        def interaction(self, *args: Any, **kwargs: Any) -> None:
+        def interaction(self, *args: object, **kwargs: object) -> None:
             # A person's commands do not belong in the log.
             with redirect_stdout(console):
                 super().interaction(*args, **kwargs)

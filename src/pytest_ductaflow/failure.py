@@ -30,7 +30,8 @@ _LINE = re.compile(r"( in cell \d+ of \d+) \(line (\d+)\)")
 
 def failure_text(result: Result, instance: Instance, projects: Projects) -> str:
     """Return the whole text: place, source, traceback, the end of the log, paths and commands."""
-    parts = [_headline(result, instance, projects)]
+    path, line, message = _place(result, instance, projects)
+    parts = [f"{path}:{line}: {message}" if line else f"{path}: {message}"]
     if result.failure and result.failure.source:
         parts.append("\n".join(_source(result.failure)))
     if result.failure and result.failure.traceback:
@@ -109,11 +110,6 @@ def run_again(projects: Projects, instances: Iterable[Instance]) -> str:
     return " ".join(["pytest --ductaflow", *(f'"{target}"' for target in targets)])
 
 
-def _headline(result: Result, instance: Instance, projects: Projects) -> str:
-    path, line, message = _place(result, instance, projects)
-    return f"{path}:{line}: {message}" if line else f"{path}: {message}"
-
-
 def _what(failure: Failure) -> str:
     value = cut(clean(failure.evalue).strip(), MAX_MESSAGE_CHARS, whole="the log has them all")
     return f"{failure.ename}: {value}" if value else failure.ename
@@ -153,16 +149,9 @@ def _ways_on(instance: Instance, projects: Projects) -> Iterator[str]:
     yield f"{'run again:':<11}{run_again(projects, [instance])}"
     source = instance.source
     if source and source.suffix == ".py":
-        parts = [
-            "python",
-            "-m",
-            "pdb",
-            shown_path(source, projects.invocation_dir),
-            "--config",
-            shown_path(folder.config, projects.invocation_dir),
-            "--output-dir",
-            shown_path(folder.path, projects.invocation_dir),
-        ]
-        yield f"{'debug:':<11}{shlex.join(parts)}"
+        paths = (source, folder.config, folder.path)
+        flow, config, runs_in = (shown_path(path, projects.invocation_dir) for path in paths)
+        command = ["python", "-m", "pdb", flow, "--config", config, "--output-dir", runs_in]
+        yield f"{'debug:':<11}{shlex.join(command)}"
     elif source:
         yield f"{'debug:':<11}open {shown_path(folder.notebook, projects.invocation_dir)} in Jupyter"

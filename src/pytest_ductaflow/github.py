@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from ductaflow.common.text import are_watched, clean, in_numbers, shorten
+from ductaflow.common.text import are_watched, clean, in_numbers, listed, shorten
 from ductaflow.store.causes import origin_of
 from ductaflow.store.result import Result, Status, readable_result
 from ductaflow.store.spec import current_run
@@ -199,9 +199,7 @@ def escape_property(text: str) -> str:
 
 
 def _title(one: Annotation) -> str:
-    more = len(one.instances) - _NAMED
-    named = ", ".join(instance.id for instance in one.instances[:_NAMED])
-    return f"{named} and {more} more" if more > 0 else named
+    return listed([instance.id for instance in one.instances], _NAMED)
 
 
 def _warning_lines(instance: Instance) -> list[str]:
@@ -240,18 +238,15 @@ def summary_text(
     if room < 0:
         return ""
     for number, one in enumerate(bad):
-        marked = Status.ERROR if one.nodeid in failed else one.result.status
-        row = f"| {marked.mark} {one.result.status} | {_cell(one.result.id)} | {_what(one)} |\n"
+        result = one.result
+        marked = Status.ERROR if one.nodeid in failed else result.status
+        row = f"| {marked.mark} {result.status} | {_cell(result.id)} | {_cell(clean(result.message))} |\n"
         room -= _size(row)
         if room < 0:
             rows.append(f"\nand {len(bad) - number} more\n")
             break
         rows.append(row)
     return "".join([head, *rows, end])
-
-
-def _what(one: InstanceOutcome) -> str:
-    return _cell(clean(one.result.message))
 
 
 def _cell(text: str) -> str:

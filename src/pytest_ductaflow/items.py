@@ -13,13 +13,14 @@ import bdb
 import json
 import linecache
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from ductaflow.common.decode import decode
 from ductaflow.common.errors import DuctaflowError, FlowWarning, InstanceError
 from ductaflow.common.text import clean
 from ductaflow.project.instances import Instance
@@ -32,9 +33,12 @@ from pytest_ductaflow.projects import Projects
 
 if TYPE_CHECKING:
     from ductaflow.session.forecast import Beyond
+    from ductaflow.session.runner import Explain
 
 
 UNCHANGED = Status.UNCHANGED.value
+#: Category, letter and word of a test, as `pytest_report_teststatus` gives them; None leaves them to pytest.
+TestStatus = tuple[str, str, str | tuple[str, dict[str, bool]]] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,21 +117,15 @@ class FlowSession:
             added.append(item)
         return added
 
-    def run(self, item: InstanceItem, explain: Callable[[tuple[Change, ...]], None]) -> Result:
+    def run(self, item: InstanceItem, explain: Explain) -> Result:
         """Run the instance of an item, unless it is unchanged; `explain` is called with why it runs.
 
         It runs in a process of its own, or in this one under a debugger.
         """
-        result = (self.options.debug and self._watched(item, explain)) or self._run(item.instance, explain)
-        if result.status.has_good_run:
-            self._shared(item.instance).good.add(item.instance.id)
-        return result
-
-    def _run(self, instance: Instance, explain: Callable[[tuple[Change, ...]], None]) -> Result:
         from ductaflow.session.runner import run_instance
 
-        return run_instance(
-            instance,
+        result = (self.options.debug and self._watched(item, explain)) or run_instance(
+            item.instance,
             session_id=self.options.session_id,
             owner_pid=self.options.owner_pid,
             echo=self.options.echo,
@@ -135,8 +133,11 @@ class FlowSession:
             await_page=False,
             explain=explain,
         )
+        if result.status.has_good_run:
+            self._shared(item.instance).good.add(item.instance.id)
+        return result
 
-    def _watched(self, item: InstanceItem, explain: Callable[[tuple[Change, ...]], None]) -> Result | None:
+    def _watched(self, item: InstanceItem, explain: Explain) -> Result | None:
         """A run under the debugger; None if the flow is nothing that can run in this process."""
         from ductaflow.execution.inplace import code_to_watch
         from ductaflow.session.request import spec_of_instance
@@ -160,25 +161,18 @@ class FlowSession:
         self._shared(decision.instance).refused[decision.instance.id] = decision.blame
 
     def _shared(self, instance: Instance) -> SharedSession:
-        root = instance.project.root
-        if root not in self._decisions:
-            self._decisions[root] = SharedSession(
-                self.projects.of(instance),
-                self.options.session_id,
-                self._runs_here,
-                only_changed=self.options.only_changed,
-            )
-        return self._decisions[root]
+        readiness = self.projects.of(instance)
+        own = SharedSession(
+            readiness, self.options.session_id, self._runs_here, only_changed=self.options.only_changed
+        )
+        return self._decisions.setdefault(instance.project.root, own)
 
     def beyond(self, instance: Instance) -> str:
         """Qualifier of an unchanged instance: what has changed above it and is not selected."""
         from ductaflow.session.forecast import Beyond
 
-        root = instance.project.root
-        if root not in self._beyond:
-            readiness = self.projects.of(instance)
-            self._beyond[root] = Beyond(readiness, self._runs_here)
-        return self._beyond[root].told(instance)
+        own = Beyond(self.projects.of(instance), self._runs_here)
+        return self._beyond.setdefault(instance.project.root, own).told(instance)
 
     def _runs_here(self, instance: Instance) -> bool:
         return instance.run_folder.path in self.selected and not instance.skip_reason()
@@ -258,25 +252,18 @@ class ItemOutcome:
     result: Result | None = None
 
     def dump(self) -> str:
-        """As text that crosses processes: ASCII, because texts of flows may hold what no channel takes."""
-        told: dict[str, Any] = {"status": self.status, "message": self.message, "cause": self.cause}
-        if self.result:
-            # The lineage stays in the run folder. The former status is not in a record on disk.
-            record = {**self.result.to_dict(), "lineage": None}
-            told |= {"result": record, "former_status": self.result.former_status}
-        return json.dumps(told)
+        """Return it as ASCII, since texts of flows may hold what the channel between processes refuses."""
+        result = self.result
+        # The lineage stays in the run folder. The former status is not in a record on disk.
+        record = result and {**result.to_dict(), "lineage": None, "former_status": result.former_status}
+        own = {"status": self.status, "message": self.message, "cause": self.cause}
+        return json.dumps({**own, "result": record})
 
     @classmethod
     def load(cls, text: str, folder: Path) -> ItemOutcome:
-        """What `dump` gave, in the run folder of the instance."""
-        told = json.loads(text)
-        result = None
-        if record := told.get("result"):
-            former = told["former_status"]
-            result = replace(
-                Result.from_dict(record, folder=folder), former_status=Status(former) if former else None
-            )
-        return cls(Status(told["status"]), told["message"], told["cause"], result)
+        """Read what `dump` gave; `folder` is the run folder of the instance."""
+        outcome = decode(text, cls, where="a worker")
+        return replace(outcome, result=outcome.result and replace(outcome.result, folder=folder))
 
 
 class InstanceItem(pytest.Item):
@@ -475,7 +462,7 @@ class InstanceItem(pytest.Item):
         return "; ".join(told) + (f", and {more} more" if more else "")
 
 
-def teststatus(report: pytest.TestReport) -> tuple[str, str, str | tuple[str, dict[str, bool]]] | None:
+def teststatus(report: pytest.TestReport) -> TestStatus:
     """Category, letter and word of an item that is unchanged, or has why it ran; None for all others."""
     word = getattr(report, "ductaflow_word", "")
     if not word or hasattr(report, "wasxfail"):

@@ -1,15 +1,15 @@
-"""The pytest plugin: options, ini keys and hooks; nothing else. Inert without `--ductaflow`.
+"""The pytest plugin: options and hooks; nothing else. Inert without `--ductaflow`.
 
-options, ini keys      -> items.Settings
-which files are items  -> items.Projects, items.InstanceFile
+options                -> items.SessionOptions, and the settings of each project
+which files are items  -> projects.Projects, items.InstanceFile
 one item               -> items.InstanceItem: setup, runtest
-which worker, when     -> scheduling.GraphScheduling
-which machine          -> sharding.Sharding
+which worker, when     -> xdist_scheduler.GraphScheduling
+which machine          -> shards.Sharding
 new warnings           -> baseline.Baseline
-what came of it        -> artifact.Artifact, summary, github.GitHub
+results                -> artifact.Artifact, summary, github.GitHub
 while it runs          -> progress.Live
---pdb, --trace         -> debugging
-Ctrl-C, SIGTERM        -> stopping
+--pdb, --trace         -> debugger
+Ctrl-C, SIGTERM        -> signals
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import contextlib
 import dataclasses
 from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from ductaflow.project.settings import Settings
     from pytest_ductaflow.baseline import Baseline
-    from pytest_ductaflow.items import SessionOptions
+    from pytest_ductaflow.items import SessionOptions, TestStatus
     from pytest_ductaflow.projects import Projects
     from pytest_ductaflow.shards import Sharding
 
@@ -41,67 +41,43 @@ if TYPE_CHECKING:
 LAST_FAILED = "cache/lastfailed"
 
 
+#: Options without a value, and those with one: its name, and what it means.
+_FLAGS = {
+    "": "Collect and run the stored instances",
+    "-changed": "Run what has changed since its last good run; the rest is `unchanged`",
+    "-upstream": "Run also what the selected instances read from, at any distance",
+    "-downstream": "Run also what reads from the selected instances, at any distance",
+    "-durations-update": "Write to the file of durations what the good runs of this session took",
+    "-baseline-update": "Write the warnings of this session to the baseline, and fail on none",
+    "-baseline-strict": "Fail also if a warning of the baseline no longer occurs",
+    "-no-html": "Make no HTML of the notebooks",
+    "-no-report": "Write no status report",
+}
+_VALUES = {
+    "-timeout": (
+        "SECONDS",
+        "Time limit of a run whose config gives none. Default: the setting timeout, else no limit.",
+    ),
+    "-engine": ("NAME", "What executes the cells. Default: the setting engine, else a warm process."),
+    "-shard": (
+        "I/N",
+        "Run one of N shares of what is selected, such as 2/5, each with all that it reads from",
+    ),
+    "-durations": (
+        "FILE",
+        "Seconds of instances, by which shares are balanced. Default: the setting durations.",
+    ),
+    "-baseline": ("FILE", "Fail on warnings that this file does not have. Default: the setting baseline."),
+}
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("ductaflow", "stored instances of flows and builds as tests (ductaflow)")
-    group.addoption("--ductaflow", action="store_true", help="Collect and run the stored instances")
-    group.addoption(
-        "--ductaflow-changed",
-        action="store_true",
-        help="Run what has changed since its last good run; the rest is `unchanged`",
-    )
-    group.addoption(
-        "--ductaflow-timeout",
-        type=float,
-        metavar="SECONDS",
-        help="Time limit of a run whose config gives none. Default: the setting timeout, else no limit.",
-    )
-    group.addoption(
-        "--ductaflow-engine",
-        metavar="NAME",
-        help="What executes the cells. Default: the setting engine, else a warm process.",
-    )
-    group.addoption(
-        "--ductaflow-upstream",
-        action="store_true",
-        help="Run also what the selected instances read from, at any distance",
-    )
-    group.addoption(
-        "--ductaflow-downstream",
-        action="store_true",
-        help="Run also what reads from the selected instances, at any distance",
-    )
-    group.addoption(
-        "--ductaflow-shard",
-        metavar="I/N",
-        help="Run one of N shares of what is selected, such as 2/5, each with all that it reads from",
-    )
-    group.addoption(
-        "--ductaflow-durations",
-        metavar="FILE",
-        help="Seconds of instances, by which shares are balanced. Default: the setting durations.",
-    )
-    group.addoption(
-        "--ductaflow-durations-update",
-        action="store_true",
-        help="Write to the file of durations what the good runs of this session took",
-    )
-    group.addoption(
-        "--ductaflow-baseline",
-        metavar="FILE",
-        help="Fail on warnings that this file does not have. Default: the setting baseline.",
-    )
-    group.addoption(
-        "--ductaflow-baseline-update",
-        action="store_true",
-        help="Write the warnings of this session to the baseline, and fail on none",
-    )
-    group.addoption(
-        "--ductaflow-baseline-strict",
-        action="store_true",
-        help="Fail also if a warning of the baseline no longer occurs",
-    )
-    group.addoption("--ductaflow-no-html", action="store_true", help="Make no HTML of the notebooks")
-    group.addoption("--ductaflow-no-report", action="store_true", help="Write no status report")
+    for name, meaning in _FLAGS.items():
+        group.addoption(f"--ductaflow{name}", action="store_true", help=meaning)
+    for name, (value, meaning) in _VALUES.items():
+        kind = float if value == "SECONDS" else str
+        group.addoption(f"--ductaflow{name}", metavar=value, type=kind, help=meaning)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -190,20 +166,17 @@ def _refuse_old_keys(config: pytest.Config) -> None:
     Raises:
         pytest.UsageError: there are some left.
     """
-    if old := [key for key in _ini_keys(config) if key.startswith("ductaflow_")]:
+    # pytest has no public way to ask for keys that nobody has registered.
+    kept = getattr(config, "_inicfg", None)
+    given = [text.partition("=")[0] for text in config.getoption("override_ini") or ()]
+    keys = dict.fromkeys([*(config.inicfg if kept is None else kept), *given])
+    if old := [key for key in keys if key.startswith("ductaflow_")]:
         lines = "".join(f"    {key.removeprefix('ductaflow_')} = ...\n" for key in old)
         raise pytest.UsageError(
             f"{config.inipath or '-o'}: {', '.join(old)}: pytest's ini file has no settings of ductaflow\n"
             f"Write them into pyproject.toml, or into ductaflow.toml without the first line:\n\n"
             f"    [tool.ductaflow]\n{lines}"
         )
-
-
-def _ini_keys(config: pytest.Config) -> list[str]:
-    # pytest has no public way to ask for keys that nobody has registered
-    kept = getattr(config, "_inicfg", None)
-    given = [text.partition("=")[0] for text in config.getoption("override_ini") or ()]
-    return list(dict.fromkeys([*(config.inicfg if kept is None else kept), *given]))
 
 
 def _file(asked: Iterable[Settings], name: str, *, needed_by: str | None) -> Path | None:
@@ -384,7 +357,7 @@ class InstanceHooks:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_collection_modifyitems(
         self, session: pytest.Session, items: list[pytest.Item]
-    ) -> Generator[None, Any, Any]:
+    ) -> Generator[None, object, object]:
         # First for --sw, which leaves out what came before the last failure; again for --ff, which moves
         # items in a wrapper of its own: this one is registered later and so is around it.
         collected = list(items)
@@ -410,7 +383,7 @@ class InstanceHooks:
     # --- items -------------------------------------------------------------------------------------------
 
     @pytest.hookimpl(wrapper=True, specname="pytest_runtest_protocol")
-    def pytest_runtest_protocol_measured(self, item: pytest.Item) -> Generator[None, Any, Any]:
+    def pytest_runtest_protocol_measured(self, item: pytest.Item) -> Generator[None, object, object]:
         if not _is_covered(item.config):
             return (yield)
         from pytest_ductaflow.runtime import measured
@@ -438,7 +411,7 @@ class InstanceHooks:
     @pytest.hookimpl(wrapper=True)
     def pytest_report_to_serializable(
         self,
-    ) -> Generator[None, dict[str, Any] | None, dict[str, Any] | None]:
+    ) -> Generator[None, dict[str, object] | None, dict[str, object] | None]:
         from pytest_ductaflow.items import ItemOutcome
 
         data = yield
@@ -472,7 +445,6 @@ class ControllerHooks:
             when_needed=common.options.only_changed,
         )
         self._worker_count = 0
-        self._told = False
         self._artifact = Artifact(
             common.projects,
             common.options.session_id,
@@ -523,26 +495,22 @@ class ControllerHooks:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, node: WorkerController, ids: Sequence[str]) -> None:
-        if not self._told:
-            # All workers collect alike.
-            self._told = True
-            self._warming.expect(ids)
+        self._warming.expect(ids)
         self._artifact.expect(ids)
         self._live.expect(ids, self._worker_count)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: WorkerController, error: object | None) -> None:
         self._workers.remove(node.gateway.id)
-        # a worker that died told nothing
-        if getattr(node, "workeroutput", {}).get("ductaflow_met_one"):
-            self._common.met_one = True
-        if getattr(node, "workeroutput", {}).get("ductaflow_emptied"):
-            self._common.sharding.emptied = True
-        if told := getattr(node, "workeroutput", {}).get("ductaflow_shares"):
-            self._common.sharding.told = told
+        # A worker that died left none.
+        output = getattr(node, "workeroutput", {})
+        sharding = self._common.sharding
+        self._common.met_one |= output.get("ductaflow_met_one", False)
+        sharding.emptied |= output.get("ductaflow_emptied", False)
+        sharding.told = output.get("ductaflow_shares") or sharding.told
 
     @pytest.hookimpl(optionalhook=True)
-    def pytest_handlecrashitem(self, crashitem: str, report: Any) -> None:
+    def pytest_handlecrashitem(self, crashitem: str, report: pytest.TestReport) -> None:
         self._artifact.lost(crashitem, report.node.gateway.id)
         self._live.finish(crashitem)
 
@@ -558,7 +526,7 @@ class ControllerHooks:
         )
 
     @pytest.hookimpl(tryfirst=True)
-    def pytest_report_teststatus(self, report: pytest.TestReport) -> Any:
+    def pytest_report_teststatus(self, report: pytest.TestReport) -> TestStatus:
         from pytest_ductaflow.items import teststatus
 
         return teststatus(report)
@@ -591,7 +559,7 @@ class ControllerHooks:
         self._workers.stop()
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, Any, Any]:
+    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, object, object]:
         self._live.close()
         # Those that are still at work are not waited for, whatever ended the session.
         self._workers.stop()

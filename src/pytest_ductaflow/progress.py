@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ductaflow.common.text import clean, duration
+from ductaflow.common.text import clean, duration, listed
 from ductaflow.session.scheduler import Estimate
 from ductaflow.store.result import Status
 
@@ -96,9 +96,8 @@ class Progress:
         if left is not None:
             pieces.append((f"  about {duration(left, rough=True)} left", {}))
         if running:
-            names = [clean(nodeid.rpartition("::")[2]) for nodeid in list(running)[:MAX_RUNNING]]
-            more = f" and {len(running) - len(names)} more" if len(running) > len(names) else ""
-            pieces.append((f"  running: {', '.join(names)}{more}", {}))
+            names = [clean(nodeid.rpartition("::")[2]) for nodeid in running]
+            pieces.append((f"  running: {listed(names, MAX_RUNNING)}", {}))
         return pieces
 
 

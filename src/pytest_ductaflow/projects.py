@@ -41,8 +41,7 @@ class Projects:
         self._overrides = overrides
         self._around: dict[Path, Project | None] = {}
         self._loaded: dict[Path, Readiness] = {}
-        self._titles: dict[Path, dict[str, Instance]] = {}
-        self._by_nodeid: dict[str, Instance | None] = {}
+        self._titles: dict[str, dict[str, Instance]] = {}
         self._roots: dict[Path, Path | None] = {}
 
     def around(self, path: Path) -> Project | None:
@@ -179,16 +178,11 @@ class Projects:
 
     def instance(self, nodeid: str) -> Instance | None:
         """The instance of a node id; None for an ordinary test."""
-        if nodeid not in self._by_nodeid:
-            self._by_nodeid[nodeid] = self._instance(nodeid)
-        return self._by_nodeid[nodeid]
-
-    def _instance(self, nodeid: str) -> Instance | None:
         name, _, title = nodeid.partition("::")
-        file = Path(os.path.normpath(self.rootdir / name))
-        if file not in self._titles:
-            self._titles[file] = {instance.title: instance for instance in self.instances_in(file)}
-        return self._titles[file].get(title)
+        if name not in self._titles:
+            stored = self.instances_in(Path(os.path.normpath(self.rootdir / name)))
+            self._titles[name] = {instance.title: instance for instance in stored}
+        return self._titles[name].get(title)
 
     def upstreams(self, instance: Instance) -> list[Instance]:
         """The stored instances that an instance reads from."""

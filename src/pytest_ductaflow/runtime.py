@@ -32,9 +32,10 @@ class Warming:
             warm.start(warm.Wanted(tuple(preload)), when_needed=when_needed)
 
     def expect(self, nodeids: Iterable[str]) -> None:
-        """Let the server import the modules that the flows of some instances import."""
+        """Let the server import what the flows of some instances import; the first call counts."""
         if not self._wanted:
             return
+        self._wanted = False
         sources = {}
         for nodeid in nodeids:
             instance = self._projects.instance(nodeid)

@@ -17,7 +17,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 import pytest
 
@@ -66,6 +66,13 @@ class Shard:
         return f"{self.number}/{self.count}"
 
 
+class Shares(TypedDict):
+    """The selection that all shards have in common, and the shards that have instances of each project."""
+
+    selection: str
+    not_empty: dict[str, list[int]]
+
+
 class Sharding:
     """Takes the share of this machine out of the selection.
 
@@ -85,7 +92,7 @@ class Sharding:
         self._shard = shard
         self._seconds = seconds
         self.emptied = False
-        self.told: dict[str, Any] = {}
+        self.told: Shares | None = None
 
     def take(self, items: Sequence[pytest.Item]) -> tuple[list[pytest.Item], list[pytest.Item]]:
         """Return the items of this machine and the items of the others, in the order given."""
@@ -114,7 +121,7 @@ class Sharding:
             [item for place, item in enumerate(items) if place not in own],
         )
 
-    def _about(self, instances: Sequence[Instance | None], found: Sequence[set[int]]) -> dict[str, Any]:
+    def _about(self, instances: Sequence[Instance | None], found: Sequence[set[int]]) -> Shares:
         keys = sorted(self._projects.key(instance) for instance in instances if instance)
         digest = hashlib.sha256("\n".join(keys).encode("utf-8", "backslashreplace"))
         not_empty: dict[str, list[int]] = {}
@@ -131,8 +138,8 @@ class Sharding:
         return {
             "number": self._shard.number,
             "of": self._shard.count,
-            "not_empty": self.told.get("not_empty", {}).get(self._projects.relative(root)),
-            "selection": self.told.get("selection"),
+            "not_empty": self.told["not_empty"].get(self._projects.relative(root)) if self.told else None,
+            "selection": self.told["selection"] if self.told else None,
         }
 
     def line(self) -> str | None:

@@ -13,8 +13,8 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from types import FrameType
-from typing import Any
 
 #: Seconds that a worker has to end its run before it is killed.
 WORKER_SECONDS = 3.5
@@ -27,7 +27,7 @@ class Signals:
     """Handles SIGINT and SIGTERM during a session, unless someone else already does."""
 
     def __init__(self) -> None:
-        self._before: dict[signal.Signals, Any] = {}
+        self._before: dict[signal.Signals, Callable[[int, FrameType | None], object] | int | None] = {}
         self._first: float | None = None
 
     def install(self) -> None:

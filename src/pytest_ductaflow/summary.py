@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
-from ductaflow.common.text import clean, duration, first_line, in_numbers
+from ductaflow.common.text import clean, duration, first_line, in_numbers, listed
 from ductaflow.store.causes import CauseKey, Failed, Said, cause_of, origin_of
 from ductaflow.store.result import Result, Status
 
@@ -26,41 +27,46 @@ def summary_lines(results: Mapping[str, Result], xfailed: Collection[str], verbo
         xfailed: node ids of instances that were expected to fail.
         verbosity: pytest's; below 0 only counts and causes, above 0 every instance by its id.
     """
-    red = {nodeid: result for nodeid, result in results.items() if result.status.is_error}
-    expected = red.keys() & set(xfailed)
+    failed = {nodeid: result for nodeid, result in results.items() if result.status.is_error}
+    expected = failed.keys() & set(xfailed)
     counts = Counter("xfail" if nodeid in expected else result.status for nodeid, result in results.items())
     yield in_numbers(counts, (*Status, "xfail"))
-    everything = verbosity > 0
-    yield from _causes([red[nodeid] for nodeid in red if nodeid not in expected], everything=everything)
+    most = _Most() if verbosity <= 0 else _Most(None, None, None)
+    yield from _causes([failed[nodeid] for nodeid in failed if nodeid not in expected], most)
     for nodeid in sorted(expected):
-        yield f"  error    {red[nodeid].id} (xfail): {first_line(red[nodeid].message)}"
+        yield f"  error    {failed[nodeid].id} (xfail): {first_line(failed[nodeid].message)}"
     if verbosity < 0:
         return
-    yield from _blocked(
-        [result for result in results.values() if result.status is Status.BLOCKED], everything=everything
-    )
-    yield from _beyond(list(results.values()), everything=everything)
-    yield from _slowest(list(results.values()))
+    yield from _blocked(results.values(), most)
+    yield from _beyond(results.values(), most)
+    yield from _slowest(results.values())
 
 
-def _causes(red: Sequence[Result], *, everything: bool) -> Iterator[str]:
+class _Most(NamedTuple):
+    """How much is named; None for everything."""
+
+    causes: int | None = MAX_CAUSES
+    ids: int | None = MAX_IDS
+    blocked: int | None = MAX_BLOCKED
+
+
+def _causes(failed: Sequence[Result], most: _Most) -> Iterator[str]:
     groups: dict[CauseKey, list[tuple[Result, Said]]] = {}
-    for result in red:
+    for result in failed:
         key, said = cause_of(_failed(result), result.instance)
         groups.setdefault(key, []).append((result, said))
-    if len(red) > 1:
-        yield f"{len(red)} errors, {len(groups)} cause{'s' if len(groups) > 1 else ''}:"
+    if len(failed) > 1:
+        yield f"{len(failed)} errors, {len(groups)} cause{'s' if len(groups) > 1 else ''}:"
     ordered = sorted(groups.items(), key=lambda group: -len(group[1]))
-    shown = ordered if everything else ordered[:MAX_CAUSES]
-    for key, failures in shown:
+    for key, failures in ordered[: most.causes]:
         first, _ = failures[0]
         if len(failures) == 1:
             yield f"  error    {first.id}: {first_line(first.message)}"
             continue
         yield f"  error    {len(failures)} x {first_line(key.line([said for _, said in failures]))}"
-        yield f"           {_named([result.id for result, _ in failures], everything=everything)}"
-    if len(ordered) > len(shown):
-        yield f"  and {len(ordered) - len(shown)} more causes"
+        yield f"           {listed([result.id for result, _ in failures], most.ids)}"
+    if most.causes and len(ordered) > most.causes:
+        yield f"  and {len(ordered) - most.causes} more causes"
 
 
 def _failed(result: Result) -> Failed:
@@ -73,34 +79,30 @@ def _failed(result: Result) -> Failed:
     return failed
 
 
-def _blocked(blocked: Sequence[Result], *, everything: bool) -> Iterator[str]:
-    groups: dict[str, list[str]] = {}
-    for result in blocked:
-        groups.setdefault(_THROUGH.sub("", result.message), []).append(result.id)
-    shown = list(groups.items()) if everything else list(groups.items())[:MAX_BLOCKED]
-    for why, ids in shown:
-        yield f"  blocked  {_named(ids, everything=everything)}: {first_line(why)}"
-    if len(groups) > len(shown):
-        yield f"  and {sum(map(len, groups.values())) - sum(len(ids) for _, ids in shown)} more blocked"
+def _blocked(results: Iterable[Result], most: _Most) -> Iterator[str]:
+    groups = _ids_by_message(results, Status.BLOCKED)
+    for why, ids in groups[: most.blocked]:
+        yield f"  blocked  {listed(ids, most.ids)}: {first_line(why)}"
+    if most.blocked and groups[most.blocked :]:
+        yield f"  and {sum(len(ids) for _, ids in groups[most.blocked :])} more blocked"
 
 
-def _beyond(results: Sequence[Result], *, everything: bool) -> Iterator[str]:
+def _beyond(results: Iterable[Result], most: _Most) -> Iterator[str]:
     """Yield the unchanged instances below one that has changed and is not selected."""
+    for far, ids in _ids_by_message(results, Status.UNCHANGED):
+        if far:
+            yield f"  unchanged  {listed(sorted(ids), most.ids)}: {first_line(far)}"
+
+
+def _ids_by_message(results: Iterable[Result], status: Status) -> list[tuple[str, list[str]]]:
     groups: dict[str, list[str]] = {}
     for result in results:
-        if result.status is Status.UNCHANGED and result.message:
-            groups.setdefault(result.message, []).append(result.id)
-    for far, ids in groups.items():
-        yield f"  unchanged  {_named(sorted(ids), everything=everything)}: {first_line(far)}"
+        if result.status is status:
+            groups.setdefault(_THROUGH.sub("", result.message), []).append(result.id)
+    return list(groups.items())
 
 
-def _named(ids: Sequence[str], *, everything: bool) -> str:
-    if everything or len(ids) <= MAX_IDS:
-        return ", ".join(ids)
-    return f"{', '.join(ids[:MAX_IDS])} and {len(ids) - MAX_IDS} more"
-
-
-def _slowest(results: Sequence[Result]) -> Iterator[str]:
+def _slowest(results: Iterable[Result]) -> Iterator[str]:
     # An unchanged instance has the seconds of its last run.
     took = [result for result in results if result.seconds and result.status is not Status.UNCHANGED]
     ran = sorted(took, key=lambda result: -result.seconds)

@@ -180,7 +180,7 @@ def test_a_bad_baseline_ends_the_session_before_it_begins(noisy: TinyProject) ->
     (noisy.root / "known.txt").write_text("oops\n")
     session = run_pytest(noisy.root)
     assert (4, True) == (session.code, "known.txt:1: not an entry" in session.out)
-    (noisy.root / "pytest.ini").write_text("[pytest]\n")
+    (noisy.root / "ductaflow.toml").unlink()
     session = run_pytest(noisy.root, "--ductaflow-baseline-update")
     assert (4, True) == (session.code, "--ductaflow-baseline-update needs a file" in session.out)
 

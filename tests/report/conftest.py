@@ -85,9 +85,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     project.flow("outer", OUTER, kind="builds")
     project.flow("inner", INNER, kind="builds")
     store(project, degree=1)
-    assert 1 >= project.pytest("-q", timeout=300).code
+    assert project.pytest("-q", timeout=300).code in (0, 1)
     store(project, degree=3)
-    assert 1 >= project.pytest("-q", "-n", "2", timeout=300).code
+    assert project.pytest("-q", "-n", "2", timeout=300).code in (0, 1)
     return project.root / "runs"
 
 

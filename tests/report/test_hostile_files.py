@@ -15,7 +15,7 @@ from ductaflow.common.errors import DuctaflowError
 from ductaflow.common.paths import REPORT_JSON
 from ductaflow.project.settings import Project
 from ductaflow.report import Entry, LiveReport, build_report, merge_reports, render_html, write_report
-from ductaflow.report.earlier import report_anew
+from ductaflow.report.earlier import rebuild_report
 from ductaflow.report.history import append_history, history_file, read_history
 from ductaflow.store.result import Result, Status
 
@@ -241,7 +241,7 @@ def test_a_damaged_instance_of_the_twin_before(left: TinyProject, field: str, va
         "\n".join([head, text_of(json.loads(a.rstrip(",")), field, value) + ",", *rest])
     )
 
-    data = report_anew(Project.at(left.root))
+    data = rebuild_report(Project.at(left.root))
     assert ["fit/b"] == [each["id"] for each in data["instances"]]
     (note,) = data["notes"]
     assert note.startswith(f"{runs / REPORT_JSON}:2: ")
@@ -253,7 +253,7 @@ def test_a_damaged_head_of_the_twin_before(left: TinyProject, head: bytes) -> No
     runs = left.root / "runs"
     (runs / REPORT_JSON).write_bytes(head)
 
-    data = report_anew(Project.at(left.root))
+    data = rebuild_report(Project.at(left.root))
     assert [] == data["instances"]
     assert str(runs / REPORT_JSON) in data["notes"][0]
     write_report(data, runs)

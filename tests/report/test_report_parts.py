@@ -17,7 +17,7 @@ from ductaflow.common.paths import RunFolder
 from ductaflow.report import Entry, LiveReport, build_report, merge_reports, render_html, write_report
 from ductaflow.report.cause_groups import find_causes
 from ductaflow.report.configs import Configs, shown_value
-from ductaflow.report.excerpts import LOG_END, MAX_GREEN, MAX_PLACES, FigureBudget, figures_of, log_parts
+from ductaflow.report.excerpts import LOG_END, MAX_GOOD, MAX_PLACES, FigureBudget, figures_of, log_parts
 from ductaflow.report.history import (
     MAX_RED,
     append_history,
@@ -193,7 +193,7 @@ def test_figures_are_numbered_as_cells_are(tmp_path: Path) -> None:
     """Lines of base64 are joined; the cell with the injected parameters does not count."""
     notebook = a_notebook(tmp_path, [PNG[:20] + "\n", PNG[20:]])
 
-    found = figures_of(notebook, FigureBudget(), green=True)
+    found = figures_of(notebook, FigureBudget(), is_good=True)
 
     assert {
         "figures": [{"cell": 1, "type": "image/png", "data": PNG, "text": ""}],
@@ -204,7 +204,7 @@ def test_figures_are_numbered_as_cells_are(tmp_path: Path) -> None:
 @pytest.mark.parametrize("image", ["javascript:alert(1)", '"><script>', 7, None, {"a": 1}])
 def test_what_is_no_base64_is_no_figure(tmp_path: Path, image: Any) -> None:
     """A flow can put anything into its notebook."""
-    assert [] == figures_of(a_notebook(tmp_path, image), FigureBudget(), green=True)["figures"]
+    assert [] == figures_of(a_notebook(tmp_path, image), FigureBudget(), is_good=True)["figures"]
 
 
 @pytest.mark.parametrize(
@@ -215,17 +215,17 @@ def test_broken_notebook_has_no_figures(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "fit.ipynb"
     path.write_bytes(content)
 
-    assert [] == figures_of(path, FigureBudget(), green=True)["figures"]
-    assert [] == figures_of(tmp_path / "none.ipynb", FigureBudget(), green=True)["figures"]
+    assert [] == figures_of(path, FigureBudget(), is_good=True)["figures"]
+    assert [] == figures_of(tmp_path / "none.ipynb", FigureBudget(), is_good=True)["figures"]
 
 
 def test_green_runs_leave_room_for_red_ones(tmp_path: Path) -> None:
     """What is not in the report is counted."""
     budget = FigureBudget()
-    assert budget.take(MAX_GREEN, green=True)
+    assert budget.take(MAX_GOOD, is_good=True)
     notebook = a_notebook(tmp_path, PNG)
 
-    green, red = (figures_of(notebook, budget, green=is_green) for is_green in (True, False))
+    green, red = (figures_of(notebook, budget, is_good=is_good) for is_good in (True, False))
 
     assert (len(green["figures"]), green["figures_left_out"], len(red["figures"])) == (0, 1, 1)
 

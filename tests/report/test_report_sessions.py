@@ -13,7 +13,7 @@ from support import TinyProject, a_result, cli, report, run_pytest
 from ductaflow.common.paths import REPORT_JSON
 from ductaflow.project.settings import Project
 from ductaflow.report import NOT_YET, Entry, LiveReport, write_report
-from ductaflow.report.earlier import report_anew
+from ductaflow.report.earlier import rebuild_report
 from ductaflow.store.result import Result, write_result
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_process_left")]
@@ -165,7 +165,7 @@ def test_what_is_run_after_the_kill_counts(killed: TinyProject) -> None:
     late = grown("b", started="2998-01-01T00:00:00Z", finished="2998-01-01T01:00:00Z", session_id="x")
     write_result(late, runs / "growth/b")
 
-    write_report(report_anew(Project.at(killed.root)), runs)
+    write_report(rebuild_report(Project.at(killed.root)), runs)
 
     assert ("success", False) == shown(killed)["growth/b"]
     assert ": 1 of the 4 instances" in report(killed)["notes"][0]

@@ -428,7 +428,7 @@ def report_command(paths: Sequence[Path], merge: bool, output: Path | None, fold
     With --merge the exit code is 1 if a shard is missing or a session did not end; the page says which.
     """
     from ductaflow.report import merge_reports
-    from ductaflow.report.earlier import report_anew
+    from ductaflow.report.earlier import rebuild_report
 
     if merge:
         if not paths:
@@ -442,7 +442,7 @@ def report_command(paths: Sequence[Path], merge: bool, output: Path | None, fold
     if output or len(paths) > 1:
         raise DuctaflowError("--output and more than one path go with --merge", hint="Add --merge.")
     project = _project_of_runs(paths[0]) if paths else _project(folder)
-    _write_page(report_anew(project), project.runs_dir)
+    _write_page(rebuild_report(project), project.runs_dir)
 
 
 def _write_page(twin: Twin, runs_dir: Path) -> None:

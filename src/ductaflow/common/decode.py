@@ -84,8 +84,13 @@ def read_json(path: Path, kind: type[T], *, hint: str = "") -> T | None:
     return None if data is None else decode(data, kind, where=path, hint=hint)
 
 
-def read_lines(path: Path, kind: type[T]) -> tuple[list[T], list[str]]:
+def read_lines(path: Path, kind: type[T], *, last: int = 0) -> tuple[list[T], list[str]]:
     """Read a file of JSON lines.
+
+    Args:
+        path: the file.
+        kind: the type of the values.
+        last: read only so many lines, at the end of the file; 0 for all.
 
     Returns:
         The values of the lines that can be read, and for each other one what is wrong with it, with file and
@@ -96,12 +101,12 @@ def read_lines(path: Path, kind: type[T]) -> tuple[list[T], list[str]]:
     except UnreadableError as exc:
         return [], [exc.message]
     values, faults = [], []
-    for number, line in enumerate(data.split(b"\n"), start=1):
-        if line.strip():
-            try:
-                values.append(decode(line, kind, where=f"{path}:{number}"))
-            except UnreadableError as exc:
-                faults.append(exc.message)
+    lines = [(number, line) for number, line in enumerate(data.split(b"\n"), start=1) if line.strip()]
+    for number, line in lines[-last:]:
+        try:
+            values.append(decode(line, kind, where=f"{path}:{number}"))
+        except UnreadableError as exc:
+            faults.append(exc.message)
     return values, faults
 
 

@@ -19,7 +19,7 @@ import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TextIO, TypeVar
 
@@ -134,6 +134,12 @@ def cut_middle(text: str, most: int) -> str:
         return text
     end = most // 4
     return f"{text[: most - end]}\n[... {len(text) - most:,} characters left out ...]\n{text[-end:]}"
+
+
+def listed(names: Sequence[str], most: int | None) -> str:
+    """List the first names, and say how many more there are: `a, b and 3 more`; all for None."""
+    more = f" and {len(names[most:])} more" if most and names[most:] else ""
+    return f"{', '.join(names[:most])}{more}"
 
 
 # --- numbers, times, places --------------------------------------------------------------------------------

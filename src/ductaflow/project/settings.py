@@ -116,7 +116,8 @@ def _table(file: Path) -> dict[str, object] | None:
     """What a file says to us; None if it is not there or says nothing."""
     try:
         status = file.stat()
-    except OSError:
+    except (OSError, ValueError):
+        # ValueError: its folder has a name that no file can have.
         return None
     return _parsed(file, status.st_mtime_ns, status.st_size) if os.path.isfile(file) else None
 

@@ -7,7 +7,7 @@ A build that failed by one of its flows has the cause of that flow.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import reduce
 from itertools import combinations
 from operator import and_
@@ -81,7 +81,7 @@ class Causes:
         ]
 
     def _cause(self, key: CauseKey, ids: list[str], *, blocks: int) -> Cause:
-        found = self._told_apart(ids)
+        found = self._distinctive(ids)
         first, *others = found or [[]]
         return {
             "cause": key.kind,
@@ -109,13 +109,13 @@ class Causes:
                     seen.update(upstream.upstreams)
         return found
 
-    def _told_apart(self, ids: Sequence[str]) -> list[list[list[str]]]:
-        """All smallest sets of parameters that some failed instances share and no good one has."""
-        red = [self._facts[id] for id in ids]
-        flows = {facts.flow for facts in red}
+    def _distinctive(self, ids: Sequence[str]) -> list[list[list[str]]]:
+        """Return all smallest sets of parameters that some failed instances share and no good one has."""
+        failed = [self._facts[id] for id in ids]
+        flows = {facts.flow for facts in failed}
         good = [facts.pairs for facts in self._facts.values() if facts.good and facts.flow in flows]
-        shared = set(red[0].pairs).intersection(*(facts.pairs for facts in red))
-        if len(red) < ENOUGH or len(good) < ENOUGH or not shared:
+        shared = set(failed[0].pairs).intersection(*(facts.pairs for facts in failed))
+        if len(failed) < ENOUGH or len(good) < ENOUGH:
             return []
         # One bit for each good instance; a set of parameters tells apart if no bit is common to all of them.
         having = dict.fromkeys(shared, 0)
@@ -130,16 +130,18 @@ class Causes:
             (number for number in shared if having[number] != everyone),
             key=lambda number: (number in paths, having[number].bit_count(), names[number]),
         )[:MAX_CANDIDATES]
-        for size in range(1, MAX_SHARED + 1):
-            found = [
-                chosen
-                for chosen in combinations(candidates, size)
-                if not reduce(and_, (having[number] for number in chosen))
-            ]
-            if found:
-                without_paths = [chosen for chosen in found if paths.isdisjoint(chosen)]
-                return [[list(names[number]) for number in chosen] for chosen in without_paths or found]
-        return []
+        found = _smallest(candidates, having)
+        without_paths = [chosen for chosen in found if paths.isdisjoint(chosen)]
+        return [[list(names[number]) for number in chosen] for chosen in without_paths or found]
+
+
+def _smallest(candidates: Sequence[int], having: Mapping[int, int]) -> list[tuple[int, ...]]:
+    """Return the smallest sets of candidates without a bit that all of a set have in `having`."""
+    for size in range(1, MAX_SHARED + 1):
+        sets = combinations(candidates, size)
+        if found := [chosen for chosen in sets if not reduce(and_, map(having.__getitem__, chosen))]:
+            return found
+    return []
 
 
 def _failed(instance: InstanceTwin) -> Failed:

@@ -129,16 +129,16 @@ def _flat(config: Mapping[str, object] | None) -> tuple[Flat, int]:
     rest = {key: value for key, value in config.items() if key not in (ROOT_KEY, RUN_KEY)}
     flat: Flat = {}
     left_out = 0
-    for path, value in leaves(masked(rest), _is_shown_whole):
+
+    def is_leaf(path: KeyPath, value: object) -> bool:
+        return isinstance(value, list) or len(path) >= MAX_SHOWN_LEVELS
+
+    for path, value in leaves(masked(rest), is_leaf):
         if len(flat) < MAX_KEYS:
             flat[spelled(path)[:MAX_VALUE]] = shown_value(value)
         else:
             left_out += 1
     return flat, left_out
-
-
-def _is_shown_whole(path: KeyPath, value: object) -> bool:
-    return isinstance(value, list) or len(path) >= MAX_SHOWN_LEVELS
 
 
 def shown_value(value: object) -> str:

@@ -150,7 +150,7 @@ def _entry(line: bytes, runs_dir: Path, where: str) -> Entry | None:
     )
 
 
-def report_anew(project: Project) -> Twin:
+def rebuild_report(project: Project) -> Twin:
     """Build the twin of everything known of a project's runs, for `write_report`.
 
     Raises:
@@ -179,9 +179,9 @@ def report_anew(project: Project) -> Twin:
     data["shard"] = former and former["shard"]
     data["notes"] += faults
     if former and alive:
-        _leave_behind(
-            data, former, alive, project, done={entry.result.id for entry in entries if _is_done(entry)}
-        )
+        own = (entry.result for entry in entries if not entry.earlier)
+        done = {result.id for result in own if result.message != NOT_YET}
+        _leave_behind(data, former, alive, project, done=done)
     return data
 
 
@@ -218,10 +218,6 @@ def _on_disk(project: Project, since: str, faults: list[str]) -> Iterator[Entry]
             yield Entry(result, earlier=left.owner.started < since)
     for entry in iter_earlier(project.runs_dir, skip=lost):
         yield replace(entry, earlier=(entry.result.finished or "") < since)
-
-
-def _is_done(entry: Entry) -> bool:
-    return not entry.earlier and entry.result.message != NOT_YET
 
 
 def _leave_behind(data: Twin, former: Head, alive: Alive, project: Project, *, done: set[str]) -> None:

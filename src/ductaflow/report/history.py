@@ -7,14 +7,14 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from ductaflow.common.decode import UnreadableError, decode
+from ductaflow.common.decode import read_lines
 from ductaflow.common.paths import CACHE_DIR
 from ductaflow.report.schema import Head, SessionLine
 from ductaflow.store.result import Status
 
 HISTORY = "history.jsonl"
-#: Sessions that a report shows, bytes of the file's end that are read for them, failed ids that a line keeps.
-MAX_SESSIONS, MAX_READ, MAX_RED = 40, 1024 * 1024, 250
+#: Sessions that a report shows, and failed ids that a line keeps.
+MAX_SESSIONS, MAX_RED = 40, 250
 
 
 def history_file(runs_dir: Path) -> Path:
@@ -29,27 +29,13 @@ def read_history(runs_dir: Path) -> tuple[list[SessionLine], list[str]]:
         The sessions, and the fault of each line that is not one, such as half a line after a power cut.
     """
     path = history_file(runs_dir)
-    try:
-        if not path.is_file():
-            return [], []
-        with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - MAX_READ))
-            raw = file.read(MAX_READ)
-    except OSError:
-        return [], []  # not readable
-    sessions, faults = [], []
-    for number, line in enumerate(raw.split(b"\n"), start=1):
-        if not line.strip() or (number == 1 and size > MAX_READ):
-            continue
-        try:
-            found = decode(line, SessionLine, where=path if size > MAX_READ else f"{path}:{number}")
-            found.setdefault("red_left_out", 0)
-            found.setdefault("carried", [])
-            sessions.append(found)
-        except UnreadableError as exc:
-            faults.append(f"{exc.message}. The session is left out; remove the line.")
-    return sessions[-MAX_SESSIONS:], faults
+    if not path.is_file() or not os.access(path, os.R_OK):
+        return [], []
+    sessions, faults = read_lines(path, SessionLine, last=MAX_SESSIONS)
+    for session in sessions:
+        session.setdefault("red_left_out", 0)
+        session.setdefault("carried", [])
+    return sessions, [f"{fault}. The session is left out; remove the line." for fault in faults]
 
 
 def session_line(

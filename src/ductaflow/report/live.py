@@ -26,7 +26,7 @@ from ductaflow.report.history import (
     read_history,
     session_line,
 )
-from ductaflow.report.page import Packer, PageRow, page_chunks, render_html, row_of
+from ductaflow.report.page import Packer, PageRow, page_chunks, prepare, render_html, row_of
 from ductaflow.report.schema import Head, SessionLine, ShardTwin, Twin
 from ductaflow.report.twin import Entry, Sources, instance_data, report_head, utc_now
 from ductaflow.store.result import Status
@@ -233,6 +233,8 @@ class LiveReport:
 
     def _write_now(self) -> None:
         self._is_due = False
+        # The length of this write decides when the next one is due, and that is not loaded again.
+        prepare()
         begin = self.clock()
         # `close` writes again, and raises if that is still not possible.
         with suppress(DuctaflowError):
@@ -269,7 +271,8 @@ class LiveReport:
         head["history"], faults = self._history
         head["notes"] = [*self._faults, *faults]
         head["shard"] = self._shard()
-        head["new"] = newly_red(self._red(), self._session_id, head["history"])
+        failed = [kept.id for kept in self._kept.values() if kept.status.is_error]
+        head["new"] = newly_red(failed, self._session_id, head["history"])
         head["causes"] = self._causes.find()
         if finished is None:
             # A write that takes longer than the last one, on a busy machine, is no sign of death.
@@ -285,9 +288,6 @@ class LiveReport:
 
     def _all(self) -> list[_Kept]:
         return list({**(self._earlier or {}), **self._kept}.values())
-
-    def _red(self) -> list[str]:
-        return [kept.id for kept in self._kept.values() if kept.status.is_error]
 
     def _write(self, head: Head) -> Path:
         kept = self._all()

@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 from ductaflow.common.text import duration, moment, shorten, visible
 from ductaflow.report.cause_groups import parameters_of
@@ -107,8 +107,10 @@ def render_html(data: Twin) -> str:
 
 def row_of(instance: InstanceTwin, packer: Packer) -> PageRow:
     """Return the row of an instance of the twin, and pack its details."""
-    shown: InstanceTwin = _all_visible(_as_typed(instance))
+    shown = cast(InstanceTwin, _all_visible(_as_typed(instance)))
     parameters = _parameters(shown)
+    # Thousands of planned or blocked instances have no more than their row.
+    has_details = Status(shown["status"]).has_run or shown["links"]
     row = _brief(shown)
     row |= {
         "earlier": shown["earlier"],
@@ -118,7 +120,7 @@ def row_of(instance: InstanceTwin, packer: Packer) -> PageRow:
         "parameters": [packer.shape(tuple(parameters)), *parameters.values()] if parameters else None,
         "upstreams": shown["upstreams"],
         "worker": shown["worker"],
-        "at": packer.add(_json(_details(shown))) if _has_details(shown) else None,
+        "at": packer.add(_json(_details(shown))) if has_details else None,
     }
     return PageRow(instance["status"], _json(_without_empty(row)))
 
@@ -130,12 +132,16 @@ def page_chunks(head: Head, rows: Sequence[PageRow], packer: Packer) -> Iterator
         head: the twin; its instances are not used.
         rows: the instances in the twin's order; packer: holds their details.
     """
-    before, data, after = _ascii(_template("page.html").render(**_frame(head, rows))).split(_HERE)
+    frame = _template("page.html").render(**_frame(head, rows))
+    before, data, after = frame.encode("ascii", "xmlcharrefreplace").decode("ascii").split(_HERE)
     yield before
-    told = {key: value for key, value in head.items() if key != "instances"}
-    causes = [_cause_as_typed(cause) for cause in head["causes"]]
-    shapes = list(packer.shapes)
-    yield _json({**_all_visible({**told, "causes": causes, "shapes": shapes}), "statuses": _STATUSES})
+    shown = {
+        **{key: value for key, value in head.items() if key != "instances"},
+        "causes": [_cause_as_typed(cause) for cause in head["causes"]],
+        "shapes": list(packer.shapes),
+        "statuses": _STATUSES,
+    }
+    yield _json(_all_visible(shown))
     yield data
     yield from _joined(row.text for row in rows)
     yield after
@@ -205,11 +211,6 @@ def _verdict(head: Head) -> str:
 
 
 # --- an instance as the script reads it --------------------------------------------------------------------
-
-
-def _has_details(instance: InstanceTwin) -> bool:
-    """Whether there is more than the row: not for thousands of planned or blocked instances."""
-    return Status(instance["status"]).has_run or bool(instance["links"])
 
 
 def _brief(instance: InstanceTwin) -> dict[str, object]:
@@ -307,7 +308,7 @@ def _json(value: object) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _all_visible(value: Any) -> Any:
+def _all_visible(value: object) -> object:
     if isinstance(value, str):
         return visible(value, pictures=True)
     if value is None or isinstance(value, int | float):
@@ -332,11 +333,14 @@ def _printed(value: object) -> object:
     return "" if value is None else visible(str(value), pictures=True)
 
 
-def _ascii(html: str) -> str:
-    return html.encode("ascii", "xmlcharrefreplace").decode("ascii")
-
-
 # --- the page's own files ----------------------------------------------------------------------------------
+
+
+def prepare() -> None:
+    """Load what every page needs, so that the first one takes no longer than others."""
+    _template("page.html")
+    _styles()
+    _scripts()
 
 
 @functools.cache

@@ -172,10 +172,10 @@ def _folder(given: Mapping[str, object], flow: str, name: str, runs_root: Path) 
     if is_name and flow:
         places.append(runs_root / flow / name)
     found = next((place for place in places if os.path.isdir(place)), None)
-    if found or flow or not is_name or not os.path.isdir(runs_root):
+    if found or flow or not is_name:
         return found
-    candidates = [path / name for path in sorted(runs_root.iterdir()) if not path.name.startswith(".")]
-    candidates = [path for path in candidates if os.path.isdir(path)]
+    # Of an unknown flow: the only folder of that name.
+    candidates = [path for flows in runs_root.glob("[!.]*") if os.path.isdir(path := flows / name)]
     if os.path.isdir(runs_root / name) and any((runs_root / name).glob(LOGS)):
         candidates.append(runs_root / name)
     return candidates[0] if len(candidates) == 1 else None

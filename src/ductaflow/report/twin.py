@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 from urllib.parse import quote
 
 from ductaflow.common.paths import RESULT, RunFolder, relative
@@ -18,10 +18,9 @@ from ductaflow.common.text import cut_middle
 from ductaflow.project.settings import Project
 from ductaflow.report.cause_groups import find_causes
 from ductaflow.report.configs import NO_CONFIGS, Configs
-from ductaflow.report.excerpts import GREEN_LOG_END, LOG_END, NO_FIGURES, FigureBudget, figures_of, log_parts
+from ductaflow.report.excerpts import GOOD_LOG_END, LOG_END, NO_FIGURES, FigureBudget, figures_of, log_parts
 from ductaflow.report.history import newly_red, read_history
 from ductaflow.report.schema import SCHEMA, Head, InstanceTwin, ResultTwin, Twin
-from ductaflow.store.result import SCHEMA as RESULT_SCHEMA
 from ductaflow.store.result import Result, Status, recorded_result
 
 MAX_TEXT = 20_000
@@ -176,9 +175,12 @@ def _instance(
     # The folder of an instance that did not run has what an earlier session left.
     ran = folder if result.status.has_run else None
     log = _log_of(ran) if ran else None
-    green = not (former or result).status.needs_attention
+    is_good = not (former or result).status.needs_attention
     lists = {**_first(result, "inputs"), **_first(result, "outputs")}
-    record = cast(ResultTwin, json_value({"schema": RESULT_SCHEMA, **_fields(result), **lists}))
+    fields = {**result.to_dict(), **lists}
+    # The lineage is as long as the files that were read are many; `ductaflow why` reads it.
+    del fields["lineage"]
+    record = cast(ResultTwin, json_value(fields))
     data: InstanceTwin = {
         **record,
         "status": result.status,
@@ -194,27 +196,14 @@ def _instance(
         "rerun": rerun,
         "debug": f"ductaflow debug {shlex.quote(result.id)}" if entry.nodeid else None,
         "links": _links(ran, log, runs_dir) if ran else {},
-        **log_parts(log, GREEN_LOG_END if green else LOG_END, (warning.line for warning in result.warnings)),
+        **log_parts(log, GOOD_LOG_END if is_good else LOG_END, (warning.line for warning in result.warnings)),
         **(sources.configs.of(result, ran, stored=not nested) if ran else NO_CONFIGS),
-        **(figures_of(ran.notebook, sources.figures, green=green) if ran else NO_FIGURES),
+        **(figures_of(ran.notebook, sources.figures, is_good=is_good) if ran else NO_FIGURES),
         "flows": [],
     }
     if ran:
         data["flows"] = [_flow(ran.path / child, entry, sources, rerun, above) for child in result.children]
     return data
-
-
-def _fields(record: Any) -> dict[str, object]:
-    """The fields of a record and of those in it; `asdict` would copy what they hold, as `json_value` does."""
-    # the lineage is as long as the files that were read are many; `ductaflow why` reads it
-    names = record.__dataclass_fields__.keys() - {"folder", "lineage"}
-    return {name: _value(getattr(record, name)) for name in record.__dataclass_fields__ if name in names}
-
-
-def _value(value: object) -> object:
-    if isinstance(value, tuple):
-        return [_value(item) for item in value]
-    return _fields(value) if hasattr(value, "__dataclass_fields__") else value
 
 
 def _former(result: Result) -> Result | None:
@@ -316,7 +305,7 @@ def json_value(value: object, *, depth: int = 0) -> object:
         if isinstance(value, list | tuple | set | frozenset):
             return [json_value(item, depth=depth + 1) for item in value]
     if getattr(value, "shape", None) == () and type(value).__module__ == "numpy":
-        scalar = cast(Any, value).item()
+        scalar = getattr(value, "item", str)()
         if isinstance(scalar, bool | int | float | str):
             return json_value(scalar)
     return cut_middle(str(value), MAX_LINE)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ductaflow.common.errors import DuctaflowError
+from ductaflow.common.text import listed
 from ductaflow.project.instances import Instance, Instances
 from ductaflow.session.decide import Decision, Readiness, Would, decide
 from ductaflow.session.durations import UNKNOWN, expected_seconds
@@ -85,8 +86,7 @@ def beyond_lines(told: Mapping[str, str]) -> Iterator[str]:
         if text:
             groups.setdefault(text, []).append(id)
     for text, ids in groups.items():
-        more = f" and {len(ids) - _NAMED} more" if ids[_NAMED:] else ""
-        yield f"{', '.join(ids[:_NAMED])}{more}: unchanged {text}"
+        yield f"{listed(ids, _NAMED)}: unchanged {text}"
 
 
 class Forecast:
