@@ -75,11 +75,7 @@ def look(server: psutil.Process, ended: threading.Event, looks: list[int]) -> No
 #: What is timed in the processes of a warm run: module, function or method, what it does.
 STAGES = (
     ("ductaflow.execution.server", "why_not_warm", "supervisor: may it be warm"),
-    (
-        "ductaflow.execution.recorded_run",
-        "RecordedRun.__init__",
-        "supervisor: folder claimed, config and log",
-    ),
+    ("ductaflow.execution.recorded_run", "RecordedRun.__init__", "supervisor: folder, config and log"),
     ("ductaflow.execution.recorded_run", "_claim", "supervisor: of which lock, marker, previous outputs"),
     ("ductaflow.execution.server", "fork_child", "supervisor: fork of the child"),
     ("ductaflow.execution.child", "_be_anew", "child: descriptors, environment, seeds"),
