@@ -283,8 +283,9 @@ def fork_child(spec: RunSpec, environment: Mapping[str, str]) -> ForkedChild:
 
 
 def use_once() -> None:
-    """Do once what is slow the first time: validate, write and export a notebook, look up the platform."""
+    """Do once what is slow the first time: export a notebook, look up the platform, make a lock."""
     import nbformat
+    from filelock import FileLock
 
     from ductaflow.notebook.export import html_of
 
@@ -294,6 +295,8 @@ def use_once() -> None:
     html_of(notebook, "once")
     # Starts a process that looks up the name of the processor.
     platform.platform()
+    # filelock inspects the signature of its class; this one locks nothing.
+    FileLock(os.devnull)
 
 
 def settle_memory() -> None:

@@ -29,11 +29,17 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import TYPE_CHECKING, Literal, TextIO, TypeAlias
 
 from ductaflow.common.paths import TEMP_PREFIX
 
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+
 Stream = Literal["stdout", "stderr"]
+#: Text of a stream, or the tag of a note.
+Piece: TypeAlias = tuple[Stream, str] | object
 #: Bytes kept in the notebook from the beginning and from the end of a cell's stream output.
 HEAD = TAIL = 512 * 1024
 #: With more pieces than this, a cell's output is sorted by stream, as a kernel does within a flush interval.
@@ -272,7 +278,7 @@ class Capture:
     def _has_news(self) -> bool:
         return bool(self._spans) or self._end > self._start
 
-    def collect(self) -> list[tuple[Stream, str] | Any]:
+    def collect(self) -> list[Piece]:
         """Return the output since `begin`, in order. May be called several times.
 
         Returns:
@@ -304,7 +310,7 @@ class Capture:
             yield span.stream, self._read(max(span.start, tail), span.end)
 
     @staticmethod
-    def _texts(pieces: Iterable[tuple[Stream, bytes] | _Span]) -> Iterator[tuple[Stream, str] | Any]:
+    def _texts(pieces: Iterable[tuple[Stream, bytes] | _Span]) -> Iterator[Piece]:
         """Join neighbours before decoding: a character may have been written in two halves."""
         stream: Stream = "stdout"
         raw = bytearray()
@@ -431,7 +437,7 @@ class _ByteStream(io.RawIOBase):
         self.name = f"<{stream}>"
         self.mode = "wb"
 
-    def write(self, data: Any, /) -> int:
+    def write(self, data: ReadableBuffer, /) -> int:
         raw = memoryview(data).tobytes()
         if raw:
             self.capture.write(self._stream, raw)
@@ -478,17 +484,17 @@ def _without_holes(start: int, spans: Iterable[_Span]) -> Iterator[_Span]:
         start = span.end
 
 
-def _sorted_by_stream(collected: list[tuple[Stream, str] | Any]) -> list[tuple[Stream, str] | Any]:
+def _sorted_by_stream(collected: list[Piece]) -> list[Piece]:
     """Join the texts of each stream between two tags."""
-    joined: list[tuple[Stream, str] | Any] = []
+    joined: list[Piece] = []
     for is_text, group in itertools.groupby(collected, key=lambda piece: isinstance(piece, tuple)):
-        pieces = list(group)
-        if is_text:
-            texts = {
-                name: "".join(text for stream, text in pieces if stream == name) for name in _DESCRIPTORS
-            }
-            pieces = [(name, text) for name, text in texts.items() if text]
-        joined += pieces
+        if not is_text:
+            joined += group
+            continue
+        texts = [piece for piece in group if isinstance(piece, tuple)]
+        for name in _DESCRIPTORS:
+            if text := "".join(text for stream, text in texts if stream == name):
+                joined.append((name, text))
     return joined
 
 

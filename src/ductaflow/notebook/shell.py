@@ -88,7 +88,7 @@ class Outputs:
             if isinstance(piece, tuple):
                 outputs.append(_output("stream", name=piece[0], text=piece[1]))
             else:
-                outputs.append(piece)
+                outputs.append(cast(NotebookNode, piece))
         return outputs
 
     def result(self, data: Bundle, metadata: Bundle | None, count: int) -> None:

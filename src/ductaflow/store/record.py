@@ -519,32 +519,31 @@ class _Maker:
 
     def _inputs(self) -> tuple[list[FileEntry], list[str]]:
         """Return what was read, and what was looked for but not there."""
-        seen: dict[str, Stamp | None] = {**self.reads.files, **self.begun.files}
-        declared = [path for path in self.reads.declared if not os.path.isdir(path)]
-        seen = {**dict.fromkeys(path for path in declared if not os.path.exists(path)), **seen}
-        for path in list(seen):
-            seen.update(
-                (journal, stamp_of_file(journal)) for journal in journals_of(path) if journal not in seen
-            )
-        modules, written = self.reads.modules, self.reads.written
         inputs: list[FileEntry] = []
         absent: list[str] = []
-        for path, stamp in sorted(seen.items()):
-            if path in modules or self._is_own(path) or is_ours(path):
+        for path, stamp in sorted(self._seen().items()):
+            if path in self.reads.modules or self._is_own(path) or is_ours(path):
                 continue
-            now = stamp_of_file(path)
-            name = self.site.relative(path)
-            if now is None and stamp is None:
-                if not (os.path.lexists(path) and self._is_by_run(path)):
-                    absent.append(name)
-            elif now is None and stamp is not None and path in written:
-                # The run removed what it read: another run would not find it.
-                inputs.append(FileEntry(path=name, size=stamp.size, mtime=stamp.mtime, hash=None))
-            elif now is None or (path not in written and stamp != now):
-                self.changed.append(name)
+            now, name = stamp_of_file(path), self.site.relative(path)
+            is_written = path in self.reads.written
             if now is not None:
                 inputs += self._entry(path)
+            elif stamp is None:
+                if not (os.path.lexists(path) and self._is_by_run(path)):
+                    absent.append(name)
+            elif is_written:
+                # The run removed what it read: another run would not find it.
+                inputs.append(FileEntry(path=name, size=stamp.size, mtime=stamp.mtime, hash=None))
+            if stamp != now and not is_written:
+                self.changed.append(name)
         return inputs, absent
+
+    def _seen(self) -> dict[str, Stamp | None]:
+        """Return what was read, named or declared, and the journals of databases, with the first stamps."""
+        missing = (path for path in self.reads.declared if not os.path.exists(path))
+        seen = {**dict.fromkeys(missing), **self.reads.files, **self.begun.files}
+        journals = {journal for path in seen for journal in journals_of(path)}
+        return {**{journal: stamp_of_file(journal) for journal in journals}, **seen}
 
     def _is_own(self, path: str) -> bool:
         """Return whether a file belongs to the run itself; files of a build's flows are theirs."""
