@@ -25,6 +25,7 @@ from harness import Flow, copy_run, heading, parser_of, shown, table, write_proj
 
 from ductaflow import FlowFailed, run_instance
 from ductaflow.common.paths import REPORT_HTML, REPORT_JSON
+from ductaflow.project.settings import Settings
 from ductaflow.report import Entry, LiveReport
 from ductaflow.store.result import Status, read_result
 
@@ -73,7 +74,7 @@ def entries(project: Path, count: int) -> Iterator[Entry]:
         write_project(project, Flow(flow, [CELL]), configs)
         for name in configs:
             with contextlib.suppress(FlowFailed), contextlib.chdir(project):
-                run_instance(f"{flow}/{name}", export_html=False)
+                run_instance(f"{flow}/{name}", settings=Settings(html=False))
     for number in range(count):
         flow, region = FLOWS[number % 4], REGIONS[number // 4 % 5]
         kind = "error" if number % 25 == 7 else "warning" if number % 16 == 3 else "success"
