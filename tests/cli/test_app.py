@@ -64,6 +64,7 @@ def test_list_shows_ids_tags_and_problems(project: TinyProject) -> None:
     assert "fit/red" == lines[2]
 
 
+@pytest.mark.slow
 def test_run_shows_logs_and_fails_if_one_is_red(project: TinyProject) -> None:
     """All are run, by id or by title, in the order given where none reads another; the exit code is 1."""
     done = cli("run", "fit[red]", "fit/good", "fit/red")
@@ -107,6 +108,7 @@ def starts(done: Result) -> list[str]:
     return [line.rpartition(" ")[2] for line in done.stdout.splitlines() if "Starting" in line]
 
 
+@pytest.mark.slow
 def test_run_follows_the_graph_and_blocks(chain: TinyProject) -> None:
     """Upstreams first; what reads from a red one is blocked, at any distance, and only that."""
     done = cli("run", "end/z", "end/ok", "mid/y", "fit/red", "fit/good")

@@ -70,6 +70,7 @@ print(pd.get_option("display.max_rows"), logging.getLogger().handlers, os.path.b
 """
 
 
+@pytest.mark.slow
 def test_the_next_run_sees_nothing_of_the_last_one(project: TinyProject) -> None:
     """Environment, paths, generators, handlers, options and patches end with the run that made them."""
     forked(project, DISTURBS)
@@ -111,6 +112,7 @@ def test_an_edited_module_of_the_project_is_seen(project: TinyProject) -> None:
         assert str(value) == printed(project)
 
 
+@pytest.mark.slow
 def test_a_flow_that_sets_what_is_read_at_import(project: TinyProject) -> None:
     """A variable set before an import reaches it: such a flow runs fresh, and its result says so."""
     code = "# %%\nimport os\nos.environ['OMP_NUM_THREADS'] = '1'\nimport numpy as np\n"
@@ -121,6 +123,7 @@ def test_a_flow_that_sets_what_is_read_at_import(project: TinyProject) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_variable_that_differs(project: TinyProject, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a session sets after its server has started reaches a run; that runs fresh where it must."""
     forked(project, "# %%\n1\n")
@@ -363,6 +366,7 @@ print("NOTES", warm.notes())
     assert "interpreter" not in nested.message
 
 
+@pytest.mark.slow
 def test_without_a_server_everything_stays_the_same(
     project: TinyProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:

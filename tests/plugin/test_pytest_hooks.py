@@ -81,6 +81,7 @@ def test_each_part_of_xdist_is_there(name: str) -> None:
         pytest.fail(f"{name} is gone (pytest-xdist {version('pytest-xdist')})")
 
 
+@pytest.mark.slow
 def test_a_worker_answers_before_xdist_starts_it(pytester: pytest.Pytester) -> None:
     """xdist's gateway executes what asks for the process id of a worker, and then xdist's own part."""
     pytester.makeconftest(
