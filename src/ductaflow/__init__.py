@@ -39,37 +39,23 @@ if TYPE_CHECKING:
     from ductaflow.store.result import Status as Status
     from ductaflow.store.result import read_result as read_result
 
-_HOME = {
-    "ConfigError": "common.errors",
-    "DuctaflowError": "common.errors",
-    "FlowFailed": "store.result",
-    "FlowWarning": "common.errors",
-    "Instance": "project.instances",
-    "InstanceError": "common.errors",
-    "Project": "project.settings",
-    "Result": "store.result",
-    "RunFolderError": "common.errors",
-    "Status": "store.result",
-    "analyze_execution_logs": "store.logs",
-    "conduct": "session.conductor",
-    "convert_notebook_to_html": "notebook.export",
-    "debug_flow": "session.debug",
-    "display_config_summary": "flow",
-    "find_instances": "project.instances",
-    "generate_status_report": "report.status_report",
-    "is_notebook_execution": "flow",
-    "load_cli_config": "script",
-    "load_instance": "flow",
-    "load_stored": "project.instances",
-    "read_result": "store.result",
-    "reads": "flow",
-    "run_instance": "session.runner",
-    "run_notebook": "session.runner",
-    "run_step_flow": "session.runner",
-    "scenarios": "session.tables",
-    "store_instances": "session.tables",
-    "unpack_config": "flow",
+#: The public names by the module that defines them.
+_NAMES = {
+    "common.errors": ("ConfigError", "DuctaflowError", "FlowWarning", "InstanceError", "RunFolderError"),
+    "flow": ("display_config_summary", "is_notebook_execution", "load_instance", "reads", "unpack_config"),
+    "notebook.export": ("convert_notebook_to_html",),
+    "project.instances": ("Instance", "find_instances", "load_stored"),
+    "project.settings": ("Project",),
+    "report.status_report": ("generate_status_report",),
+    "script": ("load_cli_config",),
+    "session.conductor": ("conduct",),
+    "session.debug": ("debug_flow",),
+    "session.runner": ("run_instance", "run_notebook", "run_step_flow"),
+    "session.tables": ("scenarios", "store_instances"),
+    "store.logs": ("analyze_execution_logs",),
+    "store.result": ("FlowFailed", "Result", "Status", "read_result"),
 }
+_HOME = {name: module for module, names in _NAMES.items() for name in names}
 __all__ = sorted(_HOME)
 
 

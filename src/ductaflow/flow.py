@@ -28,8 +28,7 @@ from ductaflow.project.options import load_saved_config
 from ductaflow.project.references import runs_tree
 from ductaflow.project.secrets import masked
 from ductaflow.project.settings import Project
-from ductaflow.session.main import use_project_of_main
-from ductaflow.session.request import find_project, no_project
+from ductaflow.session.request import find_project, no_project, use_project_of_main
 from ductaflow.store.folder import note_hand_work
 from ductaflow.store.spec import current_run, tell_reads
 
@@ -40,7 +39,7 @@ _PATH_ENDINGS = ("_dir", "_path", "_file", "_folder")
 
 
 def unpack_config(
-    config: Mapping[str, object], name: str, namespace: MutableMapping[str, Any] | None = None
+    config: Mapping[str, object], name: str, namespace: MutableMapping[str, object] | None = None
 ) -> dict[str, Any]:
     """Turn a config into variables, and print what they are.
 
@@ -72,7 +71,8 @@ def unpack_config(
         'db.org'
     """
     project = _project_of(config)
-    variables = mapped(config, functools.partial(_with_paths, project))
+    # Strings that are paths have become `Path`, so these are no JSON values any more.
+    variables: dict[str, Any] = {**mapped(config, functools.partial(_with_paths, project))}
     flat, clashing = _flattened(variables)
     variables.update(flat)
     if namespace is not None:
@@ -139,7 +139,7 @@ def _is_folder(root: Path, first: str) -> bool:
 
 
 def _pattern_or_path(root: Path, local: str) -> str | Path:
-    """Absolute. A name that has `*`, `?` or `[` and is there is no pattern."""
+    """Absolute. A name with `*`, `?` or `[` that exists is not a pattern."""
     path = root / local
     if glob.has_magic(local) and not os.path.lexists(path):
         # the project may lie in a folder with such a name
@@ -147,9 +147,9 @@ def _pattern_or_path(root: Path, local: str) -> str | Path:
     return path
 
 
-def _flattened(variables: Mapping[str, object]) -> tuple[dict[str, Any], list[str]]:
+def _flattened(variables: Mapping[str, object]) -> tuple[dict[str, object], list[str]]:
     """The keys of nested objects by their last name, and the full names of those that clash."""
-    found: dict[str, list[tuple[str, Any]]] = {}
+    found: dict[str, list[tuple[str, object]]] = {}
     for path, value, _ in walk(variables, _is_list):
         if len(path) > 1:
             found.setdefault(str(path[-1]), []).append((spelled(path), value))
@@ -194,7 +194,7 @@ def _print_summary(
         print(f"  not flattened, since the names clash: {', '.join(clashing)}")
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     """A value as JSON on one line, cut for the eye where it is long; the saved config has it whole."""
     return cut(json.dumps(value, ensure_ascii=False, default=str), 200)
 

@@ -118,7 +118,7 @@ def _spec_of_file(project: Project, source: Path, path: Path) -> RunSpec:
     if path.suffix != ".json" or len(parts) not in (2, 3) or parts[1] != source.stem:
         where = f"{project.settings.config_dir}/{KIND_DIRS[kind_of(source)]}"
         raise ConfigError(
-            f"{path} is no instance of {source.stem}",
+            f"{path} is not an instance of {source.stem}",
             hint=f"Instances are {where}/{source.stem}.json and "
             f"{source.stem}/<name>.json there; a row of a table is given by --instance NAME.",
         )
@@ -144,9 +144,7 @@ def _exit_code(result: Result) -> int:
         import signal
 
         return _SIGNALLED + getattr(signal, result.signal, 0)
-    if result.status.is_error:
-        return result.exit_code or 1
-    return result.exit_code or 0
+    return result.exit_code or int(result.status.is_error)
 
 
 # --- in the process that was started -----------------------------------------------------------------------

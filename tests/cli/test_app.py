@@ -72,7 +72,7 @@ def test_run_shows_logs_and_fails_if_one_is_red(project: TinyProject) -> None:
     starts = [line for line in done.stdout.splitlines() if "Starting" in line]
     assert ["🚀 Starting fit | Instance: red", "🚀 Starting fit | Instance: good"] == starts
     assert "x is 1\n" in done.stdout
-    assert "1 of 2 red: fit/red\n" == done.stderr
+    assert "1 of 2 failed: fit/red\n" == done.stderr
     made = cli("report")
     assert f"{project.root / 'runs' / REPORT_HTML}\n" == made.output
     page = json.loads((project.root / "runs" / REPORT_JSON).read_bytes())
@@ -117,7 +117,7 @@ def test_run_follows_the_graph_and_blocks(chain: TinyProject) -> None:
     assert starts(done).index("good") < starts(done).index("ok")
     assert "mid[y] blocked: fit/red failed: flows/fit.py:6: AssertionError: two\n" in done.stderr
     assert "end[z] blocked: mid/y is blocked: fit/red failed: " in done.stderr
-    assert done.stderr.endswith("1 of 5 red: fit/red\n")
+    assert done.stderr.endswith("1 of 5 failed: fit/red\n")
 
 
 def test_run_respects_a_skip(chain: TinyProject) -> None:
@@ -253,7 +253,7 @@ def test_reports_of_shards_are_merged(project: TinyProject, tmp_path: Path) -> N
     [
         (["--merge"], "--merge needs files"),
         (["--output", "x"], "go with --merge"),
-        (["pyproject.toml"], "is no folder"),
+        (["pyproject.toml"], "is not a folder"),
     ],
 )
 def test_report_says_how_it_is_called(arguments: list[str], said: str) -> None:

@@ -226,7 +226,7 @@ def test_logs_with_a_bad_expression(project: TinyProject) -> None:
     """Said in a sentence, with exit code 2."""
     done = cli("logs", "--grep", "(")
     assert 2 == done.exit_code
-    assert done.output.startswith("Error: --grep ( is no regular expression")
+    assert done.output.startswith("Error: --grep ( is not a regular expression")
 
 
 def test_show_tells_all_that_is_known(project: TinyProject) -> None:

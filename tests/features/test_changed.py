@@ -450,7 +450,7 @@ def test_plan_without_an_earlier_run(ran: TinyProject) -> None:
     """It does not say how long that takes: a second for each would be a guess."""
     shutil.rmtree(ran.root / "runs")
     *planned, last = ran.output("plan").splitlines()
-    assert "There is no earlier run that tells how long it takes." == last
+    assert "No earlier run shows how long it takes." == last
     assert not any("about" in line for line in planned)
 
 

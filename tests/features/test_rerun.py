@@ -149,7 +149,7 @@ def test_the_same_one_twice(project: TinyProject) -> None:
         ("runs/fit/nobody", "there is no folder runs/fit/nobody"),
         ("runs/odd", "holds no saved config"),
         ("runs/odd/x", "is a run of odd, and there is no flows/odd.py"),
-        ("runs/two/x", "which flow ran there, found one, other"),
+        ("runs/two/x", "which flow ran there is unclear, found one, other"),
         ("..", "does not belong to the project"),
         ("fit/nobody", "fit has no stored instance"),
     ],
@@ -198,7 +198,7 @@ def test_a_flow_of_a_build_runs_again_and_the_build_follows(project: TinyProject
 
     flag(project, "stop", True)
     done = cli("run", "runs/projection/s1/runs/assign")
-    assert (1, "1 of 1 red: runs/projection/s1/runs/assign\n") == (done.exit_code, done.stderr)
+    assert (1, "1 of 1 failed: runs/projection/s1/runs/assign\n") == (done.exit_code, done.stderr)
     assert ("error", "exception") == (result(project, build)["status"], result(project, build)["cause"])
     assert before == (project.root / "runs" / build / "projection_execution_output.txt").read_bytes()
 
@@ -431,8 +431,8 @@ def test_options_of_run_can_be_set(project: TinyProject) -> None:
             ("fit/a", "--set", "nested.dep=2", "--as", "new"),
             "nested of fit/a has no key dep\nDid you mean deep?",
         ),
-        (("fit/a", "--set", "x.y=2", "--as", "new"), "--set x.y: x of fit/a is no object"),
-        (("fit/a", "--set", "x", "--as", "new"), "--set x is no assignment\nWrite --set key=value."),
+        (("fit/a", "--set", "x.y=2", "--as", "new"), "--set x.y: x of fit/a is not an object"),
+        (("fit/a", "--set", "x", "--as", "new"), "--set x is not an assignment\nWrite --set key=value."),
         (("fit/a", "--set", "x=1", "--set", "x=2", "--as", "new"), "--set gives x twice"),
         (("fit/a", "--set", "x=[1", "--as", "new"), "--set x: "),
         (("fit/a", "--set", "_project_root=/", "--as", "new"), "has no key _project_root"),
@@ -453,7 +453,7 @@ def test_a_flow_of_a_build_has_no_variant(project: TinyProject) -> None:
     assert 0 == cli("run", "projection/s1").exit_code
     done = cli("run", "runs/projection/s1/runs/assign", "--as", "other")
     assert 2 == done.exit_code
-    assert "is no instance's own run folder" in done.stderr
+    assert "is not an instance's own run folder" in done.stderr
 
 
 # --- several at a time -------------------------------------------------------------------------------------

@@ -295,7 +295,7 @@ def test_a_notebook_is_looked_up_from_the_project(
     with pytest.raises(InstanceError, match=r"no notebook flows/fitt\.py"):
         find_notebook("flows/fitt.py")
     (project.root / "x.csv").touch()
-    with pytest.raises(InstanceError, match="is no notebook"):
+    with pytest.raises(InstanceError, match="is not a notebook"):
         find_notebook("x.csv")
 
 

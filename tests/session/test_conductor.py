@@ -284,7 +284,7 @@ def test_a_stored_instance_that_is_no_row_must_have_run(project: TinyProject, fa
         write_result(Result("prep", name, "flow", status, message="boom"), folder)
     second = conduct(rows, "fit", project_root=project.root)
     assert ["success", "success", "error", "success"] == list(second["status"])
-    assert "fit/c reads from prep/y, but its last run is red: boom." in second["message"][2]
+    assert "fit/c reads from prep/y, but its last run failed: boom." in second["message"][2]
 
 
 def test_a_row_of_a_builds_table_reads_what_is_stored(project: TinyProject, fake: Fake) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import socket
@@ -736,10 +735,8 @@ def test_what_is_no_executor_is_refused(
         pass
     assert "the client is closed" == refused(client)
     folder, root = str(project.folder("f", "i")), str(project.root)
-    names = {"kind": "flow", "flow": "f", "instance": "i", "session_id": "s", "run_id": "r"}
-    spec = RunSpec.load(
-        json.dumps({**names, "source": "", "folder": folder, "runs_root": folder, "project_root": root})
-    )
+    places = {"source": "", "folder": folder, "runs_root": folder, "project_root": root}
+    spec = RunSpec(kind="flow", flow="f", instance="i", session_id="s", run_id="r", **places)
     with monkeypatch.context() as inside:
         inside.setenv(CONTEXT, spec.dump())
         assert "an executor cannot be used inside of a run" == refused(dask.client())

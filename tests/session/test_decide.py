@@ -1,6 +1,7 @@
 """One decision: every way of running gives the same answer for the same instance.
 
-Each way runs one session over a copy of one project that has all cases; each case is asked of each session.
+One project has all cases. Each way runs one session over a copy of it, also where `pytest -n` spreads these
+tests over workers; each case is asked of each session.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ import contextlib
 import functools
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+from filelock import FileLock
 from support import TinyProject, run_pytest
 
 from ductaflow.project.graph import collect
@@ -70,13 +72,13 @@ OUTSIDE: dict[str, dict[str, Any]] = {
 }
 
 LACKS_NEW = "fit/reads-new reads from fit/new, but it has no finished run"
-LACKS_FAILING = f"fit/reads-failing reads from fit/failing, but its last run is red: {BOOM}"
+LACKS_FAILING = f"fit/reads-failing reads from fit/failing, but its last run failed: {BOOM}"
 LACKS_EDITED = "fit/reads-edited reads from fit/edited, but its output x.csv was changed since"
 NOWHERE = (
     "fit/reads-nothing reads runs/other/one/x.csv, which is not there;"
     " other has no stored instance at all. There is fit, gone."
 )
-OF_BY_HAND = "fit/reads-unstored-red reads runs/other/red/x.csv, but its last run is red: boom; other has no"
+OF_BY_HAND = "fit/reads-unstored-red reads runs/other/red/x.csv, but its last run failed: boom; other has no"
 CYCLE = "fit/cycle-a is part of a cycle: fit/cycle-a -> fit/cycle-b -> fit/cycle-a"
 
 CASES: dict[str, Case] = {
@@ -177,10 +179,11 @@ RAN_BEFORE = (
 )
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def make_project(root: Path) -> None:
     """The project with all cases, and what earlier sessions and people have left in it."""
-    project = TinyProject(tmp_path_factory.mktemp("made") / "project")
+    project = TinyProject(root)
+    # Pages take longer than the runs and decide nothing.
+    project.settings("html = false")
     project.flow("fit", FLOW)
     for name, config in OUTSIDE.items():
         project.config(f"flows/fit/{name}.json", **config, _run={"tags": ["outside"]})
@@ -204,25 +207,17 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / "result.json").write_text(json.dumps(told))
     (by_hand := project.folder("other", "hand")).mkdir()
     (by_hand / "x.csv").write_text("1")
-    return project.root
 
 
 Answers = dict[str, tuple[str, str]]
 
 
-def by_pytest(root: Path) -> Answers:
-    session = run_pytest(root, "--ductaflow-changed", "-q", "-m", "not outside")
-    entries = session.report()["instances"]
+def by_pytest(root: Path, *arguments: str) -> Answers:
+    session = run_pytest(root, "--ductaflow-changed", "-q", "-m", "not outside", *arguments)
     return {
-        entry["instance"]: (entry["status"], entry["message"]) for entry in entries if entry["flow"] == "fit"
-    }
-
-
-def by_pytest_workers(root: Path) -> Answers:
-    session = run_pytest(root, "--ductaflow-changed", "-q", "-n", "2", "-m", "not outside")
-    entries = session.report()["instances"]
-    return {
-        entry["instance"]: (entry["status"], entry["message"]) for entry in entries if entry["flow"] == "fit"
+        entry["instance"]: (entry["status"], entry["message"])
+        for entry in session.report()["instances"]
+        if entry["flow"] == "fit"
     }
 
 
@@ -283,13 +278,17 @@ def by_dask(root: Path) -> Answers:
 
 WAYS: dict[str, Callable[[Path], Answers]] = {
     "pytest": by_pytest,
-    "pytest -n": by_pytest_workers,
+    "pytest -n": lambda root: by_pytest(root, "-n", "2"),
     "conduct": functools.partial(by_conduct, jobs=2),
     "run": by_run,
     "plan": by_plan,
     "again": by_again,
     "dask": by_dask,
 }
+
+
+#: `plan` runs nothing; the project for it takes a second or two.
+MARKS = {way: pytest.mark.slow for way in WAYS if way != "plan"} | {"dask": pytest.mark.dask}
 
 
 @dataclass(frozen=True)
@@ -301,14 +300,30 @@ class Asked:
     answers: Answers
 
 
-@pytest.fixture(scope="module", params=WAYS)
-def asked(
-    made: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
-) -> Iterator[Asked]:
-    root = tmp_path_factory.mktemp("way") / "project"
-    shutil.copytree(made, root)
-    with held(root / "runs" / "fit" / "held", root / "runs"):
-        yield Asked(request.param, root, WAYS[request.param](root))
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A folder that the workers of a session share; in it the project is made once."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base if worker_id == "master" else base.parent) / "decide"
+    folder.mkdir(exist_ok=True)
+    with FileLock(folder / "made.lock"):
+        if not (folder / "made").exists():
+            make_project(folder / "begun")
+            (folder / "begun").rename(folder / "made")
+    return folder
+
+
+@pytest.fixture(scope="module", params=[pytest.param(way, marks=MARKS.get(way, ())) for way in WAYS])
+def asked(shared: Path, request: pytest.FixtureRequest) -> Asked:
+    way: str = request.param
+    root = shared / way / "project"
+    answers = shared / way / "answers.json"
+    with FileLock(shared / f"{way}.lock"):
+        if not answers.exists():
+            shutil.copytree(shared / "made", root)
+            with held(root / "runs" / "fit" / "held", root / "runs"):
+                answers.write_text(json.dumps(WAYS[way](root)))
+    return Asked(way, root, json.loads(answers.read_text()))
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -83,9 +83,9 @@ def test_values_stay_what_they_are() -> None:
     [
         ({}, "at least one dimension", "region"),
         ({"region": []}, "dimension 'region' has no values", "leave the dimension out"),
-        ({"region": "EU"}, "dimension 'region': 'EU' is no list", "Write ['EU']"),
-        ({"horizon": 2030}, "dimension 'horizon': 2030 is no list", "Write [2030]"),
-        ({"region": {"EU"}}, "{'EU'} is no list", "sorted"),
+        ({"region": "EU"}, "dimension 'region': 'EU' is not a list", "Write ['EU']"),
+        ({"horizon": 2030}, "dimension 'horizon': 2030 is not a list", "Write [2030]"),
+        ({"region": {"EU"}}, "{'EU'} is not a list", "sorted"),
         ({"region": [{"EU"}]}, "dimensions.region[0]: a value of type builtins.set", "sorted"),
         ({"instance": ["a"]}, "this column holds the names", "template"),
         ({1: ["a"]}, "the name of a dimension is a string", ""),
@@ -209,7 +209,7 @@ def test_numbers_are_names() -> None:
         (pd.DataFrame({"instance": ["a"], "instance_name": ["b"]}), "the columns instance and instance_name"),
         (pd.DataFrame([["a", 1, 2]], columns=["instance", "x", "x"]), "two columns 'x'"),
         (pd.DataFrame({"instance": ["a"], 1: [2]}), "the column 1 is not named by a string"),
-        (pd.DataFrame({"instance": ["a", math.nan]}), "row 1: instance is nan, no name"),
+        (pd.DataFrame({"instance": ["a", None]}), "row 1: instance is nan, not a name"),
         (pd.DataFrame({"instance": ["a", "b", "A"]}), "rows 0 and 2 are both called a and A"),
     ],
 )

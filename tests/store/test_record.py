@@ -80,7 +80,7 @@ def test_a_red_run_has_no_record(project: TinyProject) -> None:
     """It runs again whatever has changed, and says that it was red."""
     flow(project, "raise ValueError('no')")
     assert Status.ERROR is project.run("fit/A", check=False).status
-    assert ["its last run is red: flows/fit.py:7: ValueError: no"] == changed(project, "fit/A")
+    assert ["its last run failed: flows/fit.py:7: ValueError: no"] == changed(project, "fit/A")
 
 
 def test_what_never_ran_has_no_finished_run(project: TinyProject) -> None:

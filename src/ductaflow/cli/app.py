@@ -9,7 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TextIO, TypeVar
 
 import click
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from ductaflow.session.decide import Readiness
 
 
-#: What the shell is told, besides 0: a run is red, or a merged report is not whole; the command cannot do
-#: what it is asked; Ctrl-C.
-RED, UNUSABLE, INTERRUPTED = 1, 2, 130
+#: Exit codes besides 0: a run failed, or a merged report is incomplete; the command cannot do what it is
+#: asked; Ctrl-C.
+FAILED, UNUSABLE, INTERRUPTED = 1, 2, 130
 NOTHING_STORED = "nothing is stored"
 _Found = TypeVar("_Found")
 
@@ -34,7 +34,7 @@ _Found = TypeVar("_Found")
 class _Commands(click.Group):
     """The one place where errors become a message and an exit code."""
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
         except DuctaflowError as exc:
@@ -52,11 +52,12 @@ class _Commands(click.Group):
             ctx.exit(INTERRUPTED)
 
 
-def _say(text: str, stream: Any = None) -> None:
-    """Print a line, whatever characters it has and the console can show."""
+def _say(*lines: str, stream: TextIO | None = None) -> None:
+    """Print lines, whatever characters they have and the console can show."""
     from ductaflow.common.text import show_on_console, visible
 
-    show_on_console(f"{visible(text)}\n", stream)
+    for line in lines:
+        show_on_console(f"{visible(line)}\n", stream)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -82,7 +83,7 @@ def _project(folder: Path | None) -> Project:
         raise no_project(Path.cwd())
     if not project.is_there:
         raise DuctaflowError(
-            f"{folder} is no project: it has no {signs_of(project.root)}",
+            f"{folder} is not a project: it has no {signs_of(project.root)}",
             hint=f"Give the folder that holds {project.settings.config_dir}/.",
         )
     return project
@@ -102,8 +103,7 @@ def init_command(folder: str) -> None:
     if not folder:
         raise DuctaflowError("the name of the folder is empty", hint="For this one: ductaflow init .")
     made = init_project(Path(folder))
-    for path in made.written:
-        _say(str(path))
+    _say(*map(str, made.written))
     for path, advice in made.kept.items():
         _say(f"{path} is there already and stays as it is{advice}")
     where = f"cd {'-- ' if folder.startswith('-') else ''}{shlex.quote(folder)} && "
@@ -115,11 +115,10 @@ def init_command(folder: str) -> None:
 @click.argument("name", metavar="NAME")
 @_project_option
 def new_command(kind: Kind, name: str, folder: Path | None) -> None:
-    """Write a new flow or build NAME with its config; as it is, it runs and is green."""
+    """Write a new flow or build NAME with its config; it succeeds as it is."""
     from ductaflow.cli.scaffold import new_source
 
-    for path in new_source(_project(folder), kind, name):
-        _say(str(path))
+    _say(*map(str, new_source(_project(folder), kind, name)))
 
 
 @main.command("list")
@@ -162,9 +161,9 @@ def run_command(
 ) -> None:
     """Run stored instances, or run folders again, upstreams first.
 
-    An ID is flow/instance or flow[instance], or a flow for all its instances. A FOLDER is that of a run, also
+    An ID is flow/instance or flow[instance], or a flow for all its instances. A FOLDER is a run folder, also
     of a flow inside a build, whose status follows; it runs again in place, with its saved config. What reads
-    from a red one is blocked, what its config skips is not run. The exit code is 1 if any is red.
+    from a failed run is blocked, what its config skips does not run. The exit code is 1 if any fails.
 
     `ductaflow run --changed` brings all stored instances up to date.
     """
@@ -183,10 +182,10 @@ def run_command(
     if not targets:
         counts = Counter(result.status for result in results.values())
         _say(in_numbers(counts, Status) or NOTHING_STORED)
-    red = [shown for shown, result in results.items() if result.status.is_error]
-    if red:
-        _say(f"{len(red)} of {len(results)} red: {', '.join(red)}", sys.stderr)
-        click.get_current_context().exit(RED)
+    failed = [shown for shown, result in results.items() if result.status.is_error]
+    if failed:
+        _say(f"{len(failed)} of {len(results)} failed: {', '.join(failed)}", stream=sys.stderr)
+        click.get_current_context().exit(FAILED)
 
 
 def _project_of(targets: Sequence[str], folder: Path | None) -> Project:
@@ -201,9 +200,11 @@ def _project_of(targets: Sequence[str], folder: Path | None) -> Project:
 
 
 def _ids(instances: Instances, given: Sequence[str]) -> list[str]:
-    """The ids of stored instances, each once: an id, a title and a flow may name the same one."""
+    """The ids of stored instances, without names of all. An id, a title and a flow may name the same one."""
     from ductaflow.session.targets import find_stored
 
+    if not given:
+        return list(instances.by_id)
     return list(dict.fromkeys(one.id for target in given for one in find_stored(instances, target)))
 
 
@@ -234,17 +235,17 @@ def graph_command(ids: Sequence[str], language: str, flows: bool, folder: Path |
     if language == "mermaid" and (why := beyond_mermaid(diagram, text)):
         ways = [] if flows else ["--flows for a node a flow", "the ids of some instances"]
         remedy = " or ".join([*ways, "--format dot for Graphviz, which has no limit"])
-        _say(f"Note: {why} unless its page raises the limit. Give {remedy}.", sys.stderr)
+        _say(f"Note: {why} unless its page raises the limit. Give {remedy}.", stream=sys.stderr)
 
 
 @main.command("why")
 @click.argument("target", metavar="ID|FOLDER")
 @_project_option
 def why_command(target: str, folder: Path | None) -> None:
-    """Tell what has changed since the last run of one, field by field and file by file.
+    """Show what has changed since the last run of one, field by field and file by file.
 
-    A FOLDER is that of a run, also of a flow inside a build, and would run again with its saved config.
-    Versions of Python and packages are told too; they make nothing run unless the project says so.
+    A FOLDER is a run folder, also of a flow inside a build; it would run again with its saved config. Other
+    versions of Python and packages are shown too; they make nothing run unless the project says so.
     """
     from ductaflow.project.graph import collect
     from ductaflow.session.decide import Readiness
@@ -261,16 +262,14 @@ def why_command(target: str, folder: Path | None) -> None:
         shown, spec = ids[0], spec_of_instance(instances.by_id[ids[0]])
     found = changes(spec)
     _say(f"{shown} has to run:" if found else f"{shown} is unchanged.")
-    for change in found:
-        _say(f"  {' '.join(change.text.split())}")
+    _say(*(f"  {' '.join(change.text.split())}" for change in found))
     if ids:
         _say_what_runs_before(ids[0], Readiness(instances))
     if "environment" in project.settings.rerun_on:
         return
     if versions := differences_of_environment(spec):
         _say("Other versions than in its last run, which alone make nothing run:")
-        for change in versions:
-            _say(f"  {change.text}")
+        _say(*(f"  {change.text}" for change in versions))
 
 
 def _say_what_runs_before(id: str, readiness: Readiness) -> None:
@@ -299,7 +298,7 @@ def plan_command(ids: Sequence[str], jobs: int, folder: Path | None) -> None:
     from ductaflow.session.forecast import Plan
 
     instances = collect(_project(folder))
-    plan = Plan.of(instances, _ids(instances, ids) if ids else list(instances.by_id), jobs)
+    plan = Plan.of(instances, _ids(instances, ids), jobs)
     for one in plan.decisions:
         is_timed = one.would.takes_time and plan.is_known
         seconds = f"about {duration(one.seconds, rough=True)}" if is_timed else ""
@@ -311,31 +310,30 @@ def plan_command(ids: Sequence[str], jobs: int, folder: Path | None) -> None:
         span = at_least if at_least == at_most else f"{at_least} to {at_most}"
         _say(f"By earlier runs it takes about {span}, {jobs} at a time.")
     elif any(one.would.takes_time for one in plan.decisions):
-        _say("There is no earlier run that tells how long it takes.")
+        _say("No earlier run shows how long it takes.")
 
 
 @main.command("status")
 @click.argument("targets", nargs=-1, metavar="[ID|FOLDER]...")
 @_project_option
 def status_command(targets: Sequence[str], folder: Path | None) -> None:
-    """Tell the last run of each: status, when, seconds, message. The exit code is 1 if any is red.
+    """Show the last run of each: status, when, seconds, message. The exit code is 1 if any failed.
 
-    A FOLDER is that of a run, also of a flow inside a build.
+    A FOLDER is a run folder, also of a flow inside a build.
     """
     from ductaflow.cli.look import rows, status_lines
 
     project, seen = _see(targets, folder)
     found = rows(project, seen)
-    for line in status_lines(found):
-        _say(line)
-    if any(row.is_red for row in found):
-        click.get_current_context().exit(RED)
+    _say(*status_lines(found))
+    if any(row.is_error for row in found):
+        click.get_current_context().exit(FAILED)
 
 
 @main.command("logs")
 @click.argument("targets", nargs=-1, metavar="[ID|FOLDER]...")
 @click.option("--warnings", is_flag=True, help="Only warning lines, each with its place.")
-@click.option("--errors", is_flag=True, help="Only why red runs are red: message and traceback.")
+@click.option("--errors", is_flag=True, help="Only why runs failed: message and traceback.")
 @click.option("--grep", "pattern", metavar="REGEX", help="Only lines that it finds something in.")
 @_project_option
 def logs_command(
@@ -357,8 +355,7 @@ def show_command(target: str, folder: Path | None) -> None:
     from ductaflow.cli.look import show_lines
 
     project, seen = _see([target], folder)
-    for line in show_lines(project, _only(target, seen)):
-        _say(line)
+    _say(*show_lines(project, _only(target, seen)))
 
 
 def _only(target: str, found: Sequence[_Found]) -> _Found:
@@ -391,8 +388,8 @@ def _see(targets: Sequence[str], folder: Path | None) -> tuple[Project, list[See
 def debug_command(target: str, notebook: bool, folder: Path | None) -> None:
     """Prepare a run folder for a debugger, without running it.
 
-    It gets the config and the notebook: an ID the stored config, a FOLDER, that of a run, the config that it
-    ran with. The cells of the notebook keep what they showed in the last run, up to the one that failed. The
+    It gets the config and the notebook: an ID the stored config, a run FOLDER the config that it ran with.
+    The cells of the notebook keep what they showed in the last run, up to the one that failed. The
     launch configuration for VS Code runs the .py itself, so that breakpoints bind. It is written to
     .vscode/launch.json if the project has none, and printed otherwise.
     """
@@ -405,8 +402,7 @@ def debug_command(target: str, notebook: bool, folder: Path | None) -> None:
     if changed:
         _say(f"  changed since the last run: {', '.join(changed)}")
     if setup.launch["program"].endswith(".py"):
-        for line in offer_launch(project, setup.launch):
-            _say(line)
+        _say(*offer_launch(project, setup.launch))
     if notebook:
         open_notebook(setup.notebook)
 
@@ -423,7 +419,7 @@ def debug_command(target: str, notebook: bool, folder: Path | None) -> None:
 )
 @_project_option
 def report_command(paths: Sequence[Path], merge: bool, output: Path | None, folder: Path | None) -> None:
-    """Make the status page and its JSON twin anew from what lies in runs/, or in the folder RUNS.
+    """Make the status page and its JSON twin again from what lies in runs/, or in the folder RUNS.
 
     With --merge the exit code is 1 if a shard is missing or a session did not end; the page says which.
     """
@@ -437,7 +433,7 @@ def report_command(paths: Sequence[Path], merge: bool, output: Path | None, fold
         merged = merge_reports(paths, target)
         _write_page(merged.twin, target)
         if not merged.is_whole:
-            click.get_current_context().exit(RED)
+            click.get_current_context().exit(FAILED)
         return
     if output or len(paths) > 1:
         raise DuctaflowError("--output and more than one path go with --merge", hint="Add --merge.")
@@ -450,18 +446,17 @@ def _write_page(twin: Twin, runs_dir: Path) -> None:
     from ductaflow.report import write_report
 
     _say(str(write_report(twin, runs_dir)))
-    for note in twin["notes"]:
-        _say(note, sys.stderr)
+    _say(*twin["notes"], stream=sys.stderr)
 
 
 def _project_of_runs(runs_dir: Path) -> Project:
-    """The project around a runs folder; the folder above it, where that is none."""
+    """The project around a runs folder, else the folder above it as one."""
     from dataclasses import replace
 
     from ductaflow.project.settings import Project
 
     if not runs_dir.is_dir():
-        raise DuctaflowError(f"{runs_dir} is no folder", hint="Give a folder of runs, or --merge and files.")
+        raise DuctaflowError(f"{runs_dir} is not a folder", hint="Give a runs folder, or --merge and files.")
     project = Project.around(runs_dir) or Project.at(runs_dir.absolute().parent)
     return replace(project, runs_dir=runs_dir.absolute())
 

@@ -14,7 +14,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from ductaflow.common.errors import DuctaflowError, of_system
 from ductaflow.common.paths import CACHE_DIR, ROOT_KEY, RunFolder
@@ -23,13 +22,12 @@ from ductaflow.project.instances import Instance, Instances
 from ductaflow.project.options import load_saved_config
 from ductaflow.project.secrets import masked
 from ductaflow.project.settings import Project
-from ductaflow.session.debug import DebugSetup, prepare
+from ductaflow.session.debug import DebugSetup, LaunchConfiguration, prepare
 from ductaflow.session.request import spec_of_instance
 from ductaflow.session.targets import SavedRun, find_targets
 from ductaflow.store.folder import Marker, unfinished
 from ductaflow.store.logs import is_warning_line, log_lines
 from ductaflow.store.result import FileEntry, Result, Status, read_result
-from ductaflow.store.spec import RunSpec
 
 #: Warnings and files that `show` names; the result has all.
 MAX_SHOWN = 20
@@ -84,7 +82,7 @@ def see(instances: Instances, targets: Sequence[str]) -> list[Seen]:
 
 @dataclass(frozen=True, slots=True)
 class StatusRow:
-    """The last run of one of them. `status` is a status, or `running`, `lost`, `never`, `unreadable`."""
+    """The last run of one. `status` is a status, or `running`, `lost`, `never`, `unreadable`."""
 
     name: str
     status: str
@@ -93,7 +91,7 @@ class StatusRow:
     message: str = ""
 
     @property
-    def is_red(self) -> bool:
+    def is_error(self) -> bool:
         return self.status in (Status.ERROR, "lost", "unreadable")
 
 
@@ -110,11 +108,9 @@ def rows(project: Project, seen: Sequence[Seen]) -> list[StatusRow]:
         folder = one.files.path
         if folder in lost:
             found.append(StatusRow(one.name, "lost", message=lost[folder]))
-        elif folder in begun:
-            owner = begun[folder]
-            found.append(
-                StatusRow(one.name, "running", _local(owner.started), message=f"process {owner.pid}")
-            )
+        elif owner := begun.get(folder):
+            started = _local(owner.started)
+            found.append(StatusRow(one.name, "running", started, message=f"process {owner.pid}"))
         else:
             found.append(_row(one))
     return found
@@ -160,17 +156,18 @@ def log_texts(
     Args:
         seen: whose; with several, each log is under a heading.
         warnings: only warning lines, as `path:line: text`.
-        errors: only why red runs are red: message and traceback. With `warnings`, both.
+        errors: only why runs failed: message and traceback. With `warnings`, both.
         pattern: only lines that this regular expression finds something in.
 
     Raises:
-        DuctaflowError: the expression is none; or, behind all that can be read, what cannot.
+        DuctaflowError: the expression is wrong; or, after all that can be read, what cannot.
     """
     try:
         wanted = re.compile(pattern) if pattern is not None else None
     except re.error as exc:
         raise DuctaflowError(
-            f"--grep {pattern} is no regular expression: {exc}", hint="Put \\ before ( [ * + ? and the like."
+            f"--grep {pattern} is not a regular expression: {exc}",
+            hint="Put \\ before signs such as ( [ * + ?",
         ) from exc
     whole = not (warnings or errors or wanted)
     unreadable = []
@@ -230,9 +227,8 @@ def show_lines(project: Project, one: Seen) -> Iterator[str]:
         yield from _files("inputs", result.inputs)
         yield from _files("outputs", result.outputs)
         yield from _section("flows", (_flow(one.files.path / child) for child in result.children))
-        left_out = result.warning_count - MAX_SHOWN
-        lines = [f"{warning.line}: {warning.text}" for warning in result.warnings[:MAX_SHOWN]]
-        yield from _section("warnings", [*lines, *([f"and {left_out} more"] if left_out > 0 else [])])
+        lines = [f"{warning.line}: {warning.text}" for warning in result.warnings]
+        yield from _section("warnings", _first(lines, result.warning_count))
     yield from _section("paths", _paths(one))
     yield from _section("commands", _commands(one))
 
@@ -274,10 +270,16 @@ def changed_keys(one: Seen) -> list[str]:
     return [key for key in keys if key != ROOT_KEY and now.get(key, missing) != saved.get(key, missing)]
 
 
+def _first(lines: Sequence[str], count: int) -> Iterator[str]:
+    """The first lines of `count` in all, and how many more there are."""
+    yield from lines[:MAX_SHOWN]
+    if count > MAX_SHOWN:
+        yield f"and {count - MAX_SHOWN} more"
+
+
 def _files(title: str, files: Sequence[FileEntry]) -> Iterator[str]:
-    lines = [f"{file['size']:>12,}  {file['path']}" for file in files[:MAX_SHOWN]]
-    more = len(files) - len(lines)
-    yield from _section(f"{title} (bytes, path)", [*lines, *([f"and {more} more"] if more else [])])
+    lines = [f"{file['size']:>12,}  {file['path']}" for file in files]
+    yield from _section(f"{title} (bytes, path)", _first(lines, len(lines)))
 
 
 def _flow(folder: Path) -> str:
@@ -292,9 +294,8 @@ def _flow(folder: Path) -> str:
 
 def _paths(one: Seen) -> Iterator[str]:
     files = one.files
-    source = one.of.source
     named = {
-        "source": source,
+        "source": one.of.source,
         "run folder": files.path,
         "log": one.log,
         "notebook": files.notebook,
@@ -308,18 +309,14 @@ def _paths(one: Seen) -> Iterator[str]:
 def _commands(one: Seen) -> Iterator[str]:
     yield f"{'run again':<14}ductaflow run {one.name}"
     if isinstance(one.of, Instance):
-        node = f"{shown_path(one.of.file)}::{one.of.title}"
-        yield f"{'as a test':<14}pytest --ductaflow {_quoted(node)}"
-        yield f"{'stop in it':<14}pytest --ductaflow --pdb {_quoted(node)}"
+        node = f'"{shown_path(one.of.file)}::{one.of.title}"'
+        yield f"{'as a test':<14}pytest --ductaflow {node}"
+        yield f"{'stop in it':<14}pytest --ductaflow --pdb {node}"
     yield f"{'debug':<14}ductaflow debug {one.name}"
 
 
-def _quoted(argument: str) -> str:
-    return f'"{argument}"'
-
-
 def _section(title: str, lines: Iterable[str]) -> Iterator[str]:
-    """Indented lines under a title; nothing if there is none."""
+    """Indented lines under a title; without lines nothing."""
     lines = list(lines)
     if lines:
         yield ""
@@ -331,29 +328,16 @@ def _section(title: str, lines: Iterable[str]) -> Iterator[str]:
 
 
 def prepare_debugging(project: Project, one: Seen) -> DebugSetup:
-    """Prepare a run folder for a debugger: config, notebook, launch configuration; nothing is executed.
+    """Prepare a run folder: an instance gets its stored config, a run folder keeps the one that it ran with.
 
     The cells of the notebook keep what they showed in the last run, up to the one that failed.
-
-    Args:
-        project: that of the run.
-        one: an instance gets its stored config, a run folder keeps the one that it ran with.
-
-    Raises:
-        DuctaflowError: what is wrong with it.
     """
-    return prepare(_spec(project, one.of), with_outputs=True)
+    of = one.of
+    spec = spec_of_instance(of) if isinstance(of, Instance) else of.spec(project)
+    return prepare(spec, with_outputs=True)
 
 
-def _spec(project: Project, of: Instance | SavedRun) -> RunSpec:
-    instance = of if isinstance(of, Instance) else of.as_instance(project)
-    if instance is not None:
-        return spec_of_instance(instance)
-    assert isinstance(of, SavedRun)
-    return of.spec(project)
-
-
-def offer_launch(project: Project, launch: dict[str, Any]) -> Iterator[str]:
+def offer_launch(project: Project, launch: LaunchConfiguration) -> Iterator[str]:
     """Write a launch configuration for VS Code where the project has none; else say what to add.
 
     A file that is there is a person's, with comments perhaps, and stays as it is.

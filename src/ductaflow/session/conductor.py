@@ -16,9 +16,11 @@ import functools
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ductaflow.common.errors import ConfigError, DuctaflowError
+from ductaflow.common.json_tree import JsonValue
 from ductaflow.project.compose import merge
 from ductaflow.project.csvs import NAME_COLUMNS
 from ductaflow.project.graph import collect
@@ -29,7 +31,6 @@ from ductaflow.session.console import Console, Display, Lines, SessionPage, show
 from ductaflow.session.decide import (
     NOT_STARTED,
     Decision,
-    Needs,
     Outcome,
     Readiness,
     Run,
@@ -63,7 +64,7 @@ def conduct(
     *,
     jobs: int = 1,
     executor: Client | None = None,
-    config: Mapping[str, object] | None = None,
+    config: Mapping[str, JsonValue] | None = None,
     project_root: str | os.PathLike[str] | None = None,
     timeout: float | None = None,
     export_html: bool | None = None,
@@ -158,32 +159,13 @@ def conduct(
     return _beside(table, rows, results[len(plan) - len(rows) :])
 
 
-def run_stored(instances: Instances, ids: Sequence[str], *, jobs: int = 1) -> list[Result]:
-    """Run stored instances, upstreams first.
-
-    An instance is blocked if an upstream fails, or is skipped and has no valid earlier run. It is an error
-    if it reads something that neither these runs nor earlier ones made.
-
-    Args:
-        instances: all of the project; its settings say whether to run what has not changed.
-        ids: of the instances to run.
-        jobs: how many run at a time. With one their logs are live, with several there is a line for each.
-
-    Returns:
-        A result for each, in the order of the graph.
-
-    Raises:
-        KeyboardInterrupt: the running instances were stopped.
-    """
+def _run_stored(instances: Instances, ids: Sequence[str], jobs: int) -> list[Result]:
+    """Run stored instances in the order of the graph; with one job their logs are live."""
     readiness = Readiness(instances)
     plan = [instances.by_id[id] for id in readiness.graph.order(ids)]
     session = Session()
     run = functools.partial(
-        run_instance,
-        session_id=session.id,
-        echo=jobs == 1,
-        check=False,
-        await_page=False,
+        run_instance, session_id=session.id, echo=jobs == 1, check=False, await_page=False
     )
     with session:
         return _Session(plan, readiness, run, Threads(jobs), None, Lines(jobs)).work()
@@ -198,17 +180,13 @@ def run_targets(
     assignments: Sequence[str] = (),
     name: str | None = None,
 ) -> dict[str, Result]:
-    """Run what a command names: stored instances first, then flows inside builds; a line for each.
+    """Run what a command names, by default all that is stored: instances first, then flows inside builds.
 
     Args:
-        project: theirs.
-        targets: see `targets.find_targets`; none stands for all that is stored.
-        jobs: how many run at a time.
-        only_changed: leave as it is what has not changed since its last run.
         assignments, name: the values and the name of a variant (`--set`, `--as`).
 
     Returns:
-        What came of each, by its id or its folder.
+        The result of each, by its id or its folder.
 
     Raises:
         DuctaflowError: a target is nothing that can run, or the variant is not acceptable; nothing has run.
@@ -220,7 +198,7 @@ def run_targets(
     if assignments or name is not None:
         found = [as_variant(instances, found, assignments, name)]
     stored, loose, instances = with_saved(instances, found)
-    results = run_stored(instances, stored, jobs=jobs) if stored else []
+    results = _run_stored(instances, stored, jobs) if stored else []
     by_name = {result.id: result for result in results}
     if loose:
 
@@ -250,11 +228,8 @@ def _plan(
 ) -> tuple[Sequence[Instance], Readiness]:
     """The instances to run for some rows, and the graph; those in a cycle have a problem.
 
-    Args:
-        rows: the instance of each row.
-        project: the project of the rows.
-        with_upstreams: also run stored instances that the rows read, at any distance, and that have no valid
-            run. They come before the rows.
+    With upstreams, stored instances that the rows read, at any distance, and that have no valid run come
+    before the rows.
     """
     if current_run():
         # In a build the rows are its flows, in a runs folder of their own: stored instances are elsewhere.
@@ -316,7 +291,7 @@ def _executor(client: Client | None, jobs: int, project: Project, session_id: st
     return cluster
 
 
-def _instance(row: Row, target: Target, common: Mapping[str, Any]) -> Instance:
+def _instance(row: Row, target: Target, common: Mapping[str, JsonValue]) -> Instance:
     project, kind, flow = target.project, target.kind, target.flow
     try:
         own = merge(common, row.config())
@@ -330,18 +305,12 @@ def _beside(table: DataFrame, rows: Sequence[Row], results: Sequence[Result]) ->
     import pandas as pd
 
     out = _named(table, rows)
-    columns: dict[str, list[Any]] = {
-        "status": [result.status.value for result in results],
-        "cause": [result.cause for result in results],
-        "message": [result.message for result in results],
-        "seconds": [result.seconds for result in results],
-        "warning_count": [result.warning_count for result in results],
-        "folder": [str(result.folder) if result.folder else None for result in results],
-    }
     for name in RESULT_COLUMNS:
+        cells = [getattr(result, name) for result in results]
+        cells = [str(cell) if isinstance(cell, Status | Path) else cell for cell in cells]
         # As objects, so that "none" stays None.
         dtype = object if name in ("cause", "folder") else None
-        out[name] = pd.Series(columns[name], index=out.index, dtype=dtype)
+        out[name] = pd.Series(cells, index=out.index, dtype=dtype)
     return out
 
 
@@ -373,15 +342,7 @@ def _check(results: Sequence[Result], flow: str) -> None:
 
 
 class _Session:
-    """The runs of one call.
-
-    Args:
-        plan: the instances to run.
-        readiness: of all instances that there are.
-        run: runs one instance.
-        executor: takes the turns.
-        page, console: show each result.
-    """
+    """The runs of one call: `readiness` is of all instances that there are, `plan` those to run."""
 
     def __init__(
         self,
@@ -433,19 +394,18 @@ class _Session:
             if instance.problem:
                 # Members of a cycle would wait for each other.
                 settled[instance.id] = decide(reads, lambda id: None).outcome
+                self._settle(settled[instance.id])
             else:
                 turns.append(reads)
-        for outcome in settled.values():
-            self._settle(outcome)
-        return [self._turn(reads, settled) for reads in turns]
-
-    def _turn(self, reads: Needs, settled: Mapping[str, Outcome]) -> Turn:
-        return Turn(
-            reads,
-            after=tuple(id for id in reads.here if id not in settled),
-            known=tuple(settled[id] for id in reads.here if id in settled),
-            run=self._run,
-        )
+        return [
+            Turn(
+                reads,
+                after=tuple(id for id in reads.here if id not in settled),
+                known=tuple(settled[id] for id in reads.here if id in settled),
+                run=self._run,
+            )
+            for reads in turns
+        ]
 
     def _settle(self, outcome: Outcome) -> None:
         result = outcome.result

@@ -33,9 +33,6 @@ if TYPE_CHECKING:
 _PIECE = 1 << 16
 
 
-# --- the runs of one call ----------------------------------------------------------------------------------
-
-
 class Display(Protocol):
     """Shows a session to a person."""
 
@@ -44,9 +41,6 @@ class Display(Protocol):
     def tick(self) -> None: ...
 
     def close(self, page: Path | None, hints: Iterable[str]) -> None: ...
-
-
-# --- what is shown of them ---------------------------------------------------------------------------------
 
 
 class SessionPage:
@@ -107,7 +101,8 @@ class Console:
         self._flow = flow
         self._counts: Counter[Status] = Counter()
         self._bar: tqdm[NoReturn] | None = None
-        if not nested and (progress or (progress is None and not live and _is_watched())):
+        is_watched = sys.stderr.isatty() or is_notebook_execution()
+        if not nested and (progress or (progress is None and not live and is_watched)):
             from tqdm import tqdm
 
             # `miniters` keeps tqdm from starting a thread of its own.
@@ -176,10 +171,6 @@ class Lines:
     def close(self, page: Path | None, hints: Iterable[str]) -> None:
         for hint in hints:
             show_on_console(f"{hint}\n", sys.stderr)
-
-
-def _is_watched() -> bool:
-    return sys.stderr.isatty() or is_notebook_execution()
 
 
 def _repeat(instance: Instance) -> None:

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from graphlib import TopologicalSorter
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ductaflow.common.errors import ConfigError, DuctaflowError
 from ductaflow.common.paths import CACHE_DIR
@@ -36,12 +36,22 @@ from ductaflow.store.result import Result, Status, result_of_session
 from ductaflow.store.spec import current_run
 
 if TYPE_CHECKING:
+    from dask.typing import Key
     from distributed import Client, Future, Worker
 
 
 DISTRIBUTION = "pytest-ductaflow"
-#: How often a second attempt looks whether the first one has ended, in seconds.
+INSTALL = f'pip install "{DISTRIBUTION}[dask]"'
+#: How often it is looked whether a run has ended, in seconds.
 LOOK_SECONDS = 0.2
+#: How often a turn goes to another worker because the one that had it was not fit.
+MAX_ATTEMPTS = 5
+#: How many workers an error names.
+_NAMED = 5
+_SAME_VERSIONS = (
+    "Start the scheduler and the workers with the conductor's versions of Python and of "
+    f"{DISTRIBUTION}, best in the same environment."
+)
 #: Causes of a run that was ended from outside: they tell nothing about the flow, so the next attempt runs it.
 _ENDED_FROM_OUTSIDE = ("lost", "interrupted")
 
@@ -53,12 +63,8 @@ class UnfitWorker(DuctaflowError):
 # --- what a worker has to show -----------------------------------------------------------------------------
 
 
-def shown_here(token: str) -> dict[str, Any]:
-    """Facts about this process, as plain data that any version of ductaflow could give.
-
-    Args:
-        token: path of the session's token.
-    """
+def shown_here(token: str) -> dict[str, object]:
+    """Facts about this process and the session's token, as plain data that any version could give."""
     folder = os.path.dirname(os.path.dirname(token))
     run = current_run()
     return {
@@ -136,11 +142,7 @@ class Admission:
         return os.path.dirname(os.path.dirname(self.token))
 
     def fault_in(self, shown: Mapping[str, object]) -> str | None:
-        """What is wrong with a worker that has shown something; None if it may run.
-
-        Args:
-            shown: what `shown_here` gave there.
-        """
+        """Why a worker may not run, by what `shown_here` gave there; None if it may."""
         host = f"on {shown['host']}"
         if fault := self.version_fault_in(shown):
             return fault
@@ -153,11 +155,11 @@ class Admission:
         return None
 
     def version_fault_in(self, shown: Mapping[str, object]) -> str | None:
-        """The same of the versions alone."""
+        """The same by the versions alone."""
         host = f"on {shown['host']}"
         if shown["python"] != self.python:
-            python = f"{host} runs Python {shown['python']} ({shown['interpreter']})"
-            return f"{python}, the conductor {self.python}"
+            interpreter = shown["interpreter"]
+            return f"{host} runs Python {shown['python']} ({interpreter}), the conductor {self.python}"
         if shown["package"] != self.package:
             package = shown["package"] or "not installed"
             return f"{host} has {DISTRIBUTION} {package}, the conductor {self.package or 'not installed'}"
@@ -170,13 +172,8 @@ class Admission:
 def take(turn: Turn, admission: Admission, *upstreams: Outcome) -> Outcome:
     """Take a turn, as a task of Dask.
 
-    Args:
-        turn: whose turn it is.
-        admission: what this worker has to show.
-        upstreams: what came of the turns before it.
-
     Raises:
-        UnfitWorker: it cannot show it; nothing has run.
+        UnfitWorker: this worker is not admitted; nothing has run.
     """
     from distributed import get_worker
 
@@ -196,7 +193,7 @@ class TaskFlag:
     does not end a running task in any of these cases, but its worker knows of them.
     """
 
-    def __init__(self, worker: Worker, key: Any) -> None:
+    def __init__(self, worker: Worker, key: Key) -> None:
         self._worker = worker
         self._key = key
 
@@ -210,32 +207,15 @@ class TaskFlag:
 
 
 def result_of_earlier_attempt(instance: Instance, session_id: str, stop: StopFlag) -> Result | None:
-    """The result of an earlier attempt on a worker that was lost; None if there is none.
+    """The result of an earlier attempt of this session, on a worker that was lost; None if there is none.
 
-    Waits until that attempt has ended. One that was ended with its worker does not count.
-
-    Args:
-        instance: whose turn it is.
-        session_id: the session; what other sessions left is nothing to it.
-        stop: ends the wait.
+    Waits until that attempt has ended, or `stop` is set. One that ended with its worker does not count.
     """
     folder, runs_dir = instance.run_folder.path, instance.project.runs_dir
     while is_running(runs_dir, folder, session_id) and not stop.is_set():
         time.sleep(LOOK_SECONDS)
     result = result_of_session(folder, session_id)
     return None if result is None or result.cause in _ENDED_FROM_OUTSIDE else result
-
-
-INSTALL = f'pip install "{DISTRIBUTION}[dask]"'
-#: How often a turn goes to another worker because the one that had it was not fit.
-MAX_ATTEMPTS = 5
-#: How many workers an error names.
-_NAMED = 5
-_LOOK_SECONDS = 0.1
-_SAME_VERSIONS = (
-    "Start the scheduler and the workers with the conductor's versions of Python and of "
-    f"{DISTRIBUTION}, best in the same environment."
-)
 
 
 class Cluster:
@@ -247,7 +227,7 @@ class Cluster:
         session_id: of the session.
 
     Raises:
-        ConfigError: it is no client, or none that is connected.
+        ConfigError: it is not a client, or not connected.
     """
 
     def __init__(self, client: Client, runs_dir: Path, session_id: str) -> None:
@@ -258,14 +238,14 @@ class Cluster:
         self._turns: dict[str, Turn] = {}
         #: Seconds of the longest path that begins with each: what keeps the session waiting begins early.
         self._priorities: dict[str, float] = {}
-        self._pending: dict[str, Future[Any]] = {}
+        self._pending: dict[str, Future[Outcome]] = {}
         self._ended: dict[str, Outcome] = {}
         self._attempts: dict[str, int] = {}
         #: For turns that a worker gave back the workers that they are for now.
         self._restricted: dict[str, frozenset[str]] = {}
         self._told: set[str] = set()
         self._erred: dict[str, BaseException] = {}
-        self._inbox: queue.SimpleQueue[tuple[str, Future[Any]]] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[tuple[str, Future[Outcome]]] = queue.SimpleQueue()
 
     def check(self) -> None:
         """See that each worker that there is may run for this session, and that the scheduler can read turns.
@@ -352,16 +332,11 @@ class Cluster:
     # --- turns go out, outcomes come in ---------------------------------------------------------------------
 
     def _submit(self, ids: Iterable[str], only: frozenset[str] = frozenset()) -> None:
-        """Send the turns of some instances as one graph.
-
-        Args:
-            ids: in an order in which upstreams come first.
-            only: the workers that may have them; none stands for all.
-        """
+        """Send turns as one graph, upstreams first; without `only` to any worker."""
         from dask.base import annotate
 
         keys: dict[str, tuple[str, str]] = {}
-        graph: dict[tuple[str, str], tuple[Any, ...]] = {}
+        graph: dict[tuple[str, str], tuple[object, ...]] = {}
         for id in ids:
             instance = self._turns[id].instance
             attempt = self._attempts[id] = self._attempts.get(id, 0) + 1
@@ -377,17 +352,17 @@ class Cluster:
             self._pending[id] = future
             self._listen_to(id, future)
 
-    def _task(self, turn: Turn, awaited: Mapping[str, object]) -> tuple[Any, ...]:
+    def _task(self, turn: Turn, awaited: Mapping[str, object]) -> tuple[object, ...]:
         """A turn as Dask has it: a function, and the keys or futures of those before it."""
         ended = tuple(self._ended[id] for id in turn.after if id in self._ended)
         turn = replace(turn, known=(*turn.known, *ended))
         before = [awaited[id] for id in turn.after if id not in self._ended]
         return (functools.partial(take, turn, self._admission), *before)
 
-    def _listen_to(self, id: str, future: Future[Any]) -> None:
+    def _listen_to(self, id: str, future: Future[Outcome]) -> None:
         future.add_done_callback(lambda future: self._inbox.put((id, future)))
 
-    def _arrived(self) -> dict[str, Future[Any]]:
+    def _arrived(self) -> dict[str, Future[Outcome]]:
         """The futures that are done; waits for one, but no longer than a moment."""
         arrived = {}
         with contextlib.suppress(queue.Empty):
@@ -398,7 +373,7 @@ class Cluster:
                 id, future = self._inbox.get_nowait()
         return arrived
 
-    def _outcomes_of(self, arrived: Mapping[str, Future[Any]]) -> dict[str, Outcome]:
+    def _outcomes_of(self, arrived: Mapping[str, Future[Outcome]]) -> dict[str, Outcome]:
         finished = {}
         for id, future in arrived.items():
             if future.status == "finished":
@@ -426,7 +401,7 @@ class Cluster:
         for id in [id for id in self._turns if id in self._erred] if self._erred else ():
             turn = self._turns[id]
             if any(upstream not in self._ended for upstream in turn.after):
-                # The error is that of an upstream, which is seen to first.
+                # It failed with an upstream, which comes first.
                 continue
             exc = self._erred.pop(id)
             outcome = turn.unrun([self._ended[upstream] for upstream in turn.after])
@@ -493,7 +468,7 @@ class Cluster:
         deadline = time.monotonic() + STOP_SECONDS
         running = [id for id in ids if self._is_running(id)]
         while running and time.monotonic() < deadline:
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(LOOK_SECONDS)
             running = [id for id in running if self._is_running(id)]
 
     def _is_running(self, id: str) -> bool:
@@ -505,7 +480,7 @@ class Cluster:
         return Outcome.of(result) if result else None
 
 
-def _accepted(client: Any) -> Client:
+def _accepted(client: object) -> Client:
     """The client, if turns can be given to it."""
     try:
         from distributed import Client

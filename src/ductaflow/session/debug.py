@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from ductaflow.common.errors import ConfigError
 from ductaflow.common.files import write_atomic
@@ -18,7 +18,18 @@ from ductaflow.session.request import find_notebook, find_project, spec_of_call
 from ductaflow.store.folder import note_hand_work
 from ductaflow.store.spec import RunSpec
 
-# --- debugging ---------------------------------------------------------------------------------------------
+
+class LaunchConfiguration(TypedDict):
+    """One entry of VS Code's `launch.json`."""
+
+    name: str
+    type: str
+    request: str
+    program: str
+    args: list[str]
+    cwd: str
+    console: str
+    justMyCode: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +44,7 @@ class DebugSetup:
     folder: Path
     notebook: Path
     config: Path
-    launch: dict[str, Any]
+    launch: LaunchConfiguration
 
 
 def debug_flow(
@@ -89,11 +100,11 @@ def prepare(spec: RunSpec, *, with_outputs: bool = False) -> DebugSetup:
     print(f"prepared, not executed: {files.path}")
     print(f"  notebook  {files.notebook}")
     print(f"  config    {files.config}")
-    return DebugSetup(files.path, files.notebook, files.config, launch_configuration(spec))
+    return DebugSetup(files.path, files.notebook, files.config, _launch_configuration(spec))
 
 
-def launch_configuration(spec: RunSpec) -> dict[str, Any]:
-    """One entry of VS Code's `launch.json` that runs the source as a script, under the debugger."""
+def _launch_configuration(spec: RunSpec) -> LaunchConfiguration:
+    """Runs the source as a script, under the debugger."""
     return {
         "name": f"{spec.flow}[{spec.instance}]",
         "type": "debugpy",

@@ -138,11 +138,7 @@ class Needs:
 
 
 class Readiness:
-    """Which of some instances read from which.
-
-    Args:
-        instances: all that are stored, or the rows of a table.
-    """
+    """Which of some instances, all that are stored or the rows of a table, read from which."""
 
     def __init__(self, instances: Instances) -> None:
         self.instances = instances
@@ -158,12 +154,7 @@ class Readiness:
         return [self.instances.by_id[id] for id in self.graph.order(ids)]
 
     def reads(self, instance: Instance, runs_here: Callable[[Instance], bool]) -> Needs:
-        """What an instance reads from other runs.
-
-        Args:
-            instance: the reader.
-            runs_here: whether the session runs an upstream itself.
-        """
+        """What an instance reads from other runs; `runs_here` says whether the session runs an upstream."""
         upstreams = tuple(
             upstream.id if runs_here(upstream) else upstream for upstream in self.upstreams(instance)
         )
@@ -210,7 +201,7 @@ def decide(reads: Needs, blame: Callable[[str], Blame | None], *, only_changed: 
         ids = " ".join(one.id for one in run_first)
         remedy = f"Run {'them' if run_first[1:] else 'it'} first: ductaflow run {ids}" if ids else ""
         return _error(instance, tuple(sentences), remedy, "input", run_first=tuple(run_first))
-    return _compared(instance) if only_changed else Decision(instance, Would.RUN)
+    return compared(instance) if only_changed else Decision(instance, Would.RUN)
 
 
 def _fault_of(instance: Instance, reference: Unstored) -> str | None:
@@ -230,7 +221,8 @@ def _of_skipped(instance: Instance, reason: str) -> Blame | None:
     return Blame(instance.id, instance.id, f"is skipped: {reason}")
 
 
-def _compared(instance: Instance) -> Decision:
+def compared(instance: Instance) -> Decision:
+    """The decision about an instance by what has changed since its last run."""
     try:
         found = changes(spec_of_instance(instance))
     except DuctaflowError as exc:
@@ -265,8 +257,6 @@ class SharedSession:
     """Decides for a session of several processes, which know of each other by results on disk alone.
 
     Args:
-        readiness: of all instances that there are.
-        session_id: of the session.
         runs_here: whether the session runs an instance, in whatever process.
         only_changed: whether the session leaves alone what has not changed.
     """
@@ -383,13 +373,7 @@ class Turn:
         return self.reads.instance
 
     def take(self, upstreams: Sequence[Outcome], stop: StopFlag, worker: str) -> Outcome:
-        """Run the instance, if it may.
-
-        Args:
-            upstreams: what came of the turns before it.
-            stop: ends the run when it is set.
-            worker: the name of the worker that takes it.
-        """
+        """Run the instance, if it may after what came of the turns before it; `stop` ends the run."""
         if unrun := self.unrun(upstreams):
             return unrun
         try:

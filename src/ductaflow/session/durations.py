@@ -28,23 +28,14 @@ _SECONDS = re.compile(rb'^ "seconds": (\d+(?:\.\d+)?(?:e[+-]?\d+)?)', re.MULTILI
 
 
 def expected_seconds(instances: Sequence[Instance | None]) -> list[float]:
-    """How many seconds each of some instances is likely to take.
-
-    Args:
-        instances: those that will run; None for an ordinary test, which counts as a second.
-    """
+    """How many seconds each is likely to take; None is an ordinary test, which counts as a second."""
     return filled_up(
         instances, [None if instance is None else _last_good(instance.run_folder) for instance in instances]
     )
 
 
 def filled_up(instances: Sequence[Instance | None], known: Sequence[float | None]) -> list[float]:
-    """Fill in the seconds that are not known with a median of those that are.
-
-    Args:
-        instances: None for an ordinary test, which counts as a second.
-        known: the seconds of each; None where they are not known.
-    """
+    """Fill in the seconds that are not known, None, with a median of those that are."""
     by_flow: dict[str, list[float]] = {}
     for instance, seconds in zip(instances, known, strict=True):
         if instance and seconds is not None:

@@ -9,12 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ductaflow.common.errors import DuctaflowError
 from ductaflow.common.text import listed
 from ductaflow.project.instances import Instance, Instances
-from ductaflow.session.decide import Decision, Readiness, Would, decide
+from ductaflow.session.decide import Decision, Readiness, Would, compared, decide
 from ductaflow.session.durations import UNKNOWN, expected_seconds
-from ductaflow.session.runner import changes_of
 from ductaflow.session.scheduler import makespan
 
 #: How many instances are named beside a hint that they share.
@@ -22,12 +20,7 @@ _NAMED = 5
 
 
 class Beyond:
-    """Changes above unchanged instances, in upstreams that their session does not run.
-
-    Args:
-        readiness: of all instances that there are.
-        runs_here: whether the session runs an instance.
-    """
+    """Changes above unchanged instances, in upstreams that their session does not run."""
 
     def __init__(self, readiness: Readiness, runs_here: Callable[[Instance], bool]) -> None:
         self._readiness = readiness
@@ -39,12 +32,10 @@ class Beyond:
         first, *others = self._above(instance) or [""]
         if not first:
             return ""
-        if others:
-            return (
-                f"as far as it goes: {first} and {len(others)} more, which it reads, have changed and are not"
-                " selected"
-            )
-        return f"as far as it goes: {first}, which it reads, has changed and is not selected"
+        if not others:
+            return f"as far as it goes: {first}, which it reads, has changed and is not selected"
+        more = f"{first} and {len(others)} more"
+        return f"as far as it goes: {more}, which it reads, have changed and are not selected"
 
     def _above(self, instance: Instance) -> list[str]:
         """The nearest changed upstreams on each path upwards that the session runs nothing of.
@@ -67,22 +58,15 @@ class Beyond:
 
     def _has_changed(self, upstream: Instance) -> bool:
         if upstream.id not in self._changed:
-            try:
-                self._changed[upstream.id] = bool(changes_of(upstream))
-            except DuctaflowError:
-                # Its last run was good, so the problem is newer than that.
-                self._changed[upstream.id] = True
+            # One that cannot run now has changed too: its last run was good, so its problem is newer.
+            self._changed[upstream.id] = compared(upstream).would is not Would.UNCHANGED
         return self._changed[upstream.id]
 
 
-def beyond_lines(told: Mapping[str, str]) -> Iterator[str]:
-    """Lines about unchanged instances below something that has changed, one for each cause.
-
-    Args:
-        told: the qualifiers of `Beyond` by the id of the instance; empty ones are left out.
-    """
+def beyond_lines(qualifiers: Mapping[str, str]) -> Iterator[str]:
+    """Lines about unchanged instances below something that has changed, one for each qualifier."""
     groups: dict[str, list[str]] = {}
-    for id, text in told.items():
+    for id, text in qualifiers.items():
         if text:
             groups.setdefault(text, []).append(id)
     for text, ids in groups.items():
@@ -90,12 +74,7 @@ def beyond_lines(told: Mapping[str, str]) -> Iterator[str]:
 
 
 class Forecast:
-    """Forecast what a session over some instances does.
-
-    Args:
-        readiness: of all instances that there are.
-        only_changed: whether the session leaves alone what has not changed.
-    """
+    """Forecast what a session over some instances does."""
 
     def __init__(self, readiness: Readiness, *, only_changed: bool) -> None:
         self._readiness = readiness
@@ -110,7 +89,10 @@ class Forecast:
             found[id] = self._decided(by_id[id], found, by_id)
             if beyond and found[id].would is Would.UNCHANGED and (far := beyond.told(by_id[id])):
                 found[id] = replace(found[id], reasons=(far,))
-        return _with_seconds([found[instance.id] for instance in instances])
+        return [
+            replace(found[one.id], seconds=seconds) if found[one.id].would.takes_time else found[one.id]
+            for one, seconds in zip(instances, expected_seconds(instances), strict=True)
+        ]
 
     def _decided(
         self, instance: Instance, found: Mapping[str, Decision], here: Mapping[str, Instance]
@@ -126,14 +108,6 @@ class Forecast:
                 if upstream.would.takes_time:
                     return replace(decision, would=Would.MAY_RUN, reasons=(f"reads from {id}",))
         return decision
-
-
-def _with_seconds(planned: Sequence[Decision]) -> list[Decision]:
-    expected = expected_seconds([one.instance for one in planned])
-    return [
-        replace(one, seconds=seconds) if one.would.takes_time else one
-        for one, seconds in zip(planned, expected, strict=True)
-    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,13 +126,7 @@ class Plan:
 
     @classmethod
     def of(cls, instances: Instances, ids: Iterable[str], jobs: int) -> Plan:
-        """Plan runs of stored instances.
-
-        Args:
-            instances: all of the project.
-            ids: of those to run.
-            jobs: how many would run at a time.
-        """
+        """Plan runs of some of the stored instances of a project, `jobs` at a time."""
         readiness = Readiness(instances)
         order = [instances.by_id[id] for id in readiness.graph.order(ids)]
         decisions = Forecast(readiness, only_changed=True).of(order)
@@ -171,13 +139,7 @@ class Plan:
 
 
 def seconds_with(jobs: int, decisions: Sequence[Decision], readiness: Readiness) -> float:
-    """How long some runs are likely to take, several at a time, each after what it reads from.
-
-    Args:
-        jobs: how many at a time.
-        decisions: about instances of which some run; the others take no time.
-        readiness: of all instances that there are.
-    """
+    """How long what runs is likely to take, `jobs` at a time, each after what it reads from."""
     seconds = {one.instance.id: one.seconds for one in decisions if one.would.takes_time}
     places = {id: place for place, id in enumerate(readiness.graph.order(seconds))}
     waits = [[places[up] for up in readiness.graph.upstreams(id) if up in places] for id in places]

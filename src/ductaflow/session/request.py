@@ -7,10 +7,11 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-from ductaflow.common.errors import InstanceError
+from ductaflow.common.errors import ConfigError, InstanceError
+from ductaflow.common.host import is_notebook_execution
 from ductaflow.common.paths import BASE_CONFIG, KIND_DIRS, ROOT_KEY, SOURCE_SUFFIXES, below, kind_of
 from ductaflow.project.instances import Instance
 from ductaflow.project.options import RunOptions, split_run
@@ -20,18 +21,11 @@ from ductaflow.store.result import GitState
 from ductaflow.store.sessions import Part, session_of
 from ductaflow.store.spec import RunSpec, current_run
 
-# --- from a call to a spec ---------------------------------------------------------------------------------
-
 
 def spec_of_instance(
     instance: Instance, *, settings: Settings | None = None, session: str | None = None
 ) -> RunSpec:
-    """The spec of a stored instance.
-
-    Args:
-        instance: what to run.
-        settings: by default those of its project.
-        session: id of the session that it belongs to, by default this process's.
+    """The spec of a stored instance, by default with the settings of its project, in this process's session.
 
     Raises:
         DuctaflowError: what is wrong with the instance.
@@ -55,7 +49,9 @@ def spec_of_instance(
         config=instance.config,
         options=instance.options,
         settings=settings or project.settings,
-        **_identity(project.root, session),
+        session_id=session or session_of().id,
+        run_id=uuid.uuid4().hex,
+        git=_git_of(project.root, session),
     )
 
 
@@ -74,8 +70,7 @@ def spec_of_call(
 ) -> RunSpec:
     """The spec of a notebook, a config that is taken as it is, and a folder, whose name is the instance's.
 
-    Args:
-        project: by default that of the run, or the one around the notebook.
+    Without a project it is the one of the run, or the one around the notebook.
     """
     source = find_notebook(notebook_file, project)
     project = project or find_project(near=source.parent)
@@ -94,18 +89,19 @@ def spec_of_call(
         config={**values, ROOT_KEY: project.root.as_posix()},
         options=RunOptions(**options.of_execution),
         settings=project.settings,
-        **_identity(project.root),
+        session_id=session_of().id,
+        run_id=uuid.uuid4().hex,
+        git=_git_of(project.root, None),
     )
 
 
 def find_notebook(notebook_file: str | os.PathLike[str], project: Project | None = None) -> Path:
-    """The notebook that a call names: from the working directory, then from the project root.
+    """The notebook that a call names: from the working directory, then from the roots of projects.
 
-    Args:
-        project: the one given; the one of the run and the one around the working directory count too.
+    Those are the project given, the one of the run, and the one around the working directory.
 
     Raises:
-        InstanceError: it is in none of them, or it is no notebook.
+        InstanceError: it is in none of them, or it is not a notebook.
     """
     name = Path(notebook_file)
     run = current_run()
@@ -113,26 +109,21 @@ def find_notebook(notebook_file: str | os.PathLike[str], project: Project | None
     roots = [Path.cwd()]
     roots += [one.root for one in (project, run and find_project(), around) if one]
     looked = dict.fromkeys(Path(os.path.abspath(root / name)) for root in roots)
-    for path in looked:
-        if path.is_file():
-            if path.suffix not in SOURCE_SUFFIXES:
-                raise InstanceError(
-                    f"{path} is no notebook", hint=f"A notebook ends in {', '.join(SOURCE_SUFFIXES)}."
-                )
-            return path
-    raise InstanceError(
-        f"no notebook {name}", hint="Looked for: " + ", ".join(str(path) for path in looked) + "."
-    )
+    path = next(filter(Path.is_file, looked), None)
+    if path is None:
+        raise InstanceError(f"no notebook {name}", hint=f"Looked for: {', '.join(map(str, looked))}.")
+    if path.suffix not in SOURCE_SUFFIXES:
+        raise InstanceError(
+            f"{path} is not a notebook", hint=f"A notebook ends in {', '.join(SOURCE_SUFFIXES)}."
+        )
+    return path
 
 
 def find_project(project_root: str | os.PathLike[str] | None = None, *, near: Path | None = None) -> Project:
     """The project that is meant: the one given, the one of the running flow, or the one around a folder.
 
-    In a run the settings are those of the run.
-
-    Args:
-        project_root: the one given.
-        near: a folder; by default the working directory. Without a project around it, it is one itself.
+    The folder is by default the working directory; without a project around it, it is one itself. In a run
+    the settings are those of the run.
     """
     run = current_run()
     if project_root is None and run is None:
@@ -150,12 +141,35 @@ def project_here() -> Project:
     Raises:
         InstanceError: there is none.
     """
-    main_file = getattr(sys.modules.get("__main__"), "__file__", None)
-    for start in (Path.cwd(), Path(main_file).absolute().parent if main_file else None):
-        project = Project.around(start) if start else None
-        if project is not None:
+    for folder in filter(None, (Path.cwd(), _folder_of_main())):
+        if project := Project.around(folder):
             return find_project(project.root)
     raise no_project(Path.cwd())
+
+
+def _folder_of_main() -> Path | None:
+    """The folder of the script that this process runs; None if it runs none."""
+    main_file = getattr(sys.modules.get("__main__"), "__file__", None)
+    return Path(main_file).absolute().parent if main_file else None
+
+
+def use_project_of_main() -> None:
+    """Put the project root on `sys.path` where this process is a flow that runs without us.
+
+    In a script, Python itself has put the folder of the flow there; a notebook by hand has its own folder.
+    """
+    if current_run() is not None:
+        return
+    by_hand = is_notebook_execution()
+    folder = Path.cwd() if by_hand else _folder_of_main()
+    if folder is None or not (by_hand or folder.name in KIND_DIRS.values()):
+        return
+    project = None
+    with suppress(ConfigError):
+        # What is wrong with the settings is an error as soon as something runs.
+        project = Project.around(folder)
+    if project is not None and str(project.root) not in sys.path:
+        sys.path.insert(1, str(project.root))
 
 
 def no_project(folder: Path, *, what: str = "") -> InstanceError:
@@ -173,15 +187,11 @@ def signs_of(folder: Path) -> str:
     return f"{kinds} or {stored}/{BASE_CONFIG}"
 
 
-def _identity(root: Path, session: str | None = None) -> dict[str, Any]:
+def _git_of(root: Path, session: str | None) -> GitState | None:
     run = current_run()
     if run and run.git is not None:
-        git: GitState | None = run.git
-    elif session is None:
-        git = _git_state(root)
-    else:
-        git = session_of(session).part(_GitStates).of(root, session)
-    return {"session_id": session or session_of().id, "run_id": uuid.uuid4().hex, "git": git}
+        return run.git
+    return _git_state(root) if session is None else session_of(session).part(_GitStates).of(root, session)
 
 
 class _GitStates(Part):

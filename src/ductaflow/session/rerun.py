@@ -23,10 +23,18 @@ from ductaflow.project.options import RunOptions, split_run
 from ductaflow.project.settings import Project
 from ductaflow.project.strict_json import read_config
 from ductaflow.session.decide import NOT_STARTED
-from ductaflow.session.runner import launch_shown, unchanged
-from ductaflow.session.targets import SavedRun, result_in
+from ductaflow.session.runner import run_spec
+from ductaflow.session.targets import SavedRun
 from ductaflow.store.folder import has_unfinished_run, held
-from ductaflow.store.result import Cause, Result, Status, recorded_result, without_run, write_result
+from ductaflow.store.result import (
+    Cause,
+    Result,
+    Status,
+    readable_result,
+    recorded_result,
+    without_run,
+    write_result,
+)
 from ductaflow.store.spec import RunSpec
 from ductaflow.store.verdict import judge_again
 
@@ -36,16 +44,10 @@ Show = Callable[[SavedRun, Result], None]
 
 
 def run_again(runs: Sequence[SavedRun], project: Project, *, jobs: int, show: Show) -> list[Result]:
-    """Run some folders again in place.
+    """Run some folders of a project again in place, and show each result; with one job their logs are live.
 
     Flows of one build run one after another, in the order given: they may read from each other. When one
     fails, those after it are blocked. Different builds run at the same time.
-
-    Args:
-        runs: the folders to run.
-        project: their project; its settings say whether to run what has not changed.
-        jobs: how many run at a time; with one their logs are live.
-        show: called with each result.
 
     Returns:
         A result for each, in the order given.
@@ -60,7 +62,7 @@ def run_again(runs: Sequence[SavedRun], project: Project, *, jobs: int, show: Sh
     results: dict[Path, Result] = {}
 
     def work(chain: Sequence[SavedRun]) -> None:
-        launched = functools.partial(_launched, echo=jobs == 1, stop=stop)
+        launched = functools.partial(run_spec, echo=jobs == 1, stop=stop)
         for run, result in _results_of(chain, project, launched, stop):
             results[run.folder] = result
             show(run, result)
@@ -87,7 +89,7 @@ def builds_around(folder: Path, project: Project) -> list[Path]:
     for parent in folder.parents:
         if parent == project.root:
             break
-        build = result_in(parent)
+        build = readable_result(parent)
         is_child = build is not None and inner.relative_to(parent).as_posix() in build.children
         if is_child or has_unfinished_run(project.placed(parent)[1], parent):
             found.append(parent)
@@ -120,12 +122,6 @@ def _results_of(
                 yield run, result
 
 
-def _launched(spec: RunSpec, *, echo: bool, stop: threading.Event) -> Result:
-    if spec.settings.only_changed and (last := unchanged(spec, echo=echo)):
-        return last
-    return launch_shown(spec, echo=echo, stop=stop)
-
-
 def _run(run: SavedRun, project: Project, launched: Callable[[RunSpec], Result]) -> Result:
     """Run one, and judge the builds around it again; if it cannot start, that is its result."""
     builds = builds_around(run.folder, project)
@@ -143,7 +139,7 @@ def _run(run: SavedRun, project: Project, launched: Callable[[RunSpec], Result])
 
 def _judge(build: Path, ran: Result) -> None:
     """Judge a build again after one of its flows has run by itself."""
-    last = result_in(build)
+    last = readable_result(build)
     if last is None:
         # it was killed, or somebody has removed its result: there is nothing to update
         return

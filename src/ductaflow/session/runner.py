@@ -1,4 +1,4 @@
-"""Runs one instance: from Python, from a build, from pytest; and prepares one for debugging."""
+"""Runs one instance: from Python, from a build, from pytest."""
 
 from __future__ import annotations
 
@@ -18,9 +18,14 @@ from ductaflow.project.instances import Instance, load_stored
 from ductaflow.project.options import RunOptions
 from ductaflow.project.settings import Settings
 from ductaflow.session.debug import prepare
-from ductaflow.session.main import use_project_of_main
-from ductaflow.session.request import find_project, project_here, spec_of_call, spec_of_instance
-from ductaflow.store.changes import Change, changes, look_back
+from ductaflow.session.request import (
+    find_project,
+    project_here,
+    spec_of_call,
+    spec_of_instance,
+    use_project_of_main,
+)
+from ductaflow.store.changes import Change, look_back
 from ductaflow.store.result import FlowFailed, Result, Status
 from ductaflow.store.spec import RunSpec, current_run, tell
 
@@ -72,9 +77,7 @@ def run_instance(
         instance = load_stored(project_here(), instance)
     spec = spec_of_instance(instance, settings=settings, session=session_id)
     spec = replace(spec, owner_pid=owner_pid)
-    if spec.settings.only_changed and (last := unchanged(spec, explain=explain, echo=echo)):
-        return last
-    return _checked(launch_shown(spec, echo=echo, stop=stop, await_page=await_page), check)
+    return _checked(run_spec(spec, echo=echo, stop=stop, await_page=await_page, explain=explain), check)
 
 
 def run_notebook(
@@ -99,7 +102,7 @@ def run_notebook(
         notebook_file: looked up from the working directory, then from the project root.
         config: JSON values, or Python values that become such (numpy scalars, paths, dates).
         execution_dir: the run folder; relative to the working directory.
-        project_root: by default the project around the notebook, inside a run that of the run.
+        project_root: by default the project around the notebook, inside a run the run's.
         timeout: seconds; by default as the config says, then as the settings of the project do.
         export_html: whether to make the HTML of the notebook; by default as the settings say.
         kernel_name: Jupyter kernel, by default the one that the notebook names; implies the engine `kernel`.
@@ -113,7 +116,7 @@ def run_notebook(
         The executed notebook, absolute; its parent is the run folder.
 
     Raises:
-        FlowFailed: the run ended red; its result is in the exception.
+        FlowFailed: the run failed; its result is in the exception.
         DuctaflowError: it could not start: config, notebook or folder; the message says which.
 
     Example:
@@ -142,9 +145,7 @@ def run_notebook(
     if no_execute:
         prepare(spec)
         return spec.run_folder.notebook
-    if spec.settings.only_changed and unchanged(spec):
-        return spec.run_folder.notebook
-    _checked(launch_shown(spec), check=True)
+    _checked(run_spec(spec), check=True)
     return spec.run_folder.notebook
 
 
@@ -183,23 +184,24 @@ def run_step_flow(
     return run_notebook(notebook_file, config=config, execution_dir=folder)
 
 
-def changes_of(instance: Instance) -> tuple[Change, ...]:
-    """Why a stored instance has to run; empty if its last run is what a new one would be.
-
-    Raises:
-        DuctaflowError: what is wrong with the instance.
-    """
-    return changes(spec_of_instance(instance))
+def run_spec(
+    spec: RunSpec,
+    *,
+    echo: bool = True,
+    stop: StopFlag | None = None,
+    await_page: bool = True,
+    explain: Explain | None = None,
+) -> Result:
+    """Make a run, unless only what has changed runs and nothing has. Arguments as of `run_instance`."""
+    if spec.settings.only_changed and (last := unchanged(spec, explain=explain, echo=echo)):
+        return last
+    return launch_shown(spec, echo=echo, stop=stop, await_page=await_page)
 
 
 def unchanged(spec: RunSpec, *, explain: Explain | None = None, echo: bool = True) -> Result | None:
     """The last result of a run that need not be made, with status `unchanged`; None if it has to be made.
 
     A build hears of its flow, and repeats its warnings: it keeps them as long as the flow does.
-
-    Args:
-        explain: called with why it has to be made.
-        echo: say so on the console.
     """
     back = look_back(spec)
     last = back.last
@@ -213,7 +215,7 @@ def unchanged(spec: RunSpec, *, explain: Explain | None = None, echo: bool = Tru
         show_on_console(unchanged_lines(last))
     return replace(
         last,
-        # A run folder may have been copied from that of another instance.
+        # The run folder may be a copy of another instance's.
         flow=spec.flow,
         instance=spec.instance,
         status=Status.UNCHANGED,

@@ -169,11 +169,7 @@ class ReadyQueue:
 
 
 class Policy(Generic[Worker]):
-    """Which worker holds which items of a queue; each free one gets what comes first.
-
-    Args:
-        queue: the items.
-    """
+    """Which worker holds which items of a queue; each free one gets what comes first."""
 
     def __init__(self, queue: ReadyQueue) -> None:
         self._queue = queue
@@ -226,9 +222,7 @@ class Policy(Generic[Worker]):
 def longest_paths(upstreams: Upstreams, weights: Sequence[float]) -> list[float]:
     """For each item, the weight of the heaviest path of items that starts with it and goes downstream.
 
-    Args:
-        upstreams: what each item waits for.
-        weights: how long each item takes, in any unit. The path ends where it would close a cycle.
+    The path ends where it would close a cycle.
     """
     paths = list(weights)
     downstreams: list[set[int]] = [set() for _ in upstreams]
@@ -274,17 +268,16 @@ def portions_of(ids: Sequence[str], ordinary: Collection[int], workers: int) -> 
     return portions
 
 
+# --- the shares --------------------------------------------------------------------------------------------
+
 #: How much longer than the ideal a machine may take, if that saves running something twice.
 SLACK = 1.1
 #: What takes less than this part of the ideal may run on several machines where that balances better.
 LIGHT = 0.05
 
 
-# --- the shares --------------------------------------------------------------------------------------------
-
-
 def shares(
-    upstreams: Sequence[Collection[int]],
+    upstreams: Upstreams,
     weights: Sequence[float],
     count: int,
     *,
@@ -298,7 +291,7 @@ def shares(
     Args:
         upstreams: for each item, the items that it reads from.
         weights: how long each takes, in any unit.
-        count: how many machines.
+        count: of the machines.
         together: groups of items, read by none and reading none, that stay on one machine.
     """
     units = _units(upstreams, together)
@@ -325,7 +318,7 @@ def shares(
     return found
 
 
-def _units(upstreams: Sequence[Collection[int]], together: Iterable[Collection[int]]) -> list[set[int]]:
+def _units(upstreams: Upstreams, together: Iterable[Collection[int]]) -> list[set[int]]:
     """What is given to a machine in one piece: a leaf with all above it, or a group."""
     units = [set(group) for group in together]
     covered = set().union(*units)
@@ -340,7 +333,7 @@ def _units(upstreams: Sequence[Collection[int]], together: Iterable[Collection[i
     return units
 
 
-def _with_all_above(item: int, upstreams: Sequence[Collection[int]]) -> set[int]:
+def _with_all_above(item: int, upstreams: Upstreams) -> set[int]:
     found = {item}
     left = [item]
     while left:
@@ -351,13 +344,7 @@ def _with_all_above(item: int, upstreams: Sequence[Collection[int]]) -> set[int]
 
 
 class Estimate:
-    """How long a session may still take, by what its items took earlier and by its own pace.
-
-    Args:
-        upstreams: what each item waits for.
-        seconds: how long each is likely to take.
-        workers: how many run at a time.
-    """
+    """How long a session may still take, by what its items took earlier and by its own pace."""
 
     def __init__(self, upstreams: Upstreams, seconds: Sequence[float], workers: int) -> None:
         self._seconds = seconds
@@ -376,14 +363,10 @@ class Estimate:
                 self._measured += seconds
 
     def left(self, running: Sequence[tuple[int, float]]) -> float | None:
-        """Seconds to the end; None while nothing is known.
-
-        Args:
-            running: items at work, and for how many seconds they have been.
-        """
+        """Seconds to the end, by the items at work and how long each has been; None if nothing is known."""
         if not self._known and not self._expected:
             return None
-        # With many results the pace of this session says more than that of earlier ones.
+        # With many results the pace of this session says more than earlier ones.
         pace = self._measured / self._expected if self._expected else 1.0
         work = sum(self._seconds[item] for item in self._open) * pace
         ways = {item: self._paths[item] * pace for item in self._open}
@@ -395,13 +378,7 @@ class Estimate:
 
 
 def makespan(jobs: int, upstreams: Upstreams, seconds: Sequence[float]) -> float:
-    """How long items are likely to take, several at a time, in the order of the queue.
-
-    Args:
-        jobs: how many at a time.
-        upstreams: what each item waits for.
-        seconds: how long each is likely to take.
-    """
+    """How long items are likely to take, `jobs` at a time, in the order of the queue."""
     queue = ReadyQueue(upstreams, seconds)
     running: list[tuple[float, int]] = []
     now = 0.0

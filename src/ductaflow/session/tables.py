@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from ductaflow.common.errors import ConfigError, DuctaflowError, InstanceError
 from ductaflow.common.files import write_atomic
+from ductaflow.common.json_tree import JsonValue
 from ductaflow.common.paths import KIND_DIRS, SOURCE_SUFFIXES, Kind, kind_of
 from ductaflow.common.text import did_you_mean, key_path, shorten
 from ductaflow.project.csvs import NAME_COLUMNS
@@ -32,9 +33,6 @@ from ductaflow.store.spec import current_run
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
-
-
-# --- the table and its runs --------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +72,7 @@ _EXACT_FLOAT = 2.0**53
 # --- dimensions -> table -----------------------------------------------------------------------------------
 
 
-def scenarios(dimensions: Mapping[str, Sequence[Any]], name: str | None = None) -> DataFrame:
+def scenarios(dimensions: Mapping[str, Sequence[object]], name: str | None = None) -> DataFrame:
     """Every combination of some dimensions as a table, one scenario a row.
 
     Args:
@@ -87,7 +85,7 @@ def scenarios(dimensions: Mapping[str, Sequence[Any]], name: str | None = None) 
         those given: integers stay integers beside a null.
 
     Raises:
-        ConfigError: a dimension has no values or is no list of JSON values, the template names none, a row
+        ConfigError: a dimension is not a list of JSON values or empty, the template names another, a row
             cannot have the name that it gives, or two rows get the same.
 
     Example:
@@ -112,7 +110,8 @@ def scenarios(dimensions: Mapping[str, Sequence[Any]], name: str | None = None) 
     return pd.DataFrame({NAME_COLUMN: names, **columns})
 
 
-def _dimensions(dimensions: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
+def _dimensions(dimensions: Mapping[str, Sequence[object]]) -> dict[str, list[object]]:
+    """The values of each dimension."""
     if not isinstance(dimensions, Mapping) or not dimensions:
         raise ConfigError(
             "scenarios takes at least one dimension",
@@ -121,7 +120,7 @@ def _dimensions(dimensions: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]
     return {column: _values(column, values) for column, values in dimensions.items()}
 
 
-def _values(column: str, values: object) -> list[Any]:
+def _values(column: str, values: object) -> list[object]:
     """The values of a dimension."""
     where = f"dimension {column!r}"
     if not isinstance(column, str):
@@ -130,7 +129,7 @@ def _values(column: str, values: object) -> list[Any]:
         raise ConfigError(f"{where}: this column holds the names", hint='Give a template: name="{region}".')
     if isinstance(values, str | bytes | Mapping | set | frozenset) or not isinstance(values, Iterable):
         hint = f"Write [{values!r}]." if not isinstance(values, set | frozenset) else "Write sorted(...)."
-        raise ConfigError(f"{where}: {shorten(repr(values), 100)} is no list of values", hint=hint)
+        raise ConfigError(f"{where}: {shorten(repr(values), 100)} is not a list of values", hint=hint)
     listed = list(values)
     if not listed:
         raise ConfigError(f"{where} has no values", hint="Give at least one, or leave the dimension out.")
@@ -140,7 +139,7 @@ def _values(column: str, values: object) -> list[Any]:
     return listed
 
 
-def _column(values: list[Any]) -> Series[Any]:
+def _column(values: list[object]) -> Series[Any]:
     """A column that keeps its values: pandas would turn 2030 beside None into a float, and None into NaN."""
     import pandas as pd
 
@@ -175,7 +174,7 @@ def _name_of(record: Mapping[str, object], template: str | None) -> str:
     return _PLACE.sub(filled, template)
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     """A value as part of a name."""
     value = str(value) if is_missing(value) else json_value(value)
     if isinstance(value, str):
@@ -225,9 +224,9 @@ class Row:
 
     index: int
     name: str
-    values: dict[str, Any]
+    values: dict[str, object]
 
-    def config(self) -> dict[str, Any]:
+    def config(self) -> dict[str, JsonValue]:
         """The values as a config, dotted names nested.
 
         Raises:
@@ -243,7 +242,7 @@ def read_rows(table: DataFrame) -> list[Row]:
     made of all values, as `scenarios` does.
 
     Raises:
-        ConfigError: it is no DataFrame, a column or a row has no name, or two have the same.
+        ConfigError: it is not a DataFrame, a column or a row has no name, or two have the same.
     """
     columns = _columns(table)
     named = [column for column in NAME_COLUMNS if column in columns]
@@ -264,7 +263,7 @@ def read_rows(table: DataFrame) -> list[Row]:
     return [Row(index, name, record) for index, (name, record) in enumerate(zip(names, records, strict=True))]
 
 
-def _columns(table: DataFrame) -> dict[str, list[Any]]:
+def _columns(table: DataFrame) -> dict[str, list[object]]:
     import pandas as pd
 
     if not isinstance(table, pd.DataFrame):
@@ -281,23 +280,23 @@ def _columns(table: DataFrame) -> dict[str, list[Any]]:
     return {column: _whole(table[column]) for column in table.columns}
 
 
-def _whole(column: Series[Any]) -> list[Any]:
+def _whole(column: Series[Any]) -> list[object]:
     """The values of a column, with integers restored that pandas made floats beside a missing value."""
-    values: list[Any] = column.tolist()
     if column.dtype.kind != "f":
-        return values
+        return column.tolist()
+    values: list[float] = column.tolist()
     given = [value for value in values if not is_missing(value)]
     has_gaps = len(given) < len(values)
     if not has_gaps or not all(value.is_integer() and abs(value) < _EXACT_FLOAT for value in given):
-        return values
+        return [*values]
     return [value if is_missing(value) else int(value) for value in values]
 
 
-def _name_in_cell(cell: Any, index: int, column: str) -> str:
+def _name_in_cell(cell: object, index: int, column: str) -> str:
     value = cell if is_missing(cell) else json_value(cell, where=f"row {index}: {column}")
     if isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool)):
         return str(value)
-    raise ConfigError(f"row {index}: {column} is {value}, no name", hint="A name is a string.")
+    raise ConfigError(f"row {index}: {column} is {value}, not a name", hint="A name is a string.")
 
 
 # --- rows -> stored instances ------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """What a command can run besides stored instances: a run folder, and a variant under another name.
 
 runs/fit/scenario_A                   a run folder: its saved config, its flow
-runs/projection/s37/runs/assign       that of a flow inside a build
+runs/projection/s37/runs/assign       the same of a flow inside a build
 fit/scenario_A  horizon=2040  high    the instance with another value, as fit/high
 """
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ductaflow.common.errors import ConfigError, DuctaflowError, InstanceError
+from ductaflow.common.errors import ConfigError, InstanceError
 from ductaflow.common.json_tree import KeyPath, mapped
 from ductaflow.common.paths import (
     KIND_DIRS,
@@ -35,8 +35,8 @@ from ductaflow.project.references import runs_tree
 from ductaflow.project.settings import Project
 from ductaflow.project.strict_json import read_config
 from ductaflow.project.values import parse_cell, row_config
-from ductaflow.session.request import spec_of_call
-from ductaflow.store.result import Result, read_result
+from ductaflow.session.request import spec_of_call, spec_of_instance
+from ductaflow.store.result import readable_result
 from ductaflow.store.spec import RunSpec
 
 _SHOWN_KEYS = 15
@@ -66,6 +66,8 @@ class SavedRun:
 
     def spec(self, project: Project) -> RunSpec:
         """The run in its folder again, in place and with its saved config."""
+        if instance := self.as_instance(project):
+            return spec_of_instance(instance)
         config = {**self.config, RUN_KEY: self.options.of_execution}
         return spec_of_call(self.source, config, self.folder, project)
 
@@ -94,18 +96,10 @@ def saved_run(project: Project, folder: Path) -> SavedRun:
     return SavedRun(folder, kind, flow, source, config, options)
 
 
-def result_in(folder: Path) -> Result | None:
-    """The result in a run folder; None if there is none, or it cannot be read."""
-    try:
-        return read_result(folder)
-    except DuctaflowError:
-        return None
-
-
 def _flow_of(project: Project, folder: Path) -> str:
     """Name of the flow that ran in a folder."""
     flows = flows_in(folder)
-    last = result_in(folder)
+    last = readable_result(folder)
     if last and last.flow in flows:
         return last.flow
     if found := flow_of(folder):
@@ -115,8 +109,8 @@ def _flow_of(project: Project, folder: Path) -> str:
         return known[0]
     if flows:
         raise InstanceError(
-            f"{folder}: it cannot be told which flow ran there, found {', '.join(flows)} as saved configs",
-            hint="Remove those that are none, or run a stored instance by its id.",
+            f"{folder}: which flow ran there is unclear, found {', '.join(flows)} as saved configs",
+            hint="Remove those that are not, or run a stored instance by its id.",
         )
     raise InstanceError(
         f"{folder} holds no saved config ({SAVED_CONFIG}): nothing has run there",
@@ -125,14 +119,14 @@ def _flow_of(project: Project, folder: Path) -> str:
 
 
 def _source_of(project: Project, folder: Path, flow: str) -> tuple[Kind, Path]:
-    last = result_in(folder)
+    last = readable_result(folder)
     kinds: list[Kind] = [*([last.kind] if last else []), *KIND_DIRS]
     for kind in kinds:
         if source := project.source(kind, flow):
             return kind, source
     raise InstanceError(
         f"{folder} is a run of {flow}, and there is no flows/{flow}.py or builds/{flow}.py",
-        hint="Was it renamed? A notebook that lies elsewhere is run again by whoever ran it.",
+        hint="Was it renamed? A notebook that lies elsewhere runs again from where it is called.",
     )
 
 
@@ -146,14 +140,14 @@ def parse_values(assignments: Iterable[str]) -> dict[str, object]:
     like, anything else is a string.
 
     Raises:
-        ConfigError: one is no assignment, its value is half JSON, or a key is given twice.
+        ConfigError: one is not an assignment, its value is half JSON, or a key is given twice.
     """
     values: dict[str, object] = {}
     for assignment in assignments:
         key, sign, text = assignment.partition("=")
         key = key.strip()
         if not sign or not key:
-            raise ConfigError(f"--set {assignment} is no assignment", hint="Write --set key=value.")
+            raise ConfigError(f"--set {assignment} is not an assignment", hint="Write --set key=value.")
         if key in values:
             raise ConfigError(f"--set gives {key} twice", hint="Give it once.")
         try:
@@ -172,26 +166,32 @@ def variant(
     path in the original's own run folder becomes one in its own.
 
     Args:
-        instances: all that are stored.
         of: the original.
         values: by dotted keys that its config has, or `_run.<option>`.
         name: the new name.
 
     Raises:
-        InstanceError: the name is none, or stored already; the original is a flow inside a build.
+        InstanceError: the name is not allowed, or stored already; the original is a flow inside a build.
         ConfigError: the config has no such key, or an option of `_run` is not acceptable.
         DuctaflowError: what is wrong with the original.
     """
     project = instances.project
     original = of if isinstance(of, Instance) else of.as_instance(project)
     if original is None:
+        assert isinstance(of, SavedRun)
         raise InstanceError(
-            f"--as makes an instance of the project, and {_place_of(of)} is no instance's own run folder",
+            f"--as makes an instance of the project, and {of.folder} is not an instance's own run folder",
             hint="Give runs/<flow>/<instance>, or the id of a stored instance.",
         )
     if original.problem:
         raise original.problem
-    _check_new(instances, original.flow, name)
+    check_name(name)
+    for other in instances.of_flow(original.flow):
+        if spelling(other.name) == spelling(name):
+            raise InstanceError(
+                f"{other.id} is stored already, in {other.file}",
+                hint=f"Give another name to --as, or run that one: ductaflow run {other.id}",
+            )
     for key in values:
         _check_known(original, key)
     over = row_config(values, where="--set")
@@ -207,31 +207,17 @@ def variant(
     return replace(changed, name=name, config=_with_own_paths(project, changed, name))
 
 
-def _place_of(of: Instance | SavedRun) -> str:
-    return of.id if isinstance(of, Instance) else str(of.folder)
-
-
-def _check_new(instances: Instances, flow: str, name: str) -> None:
-    check_name(name)
-    for other in instances.of_flow(flow):
-        if spelling(other.name) == spelling(name):
-            raise InstanceError(
-                f"{other.id} is stored already, in {other.file}",
-                hint=f"Give another name to --as, or run that one: ductaflow run {other.id}",
-            )
-
-
 def _check_known(original: Instance, key: str) -> None:
     """Refuse a key that the config does not have: it is more likely a slip than a new key."""
     parts = key.split(".")
     if parts[0] == RUN_KEY:
         # its options are checked by themselves
         return
-    level: Any = {name: value for name, value in original.config.items() if name != ROOT_KEY}
+    level: object = {name: value for name, value in original.config.items() if name != ROOT_KEY}
     for depth, part in enumerate(parts):
         above = ".".join(parts[:depth])
         if not isinstance(level, dict):
-            raise ConfigError(f"--set {key}: {above} of {original.id} is no object", hint=f"Set {above}.")
+            raise ConfigError(f"--set {key}: {above} of {original.id} is not an object", hint=f"Set {above}.")
         if part not in level:
             where = f"{above} of {original.id}" if above else original.id
             names = ", ".join(list(level)[:_SHOWN_KEYS]) + (" ..." if len(level) > _SHOWN_KEYS else "")
@@ -259,7 +245,7 @@ def find_stored(instances: Instances, target: str) -> tuple[Instance, ...]:
     """The stored instances that an argument names: one by its id or title, all of a flow by the flow's name.
 
     Raises:
-        InstanceError: it names none; the message says what may be meant.
+        InstanceError: it names no instance; the message suggests some.
     """
     if one := instances.by_id.get(target):
         return (one,)
@@ -292,7 +278,7 @@ def _folder_of(project: Project, target: str) -> Path | None:
     """The folder that an argument names; None if it is more likely meant as an id.
 
     Raises:
-        InstanceError: there is no such folder, or it is none of the project.
+        InstanceError: there is no such folder, or it is not in the project.
     """
     for base in (Path.cwd(), project.root):
         folder = Path(os.path.abspath(base / target))

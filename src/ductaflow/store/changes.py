@@ -142,7 +142,7 @@ def _last_run(folder: str, runs_root: str) -> _Last | Change:
     if Path(folder).is_relative_to(runs_root) and has_unfinished_run(Path(runs_root), Path(folder)):
         return none("a run of it goes on, or was killed")
     if not result.status.is_good:
-        return none(f"its last run is red: {result.message}")
+        return none(f"its last run failed: {result.message}")
     if result.lineage is None:
         return none("its last run left no record of what it read")
     return _Last(folder, result, result.lineage)

@@ -394,7 +394,7 @@ def why_not_valid(folder: Path) -> str | None:
     if result is None:
         return "it has no finished run"
     if not result.status.is_good:
-        return f"its last run is red: {result.message}"
+        return f"its last run failed: {result.message}"
     for output in result.outputs:
         path = folder / output["path"]
         if not path.is_file():

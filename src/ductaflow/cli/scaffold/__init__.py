@@ -43,10 +43,7 @@ class Made:
 
 
 def init_project(folder: Path) -> Made:
-    """Make a small project that works: a flow, a build, two scenarios, a CI file.
-
-    Args:
-        folder: made if it is not there. Files that are in it stay.
+    """Make a small project that works: a flow, a build, two scenarios, a CI file. Files that exist stay.
 
     Raises:
         DuctaflowError: there is a project already, or a file that would be replaced; nothing is written.
@@ -65,13 +62,10 @@ def init_project(folder: Path) -> Made:
 
 
 def new_source(project: Project, kind: Kind, name: str) -> list[Path]:
-    """Write a new flow or build with its config; as it is, it runs and is green.
-
-    Returns:
-        The files that were written: the notebook and the config.
+    """Write the notebook and the config of a new flow or build, which succeeds as it is.
 
     Raises:
-        InstanceError: the name cannot be one, or is taken.
+        InstanceError: the name is not allowed, or taken.
         DuctaflowError: there is a file that would be replaced; nothing is written.
     """
     check_flow_name(kind, name)
