@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,6 +56,24 @@ def test_a_run_without_a_result_leaves_its_marker(spec: RunSpec) -> None:
     assert is_unfinished(spec)
     with RecordedRun(spec):
         pass
+
+
+@pytest.mark.parametrize("instead", [None, os.mkdir, os.mkfifo])
+def test_files_of_ours_that_the_flow_removed_come_back(
+    spec: RunSpec, instead: Callable[[Path], None] | None
+) -> None:
+    """Log and config are restored, whoever executes the run, and whatever stands in their place."""
+    with RecordedRun(spec) as run:
+        with spec.log.open("a") as log:
+            log.write("Warning: kept\n")
+        for file in (spec.log, spec.run_folder.config):
+            file.unlink()
+            if instead:
+                instead(file)
+        result = run.conclude(run.told(), ChildEnd(0))
+    assert ["Warning: kept"] == [warning.text for warning in result.warnings if "kept" in warning.text]
+    assert "Warning: kept" in spec.log.read_text()
+    assert spec.run_folder.config.is_file()
 
 
 def test_a_run_that_cannot_begin_gives_its_folder_free(

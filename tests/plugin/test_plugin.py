@@ -351,7 +351,7 @@ def test_tags_are_markers_and_names_are_keywords(project: TinyProject) -> None:
     ("args", "text"),
     [
         (["--ductaflow-timeout", "-1"], "--ductaflow-timeout takes a number of seconds above 0"),
-        (["--ductaflow-engine", "fast"], "argument --ductaflow-engine: invalid choice: 'fast'"),
+        (["--ductaflow-engine", "fast"], "--ductaflow-engine takes one of warm, fresh, kernel"),
         (["-o", "ductaflow_timeout=9"], "[tool.ductaflow]\n    timeout = ..."),
     ],
 )

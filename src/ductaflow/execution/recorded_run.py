@@ -7,6 +7,7 @@ with RecordedRun(spec) as run:              the folder is held; config and log a
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import socket
@@ -15,18 +16,21 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import BinaryIO
 
 from ductaflow.common.decode import UnreadableError, decode, read_regular
 from ductaflow.common.files import write_atomic
 from ductaflow.project.secrets import masked
 from ductaflow.project.values import config_hash, dump_config
-from ductaflow.store.folder import Claim, Owner, refuse_folder
+from ductaflow.store.folder import Claim, Owner, clear_odd, refuse_folder
 from ductaflow.store.hashes import StoppedError
 from ductaflow.store.logs import closing_line, header_line, scan_log
 from ductaflow.store.record import Record, Site, begin, make_record, notes_of_folders, undeclared
 from ductaflow.store.result import Environment, FileEntry, Result, Status, recorded_result, write_result
 from ductaflow.store.spec import RunSpec
 from ductaflow.store.verdict import Ending, RunEvent, Stop, Told, judge, stopped_early
+
+_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +59,13 @@ class RecordedRun:
     def __init__(self, spec: RunSpec) -> None:
         self._started, self._clock = datetime.now(UTC), time.monotonic()
         self._is_written = False
+        self._log: BinaryIO | None = None
         self.claim = _claim(spec, self._started)
         self.spec = replace(spec, events=str(self.claim.events_file))
         try:
             write_atomic(spec.run_folder.config, dump_config(spec.saved_config))
             spec.log.write_bytes(_header(spec))
+            self._log = spec.log.open("rb")
             self._begun = begin(spec)
             Path(self.spec.events).write_bytes(b"")
         except BaseException:
@@ -74,6 +80,8 @@ class RecordedRun:
 
     def release(self) -> None:
         """Give the folder free; without a result the marker stays and says that the run was lost."""
+        if self._log:
+            self._log.close()
         self.claim.release(finished=self._is_written)
 
     def told(self) -> Told:
@@ -98,6 +106,7 @@ class RecordedRun:
         Returns:
             The result; if it could not be written, one that says so.
         """
+        self._restore()
         result = self._result(told, end, idle, stopped)
         error = result.message if result.status.is_error else None
         try:
@@ -110,6 +119,22 @@ class RecordedRun:
         self._is_written = True
         self.claim.finish()
         return result
+
+    def _restore(self) -> None:
+        """Restore our files that the flow removed or replaced: the log, still open here, and the config."""
+        spec = self.spec
+        assert self._log is not None
+        spec.run_folder.path.mkdir(parents=True, exist_ok=True)
+        clear_odd(spec.run_folder)
+        try:
+            is_there = os.path.samestat(os.stat(spec.log), os.fstat(self._log.fileno()))
+        except FileNotFoundError:
+            is_there = False
+        if not is_there:
+            chunks = iter(functools.partial(self._log.read, _CHUNK), b"")
+            write_atomic(spec.log, (chunk.decode("utf-8", "replace") for chunk in chunks))
+        if not spec.run_folder.config.exists():
+            write_atomic(spec.run_folder.config, dump_config(spec.saved_config))
 
     def _result(self, told: Told, end: ChildEnd, idle: float, stopped: Callable[[], bool]) -> Result:
         spec = self.spec

@@ -23,15 +23,12 @@ from typing import TYPE_CHECKING, BinaryIO, Literal, Protocol
 
 from ductaflow.common import host
 from ductaflow.common.errors import DuctaflowError
-from ductaflow.common.files import write_atomic
 from ductaflow.execution.recorded_run import ChildEnd, RecordedRun
 from ductaflow.notebook.export import announce_page
-from ductaflow.project.values import dump_config
 from ductaflow.store.folder import (
     AFTERWARDS_SECONDS,
     HEARTBEAT_SECONDS,
     Claim,
-    clear_odd,
 )
 from ductaflow.store.spec import RunSpec
 from ductaflow.store.verdict import Stop
@@ -103,15 +100,13 @@ class Supervisor:
         """Run and answer with the result.
 
         Raises:
-            DuctaflowError: the run could not start; the folder is as it was.
+            DuctaflowError, OSError: the run could not start (see `RecordedRun`).
         """
         with RecordedRun(self.spec) as run:
             self._run = run
             self.spec = run.spec
-            with self.spec.log.open("rb") as log:
-                self._answer(event="started", pid=os.getpid())
-                end = self._execute(run.claim)
-                restore(self.spec, log)
+            self._answer(event="started", pid=os.getpid())
+            end = self._execute(run.claim)
             told = run.told()
             told.notes += self._notes
             result = run.conclude(told, end, stopped=self._is_over(run.claim))
@@ -272,22 +267,6 @@ def wait_for(child: Child) -> tuple[int, int | None]:
         # Popen cannot find it out any more.
         child.returncode = code
     return code, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-def restore(spec: RunSpec, log: BinaryIO) -> None:
-    """Restore our files that a flow removed or replaced: the log, still open here, and the config."""
-    spec.run_folder.path.mkdir(parents=True, exist_ok=True)
-    clear_odd(spec.run_folder)
-    try:
-        is_there = os.path.samestat(os.stat(spec.log), os.fstat(log.fileno()))
-    except FileNotFoundError:
-        is_there = False
-    if not is_there:
-        write_atomic(
-            spec.log, (chunk.decode("utf-8", "replace") for chunk in iter(lambda: log.read(_CHUNK), b""))
-        )
-    if not spec.run_folder.config.exists():
-        write_atomic(spec.run_folder.config, dump_config(spec.saved_config))
 
 
 _STOPS: dict[str | None, Stop] = {"stop": "interrupted", "owner": "owner"}
