@@ -209,7 +209,7 @@ def test_numbers_are_names() -> None:
         (pd.DataFrame({"instance": ["a"], "instance_name": ["b"]}), "the columns instance and instance_name"),
         (pd.DataFrame([["a", 1, 2]], columns=["instance", "x", "x"]), "two columns 'x'"),
         (pd.DataFrame({"instance": ["a"], 1: [2]}), "the column 1 is not named by a string"),
-        (pd.DataFrame({"instance": ["a", None]}), "row 1: instance is nan, not a name"),
+        (pd.DataFrame({"instance": ["a", math.nan]}), "row 1: instance is nan, not a name"),
         (pd.DataFrame({"instance": ["a", "b", "A"]}), "rows 0 and 2 are both called a and A"),
     ],
 )
