@@ -62,13 +62,14 @@ def reads(name: str, **more: Any) -> dict[str, Any]:
     return {"data": f"runs/fit/{name}/x.csv", **more}
 
 
-#: What is stored and not selected. All but `new` have run before, some of them badly.
+#: What is stored and not selected. All but `new` and `left-out` have run before, some of them badly.
 OUTSIDE: dict[str, dict[str, Any]] = {
     "old": {},
     "edited": {},
     "failing": {"fails": "yes"},
     "new": {},
     "changed": {"version": 1},
+    "left-out": {"_run": {"skip": "no licence"}},
 }
 
 LACKS_NEW = "fit/reads-new reads from fit/new, but it has no finished run"
@@ -96,6 +97,7 @@ CASES: dict[str, Case] = {
     "reads-skip-without": Case(
         reads("skip-without"), "blocked", "fit/skip-without is skipped: not there: inputs/none.csv"
     ),
+    "reads-left-out": Case(reads("left-out"), "blocked", "fit/left-out is skipped: no licence"),
     "reads-reads-skip": Case(
         reads("reads-skip"), "blocked", "fit/reads-skip is blocked: fit/skip is skipped: no licence"
     ),
@@ -186,7 +188,8 @@ def make_project(root: Path) -> None:
     project.settings("html = false")
     project.flow("fit", FLOW)
     for name, config in OUTSIDE.items():
-        project.config(f"flows/fit/{name}.json", **config, _run={"tags": ["outside"]})
+        run = {**config.get("_run", {}), "tags": ["outside"]}
+        project.config(f"flows/fit/{name}.json", **{**config, "_run": run})
     for name, case in CASES.items():
         project.config(f"flows/fit/{name}.json", **({} if name in ("skip-ran", "newer") else case.config))
     project.config("flows/fit/skip-red.json", fails="yes")
