@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from ductaflow.project.settings import Project
 from ductaflow.session.request import spec_of_instance
 from ductaflow.store.changes import changes
 from ductaflow.store.folder import Claim, Owner, note_hand_work, unfinished
+from ductaflow.store.hashes import Hashes
 from ductaflow.store.result import read_result
 
 DEEP = 100_000
@@ -56,9 +56,11 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> TinyProject:
     project = TinyProject(tmp_path_factory.mktemp("ran") / "project")
     project.flow("f", "# %%\nopen('x.txt', 'w').write('1')")
     project.config("flows/f/a.json", x=1)
-    for file in project.root.rglob("*.*"):
-        os.utime(file, (1, 1))  # the hash of a file that is younger than two seconds is not kept
     run_instance(load_stored(Project.at(project.root), "f/a"))
+    # The hash of a file that is younger than two seconds is not kept, so here it is 2033.
+    kept = Hashes(project.root / "runs/.ductaflow/hashes", str(project.root), lambda: 2 * 10**18)
+    kept.of(str(project.folder("f", "a") / "x.txt"))
+    kept.flush()
     return project
 
 
