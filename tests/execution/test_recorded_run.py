@@ -152,6 +152,7 @@ except KeyboardInterrupt as exc:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends a signal to itself")
+@pytest.mark.slow
 def test_an_interrupted_run_has_a_result(tmp_path: Path) -> None:
     """The KeyboardInterrupt that comes out of a run holds what came of it."""
     project = TinyProject(tmp_path / "project")

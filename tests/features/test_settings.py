@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,9 +14,10 @@ from click.testing import CliRunner
 from support import TinyProject, run_pytest
 
 from ductaflow.cli.app import main
+from ductaflow.common.paths import RunFolder
 from ductaflow.project.graph import collect
 from ductaflow.project.settings import Project, Settings
-from ductaflow.store.folder import held
+from ductaflow.store.folder import Claim, Owner
 
 RENAMED = 'config_dir = "scen"\nruns_dir = "out/r"\nhtml = false\nengine = "fresh"\ntimeout = 100'
 
@@ -177,11 +179,13 @@ def test_interactive_work_is_noted_in_the_tree(renamed: Path) -> None:
     check_tree(renamed)
 
 
+@pytest.mark.slow
 def test_a_run_folder_belongs_to_one_session(renamed: Path) -> None:
     """While a session holds it, no other way of running gets in, and each says who holds it."""
     folder = renamed / "out/r/fit/a"
-    saved = folder / "fit_config.json"
+    saved = renamed / "saved.json"
     command("run", "fit/a")(renamed, renamed)
+    saved.write_bytes((folder / "fit_config.json").read_bytes())
     ways = {
         "run FOLDER": [*CLI, "run", str(folder)],
         "run ID": [*CLI, "run", "fit/a"],
@@ -190,13 +194,19 @@ def test_a_run_folder_belongs_to_one_session(renamed: Path) -> None:
         "run_instance": ["-c", "from ductaflow import run_instance\nrun_instance('fit/a')"],
         "pytest": ["-m", "pytest", "--ductaflow", "-k", "fit"],
     }
-    with held(folder, renamed / "out/r"):
+    owner = Owner("fit", "a", "run", "another session", socket.gethostname(), 1, "2026-01-01T00:00:00Z")
+    claim = Claim.take(RunFolder(folder, "fit"), renamed / "out/r", owner)
+    for file in (RunFolder(folder, "fit").config, RunFolder(folder, "fit").log):
+        file.write_bytes(saved.read_bytes())
+    try:
         for way, arguments in ways.items():
             done = subprocess.run(
                 [sys.executable, *arguments], cwd=renamed, capture_output=True, text=True, check=False
             )
             assert 0 != done.returncode, way
-            assert "is held by" in done.stdout + done.stderr, (way, done.stdout, done.stderr)
+            assert "another session" in done.stdout + done.stderr, (way, done.stdout, done.stderr)
+    finally:
+        claim.release(finished=True)
     check_tree(renamed)
 
 
