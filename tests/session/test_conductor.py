@@ -275,7 +275,7 @@ def test_a_stored_instance_that_is_no_row_must_have_run(project: TinyProject, fa
         "fit/a reads from prep/x, but it has no finished run. Run it first: ductaflow run prep/x"
         == first["message"][0]
     )
-    assert first["message"][2].endswith("Run it first: ductaflow run prep/x prep/y")
+    assert first["message"][2].endswith("Run them first: ductaflow run prep/x prep/y")
     assert ["d"] == fake.started
 
     for name, status in (("x", Status.WARNING), ("y", Status.ERROR)):
