@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import textwrap
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from ductaflow import FlowFailed, Project, load_stored, read_result, run_instanc
 from ductaflow.cli.app import main
 from ductaflow.common.paths import REPORT_JSON, Kind, RunFolder
 from ductaflow.project.settings import Settings
+from ductaflow.store.folder import Claim, Owner
 from ductaflow.store.result import Result, Status, write_result
 
 #: For runs that need no page.
@@ -251,6 +254,33 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", no_space)
+
+
+@contextlib.contextmanager
+def held_elsewhere(folder: Path, runs_root: Path) -> Iterator[None]:
+    """Hold a run folder as a run of another session does; nobody waits for its end."""
+    owner = Owner(folder.parent.name, folder.name, "run", "another session", socket.gethostname(), 1, "2026")
+    claim = Claim.take(RunFolder(folder, folder.parent.name), runs_root, owner)
+    try:
+        yield
+    finally:
+        claim.release(finished=True)
+
+
+@contextlib.contextmanager
+def local_cluster() -> Iterator[Any]:
+    """A client of a Dask cluster in this process, which leaves no variables behind: a nanny sets some."""
+    distributed = pytest.importorskip("distributed")
+    before = set(os.environ)
+    try:
+        with (
+            distributed.LocalCluster(n_workers=1, threads_per_worker=2, dashboard_address=None) as cluster,
+            distributed.Client(cluster) as client,
+        ):
+            yield client
+    finally:
+        for name in [name for name in os.environ if name.endswith("_NUM_THREADS") and name not in before]:
+            del os.environ[name]
 
 
 # --- processes ---------------------------------------------------------------------------------------------

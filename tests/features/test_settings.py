@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,13 +10,12 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from support import TinyProject, run_pytest
+from support import TinyProject, held_elsewhere, run_pytest
 
 from ductaflow.cli.app import main
 from ductaflow.common.paths import RunFolder
 from ductaflow.project.graph import collect
 from ductaflow.project.settings import Project, Settings
-from ductaflow.store.folder import Claim, Owner
 
 RENAMED = 'config_dir = "scen"\nruns_dir = "out/r"\nhtml = false\nengine = "fresh"\ntimeout = 100'
 
@@ -194,19 +192,15 @@ def test_a_run_folder_belongs_to_one_session(renamed: Path) -> None:
         "run_instance": ["-c", "from ductaflow import run_instance\nrun_instance('fit/a')"],
         "pytest": ["-m", "pytest", "--ductaflow", "-k", "fit"],
     }
-    owner = Owner("fit", "a", "run", "another session", socket.gethostname(), 1, "2026-01-01T00:00:00Z")
-    claim = Claim.take(RunFolder(folder, "fit"), renamed / "out/r", owner)
-    for file in (RunFolder(folder, "fit").config, RunFolder(folder, "fit").log):
-        file.write_bytes(saved.read_bytes())
-    try:
+    with held_elsewhere(folder, renamed / "out/r"):
+        for file in (RunFolder(folder, "fit").config, RunFolder(folder, "fit").log):
+            file.write_bytes(saved.read_bytes())
         for way, arguments in ways.items():
             done = subprocess.run(
                 [sys.executable, *arguments], cwd=renamed, capture_output=True, text=True, check=False
             )
             assert 0 != done.returncode, way
             assert "another session" in done.stdout + done.stderr, (way, done.stdout, done.stderr)
-    finally:
-        claim.release(finished=True)
     check_tree(renamed)
 
 

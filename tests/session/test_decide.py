@@ -18,13 +18,12 @@ from typing import Any
 import pandas as pd
 import pytest
 from filelock import FileLock
-from support import TinyProject, run_pytest
+from support import TinyProject, held_elsewhere, local_cluster, run_pytest
 
 from ductaflow.project.graph import collect
 from ductaflow.project.settings import Project
 from ductaflow.session.conductor import conduct, run_targets
 from ductaflow.session.forecast import Plan
-from ductaflow.store.folder import held
 
 FLOW = """
 # %%
@@ -271,11 +270,7 @@ def by_conduct(root: Path, **more: Any) -> Answers:
 
 
 def by_dask(root: Path) -> Answers:
-    distributed = pytest.importorskip("distributed")
-    with (
-        distributed.LocalCluster(n_workers=1, threads_per_worker=2, dashboard_address=None) as cluster,
-        distributed.Client(cluster) as client,
-    ):
+    with local_cluster() as client:
         return by_conduct(root, executor=client)
 
 
@@ -324,7 +319,7 @@ def asked(shared: Path, request: pytest.FixtureRequest) -> Asked:
     with FileLock(shared / f"{way}.lock"):
         if not answers.exists():
             shutil.copytree(shared / "made", root)
-            with held(root / "runs" / "fit" / "held", root / "runs"):
+            with held_elsewhere(root / "runs" / "fit" / "held", root / "runs"):
                 answers.write_text(json.dumps(WAYS[way](root)))
     return Asked(way, root, json.loads(answers.read_text()))
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support import TinyProject, run_pytest, table
+from support import TinyProject, local_cluster, run_pytest, table
 
 from ductaflow.project.graph import collect
 from ductaflow.project.settings import Project
@@ -52,12 +52,8 @@ def by_run(root: Path) -> None:
 
 
 def by_dask(root: Path) -> None:
-    distributed = pytest.importorskip("distributed")
     rows = table(*SECONDS, name=list(SECONDS), data=[READS.get(name, "") for name in SECONDS])
-    with (
-        distributed.LocalCluster(n_workers=1, threads_per_worker=2, dashboard_address=None) as cluster,
-        distributed.Client(cluster) as client,
-    ):
+    with local_cluster() as client:
         conduct(rows, "fit", executor=client, project_root=root, progress=False)
 
 
@@ -74,7 +70,10 @@ def timed(project: TinyProject) -> TinyProject:
     return project
 
 
-@pytest.mark.parametrize("way", [by_pytest, by_conduct, by_run, by_dask])
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "way", [by_pytest, by_conduct, by_run, pytest.param(by_dask, marks=pytest.mark.dask)]
+)
 def test_the_longest_path_starts_first(timed: TinyProject, way: Callable[[Path], None]) -> None:
     """Two at a time, `a` and `c` start before `b`, although `b` comes earlier and `c` is the shortest."""
     way(timed.root)
