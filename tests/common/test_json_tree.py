@@ -35,6 +35,7 @@ def test_examples_in_docstrings(module: Any) -> None:
     assert (0, True) == (done.failed, done.attempted > 0)
 
 
+@pytest.mark.slow
 @given(CONFIGS)
 def test_each_leaf_is_where_its_path_leads(config: dict[str, Any]) -> None:
     """A key path leads to its value, paths are unique, and they come in the order of the file."""

@@ -85,6 +85,7 @@ def test_the_next_run_sees_nothing_of_the_last_one(project: TinyProject) -> None
     assert textwrap.dedent(expected).strip() == printed(project, instance="b").strip()
 
 
+@pytest.mark.slow
 def test_random_numbers_differ_between_runs(project: TinyProject) -> None:
     """Two forks of one process draw different numbers, from each generator that a package holds, and have
     different keys for the processes that they start."""

@@ -28,6 +28,7 @@ REFERENCE = README[README.index("## Options") : README.index("## Platforms")]
 PYTHON_BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
+@pytest.mark.slow
 def test_the_code_of_the_readme_runs(project: TinyProject) -> None:
     """The flow, the build and the conductor of the README, put together as a project, run as it says."""
     flow, build, conductor, interactive = PYTHON_BLOCKS

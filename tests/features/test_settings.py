@@ -208,6 +208,7 @@ CLI = ["-m", "ductaflow"]
 NOTEBOOK = "import ductaflow as d; d.run_notebook('flows/fit.py', config={}, execution_dir='out/r/fit/a')"
 
 
+@pytest.mark.slow
 def test_flows_of_a_build_follow_the_settings(project: TinyProject) -> None:
     """Engine, time limit and pages of a flow inside a build are those of the session."""
     show = "import json, os\nprint(json.loads(os.environ['DUCTAFLOW_RUN'])['settings'])\n"
@@ -237,6 +238,7 @@ def test_settings_travel_with_an_instance(renamed: Path) -> None:
     assert (5, "out/r") == (instance.project.settings.timeout, instance.project.settings.runs_dir)
 
 
+@pytest.mark.slow
 def test_projects_of_one_repository(project: TinyProject, tmp_path: Path) -> None:
     """Each has the settings of the nearest file above it; the files that a session writes must be one."""
     top = tmp_path / "repository"

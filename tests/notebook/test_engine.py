@@ -726,6 +726,7 @@ def standalone(folder: Path, *sources: str) -> tuple[subprocess.CompletedProcess
     return done, nbformat.read(folder / "out.ipynb", as_version=4)
 
 
+@pytest.mark.slow
 def test_without_a_host(tmp_path: Path) -> None:
     """Called by papermill alone, the output of cells is in the notebook, the progress bar on the terminal,
     papermill's options work, and the process is as it was before."""
@@ -766,6 +767,7 @@ def test_cell_of_an_ipynb(tmp_path: Path) -> None:
     assert "Cell In[2], line 1" in plain
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 def test_cell_that_kills_the_process(tmp_path: Path) -> None:
     """The notebook that a killed process leaves is whole, and calls the cell in which it died running."""
@@ -775,6 +777,7 @@ def test_cell_that_kills_the_process(tmp_path: Path) -> None:
     assert ["completed", "running", "pending"] == [c.metadata.papermill.status for c in notebook.cells]
 
 
+@pytest.mark.slow
 def test_moved_source(tmp_path: Path) -> None:
     """An executed notebook whose source was edited since runs without true names instead of wrong ones."""
     from ductaflow.notebook.source import load_notebook

@@ -78,6 +78,7 @@ def project(project: TinyProject) -> TinyProject:
     return project
 
 
+@pytest.mark.slow
 def test_pdb_stops_in_the_flow_at_its_true_line(project: TinyProject) -> None:
     """With its variables; what it called is below it; and the run leaves config, log and result."""
     project.config("flows/fit/a.json", x=2)

@@ -334,6 +334,7 @@ def test_failed_first_does_not_break_the_order(project: TinyProject) -> None:
     assert ids == ["a_first[default]", "c_reads[default]", "b_reads[default]"]
 
 
+@pytest.mark.slow
 def test_tags_are_markers_and_names_are_keywords(project: TinyProject) -> None:
     """`-m` and `-k` select, also under `--strict-markers`."""
     project.flow("fit", PLAIN)

@@ -106,6 +106,7 @@ def test_a_table_becomes_runs_and_results(project: TinyProject, capfd: pytest.Ca
     assert "" == out.err, "no bar where nobody sees it"
 
 
+@pytest.mark.slow
 def test_inside_a_build_the_rows_are_its_flows(project: TinyProject) -> None:
     """They run below the build's run folder; its log repeats their lines whole, its status is the worst."""
     project.flow("fit", FLOW)

@@ -220,6 +220,7 @@ def test_compiled_modules_are_known_by_their_source(
     assert ["the code of helpers.py is another one"] == changed(project, "fit/A")
 
 
+@pytest.mark.slow
 def test_a_python_kernel_tells_what_it_reads(project: TinyProject) -> None:
     """The flow runs in a process of Jupyter's then."""
     put(project, "inputs/a.csv")

@@ -103,6 +103,7 @@ for text in ("one", "two"):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts descriptors in /proc")
 def test_conduct_in_a_process_that_lives_for_days(tmp_path: Path) -> None:
     """Two calls: each has its own session, sees an edit, and leaves no process and no open file."""
