@@ -20,6 +20,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TextIO, TypeVar
 
@@ -162,6 +163,11 @@ def duration(seconds: float, *, rough: bool = False) -> str:
         return f"{seconds + 1e-9:.{2 if seconds < 10 else 1}f} s"
     minutes, rest = divmod(int(seconds + 0.5), 60)
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def iso_moment(utc: datetime) -> str:
+    """Spell a time in UTC as results and twins have it: ISO 8601 with milliseconds and `Z`."""
+    return utc.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def moment(iso: str | None) -> str:

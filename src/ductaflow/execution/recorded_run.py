@@ -20,6 +20,7 @@ from typing import BinaryIO
 
 from ductaflow.common.decode import UnreadableError, decode, read_regular
 from ductaflow.common.files import write_atomic
+from ductaflow.common.text import iso_moment
 from ductaflow.project.secrets import masked
 from ductaflow.project.values import config_hash, dump_config
 from ductaflow.store.folder import Claim, Owner, clear_odd, refuse_folder
@@ -171,8 +172,8 @@ class RecordedRun:
             message="; ".join(filter(None, [verdict.message, *told.notes])),
             session_id=spec.session_id,
             run_id=spec.run_id,
-            started=_iso(self._started),
-            finished=_iso(datetime.now(UTC)),
+            started=iso_moment(self._started),
+            finished=iso_moment(datetime.now(UTC)),
             seconds=round(time.monotonic() - self._clock - idle, 3),
             warnings=log.warnings,
             warning_count=log.warning_count,
@@ -221,7 +222,7 @@ def _claim(spec: RunSpec, started: datetime) -> Claim:
         spec.session_id,
         socket.gethostname(),
         os.getpid(),
-        _iso(started),
+        iso_moment(started),
     )
     refuse_folder(Path(spec.folder), Path(spec.source), Path(spec.project_root))
     return Claim.take(spec.run_folder, Path(spec.runs_root), owner, keep_previous=spec.settings.keep_previous)
@@ -276,7 +277,3 @@ def append_line(path: Path, line: str) -> None:
             if log.read(1) not in (b"\n", b"\r"):
                 log.write(b"\n")
         log.write((line.replace("\n", " ").replace("\r", " ") + "\n").encode("utf-8", "backslashreplace"))
-
-
-def _iso(moment: datetime) -> str:
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -14,7 +14,7 @@ from typing import cast
 from urllib.parse import quote
 
 from ductaflow.common.paths import RESULT, RunFolder, relative
-from ductaflow.common.text import cut_middle
+from ductaflow.common.text import cut_middle, iso_moment
 from ductaflow.project.settings import Project
 from ductaflow.report.cause_groups import find_causes
 from ductaflow.report.configs import NO_CONFIGS, Configs
@@ -313,4 +313,4 @@ def json_value(value: object, *, depth: int = 0) -> object:
 
 def utc_now() -> str:
     """Return the current time as results have it."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return iso_moment(datetime.now(UTC))
