@@ -269,12 +269,15 @@ def held_elsewhere(folder: Path, runs_root: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def local_cluster() -> Iterator[Any]:
-    """A client of a Dask cluster in this process, which leaves no variables behind: a nanny sets some."""
+    """A client of a Dask cluster in this process, which leaves no variables behind: a nanny sets some.
+
+    Any free port serves its HTTP pages: without an address Dask takes 8787, and warns where it is in use.
+    """
     distributed = pytest.importorskip("distributed")
     before = set(os.environ)
     try:
         with (
-            distributed.LocalCluster(n_workers=1, threads_per_worker=2, dashboard_address=None) as cluster,
+            distributed.LocalCluster(n_workers=1, threads_per_worker=2, dashboard_address="127.0.0.1:0") as cluster,
             distributed.Client(cluster) as client,
         ):
             yield client
