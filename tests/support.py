@@ -277,7 +277,9 @@ def local_cluster() -> Iterator[Any]:
     before = set(os.environ)
     try:
         with (
-            distributed.LocalCluster(n_workers=1, threads_per_worker=2, dashboard_address="127.0.0.1:0") as cluster,
+            distributed.LocalCluster(
+                n_workers=1, threads_per_worker=2, dashboard_address="127.0.0.1:0"
+            ) as cluster,
             distributed.Client(cluster) as client,
         ):
             yield client
