@@ -497,7 +497,7 @@ def test_place_and_parameters_stand_beside_the_title(desk: Desk, tmp_path: Path)
             "blocks": 2,
         },
         "parameters": [["degree", "4"]],
-        "alternatives": [[["horizon", "2050"], ['["my key"]', "1"]]],
+        "alternatives": [[["horizon", "2050"], ["my key", "1"]]],
         "alternatives_left_out": 3,
     }
     desk.open(a_page(tmp_path, [a_red("red")], causes=[cause]))

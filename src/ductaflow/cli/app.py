@@ -321,11 +321,10 @@ def status_command(targets: Sequence[str], folder: Path | None) -> None:
 
     A FOLDER is a run folder, also of a flow inside a build.
     """
-    from ductaflow.cli.look import rows, status_lines
+    from ductaflow.cli import look
 
-    project, seen = _see(targets, folder)
-    found = rows(project, seen)
-    _say(*status_lines(found))
+    found = look.rows(*_see(targets, folder))
+    _say(*look.status_lines(found))
     if any(row.is_error for row in found):
         click.get_current_context().exit(FAILED)
 
@@ -359,11 +358,7 @@ def show_command(target: str, folder: Path | None) -> None:
 
 
 def _only(target: str, found: Sequence[_Found]) -> _Found:
-    """The one that an argument names; a flow may have several.
-
-    Raises:
-        DuctaflowError: it has.
-    """
+    """Return the one that an argument names; a flow may have several, which is an error."""
     if len(found) > 1:
         raise DuctaflowError(
             f"{target} has {len(found)} instances, and this command takes one",

@@ -47,14 +47,6 @@ class Seen:
     files: RunFolder
     of: Instance | SavedRun
 
-    def result(self) -> Result | None:
-        """Of the last run; None if it wrote none.
-
-        Raises:
-            DuctaflowError: it is not readable as one.
-        """
-        return read_result(self.files.path)
-
     @property
     def log(self) -> Path | None:
         """The log of the last run, as a notebook or as a script; None if there is none."""
@@ -118,7 +110,7 @@ def rows(project: Project, seen: Sequence[Seen]) -> list[StatusRow]:
 
 def _row(one: Seen) -> StatusRow:
     try:
-        result = one.result()
+        result = read_result(one.files.path)
     except DuctaflowError as exc:
         return StatusRow(one.name, "unreadable", message=f"{exc.message}. {exc.hint}")
     if result is None:
@@ -201,7 +193,7 @@ def _lines_of(
 
 
 def _error_of(one: Seen, wanted: re.Pattern[str] | None) -> Iterator[str]:
-    result = one.result()
+    result = read_result(one.files.path)
     if result is None or not result.status.is_error:
         return
     lines = strip_ansi(result.failure.traceback if result.failure else "").splitlines()
@@ -218,7 +210,7 @@ def _error_of(one: Seen, wanted: re.Pattern[str] | None) -> Iterator[str]:
 
 def show_lines(project: Project, one: Seen) -> Iterator[str]:
     """All that is known of one: verdict, cause, config, inputs, outputs, warnings, paths, commands."""
-    result = one.result()
+    result = read_result(one.files.path)
     yield f"{one.name}: {_verdict(rows(project, [one])[0])}"
     if result:
         yield from _cause(result)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ductaflow.common.errors import DuctaflowError
-from ductaflow.common.json_tree import JsonValue, KeyPath, leaves, spelled
+from ductaflow.common.json_tree import JsonValue, KeyPath, leaves
 from ductaflow.common.paths import BASE_CONFIG, KIND_DIRS, ROOT_KEY, RUN_KEY, RunFolder
 from ductaflow.common.text import cut
 from ductaflow.project.compose import fill_placeholders, merge
@@ -93,10 +93,7 @@ class Configs:
 
 
 def _filled(key: str, value: object, result: Result, config: Mapping[str, object]) -> object:
-    """Fill the placeholders of a value of a base with the instance's other keys.
-
-    So only what the instance itself sets differs from the base, not what follows from it.
-    """
+    # With the instance's other keys: so only what it sets itself differs from the base, not what follows.
     if "{" not in str(value):
         return value
     root = str(config.get(ROOT_KEY, ""))
@@ -135,10 +132,18 @@ def _flat(config: Mapping[str, object] | None) -> tuple[Flat, int]:
 
     for path, value in leaves(masked(rest), is_leaf):
         if len(flat) < MAX_KEYS:
-            flat[spelled(path)[:MAX_VALUE]] = shown_value(value)
+            flat[_as_typed(path)[:MAX_VALUE]] = shown_value(value)
         else:
             left_out += 1
     return flat, left_out
+
+
+def _as_typed(path: KeyPath) -> str:
+    """Spell a key path as a person types it: `database.my host`; quotes are around `a.b` and an empty key."""
+    text = ""
+    for key in map(str, path):
+        text += f'["{key}"]' if not key or "." in key else f".{key}" if text else key
+    return text
 
 
 def shown_value(value: object) -> str:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import codecs
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, groupby
 from pathlib import Path
 from typing import NotRequired, TypedDict
 
 from ductaflow.common.decode import UnreadableError, decode
+from ductaflow.common.errors import SourceLine
 from ductaflow.common.text import strip_ansi
 from ductaflow.report.schema import Figure, FigureParts, LogParts
 
@@ -135,28 +137,20 @@ def log_parts(log: Path | None, limits: tuple[int, int], warning_lines: Iterable
     if parts["log_size"] <= MAX_SCAN and text.endswith(parts["log_tail"]):
         last = parts["log_tail_line"] = text.count("\n", 0, len(text) - len(parts["log_tail"])) + 1
     wanted = [line for line in warning_lines if first <= line < last]
-    parts["log_middle"] = [
-        {"line": begin, "text": "\n".join(line[:MAX_PLACE_LINE] for line in lines[begin - 1 : end - 1])}
-        for begin, end in _places(wanted, first, last)
-    ]
+    parts["log_middle"] = list(_around(wanted, lines, first, last))
     return parts
 
 
-def _places(wanted: Iterable[int], first: int, last: int) -> Iterator[tuple[int, int]]:
-    """Yield the ranges to show around some lines: half-open, between `first` and `last`, not touching."""
-    begin = end = 0
-    for count, line in enumerate(sorted(wanted)):
-        if count == MAX_PLACES:
-            break
-        low, high = max(first, line - AROUND), min(last, line + AROUND + 1)
-        if low <= end and end:
-            end = high
-            continue
-        if end:
-            yield begin, end
-        begin, end = low, high
-    if end:
-        yield begin, end
+def _around(wanted: Sequence[int], lines: Sequence[str], first: int, last: int) -> Iterator[SourceLine]:
+    """Yield the lines around some, between `first` and `last`; those that touch are one excerpt."""
+    places = (
+        range(max(first, at - AROUND), min(last, at + AROUND + 1)) for at in sorted(wanted)[:MAX_PLACES]
+    )
+    shown = sorted(set(chain.from_iterable(places)))
+    for _, run in groupby(enumerate(shown), key=lambda pair: pair[1] - pair[0]):
+        numbers = [number for _, number in run]
+        text = "\n".join(lines[number - 1][:MAX_PLACE_LINE] for number in numbers)
+        yield {"line": numbers[0], "text": text}
 
 
 def _ends(log: Path | None, limits: tuple[int, int]) -> LogParts:

@@ -16,16 +16,9 @@ from pathlib import Path
 from ductaflow.common.errors import DuctaflowError
 from ductaflow.common.files import write_atomic
 from ductaflow.common.paths import REPORT_HTML, REPORT_JSON
+from ductaflow.report import history
 from ductaflow.report.cause_groups import Causes
 from ductaflow.report.earlier import all_earlier
-from ductaflow.report.history import (
-    MAX_SESSIONS,
-    append_history,
-    history_file,
-    newly_red,
-    read_history,
-    session_line,
-)
 from ductaflow.report.page import Packer, PageRow, page_chunks, prepare, render_html, row_of
 from ductaflow.report.schema import Head, SessionLine, ShardTwin, Twin
 from ductaflow.report.twin import Entry, Sources, instance_data, report_head, utc_now
@@ -83,11 +76,9 @@ def _write(runs_dir: Path, twin: Iterable[str], page: Iterable[str]) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """An instance as it stands in the files, about 2 kB for a success; the packer has its details.
+    """An instance as it stands in the two files: its lines, compressed; the packer has its details."""
 
-    So a write reads no log and makes no row twice, and thousands of results cost the session little memory.
-    `twin` and `row` are its lines in the two files, each compressed, since each is written by itself.
-    """
+    # So a write reads no log and makes no row twice, and thousands of results take 2 kB each.
 
     id: str
     earlier: bool
@@ -196,8 +187,8 @@ class LiveReport:
             finished = finished or utc_now()
             head = self._head(finished)
             statuses = {kept.id: kept.status for kept in self._kept.values()}
-            line = session_line(head, self.clock() - self._begin, statuses, head["history"])
-            head["history"] = [*head["history"], line][-MAX_SESSIONS:]
+            line = history.session_line(head, self.clock() - self._begin, statuses, head["history"])
+            head["history"] = [*head["history"], line][-history.MAX_SESSIONS :]
             path = self._write(head)
             if self._kept and not self._is_noted:
                 self._remember(line)
@@ -246,10 +237,8 @@ class LiveReport:
         self._start_timer(max(HEARTBEAT, self._rest))
 
     def _make_ready(self) -> None:
-        """Make ready what is planned and, once a session, what is known of all other instances.
-
-        An id keeps its place: a result appears where its instance was planned.
-        """
+        """Make ready what is planned and, once a session, what is known of all other instances."""
+        # An id keeps its place: a result appears where its instance was planned.
         if self._planned:
             planned = {id: self._kept.get(id) or self._keep(entry) for id, entry in self._planned.items()}
             self._kept = planned | self._kept
@@ -267,12 +256,12 @@ class LiveReport:
             project_root=self._project_root,
         )
         if self._history is None:
-            self._history = read_history(self._runs_dir)
+            self._history = history.read_history(self._runs_dir)
         head["history"], faults = self._history
         head["notes"] = [*self._faults, *faults]
         head["shard"] = self._shard()
         failed = [kept.id for kept in self._kept.values() if kept.status.is_error]
-        head["new"] = newly_red(failed, self._session_id, head["history"])
+        head["new"] = history.newly_red(failed, self._session_id, head["history"])
         head["causes"] = self._causes.find()
         if finished is None:
             # A write that takes longer than the last one, on a busy machine, is no sign of death.
@@ -297,10 +286,10 @@ class LiveReport:
 
     def _remember(self, line: SessionLine) -> None:
         try:
-            append_history(self._runs_dir, line)
+            history.append_history(self._runs_dir, line)
         except OSError as exc:
             raise DuctaflowError(
-                f"{history_file(self._runs_dir)}: the session cannot be noted: {exc.strerror or exc}",
+                f"{history.history_file(self._runs_dir)}: the session cannot be noted: {exc.strerror or exc}",
                 hint="Allow writing there; the report itself was written.",
             ) from exc
 

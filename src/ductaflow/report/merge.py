@@ -194,14 +194,7 @@ class _File(Head):
 
 
 def _read_all(files: Sequence[Path]) -> tuple[list[tuple[Path, Twin]], list[str]]:
-    """Read the twins.
-
-    Returns:
-        What can be read, and what is wrong with the rest: it costs that instance or that file.
-
-    Raises:
-        DuctaflowError: nothing can be read.
-    """
+    """Read what can be read of the twins, and what is wrong with the rest of them."""
     twins, faults, lost = [], [], []
     for file in files:
         try:

@@ -11,7 +11,6 @@ import base64
 import functools
 import hashlib
 import json
-import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, cast
 
 from ductaflow.common.text import duration, moment, shorten, visible
 from ductaflow.report.cause_groups import parameters_of
-from ductaflow.report.schema import Cause, Flat, Head, InstanceTwin, Twin
+from ductaflow.report.schema import Head, InstanceTwin, Twin
 from ductaflow.store.result import BY_ATTENTION, Status
 
 if TYPE_CHECKING:
@@ -107,7 +106,7 @@ def render_html(data: Twin) -> str:
 
 def row_of(instance: InstanceTwin, packer: Packer) -> PageRow:
     """Return the row of an instance of the twin, and pack its details."""
-    shown = cast(InstanceTwin, _all_visible(_as_typed(instance)))
+    shown = cast(InstanceTwin, _all_visible(instance))
     parameters = _parameters(shown)
     # Thousands of planned or blocked instances have no more than their row.
     has_details = Status(shown["status"]).has_run or shown["links"]
@@ -137,7 +136,6 @@ def page_chunks(head: Head, rows: Sequence[PageRow], packer: Packer) -> Iterator
     yield before
     shown = {
         **{key: value for key, value in head.items() if key != "instances"},
-        "causes": [_cause_as_typed(cause) for cause in head["causes"]],
         "shapes": list(packer.shapes),
         "statuses": _STATUSES,
     }
@@ -252,46 +250,6 @@ def _details(instance: InstanceTwin) -> dict[str, object]:
     details = {key: value for key, value in instance.items() if key not in _IN_ROW}
     details["flows"] = [{**_details(flow), "rerun": flow["rerun"]} for flow in instance["flows"]]
     return _without_empty(details)
-
-
-def _as_typed(instance: InstanceTwin) -> InstanceTwin:
-    """Spell the keys of configs as a person types them, flows included."""
-    return {
-        **instance,
-        "config": _keys_as_typed(instance["config"]),
-        "base_config": _keys_as_typed(instance["base_config"]),
-        "good_config": _keys_as_typed(instance["good_config"]),
-        "flows": [_as_typed(flow) for flow in instance["flows"]],
-    }
-
-
-def _keys_as_typed(config: Flat | None) -> Flat | None:
-    return config and {_typed_key(path): value for path, value in config.items()}
-
-
-def _cause_as_typed(cause: Cause) -> Cause:
-    """Spell the names in the parameters of a cause as a person types them."""
-    first, *others = (
-        [[_typed_key(name), value] for name, value in parameters]
-        for parameters in (cause["parameters"], *cause["alternatives"])
-    )
-    return {**cause, "parameters": first, "alternatives": others}
-
-
-#: A part of a key path that is no plain name, as `config.key_path` spells it.
-_ODD_KEY = re.compile(r'\.?\["((?:[^"\\]|\\(?:["\\/bfnrt]|u[0-9a-f]{4}))*)"\]')
-
-
-def _typed_key(path: str) -> str:
-    """Spell a key path as a person types it: `my key`, `database.my host`; a key with dots stays quoted."""
-    return _ODD_KEY.sub(_typed_part, path) if '["' in path else path
-
-
-def _typed_part(match: re.Match[str]) -> str:
-    key = json.loads(f'"{match[1]}"', strict=False)
-    if not key or "." in key:
-        return f'["{key}"]'
-    return f".{key}" if match.start() else str(key)
 
 
 _IN_ROW = frozenset(

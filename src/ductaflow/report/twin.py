@@ -269,16 +269,16 @@ def _log_of(folder: RunFolder) -> Path | None:
 def _links(folder: RunFolder, log: Path | None, runs_dir: Path) -> dict[str, str]:
     files = {"notebook": folder.notebook, "html": folder.html, "log": log, "config": folder.config}
     found = {name: path.name for name, path in files.items() if path and os.path.isfile(path)}
-    # once for all of them, and not for a folder that is none: its name may be no name of a file
-    way = link(folder.path, runs_dir) if found else ""
-    return {name: f"{way}/{quote(os.fsencode(own))}" for name, own in found.items()}
+    if not found:
+        return {}  # the name of a folder that is none may be no name of a file
+    place = relative(folder.path, runs_dir)
+    way = f"file:///{_quoted(place.lstrip('/'))}" if Path(place).is_absolute() else _quoted(place)
+    return {name: f"{way}/{_quoted(own)}" for name, own in found.items()}
 
 
-def link(path: Path, runs_dir: Path) -> str:
-    """Return a link from the page to a file, percent-encoded; undecodable bytes of a name are kept."""
-    place = relative(path, runs_dir)
-    prefix = "file:///" if Path(place).is_absolute() else ""
-    return prefix + quote(os.fsencode(place.lstrip("/") if prefix else place))
+def _quoted(path: str) -> str:
+    """Percent-encode a part of a link; undecodable bytes of a name are kept."""
+    return quote(os.fsencode(path))
 
 
 # --- texts, bounded ----------------------------------------------------------------------------------------
