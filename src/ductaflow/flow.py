@@ -30,7 +30,7 @@ from ductaflow.project.secrets import masked
 from ductaflow.project.settings import Project
 from ductaflow.session.request import find_project, no_project, use_project_of_main
 from ductaflow.store.folder import note_hand_work
-from ductaflow.store.spec import current_run, tell_reads
+from ductaflow.store.spec import Reads, current_run, tell_reads
 
 _PATH_ENDINGS = ("_dir", "_path", "_file", "_folder")
 
@@ -238,7 +238,7 @@ def reads(path: AnyPath) -> AnyPath:
             from ductaflow.store.record import stamps_below
 
             folders[full] = stamps_below(full, own=run.folder, root=run.project_root)
-        tell_reads(run, files={full: stamp} if stamp else {}, declared=[full], folders=folders)
+        tell_reads(run, Reads({full: stamp} if stamp else {}, declared={full}, folders=folders))
     return path
 
 

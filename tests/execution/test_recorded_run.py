@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 from support import TinyProject
 
-from ductaflow.execution.recorded_run import ChildEnd, RecordedRun
+from ductaflow.execution.recorded_run import RecordedRun
 from ductaflow.project.instances import load_stored
 from ductaflow.project.settings import Project
 from ductaflow.session.request import spec_of_instance
 from ductaflow.store.folder import has_unfinished_run
 from ductaflow.store.result import Status, read_result
 from ductaflow.store.spec import RunSpec, tell
+from ductaflow.store.verdict import ChildEnd
 
 
 @pytest.fixture

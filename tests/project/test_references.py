@@ -21,7 +21,7 @@ from ductaflow.project.settings import Project
 from ductaflow.session.request import spec_of_instance
 from ductaflow.session.targets import variant
 from ductaflow.store.record import undeclared
-from ductaflow.store.verdict import Reads
+from ductaflow.store.spec import Reads
 
 NFC, NFD = "caf\u00e9", "cafe\u0301"
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from ductaflow.common.files import Stamp, is_hidden, shown_names, stamp_of_file
 from ductaflow.execution.python_hooks import IMPORTER
-from ductaflow.store.spec import RunSpec, tell_reads
+from ductaflow.store.spec import Reads, RunSpec, tell_reads
 
 _PYCACHE = os.sep + "__pycache__" + os.sep
 #: Where Python and what is installed lie, for the names of their files.
@@ -109,13 +109,7 @@ class Watch:
         self._find_modules()
         for path in self.modules:
             self.files.pop(path, None)
-        self._tell(
-            files=self.files,
-            written=self.written,
-            made=self.made,
-            listed=self.listed,
-            modules=self.modules,
-        )
+        self._tell(Reads(self.files, self.written, self.made, self.listed, self.modules))
 
     def _be_copy(self) -> None:
         # The original reports what was noted so far.
@@ -171,7 +165,7 @@ class Watch:
         # The hook sees this listing too, and finds the folder noted.
         self.listed[path] = shown_names(path)
         if self._at_once:
-            self._tell(listed={path: self.listed[path]})
+            self._tell(Reads(listed={path: self.listed[path]}))
 
     def _renamed(self, arguments: Arguments) -> None:
         source, target, source_folder, target_folder = arguments
@@ -214,13 +208,13 @@ class Watch:
         if stamp is not None or not os.path.lexists(path):
             self.files[path] = stamp
             if self._at_once:
-                self._tell(files={path: stamp})
+                self._tell(Reads(files={path: stamp}))
 
     def _note_module(self, source: str) -> None:
         if source not in self.modules and (stamp := stamp_of_file(source)):
             self.modules[source] = stamp
             if self._at_once:
-                self._tell(modules={source: stamp})
+                self._tell(Reads(modules={source: stamp}))
 
     def _note_written(self, path: str, *, is_made: bool = False) -> None:
         new = (path not in self.written, is_made and path not in self.made)
@@ -228,7 +222,7 @@ class Watch:
         if is_made:
             self.made.add(path)
         if self._at_once and any(new):
-            self._tell(written=[path], made=[path] if is_made else [])
+            self._tell(Reads(written={path}, made={path} if is_made else set()))
 
     def _missed(self, name: str, path: Sequence[str] | None) -> None:
         """Note that the project does not have a module that was looked for.

@@ -74,7 +74,7 @@ class IndentedLines:
             self._show(text)
 
     def _indent(self, line: str) -> str:
-        if is_frame_line(line, self._spec.flow, self._spec.instance):
+        if is_frame_line(line, self._spec):
             return ""
         return f"  {line}\n"
 

@@ -25,11 +25,11 @@ from ductaflow.common.files import is_hidden
 from ductaflow.common.text import show_on_console, without_commands
 from ductaflow.execution.audit import Watch
 from ductaflow.execution.child import stand_in_project
-from ductaflow.execution.recorded_run import ChildEnd, RecordedRun
+from ductaflow.execution.recorded_run import RecordedRun
 from ductaflow.notebook.failures import exit_code_of, failure_of, line_in_source
 from ductaflow.store.result import Result
 from ductaflow.store.spec import RunSpec
-from ductaflow.store.verdict import Told
+from ductaflow.store.verdict import ChildEnd, Told
 
 #: Modules that do not belong to a project even if they lie in one.
 _NOT_FLOWS = ("__main__", "ductaflow", "pytest_ductaflow")

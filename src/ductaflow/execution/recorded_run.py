@@ -13,7 +13,7 @@ import platform
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
@@ -27,22 +27,19 @@ from ductaflow.store.folder import Claim, Owner, clear_odd, refuse_folder
 from ductaflow.store.hashes import StoppedError
 from ductaflow.store.logs import closing_line, header_line, scan_log
 from ductaflow.store.record import Record, Site, begin, make_record, notes_of_folders, undeclared
-from ductaflow.store.result import Environment, FileEntry, Result, Status, recorded_result, write_result
+from ductaflow.store.result import (
+    Cells,
+    Environment,
+    FileEntry,
+    Result,
+    Status,
+    recorded_result,
+    write_result,
+)
 from ductaflow.store.spec import RunSpec
-from ductaflow.store.verdict import Ending, RunEvent, Stop, Told, judge, stopped_early
+from ductaflow.store.verdict import ChildEnd, Ending, RunEvent, Told, judge, stopped_early
 
 _CHUNK = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class ChildEnd:
-    """Exit code or signal of the child, the reason it was stopped, if any, and its peak memory in bytes."""
-
-    exit_code: int | None
-    signal: str | None = None
-    stop: Stop | None = None
-    cut_off: bool = False
-    peak_memory: int | None = None
 
 
 class RecordedRun:
@@ -151,11 +148,8 @@ class RecordedRun:
         log = scan_log(spec.log)
         verdict = judge(
             Ending(
+                **asdict(end),
                 told=told,
-                exit_code=end.exit_code,
-                signal=end.signal,
-                stop=end.stop,
-                cut_off=end.cut_off,
                 timeout=spec.timeout,
                 allow_exit=spec.options.allow_exit,
                 warning_count=log.warning_count,
@@ -180,7 +174,7 @@ class RecordedRun:
             failure=told.failure,
             exit_code=end.exit_code,
             signal=end.signal or told.signal,
-            cells=told.cells,
+            cells=Cells(told.run, told.total),
             config_hash=config_hash(masked(spec.config)),
             inputs=record.inputs,
             outputs=record.outputs,

@@ -23,15 +23,11 @@ from typing import TYPE_CHECKING, BinaryIO, Literal, Protocol
 
 from ductaflow.common import host
 from ductaflow.common.errors import DuctaflowError
-from ductaflow.execution.recorded_run import ChildEnd, RecordedRun
+from ductaflow.execution.recorded_run import RecordedRun
 from ductaflow.notebook.export import announce_page
-from ductaflow.store.folder import (
-    AFTERWARDS_SECONDS,
-    HEARTBEAT_SECONDS,
-    Claim,
-)
+from ductaflow.store.folder import AFTERWARDS_SECONDS, HEARTBEAT_SECONDS, Claim
 from ductaflow.store.spec import RunSpec
-from ductaflow.store.verdict import Stop
+from ductaflow.store.verdict import ChildEnd, Stop
 
 if TYPE_CHECKING:
     import psutil

@@ -6,8 +6,7 @@ A build that failed by one of its flows has the cause of that flow.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from ductaflow.store.result import Result, readable_result
@@ -31,7 +30,7 @@ TIME = r"\b\d{1,2}:\d\d:\d\d(?:[.,]\d+)?\b"
 #: The folder of a file; the name of the file is left.
 FOLDER = r"(?<![\w.~])(?:[A-Za-z]:|\.{1,2}|~)?(?:[\\/][^\s\\/:*?\"'<>|,;()]+)+[\\/](?=[^\s\\/])"
 PATH = r"(?:[A-Za-z]:)?(?:[\w.+~-]*[/\\])+[\w.+~-]*"
-_VARYING = re.compile(f"({'|'.join((DATE, TIME, ADDRESS, PATH, IDENTIFIER, NUMBER))})")
+_VARYING = "|".join((DATE, TIME, ADDRESS, PATH, IDENTIFIER, NUMBER))
 #: A message in parts that are fixed and that differ from run to run, in turn; the first and last are fixed.
 Said = tuple[str, ...]
 
@@ -102,12 +101,9 @@ def origin_of(result: Result) -> Result:
 def in_parts(message: str, names: Sequence[str] = ()) -> Said:
     """Split the first line of a message into parts; `names` are names of the instance."""
     line = next((line for line in message.splitlines() if line.strip()), "")[: 4 * MAX_TITLE]
-    parts = [" ".join(line.replace("\0", " ").split())]
-    for name in names:
-        if len(name) > 2:
-            parts = _split(parts, partial(_at_name, name))
-    parts = _split(parts, _VARYING.split)
-    # A path with the name in it is one part that differs, not three.
+    known = (re.escape(name) for name in names if len(name) > 2)
+    parts = re.split(f"({'|'.join((*known, _VARYING))})", " ".join(line.split()))
+    # What stands side by side is one part that differs.
     joined = parts[:1]
     for varying, fixed in zip(parts[1::2], parts[2::2], strict=True):
         if len(joined) > 1 and not joined[-1]:
@@ -115,15 +111,6 @@ def in_parts(message: str, names: Sequence[str] = ()) -> Said:
         else:
             joined += [varying, fixed]
     return tuple(joined)
-
-
-def _at_name(name: str, part: str) -> list[str]:
-    return part.replace(name, f"\0{name}\0").split("\0")
-
-
-def _split(parts: Sequence[str], split: Callable[[str], list[str]]) -> list[str]:
-    """Split the fixed parts further; `split` gives fixed and varying pieces in turn."""
-    return [piece for place, part in enumerate(parts) for piece in ([part] if place % 2 else split(part))]
 
 
 def pattern_of(said: Said) -> str:

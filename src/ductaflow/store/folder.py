@@ -72,17 +72,9 @@ class Marker:
     folder: Path
     before: dict[str, Stamp]
 
-    def dump(self) -> str:
-        data = {"owner": asdict(self.owner), "folder": str(self.folder), "before": self.before}
-        return json.dumps(data)
-
     @classmethod
     def load(cls, path: Path, notes: list[str] | None = None) -> Marker | None:
-        """Return the marker, None where there is none or where it cannot be read any more.
-
-        Args:
-            notes: gets what is wrong with one that cannot be read.
-        """
+        """Return the marker; None if there is none, or if it cannot be read, which `notes` gets."""
         try:
             return read_json(path, cls)
         except UnreadableError as exc:
@@ -108,10 +100,10 @@ def snapshot(folder: Path) -> dict[str, Stamp]:
     return found
 
 
-def _admin(runs_root: Path, folder: Path) -> Path:
-    """Return the path of a run folder's lock and marker, without suffix."""
-    below = folder.relative_to(runs_root).as_posix()
-    return runs_root / CACHE_DIR / "running" / hashlib.sha256(below.encode()).hexdigest()[:32]
+def _admin(runs_root: Path, folder: Path, suffix: str) -> Path:
+    """Return the path of a run folder's lock or marker, or of what lies beside them."""
+    name = hashlib.sha256(folder.relative_to(runs_root).as_posix().encode()).hexdigest()[:32]
+    return runs_root / CACHE_DIR / "running" / f"{name}{suffix}"
 
 
 def previous_folder(runs_root: Path, folder: Path) -> Path:
@@ -139,32 +131,24 @@ class Claim:
         """
         try:
             _make_inside(folder.path, runs_root)
-            base = _admin(runs_root, folder.path)
-            base.parent.mkdir(parents=True, exist_ok=True)
-            marker = base.with_suffix(".json")
-            lock = _lock(base.with_suffix(".lock"), marker, folder.path)
+            lock = _lock(runs_root, folder.path)
+            try:
+                return cls._prepare(folder, runs_root, owner, lock, keep_previous)
+            except BaseException:
+                lock.release()
+                raise
         except OSError as exc:
-            raise _unusable(folder.path, exc) from exc
-        try:
-            return cls._prepare(folder, runs_root, owner, marker, lock, keep_previous)
-        except OSError as exc:
-            lock.release()
-            raise _unusable(folder.path, exc) from exc
-        except BaseException:
-            lock.release()
-            raise
+            raise RunFolderError(
+                f"{exc.filename or folder.path}: cannot be written: {exc.strerror or exc}",
+                hint="Make the runs folder writable and see that the disk has room, then run again.",
+            ) from exc
 
     @classmethod
     def _prepare(
-        cls,
-        folder: RunFolder,
-        runs_root: Path,
-        owner: Owner,
-        marker: Path,
-        lock: FileLock,
-        keep_previous: bool,
+        cls, folder: RunFolder, runs_root: Path, owner: Owner, lock: FileLock, keep_previous: bool
     ) -> Claim:
         clear_odd(folder)
+        marker = _admin(runs_root, folder.path, ".json")
         now = snapshot(folder.path)
         notes: list[str] = []
         stale = Marker.load(marker, notes)
@@ -176,7 +160,7 @@ class Claim:
         mine, good = _written_by_last_run(folder, now, stale, last)
         before = {name: stamp for name, stamp in snapshot(folder.path).items() if name not in mine}
         # The marker comes first: after a kill in what follows, the next claim still knows the rest of `mine`.
-        write_atomic(marker, Marker(owner, folder.path, before).dump())
+        write_atomic(marker, json.dumps(asdict(Marker(owner, folder.path, before)), default=os.fspath))
         claim = cls(folder, marker, lock, before)
         claim.notes = notes
         claim.edited = _edited(folder, now, _taken_up_by_hand(marker), last)
@@ -197,11 +181,7 @@ class Claim:
             os.utime(self._marker)
 
     def outputs(self, children: Iterable[str]) -> list[FileEntry]:
-        """Return what the run wrote: new regular files, without our own and those of its flows.
-
-        Args:
-            children: run folders of a build's flows, relative to this one; their files are theirs.
-        """
+        """Return what the run wrote: new regular files, not ours nor of its flows (`children`)."""
         own = {path.name for path in self.folder.own_files}
         theirs = tuple(f"{child}/" for child in children)
         found = []
@@ -218,25 +198,16 @@ class Claim:
         return found
 
     def finish(self) -> None:
-        """Remove the marker after the result is written.
-
-        The folder stays held for what is done afterwards; the next run of it waits.
-        """
+        """Remove the marker, once there is a result; the folder stays held, and its next run waits."""
         with suppress(OSError):
             self.events_file.unlink(missing_ok=True)
             self._marker.unlink(missing_ok=True)
 
     def release(self, *, finished: bool) -> None:
-        """Release the folder.
-
-        Args:
-            finished: the result is written; otherwise the marker stays.
-        """
+        """Release the folder; unless it is `finished`, with a result, the marker stays."""
         if finished:
             self.finish()
-            with suppress(OSError):
-                # Nobody else can hold it now, and whoever waits sees that the file is gone.
-                Path(self._lock.lock_file).unlink(missing_ok=True)
+            _remove_lock(self._lock)
         self._lock.release()
 
 
@@ -247,14 +218,11 @@ def held(folder: Path, runs_root: Path) -> Iterator[None]:
     Raises:
         RunFolderError: a run holds it.
     """
-    base = _admin(runs_root, folder)
-    base.parent.mkdir(parents=True, exist_ok=True)
-    lock = _lock(base.with_suffix(".lock"), base.with_suffix(".json"), folder)
+    lock = _lock(runs_root, folder)
     try:
         yield
     finally:
-        with suppress(OSError):
-            Path(lock.lock_file).unlink(missing_ok=True)
+        _remove_lock(lock)
         lock.release()
 
 
@@ -310,24 +278,24 @@ def _older(now: Mapping[str, Stamp], moment: float) -> dict[str, Stamp]:
 
 def has_unfinished_run(runs_root: Path, folder: Path) -> bool:
     """Return whether a run of a folder is going on or was killed, so that its result is an older run's."""
-    return _admin(runs_root, folder).with_suffix(".json").exists()
+    return _admin(runs_root, folder, ".json").exists()
 
 
 def is_running(runs_root: Path, folder: Path, session_id: str) -> bool:
     """Return whether a run of a session is going on in a folder, on this host or another one."""
-    base = _admin(runs_root, folder)
-    marker = Marker.load(base.with_suffix(".json"))
+    path = _admin(runs_root, folder, ".json")
+    marker = Marker.load(path)
     if marker is None or marker.owner.session_id != session_id:
         return False
-    if marker.owner.host != socket.gethostname():
-        return _is_beating(base.with_suffix(".json"))
-    return _is_held(base.with_suffix(".lock"))
+    return _is_held(path) if marker.owner.host == socket.gethostname() else _is_beating(path)
 
 
-def _lock(path: Path, marker: Path, folder: Path) -> FileLock:
+def _lock(runs_root: Path, folder: Path) -> FileLock:
     from filelock import FileLock, Timeout
 
-    lock = FileLock(path)
+    marker = _admin(runs_root, folder, ".json")
+    marker.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(marker.with_suffix(".lock"))
     limit = time.monotonic() + AFTERWARDS_SECONDS
     while True:
         try:
@@ -347,6 +315,12 @@ def _lock(path: Path, marker: Path, folder: Path) -> FileLock:
     return lock
 
 
+def _remove_lock(lock: FileLock) -> None:
+    """Remove the file of a lock that is held here; whoever waits for it sees that the file is gone."""
+    with suppress(OSError):
+        Path(lock.lock_file).unlink(missing_ok=True)
+
+
 def _is_beating(marker: Path) -> bool:
     try:
         return time.time() - marker.stat().st_mtime < LEASE_SECONDS
@@ -359,13 +333,6 @@ def _held(folder: Path, owner: Owner | None) -> RunFolderError:
     return RunFolderError(
         f"{folder} is held by {who}",
         hint="Wait until that run has ended, or end that process; other runs of the tree are free.",
-    )
-
-
-def _unusable(folder: Path, exc: OSError) -> RunFolderError:
-    return RunFolderError(
-        f"{exc.filename or folder}: cannot be written: {exc.strerror or exc}",
-        hint="Make the runs folder writable and see that the disk has room, then run again.",
     )
 
 
@@ -396,7 +363,7 @@ def _nested_runs(now: Mapping[str, Stamp]) -> Iterator[str]:
 
 def note_hand_work(folder: Path, runs_root: Path) -> None:
     """Note the state of a run folder before a person works in it, so that the next run knows what changed."""
-    note = _admin(runs_root, folder).with_suffix(".hand")
+    note = _admin(runs_root, folder, ".hand")
     note.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(note, json.dumps(snapshot(folder)))
 
@@ -454,11 +421,7 @@ def _prune(folder: Path, names: Iterable[str]) -> None:
 
 
 def unfinished(runs_root: Path, faults: list[str] | None = None) -> list[Marker]:
-    """Return the markers of the runs of the tree whose supervisor is gone without a result.
-
-    Args:
-        faults: gets what is wrong with each marker that cannot be read.
-    """
+    """Return the markers of runs whose supervisor is gone without a result; `faults` gets unreadable ones."""
     found = []
     for path in sorted((runs_root / CACHE_DIR / "running").glob("*.json")):
         marker = Marker.load(path, faults)
@@ -467,19 +430,17 @@ def unfinished(runs_root: Path, faults: list[str] | None = None) -> list[Marker]
             continue
         with suppress(OSError):
             # In a tree that cannot be written no run of ours is going on.
-            if not _is_held(path.with_suffix(".lock")) and path.exists():
+            if not _is_held(path) and path.exists():
                 found.append(marker)
     return found
 
 
-def _is_held(path: Path) -> bool:
-    """Return whether a process on this host holds a lock."""
+def _is_held(marker: Path) -> bool:
+    """Return whether a process on this host holds the lock beside a marker."""
     from filelock import FileLock, Timeout
 
-    lock = FileLock(path, timeout=0)
     try:
-        lock.acquire()
+        with FileLock(marker.with_suffix(".lock"), timeout=0):
+            return False
     except Timeout:
         return True
-    lock.release()
-    return False

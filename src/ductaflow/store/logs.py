@@ -91,15 +91,13 @@ def analyze_execution_logs(folder: str | os.PathLike[str]) -> Literal["success",
     """
     path = Path(folder)
     result = read_result(path)
-    if result is not None:
-        return (
-            "warning" if result.status is Status.WARNING else "success" if result.status.is_good else "error"
+    if result is None and not any(path.glob(LOGS)):
+        raise DuctaflowError(
+            f"{path}: nothing has run there", hint="Give the folder of one run: runs/<flow>/<instance>."
         )
-    if any(path.glob(LOGS)):
+    if result is None or not result.status.is_good:
         return "error"
-    raise DuctaflowError(
-        f"{path}: nothing has run there", hint="Give the folder of one run: runs/<flow>/<instance>."
-    )
+    return "warning" if result.status is Status.WARNING else "success"
 
 
 def header_line(spec: RunSpec) -> str:
@@ -112,10 +110,8 @@ def closing_line(spec: RunSpec, *, seconds: float, error: str | None) -> str:
     return f"❌ Failed {spec.title} | Error: {error}"
 
 
-def is_frame_line(line: str, flow: str, instance: str) -> bool:
-    """Return whether a line of a log is the header or the closing line of an instance's run."""
-    title = f"{flow} | Instance: {instance}"
+def is_frame_line(line: str, spec: RunSpec) -> bool:
+    """Return whether a line of a log is the header or the closing line of a run."""
     text = line.rstrip("\r\n")
-    return text == f"🚀 Starting {title}" or text.startswith(
-        (f"✅ Completed {title} | Time: ", f"❌ Failed {title} | Error: ")
-    )
+    ends = f"✅ Completed {spec.title} | Time: ", f"❌ Failed {spec.title} | Error: "
+    return text == header_line(spec) or text.startswith(ends)

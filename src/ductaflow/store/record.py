@@ -55,8 +55,7 @@ from ductaflow.store.result import (
     read_result,
 )
 from ductaflow.store.sessions import session_of
-from ductaflow.store.spec import RunSpec
-from ductaflow.store.verdict import Reads
+from ductaflow.store.spec import Reads, RunSpec
 
 #: The most files of a folder that are listed: a listing of a whole disk would never end. Outside of the
 #: project, where a config may name anything, the first limit is lower, and above the second one size and time

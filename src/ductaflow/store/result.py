@@ -338,10 +338,7 @@ _ANEW = "Remove it, or run the instance again: that writes a new one."
 
 
 def readable_result(folder: Path) -> Result | None:
-    """Read the result of a run folder; None if there is none that can be read.
-
-    For callers that do without: whoever needs the result itself reports what is wrong with it.
-    """
+    """Read the result of a run folder; None if none can be read. For callers that do without."""
     try:
         return read_result(folder)
     except DuctaflowError:
@@ -363,12 +360,7 @@ def without_run(
 
 
 def recorded_result(folder: Path, *, otherwise: str = "the run did not write a result") -> Result:
-    """The result of a run folder. One that is missing or cannot be read is a result too, and says so.
-
-    Args:
-        folder: of the run.
-        otherwise: the message where there is none.
-    """
+    """The result of a run folder; if it is missing (`otherwise`) or unreadable, one that says so."""
     try:
         result, message = read_result(folder), otherwise
     except DuctaflowError as exc:

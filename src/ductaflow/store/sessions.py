@@ -22,22 +22,14 @@ class Part:
     """Something that a session keeps in this process. It is made without arguments."""
 
     def end(self, *, orderly: bool) -> None:
-        """Release what it holds.
-
-        Args:
-            orderly: the session came to its end; otherwise it was interrupted, and the caller does not wait.
-        """
+        """Release what it holds; not `orderly`: the session was interrupted, and the caller does not wait."""
 
 
 P = TypeVar("P", bound=Part)
 
 
 class Session:
-    """One session in this process: its id and its parts.
-
-    Args:
-        id: by default the one of the enclosing run, or a random one outside of runs.
-    """
+    """One session in this process: its id, by default the one of the enclosing run, and its parts."""
 
     def __init__(self, id: str | None = None) -> None:
         run = current_run()
@@ -56,7 +48,7 @@ class Session:
 
     def end(self, *, orderly: bool = True) -> None:
         """End all parts, the newest first. A fork of the process leaves them to the original."""
-        if self._pid != os.getpid():
+        if not self.is_of_this_process:
             return
         with self._lock, contextlib.ExitStack() as stack:
             # An error, or a Ctrl-C, in the end of one part leaves none of the others behind.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -89,19 +89,11 @@ class RunSpec:
 
     @classmethod
     def load(cls, text: str | bytes) -> RunSpec:
-        """Return the run that `dump` or `environment` described.
-
-        Raises:
-            UnreadableError: it describes none.
-        """
+        """Return the run that `dump` or `environment` described, or raise UnreadableError."""
         return decode(text, cls, where="the description of a run")
 
     def environment(self, base: Mapping[str, str] | None = None) -> dict[str, str]:
-        """The environment of the child: UTF-8 everywhere, and which run it is.
-
-        Args:
-            base: what else is in it, by default the environment of this process.
-        """
+        """The environment of the child: UTF-8, which run it is, and `base`, else that of this process."""
         data = asdict(self)
         del data["config"]
         return {**(os.environ if base is None else base), "PYTHONUTF8": "1", CONTEXT: json.dumps(data)}
@@ -129,9 +121,43 @@ def is_below(folder: Path, described: str) -> bool:
         return False
 
 
+@dataclass
+class Reads:
+    """What a run was seen to read, by absolute paths.
+
+    Attributes:
+        files: files opened for reading before the run wrote them, with their stamp at that moment; None for a
+            file that was not there.
+        written: files that the run wrote, moved or removed outside of its folder.
+        made: written files that are new: neither read before nor appended to.
+        listed: folders whose listing was read, with the names in them at that moment.
+        modules: Python modules of the project, with their stamp at import, if known.
+        declared: paths given to `reads`.
+        folders: declared folders, with the files below them and their stamps at that moment.
+    """
+
+    files: dict[str, Stamp | None] = field(default_factory=dict)
+    written: set[str] = field(default_factory=set)
+    made: set[str] = field(default_factory=set)
+    listed: dict[str, list[str]] = field(default_factory=dict)
+    modules: dict[str, Stamp | None] = field(default_factory=dict)
+    declared: set[str] = field(default_factory=set)
+    folders: dict[str, dict[str, Stamp | None]] = field(default_factory=dict)
+
+    def add(self, other: Reads) -> None:
+        """Add what one process reported; what was seen first stays."""
+        self.files = {**other.files, **self.files}
+        self.written |= other.written
+        self.made |= other.made
+        self.listed = {**other.listed, **self.listed}
+        self.modules = {**other.modules, **self.modules}
+        self.declared |= other.declared
+        self.folders = {**other.folders, **self.folders}
+
+
 def tell(spec: RunSpec, **event: object) -> None:
     """Add an event to what the supervisor of a run will read. One write, so that lines never mix."""
-    line = json.dumps(event, ensure_ascii=True) + "\n"
+    line = json.dumps(event, ensure_ascii=True, default=sorted) + "\n"
     handle = os.open(spec.events, os.O_WRONLY | os.O_APPEND)
     try:
         os.write(handle, line.encode())
@@ -139,29 +165,7 @@ def tell(spec: RunSpec, **event: object) -> None:
         os.close(handle)
 
 
-def tell_reads(
-    spec: RunSpec,
-    *,
-    files: Mapping[str, Stamp | None] | None = None,
-    written: Iterable[str] = (),
-    made: Iterable[str] = (),
-    listed: Mapping[str, list[str]] | None = None,
-    modules: Mapping[str, Stamp | None] | None = None,
-    declared: Iterable[str] = (),
-    folders: Mapping[str, Mapping[str, Stamp | None]] | None = None,
-) -> None:
-    """Tell the supervisor of a run what was read, as `verdict.Reads` has it.
-
-    Where it cannot be told any more, the supervisor knows.
-    """
-    reads = {
-        "files": files or {},
-        "written": sorted(written),
-        "made": sorted(made),
-        "listed": listed or {},
-        "modules": modules or {},
-        "declared": list(declared),
-        "folders": folders or {},
-    }
+def tell_reads(spec: RunSpec, reads: Reads) -> None:
+    """Tell the supervisor of a run what was read; where it cannot be told any more, the supervisor knows."""
     with suppress(FileNotFoundError):
-        tell(spec, event="read", reads=reads)
+        tell(spec, event="read", reads=vars(reads))

@@ -8,45 +8,11 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, Required, TypedDict
 
 from ductaflow.common.errors import Failure
-from ductaflow.common.files import Stamp
 from ductaflow.common.text import cut
-from ductaflow.store.result import MAX_MESSAGE_CHARS, Cause, Cells, Result, Status
+from ductaflow.store.result import MAX_MESSAGE_CHARS, Cause, Result, Status
+from ductaflow.store.spec import Reads
 
 Stop = Literal["timeout", "interrupted", "owner"]
-
-
-@dataclass(slots=True)
-class Reads:
-    """What a run was seen to read, by absolute paths.
-
-    Attributes:
-        files: files opened for reading before the run wrote them, with their stamp at that moment; None for a
-            file that was not there.
-        written: files that the run wrote, moved or removed outside of its folder.
-        made: written files that are new: neither read before nor appended to.
-        listed: folders whose listing was read, with the names in them at that moment.
-        modules: Python modules of the project, with their stamp at import, if known.
-        declared: paths given to `reads`.
-        folders: declared folders, with the files below them and their stamps at that moment.
-    """
-
-    files: dict[str, Stamp | None] = field(default_factory=dict)
-    written: set[str] = field(default_factory=set)
-    made: set[str] = field(default_factory=set)
-    listed: dict[str, list[str]] = field(default_factory=dict)
-    modules: dict[str, Stamp | None] = field(default_factory=dict)
-    declared: set[str] = field(default_factory=set)
-    folders: dict[str, dict[str, Stamp | None]] = field(default_factory=dict)
-
-    def add(self, other: Reads) -> None:
-        """Add what one process reported; what was seen first stays."""
-        self.files = {**other.files, **self.files}
-        self.written |= other.written
-        self.made |= other.made
-        self.listed = {**other.listed, **self.listed}
-        self.modules = {**other.modules, **self.modules}
-        self.declared |= other.declared
-        self.folders = {**other.folders, **self.folders}
 
 
 class RunEvent(TypedDict, total=False):
@@ -139,10 +105,6 @@ class Told:
                 raise ValueError(f"unknown event of a run: {event}")
 
     @property
-    def cells(self) -> Cells:
-        return Cells(self.run, self.total)
-
-    @property
     def place(self) -> str:
         """` in cell 3 of 7 (line 41)`, as far as known."""
         if self.cell is None:
@@ -152,19 +114,27 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class ChildEnd:
     """How the child ended, as the supervisor saw it.
 
     Attributes:
         stop: why it was asked to stop before the flow had ended, whatever the flow did then.
         cut_off: it was ended after the flow, in our own work.
+        peak_memory: in bytes.
     """
 
-    told: Told
     exit_code: int | None
-    signal: str | None
+    signal: str | None = None
     stop: Stop | None = None
     cut_off: bool = False
+    peak_memory: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending(ChildEnd):
+    """The end of a child, and what else the verdict depends on."""
+
+    told: Told
     timeout: float | None = None
     allow_exit: bool = False
     warning_count: int = 0
@@ -205,9 +175,8 @@ def judge_again(build: Result, flows: Sequence[Result], ran: Result, *, allow_ex
             told.exit = (0, "", build.cells.run)
         verdict = judge(
             Ending(
-                told,
+                told=told,
                 exit_code=0,
-                signal=None,
                 allow_exit=allow_exit or not message.startswith(_EARLY),
                 warning_count=build.warning_count,
                 children=flows,
