@@ -10,7 +10,7 @@ import re
 import shutil
 import subprocess
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -22,7 +22,7 @@ from ductaflow.project.instances import Instance, Instances
 from ductaflow.project.options import load_saved_config
 from ductaflow.project.secrets import masked
 from ductaflow.project.settings import Project
-from ductaflow.session.debug import DebugSetup, LaunchConfiguration, prepare
+from ductaflow.session.debug import DebugSetup, prepare
 from ductaflow.session.request import spec_of_instance
 from ductaflow.session.targets import SavedRun, find_targets
 from ductaflow.store.folder import Marker, unfinished
@@ -329,7 +329,7 @@ def prepare_debugging(project: Project, one: Seen) -> DebugSetup:
     return prepare(spec, with_outputs=True)
 
 
-def offer_launch(project: Project, launch: LaunchConfiguration) -> Iterator[str]:
+def offer_launch(project: Project, launch: Mapping[str, object]) -> Iterator[str]:
     """Write a launch configuration for VS Code where the project has none; else say what to add.
 
     A file that is there is a person's, with comments perhaps, and stays as it is.

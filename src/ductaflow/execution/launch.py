@@ -27,7 +27,7 @@ from ductaflow.common.errors import RunFolderError
 from ductaflow.common.paths import CONTEXT
 from ductaflow.execution import warm
 from ductaflow.execution.echo import POLL_SECONDS, LogTail, Show
-from ductaflow.store.result import Result, Status, without_run
+from ductaflow.store.result import Result, Status
 from ductaflow.store.sessions import Part, session_of
 from ductaflow.store.spec import RunSpec, is_below
 
@@ -318,10 +318,8 @@ def _from_answer(spec: RunSpec, answer: Answer | None, supervisor: SupervisorHan
     ending = supervisor.ending()
     host.sweep(CONTEXT, functools.partial(is_below, Path(spec.folder)))
     message = f"the process that looked after the run was ended ({ending})"
-    lost = without_run(
-        spec.flow, spec.instance, spec.kind, Status.ERROR, message, "lost", folder=Path(spec.folder)
-    )
-    return replace(lost, session_id=spec.session_id, run_id=spec.run_id)
+    lost = Result(spec.flow, spec.instance, spec.kind, Status.ERROR, "lost", message, spec.session_id)
+    return replace(lost, run_id=spec.run_id, folder=Path(spec.folder))
 
 
 def _stop(spec: RunSpec, supervisor: SupervisorHandle, answers: Answers) -> Result:

@@ -19,7 +19,7 @@ from ductaflow.project.settings import Project
 from ductaflow.report.schema import Alive, Head, Twin
 from ductaflow.report.twin import NOT_YET, Entry, build_report, read_run
 from ductaflow.store.folder import unfinished
-from ductaflow.store.result import Result, Status, without_run
+from ductaflow.store.result import Result, Status
 
 
 def iter_earlier(runs_dir: Path, *, skip: Container[str]) -> Iterator[Entry]:
@@ -42,7 +42,7 @@ def iter_earlier(runs_dir: Path, *, skip: Container[str]) -> Iterator[Entry]:
         try:
             folders = _folders(flow_dir)
         except OSError as exc:
-            yield Entry(without_run(flow_dir.name, "*", "flow", Status.ERROR, str(exc), "lost"), earlier=True)
+            yield Entry(Result(flow_dir.name, "*", "flow", Status.ERROR, "lost", str(exc)), earlier=True)
             continue
         for folder in folders:
             if f"{flow_dir.name}/{folder.name}" not in skip and os.path.lexists(folder / RESULT):
@@ -213,7 +213,7 @@ def _on_disk(project: Project, since: str, faults: list[str]) -> Iterator[Entry]
         if left.folder.parent.parent == project.runs_dir:
             flow, name = left.folder.parent.name, left.folder.name
             message = f"never came to its end; {left.owner}"
-            result = without_run(flow, name, "flow", Status.ERROR, message, "lost", folder=left.folder)
+            result = Result(flow, name, "flow", Status.ERROR, "lost", message, folder=left.folder)
             lost.add(result.id)
             yield Entry(result, earlier=left.owner.started < since)
     for entry in iter_earlier(project.runs_dir, skip=lost):

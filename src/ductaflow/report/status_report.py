@@ -22,7 +22,7 @@ from ductaflow.report.earlier import iter_earlier
 from ductaflow.report.page import render_html
 from ductaflow.report.twin import Entry, build_report, json_value, utc_now
 from ductaflow.store.logs import LogScan, log_lines, scan_log
-from ductaflow.store.result import SCHEMA, Result, Status, read_result, status_named, without_run, worst
+from ductaflow.store.result import SCHEMA, Result, Status, read_result, status_named, worst
 
 _NAME = ("scenario", "instance", "instance_name", "name", "id")
 _FLOW = ("build", "flow")
@@ -109,7 +109,7 @@ def _from_dict(given: Mapping[str, object], runs_root: Path) -> Entry:
     word, message = given.get("status"), _text(given, _MESSAGE)
     recorded = _recorded(folder, flow, name, trusted=not _is_none(word))
     status, odd = _status(word, message, recorded)
-    base = recorded or without_run(flow, name or "(no name)", "flow", status, "", folder=folder)
+    base = recorded or Result(flow, name or "(no name)", "flow", status, folder=folder)
     return Entry(
         replace(
             base,
@@ -192,7 +192,7 @@ def _recorded(folder: Path | None, flow: str, name: str, *, trusted: bool) -> Re
         result = read_result(folder)
     except DuctaflowError as exc:
         message = f"{folder / RESULT}: {exc}"
-        return without_run(flow, name, "flow", Status.ERROR, message, "lost", folder=folder)
+        return Result(flow, name, "flow", Status.ERROR, "lost", message, folder=folder)
     return result or _from_logs(folder, flow, name, trusted=trusted)
 
 

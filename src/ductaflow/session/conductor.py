@@ -15,29 +15,22 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ductaflow.common.errors import ConfigError, DuctaflowError
 from ductaflow.common.json_tree import JsonValue
+from ductaflow.common.text import listed
 from ductaflow.project.compose import merge
 from ductaflow.project.csvs import NAME_COLUMNS
 from ductaflow.project.graph import collect
 from ductaflow.project.instances import Instance, Instances, find_instances, make_instance
 from ductaflow.project.options import RunOptions
 from ductaflow.project.settings import Project
+from ductaflow.session import decide
 from ductaflow.session.console import Console, Display, Lines, SessionPage, show_line
-from ductaflow.session.decide import (
-    NOT_STARTED,
-    Decision,
-    Outcome,
-    Readiness,
-    Run,
-    Turn,
-    decide,
-    unrun,
-)
+from ductaflow.session.decide import Outcome, Readiness, Turn
 from ductaflow.session.forecast import Beyond, Forecast, beyond_lines
 from ductaflow.session.rerun import run_again
 from ductaflow.session.runner import run_instance
@@ -137,7 +130,7 @@ def conduct(
     plan, readiness = _plan(asked, project, with_upstreams=executor is not None)
     if dry_run:
         planned = Forecast(readiness, only_changed=project.settings.only_changed).of(plan)
-        return _forecast(table, rows, planned[len(plan) - len(rows) :])
+        return _beside(table, rows, _forecast(planned[len(plan) - len(rows) :]))
     session = Session()
     where = _executor(executor, jobs, project, session.id)
     with_page = project.settings.report and not outer
@@ -153,10 +146,10 @@ def conduct(
         await_page=executor is not None,
     )
     with session:
-        results = _Session(plan, readiness, run, where, page, console).work()
+        results = _Session(plan, readiness, run, where, console, page).work()
     if check:
         _check(results, target.flow)
-    return _beside(table, rows, results[len(plan) - len(rows) :])
+    return _beside(table, rows, _results(results[len(plan) - len(rows) :]))
 
 
 def _run_stored(instances: Instances, ids: Sequence[str], jobs: int) -> list[Result]:
@@ -168,7 +161,7 @@ def _run_stored(instances: Instances, ids: Sequence[str], jobs: int) -> list[Res
         run_instance, session_id=session.id, echo=jobs == 1, check=False, await_page=False
     )
     with session:
-        return _Session(plan, readiness, run, Threads(jobs), None, Lines(jobs)).work()
+        return _Session(plan, readiness, run, Threads(jobs), Lines(jobs)).work()
 
 
 def run_targets(
@@ -266,11 +259,7 @@ def _may_read_others(rows: Sequence[Instance], project: Project) -> bool:
 
 
 def _executor(client: Client | None, jobs: int, project: Project, session_id: str) -> Executor:
-    """Where the runs of a session happen.
-
-    Raises:
-        DuctaflowError: they cannot happen there.
-    """
+    """Where the runs of a session happen."""
     if client is None:
         return Threads(jobs)
     if jobs != 1:
@@ -301,67 +290,64 @@ def _instance(row: Row, target: Target, common: Mapping[str, JsonValue]) -> Inst
         return Instance(kind, flow, row.name, project, {}, RunOptions(), target.source, file, exc)
 
 
-def _beside(table: DataFrame, rows: Sequence[Row], results: Sequence[Result]) -> DataFrame:
+def _beside(table: DataFrame, rows: Sequence[Row], columns: Mapping[str, Any]) -> DataFrame:
     import pandas as pd
 
-    out = _named(table, rows)
-    for name in RESULT_COLUMNS:
-        cells = [getattr(result, name) for result in results]
-        cells = [str(cell) if isinstance(cell, Status | Path) else cell for cell in cells]
+    out = table.copy()
+    if not any(column in out for column in NAME_COLUMNS):
+        out.insert(0, NAME_COLUMN, [row.name for row in rows])
+    for name, cells in columns.items():
         # As objects, so that "none" stays None.
         dtype = object if name in ("cause", "folder") else None
         out[name] = pd.Series(cells, index=out.index, dtype=dtype)
     return out
 
 
-def _forecast(table: DataFrame, rows: Sequence[Row], planned: Sequence[Decision]) -> DataFrame:
-    out = _named(table, rows)
-    out["would"] = [one.would.value for one in planned]
-    out["reason"] = [one.message for one in planned]
-    out["expected_seconds"] = [one.seconds for one in planned]
-    return out
+def _results(results: Sequence[Result]) -> dict[str, list[object]]:
+    columns = {name: [getattr(result, name) for result in results] for name in RESULT_COLUMNS}
+    return {
+        name: [str(cell) if isinstance(cell, Status | Path) else cell for cell in cells]
+        for name, cells in columns.items()
+    }
 
 
-def _named(table: DataFrame, rows: Sequence[Row]) -> DataFrame:
-    out = table.copy()
-    if not any(column in out for column in NAME_COLUMNS):
-        out.insert(0, NAME_COLUMN, [row.name for row in rows])
-    return out
+def _forecast(planned: Sequence[decide.Decision]) -> dict[str, list[object]]:
+    return {
+        "would": [one.would.value for one in planned],
+        "reason": [one.message for one in planned],
+        "expected_seconds": [one.seconds for one in planned],
+    }
 
 
 def _check(results: Sequence[Result], flow: str) -> None:
     red = [result for result in results if result.status.is_error]
     if red:
-        named = ", ".join(result.instance if result.flow == flow else result.id for result in red[:10]) + (
-            ", ..." if red[10:] else ""
-        )
+        named = listed([result.instance if result.flow == flow else result.id for result in red], 10)
         raise DuctaflowError(
             f"{len(red)} of {len(results)} runs of {flow} failed: {named}",
             hint=f"The first: {red[0].message}",
         )
 
 
+@dataclass
 class _Session:
     """The runs of one call: `readiness` is of all instances that there are, `plan` those to run."""
 
-    def __init__(
-        self,
-        plan: Sequence[Instance],
-        readiness: Readiness,
-        run: Run,
-        executor: Executor,
-        page: SessionPage | None,
-        console: Display,
-    ) -> None:
-        self._plan = {instance.id: instance for instance in plan}
-        self._readiness = readiness
-        self._beyond = Beyond(readiness, lambda upstream: upstream.id in self._plan)
+    plan: Sequence[Instance]
+    readiness: Readiness
+    run: decide.Run
+    executor: Executor
+    console: Display
+    page: SessionPage | None = None
+
+    def __post_init__(self) -> None:
+        self._instances = {instance.id: instance for instance in self.plan}
+        self._beyond = Beyond(self.readiness, self._runs)
         self._hints: dict[str, str] = {}
-        self._run = run
-        self._executor = executor
-        self._page = page
-        self._console = console
         self._results: dict[str, Result] = {}
+
+    def _runs(self, instance: Instance) -> bool:
+        return instance.id in self._instances
 
     def work(self) -> list[Result]:
         """Run all, and give the results in the order of the plan.
@@ -371,29 +357,29 @@ class _Session:
         """
         ended: Mapping[str, Outcome] = {}
         try:
-            if self._page:
-                self._page.expect(self._plan.values())
-            for outcomes in self._executor.outcomes(self._turns()):
+            if self.page:
+                self.page.expect(self.plan)
+            for outcomes in self.executor.outcomes(self._turns()):
                 for outcome in outcomes.values():
                     self._settle(outcome)
-                self._console.tick()
+                self.console.tick()
         finally:
             # Something still runs only if an exception was raised: stop it, and start nothing more.
             try:
-                ended = self._executor.stop()
+                ended = self.executor.stop()
             finally:
                 self._close(ended)
-        return [self._results[id] for id in self._plan]
+        return [self._results[id] for id in self._instances]
 
     def _turns(self) -> list[Turn]:
         """The turns of the instances that can run; the others get their result now."""
         settled: dict[str, Outcome] = {}
         turns = []
-        for instance in self._plan.values():
-            reads = self._readiness.reads(instance, lambda upstream: upstream.id in self._plan)
+        for instance in self.plan:
+            reads = self.readiness.reads(instance, self._runs)
             if instance.problem:
                 # Members of a cycle would wait for each other.
-                settled[instance.id] = decide(reads, lambda id: None).outcome
+                settled[instance.id] = decide.decide(reads, lambda id: None).outcome
                 self._settle(settled[instance.id])
             else:
                 turns.append(reads)
@@ -402,14 +388,14 @@ class _Session:
                 reads,
                 after=tuple(id for id in reads.here if id not in settled),
                 known=tuple(settled[id] for id in reads.here if id in settled),
-                run=self._run,
+                run=self.run,
             )
             for reads in turns
         ]
 
     def _settle(self, outcome: Outcome) -> None:
         result = outcome.result
-        instance = self._plan[result.id]
+        instance = self._instances[result.id]
         build = current_run()
         if build and result.status.is_error and not result.run_id:
             # it has no run folder by which the build would know it
@@ -417,16 +403,16 @@ class _Session:
         self._results[result.id] = result
         if result.status is Status.UNCHANGED:
             self._hints[result.id] = self._beyond.told(instance)
-        self._console.show(instance, result)
-        if self._page:
-            self._page.update(instance, outcome)
+        self.console.show(instance, result)
+        if self.page:
+            self.page.update(instance, outcome)
 
     def _close(self, ended: Mapping[str, Outcome]) -> None:
         for id, outcome in ended.items():
             if id not in self._results:
                 self._settle(outcome)
-        for instance in self._plan.values():
+        for instance in self.plan:
             if instance.id not in self._results:
-                self._settle(Outcome(unrun(instance, Status.NOT_RUN, NOT_STARTED)))
-        hints = {id: self._hints.get(id, "") for id in self._plan}
-        self._console.close(self._page.close() if self._page else None, beyond_lines(hints))
+                self._settle(Outcome(decide.unrun(instance, Status.NOT_RUN, decide.NOT_STARTED)))
+        hints = {id: self._hints.get(id, "") for id in self._instances}
+        self.console.close(self.page.close() if self.page else None, beyond_lines(hints))

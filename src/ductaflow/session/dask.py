@@ -67,12 +67,16 @@ def shown_here(token: str) -> dict[str, object]:
     """Facts about this process and the session's token, as plain data that any version could give."""
     folder = os.path.dirname(os.path.dirname(token))
     run = current_run()
+    try:
+        content = Path(token).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        content = None
     return {
         "host": socket.gethostname(),
         "python": platform.python_version(),
         "package": _package_version(),
         "interpreter": sys.executable,
-        "token": _text_of(token),
+        "token": content,
         "writable": os.access(folder, os.W_OK),
         "inside": run.title if run else None,
     }
@@ -84,13 +88,6 @@ def _package_version() -> str | None:
         return metadata.version(DISTRIBUTION)
     except metadata.PackageNotFoundError:
         # it runs from a source tree
-        return None
-
-
-def _text_of(token: str) -> str | None:
-    try:
-        return Path(token).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
         return None
 
 
@@ -232,6 +229,7 @@ class Cluster:
 
     def __init__(self, client: Client, runs_dir: Path, session_id: str) -> None:
         self._client = _accepted(client)
+        self._address = self._client.scheduler.address if self._client.scheduler else "of the client"
         self._runs_dir = runs_dir
         self._session_id = session_id
         self._admission = Admission.of(runs_dir, session_id)
@@ -300,14 +298,13 @@ class Cluster:
 
     def _check_scheduler(self) -> None:
         """The scheduler reads the graph, so it needs our package, but not the folder."""
-        address = self._client.scheduler.address if self._client.scheduler else ""
         try:
             shown = self._client.run_on_scheduler(shown_here, self._admission.token)
             fault = self._admission.version_fault_in(shown)
         except (ImportError, AttributeError) as exc:
             fault = f"cannot answer: {type(exc).__name__}: {exc}"
         if fault:
-            raise DuctaflowError(f"the Dask scheduler {address} {fault}", hint=_SAME_VERSIONS)
+            raise DuctaflowError(f"the Dask scheduler {self._address} {fault}", hint=_SAME_VERSIONS)
 
     def _faults(self) -> tuple[dict[str, str], frozenset[str]]:
         """Of the workers that there are: what is wrong with some, by address; and the others."""
@@ -456,9 +453,8 @@ class Cluster:
     # --- the end --------------------------------------------------------------------------------------------
 
     def _lost(self) -> DuctaflowError:
-        address = self._client.scheduler.address if self._client.scheduler else "of the client"
         return DuctaflowError(
-            f"the Dask scheduler {address} is lost, or has dropped what it was asked for",
+            f"the Dask scheduler {self._address} is lost, or has dropped what it was asked for",
             hint="The workers end what they were running; what was done before is in the report and in "
             f"{self._runs_dir}. Start the cluster again, and conduct the same table.",
         )

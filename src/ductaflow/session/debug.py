@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
+from typing import Any
 
 from ductaflow.common.errors import ConfigError
 from ductaflow.common.files import write_atomic
@@ -17,19 +17,6 @@ from ductaflow.project.values import dump_config
 from ductaflow.session.request import find_notebook, find_project, spec_of_call
 from ductaflow.store.folder import note_hand_work
 from ductaflow.store.spec import RunSpec
-
-
-class LaunchConfiguration(TypedDict):
-    """One entry of VS Code's `launch.json`."""
-
-    name: str
-    type: str
-    request: str
-    program: str
-    args: list[str]
-    cwd: str
-    console: str
-    justMyCode: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +31,7 @@ class DebugSetup:
     folder: Path
     notebook: Path
     config: Path
-    launch: LaunchConfiguration
+    launch: dict[str, Any]
 
 
 def debug_flow(
@@ -103,8 +90,8 @@ def prepare(spec: RunSpec, *, with_outputs: bool = False) -> DebugSetup:
     return DebugSetup(files.path, files.notebook, files.config, _launch_configuration(spec))
 
 
-def _launch_configuration(spec: RunSpec) -> LaunchConfiguration:
-    """Runs the source as a script, under the debugger."""
+def _launch_configuration(spec: RunSpec) -> dict[str, Any]:
+    """An entry of VS Code's `launch.json` that runs the source as a script, under the debugger."""
     return {
         "name": f"{spec.flow}[{spec.instance}]",
         "type": "debugpy",

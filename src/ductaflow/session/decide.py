@@ -32,7 +32,7 @@ from ductaflow.project.graph import Graph, Unstored
 from ductaflow.project.instances import Instance, Instances
 from ductaflow.session.request import spec_of_instance
 from ductaflow.store.changes import changes
-from ductaflow.store.result import Cause, Result, Status, result_of_session, why_not_valid, without_run
+from ductaflow.store.result import Cause, Result, Status, result_of_session, why_not_valid
 
 #: The message of an instance whose turn did not come.
 NOT_STARTED = "the session ended before its turn"
@@ -393,4 +393,4 @@ def unrun(instance: Instance, status: Status, message: str, cause: Cause | None 
     """The record of an instance that has no run in this session."""
     # Where a name cannot be one there is no folder either.
     folder = None if instance.problem else instance.run_folder.path
-    return without_run(instance.flow, instance.name, instance.kind, status, message, cause, folder=folder)
+    return Result(instance.flow, instance.name, instance.kind, status, cause, message, folder=folder)

@@ -6,6 +6,7 @@ An instance that reads from one that runs may run: it does if that one writes so
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -13,7 +14,7 @@ from ductaflow.common.text import listed
 from ductaflow.project.instances import Instance, Instances
 from ductaflow.session.decide import Decision, Readiness, Would, compared, decide
 from ductaflow.session.durations import UNKNOWN, expected_seconds
-from ductaflow.session.scheduler import makespan
+from ductaflow.session.scheduler import ReadyQueue
 
 #: How many instances are named beside a hint that they share.
 _NAMED = 5
@@ -29,13 +30,13 @@ class Beyond:
 
     def told(self, instance: Instance) -> str:
         """Qualifier shown after "unchanged" when an unselected upstream has changed; empty otherwise."""
-        first, *others = self._above(instance) or [""]
-        if not first:
+        above = self._above(instance)
+        if not above:
             return ""
-        if not others:
-            return f"as far as it goes: {first}, which it reads, has changed and is not selected"
-        more = f"{first} and {len(others)} more"
-        return f"as far as it goes: {more}, which it reads, have changed and are not selected"
+        verb, other = ("have", "are") if above[1:] else ("has", "is")
+        return (
+            f"as far as it goes: {listed(above, 1)}, which it reads, {verb} changed and {other} not selected"
+        )
 
     def _above(self, instance: Instance) -> list[str]:
         """The nearest changed upstreams on each path upwards that the session runs nothing of.
@@ -143,4 +144,13 @@ def seconds_with(jobs: int, decisions: Sequence[Decision], readiness: Readiness)
     seconds = {one.instance.id: one.seconds for one in decisions if one.would.takes_time}
     places = {id: place for place, id in enumerate(readiness.graph.order(seconds))}
     waits = [[places[up] for up in readiness.graph.upstreams(id) if up in places] for id in places]
-    return makespan(jobs, waits, [seconds[id] for id in places])
+    lasts = [seconds[id] for id in places]
+    queue = ReadyQueue(waits, lasts)
+    running: list[tuple[float, int]] = []
+    now = 0.0
+    while not queue.finished:
+        while len(running) < jobs and (items := queue.take()):
+            heapq.heappush(running, (now + lasts[items[0]], items[0]))
+        now, ended = heapq.heappop(running)
+        queue.finish(ended)
+    return now

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from ductaflow.project.options import RunOptions, split_run
 from ductaflow.project.settings import Project, Settings
 from ductaflow.project.values import json_object
 from ductaflow.store.result import GitState
-from ductaflow.store.sessions import Part, session_of
+from ductaflow.store.sessions import session_of
 from ductaflow.store.spec import RunSpec, current_run
 
 
@@ -191,23 +192,15 @@ def _git_of(root: Path, session: str | None) -> GitState | None:
     run = current_run()
     if run and run.git is not None:
         return run.git
-    return _git_state(root) if session is None else session_of(session).part(_GitStates).of(root, session)
+    return _git_state(root, session) if session else _git_state.__wrapped__(root)
 
 
-class _GitStates(Part):
-    """The state of projects under git: asked once a session. A worker of a cluster lives through many."""
+@functools.lru_cache(maxsize=16)
+def _git_state(root: Path, session: str = "") -> GitState | None:
+    """Return the commit of a project, and whether it has uncommitted changes; None without git.
 
-    def __init__(self) -> None:
-        self._known: dict[tuple[Path, str], GitState | None] = {}
-
-    def of(self, root: Path, session: str) -> GitState | None:
-        if (root, session) not in self._known:
-            self._known[root, session] = _git_state(root)
-        return self._known[root, session]
-
-
-def _git_state(root: Path) -> GitState | None:
-    """Return the commit of a project, and whether it has uncommitted changes; None without git."""
+    It is asked once a session.
+    """
 
     def git(*arguments: str) -> str | None:
         try:

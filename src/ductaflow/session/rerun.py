@@ -25,16 +25,9 @@ from ductaflow.project.strict_json import read_config
 from ductaflow.session.decide import NOT_STARTED
 from ductaflow.session.runner import run_spec
 from ductaflow.session.targets import SavedRun
+from ductaflow.store import result as stored
 from ductaflow.store.folder import has_unfinished_run, held
-from ductaflow.store.result import (
-    Cause,
-    Result,
-    Status,
-    readable_result,
-    recorded_result,
-    without_run,
-    write_result,
-)
+from ductaflow.store.result import Cause, Result, Status
 from ductaflow.store.spec import RunSpec
 from ductaflow.store.verdict import judge_again
 
@@ -89,7 +82,7 @@ def builds_around(folder: Path, project: Project) -> list[Path]:
     for parent in folder.parents:
         if parent == project.root:
             break
-        build = readable_result(parent)
+        build = stored.readable_result(parent)
         is_child = build is not None and inner.relative_to(parent).as_posix() in build.children
         if is_child or has_unfinished_run(project.placed(parent)[1], parent):
             found.append(parent)
@@ -139,17 +132,17 @@ def _run(run: SavedRun, project: Project, launched: Callable[[RunSpec], Result])
 
 def _judge(build: Path, ran: Result) -> None:
     """Judge a build again after one of its flows has run by itself."""
-    last = readable_result(build)
+    last = stored.readable_result(build)
     if last is None:
         # it was killed, or somebody has removed its result: there is nothing to update
         return
     saved = RunFolder(build, last.flow).config
     options = split_run(read_config(saved), where=str(saved))[1] if saved.exists() else RunOptions()
-    children = [recorded_result(build / child) for child in last.children]
+    children = [stored.recorded_result(build / child) for child in last.children]
     result = judge_again(last, children, ran, allow_exit=options.allow_exit)
-    write_result(result, build)
+    stored.write_result(result, build)
     show_on_console(f"build {result.id} is {result.status} now: {result.message}\n")
 
 
 def _unrun(run: SavedRun, status: Status, message: str, cause: Cause | None = None) -> Result:
-    return without_run(run.flow, run.folder.name, run.kind, status, message, cause, folder=run.folder)
+    return Result(run.flow, run.folder.name, run.kind, status, cause, message, folder=run.folder)

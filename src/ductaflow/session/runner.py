@@ -17,14 +17,8 @@ from ductaflow.project.checks import checked_values
 from ductaflow.project.instances import Instance, load_stored
 from ductaflow.project.options import RunOptions
 from ductaflow.project.settings import Settings
+from ductaflow.session import request
 from ductaflow.session.debug import prepare
-from ductaflow.session.request import (
-    find_project,
-    project_here,
-    spec_of_call,
-    spec_of_instance,
-    use_project_of_main,
-)
 from ductaflow.store.changes import Change, look_back
 from ductaflow.store.result import FlowFailed, Result, Status
 from ductaflow.store.spec import RunSpec, current_run, tell
@@ -74,8 +68,8 @@ def run_instance(
         'success'
     """
     if isinstance(instance, str):
-        instance = load_stored(project_here(), instance)
-    spec = spec_of_instance(instance, settings=settings, session=session_id)
+        instance = load_stored(request.project_here(), instance)
+    spec = request.spec_of_instance(instance, settings=settings, session=session_id)
     spec = replace(spec, owner_pid=owner_pid)
     return _checked(run_spec(spec, echo=echo, stop=stop, await_page=await_page, explain=explain), check)
 
@@ -128,8 +122,8 @@ def run_notebook(
         'fit.ipynb'
     """
     try:
-        project = None if project_root is None else find_project(project_root)
-        spec = spec_of_call(notebook_file, config, execution_dir, project)
+        project = None if project_root is None else request.find_project(project_root)
+        spec = request.spec_of_call(notebook_file, config, execution_dir, project)
     except DuctaflowError as exc:
         if build := current_run():
             # whatever the build makes of it, one of its flows did not run
@@ -180,7 +174,7 @@ def run_step_flow(
         >>> notebook.parent.name
         'scenario_A_high'
     """
-    folder = Path(find_project().settings.runs_dir) / step_name / f"{instance_name}{suffix}"
+    folder = Path(request.find_project().settings.runs_dir) / step_name / f"{instance_name}{suffix}"
     return run_notebook(notebook_file, config=config, execution_dir=folder)
 
 
@@ -259,4 +253,4 @@ def _checked(result: Result, check: bool) -> Result:
     return result
 
 
-use_project_of_main()
+request.use_project_of_main()

@@ -375,16 +375,3 @@ class Estimate:
             work -= done
             ways[item] = ways.get(item, 0.0) - done
         return max(work / self._workers, *ways.values(), 0.0)
-
-
-def makespan(jobs: int, upstreams: Upstreams, seconds: Sequence[float]) -> float:
-    """How long items are likely to take, `jobs` at a time, in the order of the queue."""
-    queue = ReadyQueue(upstreams, seconds)
-    running: list[tuple[float, int]] = []
-    now = 0.0
-    while not queue.finished:
-        while len(running) < jobs and (items := queue.take()):
-            heapq.heappush(running, (now + seconds[items[0]], items[0]))
-        now, ended = heapq.heappop(running)
-        queue.finish(ended)
-    return now

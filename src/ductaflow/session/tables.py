@@ -98,7 +98,12 @@ def scenarios(dimensions: Mapping[str, Sequence[object]], name: str | None = Non
     """
     import pandas as pd
 
-    values = _dimensions(dimensions)
+    if not isinstance(dimensions, Mapping) or not dimensions:
+        raise ConfigError(
+            "scenarios takes at least one dimension",
+            hint='For example {"region": ["EU", "US"], "year": [2030]}.',
+        )
+    values = {column: _values(column, given) for column, given in dimensions.items()}
     records = [dict(zip(values, row, strict=True)) for row in itertools.product(*values.values())]
     names = [_name_of(record, name) for record in records]
     remedy = (
@@ -108,16 +113,6 @@ def scenarios(dimensions: Mapping[str, Sequence[object]], name: str | None = Non
     _check_distinct(names, records, remedy=remedy)
     columns = {column: _column([record[column] for record in records]) for column in values}
     return pd.DataFrame({NAME_COLUMN: names, **columns})
-
-
-def _dimensions(dimensions: Mapping[str, Sequence[object]]) -> dict[str, list[object]]:
-    """The values of each dimension."""
-    if not isinstance(dimensions, Mapping) or not dimensions:
-        raise ConfigError(
-            "scenarios takes at least one dimension",
-            hint='For example {"region": ["EU", "US"], "year": [2030]}.',
-        )
-    return {column: _values(column, values) for column, values in dimensions.items()}
 
 
 def _values(column: str, values: object) -> list[object]:

@@ -13,18 +13,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ductaflow.common import paths
 from ductaflow.common.errors import ConfigError, InstanceError
 from ductaflow.common.json_tree import KeyPath, mapped
-from ductaflow.common.paths import (
-    KIND_DIRS,
-    ROOT_KEY,
-    RUN_KEY,
-    SAVED_CONFIG,
-    Kind,
-    RunFolder,
-    flow_of,
-    flows_in,
-)
+from ductaflow.common.paths import KIND_DIRS, ROOT_KEY, RUN_KEY, Kind, RunFolder
 from ductaflow.common.text import did_you_mean
 from ductaflow.project.compose import merge
 from ductaflow.project.graph import check
@@ -98,11 +90,11 @@ def saved_run(project: Project, folder: Path) -> SavedRun:
 
 def _flow_of(project: Project, folder: Path) -> str:
     """Name of the flow that ran in a folder."""
-    flows = flows_in(folder)
+    flows = paths.flows_in(folder)
     last = readable_result(folder)
     if last and last.flow in flows:
         return last.flow
-    if found := flow_of(folder):
+    if found := paths.flow_of(folder):
         return found
     known = [flow for flow in flows if any(project.source(kind, flow) for kind in KIND_DIRS)]
     if len(known) == 1:
@@ -113,7 +105,7 @@ def _flow_of(project: Project, folder: Path) -> str:
             hint="Remove those that are not, or run a stored instance by its id.",
         )
     raise InstanceError(
-        f"{folder} holds no saved config ({SAVED_CONFIG}): nothing has run there",
+        f"{folder} holds no saved config ({paths.SAVED_CONFIG}): nothing has run there",
         hint="Give a run folder, runs/<flow>/<instance>, or the id of a stored instance.",
     )
 
@@ -133,15 +125,8 @@ def _source_of(project: Project, folder: Path, flow: str) -> tuple[Kind, Path]:
 # --- variants ----------------------------------------------------------------------------------------------
 
 
-def parse_values(assignments: Iterable[str]) -> dict[str, object]:
-    """The values that `key=value` give, by their dotted keys.
-
-    A value is read as a cell of a scenario table is: `2040`, `true`, `null` and JSON are what they look
-    like, anything else is a string.
-
-    Raises:
-        ConfigError: one is not an assignment, its value is half JSON, or a key is given twice.
-    """
+def _parsed(assignments: Iterable[str]) -> dict[str, object]:
+    """The values that `key=value` give, by their dotted keys, read as the cells of a scenario table."""
     values: dict[str, object] = {}
     for assignment in assignments:
         key, sign, text = assignment.partition("=")
@@ -275,11 +260,7 @@ def find_targets(instances: Instances, targets: Iterable[str]) -> list[Instance 
 
 
 def _folder_of(project: Project, target: str) -> Path | None:
-    """The folder that an argument names; None if it is more likely meant as an id.
-
-    Raises:
-        InstanceError: there is no such folder, or it is not in the project.
-    """
+    """The folder that an argument names; None if it is more likely meant as an id."""
     for base in (Path.cwd(), project.root):
         folder = Path(os.path.abspath(base / target))
         if folder.is_dir():
@@ -303,18 +284,14 @@ def _folder_of(project: Project, target: str) -> Path | None:
 def as_variant(
     instances: Instances, found: Sequence[Instance | SavedRun], assignments: Iterable[str], name: str | None
 ) -> Instance:
-    """The variant that `--set` and `--as` of a command make of what it names.
-
-    Raises:
-        ConfigError, InstanceError: see `parse_values` and `variant`; or the options do not fit together.
-    """
+    """The variant that `--set` and `--as` of a command make of what it names."""
     if name is None:
         raise ConfigError(
             "--set needs --as NAME", hint="What runs with other values is another instance: --as <new name>."
         )
     if len(found) != 1:
         raise ConfigError(f"--as {name} takes one instance, not {len(found)}", hint="Run them one by one.")
-    return variant(instances, found[0], parse_values(assignments), name)
+    return variant(instances, found[0], _parsed(assignments), name)
 
 
 def with_saved(

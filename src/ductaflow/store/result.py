@@ -345,28 +345,14 @@ def readable_result(folder: Path) -> Result | None:
         return None
 
 
-def without_run(
-    flow: str,
-    instance: str,
-    kind: Kind,
-    status: Status,
-    message: str,
-    cause: Cause | None = None,
-    *,
-    folder: Path | None = None,
-) -> Result:
-    """The record of what has no run of its own, or whose run left none."""
-    return Result(flow, instance, kind, status, cause, message, folder=folder)
-
-
 def recorded_result(folder: Path, *, otherwise: str = "the run did not write a result") -> Result:
     """The result of a run folder; if it is missing (`otherwise`) or unreadable, one that says so."""
     try:
         result, message = read_result(folder), otherwise
     except DuctaflowError as exc:
         result, message = None, f"cannot be read: {exc}"
-    return result or without_run(
-        folder.parent.name, folder.name, "flow", Status.ERROR, message, "lost", folder=folder
+    return result or Result(
+        folder.parent.name, folder.name, "flow", Status.ERROR, "lost", message, folder=folder
     )
 
 
