@@ -72,7 +72,7 @@ def unpack_config(
     """
     project = _project_of(config)
     # Strings that are paths have become `Path`, so these are no JSON values any more.
-    variables: dict[str, Any] = {**mapped(config, functools.partial(_with_paths, project))}
+    variables: dict[str, Any] = {**mapped(config, functools.partial(_with_path, project))}
     flat, clashing = _flattened(variables)
     variables.update(flat)
     if namespace is not None:
@@ -114,12 +114,10 @@ def _project_of(config: Mapping[str, object]) -> Project | None:
     return find_project(root if isinstance(root, str) else None) if is_known else None
 
 
-def _with_paths(project: Project | None, path: KeyPath, value: object) -> object:
-    keys = [key for key in path if isinstance(key, str)]
-    return _as_path(value, keys[-1], project) if isinstance(value, str) else value
-
-
-def _as_path(text: str, key: str, project: Project | None) -> str | Path:
+def _with_path(project: Project | None, path: KeyPath, text: object) -> object:
+    if not isinstance(text, str):
+        return text
+    key = next(part for part in reversed(path) if isinstance(part, str))
     if key == ROOT_KEY:
         return Path(text)
     local = text.replace(os.sep, "/")
@@ -201,11 +199,7 @@ def _shown(value: object) -> str:
 
 def _escaped(text: str) -> str:
     """Text for a cell of a Markdown table: nothing in it is markup."""
-    for sign, shown in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "&#124;"), ("`", "&#96;")):
-        text = text.replace(sign, shown)
-    for sign in "*_[]$\\~":
-        text = text.replace(sign, f"&#{ord(sign)};")
-    return text
+    return text.translate({ord(sign): f"&#{ord(sign)};" for sign in "&<>|`*_[]$\\~"})
 
 
 # --- what a flow reads -------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ a newer minor version may have added them. What people write (configs) is `proje
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
@@ -19,7 +20,7 @@ import sys
 import typing
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ductaflow.common.errors import DuctaflowError, of_system
 
@@ -48,17 +49,18 @@ def decode(data: bytes | str, kind: type[T], *, where: str | os.PathLike[str], h
         UnreadableError: it is no JSON, or not of that type.
     """
     try:
-        return _decoder(kind).decode(data)
+        # mypy does not count a type variable's type as hashable
+        decoded: T = _decoder(kind).decode(data)  # type: ignore[arg-type]
+        return decoded
     except (ValueError, RecursionError) as exc:
         if not _has_surrogate(data):
             raise _unreadable(exc, where, hint) from exc
     # File names that are not UTF-8 have lone surrogates, which msgspec does not read.
     try:
-        value = json.loads(data, parse_constant=_refuse, parse_float=_finite)
-        found: T = _msgspec().convert(value, kind, dec_hook=_from_json)
-        return found
+        value = json.loads(data, parse_constant=_finite, parse_float=_finite)
     except (ValueError, RecursionError) as exc:
         raise _unreadable(exc, where, hint) from exc
+    return convert(value, kind, where=where, hint=hint)
 
 
 def convert(value: object, kind: type[T], *, where: str | os.PathLike[str], hint: str = "") -> T:
@@ -136,21 +138,17 @@ def read_regular(path: Path, *, hint: str = "") -> bytes | None:
         raise UnreadableError(found.message, hint=found.hint) from exc
 
 
-#: Made once for each type, since that takes longer than to read most files.
-_DECODERS: dict[type, Decoder[Any]] = {}
-
-
 def prepare(*kinds: type) -> None:
     """Make the decoders of some types, in a process that is forked for what decodes them."""
     for kind in kinds:
         _decoder(kind)
 
 
-def _decoder(kind: type[T]) -> Decoder[T]:
-    found = _DECODERS.get(kind)
-    if found is None:
-        found = _DECODERS[kind] = _msgspec().json.Decoder(kind, dec_hook=_from_json)
-    return found
+# making one takes longer than to read most files
+@functools.cache
+def _decoder(kind: object) -> Decoder[Any]:
+    decoder: Decoder[Any] = _msgspec().json.Decoder(kind, dec_hook=_from_json)
+    return decoder
 
 
 def _msgspec() -> ModuleType:
@@ -184,12 +182,8 @@ def _has_surrogate(data: bytes | str) -> bool:
 def _finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
-        _refuse(text)
+        raise ValueError(f"Number out of range: {text}")
     return value
-
-
-def _refuse(text: str) -> NoReturn:
-    raise ValueError(f"Number out of range: {text}")
 
 
 def _unreadable(exc: Exception, where: str | os.PathLike[str], hint: str) -> UnreadableError:
@@ -199,8 +193,6 @@ def _unreadable(exc: Exception, where: str | os.PathLike[str], hint: str) -> Unr
         case UnicodeDecodeError():
             text = f"not UTF-8: {exc.reason}"
         case _:
-            text = re.sub(
-                r" - at `\$\.?(.*)`$", lambda found: f" at {found[1]}" if found[1] else "", str(exc)
-            )
+            text = re.sub(r" - at `\$\.?(.+)`$", r" at \1", str(exc)).removesuffix(" - at `$`")
             text = text.replace("`", "").replace("JSON is malformed", "no valid JSON")
     return UnreadableError(f"{os.fspath(where)}: {text[:1].lower()}{text[1:]}", hint=hint)

@@ -47,11 +47,7 @@ class Stamp(NamedTuple):
 
     def is_rewritten(self, before: Stamp | None) -> bool:
         """Whether the content may differ; a new name or new rights of a file change its `ctime` alone."""
-        return before is None or (self.size, self.mtime, self.inode) != (
-            before.size,
-            before.mtime,
-            before.inode,
-        )
+        return before is None or self._replace(ctime=before.ctime) != before
 
 
 def stamp_of(status: os.stat_result) -> Stamp:

@@ -7,9 +7,9 @@ which is best effort.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
-import select
 import signal
 import sys
 import threading
@@ -90,11 +90,9 @@ def kill(processes: Iterable[psutil.Process]) -> None:
     import psutil
 
     for process in processes:
-        try:
+        # It may end by itself, or give itself to another user, whose processes are not ours to end.
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
             process.kill()
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            # It ended by itself, or gave itself to another user, whose processes are not ours to end.
-            continue
 
 
 def reap() -> None:
@@ -137,10 +135,8 @@ def memory_of_tree() -> int:
 
     total = 0
     for process in descendants():
-        try:
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
             total += process.memory_info().rss
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue
     return total
 
 
@@ -148,26 +144,13 @@ def when_gone(pid: int, then: Callable[[], None]) -> None:
     """Call `then`, in a thread, when a process of any kinship has ended."""
 
     def watch() -> None:
-        _wait_for(pid)
+        import psutil
+
+        with contextlib.suppress(psutil.NoSuchProcess):
+            psutil.Process(pid).wait()
         then()
 
     threading.Thread(target=watch, name=f"watch-{pid}", daemon=True).start()
-
-
-def _wait_for(pid: int) -> None:
-    import psutil
-
-    try:
-        if IS_LINUX and hasattr(os, "pidfd_open"):
-            handle = os.pidfd_open(pid)
-            try:
-                select.select([handle], [], [])
-            finally:
-                os.close(handle)
-        else:
-            psutil.Process(pid).wait()
-    except (ProcessLookupError, psutil.NoSuchProcess):
-        return
 
 
 def is_notebook_execution() -> bool:

@@ -62,13 +62,12 @@ class Capture:
     """Sends the output of this process to a log; `collect` returns what came since `begin`.
 
     Args:
-        log: the file to append to; without one, a temporary file holds the output until it is collected.
-        fatal_tracebacks: whether a fatal signal (a segfault) leaves a Python traceback in the log.
+        log: the file to append to, also the Python traceback of a fatal signal (a segfault); without one, a
+            temporary file holds the output until it is collected.
     """
 
-    def __init__(self, log: Path | None = None, *, fatal_tracebacks: bool = True) -> None:
+    def __init__(self, log: Path | None = None) -> None:
         self.log = log
-        self._fatal_tracebacks = fatal_tracebacks and log is not None
         self._had_fatal_tracebacks = False
         self._lock = threading.RLock()
         self._is_fork = False
@@ -109,7 +108,6 @@ class Capture:
             self._path.unlink()
         self._start = self._end = self._size()
         _line_buffer_c_stdout()
-        _watch_forks()
         _current = self
 
     def close(self) -> None:
@@ -135,7 +133,7 @@ class Capture:
             os.dup2(self._fds[stream], fd)
         # a flow that replaced a stream finds its own again in the next cell
         sys.stdout, sys.stderr = self._streams["stdout"], self._streams["stderr"]
-        if self._fatal_tracebacks:
+        if self.log is not None:
             self._had_fatal_tracebacks = faulthandler.is_enabled()
             faulthandler.enable(self._fds["stderr"])
 
@@ -151,7 +149,7 @@ class Capture:
             else:
                 os.dup2(saved, fd)
                 os.close(saved)
-        if self._fatal_tracebacks:
+        if self.log is not None:
             faulthandler.disable()
             if self._had_fatal_tracebacks and sys.__stderr__ is not None:
                 faulthandler.enable(sys.__stderr__)
@@ -394,7 +392,6 @@ class _TextStream(io.TextIOBase):
 
     encoding = "UTF-8"
     errors = "backslashreplace"
-    newlines = None
     line_buffering = True
     mode = "w"
 
@@ -408,10 +405,6 @@ class _TextStream(io.TextIOBase):
         self.buffer.write(text.encode("utf-8", "backslashreplace"))
         return len(text)
 
-    def writelines(self, lines: Iterable[str], /) -> None:  # type: ignore[override]
-        for line in lines:
-            self.write(line)
-
     def reconfigure(self, **options: object) -> None:
         """Accept any options without effect: the stream is UTF-8 and unbuffered."""
 
@@ -420,9 +413,6 @@ class _TextStream(io.TextIOBase):
 
     def writable(self) -> bool:
         return True
-
-    def isatty(self) -> bool:
-        return False
 
     def close(self) -> None:
         """Stay open: a flow that closed its output would lose its own error message."""
@@ -448,9 +438,6 @@ class _ByteStream(io.RawIOBase):
 
     def writable(self) -> bool:
         return True
-
-    def isatty(self) -> bool:
-        return False
 
     def close(self) -> None:
         """Stay open, as the text stream does."""
@@ -522,17 +509,15 @@ def _temporary_file() -> Path:
     return Path(name)
 
 
-@functools.cache
-def _watch_forks() -> None:
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=_after_fork)
-
-
 def _after_fork() -> None:
     if _current is not None:
         _current._is_fork = True
         # another thread of the parent may have held the lock
         _current._lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 @functools.cache

@@ -21,10 +21,10 @@ from ductaflow.notebook.failures import exit_code_of, failure_of, line_in_source
 from ductaflow.notebook.source import (
     INJECTED,
     KERNELSPEC,
-    KEY,
     cell_line,
     code_cells,
     is_executed,
+    source_of,
     stands_at,
     tags,
 )
@@ -83,7 +83,8 @@ class DuctaflowEngine:
         about = nb.metadata.get("papermill", {})
         if not isinstance(about.get("input_path", ""), str | None):
             # a notebook instead of a path: papermill would store all of it in its own copy
-            about["input_path"] = nb.metadata.get(KEY, {}).get("source")
+            source = source_of(nb)
+            about["input_path"] = str(source) if source else None
         manager = FewerSaves(nb, **{name: options.pop(name) for name in MANAGED if name in options})
         manager.notebook_start()
         try:
@@ -163,29 +164,22 @@ def log_text_of(exc: BaseException) -> str:
 # --- one run -----------------------------------------------------------------------------------------------
 
 
+@dataclass
 class _Run:
     """Runs the cells of one notebook in order."""
 
-    def __init__(
-        self,
-        nb_man: NotebookExecutionManager,
-        shell: FlowShell,
-        outputs: Outputs,
-        capture: capturing.Capture,
-        observer: Observer | None,
-        project_root: str | Path | None,
-        echo: _Echo,
-    ) -> None:
-        self.nb_man = nb_man
-        self.shell = shell
-        self.outputs = outputs
-        self.capture = capture
-        self.observer = observer
-        self.project_root = project_root
-        self.echo = echo
-        self.source = _source_of(nb_man.nb)
+    nb_man: NotebookExecutionManager
+    shell: FlowShell
+    outputs: Outputs
+    capture: capturing.Capture
+    observer: Observer | None
+    project_root: str | Path | None
+    echo: _Echo
+
+    def __post_init__(self) -> None:
+        self.source = source_of(self.nb_man.nb)
         self.lines = self._read_source()
-        self.total = len(code_cells(nb_man.nb))
+        self.total = len(code_cells(self.nb_man.nb))
 
     def all_cells(self) -> None:
         number = 0
@@ -219,7 +213,7 @@ class _Run:
                 self.nb_man.autosave_cell()
 
         with self.capture.redirected():
-            self.outputs.begin()
+            self.capture.begin()
             self.outputs.on_output = save
             cell.execution_count = self.shell.execution_count
             try:
@@ -308,11 +302,6 @@ class _Echo:
 
 
 # --- notebooks ---------------------------------------------------------------------------------------------
-
-
-def _source_of(nb: NotebookNode) -> Path | None:
-    source = nb.metadata.get(KEY, {}).get("source")
-    return Path(source) if isinstance(source, str) else None
 
 
 def _told_language(nb: NotebookNode) -> str | None:

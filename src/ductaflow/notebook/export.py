@@ -120,11 +120,8 @@ def settle_output(path: Path) -> None:
 
     papermill_io.register(str(path.absolute()), LocalHandler())
     if path.exists():
-        handle = os.open(path, os.O_RDWR)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        with path.open("rb+") as file:
+            os.fsync(file.fileno())
 
 
 def remove_error_marks(path: Path) -> None:

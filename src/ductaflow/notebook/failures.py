@@ -5,9 +5,7 @@ from __future__ import annotations
 import linecache
 import sys
 import traceback
-from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 
 from ductaflow.common.errors import Failure, SourceLine
 from ductaflow.common.text import strip_ansi
@@ -39,7 +37,7 @@ def failure_of(
         line=line,
         cell=cell,
         ename=type(exc).__name__,
-        evalue=strip_ansi(_text_of(exc)),
+        evalue=strip_ansi(text_of(exc)),
         traceback=described,
         source=lines_around(str(source), line) if line else (),
     )
@@ -50,7 +48,8 @@ def line_in_source(exc: BaseException, source: Path) -> int | None:
     name = str(source)
     if isinstance(exc, SyntaxError) and exc.filename == name:
         return exc.lineno
-    lines = [line for filename, line in _frames(exc.__traceback__) if filename == name]
+    frames = traceback.walk_tb(exc.__traceback__)
+    lines = [line for frame, line in frames if frame.f_code.co_filename == name]
     return lines[-1] if lines else None
 
 
@@ -62,38 +61,27 @@ def plain_traceback(exc: BaseException) -> str:
 
 
 def _drop_internal_frames(described: traceback.TracebackException) -> None:
+    modules = (sys.modules.get(name) for name in _INTERNAL_PACKAGES)
+    files = (getattr(module, "__file__", None) for module in modules)
+    internal = ("<frozen runpy>", *(file.removesuffix("__init__.py") for file in files if file))
     todo, seen = [described], set()
     while todo:
         one = todo.pop()
         if id(one) in seen:
             continue
         seen.add(id(one))
-        one.stack[:] = [frame for frame in one.stack if not _is_internal(frame.filename)]
+        one.stack[:] = [frame for frame in one.stack if not frame.filename.startswith(internal)]
         todo += [next_one for next_one in (one.__cause__, one.__context__) if next_one is not None]
         todo += one.exceptions or []
 
 
-def _is_internal(filename: str) -> bool:
-    return filename.startswith((*_internal_folders(), "<frozen runpy>"))
-
-
-def _internal_folders() -> tuple[str, ...]:
-    modules = (sys.modules.get(name) for name in _INTERNAL_PACKAGES)
-    files = (getattr(module, "__file__", None) for module in modules)
-    return tuple(file.removesuffix("__init__.py") for file in files if file)
-
-
-def _frames(tb: TracebackType | None) -> Iterator[tuple[str, int]]:
-    for frame, line in traceback.walk_tb(tb):
-        yield frame.f_code.co_filename, line
-
-
-def _text_of(exc: BaseException) -> str:
+def text_of(exc: BaseException) -> str:
+    """Return the text of an exception, whatever its own `__str__` does."""
     try:
         return str(exc)
     except BaseException as broken:
         # a SystemExit from it would end the run as if the flow had called `sys.exit`
-        return f"<its text raises {type(broken).__name__}>"
+        return f"<{type(exc).__name__} whose text raises {type(broken).__name__}>"
 
 
 def shown_path(source: Path, project_root: str | Path | None) -> str:

@@ -10,7 +10,6 @@ import os
 import re
 import signal
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nbclient.exceptions import CellExecutionError, DeadKernelError
@@ -21,7 +20,7 @@ from ductaflow.common.errors import Failure
 from ductaflow.common.text import strip_ansi
 from ductaflow.notebook.engine import Observer
 from ductaflow.notebook.failures import lines_around, shown_path
-from ductaflow.notebook.source import KEY, cell_line, code_cells
+from ductaflow.notebook.source import cell_line, code_cells, source_of
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -37,6 +36,8 @@ try:
 except ImportError:
     pass
 """
+#: Options that papermill passes to an engine and its client does not take.
+_OF_PAPERMILL = ("input_path", "log_to_stdout", "log_output", "start_timeout", "stdout_file", "stderr_file")
 #: A place in the traceback of a Python kernel.
 _PLACE = re.compile(r"Cell In\[(\d+)\], line (\d+)")
 
@@ -53,8 +54,7 @@ class ObservedClient(PapermillNotebookClient):  # type: ignore[misc]
 
     def papermill_execute_cells(self) -> None:
         if "python" in str(self.km.kernel_spec.language).lower():
-            source = self.nb.metadata.get(KEY, {}).get("source", "")
-            first = [os.path.dirname(source), self._project_root]
+            first = [os.path.dirname(source_of(self.nb) or ""), self._project_root]
             # No need to wait: a kernel does one thing after the other.
             self.kc.execute(_BEGIN.format(first=first), silent=True, store_history=False)
         counted = {id(cell) for cell in code_cells(self.nb)}
@@ -101,16 +101,15 @@ class ObservedClient(PapermillNotebookClient):  # type: ignore[misc]
         self._observer.failed(number, exc, failure, cause="signal" if name else "exit", signal=name)
 
     def _failure(self, ename: str, evalue: str, traceback: str, number: int) -> Failure:
-        source = self.nb.metadata.get(KEY, {}).get("source")
-        line = self._line(traceback)
+        source, line = source_of(self.nb), self._line(traceback)
         return Failure(
-            file=shown_path(Path(source), self._project_root) if source else None,
+            file=shown_path(source, self._project_root) if source else None,
             line=line,
             cell=number,
             ename=ename,
             evalue=evalue,
             traceback=traceback,
-            source=lines_around(source, line) if source and line else (),
+            source=lines_around(str(source), line) if source and line else (),
         )
 
     def _line(self, traceback: str) -> int | None:
@@ -141,15 +140,6 @@ class KernelEngine(NBClientEngine):  # type: ignore[misc]
         project_root: str = "",
         **options: object,
     ) -> None:
-        for name in (
-            "input_path",
-            "log_to_stdout",
-            "log_output",
-            "start_timeout",
-            "stdout_file",
-            "stderr_file",
-        ):
-            options.pop(name, None)
         # With it ipykernel assumes pytest's capture, and does not read what subprocesses print.
         os.environ.pop("PYTEST_CURRENT_TEST", None)
         ObservedClient(
@@ -160,7 +150,7 @@ class KernelEngine(NBClientEngine):  # type: ignore[misc]
             stdout_file=sys.stdout,
             stderr_file=sys.stderr,
             timeout=None,
-            **options,
+            **{name: value for name, value in options.items() if name not in _OF_PAPERMILL},
         ).execute()
 
 

@@ -40,15 +40,12 @@ from nbformat import NotebookNode
 from traitlets import Type, default
 from traitlets.config import Config
 
+from ductaflow.notebook import ipython_hooks as hooks
 from ductaflow.notebook.capture import Ahead, Capture
-from ductaflow.notebook.ipython_hooks import (
-    HookedShell,
-    check_display,
-    forget_inline_backend,
-    remember_shells,
-    remembered_shells,
-)
+from ductaflow.notebook.failures import text_of
 
+#: Environment variables that IPython or matplotlib set for a shell.
+_VARIABLES = ("TERM", "PAGER", "GIT_PAGER", "MPLBACKEND", "CLICOLOR", "FORCE_COLOR", "CLICOLOR_FORCE")
 INLINE_BACKEND = "module://matplotlib_inline.backend_inline"
 
 #: A mime bundle, or its metadata.
@@ -78,18 +75,14 @@ class Outputs:
         #: Called after each rich output, for papermill's autosave.
         self.on_output: Callable[[], None] = lambda: None
 
-    def begin(self) -> None:
-        self._capture.begin()
-
     def collect(self) -> list[NotebookNode]:
         """Return the outputs of the cell so far."""
-        outputs = []
-        for piece in self._capture.collect():
-            if isinstance(piece, tuple):
-                outputs.append(_output("stream", name=piece[0], text=piece[1]))
-            else:
-                outputs.append(cast(NotebookNode, piece))
-        return outputs
+        return [
+            _output("stream", name=piece[0], text=piece[1])
+            if isinstance(piece, tuple)
+            else cast(NotebookNode, piece)
+            for piece in self._capture.collect()
+        ]
 
     def result(self, data: Bundle, metadata: Bundle | None, count: int) -> None:
         """Add the value of a cell's last expression."""
@@ -195,7 +188,7 @@ class _FlowDisplayPublisher(DisplayPublisher):
         update: bool = False,
         **_: object,
     ) -> None:
-        check_display(self, data, metadata)
+        hooks.check_display(self, data, metadata)
         show = self.shell.outputs.update if update else self.shell.outputs.display
         show(data, metadata, (transient or {}).get("display_id"))
 
@@ -210,7 +203,7 @@ class _Exit(ZMQExitAutocall):
         raise SystemExit(code)
 
 
-class FlowShell(HookedShell):
+class FlowShell(hooks.HookedShell):
     """The shell of a kernel, without a kernel.
 
     Attributes:
@@ -316,17 +309,17 @@ def flow_shell(outputs: Outputs, describe_error: Callable[[BaseException], str])
         outputs: receives what the cells show.
         describe_error: returns the text of an exception for the log.
     """
-    before = remembered_shells(FlowShell)
+    before = hooks.remembered_shells(FlowShell)
     state: list[tuple[MutableMapping[str, Any], str]] = [
         (sys.modules, "__main__"),
         (vars(builtins), "display"),
         (vars(builtins), "__IPYTHON__"),
+        (vars(builtins), "input"),
+        (vars(getpass), "getpass"),
+        *((os.environ, name) for name in _VARIABLES),
     ]
-    state += [(vars(builtins), "input"), (vars(getpass), "getpass")]
-    state += [(os.environ, name) for name in ("TERM", "PAGER", "GIT_PAGER", "MPLBACKEND")]
-    state += [(os.environ, name) for name in ("CLICOLOR", "FORCE_COLOR", "CLICOLOR_FORCE")]
     saved = [(mapping, name, mapping.get(name)) for mapping, name in state]
-    hooks = sys.displayhook, sys.excepthook, sys.breakpointhook
+    python_hooks = sys.displayhook, sys.excepthook, sys.breakpointhook
     ready = _take_ready()
     shell = ready or _new_shell(outputs)
     shell.begin(outputs, describe_error)
@@ -343,8 +336,8 @@ def flow_shell(outputs: Outputs, describe_error: Callable[[BaseException], str])
         yield shell
     finally:
         shell.close()
-        remember_shells(before)
-        sys.displayhook, sys.excepthook, sys.breakpointhook = hooks
+        hooks.remember_shells(before)
+        sys.displayhook, sys.excepthook, sys.breakpointhook = python_hooks
         for mapping, name, value in saved:
             if value is None:
                 mapping.pop(name, None)
@@ -383,10 +376,10 @@ def _take_ready() -> FlowShell | None:
 
 
 def _new_shell(outputs: Outputs) -> FlowShell:
-    classes = [cls for cls, _ in remembered_shells(FlowShell)]
-    remember_shells([(cls, None) for cls in classes])
+    classes = [cls for cls, _ in hooks.remembered_shells(FlowShell)]
+    hooks.remember_shells([(cls, None) for cls in classes])
     shell = FlowShell(outputs)
-    remember_shells([(cls, shell) for cls in classes])
+    hooks.remember_shells([(cls, shell) for cls in classes])
     return shell
 
 
@@ -416,7 +409,7 @@ def _use_backend(shell: FlowShell) -> None:
     matplotlib.use(INLINE_BACKEND)
     # both remember the shell of an earlier run in this process
     InlineBackend.clear_instance()
-    forget_inline_backend(configure_inline_support)
+    hooks.forget_inline_backend(configure_inline_support)
     configure_inline_support(shell, INLINE_BACKEND)  # type: ignore[no-untyped-call]
 
 
@@ -459,10 +452,7 @@ def _evalue(exc: BaseException) -> str:
         return "" if exc.code is None else str(exc.code or 0)
     if isinstance(exc, SystemExit) and exc.code in ("", "0"):
         return repr(exc.code)
-    try:
-        return str(exc)
-    except Exception as broken:
-        return f"<{type(exc).__name__} whose text raises {type(broken).__name__}>"
+    return text_of(exc)
 
 
 def _realigned(raw: str, transformed: str) -> str:

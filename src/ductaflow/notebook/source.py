@@ -95,6 +95,12 @@ def tags(cell: NotebookNode) -> Sequence[str]:
     return found
 
 
+def source_of(notebook: NotebookNode) -> Path | None:
+    """Return the flow's file that a notebook was made from; None if it does not say."""
+    source = notebook.metadata.get(KEY, {}).get("source")
+    return Path(source) if isinstance(source, str) else None
+
+
 def parameters_cell(notebook: NotebookNode) -> NotebookNode | None:
     """Return the cell tagged `parameters`, after which the config is injected, or None.
 
@@ -104,9 +110,9 @@ def parameters_cell(notebook: NotebookNode) -> NotebookNode | None:
     tagged = [cell for cell in notebook.cells if cell.cell_type == "code" and PARAMETERS in tags(cell)]
     if len(tagged) > 1:
         where = ", ".join(str(line) for line in map(cell_line, tagged) if line)
-        name = notebook.metadata.get(KEY, {}).get("source", "the notebook")
         raise DuctaflowError(
-            f"{name}: {len(tagged)} cells are tagged {PARAMETERS!r}" + (f" (lines {where})" if where else ""),
+            f"{source_of(notebook) or 'the notebook'}: {len(tagged)} cells are tagged {PARAMETERS!r}"
+            + (f" (lines {where})" if where else ""),
             hint="Keep the tag only on the cell that holds `config = {}`.",
         )
     return tagged[0] if tagged else None
