@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import glob
+import html
 import json
 import os
 import sys
@@ -199,7 +200,8 @@ def _shown(value: object) -> str:
 
 def _escaped(text: str) -> str:
     """Text for a cell of a Markdown table: nothing in it is markup."""
-    return text.translate({ord(sign): f"&#{ord(sign)};" for sign in "&<>|`*_[]$\\~"})
+    signs = {ord(sign): f"&#{ord(sign)};" for sign in "|`*_[]$\\~"}
+    return html.escape(text, quote=False).translate(signs)
 
 
 # --- what a flow reads -------------------------------------------------------------------------------------
