@@ -13,12 +13,11 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from itertools import takewhile
 from types import FrameType
 from typing import Any
 
 from ductaflow.common.files import Stamp, is_hidden, shown_names, stamp_of_file
-from ductaflow.execution.python_hooks import IMPORTER
+from ductaflow.execution.python_hooks import IMPORTER, modules_since
 from ductaflow.store.spec import Reads, RunSpec, tell_reads
 
 _PYCACHE = os.sep + "__pycache__" + os.sep
@@ -45,11 +44,7 @@ class _LastFinder:
 class Watch:
     """Notes what this process does with the files of the project, from `start` to `stop`.
 
-    Forks of the process report at once, since they may end in any way.
-
-    Args:
-        spec: the run.
-        at_once: report everything at once, for a process that nobody asks at its end.
+    It reports then, or everything `at_once`, as forks of the process do, since they may end in any way.
     """
 
     def __init__(self, spec: RunSpec, *, at_once: bool = False) -> None:
@@ -57,7 +52,7 @@ class Watch:
         self._at_once = at_once
         self._tell = partial(tell_reads, spec)
         self._active = False
-        self._last_before = ""
+        self._last_before: str | None = None
         self._root = spec.project_root.rstrip(os.sep) + os.sep
         self._config = self._root + spec.settings.config_dir.replace("/", os.sep) + os.sep
         self._own = _both_names(spec.folder)
@@ -85,14 +80,11 @@ class Watch:
         }
 
     def start(self, *, is_new: bool = True) -> None:
-        """Begin to take notes. A hook cannot be removed; after `stop` it does nothing.
-
-        Args:
-            is_new: nothing of the project has been imported yet.
-        """
+        """Begin to take notes; in a process that `is_new` nothing of the project has been imported yet."""
         self._active = True
         if is_new:
             self._last_before = next(reversed(sys.modules))
+        # A hook cannot be removed; after `stop` it does nothing.
         sys.addaudithook(self._hook)
         self._finder = _LastFinder(self._missed)
         sys.meta_path.append(self._finder)
@@ -225,10 +217,7 @@ class Watch:
             self._tell(Reads(written={path}, made={path} if is_made else set()))
 
     def _missed(self, name: str, path: Sequence[str] | None) -> None:
-        """Note that the project does not have a module that was looked for.
-
-        What an installed package looks for does not count.
-        """
+        """Note that the project does not have a module that it, not an installed package, looked for."""
         frame: FrameType | None = sys._getframe(2)
         while frame is not None and "importlib" in frame.f_code.co_filename:
             frame = frame.f_back
@@ -248,7 +237,9 @@ class Watch:
     def _note_what_would_hide(self, name: str, file: str) -> None:
         """Note the absence of files that Python would import instead of a module."""
         if not file.endswith(f"{os.sep}__init__.py"):
-            self._note_no_package(file)
+            path = self._watched(os.path.join(os.path.splitext(file)[0], "__init__.py"))
+            if path and not os.path.lexists(path):
+                self._note_read(path)
         if "." in name:
             return
         for folder in sys.path:
@@ -256,20 +247,10 @@ class Watch:
                 return
             self._note_no_module(folder, name)
 
-    def _note_no_package(self, file: str) -> None:
-        path = self._watched(os.path.join(os.path.splitext(file)[0], "__init__.py"))
-        if path and not os.path.lexists(path):
-            self._note_read(path)
-
     def _find_modules(self) -> None:
         """Find the modules of the project among the imported ones, however they were imported."""
-        # Only new ones, from the end: the thousands that a fork shares with the warm server would take 4 ms.
-        try:
-            names = list(takewhile(lambda name: name != self._last_before, reversed(sys.modules)))
-        except RuntimeError:
-            # A thread of the flow is importing.
-            names = list(sys.modules)
-        for name in names:
+        # The thousands that a fork shares with the warm server would take 4 ms.
+        for name in modules_since(self._last_before):
             file = getattr(sys.modules.get(name), "__dict__", {}).get("__file__")
             if not isinstance(file, str) or not file.startswith(self._prefixes):
                 continue
@@ -286,9 +267,7 @@ class Watch:
     def _watched(self, name: object, *, with_hidden: bool = False) -> str | None:
         """Return the absolute path of a file of the project that a run may depend on, else None.
 
-        Args:
-            name: as it was given to Python.
-            with_hidden: also in hidden folders, except those of programs.
+        `with_hidden` includes hidden folders, except those of programs.
         """
         if not isinstance(name, (str, bytes, os.PathLike)):
             # An open descriptor.

@@ -30,7 +30,7 @@ from ductaflow.common.engines import engine_named
 from ductaflow.common.errors import Failure
 from ductaflow.execution.audit import Watch
 from ductaflow.execution.coverage import measured
-from ductaflow.execution.python_hooks import run_exit_handlers
+from ductaflow.execution.python_hooks import modules_since, run_exit_handlers
 from ductaflow.notebook.capture import Capture
 from ductaflow.notebook.failures import exit_code_of, failure_of, line_in_source
 from ductaflow.store.result import Cause
@@ -93,10 +93,9 @@ class Teller:
 
 
 def execute(spec: RunSpec, *, with_page: bool) -> int:
-    """Execute what the spec says; the current directory is the run folder. Returns the exit code.
+    """Execute what the spec says, in the run folder; return the exit code.
 
-    Args:
-        with_page: make the HTML of the notebook too, if the settings want it.
+    `with_page` makes the HTML of the notebook too, if the settings want it.
     """
     teller, watch = Teller(spec), Watch(spec)
     if spec.mode == "script":
@@ -179,11 +178,8 @@ def export_html_of(spec: RunSpec) -> None:
     try:
         convert_notebook_to_html(spec.run_folder.notebook, spec.run_folder.html)
     except Exception as exc:
-        tell(
-            spec,
-            event="note",
-            text=f"the HTML of the notebook could not be made: {type(exc).__name__}: {exc}",
-        )
+        text = f"the HTML of the notebook could not be made: {type(exc).__name__}: {exc}"
+        tell(spec, event="note", text=text)
 
 
 def run_script(spec: RunSpec, teller: Teller, watch: Watch) -> None:
@@ -251,15 +247,8 @@ class Packages:
     last: str | None = None
 
     def look(self) -> None:
-        """Add what was imported since the last look.
-
-        Nothing else is touched: in a fork, each memory page with an old module would have to be copied.
-        """
-        names = []
-        for name in reversed(sys.modules):
-            if name == self.last:
-                break
-            names.append(name)
+        """Add what was imported since the last look."""
+        names = modules_since(self.last)
         for name in names:
             if "." in name or name in sys.stdlib_module_names:
                 continue

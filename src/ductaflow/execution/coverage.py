@@ -61,11 +61,7 @@ class Measure:
 
 @contextlib.contextmanager
 def measured(flow: Path) -> Iterator[None]:
-    """Measure what runs inside, if the environment asks for it.
-
-    Args:
-        flow: the file whose cells run, one statement after the other.
-    """
+    """Measure what runs inside, the cells of a flow, if the environment asks for it."""
     asked = os.environ.get(MEASURE)
     if not asked:
         yield
@@ -104,7 +100,10 @@ def _start(measure: Measure) -> Coverage:
 
 def _connect_statements(data: CoverageData, flow: Path, measure: Measure) -> None:
     """Add the ways from each statement of a flow to the one that came next."""
-    name = next((name for name in data.measured_files() if _is_same(Path(measure.folder, name), flow)), None)
+    flow = flow.resolve()
+    name = next(
+        (name for name in data.measured_files() if Path(measure.folder, name).resolve() == flow), None
+    )
     if name is None or not data.has_arcs():
         return
     try:
@@ -116,16 +115,10 @@ def _connect_statements(data: CoverageData, flow: Path, measure: Measure) -> Non
     data.add_arcs({name: list(ways_between(tree.body, data.arcs(name) or []))})
 
 
-def _is_same(one: Path, other: Path) -> bool:
-    return os.path.realpath(one) == os.path.realpath(other)
-
-
 def ways_between(statements: Iterable[ast.stmt], arcs: Iterable[Arc]) -> Iterator[Arc]:
-    """The ways from statement to statement of a file that were taken.
+    """Yield the ways from statement to statement of a file that were taken.
 
-    Args:
-        statements: of the file.
-        arcs: what was measured while each was executed as code of its own: pairs of lines.
+    `arcs` were measured while each statement was executed as code of its own.
     """
     arcs = list(arcs)
     ranges = [(_first_line(statement), statement.end_lineno or statement.lineno) for statement in statements]

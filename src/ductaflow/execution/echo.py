@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,41 +18,34 @@ _CHUNK = 1 << 16
 Show = Callable[[str], None]
 
 
-class LogTail:
-    """Shows what is added to a log, in its own thread."""
+@contextlib.contextmanager
+def shown_while_it_grows(log: Path, show: Show) -> Iterator[None]:
+    """Show what is added to a log, in a thread."""
+    over = threading.Event()
+    thread = threading.Thread(target=_follow, args=(log, show, over), name="log-tail", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
-    def __init__(self, log: Path, show: Show) -> None:
-        self._log = log
-        self._show = show
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="log-tail", daemon=True)
 
-    def __enter__(self) -> LogTail:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _follow(self) -> None:
-        file: BinaryIO | None = None
-        kept = ""
-        with contextlib.ExitStack() as stack:
-            while True:
-                last = self._stop.is_set()
-                if file is None and self._log.exists():
-                    file = stack.enter_context(self._log.open("rb"))
-                while file is not None and (chunk := file.read(_CHUNK)):
-                    text = kept + chunk.decode("utf-8", "replace")
-                    end = len(text) - begun_at_end(text)
-                    kept = text[end:]
-                    self._show(text[:end])
-                if last:
-                    if kept:
-                        self._show(kept)
-                    return
-                self._stop.wait(POLL_SECONDS)
+def _follow(log: Path, show: Show, over: threading.Event) -> None:
+    file: BinaryIO | None = None
+    kept, is_over = "", False
+    with contextlib.ExitStack() as stack:
+        while not is_over:
+            is_over = over.wait(POLL_SECONDS)
+            if file is None and log.exists():
+                file = stack.enter_context(log.open("rb"))
+            while file is not None and (chunk := file.read(_CHUNK)):
+                text = kept + chunk.decode("utf-8", "replace")
+                end = len(text) - begun_at_end(text)
+                kept = text[end:]
+                show(text[:end])
+    if kept:
+        show(kept)
 
 
 class IndentedLines:

@@ -72,10 +72,10 @@ class _InPlace:
         note = f"best effort: it ran in the process of {reason}"
         self._told = Told(notes=[note], total=len(self._cells))
         self._exit_code = 0
-        self._run = RecordedRun(spec)
-        self.spec = self._run.spec
+        self.run = RecordedRun(spec)
+        self.spec = self.run.spec
 
-    def _open_log(self) -> TextIO:
+    def open_log(self) -> TextIO:
         return self.spec.log.open("a", encoding="utf-8", errors="backslashreplace")
 
     def _cell_at(self, line: int | None) -> int:
@@ -91,11 +91,19 @@ class _InPlace:
         told.run = max((told.cell or 1) - 1, 0)
         return failure
 
-    def _conclude(self, idle: float = 0.0) -> Result:
+    def _exited(self, exc: SystemExit, line: int | None) -> None:
+        """Note a `sys.exit` of the flow."""
+        told = self._told
+        self._exit_code, text = exit_code_of(exc)
+        told.line, told.cell = line, self._cell_at(line)
+        told.exit = self._exit_code, text, told.cell
+        told.run = max(told.cell - 1, 0)
+
+    def conclude(self, idle: float = 0.0) -> Result:
         self._told.executed = self._told.finished = True
-        seen = self._run.told()
+        seen = self.run.told()
         self._told.children, self._told.reads = seen.children, seen.reads
-        return self._run.conclude(self._told, ChildEnd(self._exit_code), idle=idle)
+        return self.run.conclude(self._told, ChildEnd(self._exit_code), idle=idle)
 
 
 class RunInPlace(_InPlace):
@@ -110,8 +118,8 @@ class RunInPlace(_InPlace):
     def begin(self) -> dict[str, Any]:
         """Change to the run folder, keep what is printed from here on, and return the config."""
         os.environ.update(self.spec.environment())
-        self._frame = self._frame_of_script()
-        self._log = self._open_log()
+        self._frame = self._frame_of_script(sys._getframe(1))
+        self._log = self.open_log()
         sys.stdout, sys.stderr = _Tee(sys.stdout, self._log), _Tee(sys.stderr, self._log)
         sys.excepthook, sys.exit = self._excepthook, self._leave  # type: ignore[assignment]
         atexit.register(self._end)
@@ -121,8 +129,7 @@ class RunInPlace(_InPlace):
         print(f"runs in this process for {self._reason}: {self.spec.folder}")
         return dict(self.spec.config)
 
-    def _frame_of_script(self) -> FrameType | None:
-        frame: FrameType | None = sys._getframe()
+    def _frame_of_script(self, frame: FrameType | None) -> FrameType | None:
         while frame is not None and frame.f_code.co_filename != self.spec.source:
             frame = frame.f_back
         return frame
@@ -132,12 +139,8 @@ class RunInPlace(_InPlace):
         self._fail(exc)
 
     def _leave(self, code: str | int | None = None) -> None:
-        frame = sys._getframe(1)
-        while frame.f_back is not None and frame.f_code.co_filename != self.spec.source:
-            frame = frame.f_back
-        number, text = exit_code_of(SystemExit(code))
-        cell = self._cell_at(frame.f_lineno)
-        self._told.exit, self._told.run, self._exit_code = (number, text, cell), cell - 1, number
+        frame = self._frame_of_script(sys._getframe(1))
+        self._exited(SystemExit(code), frame.f_lineno if frame is not None else None)
         self._exit(code)
 
     def _cells_run(self) -> int:
@@ -153,13 +156,13 @@ class RunInPlace(_InPlace):
         return self._told.cell - 1
 
     def _end(self) -> None:
-        with self._run:
+        with self.run:
             if self._told.failure is None and self._told.exit is None:
                 self._told.run = self._cells_run()
             self._watch.stop()
             sys.stdout.flush()
             self._log.close()
-            self._conclude()
+            self.conclude()
 
 
 # --- one run of a session that goes on ---------------------------------------------------------------------
@@ -218,34 +221,27 @@ def run_here(spec: RunSpec, code: CodeType, watcher: Watcher) -> Result:
     There is no time limit, since a person looks. What the run changed in this process (directory,
     environment, path, streams, modules of the project) is restored.
 
-    Args:
-        spec: what to run.
-        code: from `code_to_watch`.
-        watcher: executes it and is called when it fails.
-
     Raises:
         DuctaflowError: the run could not start: somebody holds the folder.
     """
-    return _RunHere(spec, watcher).run(code)
+    here = _RunHere(spec, watcher)
+    with here.run:
+        try:
+            with here.open_log() as log:
+                here.execute(code, log)
+        finally:
+            # Also if the person leaves the session from the debugger.
+            result = here.conclude(here.looked)
+    return result
 
 
 class _RunHere(_InPlace):
     def __init__(self, spec: RunSpec, watcher: Watcher) -> None:
         super().__init__(spec, "a debugger")
         self._watcher = watcher
-        self._looked = 0.0  # seconds that the person took
+        self.looked = 0.0  # seconds that the person took
 
-    def run(self, code: CodeType) -> Result:
-        with self._run:
-            try:
-                with self._open_log() as log:
-                    self._execute(code, log)
-            finally:
-                # Also if the person leaves the session from the debugger.
-                result = self._conclude(self._looked)
-        return result
-
-    def _execute(self, code: CodeType, log: TextIO) -> None:
+    def execute(self, code: CodeType, log: TextIO) -> None:
         with _standing_in(self.spec, log) as namespace:
             try:
                 self._watcher.execute(code, namespace)
@@ -260,7 +256,7 @@ class _RunHere(_InPlace):
         try:
             self._watcher.look(exc, trace)
         finally:
-            self._looked = time.monotonic() - begun
+            self.looked = time.monotonic() - begun
 
     def _trace_in_flow(self, exc: BaseException) -> TracebackType | None:
         """Return the traceback without the frames of whoever executes the flow."""
@@ -273,12 +269,9 @@ class _RunHere(_InPlace):
         """Note how the flow ended. Returns whether it failed."""
         told = self._told
         if isinstance(exc, SystemExit):
-            code, text = exit_code_of(exc)
-            told.line = line_in_source(exc, Path(self.spec.source))
-            told.cell = self._cell_at(told.line)
-            told.exit, self._exit_code = (code, text, told.cell), code
-            told.run = max(told.cell - 1, 0) + (code == 0 and told.cell == told.total)
-            return code != 0
+            self._exited(exc, line_in_source(exc, Path(self.spec.source)))
+            told.run += self._exit_code == 0 and told.cell == told.total
+            return self._exit_code != 0
         failure = self._fail(exc)
         if isinstance(exc, KeyboardInterrupt):
             told.cause = "interrupted"
@@ -289,9 +282,11 @@ class _RunHere(_InPlace):
 @contextmanager
 def _standing_in(spec: RunSpec, log: TextIO) -> Iterator[dict[str, object]]:
     """Turn this process into the one of a flow for a while; gives the namespace that it runs in."""
+    from IPython.display import display
+
     main = ModuleType("__main__")
     main.__file__ = spec.source
-    vars(main)["display"] = _display
+    vars(main)["display"] = display
     folder, environment, path, argv = os.getcwd(), dict(os.environ), sys.path[:], sys.argv
     streams, former_main = (sys.stdout, sys.stderr), sys.modules["__main__"]
     # The flow imports the modules of the project again, as in its own process.
@@ -331,10 +326,3 @@ def _taken_out(spec: RunSpec) -> dict[str, ModuleType]:
         if not is_hidden(file.removeprefix(root)) and not file.startswith(sys.prefix + os.sep):
             found[name] = sys.modules.pop(name)
     return found
-
-
-def _display(*objects: object) -> None:
-    """The `display` of notebooks; it shows text here."""
-    from IPython.display import display
-
-    display(*objects)  # type: ignore[no-untyped-call]

@@ -26,7 +26,7 @@ from ductaflow.common.engines import engine_named
 from ductaflow.common.errors import RunFolderError
 from ductaflow.common.paths import CONTEXT
 from ductaflow.execution import warm
-from ductaflow.execution.echo import POLL_SECONDS, LogTail, Show
+from ductaflow.execution.echo import POLL_SECONDS, Show, shown_while_it_grows
 from ductaflow.store.result import Result, Status
 from ductaflow.store.sessions import Part, session_of
 from ductaflow.store.spec import RunSpec, is_below
@@ -71,7 +71,6 @@ def launch(
 
     Args:
         show: called with the output of the run while it runs.
-        stop: a flag that stops the run once it is set.
         await_page: wait for the HTML of the notebook too. Otherwise the next run goes on beside it; at most
             as many pages as there are processors are behind, and the end of the session waits for them.
 
@@ -90,7 +89,7 @@ def launch(
             supervisor = _supervisor_of(spec)
             answers = Answers(supervisor)
         has_begun = _started(answers, supervisor)
-        with LogTail(spec.log, show) if show and has_begun else contextlib.nullcontext():
+        with shown_while_it_grows(spec.log, show) if show and has_begun else contextlib.nullcontext():
             result = _result_of(spec, supervisor, answers, stop)
     except KeyboardInterrupt as exc:
         result = _stop(spec, supervisor, answers)
@@ -111,9 +110,9 @@ class Pages(Part):
     """Runs of a session that have ended while the HTML of their notebooks is still being made."""
 
     def __init__(self) -> None:
-        self._left: queue.SimpleQueue[tuple[SupervisorHandle, Answers]] = queue.SimpleQueue()
+        self._left: queue.SimpleQueue[tuple[Supervisor, Answers]] = queue.SimpleQueue()
 
-    def add(self, supervisor: SupervisorHandle, answers: Answers) -> None:
+    def add(self, supervisor: Supervisor, answers: Answers) -> None:
         self._left.put((supervisor, answers))
 
     def wait(self, *, at_most: int = 0) -> None:
@@ -144,32 +143,12 @@ def await_pages() -> None:
 # --- the supervisor, seen from here ------------------------------------------------------------------------
 
 
-class SupervisorHandle(Protocol):
-    """The supervisor of a run, however it was started.
+class _Spawned:
+    """A supervisor in a new interpreter.
 
     Attributes:
         pid: known once it reports that the run has begun.
     """
-
-    pid: int | None
-
-    def ask(self, line: bytes) -> None:
-        """Send a line. If the supervisor is gone, its answers show it."""
-
-    def lines(self) -> Iterator[bytes]:
-        """Yield its answers until its end."""
-
-    def kill(self) -> None: ...
-
-    def close(self) -> None:
-        """Tell it that the session needs it no longer, and wait for its end."""
-
-    def ending(self) -> str:
-        """Describe how it ended if it did not answer."""
-
-
-class _Spawned:
-    """A supervisor in a new interpreter."""
 
     def __init__(self, spec: RunSpec) -> None:
         self.pid: int | None = None
@@ -184,12 +163,14 @@ class _Spawned:
         self.ask(spec.dump().encode() + b"\n")
 
     def ask(self, line: bytes) -> None:
+        """Send a line. If the supervisor is gone, its answers show it."""
         assert self._process.stdin is not None
         with contextlib.suppress(OSError):
             self._process.stdin.write(line)
             self._process.stdin.flush()
 
     def lines(self) -> Iterator[bytes]:
+        """Yield its answers until its end."""
         assert self._process.stdout is not None
         with self._process.stdout:
             yield from self._process.stdout
@@ -198,6 +179,7 @@ class _Spawned:
         self._process.kill()
 
     def close(self) -> None:
+        """Tell it that the session needs it no longer, and wait for its end."""
         assert self._process.stdin is not None
         with contextlib.suppress(OSError):
             self._process.stdin.close()
@@ -208,6 +190,7 @@ class _Spawned:
             self._process.wait()
 
     def ending(self) -> str:
+        """Describe how it ended if it did not answer."""
         return f"exit code {self._process.wait()}"
 
 
@@ -241,7 +224,10 @@ class _Forked:
         return f"process {self.pid}"
 
 
-def _supervisor_of(spec: RunSpec) -> SupervisorHandle:
+Supervisor = _Spawned | _Forked
+
+
+def _supervisor_of(spec: RunSpec) -> Supervisor:
     if engine_named(spec.engine).needs_server and spec.mode == "notebook" and warm.is_possible():
         connection = warm.connect(
             Path(spec.source), Path(spec.project_root), spec.session_id, preload=spec.settings.preload
@@ -257,35 +243,35 @@ def _supervisor_of(spec: RunSpec) -> SupervisorHandle:
 class Answers:
     """The answers of a supervisor, then None."""
 
-    def __init__(self, supervisor: SupervisorHandle) -> None:
+    def __init__(self, supervisor: Supervisor) -> None:
         self._queue: queue.SimpleQueue[Answer | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._read, args=(supervisor,), name="answers", daemon=True)
         self._thread.start()
 
-    def _read(self, supervisor: SupervisorHandle) -> None:
+    def _read(self, supervisor: Supervisor) -> None:
         for line in supervisor.lines():
             self._queue.put(decode(line, Answer, where="the answer of a supervisor"))
         self._queue.put(None)
 
     def get(self, timeout: float | None = None) -> Answer | None:
         """Return the next one; raise queue.Empty after the time in seconds."""
-        return self._queue.get(timeout=timeout)
-
-    def put_back_end(self) -> None:
-        self._queue.put(None)
+        answer = self._queue.get(timeout=timeout)
+        if answer is None:
+            # for who asks again
+            self._queue.put(None)
+        return answer
 
     def await_end(self) -> None:
         """Wait until the supervisor is gone."""
         self._thread.join()
 
 
-def _started(answers: Answers, supervisor: SupervisorHandle) -> bool:
+def _started(answers: Answers, supervisor: Supervisor) -> bool:
     """Return whether the run has begun; otherwise the supervisor is gone."""
     if supervisor.pid is not None:
         return True
     answer = answers.get()
     if answer is None:
-        answers.put_back_end()
         return False
     if answer["event"] == "refused":
         _refuse(answer)
@@ -298,9 +284,7 @@ def _refuse(answer: Answer) -> NoReturn:
     raise kind(answer["message"], hint=answer["hint"])
 
 
-def _result_of(
-    spec: RunSpec, supervisor: SupervisorHandle, answers: Answers, stop: StopFlag | None
-) -> Result:
+def _result_of(spec: RunSpec, supervisor: Supervisor, answers: Answers, stop: StopFlag | None) -> Result:
     while stop is not None:
         if stop.is_set():
             return _stop(spec, supervisor, answers)
@@ -309,7 +293,7 @@ def _result_of(
     return _from_answer(spec, answers.get(), supervisor)
 
 
-def _from_answer(spec: RunSpec, answer: Answer | None, supervisor: SupervisorHandle) -> Result:
+def _from_answer(spec: RunSpec, answer: Answer | None, supervisor: Supervisor) -> Result:
     if answer is not None and answer["event"] == "refused":
         _refuse(answer)
     if answer is not None:
@@ -322,7 +306,7 @@ def _from_answer(spec: RunSpec, answer: Answer | None, supervisor: SupervisorHan
     return replace(lost, run_id=spec.run_id, folder=Path(spec.folder))
 
 
-def _stop(spec: RunSpec, supervisor: SupervisorHandle, answers: Answers) -> Result:
+def _stop(spec: RunSpec, supervisor: Supervisor, answers: Answers) -> Result:
     supervisor.ask(b"stop\n")
     while True:
         try:

@@ -7,10 +7,24 @@ version of Python has dropped.
 from __future__ import annotations
 
 import atexit
+import sys
 import threading
+from itertools import takewhile
 
 #: File name of the frame that reads a module's source. Since Python 3.5: `importlib._bootstrap_external`.
 IMPORTER = "<frozen importlib._bootstrap_external>"
+
+
+def modules_since(last: str | None) -> list[str]:
+    """Return the names of the modules that were imported after one, or of all modules; the newest first.
+
+    Only the new ones are touched: in a fork, each memory page with an old one would have to be copied.
+    """
+    try:
+        return list(takewhile(lambda name: name != last, reversed(sys.modules)))
+    except RuntimeError:
+        # A thread of the flow is importing.
+        return list(sys.modules)
 
 
 def run_exit_handlers() -> None:

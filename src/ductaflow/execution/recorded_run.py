@@ -95,14 +95,11 @@ class RecordedRun:
     ) -> Result:
         """Judge the run and write its closing line and its result; the folder stays held.
 
+        The result that is returned says so if it could not be written.
+
         Args:
-            told: what it told, and what the result has to say besides.
-            end: how it ended.
             idle: seconds that do not count.
             stopped: asked while large files are read; True ends that.
-
-        Returns:
-            The result; if it could not be written, one that says so.
         """
         self._restore()
         result = self._result(told, end, idle, stopped)
@@ -181,15 +178,18 @@ class RecordedRun:
             lineage=record.lineage,
             children=tuple(told.children),
             peak_memory=end.peak_memory,
-            environment=_environment(spec, told),
+            environment=Environment(
+                python=platform.python_version(),
+                platform=platform.platform(),
+                packages=told.packages,
+                git=spec.git,
+                host=socket.gethostname(),
+            ),
             folder=Path(spec.folder),
         )
 
     def _record(self, told: Told, stopped: Callable[[], bool], *, is_good: bool) -> Record:
-        """Return what the run read and wrote.
-
-        After an error it always runs again, so that only names and sizes are kept.
-        """
+        """Return what the run read and wrote."""
         spec, site = self.spec, Site.of(self.spec)
         outputs = self.claim.outputs(told.children)
         if is_good:
@@ -200,6 +200,7 @@ class RecordedRun:
             else:
                 told.notes += [*filter(None, [site.hashes.fault]), *notes_of_folders(record)]
                 return record
+        # After an error it always runs again.
         files = sorted(self._begun.files.items())
         return Record(
             tuple(FileEntry(path=site.relative(path), size=stamp.size) for path, stamp in files),
@@ -238,11 +239,7 @@ def _lines_of_ours(spec: RunSpec, told: Told, children: Sequence[Result]) -> Ite
 
 
 def _read_events(path: Path) -> Iterator[RunEvent]:
-    """Read what was told so far, in order.
-
-    Raises:
-        OSError, UnreadableError: somebody has removed or overwritten it.
-    """
+    """Read what was told so far, in order, unless somebody has removed or overwritten it."""
     data = read_regular(path)
     if data is None:
         raise FileNotFoundError(path)
@@ -250,16 +247,6 @@ def _read_events(path: Path) -> Iterator[RunEvent]:
         # Only a kill in the midst of a write leaves a line without end; that event did not happen.
         if line.endswith(b"\n"):
             yield decode(line, RunEvent, where=f"{path}:{number}")
-
-
-def _environment(spec: RunSpec, told: Told) -> Environment:
-    return Environment(
-        python=platform.python_version(),
-        platform=platform.platform(),
-        packages=told.packages,
-        git=spec.git,
-        host=socket.gethostname(),
-    )
 
 
 def append_line(path: Path, line: str) -> None:

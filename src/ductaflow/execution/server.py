@@ -12,6 +12,7 @@ itself without that package. It ends when the pipe from its session does.
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import importlib
 import os
@@ -23,7 +24,6 @@ import socket
 import sys
 import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
@@ -78,7 +78,6 @@ class Server:
     """Accepts connections on a listening socket and forks for each.
 
     Args:
-        listener: the socket, bound by the session.
         lifeline: the pipe from the session, with a line for each `Wanted`; the server ends with it.
         folder: the folder of the socket, removed at the end.
         wanted: what to prepare, for a server that restarted itself.
@@ -223,10 +222,7 @@ def look_after_one(
 ) -> None:
     """Supervise the run that the connection asks for, in the forked process.
 
-    Args:
-        connection: from the session.
-        started_with: the variables with which the server started.
-        set_by_imports: variables that packages set at import; a flow gets them too.
+    A flow gets the variables that packages `set_by_imports` too.
     """
     requests = supervise.lines_of(connection.fileno())
     line = next(requests, None)
@@ -240,38 +236,16 @@ def look_after_one(
     why = why_not_warm(Path(spec.source), given, started_with)
     with connection.makefile("wb") as answers:
         if why:
-            supervise.supervise(
-                spec,
-                requests,
-                answers,
-                lambda spec: supervise.spawn(spec, environment),
-                [f"ran in a fresh interpreter: {why}"],
-            )
+            start = functools.partial(supervise.spawn, environment=environment)
+            notes = [f"ran in a fresh interpreter: {why}"]
+            supervise.supervise(spec, requests, answers, start, notes)
         else:
-            variables = {**set_by_imports, **environment}
-            supervise.supervise(
-                spec,
-                requests,
-                answers,
-                lambda spec: fork_child(spec, variables),
-                afterwards=(lambda spec: make_page(spec.run_folder)) if spec.settings.html else None,
-            )
+            fork = functools.partial(fork_child, environment={**set_by_imports, **environment})
+            page = (lambda spec: make_page(spec.run_folder)) if spec.settings.html else None
+            supervise.supervise(spec, requests, answers, fork, afterwards=page)
 
 
-@dataclass(frozen=True, slots=True)
-class ForkedChild:
-    """A child that is a fork of its supervisor."""
-
-    pid: int
-
-    def kill(self) -> None:
-        os.kill(self.pid, signal.SIGKILL)
-
-    def send_signal(self, sig: int, /) -> None:
-        os.kill(self.pid, sig)
-
-
-def fork_child(spec: RunSpec, environment: Mapping[str, str]) -> ForkedChild:
+def fork_child(spec: RunSpec, environment: Mapping[str, str]) -> supervise.ForkedChild:
     """Start the child as a fork of this process, which has a single Python thread."""
     supervisor = os.getpid()
     sys.stdout.flush()
@@ -279,7 +253,7 @@ def fork_child(spec: RunSpec, environment: Mapping[str, str]) -> ForkedChild:
     pid = os.fork()
     if pid == 0:
         child.be_forked(spec, spec.environment(environment), supervisor)
-    return ForkedChild(pid)
+    return supervise.ForkedChild(pid)
 
 
 def use_once() -> None:

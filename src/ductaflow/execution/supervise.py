@@ -19,7 +19,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, BinaryIO, Literal, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from ductaflow.common import host
 from ductaflow.common.errors import DuctaflowError
@@ -39,26 +40,29 @@ GRACE = {"flow": 1.0, "build": 2.5}
 NESTED_GRACE = 2.0
 #: How long the page may still take when the session is gone, in seconds.
 PAGE_GRACE = 3.0
-_CHUNK = 1 << 20
 #: The niceness of making a page: where processors are short it gets a third of what a run gets.
 _PAGE_NICENESS = 5
 #: How long the HTML may take once the time limit of a flow is over, in seconds.
 EXPORT_SECONDS = 60.0
-#: `exit` comes with the exit code of the child and its peak memory.
-Event = tuple[Literal["exit"], tuple[int, int | None]] | tuple[Literal["stop", "owner"], None]
+#: The exit code of the child and its peak memory; or why the run has to stop.
+Event = tuple[int, int | None] | Literal["interrupted", "owner"]
 
 
-class Child(Protocol):
-    """The process that executes the flow, however it was started."""
+@dataclass(frozen=True, slots=True)
+class ForkedChild:
+    """A child that is a fork of its supervisor."""
 
-    @property
-    def pid(self) -> int: ...
+    pid: int
 
-    def kill(self) -> None: ...
+    def kill(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
 
-    def send_signal(self, sig: int, /) -> None: ...
+    def send_signal(self, sig: int, /) -> None:
+        os.kill(self.pid, sig)
 
 
+#: The process that executes the flow.
+Child = subprocess.Popen[bytes] | ForkedChild
 Start = Callable[[RunSpec], Child]
 
 
@@ -66,10 +70,7 @@ class Supervisor:
     """One run, from the claim on its folder to its result.
 
     Args:
-        spec: what to run.
         requests: lines from the session; their end is the end of the session.
-        answers: where the session reads.
-        start: starts the child.
         notes: added to the message of the result, on how the run was started.
         afterwards: called after the result is sent, when nobody waits: it makes the page.
     """
@@ -93,15 +94,11 @@ class Supervisor:
         self._inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
 
     def run(self) -> None:
-        """Run and answer with the result.
-
-        Raises:
-            DuctaflowError, OSError: the run could not start (see `RecordedRun`).
-        """
+        """Run and answer with the result. If it cannot start, `RecordedRun` raises."""
         with RecordedRun(self.spec) as run:
             self._run = run
             self.spec = run.spec
-            self._answer(event="started", pid=os.getpid())
+            answer(self._answers, event="started", pid=os.getpid())
             end = self._execute(run.claim)
             told = run.told()
             told.notes += self._notes
@@ -109,7 +106,7 @@ class Supervisor:
             with_page = self._afterwards is not None and end.stop in (None, "timeout")
             if with_page and self.spec.run_folder.notebook.exists():
                 announce_page(self.spec.run_folder)
-            self._answer(event="result", result=result.to_dict())
+            answer(self._answers, event="result", result=result.to_dict())
             if with_page:
                 self._make_page()
 
@@ -150,19 +147,20 @@ class Supervisor:
         def read() -> None:
             for line in self._requests:
                 if line.strip() == b"stop":
-                    self._inbox.put(("stop", None))
-            self._inbox.put(("owner", None))
+                    self._inbox.put("interrupted")
+            self._inbox.put("owner")
 
         threading.Thread(target=read, name="requests", daemon=True).start()
         if self.spec.owner_pid:
-            host.when_gone(self.spec.owner_pid, lambda: self._inbox.put(("owner", None)))
+            host.when_gone(self.spec.owner_pid, lambda: self._inbox.put("owner"))
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self._inbox.put(("stop", None)))
+            signal.signal(number, lambda *_: self._inbox.put("interrupted"))
 
     def _execute(self, claim: Claim) -> ChildEnd:
         # Before any thread starts: the child may be a fork of this process.
         child = self._start(self.spec)
-        threading.Thread(target=self._wait, args=(child,), name="wait", daemon=True).start()
+        wait = threading.Thread(target=lambda: self._inbox.put(wait_for(child)), name="wait", daemon=True)
+        wait.start()
         try:
             self._listen()
             end = self._attend(child, claim)
@@ -171,10 +169,6 @@ class Supervisor:
                 child.kill()
             end_descendants()
         return end
-
-    def _wait(self, child: Child) -> None:
-        code, peak = wait_for(child)
-        self._inbox.put(("exit", (code, peak)))
 
     def _attend(self, child: Child, claim: Claim) -> ChildEnd:
         """Wait for the end of the child; if it has to stop, ask it to, and kill it after a grace period."""
@@ -186,12 +180,10 @@ class Supervisor:
         while True:
             event = self._next([grace_ends, None if stop else limit])
             now = time.monotonic()
-            if event and event[0] == "exit":
-                code, peak = event[1]
+            if isinstance(event, tuple):
+                code, peak = event
                 return _child_end(code, stop, cut_off, max(peak or 0, sampled) or None)
-            reason = _STOPS.get(event[0] if event else None) or (
-                "timeout" if limit and now >= limit else None
-            )
+            reason: Stop | None = event or ("timeout" if limit and now >= limit else None)
             if reason and not stop and not cut_off:
                 if not self._run.told().executed:
                     stop = reason
@@ -219,21 +211,16 @@ class Supervisor:
         except queue.Empty:
             return None
 
-    # --- the end -----------------------------------------------------------------------------------------
 
-    def _answer(self, **message: object) -> None:
-        # If the session is gone, the result is still in the run folder.
-        with suppress(OSError):
-            self._answers.write(json.dumps(message).encode() + b"\n")
-            self._answers.flush()
+def answer(answers: BinaryIO, **message: object) -> None:
+    """Answer the session. If it is gone, the result is still in the run folder."""
+    with suppress(OSError):
+        answers.write(json.dumps(message).encode() + b"\n")
+        answers.flush()
 
 
 def spawn(spec: RunSpec, environment: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
-    """Start the child as a new interpreter.
-
-    Args:
-        environment: the variables of the session, by default those of this process.
-    """
+    """Start the child as a new interpreter, by default with the variables of this process."""
     with spec.log.open("ab") as log:
         child = subprocess.Popen(
             [sys.executable, "-X", "utf8", "-P", "-m", "ductaflow.execution.child", str(os.getpid())],
@@ -263,9 +250,6 @@ def wait_for(child: Child) -> tuple[int, int | None]:
         # Popen cannot find it out any more.
         child.returncode = code
     return code, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-_STOPS: dict[str | None, Stop] = {"stop": "interrupted", "owner": "owner"}
 
 
 def _child_end(code: int, stop: Stop | None, cut_off: bool, peak: int | None) -> ChildEnd:
@@ -317,10 +301,8 @@ def _supervised(left: Sequence[psutil.Process]) -> set[int]:
 
 
 def lines_of(descriptor: int) -> Iterator[bytes]:
-    """Yield lines from a pipe until its end.
-
-    Not through a buffered file: the interpreter cannot end while a thread waits in one.
-    """
+    """Yield lines from a pipe until its end."""
+    # Not through a buffered file: the interpreter cannot end while a thread waits in one.
     rest = b""
     while chunk := os.read(descriptor, 1 << 16):
         *lines, rest = (rest + chunk).split(b"\n") if b"\n" in chunk else (rest + chunk,)
@@ -342,10 +324,7 @@ def supervise(
     except (DuctaflowError, OSError) as exc:
         hint = exc.hint if isinstance(exc, DuctaflowError) else ""
         message = exc.message if isinstance(exc, DuctaflowError) else f"{spec.folder}: {exc}"
-        answer = {"event": "refused", "type": type(exc).__name__, "message": message, "hint": hint}
-        with suppress(OSError):
-            answers.write(json.dumps(answer).encode() + b"\n")
-            answers.flush()
+        answer(answers, event="refused", type=type(exc).__name__, message=message, hint=hint)
         return False
     return True
 

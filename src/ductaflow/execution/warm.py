@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -38,13 +38,10 @@ _READ_AT_IMPORT = (
 
 
 def third_party_imports(source: Path, project_root: Path) -> list[str]:
-    """Return the installed modules that a flow imports, for a build also those of its flows; in order.
-
-    Modules of the project and of the standard library are left out, and so is what is not installed.
-    """
+    """Return the installed modules that a flow imports, for a build also those of its flows; in order."""
     found: dict[str, None] = {}
     for file in with_flows(source, project_root):
-        for name in _imported(file):
+        for name in _imported(_lines(file)):
             top = name.partition(".")[0]
             if top in sys.stdlib_module_names or top == "ductaflow" or _is_own(top, file, project_root):
                 continue
@@ -56,17 +53,15 @@ def third_party_imports(source: Path, project_root: Path) -> list[str]:
 def why_not_warm(source: Path, environment: Mapping[str, str], server: Mapping[str, str]) -> str | None:
     """Return why a flow needs a new interpreter; None if a fork of the warm process will do.
 
-    Args:
-        source: the flow.
-        environment: the variables of the session.
-        server: the variables with which the warm process imported its packages.
+    `server` are the variables with which the warm process imported its packages.
     """
     for name in sorted({*environment, *server}):
         if name.startswith(_READ_AT_IMPORT) and environment.get(name) != server.get(name):
             return f"{name} differs from what it was when packages were imported"
     lines = _lines(source)
     sets = next((n for n, line in enumerate(lines) if _SETS_ENVIRONMENT.match(line)), None)
-    if sets is not None and any(_is_foreign(line) for line in lines[sets:]):
+    tops = (name.partition(".")[0] for name in _imported(lines[sets:]))
+    if sets is not None and any(top not in sys.stdlib_module_names for top in tops):
         return f"line {sets + 1} sets an environment variable before an import"
     return None
 
@@ -93,25 +88,11 @@ def with_flows(source: Path, project_root: Path) -> Iterator[Path]:
             yield flow
 
 
-def _imported(source: Path) -> Iterator[str]:
-    for line in _lines(source):
-        match = _IMPORT.match(line)
-        if match is None:
-            continue
-        if match["module"]:
-            yield match["module"]
-            continue
-        for part in match["names"].split(","):
-            name = part.split(" as ")[0].strip()
-            if name:
-                yield name
-
-
-def _is_foreign(line: str) -> bool:
-    match = _IMPORT.match(line)
-    name = (match["module"] or match["names"]).strip() if match else ""
-    top = re.split(r"\W", name)[0]
-    return bool(top) and top not in sys.stdlib_module_names
+def _imported(lines: Iterable[str]) -> Iterator[str]:
+    """Yield the modules that lines of code import."""
+    for match in filter(None, map(_IMPORT.match, lines)):
+        names = [match["module"]] if match["module"] else match["names"].split(",")
+        yield from filter(None, (name.split(" as ")[0].strip() for name in names))
 
 
 def _is_own(top: str, source: Path, project_root: Path) -> bool:
@@ -321,7 +302,6 @@ def start(wanted: Wanted | None = None, *, when_needed: bool = False, session: s
     Args:
         wanted: what to prepare besides what every run needs; only who started the server can ask.
         when_needed: start it with the first run that connects to it.
-        session: id of the session.
     """
     if is_possible():
         session_of(session).part(OwnServer).start(wanted, when_needed=when_needed)
@@ -338,13 +318,9 @@ def disown() -> None:
 def connect(
     source: Path, project_root: Path, session: str | None = None, *, preload: tuple[str, ...] = ()
 ) -> socket.socket | None:
-    """Connect to the session's server and start it if there is none; None if there can be none.
+    """Connect to the server of a flow's session and start it if there is none; None if there can be none.
 
-    Args:
-        source: the flow to run, absolute.
-        project_root: the project that it belongs to.
-        session: id of the session.
-        preload: modules that the server imports besides those that flows import.
+    `preload` are modules that the server imports besides those that flows import.
     """
     if not is_possible():
         return None
@@ -377,11 +353,8 @@ def notes() -> list[str]:
 
 
 def _is_there() -> bool:
-    connection = _connected()
-    if connection is None:
-        return False
-    connection.close()
-    return True
+    with _connected() or contextlib.nullcontext() as connection:
+        return connection is not None
 
 
 def _connected() -> socket.socket | None:

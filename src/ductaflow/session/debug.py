@@ -7,16 +7,20 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ductaflow.common.errors import ConfigError
 from ductaflow.common.files import write_atomic
 from ductaflow.common.paths import RunFolder
+from ductaflow.notebook.source import load_notebook, read_ipynb, read_source_text
 from ductaflow.project.options import load_saved_config
 from ductaflow.project.values import dump_config
 from ductaflow.session.request import find_notebook, find_project, spec_of_call
 from ductaflow.store.folder import note_hand_work
 from ductaflow.store.spec import RunSpec
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,18 +80,49 @@ def prepare(spec: RunSpec, *, with_outputs: bool = False) -> DebugSetup:
 
     With `with_outputs` the cells keep what they showed in the last run, up to the one that failed.
     """
-    from ductaflow.execution.prepared import write_prepared
-
     files = spec.run_folder
     files.path.mkdir(parents=True, exist_ok=True)
     note_hand_work(files.path, Path(spec.runs_root))
     write_atomic(files.config, dump_config(spec.saved_config))
     executed = files.notebook if with_outputs and files.notebook.is_file() else None
-    write_prepared(Path(spec.source), {"config": spec.config}, files.notebook, outputs_of=executed)
+    _write_prepared(Path(spec.source), {"config": spec.config}, files.notebook, outputs_of=executed)
     print(f"prepared, not executed: {files.path}")
     print(f"  notebook  {files.notebook}")
     print(f"  config    {files.config}")
     return DebugSetup(files.path, files.notebook, files.config, _launch_configuration(spec))
+
+
+def _write_prepared(
+    source: Path, parameters: Mapping[str, object], notebook: Path, *, outputs_of: Path | None = None
+) -> None:
+    """Write a flow as a notebook with its parameters injected, as papermill would, without executing it.
+
+    It takes over the outputs of an executed notebook of the flow.
+    """
+    import nbformat
+    from papermill.iorw import load_notebook_node
+    from papermill.parameterize import parameterize_notebook
+
+    node = load_notebook_node(load_notebook(source))
+    prepared = parameterize_notebook(node, parameters, engine_name="ductaflow")
+    if outputs_of is not None:
+        _take_outputs(prepared, read_ipynb(outputs_of, read_source_text(outputs_of)))
+    write_atomic(notebook, nbformat.writes(prepared) + "\n")  # type: ignore[no-untyped-call]
+
+
+def _take_outputs(prepared: NotebookNode, executed: NotebookNode) -> None:
+    """Give cells the outputs that they had, up to the first that failed or has been edited since."""
+    pairs = zip(
+        (cell for cell in prepared.cells if cell.cell_type == "code"),
+        (cell for cell in executed.cells if cell.cell_type == "code"),
+        strict=False,
+    )
+    for cell, before in pairs:
+        if cell.source != before.source:
+            return
+        cell.outputs, cell.execution_count = before.outputs, before.execution_count
+        if any(output.output_type == "error" for output in before.outputs):
+            return
 
 
 def _launch_configuration(spec: RunSpec) -> dict[str, Any]:
