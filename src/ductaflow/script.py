@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -141,8 +142,6 @@ def _find(path: Path, root: Path) -> Path:
 
 def _exit_code(result: Result) -> int:
     if result.signal:
-        import signal
-
         return _SIGNALLED + getattr(signal, result.signal, 0)
     return result.exit_code or int(result.status.is_error)
 

@@ -9,11 +9,12 @@ Without a host, the output of the cells goes to the notebook, as with a kernel. 
 from __future__ import annotations
 
 import contextlib
+import logging
 import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TextIO
 
 from ductaflow.common.errors import DuctaflowError, Failure
 from ductaflow.notebook import capture as capturing
@@ -280,25 +281,15 @@ class _Echo:
     log_output: bool
     stdout_file: TextIO | None
     stderr_file: TextIO | None
+    log: ClassVar = logging.getLogger("papermill")
 
     def cell(self, cell: NotebookNode) -> None:
         if self.log_output or self.stdout_file or self.stderr_file:
+            from papermill.clientwrap import PapermillNotebookClient
+
             for output in cell.outputs:
-                self._output(output)
-
-    def _output(self, output: NotebookNode) -> None:
-        from papermill.log import logger
-
-        if output.output_type == "stream":
-            is_error = output.name == "stderr"
-            if self.log_output:
-                (logger.warning if is_error else logger.info)(output.text)
-            file = self.stderr_file if is_error else self.stdout_file
-            if file:
-                file.write(output.text)
-                file.flush()
-        elif self.log_output and "text/plain" in output.get("data", {}):
-            logger.info("".join(output.data["text/plain"]))
+                # its rule, which looks at nothing but the fields of this class
+                PapermillNotebookClient.log_output_message(self, output)
 
 
 # --- notebooks ---------------------------------------------------------------------------------------------
