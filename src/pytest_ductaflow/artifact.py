@@ -9,11 +9,13 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import pytest
 
 from ductaflow.common.errors import DuctaflowError
 from ductaflow.common.text import first_line, shown_path
 from ductaflow.project.instances import Instance
+from ductaflow.project.settings import Project
 from ductaflow.report import NOT_YET, Entry, LiveReport
 from ductaflow.session.decide import NOT_STARTED, unrun
 from ductaflow.store.folder import unfinished
@@ -21,14 +23,9 @@ from ductaflow.store.result import Result, Status, readable_result, result_of_se
 from pytest_ductaflow import items
 from pytest_ductaflow.failure import paint, run_again
 from pytest_ductaflow.github import InstanceOutcome
+from pytest_ductaflow.projects import Projects
+from pytest_ductaflow.shards import Sharding
 from pytest_ductaflow.summary import summary_lines
-
-if TYPE_CHECKING:
-    import pytest
-
-    from pytest_ductaflow.projects import Projects
-    from pytest_ductaflow.shards import Sharding
-
 
 #: How many unfinished runs of earlier sessions the terminal names.
 MAX_NAMED = 30
@@ -37,10 +34,9 @@ _ENDED_EARLY = re.compile(rb'"(interrupted|lost)"')
 
 @dataclass
 class _Tree:
-    """One runs folder: the root of its project, expected instances and results by node id."""
+    """One runs folder: the project, expected instances and results by node id."""
 
-    root: Path
-    runs_dir: Path
+    project: Project
     report: LiveReport | None
     expected: dict[str, Instance] = field(default_factory=dict)
     results: dict[str, Result] = field(default_factory=dict)
@@ -52,26 +48,12 @@ class _Tree:
 
 
 class Artifact:
-    """The results of a session.
+    """The results of a session, and its reports."""
 
-    Args:
-        projects: of the session.
-        session_id: of the session.
-        only_changed: whether instances may be unchanged.
-        sharding: says of which shard the session is.
-    """
-
-    def __init__(
-        self,
-        projects: Projects,
-        session_id: str,
-        *,
-        only_changed: bool,
-        sharding: Sharding,
-    ) -> None:
+    def __init__(self, projects: Projects, options: items.SessionOptions, sharding: Sharding) -> None:
         self._projects = projects
-        self._session_id = session_id
-        self._only_changed = only_changed
+        self._session_id = options.session_id
+        self._only_changed = options.only_changed
         self._sharding = sharding
         self._trees: dict[Path, _Tree] = {}
         self._tree_of: dict[str, _Tree] = {}
@@ -128,7 +110,8 @@ class Artifact:
         elif report.nodeid not in tree.results and not report.passed:
             # a mark of a conftest, a fixture, another plugin: the instance did not run
             status = Status.NOT_RUN if report.skipped else Status.ERROR
-            self._keep(tree, report.nodeid, unrun(instance, status, _first_line(report)))
+            message = first_line(_reason(report)) or report.outcome
+            self._keep(tree, report.nodeid, unrun(instance, status, message))
 
     def lost(self, nodeid: str, worker: str) -> None:
         """Take note that the worker of an item died while the item ran."""
@@ -144,12 +127,8 @@ class Artifact:
 
     def blocked(self) -> list[str]:
         """Return the node ids of the blocked instances."""
-        return [
-            nodeid
-            for tree in self._trees.values()
-            for nodeid, result in tree.results.items()
-            if result.status is Status.BLOCKED
-        ]
+        results = [item for tree in self._trees.values() for item in tree.results.items()]
+        return [nodeid for nodeid, result in results if result.status is Status.BLOCKED]
 
     # --- at the end --------------------------------------------------------------------------------------
 
@@ -185,11 +164,9 @@ class Artifact:
         terminal.write_sep("=", "ductaflow")
         for tree in self._trees.values():
             if len(self._trees) > 1:
-                terminal.write_line(f"{shown_path(tree.root, self._projects.invocation_dir)}:")
+                terminal.write_line(f"{shown_path(tree.project.root, self._projects.invocation_dir)}:")
             for line in self._lines(tree, terminal.verbosity):
                 terminal.write_line(line)
-
-    # --- inside ------------------------------------------------------------------------------------------
 
     def _tree(self, instance: Instance) -> _Tree:
         project = instance.project
@@ -204,7 +181,7 @@ class Artifact:
                     shard=lambda: self._sharding.of_project(project.root),
                     waits_for_run=self._only_changed,
                 )
-            self._trees[project.runs_dir] = _Tree(project.root, project.runs_dir, report)
+            self._trees[project.runs_dir] = _Tree(project, report)
         return self._trees[project.runs_dir]
 
     def _unfinished(self, tree: _Tree) -> Iterator[str]:
@@ -212,7 +189,7 @@ class Artifact:
         faults: list[str] = []
         left = {
             run.folder: f"started {run.owner.started}"
-            for run in unfinished(tree.runs_dir, faults)
+            for run in unfinished(tree.project.runs_dir, faults)
             if run.owner.session_id != self._session_id
         }
         yield from faults
@@ -220,14 +197,12 @@ class Artifact:
             result = _ended_early(instance)
             if result and result.session_id != self._session_id:
                 left[instance.run_folder.path] = first_line(result.message)
-        stored = {
-            instance.run_folder.path: instance for instance in self._projects.at(tree.root).instances.all
-        }
+        instances = self._projects.at(tree.project.root).instances.all
+        stored = {instance.run_folder.path: instance for instance in instances}
         for folder, why in left.items():
             where = shown_path(folder, self._projects.invocation_dir)
-            again = (
-                run_again(self._projects, [stored[folder]]) if folder in stored else f"ductaflow run {where}"
-            )
+            own = stored.get(folder)
+            again = run_again(self._projects, [own]) if own else f"ductaflow run {where}"
             yield f"unfinished in an earlier session: {where} ({why}); run it again: {again}"
 
     def _keep(self, tree: _Tree, nodeid: str, result: Result, message: str | None = None) -> None:
@@ -236,35 +211,23 @@ class Artifact:
             tree.report.update(self._entry(tree, nodeid, result))
         # The report has the rest; the texts of thousands of results would add up here.
         failure = result.failure and replace(result.failure, traceback="", source=())
-        tree.results[nodeid] = replace(
-            result,
-            message=result.message if message is None else message,
-            failure=failure,
-            warnings=(),
-            inputs=(),
-            outputs=(),
-            lineage=None,
-            environment={},
-        )
+        kept = replace(result, failure=failure, warnings=(), inputs=(), outputs=(), lineage=None)
+        message = result.message if message is None else message
+        tree.results[nodeid] = replace(kept, message=message, environment={})
 
     def _entry(self, tree: _Tree, nodeid: str, result: Result) -> Entry:
         """Return what the report shows of an instance."""
         instance = tree.expected[nodeid]
-        return Entry(
-            result,
-            nodeid,
-            tags=instance.options.tags,
-            upstreams=[upstream.id for upstream in self._projects.upstreams(instance)],
-            worker=tree.workers.get(nodeid),
-        )
+        upstreams = [upstream.id for upstream in self._projects.upstreams(instance)]
+        worker = tree.workers.get(nodeid)
+        return Entry(result, nodeid, tags=instance.options.tags, upstreams=upstreams, worker=worker)
 
     def _left_over(self, instance: Instance, started: bool) -> Result:
         """Return the result of an item without a report: interrupted, or never started."""
         if result := result_of_session(instance.run_folder.path, self._session_id):
             return result
         if started:
-            message = "the session ended while it ran"
-            return unrun(instance, Status.ERROR, message, "interrupted")
+            return unrun(instance, Status.ERROR, "the session ended while it ran", "interrupted")
         return unrun(instance, Status.NOT_RUN, NOT_STARTED)
 
     def _lines(self, tree: _Tree, verbosity: int) -> Iterator[str]:
@@ -277,10 +240,6 @@ class Artifact:
             yield f"report: {shown_path(tree.page, self._projects.invocation_dir)}"
         if tree.trouble:
             yield tree.trouble
-
-
-def _first_line(report: pytest.TestReport) -> str:
-    return first_line(_reason(report)) or report.outcome
 
 
 def _reason(report: pytest.TestReport) -> str:

@@ -17,7 +17,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ductaflow.common.errors import ConfigError
 from ductaflow.common.files import write_atomic
@@ -26,10 +25,7 @@ from ductaflow.project.strict_json import read_text
 from ductaflow.store.causes import ADDRESS, DATE, FOLDER, IDENTIFIER, NUMBER, TIME
 from ductaflow.store.logs import is_warning_line, log_lines
 from ductaflow.store.result import MAX_MESSAGE_CHARS, LogWarning, Result, Status
-
-if TYPE_CHECKING:
-    from pytest_ductaflow.projects import Projects
-
+from pytest_ductaflow.projects import Projects
 
 UPDATE = "--ductaflow-baseline-update"
 #: Different lines of one instance that are kept; all others are one entry.
@@ -40,19 +36,16 @@ _MAX_CHARS = 500
 _KEY = re.compile(r"(?:.*/)?[\w.+-]+/[\w.+-]+")
 _MAX_TOLD = 20
 # The order counts: what is replaced first is not seen by the later ones.
-_RULES = tuple(
-    (re.compile(pattern), name)
-    for pattern, name in (
-        (DATE, "<date>"),
-        (TIME, "<time>"),
-        # a folder differs between machines; the name of the file says what it is
-        (FOLDER, "<path>/"),
-        (r"(?<=<path>/)tmp\w+", "<name>"),
-        (f"{ADDRESS}|{IDENTIFIER}", "<hex>"),
-        (NUMBER, "<n>"),
-        # an array of whatever length
-        (r"<n>(?:[\s,;]+<n>)+", "<n>, ..."),
-    )
+_RULES = (
+    (DATE, "<date>"),
+    (TIME, "<time>"),
+    # a folder differs between machines; the name of the file says what it is
+    (FOLDER, "<path>/"),
+    (r"(?<=<path>/)tmp\w+", "<name>"),
+    (f"{ADDRESS}|{IDENTIFIER}", "<hex>"),
+    (NUMBER, "<n>"),
+    # an array of whatever length
+    (r"<n>(?:[\s,;]+<n>)+", "<n>, ..."),
 )
 
 
@@ -60,18 +53,13 @@ def normalised(text: str) -> str:
     """Return a warning line without what differs from run to run, cut after 500 characters."""
     text = " ".join(strip_ansi(text).split())
     for pattern, name in _RULES:
-        text = pattern.sub(name, text)
+        text = re.sub(pattern, name, text)
     text = re.sub(r"[\x00-\x1f\x7f-\x9f]", "?", text).encode("utf-8", "replace").decode("utf-8")
     return text[:_MAX_CHARS].rstrip()
 
 
 def kinds_of(result: Result, log: Path) -> dict[str, LogWarning]:
-    """Return the different warning lines of a run, normalised, each with the first of its kind.
-
-    Args:
-        result: of a good run.
-        log: read only if the result does not hold all the lines.
-    """
+    """Return the different warning lines of a good run, normalised, each with the first of its kind."""
     found: dict[str, LogWarning] = {}
     for warning in _warnings(result, log):
         kind = normalised(warning.text)
@@ -134,7 +122,6 @@ class Baseline:
 
     Attributes:
         path: the file; shown: its name for people.
-        known: its entries.
         update: write it at the end; then no warning is new.
         strict: entries that no longer occur fail the session.
         seen: on the controller, the warnings of each instance that ran, by its key.
@@ -154,11 +141,9 @@ class Baseline:
         Raises:
             ConfigError: it is missing or cannot be read.
         """
-        if not path.exists():
-            if not update:
-                raise ConfigError(f"there is no baseline {shown}", hint=f"Make it: add {UPDATE}.")
-            return cls(path, shown, {}, update, strict)
-        return cls(path, shown, read_baseline(path), update, strict)
+        if not update and not path.exists():
+            raise ConfigError(f"there is no baseline {shown}", hint=f"Make it: add {UPDATE}.")
+        return cls(path, shown, read_baseline(path) if path.exists() else {}, update, strict)
 
     def new(self, key: str, kinds: Mapping[str, LogWarning]) -> list[LogWarning]:
         """Return the warnings of an instance that are not known."""
@@ -215,19 +200,8 @@ def headline(new: Sequence[LogWarning]) -> str:
 
 
 def complaint(new: Iterable[LogWarning], *, log: str, baseline: Baseline, accept: str) -> str:
-    """Return the text of the failure of an instance with new warnings.
-
-    Args:
-        new: texts as they may be shown.
-        log: its name for people.
-        accept: the command that runs the instance; with the option to update it accepts them.
-    """
+    """Return the text of the failure of an instance with new warnings; `accept` runs the instance."""
     lines = [f"{log}:{warning.line}: new warning: {warning.text}" for warning in new]
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"Not in {baseline.shown}. Fix the cause, or accept the new warnings:",
-            f"    {accept} --ductaflow-baseline {baseline.shown} {UPDATE}",
-        ]
-    )
+    lines += ["", f"Not in {baseline.shown}. Fix the cause, or accept the new warnings:"]
+    lines += [f"    {accept} --ductaflow-baseline {baseline.shown} {UPDATE}"]
+    return "\n".join(lines)

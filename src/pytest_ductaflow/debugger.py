@@ -7,9 +7,9 @@ and the failure tells pytest that the person has already seen it.
 from __future__ import annotations
 
 import bdb
-import importlib
 import os
 import pdb
+import pkgutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -29,9 +29,7 @@ def run_watched(spec: RunSpec, code: CodeType, config: pytest.Config, *, is_expe
     """Run a flow in this process, with its output on the terminal, and stop where it fails.
 
     Args:
-        spec: what to run.
         code: the flow, from `ductaflow.execution.inplace.code_to_watch`.
-        config: pytest's config of the session.
         is_expected_red: `_run.xfail` expects a failure, so do not stop at it.
 
     Raises:
@@ -79,8 +77,6 @@ class _Debugging:
         if debugger.quitting:
             pytest.exit("Quitting debugger")
 
-    # --- inside ------------------------------------------------------------------------------------------
-
     def _debugger(self, header: str) -> pdb.Pdb:
         writer = self._config.get_terminal_writer()
         writer.line()
@@ -113,14 +109,10 @@ def _class_of(config: pytest.Config) -> type[pdb.Pdb]:
     given = config.getoption("usepdb_cls")
     if not given:
         return pdb.Pdb
-    module, name = given
     try:
-        found: object = importlib.import_module(module)
-        for part in name.split("."):
-            found = getattr(found, part)
+        return cast("type[pdb.Pdb]", pkgutil.resolve_name(":".join(given)))
     except (ImportError, AttributeError) as exc:
-        raise pytest.UsageError(f"--pdbcls: could not import {module}:{name}: {exc}") from exc
-    return cast("type[pdb.Pdb]", found)
+        raise pytest.UsageError(f"--pdbcls: could not import {':'.join(given)}: {exc}") from exc
 
 
 def _stopping_at(source: str, base: type[pdb.Pdb], console: TextIO) -> type[pdb.Pdb]:

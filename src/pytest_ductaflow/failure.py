@@ -7,19 +7,16 @@ import shlex
 from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pytest
 
 from ductaflow.common.errors import Failure
 from ductaflow.common.text import clean, cut, shown_path
+from ductaflow.project.instances import Instance
 from ductaflow.store.logs import is_warning_line, log_lines
 from ductaflow.store.result import MAX_MESSAGE_CHARS, Result
-
-if TYPE_CHECKING:
-    import pytest
-
-    from ductaflow.project.instances import Instance
-    from pytest_ductaflow.projects import Projects
-
+from pytest_ductaflow.projects import Projects
 
 LOG_LINES = 20
 MAX_LINE = 300

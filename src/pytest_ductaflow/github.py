@@ -15,20 +15,17 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
+
+import pytest
 
 from ductaflow.common.text import are_watched, clean, in_numbers, listed, shorten
+from ductaflow.project.instances import Instance
 from ductaflow.store.causes import origin_of
 from ductaflow.store.result import Result, Status, readable_result
 from ductaflow.store.spec import current_run
 from pytest_ductaflow.failure import place_of, run_again
-
-if TYPE_CHECKING:
-    import pytest
-
-    from ductaflow.project.instances import Instance
-    from pytest_ductaflow.projects import Projects
-
+from pytest_ductaflow.projects import Projects
 
 MAX_ANNOTATIONS = 10
 #: GitHub drops a summary of more than 1 MiB.
@@ -58,18 +55,12 @@ class InstanceOutcome:
 
 @dataclass
 class Annotation:
-    """One remark beside the code; instances with the same message at the same line share it.
-
-    Attributes:
-        level: `error`, `warning` or `notice`.
-        path: absolute; None for a remark without a place.
-        line: from 1; None for the file as a whole.
-        message: what happened.
-        instances: that have this remark.
-    """
+    """One remark beside the code; instances with the same message at the same line share it."""
 
     level: Level
+    #: Absolute; None for a remark without a place.
     path: Path | None
+    #: From 1; None for the file as a whole.
     line: int | None
     message: str
     instances: list[Instance] = field(default_factory=list)
@@ -77,28 +68,18 @@ class Annotation:
 
 def for_this_session(projects: Projects) -> GitHub | None:
     """Return None outside of GitHub Actions, and in a flow that starts pytest: its output is a log."""
-    if not are_watched() or current_run() is not None:
-        return None
-    return GitHub(
-        projects,
-        workspace=Path(os.environ.get("GITHUB_WORKSPACE") or projects.rootdir),
-        summary=Path(path) if (path := os.environ.get("GITHUB_STEP_SUMMARY")) else None,
-    )
+    return GitHub(projects) if are_watched() and current_run() is None else None
 
 
 class GitHub:
-    """Annotations and summary of a session.
+    """Annotations and summary of a session."""
 
-    Args:
-        projects: of the session.
-        workspace: the root of the repository; annotations name files from there.
-        summary: the file that GitHub gives for the summary of the step; None for no summary.
-    """
-
-    def __init__(self, projects: Projects, *, workspace: Path, summary: Path | None) -> None:
+    def __init__(self, projects: Projects) -> None:
         self._projects = projects
-        self._workspace = workspace
-        self._summary = summary
+        # annotations name files from there
+        self._workspace = Path(os.environ.get("GITHUB_WORKSPACE") or projects.rootdir)
+        summary = os.environ.get("GITHUB_STEP_SUMMARY")
+        self._summary = Path(summary) if summary else None
         # good runs whose test fails: new warnings, -W error
         self._failed: dict[str, str] = {}
 
@@ -136,8 +117,6 @@ class GitHub:
             return f"no summary of the step: {exc}"
         return ""
 
-    # --- inside ------------------------------------------------------------------------------------------
-
     def _annotations(self, outcomes: Iterable[InstanceOutcome]) -> list[Annotation]:
         found: dict[tuple[object, ...], Annotation] = {}
         looks = MAX_LOOKS
@@ -166,7 +145,7 @@ class GitHub:
         place = self._shown(one.path) if one.path else ".."
         if not place.startswith(".."):
             properties = {"file": place, "line": str(one.line or 1)}
-        properties["title"] = _title(one) or "ductaflow"
+        properties["title"] = listed([instance.id for instance in one.instances], _NAMED) or "ductaflow"
         given = ",".join(f"{name}={escape_property(value)}" for name, value in properties.items())
         text = "\n".join(self._text(one))
         return f"::{one.level} {given}::{escape_data(text)}"
@@ -196,10 +175,6 @@ def escape_data(text: str) -> str:
 def escape_property(text: str) -> str:
     """Escape the value of a property of a workflow command."""
     return escape_data(text).replace(":", "%3A").replace(",", "%2C")
-
-
-def _title(one: Annotation) -> str:
-    return listed([instance.id for instance in one.instances], _NAMED)
 
 
 def _warning_lines(instance: Instance) -> list[str]:

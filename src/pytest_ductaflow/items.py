@@ -48,11 +48,7 @@ class SessionOptions:
     Attributes:
         session_id: random, one for the session.
         owner_pid: the controller; its end ends all runs. None on another machine.
-        echo: show logs on the console while flows run.
-        upstream: whether the selection takes in what it reads from.
-        downstream: whether it takes in what reads from it.
         dist: the `--dist` that somebody gave, so that the order is not ours; None when it is.
-        only_changed: whether instances that have not changed since their last run are left as they are.
         debug: run flows in this process, under the debugger of a person.
     """
 
@@ -100,20 +96,18 @@ class FlowSession:
             selected: the items that are left after all that deselects.
             collected: all items, also those that are deselected now.
         """
-        items = [item for item in collected if isinstance(item, InstanceItem)]
+        options = self.options
         chosen = [item.instance for item in selected if isinstance(item, InstanceItem)]
-        related = self.projects.related(
-            chosen, upstream=self.options.upstream, downstream=self.options.downstream
-        )
-        known = {item.nodeid: item for item in items}
-        files = {item.path: item.file for item in items}
+        related = self.projects.related(chosen, upstream=options.upstream, downstream=options.downstream)
+        known = {item.nodeid: item for item in collected if isinstance(item, InstanceItem)}
+        files = {item.path: item.file for item in known.values()}
         added: list[pytest.Item] = []
         for instance in related:
             item = known.get(self.projects.nodeid(instance))
             if item is None:
                 if instance.file not in files:
                     files[instance.file] = InstanceFile.of(session, instance.file, self)
-                item = _collected_late(files[instance.file], instance)
+                item = files[instance.file].item_late(instance)
             added.append(item)
         return added
 
@@ -162,9 +156,8 @@ class FlowSession:
 
     def _shared(self, instance: Instance) -> SharedSession:
         readiness = self.projects.of(instance)
-        own = SharedSession(
-            readiness, self.options.session_id, self._runs_here, only_changed=self.options.only_changed
-        )
+        options = self.options
+        own = SharedSession(readiness, options.session_id, self._runs_here, only_changed=options.only_changed)
         return self._decisions.setdefault(instance.project.root, own)
 
     def beyond(self, instance: Instance) -> str:
@@ -190,9 +183,8 @@ class InstanceFile(pytest.File):
 
     @classmethod
     def of(cls, parent: pytest.Collector, path: Path, flows: FlowSession) -> InstanceFile:
-        file: InstanceFile = cls.from_parent(
-            parent, path=path, nodeid=flows.projects.relative(path), flows=flows
-        )
+        nodeid = flows.projects.relative(path)
+        file: InstanceFile = cls.from_parent(parent, path=path, nodeid=nodeid, flows=flows)
         return file
 
     def collect(self) -> Iterator[InstanceItem]:
@@ -200,23 +192,17 @@ class InstanceFile(pytest.File):
 
     def item(self, instance: Instance) -> InstanceItem:
         """The item of an instance that is stored in this file."""
-        item: InstanceItem = InstanceItem.from_parent(
-            self,
-            name=instance.title,
-            # Otherwise pytest takes the brackets for parameters, and --lf selects everything.
-            nodeid=self.flows.projects.nodeid(instance),
-            instance=instance,
-            flows=self.flows,
-        )
+        # Without an id pytest takes the brackets for parameters, and --lf selects everything.
+        given = {"name": instance.title, "nodeid": self.flows.projects.nodeid(instance)}
+        item: InstanceItem = InstanceItem.from_parent(self, instance=instance, flows=self.flows, **given)
         return item
 
-
-def _collected_late(file: InstanceFile, instance: Instance) -> InstanceItem:
-    """Create an item after collection and announce it to the other plugins."""
-    item = file.item(instance)
-    item.ihook.pytest_itemcollected(item=item)
-    file.ihook.pytest_collectreport(report=pytest.CollectReport(file.nodeid, "passed", None, [item]))
-    return item
+    def item_late(self, instance: Instance) -> InstanceItem:
+        """Create an item after collection and announce it to the other plugins."""
+        item = self.item(instance)
+        item.ihook.pytest_itemcollected(item=item)
+        self.ihook.pytest_collectreport(report=pytest.CollectReport(self.nodeid, "passed", None, [item]))
+        return item
 
 
 class ClosedFolder(pytest.Directory):
@@ -304,13 +290,8 @@ class InstanceItem(pytest.Item):
         decision = self.flows.decide(instance)
         if decision.would is Would.RUN:
             return
-        blame = decision.blame
-        if (
-            decision.would is Would.BLOCKED
-            and blame
-            and blame.fault == UNFINISHED
-            and self.flows.options.dist
-        ):
+        blame = decision.blame if decision.would is Would.BLOCKED else None
+        if blame and blame.fault == UNFINISHED and self.flows.options.dist:
             decision = self._too_early(blame.origin)
         self._stop(decision)
         if decision.would is Would.NOT_RUN:
@@ -371,8 +352,7 @@ class InstanceItem(pytest.Item):
             raise self._failed(failure_text(result, self.instance, self.flows.projects))
         if raised:
             log = self.flows.projects.relative(self.instance.run_folder.log)
-            first = raised[0]
-            self.place = (log, first[0], f"FlowWarning: {first[1]}")
+            self.place = (log, raised[0][0], f"FlowWarning: {raised[0][1]}")
             lines = [f"{log}:{line}: FlowWarning: {text}" for line, text in raised]
             text = "\n".join([*lines, "", "The filters of this session make warnings errors."])
             raise self._failed(text)

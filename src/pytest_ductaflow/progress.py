@@ -15,17 +15,13 @@ import time
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import pytest
 
 from ductaflow.common.text import clean, duration, listed
 from ductaflow.session.scheduler import Estimate
 from ductaflow.store.result import Status
-
-if TYPE_CHECKING:
-    from pytest_ductaflow.projects import Projects
-
+from pytest_ductaflow.projects import Projects
 
 #: Seconds between two looks at what has changed, and after which the line is drawn anew in any case.
 TICK, REFRESH = 0.2, 1.0
@@ -33,12 +29,7 @@ MAX_RUNNING = 4
 
 
 class Progress:
-    """The content of the line: counts, estimate, running names. Hooks write it, the drawing thread reads.
-
-    Args:
-        nodeids: what will run.
-        estimate: of the same items.
-    """
+    """The content of the line: counts, estimate, running names. Hooks write it, the drawing thread reads."""
 
     def __init__(self, nodeids: Sequence[str], estimate: Estimate) -> None:
         self._places = {nodeid: place for place, nodeid in enumerate(nodeids)}
@@ -55,12 +46,7 @@ class Progress:
             self._running[nodeid] = time.monotonic()
 
     def report(self, report: pytest.TestReport, status: Status | None) -> None:
-        """A phase of an item has ended.
-
-        Args:
-            report: pytest's.
-            status: of the instance, if that is known; None for an ordinary test.
-        """
+        """A phase of an item has ended; `status` is None for an ordinary test, or while it is not known."""
         status = status or _like(report)
         with self._lock:
             self._durations[report.nodeid] = self._durations.get(report.nodeid, 0.0) + report.duration
@@ -119,9 +105,8 @@ def is_watched(config: pytest.Config) -> bool:
     # a reporter of another plugin has its own ways to show how far it is
     if type(reporter) is not pytest.TerminalReporter or reporter.verbosity < 0:
         return False
-    if config.getoption("capture") == "no" or config.getoption("usepdb", False):
-        return False
-    if config.getoption("trace", False):
+    debugs = config.getoption("usepdb", False) or config.getoption("trace", False)
+    if config.getoption("capture") == "no" or debugs:
         return False
     if os.environ.get("CI") or os.environ.get("BUILD_NUMBER") or os.environ.get("TERM") in (None, "", "dumb"):
         return False
@@ -130,12 +115,7 @@ def is_watched(config: pytest.Config) -> bool:
 
 
 class StatusLine:
-    """Draws the progress below pytest's output, and keeps out of its way.
-
-    Args:
-        config: of the session; its terminal is watched (`is_watched`).
-        progress: what to draw.
-    """
+    """Draws the progress below pytest's output in a terminal that `is_watched`, and keeps out of its way."""
 
     def __init__(self, config: pytest.Config, progress: Progress) -> None:
         self._writer = config.get_terminal_writer()
@@ -170,8 +150,6 @@ class StatusLine:
         self._changed.set()
         self._thread.join()
         os.close(self._terminal)
-
-    # --- inside ------------------------------------------------------------------------------------------
 
     def _write(self, msg: str, *, flush: bool = False, **markup: bool) -> None:
         """Write for pytest, without the line in the way."""

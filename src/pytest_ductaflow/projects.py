@@ -24,6 +24,11 @@ from ductaflow.session.durations import expected_seconds
 INSTANCE_SUFFIXES = (".json", ".csv")
 
 
+def named_paths(config: pytest.Config) -> list[Path]:
+    """Return the paths that the command line names."""
+    return [config.invocation_params.dir / argument.partition("::")[0] for argument in config.args]
+
+
 class Projects:
     """The projects that a session meets. Each is read once.
 
@@ -211,22 +216,18 @@ class Projects:
         """For each node id the indices of those that it waits for; None for ordinary tests."""
         instances = [self.instance(nodeid) for nodeid in nodeids]
         index = {instance.run_folder.path: place for place, instance in enumerate(instances) if instance}
-        return [self._places(instance, index) if instance else None for instance in instances]
+        ups = [self.upstreams(instance) if instance else None for instance in instances]
+        return [
+            None if found is None else [index[path] for up in found if (path := up.run_folder.path) in index]
+            for found in ups
+        ]
 
     def seconds(self, nodeids: Sequence[str]) -> list[float]:
         """How many seconds each node id is likely to take, by earlier runs."""
         return expected_seconds([self.instance(nodeid) for nodeid in nodeids])
 
-    def _places(self, instance: Instance, index: dict[Path, int]) -> list[int]:
-        folders = (upstream.run_folder.path for upstream in self.upstreams(instance))
-        return [index[folder] for folder in folders if folder in index]
-
     def order(self, instances: Sequence[Instance | None]) -> list[int]:
-        """Places of instances such that every upstream comes first, otherwise as given.
-
-        Args:
-            instances: as collected; None for an ordinary test, which keeps its place.
-        """
+        """Places of instances such that every upstream comes first; None is a test, which keeps its place."""
         order = list(range(len(instances)))
         taken: dict[Path, dict[str, list[int]]] = {}
         for place, instance in enumerate(instances):

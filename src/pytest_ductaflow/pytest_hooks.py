@@ -1,7 +1,7 @@
 """Parts of pytest and its plugins that the plugin depends on and that no documentation promises.
 
 No other module touches them. `tests/plugin/test_pytest_hooks.py` fails by the name of a hook that a new
-version has dropped. (pytest's own "hooks", `pytest_...`, are public and stand in `plugin.py`.)
+version has dropped. (pytest's own "hooks", `pytest_...`, are public and stand in `plugin`, `collection` and `controller`.)
 """
 
 from __future__ import annotations
@@ -40,6 +40,11 @@ def given_dist(config: pytest.Config) -> str | None:
     """
     dist: str = getattr(config.known_args_namespace, "dist", "no")
     return None if dist == "no" else dist
+
+
+def is_covered(config: pytest.Config) -> bool:
+    """Return whether pytest-cov measures. Since pytest-cov 2.0: the name of its plugin, and `no_cov`."""
+    return bool(config.pluginmanager.hasplugin("_cov") and not config.getoption("no_cov"))
 
 
 def coverage_of(item: pytest.Item) -> Measure:

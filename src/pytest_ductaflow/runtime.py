@@ -1,17 +1,11 @@
-"""What pytest gives to the runs of a session: a warm server, and how pytest-cov measures."""
+"""What pytest gives to the runs of a session: a warm server that imports while pytest collects."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Iterable, Iterator
-
-import pytest
+from collections.abc import Iterable
 
 from ductaflow.execution import warm
-from ductaflow.execution.coverage import MEASURE
 from pytest_ductaflow.projects import Projects
-from pytest_ductaflow.pytest_hooks import coverage_of
 
 
 class Warming:
@@ -29,7 +23,7 @@ class Warming:
         self._projects = projects
         self._wanted = is_wanted and warm.is_possible()
         if self._wanted:
-            warm.start(warm.Wanted(tuple(preload)), when_needed=when_needed)
+            warm.start(warm.Wanted(tuple(dict.fromkeys(preload))), when_needed=when_needed)
 
     def expect(self, nodeids: Iterable[str]) -> None:
         """Let the server import what the flows of some instances import; the first call counts."""
@@ -45,11 +39,3 @@ class Warming:
                 sources[instance.source] = instance.project.root
         for source, root in sources.items():
             warm.start(warm.Wanted.of(source, root))
-
-
-@contextlib.contextmanager
-def measured(item: pytest.Item) -> Iterator[None]:
-    """Measure the runs that a test starts like the process of the test."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(os.environ, MEASURE, coverage_of(item).dump())
-        yield

@@ -17,22 +17,19 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TypedDict
 
 import pytest
 
 from ductaflow.common.errors import ConfigError
 from ductaflow.common.files import write_atomic
+from ductaflow.project.instances import Instance
 from ductaflow.project.strict_json import parse_json, read_text
+from ductaflow.report.schema import ShardTwin
 from ductaflow.session.durations import filled_up
 from ductaflow.session.scheduler import shares
-
-if TYPE_CHECKING:
-    from ductaflow.project.instances import Instance
-    from ductaflow.report.schema import ShardTwin
-    from pytest_ductaflow.github import InstanceOutcome
-    from pytest_ductaflow.projects import Projects
-
+from pytest_ductaflow.github import InstanceOutcome
+from pytest_ductaflow.projects import Projects
 
 # --- in a session ------------------------------------------------------------------------------------------
 
@@ -77,7 +74,6 @@ class Sharding:
     """Takes the share of this machine out of the selection.
 
     Args:
-        projects: of the session.
         shard: the share; None for everything.
         seconds: of instances, by their keys; see `read_durations`.
 
@@ -107,19 +103,13 @@ class Sharding:
             if ups is None:
                 # the fixtures of a file are made only once
                 files.setdefault(nodeids[place].partition("::")[0], []).append(place)
-        found = shares(
-            [ups or () for ups in edges],
-            filled_up(instances, known),
-            self._shard.count,
-            together=files.values(),
-        )
+        seconds = filled_up(instances, known)
+        found = shares([ups or () for ups in edges], seconds, self._shard.count, together=files.values())
         own = found[self._shard.number - 1]
         self.emptied = bool(items) and not own
         self.told = self._about(instances, found)
-        return (
-            [item for place, item in enumerate(items) if place in own],
-            [item for place, item in enumerate(items) if place not in own],
-        )
+        others = [item for place, item in enumerate(items) if place not in own]
+        return [item for place, item in enumerate(items) if place in own], others
 
     def _about(self, instances: Sequence[Instance | None], found: Sequence[set[int]]) -> Shares:
         keys = sorted(self._projects.key(instance) for instance in instances if instance)
@@ -165,10 +155,8 @@ def read_durations(path: Path) -> dict[str, float]:
     for key, seconds in found.items():
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds < 0:
             line = 1 + text.count("\n", 0, max(0, text.find(json.dumps(key, ensure_ascii=False))))
-            raise ConfigError(
-                f"{path}:{line}: {key} has {json.dumps(seconds)}, which is no number of seconds",
-                hint=hint,
-            )
+            fault = f"{key} has {json.dumps(seconds)}, which is no number of seconds"
+            raise ConfigError(f"{path}:{line}: {fault}", hint=hint)
         durations[key] = seconds
     return durations
 

@@ -16,6 +16,8 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
+from ductaflow.common.host import when_gone
+
 #: Seconds that a worker has to end its run before it is killed.
 WORKER_SECONDS = 3.5
 #: Seconds after the first signal in which further ones are ignored.
@@ -85,8 +87,6 @@ class Workers:
 
 def stop_without(pid: int) -> None:
     """Interrupt this process when its controller, the process `pid`, is gone."""
-    from ductaflow.common.host import when_gone
-
     when_gone(pid, _interrupt_main)
 
 

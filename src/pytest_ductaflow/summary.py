@@ -23,8 +23,7 @@ def summary_lines(results: Mapping[str, Result], xfailed: Collection[str], verbo
     """Yield what the terminal shows of the instances of one runs folder.
 
     Args:
-        results: of each instance, by node id.
-        xfailed: node ids of instances that were expected to fail.
+        results: of each instance, by node id, like `xfailed`.
         verbosity: pytest's; below 0 only counts and causes, above 0 every instance by its id.
     """
     failed = {nodeid: result for nodeid, result in results.items() if result.status.is_error}

@@ -19,10 +19,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
+import pytest
+
 from ductaflow.session.scheduler import Policy, ReadyQueue, portions_of
 
 if TYPE_CHECKING:
-    import pytest
     from xdist.remote import Producer
     from xdist.workermanage import WorkerController
 
@@ -31,11 +32,8 @@ class GraphScheduling:
     """xdist's scheduler for sessions with instances (`xdist.scheduler.Scheduling`).
 
     Args:
-        config: of the controller.
-        log: xdist's.
-        edges: gives for the collected node ids what each waits for, and which are instances: None for the
-            ordinary tests.
-        seconds: gives for the collected node ids how long each is likely to take.
+        edges: gives for node ids what each waits for; None for the ordinary tests.
+        seconds: gives for node ids how long each is likely to take.
         workers: how many are started; nothing is sent before all have collected.
     """
 
@@ -73,7 +71,9 @@ class GraphScheduling:
     def tests_finished(self) -> bool:
         if self._policy is None:
             return self._collections_differ
-        return self._policy.finished or self._none_can_go_on()
+        # Or only workers are left that collected something else.
+        strangers_only = bool(self._strangers) and self._strangers >= self._collections.keys()
+        return self._policy.finished or strangers_only
 
     @property
     def has_pending(self) -> bool:
@@ -121,14 +121,11 @@ class GraphScheduling:
         self._send()
         return None if crashed is None else self._ids[crashed]
 
-    # --- inside ------------------------------------------------------------------------------------------
-
     def _begin(self) -> None:
-        first = next(iter(self._collections))
-        ids = self._collections[first] or []
-        differing = [node for node in self._collections if not self._same_collection(ids, node)]
-        if differing:
-            self._collections_differ = True
+        ids = next(iter(self._collections.values())) or []
+        # Each that differs is reported.
+        self._collections_differ = sum(not self._same_collection(ids, node) for node in self._collections) > 0
+        if self._collections_differ:
             return
         self._ids = ids
         edges = self._edges(ids)
@@ -148,10 +145,6 @@ class GraphScheduling:
             self.log("sending", node, items)
             node.send_runtest_some([*items, pause])
 
-    def _none_can_go_on(self) -> bool:
-        """Whether only workers are left that collected something else, which ends the session."""
-        return bool(self._strangers) and self._strangers.issuperset(self._collections)
-
     def _same_collection(self, ids: list[str], node: WorkerController) -> bool:
         from xdist.report import report_collection_diff
 
@@ -159,11 +152,6 @@ class GraphScheduling:
         difference = report_collection_diff(ids, collected, "the first worker", node.gateway.id)
         if difference is None:
             return True
-        import pytest
-
-        self.config.hook.pytest_collectreport(
-            report=pytest.CollectReport(
-                nodeid=node.gateway.id, outcome="failed", longrepr=difference, result=[]
-            )
-        )
+        report = pytest.CollectReport(node.gateway.id, "failed", difference, [])
+        self.config.hook.pytest_collectreport(report=report)
         return False

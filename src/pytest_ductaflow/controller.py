@@ -1,0 +1,198 @@
+"""In the process that a person started: the report, the scheduler, the end of the session."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Generator, Sequence
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_ductaflow import github
+from pytest_ductaflow.artifact import Artifact
+from pytest_ductaflow.collection import InstanceHooks
+from pytest_ductaflow.items import TestStatus, teststatus, without_source
+from pytest_ductaflow.progress import Live
+from pytest_ductaflow.pytest_hooks import given_dist, is_covered
+from pytest_ductaflow.runtime import Warming
+from pytest_ductaflow.shards import write_durations
+from pytest_ductaflow.signals import Workers
+from pytest_ductaflow.xdist_scheduler import GraphScheduling
+
+if TYPE_CHECKING:
+    from xdist.remote import Producer
+    from xdist.scheduler import Scheduling
+    from xdist.workermanage import WorkerController
+
+LAST_FAILED = "cache/lastfailed"
+
+
+class ControllerHooks:
+    """In the process that a person started: the report, the scheduler, the end of the session."""
+
+    def __init__(self, config: pytest.Config, common: InstanceHooks) -> None:
+        self._config = config
+        self._common = common
+        self._projects = common.projects
+        self._options = common.options
+        self._workers = Workers()
+        warm = [settings for settings in common.asked if settings.engine_for(None).needs_server]
+        preload = [name for settings in warm for name in settings.preload]
+        preload += ["coverage"] if is_covered(config) else []
+        self._warming = Warming(
+            common.projects, preload, is_wanted=bool(warm), when_needed=common.options.only_changed
+        )
+        self._worker_count = 0
+        self._artifact = Artifact(common.projects, common.options, common.sharding)
+        self._live = Live(config, common.projects)
+        self._github = github.for_this_session(common.projects)
+        self._baseline = common.flows.baseline
+        self._said: list[str] = []
+
+    # --- serial ------------------------------------------------------------------------------------------
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        nodeids = [item.nodeid for item in session.items]
+        self._warming.expect(nodeids)
+        self._artifact.expect(nodeids)
+        self._live.expect(nodeids, workers=1)
+
+    # --- workers -----------------------------------------------------------------------------------------
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_setupnodes(self, specs: Sequence[object]) -> None:
+        self._worker_count = len(specs)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: WorkerController) -> None:
+        node.workerinput["ductaflow_session_id"] = self._options.session_id
+        node.workerinput["ductaflow_dist"] = given_dist(self._config)
+        spec = node.gateway.spec
+        is_local = spec.popen and not spec.via
+        node.workerinput["ductaflow_owner_pid"] = self._options.owner_pid if is_local else None
+        if is_local:
+            channel = node.gateway.remote_exec("import os; channel.send(os.getpid())")
+            self._workers.add(node.gateway.id, channel.receive())
+            # A gateway executes one thing at a time, and xdist's own is next.
+            channel.waitclose()
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Producer) -> Scheduling | None:
+        if given_dist(self._config):
+            return None
+        projects = self._projects
+        return GraphScheduling(config, log, projects.edges, projects.seconds, self._worker_count)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, node: WorkerController, ids: Sequence[str]) -> None:
+        self._warming.expect(ids)
+        self._artifact.expect(ids)
+        self._live.expect(ids, self._worker_count)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: WorkerController, error: object | None) -> None:
+        self._workers.remove(node.gateway.id)
+        # A worker that died left none.
+        output = getattr(node, "workeroutput", {})
+        sharding = self._common.sharding
+        self._common.met_one |= output.get("ductaflow_met_one", False)
+        sharding.emptied |= output.get("ductaflow_emptied", False)
+        sharding.told = output.get("ductaflow_shares") or sharding.told
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_handlecrashitem(self, crashitem: str, report: pytest.TestReport) -> None:
+        self._artifact.lost(crashitem, report.node.gateway.id)
+        self._live.finish(crashitem)
+
+    # --- both --------------------------------------------------------------------------------------------
+
+    def pytest_report_header(self) -> str | None:
+        dist = given_dist(self._config)
+        if dist is None or not self._config.getoption("tx", None):
+            return None
+        return (
+            f"ductaflow: --dist={dist} is kept; it does not know the graph,"
+            " and an instance that it starts before its upstreams have finished fails"
+        )
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_report_teststatus(self, report: pytest.TestReport) -> TestStatus:
+        return teststatus(report)
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        self._artifact.start(nodeid)
+        self._live.start(nodeid)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self._artifact.update(report)
+        self._live.report(report, self._artifact.status_of(report.nodeid))
+        if self._github:
+            self._github.update(report)
+        if self._baseline and (kinds := report.__dict__.pop("ductaflow_kinds", None)):
+            self._baseline.see(report.nodeid, kinds, self._projects)
+
+    def pytest_enter_pdb(self) -> None:
+        self._live.abandon()
+
+    def pytest_runtest_logfinish(self, nodeid: str) -> None:
+        self._live.finish(nodeid)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_warning_recorded(self, warning_message: warnings.WarningMessage) -> None:
+        without_source(warning_message)
+
+    def pytest_keyboard_interrupt(self) -> None:
+        self._workers.stop()
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, object, object]:
+        self._live.close()
+        # Those that are still at work are not waited for, whatever ended the session.
+        self._workers.stop()
+        return (yield)
+
+    @pytest.hookimpl(trylast=True, specname="pytest_sessionfinish")
+    def pytest_sessionfinish_last(self, session: pytest.Session) -> None:
+        self._workers.ended()
+        self._artifact.close()
+        self._remember_blocked(session.config)
+        self._keep_files(session)
+
+    def _keep_files(self, session: pytest.Session) -> None:
+        """Write what the project commits, as far as that is asked for, and let it decide on the exit code."""
+        if session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and self._common.sharding.emptied:
+            session.exitstatus = pytest.ExitCode.OK
+        path = self._common.durations
+        failed = False
+        try:
+            if path and session.config.getoption("ductaflow_durations_update"):
+                count = write_durations(path, self._artifact.outcomes(), self._projects)
+                self._said.append(f"durations of {count} instances: {path}")
+            if self._baseline:
+                failed = self._baseline.close(self._projects)
+        except OSError as exc:
+            self._said.append(f"ductaflow could not write what it was asked to: {exc}")
+            failed = True
+        if failed and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def _remember_blocked(self, config: pytest.Config) -> None:
+        """pytest forgets a red test that is skipped now; `--lf` shall bring back what is blocked too."""
+        blocked = self._artifact.blocked()
+        cache = getattr(config, "cache", None)
+        if blocked and cache is not None:
+            cache.set(LAST_FAILED, {**cache.get(LAST_FAILED, {}), **dict.fromkeys(blocked, True)})
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        self._artifact.summary(terminalreporter)
+        if line := self._common.sharding.line():
+            terminalreporter.write_line(line)
+        for line in [*self._said, *(self._baseline.lines(self._projects) if self._baseline else [])]:
+            terminalreporter.write_line(line)
+        if self._github:
+            outcomes = self._artifact.outcomes()
+            if trouble := self._github.write_summary(outcomes, self._artifact.pages()):
+                terminalreporter.write_line(trouble)
+            for line in self._github.lines(outcomes):
+                terminalreporter.write_line(line)
