@@ -1,7 +1,7 @@
 """Parts of pytest and its plugins that the plugin depends on and that no documentation promises.
 
 No other module touches them. `tests/plugin/test_pytest_hooks.py` fails by the name of a hook that a new
-version has dropped. (pytest's own "hooks", `pytest_...`, are public and stand in `plugin`, `collection` and `controller`.)
+version has dropped. (pytest's own "hooks", `pytest_...`, are public.)
 """
 
 from __future__ import annotations
