@@ -22,7 +22,7 @@ from ductaflow.project.compose import fill_placeholders, merge
 from ductaflow.project.options import RunOptions, load_saved_config, split_run
 from ductaflow.project.secrets import masked
 from ductaflow.project.strict_json import MAX_DEPTH, read_config
-from ductaflow.project.values import config_hash, dump_config, json_value, parse_cell, row_config
+from ductaflow.project.values import dump_config, json_value, parse_cell, row_config
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXT
@@ -513,15 +513,6 @@ def test_dump_refuses_what_is_not_json() -> None:
     """A file that could not be read again is never written."""
     with pytest.raises(ConfigError, match=r"config\.a"):
         dump_config({"a": "\udcff"})
-
-
-@quick
-@given(CONFIGS)
-def test_hash_does_not_depend_on_the_order_of_keys(config: dict[str, Any]) -> None:
-    """Nor on the project root; any other difference counts."""
-    turned = dict(reversed([*config.items(), ("_project_root", "/p")]))
-    assert config_hash(config) == config_hash(turned) != config_hash({**config, "one more": 1})
-    assert len(config_hash(config)) == 64
 
 
 def test_masked() -> None:

@@ -16,6 +16,8 @@ from typing import Any
 
 import psutil
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from support import TinyProject, wait_until
 
 from ductaflow.project.instances import load_stored
@@ -23,7 +25,7 @@ from ductaflow.project.settings import Project, Settings
 from ductaflow.session.request import spec_of_instance
 from ductaflow.store import record
 from ductaflow.store.changes import Change, changes, differences_of_environment
-from ductaflow.store.record import listing
+from ductaflow.store.record import config_hash, listing
 from ductaflow.store.result import Result, Status
 from ductaflow.store.spec import RunSpec
 
@@ -57,6 +59,16 @@ def inputs(result: Result) -> list[str]:
 
 
 # --- the record --------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.dictionaries(st.text(), st.recursive(st.integers() | st.text(), st.lists), max_size=4))
+def test_hash_of_a_config_does_not_depend_on_the_order_of_keys(config: dict[str, Any]) -> None:
+    """Nor on the project root; any other difference counts."""
+    turned = dict(reversed([*config.items(), ("_project_root", "/p")]))
+    other = {**config, "one more": [*config.values()]}
+    assert config_hash(config, "/a") == config_hash(turned, "/p") != config_hash(other, "/a")
+    assert len(config_hash(config, "/a")) == 64
 
 
 def test_the_record_has_hashes_of_what_was_read_and_written(project: TinyProject) -> None:

@@ -21,12 +21,11 @@ from typing import BinaryIO
 from ductaflow.common.decode import UnreadableError, decode, read_regular
 from ductaflow.common.files import write_atomic
 from ductaflow.common.text import iso_moment
-from ductaflow.project.secrets import masked
-from ductaflow.project.values import config_hash, dump_config
+from ductaflow.project.values import dump_config
 from ductaflow.store.folder import Claim, Owner, clear_odd, refuse_folder
 from ductaflow.store.hashes import StoppedError
 from ductaflow.store.logs import closing_line, header_line, scan_log
-from ductaflow.store.record import Record, Site, begin, make_record, notes_of_folders, undeclared
+from ductaflow.store.record import Record, RecordMaker, Site, begin, config_hash, notes_of_folders, undeclared
 from ductaflow.store.result import (
     Cells,
     Environment,
@@ -172,7 +171,7 @@ class RecordedRun:
             exit_code=end.exit_code,
             signal=end.signal or told.signal,
             cells=Cells(told.run, told.total),
-            config_hash=config_hash(masked(spec.config)),
+            config_hash=config_hash(spec.config, spec.project_root),
             inputs=record.inputs,
             outputs=record.outputs,
             lineage=record.lineage,
@@ -194,7 +193,7 @@ class RecordedRun:
         outputs = self.claim.outputs(told.children)
         if is_good:
             try:
-                record = make_record(spec, self._begun, told.reads, outputs, told.children, stopped)
+                record = RecordMaker(spec, self._begun, told.reads, told.children, stopped).make(outputs)
             except StoppedError:
                 told.notes.append("what it read was not recorded, since its session ended: it will run again")
             else:

@@ -21,12 +21,7 @@ Value = TypeVar("Value")
 
 
 def checked(default: Value, check: Callable[[object, str], Value], **more: bool) -> Value:
-    """A field of a dataclass that people give the value of.
-
-    Args:
-        check: takes the value and its place, and returns it as the dataclass holds it.
-        more: what else is to be known of the field, in its metadata.
-    """
+    """A field of a dataclass that people give the value of; `more` is what else is to be known of it."""
     found: Value = field(default=default, metadata={"check": check, **more})
     return found
 
@@ -35,8 +30,6 @@ def checked_values(kind: type[Any], raw: Mapping[str, object], *, where: str, wh
     """The values for the `checked` fields of a dataclass, each checked. Null stands for not given.
 
     Args:
-        kind: the dataclass.
-        raw: what somebody wrote.
         where: place of `raw`, for messages; empty for arguments of a call.
         what: the word for a field, for messages.
 

@@ -20,10 +20,7 @@ NAME_COLUMNS = ("instance", "instance_name")
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    """The rows of a scenario table, each with the line where it begins.
-
-    `fault` is the error that ended the reading early.
-    """
+    """The rows of a scenario table, each with its line, up to the `fault` that ended the reading early."""
 
     path: str
     columns: tuple[str, ...]

@@ -32,9 +32,7 @@ class Node:
 
     Attributes:
         id: `fit/scenario_A`, the pattern of a wildcard, or the name of a flow.
-        flow: name of the flow or build, or a pattern.
         instance: name of the instance, or a pattern; None if the node is a whole flow.
-        kind: `flow`, `build`, or `wildcard` for everything that a pattern names.
         instances: how many stored instances it stands for.
     """
 
@@ -51,12 +49,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """One edge, in the direction of the data.
-
-    Attributes:
-        source, target: ids of nodes; the target reads from the source.
-        key: key path in the target's config; None between an instance and its wildcard.
-    """
+    """One edge between ids, in the direction of the data, and the key path that names the source, if any."""
 
     source: str
     target: str
@@ -72,14 +65,7 @@ class Diagram:
 
     @classmethod
     def of(cls, instances: Iterable[Instance], graph: Graph, ids: Iterable[str] | None = None) -> Diagram:
-        """Make the diagram of all stored instances, or of a part.
-
-        Args:
-            instances: all stored instances.
-            graph: their graph.
-            ids: some of them, shown with everything that they read from and that reads from them, at any
-                distance. By default all are shown.
-        """
+        """Make the diagram of all instances, or of some with all that they read and that reads them."""
         known = {instance.id: instance for instance in instances}
         if ids is not None:
             given = list(ids)

@@ -60,13 +60,7 @@ _Node = str | _Group
 
 
 class Unstored(NamedTuple):
-    """A reference to a run whose instance is not stored.
-
-    Attributes:
-        text: the string in the config.
-        path: the part of it that names one file or folder; relative to the project, or absolute.
-        flow, name: what the path says below the runs folder.
-    """
+    """A reference to a run whose instance is not stored; `path` is the part of `text` that is no pattern."""
 
     text: str
     path: str
@@ -75,11 +69,10 @@ class Unstored(NamedTuple):
 
 
 class Wildcard(NamedTuple):
-    """A reference to all instances that a pattern matches.
+    """A pattern, such as `runs/data_prep/*`, that names several instances.
 
     Attributes:
-        id: the pattern, `runs/data_prep/*`, and the instance that it leaves out, if any.
-        flow, name: its two patterns.
+        id: the pattern, and the instance that it leaves out, if any.
         members: ids of the matching instances.
         readers: ids of the instances that read it, each with the key path that names it.
     """
@@ -102,11 +95,7 @@ def check(instances: Sequence[Instance]) -> tuple[Instance, ...]:
 
 
 class Graph:
-    """The graph of all stored instances of one project, whichever are selected.
-
-    Args:
-        instances: all stored instances, including those that have a problem.
-    """
+    """The graph of all stored instances of one project, also of those that have a problem."""
 
     def __init__(self, instances: Sequence[Instance]) -> None:
         self._tree = runs_tree(instances[0].project) if instances else None
@@ -244,11 +233,7 @@ class Graph:
         )
 
     def ref(self, id: str, upstream: str) -> str:
-        """Return the key path in the config of an instance that names an upstream.
-
-        Raises:
-            KeyError: it does not read from it.
-        """
+        """Return the key path in the config of an instance that names an upstream; KeyError if none does."""
         reads = self._reads[id]
         if upstream in reads:
             return reads[upstream]
@@ -342,13 +327,7 @@ class Graph:
         return "\n".join([" -> ".join((*cycle[:_SHOWN_MEMBERS], *more, cycle[0])), *lines])
 
     def with_problems(self, instances: Iterable[Instance], *, needs: bool = True) -> tuple[Instance, ...]:
-        """Return instances, with a problem for each that is in a cycle or needs an unknown instance.
-
-        A problem that an instance already has stays.
-
-        Args:
-            needs: whether unknown instances count.
-        """
+        """Return instances, each without a problem with that of a cycle, or of `needs` of an unknown one."""
         problems = {**self.cycle_problems(), **(self.unknown_problems() if needs else {})}
         return tuple(
             replace(instance, problem=instance.problem or problems[instance.id])
@@ -399,11 +378,28 @@ class Graph:
     @cached_property
     def _knots(self) -> list[tuple[str, ...]]:
         """The sets of instances that read from each other, directly or not, in the order of collection."""
+        # Kosaraju's two walks, without recursion, since a chain may be 10,000 long: along what is read, to
+        # order the nodes as they are left; then back along readers, from the node that was left last.
+        left: dict[_Node, None] = {}
+        entered: set[_Node] = set()
+        walk = [(node, False) for node in self._nodes]
+        while walk:
+            node, is_left = walk.pop()
+            if is_left:
+                left[node] = None
+            elif node not in entered:
+                entered.add(node)
+                walk += [(node, True), *((read, False) for read in self._read_by_node(node))]
         knots = []
-        for nodes in _components(self._nodes, self._read_by_node):
+        while left:
+            knot = [left.popitem()[0]]
+            for node in knot:
+                found = [reader for reader in self._readers.get(node, ()) if reader in left]
+                knot += found
+                for reader in found:
+                    del left[reader]
             # A group may contain its reader, which alone is no cycle: it takes two instances.
-            ids = self._stored(nodes)
-            if len(ids) > 1:
+            if len(ids := self._stored(knot)) > 1:
                 knots.append(ids)
         return sorted(knots, key=lambda knot: self._positions[knot[0]])
 
@@ -442,40 +438,6 @@ def _walked(last: _Node, came_from: dict[_Node, _Node]) -> tuple[str, ...]:
     while way[-1] in came_from:
         way.append(came_from[way[-1]])
     return tuple(node for node in reversed(way) if isinstance(node, str))
-
-
-def _components(
-    nodes: Iterable[_Node], neighbours: Callable[[_Node], Iterable[_Node]]
-) -> Iterator[list[_Node]]:
-    """The strongly connected components (Tarjan 1972), without recursion: a chain may be 10,000 long."""
-    index: dict[_Node, int] = {}
-    lowest: dict[_Node, int] = {}
-    open_nodes: dict[_Node, None] = {}
-    for root in nodes:
-        if root in index:
-            continue
-        index[root] = lowest[root] = len(index)
-        open_nodes[root] = None
-        path = [(root, iter(neighbours(root)))]
-        while path:
-            node, rest = path[-1]
-            for next_node in rest:
-                if next_node not in index:
-                    index[next_node] = lowest[next_node] = len(index)
-                    open_nodes[next_node] = None
-                    path.append((next_node, iter(neighbours(next_node))))
-                    break
-                if next_node in open_nodes:
-                    lowest[node] = min(lowest[node], index[next_node])
-            else:
-                path.pop()
-                if path:
-                    lowest[path[-1][0]] = min(lowest[path[-1][0]], lowest[node])
-                if lowest[node] == index[node]:
-                    component: list[_Node] = []
-                    while not component or component[-1] != node:
-                        component.append(open_nodes.popitem()[0])
-                    yield component
 
 
 # --- references --------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -94,8 +95,7 @@ class Instances:
     """The stored instances of a project, with lookups.
 
     Args:
-        project: where to look.
-        instances: the instances, if they are known (from `graph.collect`); by default they are looked up.
+        instances: those of `graph.collect`; by default they are looked up.
 
     Attributes:
         all: the instances in the order of `find_instances`.
@@ -121,26 +121,18 @@ class Instances:
 
     def in_file(self, path: str | Path) -> tuple[Instance, ...]:
         """Return the instances that a file stores, in its order."""
-        return self._by_file.get(os.path.abspath(path), ())
+        return tuple(self._by_file.get(os.path.abspath(path), ()))
+
+    @cached_property
+    def _by_file(self) -> dict[str, list[Instance]]:
+        groups = defaultdict(list)
+        for instance in self.all:
+            groups[os.path.abspath(instance.file)].append(instance)
+        return groups
 
     def of_flow(self, flow: str) -> tuple[Instance, ...]:
         """Return the instances of a flow or build."""
-        return self._by_flow.get(flow, ())
-
-    @cached_property
-    def _by_file(self) -> dict[str, tuple[Instance, ...]]:
-        return _grouped((os.path.abspath(instance.file), instance) for instance in self.all)
-
-    @cached_property
-    def _by_flow(self) -> dict[str, tuple[Instance, ...]]:
-        return _grouped((instance.flow, instance) for instance in self.all)
-
-
-def _grouped(pairs: Iterable[tuple[str, Instance]]) -> dict[str, tuple[Instance, ...]]:
-    groups: dict[str, list[Instance]] = {}
-    for key, instance in pairs:
-        groups.setdefault(key, []).append(instance)
-    return {key: tuple(group) for key, group in groups.items()}
+        return tuple(instance for instance in self.all if instance.flow == flow)
 
 
 def find_instances(project: Project) -> tuple[Instance, ...]:
@@ -214,10 +206,6 @@ def make_instance(
     """Make an instance that is not stored, from Python values merged over the project's bases.
 
     Args:
-        project: the project with the bases.
-        kind: whether `flow` is a flow or a build.
-        flow: name of the flow or build.
-        name: name of the instance.
         config: its own values, `_run` included.
         source: the notebook; by default the project's own.
 
@@ -253,12 +241,7 @@ class _Finder:
     def instances(
         self, stored: StoredFlow, *, only: str | None = None, over: Mapping[str, JsonValue] = _UNCHANGED
     ) -> Iterator[Instance]:
-        """The instances of one flow.
-
-        Args:
-            only: a name; only instances that some file system would not tell from it are made.
-            over: merged over the config of each, before its placeholders are filled.
-        """
+        """The instances of one flow, or only those of a name, or that some file system takes for it."""
         kind, flow, project = stored.kind, stored.flow, self.project
         bases = Bases(self.root, self.base, Layer.read(stored.base) if stored.base else NO_LAYER)
         flow_problem = self.flow_problem(kind, flow)
@@ -384,21 +367,20 @@ def _without_clashes(flow: str, drafts: list[Draft], root: str) -> list[Draft]:
         groups.setdefault(spelling(draft.name), []).append(draft)
     if len(groups) == len(drafts):
         return drafts
-    dropped: set[int] = set()
     for group in groups.values():
         if len(group) > 1:
             places = [
                 f"{quoted(draft.name)} in {_below(root, draft.place)}" for draft in group[:_SHOWN_CLASHES]
             ]
             places += [f"{len(group) - _SHOWN_CLASHES} more"] if len(group) > _SHOWN_CLASHES else []
-            seen: set[tuple[str, str]] = set()
             for draft in group:
-                dropped |= {id(draft)} if (draft.name, draft.file) in seen else set()
-                seen.add((draft.name, draft.file))
                 draft.problem = InstanceError(
                     f"{flow} has the same instance {len(group)} times: {', '.join(places)}", hint=_RENAME
                 )
-    return [draft for draft in drafts if id(draft) not in dropped]
+    unique: dict[tuple[str, str], Draft] = {}
+    for draft in drafts:
+        unique.setdefault((draft.name, draft.file), draft)
+    return [*unique.values()]
 
 
 _SHOWN_CLASHES = 5

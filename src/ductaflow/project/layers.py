@@ -14,8 +14,6 @@ from ductaflow.project.names import spelled_name
 from ductaflow.project.options import RunOptions, split_run
 from ductaflow.project.strict_json import read_config
 
-# --- what is stored where ----------------------------------------------------------------------------------
-
 
 @dataclass(slots=True)
 class StoredFlow:
@@ -62,12 +60,7 @@ class Draft:
 
 
 class Bases:
-    """The configs under all instances of one flow: the base of the project, then the base of the flow.
-
-    Args:
-        root: the project root, as configs get it.
-        layers: the bases.
-    """
+    """The configs under all instances of one flow: the base of the project, then the base of the flow."""
 
     def __init__(self, root: str, *layers: Layer) -> None:
         self._root = root
@@ -77,11 +70,7 @@ class Bases:
     def config_of(
         self, flow: str, name: str, own: Layer, over: Mapping[str, JsonValue]
     ) -> tuple[dict[str, JsonValue], RunOptions]:
-        """Make the config of an instance, and the options in its `_run`.
-
-        Args:
-            own: the config of the instance itself.
-            over: values that are merged over it.
+        """Make the config of an instance out of its own with others over it, and the options in its `_run`.
 
         Raises:
             ConfigError: one of the layers cannot be read, or what they make is not acceptable.

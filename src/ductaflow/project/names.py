@@ -101,7 +101,9 @@ def check_flow_name(kind: Kind, flow: str) -> None:
             f"a {kind} cannot be called nothing", hint=f"Give a name: ductaflow new {kind} NAME"
         )
     check_name(flow)
-    if _hides_module(flow) or _is_installed(flow):
+    from importlib.metadata import packages_distributions
+
+    if _hides_module(flow) or flow in packages_distributions():
         raise _hiding(kind, flow, hint=f"Give another name, for example {flow}_{kind}.")
 
 
@@ -113,13 +115,6 @@ def check_hides_nothing(kind: Kind, flow: str) -> None:
 
 def _hides_module(flow: str) -> bool:
     return flow in sys.stdlib_module_names or flow == "ductaflow"
-
-
-def _is_installed(name: str) -> bool:
-    """Whether an installed distribution brings a top-level module of that name."""
-    from importlib.metadata import packages_distributions
-
-    return name in packages_distributions()
 
 
 def _hiding(kind: Kind, flow: str, *, hint: str) -> InstanceError:

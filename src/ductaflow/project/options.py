@@ -15,8 +15,6 @@ from ductaflow.project import checks
 from ductaflow.project.checks import checked, checked_values, shown_json
 from ductaflow.project.strict_json import json_kind, read_config
 
-# --- what `_run` says --------------------------------------------------------------------------------------
-
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
@@ -50,10 +48,6 @@ class RunOptions:
 
         `tags` and `needs` are lists or a string of words, `skip_without` is a list or one path.
 
-        Args:
-            raw: the value.
-            where: what it is called in an error message.
-
         Raises:
             ConfigError: it is not an object, an option is unknown, or a value is wrong.
         """
@@ -75,10 +69,6 @@ def split_run(config: Mapping[str, JsonValue], *, where: str) -> tuple[dict[str,
 
     `_project_root` is dropped, since every run computes it. Every other top-level key that begins with
     `_run`, in any case, is refused, since `_runs` or `_run.tags` would be ignored otherwise.
-
-    Args:
-        config: a merged config, its placeholders filled.
-        where: what it is called in an error message, usually its file.
 
     Raises:
         ConfigError: see `RunOptions.parse`.

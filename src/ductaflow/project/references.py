@@ -88,10 +88,7 @@ class RunsTree:
         return [part for part in path.split("/") if part]
 
     def below(self, text: str) -> str | None:
-        """The part of a path below the runs folder, `/` between parts; None if it does not lead there.
-
-        The runs folder itself gives an empty text.
-        """
+        """The part of a path below the runs folder, empty for itself; None if it does not lead there."""
         if self._folder_name not in self.fold(text) or "\0" in text:
             return None
         if self.fold is str and text.startswith(self._begin) and "//" not in text and "/." not in text:
@@ -136,13 +133,7 @@ class RunsTree:
         return (flow, instance) if instance and not flow.startswith(".") else None
 
     def renamed(self, text: str, id: str, name: str) -> str:
-        """A path into the run folder of an instance as one into that of another instance of the flow.
-
-        Args:
-            text: a string of a config; one that does not lead into that run folder is returned as it is.
-            id: the instance whose run folder it is.
-            name: the other instance's name.
-        """
+        """A path into the run folder of `id` as one into that of `name`; any other text as it is."""
         reference = self.named_by(text)
         if reference is None or self.fold(reference.id) != self.fold(id):
             return text

@@ -188,25 +188,14 @@ class Project:
 
     @classmethod
     def at(cls, root: Path, settings: Settings | None = None) -> Project:
-        """The project of a folder, whether it stores anything or not.
-
-        Args:
-            settings: by default those of the nearest file at or above the folder.
-
-        Raises:
-            ConfigError: see `Settings.at`.
-        """
+        """The project of a folder, whether it stores anything or not; by default its settings are read."""
         root = root.absolute()
         settings = settings or Settings.at(root)
         return cls(root, root / settings.config_dir, root / settings.runs_dir, settings)
 
     @classmethod
     def around(cls, start: Path) -> Project | None:
-        """The project that a folder or file lies in: the nearest folder upwards with stored instances.
-
-        Raises:
-            ConfigError: see `Settings.at`.
-        """
+        """The project that a folder or file lies in: the nearest folder upwards with stored instances."""
         start = start.absolute()
         return next((found for folder in (start, *start.parents) if (found := cls.at(folder)).is_there), None)
 

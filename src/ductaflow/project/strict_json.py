@@ -42,11 +42,7 @@ def read_config(path: str | Path) -> dict[str, JsonValue]:
 
 
 def read_text(path: str | Path) -> str:
-    """Read a UTF-8 file, without a byte order mark.
-
-    Raises:
-        ConfigError: the file cannot be read or is not UTF-8.
-    """
+    """Read a UTF-8 file, without a byte order mark."""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise ConfigError(

@@ -1,8 +1,7 @@
-"""Python values and table cells as JSON values; configs as text and as a hash."""
+"""Python values and table cells as JSON values; configs as text."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import re
@@ -13,7 +12,6 @@ from pathlib import PurePath
 
 from ductaflow.common.errors import ConfigError
 from ductaflow.common.json_tree import JsonValue
-from ductaflow.common.paths import ROOT_KEY
 from ductaflow.common.text import key_path, shorten
 from ductaflow.project.strict_json import LONE_SURROGATE, MAX_DEPTH, MAX_DIGITS, json_kind, parse_json
 
@@ -28,7 +26,6 @@ def json_value(value: object, *, where: str = "config") -> JsonValue:
     an error: nothing becomes a string silently.
 
     Args:
-        value: the value.
         where: its name in an error message; the key path is appended.
 
     Raises:
@@ -49,18 +46,21 @@ def _json_value(value: object, where: str, depth: int) -> JsonValue:
         return value if type(value) is str else str.__str__(value)
     if isinstance(value, int):
         return _checked_int(value, where)
-    if isinstance(value, float):
-        return _checked_float(value, where)
+    if isinstance(value, float) and math.isfinite(value):
+        return float(value)
     if isinstance(value, (list, tuple, Mapping)):
         if depth >= MAX_DEPTH:
             raise ConfigError(
                 f"{shorten(where)}: nested deeper than {MAX_DEPTH} levels, or it contains itself"
             )
         if isinstance(value, Mapping):
-            return _json_object(value, where, depth)
+            return json_object(value, where=where, depth=depth)
         return [_json_value(item, f"{where}[{index}]", depth + 1) for index, item in enumerate(value)]
-    if is_missing(value):
-        raise _missing_error(value, where)
+    if isinstance(value, float) or is_missing(value):
+        raise ConfigError(
+            f"{where}: {value} is not a JSON value",
+            hint="Use None, or leave the key out, where there is no value.",
+        )
     if isinstance(value, PurePath):
         return _json_value(value.as_posix(), where, depth)
     if isinstance(value, date):  # datetime and pandas' Timestamp are dates too
@@ -68,15 +68,13 @@ def _json_value(value: object, where: str, depth: int) -> JsonValue:
     return _numpy_value(value, where)
 
 
-def json_object(config: Mapping[str, object], *, where: str = "config") -> dict[str, JsonValue]:
+def json_object(
+    config: Mapping[str, object], *, where: str = "config", depth: int = 0
+) -> dict[str, JsonValue]:
     """Convert a mapping as `json_value` does."""
-    return _json_object(config, where, 0)
-
-
-def _json_object(value: Mapping[str, object], where: str, depth: int) -> dict[str, JsonValue]:
     return {
         _checked_key(key, where): _json_value(item, key_path(where, key), depth + 1)
-        for key, item in value.items()
+        for key, item in config.items()
     }
 
 
@@ -89,23 +87,10 @@ def _checked_int(value: int, where: str) -> int:
     return int(value)
 
 
-def _checked_float(value: float, where: str) -> float:
-    if not math.isfinite(value):
-        raise _missing_error(value, where)
-    return float(value)
-
-
 def _checked_key(key: object, where: str) -> str:
     if not isinstance(key, str):
         raise ConfigError(f"{where}: the key {key!r} is {json_kind(key)}", hint="Keys are strings in JSON.")
     return str(_json_value(key, f"{where}: a key", 0))
-
-
-def _missing_error(value: object, where: str) -> ConfigError:
-    return ConfigError(
-        f"{where}: {value} is not a JSON value",
-        hint="Use None, or leave the key out, where there is no value.",
-    )
 
 
 def _numpy_value(value: object, where: str) -> JsonValue:
@@ -216,20 +201,5 @@ def parse_cell(text: str) -> JsonValue:
 
 
 def dump_config(config: Mapping[str, object]) -> str:
-    """Format a config as the text of a file: indented JSON that `read_config` accepts.
-
-    Raises:
-        ConfigError: it contains something that is not JSON.
-    """
+    """Format a config as the text of a file: indented JSON that `read_config` accepts."""
     return json.dumps(json_value(config), ensure_ascii=False, allow_nan=False, indent=2) + "\n"
-
-
-def config_hash(config: Mapping[str, object]) -> str:
-    """Return the SHA-256 of a config, in hex. The order of keys and `_project_root` do not matter.
-
-    Raises:
-        ConfigError: it contains something that is not JSON.
-    """
-    value = {key: item for key, item in json_object(config).items() if key != ROOT_KEY}
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode("ascii")).hexdigest()

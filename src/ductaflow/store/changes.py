@@ -31,7 +31,7 @@ from ductaflow.store.folder import has_unfinished_run
 from ductaflow.store.hashes import What
 from ductaflow.store.record import (
     Site,
-    config_fingerprint,
+    config_hash,
     folder_entry,
     hash_of_secrets,
     journals_of,
@@ -83,11 +83,7 @@ def changes(spec: RunSpec) -> tuple[Change, ...]:
 
 
 def look_back(spec: RunSpec) -> Lookback:
-    """Compare a run as it would be made now with the last one in its folder.
-
-    Args:
-        spec: the run as it would be made now; its settings say what counts.
-    """
+    """Compare a run as it would be made now with the last one in its folder; its settings say what counts."""
     site, rerun_on = Site.of(spec), spec.settings.rerun_on
     last = _last_run(spec.folder, spec.runs_root)
     if isinstance(last, Change):
@@ -97,7 +93,7 @@ def look_back(spec: RunSpec) -> Lookback:
         return Lookback((Change("run", spec.folder, text),))
     found: list[Change] = []
     if "config" in rerun_on:
-        found += _of_config(spec, last.lineage)
+        found += _of_config(spec, last.result.config_hash, last.lineage)
     named = named_in(spec) if "inputs" in rerun_on else {}
     found += _of_run(site, last, rerun_on, named, spec.runs_root)
     if "environment" in rerun_on:
@@ -106,10 +102,7 @@ def look_back(spec: RunSpec) -> Lookback:
 
 
 def differences_of_environment(spec: RunSpec) -> tuple[Change, ...]:
-    """Return how Python and packages differ between the last run of a folder and this process.
-
-    Slow (it looks up installed packages) the first time in a process.
-    """
+    """Return how Python and packages differ between the last run of a folder and this process; slow once."""
     last = _last_run(spec.folder, spec.runs_root)
     installed = session_of(spec.session_id).part(_Installed)
     return () if isinstance(last, Change) else tuple(_of_environment(last, installed))
@@ -170,14 +163,13 @@ def _of_run(
 # --- config ------------------------------------------------------------------------------------------------
 
 
-def _of_config(spec: RunSpec, lineage: Lineage) -> Iterator[Change]:
+def _of_config(spec: RunSpec, known: str | None, lineage: Lineage) -> Iterator[Change]:
     secrets = lineage["secrets"]
-    same = lineage["config"] == config_fingerprint(spec)
     if secrets is None:
         same_secrets = hash_of_secrets(spec.config, "") is None
     else:
         same_secrets = hash_of_secrets(spec.config, secrets["salt"]) == secrets["hash"]
-    if not same:
+    if known != config_hash(spec.config, spec.project_root):
         yield from _config_fields(spec)
     elif not same_secrets:
         yield Change("config", "", "a secret in the config is another one")
@@ -195,11 +187,8 @@ def _config_fields(spec: RunSpec) -> Iterator[Change]:
         yield Change("config", "", f"the config is another one; that of the last run: {exc.message}")
         return
     old, new = _fields(masked(before)), _fields(masked(spec.config))
-    found = False
-    for path in [*old, *(path for path in new if path not in old)]:
-        if old.get(path, _NOTHING) == new.get(path, _NOTHING):
-            continue
-        found = True
+    paths = [path for path in {**old, **new} if old.get(path) != new.get(path)]
+    for path in paths:
         if path not in new:
             text = f"config {path}: gone, was {old[path]}"
         elif path not in old:
@@ -207,11 +196,8 @@ def _config_fields(spec: RunSpec) -> Iterator[Change]:
         else:
             text = f"config {path}: {old[path]} -> {new[path]}"
         yield Change("config", path, text)
-    if not found:
+    if not paths:
         yield Change("config", "", "the config is another one than that of the last run")
-
-
-_NOTHING = ""
 
 
 def _fields(config: Mapping[str, object]) -> dict[str, str]:
@@ -291,11 +277,7 @@ def _of_outputs(site: Site, last: _Last) -> Iterator[Change]:
         name = entry["path"]
         if fault := _fault(site, site.absolute(name), entry):
             yield Change("output", name, f"{name}, which it wrote, {fault}")
-    yield from _of_saved_config(site, last)
-
-
-def _of_saved_config(site: Site, last: _Last) -> Iterator[Change]:
-    """Check the saved config, which `load_instance` and `run FOLDER` trust."""
+    # The saved config, which `load_instance` and `run FOLDER` trust.
     path = str(RunFolder(Path(last.folder), last.result.flow).config)
     name = site.relative(path)
     try:
@@ -374,11 +356,7 @@ class _Installed(Part):
         self._imported: dict[tuple[str, ...], dict[str, str]] = {}
 
     def versions_of(self, known: Mapping[str, str]) -> dict[str, str | None]:
-        """Return the versions of modules now; None for one that is not installed.
-
-        Args:
-            known: the versions that they had.
-        """
+        """Return the versions of modules now, None where there is none; `known` is what they had."""
         if self._by_module is None:
             self._by_module = _distributions()
         asked = tuple(name for name in known if known[name] not in self._by_module.get(name, ()))

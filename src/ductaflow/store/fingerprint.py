@@ -52,12 +52,7 @@ _QUOTE = re.compile(r"\\.|\"\"\"|'''|\"|'|#", re.DOTALL)
 
 
 def code_hash(raw: bytes, suffix: str) -> str:
-    """The hash of the code of a flow.
-
-    Args:
-        raw: the source file.
-        suffix: `.py` (percent format), `.ipynb` or `.md`.
-    """
+    """The hash of the code of a flow; its `suffix` says the format, `.py` (percent), `.ipynb` or `.md`."""
     try:
         text = _text(raw)
         cells, kernel = _READERS[suffix](text)
@@ -105,11 +100,7 @@ def _words(cells: Iterable[_Cell], suffix: str, *, is_python: bool) -> Iterator[
 
 
 def _python_words(lines: list[str], *, is_first: bool) -> Iterator[str]:
-    """The code of a cell.
-
-    A string that stands alone changes nothing, unless it ends the cell, which shows it then. What a file
-    begins with is its docstring.
-    """
+    """The code of a cell."""
     magic = _CELL_MAGIC.match(_first(lines))
     is_text = magic is not None and magic["name"] not in _ABOUT_PYTHON
     tree = None if is_text else _tree("\n".join(_with_calls_for_magics(lines)) + "\n")
@@ -118,6 +109,7 @@ def _python_words(lines: list[str], *, is_first: bool) -> Iterator[str]:
     else:
         last = len(tree.body) - 1
         for place, node in enumerate(tree.body):
+            # A string that ends a cell is shown, unless the file begins with it: then it is the docstring.
             is_shown = place == last and not (is_first and place == 0)
             if is_shown or not _is_bare_string(node):
                 yield _dump(node)
@@ -276,47 +268,29 @@ def _tree(source: str | bytes) -> ast.Module | None:
 def _dump(tree: ast.AST) -> str:
     """A syntax tree as text: without places, docstrings, and fields that say nothing.
 
-    Not `ast.dump`: a field that another version of Python adds would change it.
+    Not `ast.dump`: a field that another version of Python adds would change it. Each node says first what
+    follows, so that no two trees have the same text; an expression may be deeper than Python calls itself.
     """
     parts: list[str] = []
-    try:
-        _dump_into(parts, tree)
-    except RecursionError:
-        return "".join(map(_without_children, ast.walk(tree)))
-    return "".join(parts)
+    pending: list[object] = [tree]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, ast.AST) and not isinstance(value, ast.Constant):
+            values = {name: getattr(value, name, None) for name in value._fields if name not in _SILENT}
+            said = {name: item for name, item in values.items() if item is not None and item != []}
+            parts.append(f"{type(value).__name__}({','.join(said)})")
+            pending += reversed(said.values())
+        elif isinstance(value, list):
+            items = [item for item in value if not _is_bare_string(item)]
+            parts.append(f"[{len(items)}]")
+            pending += reversed(items)
+        else:
+            parts.append(_constant(value.value if isinstance(value, ast.Constant) else value))
+    return " ".join(parts)
 
 
-def _without_children(node: ast.AST) -> str:
-    own: list[object] = [type(node).__name__]
-    for name, value in ast.iter_fields(node):
-        values = value if isinstance(value, list) else [value]
-        own += [name, ["" if isinstance(item, ast.AST) else _constant(item) for item in values]]
-    return str(own)
-
-
-def _dump_into(parts: list[str], value: object) -> None:
-    if isinstance(value, ast.Constant):
-        parts.append(_constant(value.value))
-    elif isinstance(value, ast.AST):
-        parts.append(type(value).__name__)
-        parts.append("(")
-        for name in value._fields:
-            item = getattr(value, name, None)
-            if item is None or item == [] or name in ("type_comment", "type_ignores", "ctx"):
-                continue
-            parts.append(f"{name}=")
-            _dump_into(parts, item)
-            parts.append(",")
-        parts.append(")")
-    elif isinstance(value, list):
-        parts.append("[")
-        for item in value:
-            if not _is_bare_string(item):
-                _dump_into(parts, item)
-                parts.append(",")
-        parts.append("]")
-    else:
-        parts.append(_constant(value))
+#: Fields of nodes that follow from the others, or are comments.
+_SILENT = frozenset(("type_comment", "type_ignores", "ctx"))
 
 
 def _is_bare_string(node: object) -> bool:

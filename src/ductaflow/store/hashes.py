@@ -73,11 +73,9 @@ class Hashes:
         status: os.stat_result | None = None,
         stopped: Callable[[], bool] = lambda: False,
     ) -> str:
-        """Return the hash of a regular file, in hex.
+        """Return the hash of a regular file, in hex, or of the code that it holds.
 
         Args:
-            path: the file, absolute.
-            what: of its content, of the code of a flow, or of a Python module.
             status: of the file, where it is known already.
             stopped: asked now and then while the file is read; True ends that.
 
@@ -187,12 +185,7 @@ def _checksum(*parts: bytes) -> bytes:
 
 
 def hash_file(path: str, what: What = "content", stopped: Callable[[], bool] = lambda: False) -> str:
-    """Read a file and return its hash, in hex.
-
-    Raises:
-        OSError: it cannot be read.
-        StoppedError: `stopped` returned True.
-    """
+    """Read a file and return its hash: see `Hashes.of`."""
     # O_NONBLOCK: opening a pipe in the place of the file would wait for a writer.
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     with os.fdopen(handle, "rb", buffering=0) as file:

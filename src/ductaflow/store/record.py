@@ -3,13 +3,13 @@
     begun = begin(spec)                          the stamps of the files that the config names
     ... the run ...
     undeclared(spec, told.reads, children)       what it read of other instances without saying so
-    record = make_record(spec, begun, told.reads, outputs, children)
+    record = RecordMaker(spec, begun, told.reads, children, stopped).make(outputs)
 
 In `result.json` that is `inputs` and `outputs`, each a list of `{"path", "size", "mtime", "hash"}` (the time
 in ns; no hash where size and time are what counts), and `lineage`:
 
     source, code      the flow's file and the hash of its code
-    config, secrets   hash of the config without its secrets; a salted hash of those
+    secrets           a salted hash of the secrets in the config
     options           kernel and allow_exit, which change what a run does or is called; needs
     saved             hash of the saved config beside the result
     modules           {path: hash} of the project's own modules that it imported
@@ -102,8 +102,7 @@ class Site:
 
     def relative(self, path: str) -> str:
         """Return a path in the form of records."""
-        prefix = self.root.rstrip(os.sep) + os.sep
-        return (path[len(prefix) :] if path.startswith(prefix) else path).replace(os.sep, "/")
+        return path.removeprefix(self.root.rstrip(os.sep) + os.sep).replace(os.sep, "/")
 
     def absolute(self, name: str) -> str:
         """Return the path that a record means."""
@@ -121,15 +120,9 @@ class Site:
         """
         status = os.stat(path)
         inside = self.relative(path)
-        found = None
-        if not self.counts_by_stat(inside):
-            found = self.hashes.of(path, status=status, stopped=self.stopped)
-        return {
-            "path": inside if name is None else name,
-            "size": status.st_size,
-            "mtime": status.st_mtime_ns,
-            "hash": found,
-        }
+        is_hashed = not self.counts_by_stat(inside)
+        found = self.hashes.of(path, status=status, stopped=self.stopped) if is_hashed else None
+        return FileEntry(path=name or inside, size=status.st_size, mtime=status.st_mtime_ns, hash=found)
 
 
 @functools.lru_cache(maxsize=16)
@@ -217,12 +210,12 @@ def strings_of(config: Mapping[str, object]) -> Iterator[str]:
             yield value
 
 
-def config_fingerprint(spec: RunSpec) -> str:
+def config_hash(config: Mapping[str, object], root: str) -> str:
     """Return the hash of a config without its secrets, the order of keys and the place of the project."""
-    config = {key: value for key, value in spec.config.items() if key != ROOT_KEY}
-    text = json.dumps(masked(config), sort_keys=True, separators=(",", ":"))
-    if len(spec.project_root) > 1:
-        text = text.replace(json.dumps(Path(spec.project_root).as_posix())[1:-1], "<project>")
+    known = {key: value for key, value in config.items() if key != ROOT_KEY}
+    text = json.dumps(masked(known), sort_keys=True, separators=(",", ":"))
+    if len(root) > 1:
+        text = text.replace(json.dumps(Path(root).as_posix())[1:-1], "<project>")
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
@@ -245,18 +238,14 @@ def listing(folder: str, *, deep: bool, own: str, most: int | None = None) -> li
     packages and what is behind symlinks.
 
     Args:
-        folder: the folder, absolute.
         deep: list the files at any depth.
         own: the folder of the run that reads it, which is left out.
         most: the most files, and the most folders; by default 100,000.
-
-    Raises:
-        OSError: the folder cannot be read.
     """
     names: list[str] = []
     looked, most = 0, most or LISTED_MOST
     # Each with the folders above it, so that we do not follow symlinks in circles.
-    pending = [("", frozenset([_identity(folder)]))]
+    pending = [("", frozenset([os.path.realpath(folder)]))]
     while pending and max(len(names), looked) < most:
         below = []
         for prefix, above in pending[: most - looked]:
@@ -265,19 +254,14 @@ def listing(folder: str, *, deep: bool, own: str, most: int | None = None) -> li
                 path = os.path.join(folder, prefix + name)
                 if is_folder and path == own:
                     continue
-                if is_folder and deep and (identity := _identity(path)) not in above:
-                    below.append((f"{prefix}{name}/", above | {identity}))
+                if is_folder and deep and (real := os.path.realpath(path)) not in above:
+                    below.append((f"{prefix}{name}/", above | {real}))
                 else:
                     names.append(f"{prefix}{name}/" if is_folder else prefix + name)
             if len(names) >= most:
                 break
         pending = sorted(below, key=lambda item: item[0])
     return sorted(names[:most])
-
-
-def _identity(folder: str) -> tuple[int, int]:
-    status = os.stat(folder)
-    return status.st_dev, status.st_ino
 
 
 def _entries(folder: str, *, deep: bool, is_top: bool) -> list[tuple[str, bool]]:
@@ -309,13 +293,7 @@ def _is_meant(name: str, deep: bool) -> bool:
 
 
 def stamps_below(folder: str, *, own: str, root: str) -> dict[str, Stamp | None]:
-    """Return the files below a folder with their stamps; none if it cannot be read.
-
-    Args:
-        folder: absolute.
-        own: the folder of the run that reads it.
-        root: the project root.
-    """
+    """Return the files below a folder with their stamps, without the run folder `own`; none on an error."""
     try:
         names = listing(folder, deep=True, own=own, most=_most(folder, root))
     except OSError:
@@ -334,9 +312,6 @@ def folder_entry(site: Site, path: str, *, deep: bool, whole: bool, own: str) ->
         deep: with all below it.
         whole: with the contents of its files, and not only their names.
         own: the folder of the run that reads it.
-
-    Raises:
-        OSError: the folder cannot be read.
     """
     most = _most(path, site.root)
     names = listing(path, deep=deep, own=own, most=most)
@@ -405,31 +380,16 @@ class Record:
     lineage: Lineage | None = None
 
 
-def make_record(
-    spec: RunSpec,
-    begun: Beginning,
-    reads: Reads,
-    outputs: Iterable[FileEntry],
-    children: Iterable[str],
-    stopped: Callable[[], bool] = lambda: False,
-) -> Record:
-    """Return the record of a run that ended well.
+class RecordMaker:
+    """Makes the record of a run that ended well.
 
     Args:
         begun: what was there at its beginning.
         reads: what it was seen to read.
-        outputs: what it wrote into its folder.
         children: run folders of a build's flows, relative to its own.
-        stopped: asked while files are read; True ends that.
-
-    Raises:
-        StoppedError: `stopped` returned True.
+        stopped: asked while files are read; True ends that with StoppedError.
     """
-    maker = _Maker(spec, begun, reads, children, stopped)
-    return maker.make([output["path"] for output in outputs])
 
-
-class _Maker:
     def __init__(
         self,
         spec: RunSpec,
@@ -445,14 +405,14 @@ class _Maker:
         paths = (os.path.normpath(os.path.join(spec.folder, child)) for child in children)
         self._children = tuple(path + os.sep for path in paths)
 
-    def make(self, outputs: Sequence[str]) -> Record:
+    def make(self, outputs: Iterable[FileEntry]) -> Record:
+        """Return the record; `outputs` is what the run wrote into its folder."""
         folders = self._folders()
         inputs, absent = self._inputs()
         written = [path for path in self.reads.written if not path.startswith(self._own)]
         lineage = Lineage(
             source=self.site.relative(self.spec.source),
             code=self._code(),
-            config=config_fingerprint(self.spec),
             secrets=self._secrets(),
             options=options_of(self.spec),
             modules=self._modules(),
@@ -463,10 +423,10 @@ class _Maker:
             saved=self._saved(),
             changed=sorted(set(self.changed)),
         )
-        folder = self.spec.folder
-        written_here = [self._output(os.path.join(folder, name), name) for name in outputs]
+        names = [output["path"] for output in outputs]
+        written_here = tuple(self._output(os.path.join(self.spec.folder, name), name) for name in names)
         self.site.hashes.flush()
-        return Record(tuple(inputs), tuple(written_here), lineage)
+        return Record(tuple(inputs), written_here, lineage)
 
     def _saved(self) -> str:
         try:
@@ -490,7 +450,7 @@ class _Maker:
         except OSError:
             # The flow removed the permission to read it: only size and time are known.
             status = os.stat(path)
-            return {"path": name, "size": status.st_size, "mtime": status.st_mtime_ns, "hash": None}
+            return FileEntry(path=name, size=status.st_size, mtime=status.st_mtime_ns, hash=None)
 
     def _code(self) -> str | None:
         source = self.spec.source
@@ -558,8 +518,9 @@ class _Maker:
 
     def _is_by_run(self, path: str) -> bool:
         """Return whether the run itself wrote, made or moved a file, or a folder around it."""
-        written = self.reads.written
-        return path.startswith(self._own) or any(part in written for part in _with_parents(path))
+        if path.startswith(self._own):
+            return True
+        return any(str(part) in self.reads.written for part in (Path(path), *Path(path).parents))
 
     def _folders(self) -> list[FolderEntry]:
         found: dict[str, FolderEntry] = {}
@@ -591,15 +552,6 @@ class _Maker:
             if not is_same and not self._is_by_run(os.path.join(folder, name)):
                 self.changed.append(self.site.relative(folder))
                 return
-
-
-def _with_parents(path: str) -> Iterator[str]:
-    while True:
-        yield path
-        parent = os.path.dirname(path)
-        if parent == path:
-            return
-        path = parent
 
 
 def options_of(spec: RunSpec) -> RunChoices:
@@ -641,24 +593,18 @@ def undeclared(spec: RunSpec, reads: Reads, children: Sequence[Result]) -> list[
         is_named = any(tree.names(reference, *place) for reference in named)
         if not is_named and os.path.exists(os.path.join(spec.runs_root, *place, RESULT)):
             found.setdefault(place, []).append(site.relative(path))
-    lines = [
-        f"⚠ undeclared input: {paths[0]}{_and_more(len(paths) - 1)} is read, and no key of the config "
-        "names it, so it may be read before it is made"
-        for paths in found.values()
-    ]
+    lines = []
+    for first, *more in found.values():
+        others = f" (and {len(more)} more there)" if more else ""
+        lines.append(
+            f"⚠ undeclared input: {first}{others} is read, and no key of the config names it, so it may be "
+            "read before it is made"
+        )
     return lines[:_UNDECLARED_SHOWN]
-
-
-def _and_more(count: int) -> str:
-    return f" (and {count} more there)" if count else ""
 
 
 def _is_nested(spec: RunSpec) -> bool:
     """Return whether a run belongs to a build that is going on."""
-    runs_root, folder = Path(spec.runs_root), Path(spec.folder)
-    if not folder.is_relative_to(runs_root):
-        return False
-    between = [
-        parent for parent in folder.parents if parent != runs_root and parent.is_relative_to(runs_root)
-    ]
-    return any(has_unfinished_run(runs_root, parent) for parent in between)
+    runs_root = Path(spec.runs_root)
+    above = [folder for folder in Path(spec.folder).parents if runs_root in folder.parents]
+    return any(has_unfinished_run(runs_root, folder) for folder in above)

@@ -186,7 +186,6 @@ class Lineage(TypedDict):
 
     source: str
     code: str | None
-    config: str
     secrets: Secrets | None
     options: RunChoices
     modules: dict[str, str]
