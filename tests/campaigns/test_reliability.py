@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,7 +25,7 @@ import psutil
 import pytest
 from support import is_alive
 
-from ductaflow.common.paths import TEMP_PREFIX
+from ductaflow.common.paths import REPORT_JSON, TEMP_PREFIX
 from ductaflow.store.folder import unfinished
 from ductaflow.store.result import read_result
 
@@ -62,18 +62,46 @@ Path("build.txt").write_text(str(config["n"]))
 run_step_flow("flows/prep.py", "prep", "inner", {"n": config["n"]})
 """
 #: Runs instances in one long session, each that a line of its input names.
-DRIVER = """
+RUNS = """
 import json, sys
 from ductaflow.common.errors import DuctaflowError
 from ductaflow.session.runner import run_instance
 for line in sys.stdin:
     try:
         result = run_instance(line.strip(), check=False, session_id="driver")
-        answer = {"status": result.status.value, "cause": result.cause, "message": result.message}
+        answer = result.status.value, f"{result.cause} {result.message}"
     except (DuctaflowError, OSError) as exc:
-        answer = {"status": "refused", "cause": None, "message": f"{type(exc).__name__}: {exc}"}
+        answer = "refused", f"{type(exc).__name__}: {exc}"
     print("@" + json.dumps(answer), flush=True)
 """
+#: Starts sessions as forks, and answers with their exit codes; what they print goes to a file.
+SESSIONS = """
+import json, os, sys, runpy
+import pytest, xdist.plugin, pytest_ductaflow.controller, ductaflow.cli.app, pandas, sitecustomize
+from ductaflow.cli.app import main
+FLAGS = ["-p", "no:cacheprovider", "-p", "no:hypothesispytest", "--ductaflow"]
+for line in sys.stdin:
+    program, *arguments = json.loads(line)
+    pid = os.fork()
+    if not pid:
+        os.setsid()
+        output = os.open(os.path.join("..", "tmp.out"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        sitecustomize.faults.role = "session"
+        sitecustomize.faults.begin()
+        if program == "pytest":
+            sys.exit(pytest.main([*FLAGS, *arguments]))
+        main(["run", "prep/a", "all/a"])
+    print("@" + json.dumps(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])), flush=True)
+"""
+#: A campaign may take each so many-th event, from one on: `FAULTS_EVERY=10 FAULTS_OFFSET=3`.
+EVERY = int(os.environ.get("FAULTS_EVERY", "1"))
+OFFSET = int(os.environ.get("FAULTS_OFFSET", "0"))
+GOOD = ("success", "warning")
+#: What flow and build write, besides our own files.
+NAMES = {"prep": ("data.csv",), "all": ("build.txt",)}
 
 
 @dataclass(frozen=True)
@@ -99,7 +127,6 @@ class Place:
     """A project for faults, with the runs that went before."""
 
     root: Path
-    faults: list[str] = field(default_factory=list)
 
     @property
     def project(self) -> Path:
@@ -130,7 +157,7 @@ class Place:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
         return {
             **inherited,
-            "PYTHONPATH": str(HOOK),
+            "PYTHONPATH": os.pathsep.join([str(HOOK), *filter(None, [os.environ.get("PYTHONPATH")])]),
             "PYTHONUTF8": "1",
             "FAULTS": str(self.root / "faults"),
             "TMPDIR": str(self.root / "tmp"),
@@ -182,37 +209,29 @@ class Place:
             return None
         return n
 
-    def is_good(self, folder: Path) -> bool:
-        result = read_result(folder)
-        return result is not None and result.status.is_good
-
-
-#: What the flow and the build write, besides our own files.
-NAMES = {"prep/a": ("data.csv",), "all/a": ("build.txt",)}
-
 
 class Driver:
-    """A session that lives for many faults: it runs one instance after another."""
+    """A process that runs instances, or starts whole sessions as forks of it, one after another."""
 
-    def __init__(self, place: Place, engine: str) -> None:
-        server = {"DUCTAFLOW_SERVER": "off"} if engine == "fresh" else {}
+    def __init__(self, place: Place, code: str, **environment: str) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-c", DRIVER],
+            [sys.executable, "-c", code],
             cwd=place.project,
-            env=place.environment(**server),
+            env=place.environment(**environment),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
+        self.pid = self._process.pid
 
-    def run(self, instance: str) -> dict[str, Any]:
+    def ask(self, line: str) -> Any:
+        """Send a line, and return the answer to it."""
         stdin, stdout = self._pipes()
-        stdin.write(instance + "\n")
+        stdin.write(line + "\n")
         stdin.flush()
-        for line in stdout:
-            if line.startswith("@"):
-                answer: dict[str, Any] = json.loads(line[1:])
-                return answer
+        for answer in stdout:
+            if answer.startswith("@"):
+                return json.loads(answer[1:])
         raise AssertionError(f"the session has ended with {self._process.wait()}")
 
     def end(self) -> None:
@@ -239,26 +258,28 @@ def wait_for_none(left: Callable[[], Sequence[object]], seconds: float = GONE_SE
     return found
 
 
-@dataclass
 class Campaign:
-    """Faults in the runs of one instance in one session."""
+    """Faults in runs of some instances, one after another; each run is the next one of the same instances.
 
-    place: Place
-    instance: str
-    engine: str = "warm"
-    tried: int = 0
-    broken: list[str] = field(default_factory=list)
+    `run` gives the statuses of the instances by their ids, as far as somebody was told of them.
+    """
 
-    def __post_init__(self) -> None:
-        self.driver = Driver(self.place, self.engine)
+    def __init__(self, place: Place, *instances: str) -> None:
+        self.place = place
+        self.instances = instances
+        self.tried = 0
+        self.broken: list[str] = []
+        self.said = ""
         self.run(OLD)
         self.outside = self.state_outside()
-        self.session = {process.pid for process in self.place.processes()}
-        shutil.copytree(self.place.runs, self.place.root / "before", symlinks=True)
+        self.staying = {process.pid for process in place.processes()}
+        shutil.copytree(place.runs, place.root / "before", symlinks=True)
 
-    def run(self, n: str) -> dict[str, Any]:
-        self.place.write_configs(n)
-        return self.driver.run(self.instance)
+    def run(self, n: str) -> dict[str, str]:
+        raise NotImplementedError
+
+    def end(self) -> None:
+        raise NotImplementedError
 
     def count(self, role: str, process: int = 1) -> list[str]:
         """Return the kinds of the events that a process of a role has in a run."""
@@ -280,54 +301,60 @@ class Campaign:
             if path.is_file() and not any(path.is_relative_to(folder) for folder in inside)
         }
 
+    def check_all(self, role: str, process: int, what: str) -> None:
+        """Let the fault happen at each event of a process; fail with each promise that was not kept."""
+        try:
+            kinds = self.count(role, process or 1)
+            assert len(kinds) > 5, "the events are not seen"
+            for at in range(1 + OFFSET, len(kinds) + 1, EVERY):
+                happens = what if what == "SIGKILL" else error_for(kinds[at - 1], at)
+                self.check(Fault(role, at, happens, process))
+        finally:
+            self.end()
+        kept = self.tried - len({line.partition(" (")[0] for line in self.broken})
+        print(f"{what} in {role} {process}: tried {self.tried}, as promised {kept}")
+        assert not self.broken, "\n".join(self.broken)
+
     def check(self, fault: Fault) -> None:
         """Let a fault happen, run once more, and note each promise that was not kept."""
         self.tried += 1
         self.restore()
         self.place.plan(fault)
-        answer = self.run(NEW)
+        statuses = self.run(NEW)
         happened = self.place.happened
-        wrong = list(self.after_fault(answer))
+        wrong = list(self.after_fault(statuses))
         following = NEXT if fault.at % 2 else FAILS
-        was_new = self.is_complete(self.folder, NEW)
+        good = {id: NEW if self.is_complete(self.folder(id), NEW) else OLD for id in self.instances}
         self.place.plan()
-        answer = self.run(following)
-        wrong += self.after_next(answer, following, NEW if was_new else OLD)
-        if wrong:
-            self.broken += [f"{fault} ({happened}): {line}" for line in wrong]
+        wrong += self.after_next(self.run(following), following, good)
+        self.broken += [f"{fault} ({happened}): {line}" for line in wrong]
 
-    @property
-    def folder(self) -> Path:
-        return self.place.runs / self.instance
-
-    @property
-    def previous(self) -> Path:
-        return self.place.runs / ".ductaflow/previous" / self.instance
+    def folder(self, instance: str) -> Path:
+        return self.place.runs / instance
 
     def is_complete(self, folder: Path, n: str) -> bool:
-        is_version = self.place.version_in(folder, NAMES[self.instance]) == n
-        return is_version and self.place.is_good(folder)
+        """Whether a folder has all that a good run of a version leaves."""
+        is_version = self.place.version_in(folder, NAMES[folder.parent.name]) == n
+        result = read_result(folder) if is_version else None
+        return result is not None and result.status.is_good
 
-    def after_fault(self, answer: dict[str, Any]) -> Iterator[str]:
-        if answer["status"] in ("success", "warning") and not self.is_complete(self.folder, NEW):
-            yield f"false green: {answer}"
-        yield from self.whole_files()
-        if left := wait_for_none(self.others):
-            yield f"processes left: {left}"
+    def after_fault(self, statuses: dict[str, str]) -> Iterator[str]:
+        for id in self.instances:
+            if statuses.get(id) in GOOD and not self.is_complete(self.folder(id), NEW):
+                yield f"{id}: false green"
+        yield from self.after_any()
 
-    def after_next(self, answer: dict[str, Any], n: str, good: str) -> Iterator[str]:
-        expected = "error" if n == FAILS else "warning"
-        if answer["status"] != expected or (n == FAILS and answer["cause"] != "exception"):
-            yield f"the next run is not right: {answer}"
-        if n != FAILS and not self.is_complete(self.folder, n):
-            yield "the outputs of the next run are not whole"
-        if not self.is_complete(self.previous, good):
-            yield f"the last good version ({good}) is nowhere whole"
-        yield from self.whole_files()
-        if left := wait_for_none(self.others):
-            yield f"processes left: {left}"
+    def after_next(self, statuses: dict[str, str], n: str, good: dict[str, str]) -> Iterator[str]:
+        for id in self.instances:
+            if statuses.get(id) != ("error" if n == FAILS else "warning"):
+                yield f"{id}: the next run is not right: {statuses.get(id)}\n{self.said}"
+            if n != FAILS and not self.is_complete(self.folder(id), n):
+                yield f"{id}: the outputs of the next run are not whole"
+            if not self.is_complete(self.place.runs / ".ductaflow/previous" / id, good[id]):
+                yield f"{id}: the last good version ({good[id]}) is nowhere whole"
+        yield from self.after_any()
         admin = self.place.runs / ".ductaflow/running"
-        if left := wait_for_none(lambda: list(admin.glob("*"))):
+        if wait_for_none(lambda: list(admin.glob("*"))):
             yield f"left in running: {[path.name for path in admin.glob('*')]}"
         if temporary := [str(path) for path in self.place.root.rglob(f"{TEMP_PREFIX}*")]:
             yield f"temporary files left: {temporary}"
@@ -336,16 +363,73 @@ class Campaign:
         if self.state_outside() != self.outside:
             yield "something outside of the runs has changed"
 
-    def others(self) -> list[psutil.Process]:
-        return [process for process in self.place.processes() if process.pid not in self.session]
-
-    def whole_files(self) -> Iterator[str]:
+    def after_any(self) -> Iterator[str]:
+        """Yield what is never right: torn files, processes that are left."""
         for path in self.place.runs.rglob("*.json"):
             if path.is_file() and not path.name.startswith(TEMP_PREFIX):
                 try:
                     json.loads(path.read_bytes())
                 except ValueError:
                     yield f"{path} is torn"
+        if left := wait_for_none(self.others):
+            yield f"processes left: {left}"
+
+    def others(self) -> list[psutil.Process]:
+        return [process for process in self.place.processes() if process.pid not in self.staying]
+
+
+class Runs(Campaign):
+    """Faults in the runs of one instance in a session that lives for all of them."""
+
+    def __init__(self, place: Place, instance: str, engine: str) -> None:
+        server = {"DUCTAFLOW_SERVER": "off"} if engine == "fresh" else {}
+        self.driver = Driver(place, RUNS, **server)
+        super().__init__(place, instance)
+
+    def run(self, n: str) -> dict[str, str]:
+        self.place.write_configs(n)
+        status, self.said = self.driver.ask(self.instances[0])
+        return {self.instances[0]: status}
+
+    def end(self) -> None:
+        self.driver.end()
+
+
+class Sessions(Campaign):
+    """Faults in whole sessions, each a fork of one process that has imported what they need."""
+
+    def __init__(self, place: Place, *arguments: str) -> None:
+        self.arguments = arguments
+        self.driver = Driver(place, SESSIONS, FAULTS_ROLE="")
+        self.code = 0
+        super().__init__(place, "prep/a", "all/a")
+
+    def run(self, n: str) -> dict[str, str]:
+        self.place.write_configs(n)
+        twin = self.place.runs / REPORT_JSON
+        before = twin.stat().st_ino if twin.exists() else 0
+        self.code = self.driver.ask(json.dumps(self.arguments))
+        self.said = (self.place.root / "tmp.out").read_text(errors="replace")
+        if not twin.exists() or twin.stat().st_ino == before:
+            return {}
+        return {entry["id"]: entry["status"] for entry in json.loads(twin.read_bytes())["instances"]}
+
+    def after_fault(self, statuses: dict[str, str]) -> Iterator[str]:
+        yield from super().after_fault(statuses)
+        if self.code == 0 and not all(self.is_complete(self.folder(id), NEW) for id in self.instances):
+            yield f"exit code 0, and not all is there\n{self.said}"
+        if "INTERNALERROR" in self.said:
+            yield self.said
+
+    def after_next(self, statuses: dict[str, str], n: str, good: dict[str, str]) -> Iterator[str]:
+        yield from super().after_next(statuses, n, good)
+        if self.code != (1 if n == FAILS else 0):
+            yield f"exit code {self.code}\n{self.said}"
+        if left := os.listdir(self.place.root / "tmp"):
+            yield f"left in the folder for temporary files: {left}"
+
+    def end(self) -> None:
+        self.driver.end()
 
 
 def error_for(kind: str, number: int) -> str:
@@ -382,15 +466,23 @@ def test_a_fault_at_each_event_of_a_run(
     place: Place, instance: str, engine: str, role: str, process: int, what: str
 ) -> None:
     """Whatever happens to a process of a run, and when: no false success, nothing lost, nothing left."""
-    campaign = Campaign(place, instance, engine)
-    try:
-        kinds = campaign.count(role, process or 1)
-        assert len(kinds) > 10, "the events are not seen"
-        for at, kind in enumerate(kinds, start=1):
-            happens = what if what == "SIGKILL" else error_for(kind, at)
-            campaign.check(Fault(role, at, happens, process))
-    finally:
-        campaign.driver.end()
-    kept = campaign.tried - len({line.partition(" (")[0] for line in campaign.broken})
-    print(f"{instance}, {engine}, {what} in {role} {process}: tried {campaign.tried}, as promised {kept}")
-    assert not campaign.broken, "\n".join(campaign.broken)
+    Runs(place, instance, engine).check_all(role, process, what)
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("what", ["SIGKILL", "error"])
+@pytest.mark.parametrize(
+    ("command", "role", "process"),
+    [
+        ("pytest", "session", 1),
+        ("pytest", "server", 1),
+        ("pytest -n 2", "session", 1),
+        ("pytest -n 2", "worker", 1),
+        ("ductaflow", "session", 1),
+    ],
+)
+def test_a_fault_at_each_event_of_a_session(
+    place: Place, command: str, role: str, process: int, what: str
+) -> None:
+    """Whatever happens to a session, its workers and its server: the next session is right."""
+    Sessions(place, *command.split()).check_all(role, process, what)

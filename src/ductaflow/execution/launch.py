@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Literal, NoReturn, Protocol, Required, TypedDict
 
 from ductaflow.common import errors, host
-from ductaflow.common.decode import decode
+from ductaflow.common.decode import UnreadableError, decode
 from ductaflow.common.engines import engine_named
 from ductaflow.common.errors import RunFolderError
 from ductaflow.common.paths import CONTEXT
@@ -249,8 +249,10 @@ class Answers:
         self._thread.start()
 
     def _read(self, supervisor: Supervisor) -> None:
-        for line in supervisor.lines():
-            self._queue.put(decode(line, Answer, where="the answer of a supervisor"))
+        # A supervisor that is killed while it writes leaves half a line.
+        with contextlib.suppress(UnreadableError):
+            for line in supervisor.lines():
+                self._queue.put(decode(line, Answer, where="the answer of a supervisor"))
         self._queue.put(None)
 
     def get(self, timeout: float | None = None) -> Answer | None:
