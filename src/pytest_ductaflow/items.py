@@ -296,8 +296,8 @@ class InstanceItem(pytest.Item):
         self._stop(decision)
         if decision.would is Would.NOT_RUN:
             pytest.skip(clean(f"{instance.id}: {instance.skip_reason()}"))
-        if decision.would is Would.BLOCKED:
-            pytest.skip(clean(f"{instance.id} blocked: {decision.message}"))
+        if decision.would is not Would.ERROR:
+            pytest.skip(clean(f"{instance.id} {decision.would}: {decision.message}"))
         self._fail(self._text_of(decision))
 
     def _text_of(self, decision: Decision) -> str:

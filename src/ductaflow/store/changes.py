@@ -173,10 +173,11 @@ def _of_config(spec: RunSpec, known: str | None, lineage: Lineage) -> Iterator[C
         yield from _config_fields(spec)
     elif not same_secrets:
         yield Change("config", "", "a secret in the config is another one")
-    for name, value in options_of(spec).items():
-        before = dict(lineage["options"]).get(name)
-        if before != value:
-            yield Change("config", f"_run.{name}", f"config _run.{name}: {_shown(before)} -> {_shown(value)}")
+    before, now = dict(lineage["options"]), dict(options_of(spec))
+    for name in sorted({*before, *now}):
+        old, new = before.get(name), now.get(name)
+        if old != new:
+            yield Change("config", f"_run.{name}", f"config _run.{name}: {_shown(old)} -> {_shown(new)}")
 
 
 def _config_fields(spec: RunSpec) -> Iterator[Change]:

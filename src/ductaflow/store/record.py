@@ -558,7 +558,14 @@ def options_of(spec: RunSpec) -> RunChoices:
     """Return what `_run` says that changes what a run does, or what is made of it."""
     options = spec.options
     kernel = (options.kernel or "") if engine_named(spec.engine).has_kernel else None
-    return RunChoices(kernel=kernel, allow_exit=options.allow_exit, needs=sorted(options.needs))
+    chosen = RunChoices()
+    if kernel is not None:
+        chosen["kernel"] = kernel
+    if options.allow_exit:
+        chosen["allow_exit"] = True
+    if options.needs:
+        chosen["needs"] = sorted(options.needs)
+    return chosen
 
 
 # --- undeclared --------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
-"""The record of one run: what it says, how it is kept, and how a log is judged.
+"""The record of one run: what it says and how it is kept.
 
-`result.json` is schema 1 of the design (5.4). A Result is frozen and crosses processes as plain data.
+`result.json` has schema 1 (`docs/design.md`, section 3). A Result is frozen and
+crosses processes as plain data.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ Cause = Literal["exception", "exit", "signal", "timeout", "interrupted", "lost",
 class Status(StrEnum):
     """What came of an instance. The first three are verdicts of a run, the others of a session.
 
-    This is the one table of statuses. A new one is a line here, and its colours and sign on the page
-    (`base.css`, `page.html`). Members stand in the order in which counts are given.
+    This is the one table of statuses; CONTRIBUTING.md says what else a new one touches. Members stand in
+    the order in which counts are given.
 
     Attributes:
         severity: the higher, the worse; a build has the worst status of itself and its flows.
@@ -173,10 +174,13 @@ class Secrets(TypedDict):
     hash: str
 
 
-class RunChoices(TypedDict):
-    """What `_run` of a config says that changes what a run does, or what is made of it."""
+class RunChoices(TypedDict, total=False):
+    """What `_run` of a config says that changes what a run does, or what is made of it.
 
-    kernel: str | None
+    A default is left out, so that a new key neither makes earlier results unreadable nor stale.
+    """
+
+    kernel: str
     allow_exit: bool
     needs: list[str]
 
@@ -232,7 +236,7 @@ class Cells:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The record of one run (design 5.4). `folder` is where it was read from and is not stored; nor is
+    """The record of one run. `folder` is where it was read from and is not stored; nor is
     `former_status`, which is the status of the run where that of the session is `unchanged`.
 
     Times are UTC in ISO 8601; `seconds` is monotonic; `peak_memory` is in bytes, with children. Paths of

@@ -149,7 +149,7 @@ class Verdict:
 
 
 def judge(end: Ending) -> Verdict:
-    """The verdict of the design (5.4): red for anything that kept the run from its end, then orange."""
+    """Return the verdict: an error for anything that kept the run from its end, then a warning."""
     return _red(end) or _orange(end) or Verdict(Status.SUCCESS, None, "")
 
 
