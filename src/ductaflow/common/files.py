@@ -1,15 +1,23 @@
-"""Files: atomic writes, stamps, and which paths count as hidden."""
+"""Files: atomic writes, stamps, what lies in a folder, and which paths count as hidden."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
+import shutil
 import stat
+import time
+import zlib
 from collections.abc import Iterable
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from ductaflow.common.paths import TEMP_PREFIX
+
+#: A temporary file whose maker is on another host counts as left behind when it is older, in seconds.
+_LEFT_BEHIND = 86_400.0
 
 
 def write_atomic(path: Path, data: str | bytes | Iterable[str], *, sync: bool = True) -> None:
@@ -23,7 +31,7 @@ def write_atomic(path: Path, data: str | bytes | Iterable[str], *, sync: bool = 
     """
     parts: Iterable[str | bytes] = (data,) if isinstance(data, str | bytes) else data
     # not by `tempfile`, whose files are for their owner alone whatever the umask says
-    name = os.path.join(path.parent, f"{TEMP_PREFIX}{os.urandom(8).hex()}")
+    name = os.path.join(path.parent, f"{TEMP_PREFIX}{_here()}-{os.getpid()}-{os.urandom(8).hex()}")
     try:
         with open(name, "xb") as file:
             for part in parts:
@@ -35,6 +43,53 @@ def write_atomic(path: Path, data: str | bytes | Iterable[str], *, sync: bool = 
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def sweep_temporary(folder: Path) -> None:
+    """Remove the temporary files of ours in a folder whose makers were killed."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith(TEMP_PREFIX):
+                with suppress(OSError):
+                    if _is_left_behind(entry):
+                        os.unlink(entry.path)
+
+
+def _is_left_behind(entry: os.DirEntry[str]) -> bool:
+    where, _, rest = entry.name.removeprefix(TEMP_PREFIX).partition("-")
+    pid = rest.partition("-")[0]
+    if where == _here() and pid.isdigit():
+        try:
+            os.kill(int(pid), 0)
+        except ProcessLookupError:
+            return True
+        except OSError:
+            return False
+    return time.time() - entry.stat(follow_symlinks=False).st_mtime > _LEFT_BEHIND
+
+
+def _here() -> str:
+    """Return a name for what gives out process ids: this host, or a container on it."""
+    try:
+        name = f"{os.uname().nodename} {os.readlink('/proc/self/ns/pid')}"
+    except (OSError, AttributeError):
+        name = os.environ.get("COMPUTERNAME", "")
+    return f"{zlib.crc32(name.encode('utf-8', 'backslashreplace')):08x}"
+
+
+def set_aside(path: Path, *, copy: bool = False) -> Path:
+    """Rename, or copy, what lies in the place of a file of ours; return its new path, beside the old one."""
+    numbers = itertools.chain([""], itertools.count(2))
+    names = (path.with_name(f"{path.stem}.flow{number}{path.suffix}") for number in numbers)
+    aside = next(name for name in names if not os.path.lexists(name))
+    if copy:
+        shutil.copyfile(path, aside)
+    else:
+        os.rename(path, aside)
+    return aside
+
+
+# --- stamps and entries ------------------------------------------------------------------------------------
 
 
 class Stamp(NamedTuple):
@@ -53,6 +108,93 @@ class Stamp(NamedTuple):
 def stamp_of(status: os.stat_result) -> Stamp:
     """Return the stamp of a file."""
     return Stamp(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+
+
+#: What a name in a folder stands for. A link is one by itself, whatever is behind it.
+PathKind = Literal["file", "link", "folder", "pipe", "socket", "device"]
+_KINDS: dict[int, PathKind] = {
+    stat.S_IFREG: "file",
+    stat.S_IFLNK: "link",
+    stat.S_IFDIR: "folder",
+    stat.S_IFIFO: "pipe",
+    stat.S_IFSOCK: "socket",
+}
+
+
+class PathState(NamedTuple):
+    """One entry of a folder; `target` is the text of a link. Only files and links have a size."""
+
+    size: int
+    mtime: int
+    ctime: int
+    inode: int
+    kind: PathKind = "file"
+    target: str = ""
+
+    def is_other_than(self, before: PathState | None) -> bool:
+        """Whether the content may differ; the times of a folder, a pipe or a socket say nothing."""
+        if before is None or (self.kind, self.target) != (before.kind, before.target):
+            return True
+        of_content = self.kind == "file" and (self.mtime, self.inode) != (before.mtime, before.inode)
+        return of_content or self.size != before.size
+
+
+def state_of(path: str) -> PathState:
+    """Return what a path stands for itself, not what is behind a link.
+
+    Raises:
+        OSError: there is nothing, or it cannot be looked at.
+    """
+    status = os.lstat(path)
+    kind = _KINDS.get(stat.S_IFMT(status.st_mode), "device")
+    size = status.st_size if kind in ("file", "link") else 0
+    target = os.readlink(path) if kind == "link" else ""
+    return PathState(size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, kind, target)
+
+
+#: What lies in a folder, by relative path with `/`.
+Snapshot = dict[str, PathState]
+
+
+def snapshot(folder: Path) -> Snapshot:
+    """Return all that lies below a folder, at any depth, by relative path with `/`, never through a link.
+
+    A folder is an entry only if it is empty; another one is known by what lies in it.
+    """
+    found: Snapshot = {}
+    pending = [(str(folder), "")]
+    with ExitStack() as until:
+        while pending:
+            path, prefix = pending.pop()
+            # What goes away while we look is not there.
+            with suppress(FileNotFoundError):
+                unlock(path, os.R_OK | os.X_OK, until)
+                names = os.listdir(path)
+                if not names and prefix:
+                    found[prefix[:-1]] = state_of(path)
+                for name in names:
+                    with suppress(FileNotFoundError):
+                        entry = state_of(os.path.join(path, name))
+                        if entry.kind == "folder":
+                            pending.append((os.path.join(path, name), f"{prefix}{name}/"))
+                        else:
+                            found[prefix + name] = entry
+    return found
+
+
+def unlock(folder: str, access: int, until: ExitStack) -> None:
+    """Get access to a folder that its owner has locked, as a run may; its mode is the same afterwards."""
+    mode = stat.S_IMODE(os.lstat(folder).st_mode)
+    if not os.access(folder, access):
+        # What is somebody else's stays locked, and the error comes where it is used.
+        with suppress(OSError):
+            os.chmod(folder, mode | stat.S_IRWXU)
+            until.callback(_set_mode, folder, mode)
+
+
+def _set_mode(folder: str, mode: int) -> None:
+    with suppress(OSError):
+        os.chmod(folder, mode)
 
 
 #: Folders of installed packages, which may lie inside a project.

@@ -18,7 +18,7 @@ from typing import Any
 
 from ductaflow.common.files import Stamp, is_hidden, shown_names, stamp_of_file
 from ductaflow.execution.python_hooks import IMPORTER, modules_since
-from ductaflow.store.spec import Reads, RunSpec, tell_reads
+from ductaflow.store.spec import Reads, RunSpec, tell, tell_reads
 
 _PYCACHE = os.sep + "__pycache__" + os.sep
 #: Where Python and what is installed lie, for the names of their files.
@@ -51,7 +51,7 @@ class Watch:
         self._spec = spec
         self._at_once = at_once
         self._tell = partial(tell_reads, spec)
-        self._active = False
+        self._active = self._log_written = False
         self._last_before: str | None = None
         self._root = spec.project_root.rstrip(os.sep) + os.sep
         self._config = self._root + spec.settings.config_dir.replace("/", os.sep) + os.sep
@@ -117,6 +117,9 @@ class Watch:
 
     def _opened(self, arguments: Arguments) -> None:
         name, _, flags = arguments
+        if flags & _WRITES and not self._log_written and self._is_log(name):
+            self._log_written = True
+            tell(self._spec, event="wrote_log")
         if isinstance(name, str) and name in self.files and not flags & _WRITES:
             return
         path = self._watched(name, with_hidden=True)
@@ -138,6 +141,14 @@ class Watch:
             is_new = bool(flags & (os.O_TRUNC | os.O_EXCL)) and path not in self.files
             is_made = is_new and self._watched(path) is not None and not _is_for_us(sys._getframe(2))
             self._note_written(path, is_made=is_made)
+
+    def _is_log(self, name: object) -> bool:
+        """Return whether a flow opens the log of its run by name."""
+        if not isinstance(name, str | bytes | os.PathLike):
+            return False
+        path, log = os.fsdecode(name), os.fspath(self._spec.log)
+        is_log = path.endswith(os.path.basename(log)) and os.path.abspath(path) == log
+        return is_log and not _is_for_us(sys._getframe(3))
 
     def _listing(self, arguments: Arguments) -> None:
         name = "." if arguments[0] is None else arguments[0]

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from ductaflow.common import host
 from ductaflow.common.engines import engine_named
 from ductaflow.common.errors import Failure
+from ductaflow.common.files import set_aside
 from ductaflow.execution.audit import Watch
 from ductaflow.execution.coverage import measured
 from ductaflow.execution.python_hooks import modules_since, run_exit_handlers
@@ -104,6 +105,8 @@ def execute(spec: RunSpec, *, with_page: bool) -> int:
         with Capture(spec.log), measured(Path(spec.source)):
             run_notebook_cells(spec, teller, watch)
     watch.stop()
+    if os.path.lexists(page := spec.run_folder.html):
+        tell(spec, event="set_aside", name=page.name, aside=set_aside(page).name)
     tell(spec, event="executed")
     if with_page and spec.mode == "notebook" and spec.settings.html:
         export_html_of(spec)
@@ -151,7 +154,8 @@ def run_notebook_cells(spec: RunSpec, teller: Teller, watch: Watch) -> None:
         print(failure.traceback, file=sys.stderr, end="")
         teller.failed(0, exc, failure)
     finally:
-        settle_output(spec.run_folder.notebook)
+        for name in settle_output(spec.run_folder.notebook):
+            tell(spec, event="set_aside", name=spec.run_folder.notebook.name, aside=name)
 
 
 def warn_of_lost_config(notebook: NotebookNode) -> None:

@@ -24,10 +24,11 @@ from ductaflow.common import errors, host
 from ductaflow.common.decode import UnreadableError, decode
 from ductaflow.common.engines import engine_named
 from ductaflow.common.errors import RunFolderError
-from ductaflow.common.paths import CONTEXT
+from ductaflow.common.paths import CONTEXT, RunFolder
 from ductaflow.execution import warm
 from ductaflow.execution.echo import POLL_SECONDS, Show, shown_while_it_grows
-from ductaflow.store.result import Result, Status
+from ductaflow.notebook.export import end_announcement
+from ductaflow.store.result import Result, Status, readable_result
 from ductaflow.store.sessions import Part, session_of
 from ductaflow.store.spec import RunSpec, is_below
 
@@ -99,34 +100,39 @@ def launch(
         supervisor.close()
         raise
     if await_page:
-        answers.await_end()
-        supervisor.close()
+        _await_page(supervisor, answers, spec.run_folder)
     else:
-        pages.add(supervisor, answers)
+        pages.add(supervisor, answers, spec.run_folder)
     return result
+
+
+def _await_page(supervisor: Supervisor, answers: Answers, folder: RunFolder) -> None:
+    """Wait for the end of a supervisor, which makes the page."""
+    try:
+        answers.await_end()
+    finally:
+        supervisor.close()
+    end_announcement(folder)
 
 
 class Pages(Part):
     """Runs of a session that have ended while the HTML of their notebooks is still being made."""
 
     def __init__(self) -> None:
-        self._left: queue.SimpleQueue[tuple[Supervisor, Answers]] = queue.SimpleQueue()
+        self._left: queue.SimpleQueue[tuple[Supervisor, Answers, RunFolder]] = queue.SimpleQueue()
 
-    def add(self, supervisor: Supervisor, answers: Answers) -> None:
-        self._left.put((supervisor, answers))
+    def add(self, supervisor: Supervisor, answers: Answers, folder: RunFolder) -> None:
+        self._left.put((supervisor, answers, folder))
 
     def wait(self, *, at_most: int = 0) -> None:
         """Wait until no more than so many are left, and see their supervisors end."""
         while self._left.qsize() > at_most:
             try:
-                supervisor, answers = self._left.get_nowait()
+                left = self._left.get_nowait()
             except queue.Empty:
                 # Another thread waits for it.
                 return
-            try:
-                answers.await_end()
-            finally:
-                supervisor.close()
+            _await_page(*left)
 
     def end(self, *, orderly: bool) -> None:
         """Wait for all; after an interruption only until their supervisors have given up."""
@@ -303,6 +309,10 @@ def _from_answer(spec: RunSpec, answer: Answer | None, supervisor: Supervisor) -
     # The supervisor is gone: the processes that it left are found by their environment.
     ending = supervisor.ending()
     host.sweep(CONTEXT, functools.partial(is_below, Path(spec.folder)))
+    recorded = readable_result(Path(spec.folder))
+    if recorded is not None and recorded.run_id == spec.run_id:
+        # It had judged the run already, and others read that verdict.
+        return recorded
     message = f"the process that looked after the run was ended ({ending})"
     lost = Result(spec.flow, spec.instance, spec.kind, Status.ERROR, "lost", message, spec.session_id)
     return replace(lost, run_id=spec.run_id, folder=Path(spec.folder))

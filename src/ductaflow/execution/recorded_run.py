@@ -13,19 +13,29 @@ import platform
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
 from ductaflow.common.decode import UnreadableError, decode, read_regular
-from ductaflow.common.files import write_atomic
+from ductaflow.common.files import set_aside, write_atomic
 from ductaflow.common.text import iso_moment
 from ductaflow.project.values import dump_config
-from ductaflow.store.folder import Claim, Owner, clear_odd, refuse_folder
+from ductaflow.store.folder import Claim, Owner, refuse_folder
 from ductaflow.store.hashes import StoppedError
 from ductaflow.store.logs import closing_line, header_line, scan_log
-from ductaflow.store.record import Record, RecordMaker, Site, begin, config_hash, notes_of_folders, undeclared
+from ductaflow.store.record import (
+    Record,
+    RecordMaker,
+    Site,
+    begin,
+    config_hash,
+    notes_of_folders,
+    strings_of,
+    undeclared,
+)
 from ductaflow.store.result import (
     Cells,
     Environment,
@@ -36,7 +46,7 @@ from ductaflow.store.result import (
     write_result,
 )
 from ductaflow.store.spec import RunSpec
-from ductaflow.store.verdict import ChildEnd, Ending, RunEvent, Told, judge, stopped_early
+from ductaflow.store.verdict import ChildEnd, Ending, RunEvent, Told, judge, note_of_set_aside, stopped_early
 
 _CHUNK = 1 << 20
 
@@ -66,6 +76,8 @@ class RecordedRun:
             self._begun = begin(spec)
             Path(self.spec.events).write_bytes(b"")
         except BaseException:
+            with suppress(OSError):
+                self.claim.withdraw()
             self.release()
             raise
 
@@ -100,35 +112,82 @@ class RecordedRun:
             idle: seconds that do not count.
             stopped: asked while large files are read; True ends that.
         """
-        self._restore()
-        result = self._result(told, end, idle, stopped)
-        error = result.message if result.status.is_error else None
+        result: Result | None = None
         try:
+            self._restore(told)
+            result = self._result(told, end, idle, stopped)
+            error = result.message if result.status.is_error else None
             append_line(self.spec.log, closing_line(self.spec, seconds=result.seconds, error=error))
             write_result(result, self.spec.run_folder.path)
         except OSError as exc:
-            fault = f"the result could not be written to {self.spec.folder}: {exc.strerror or exc}"
-            message = "; ".join(filter(None, [result.message, fault]))
-            return replace(result, status=Status.ERROR, cause=result.cause or "lost", message=message)
-        self._is_written = True
-        self.claim.finish()
+            result = self._write_less(result, told, exc)
+        else:
+            self._is_written = True
+        if self._is_written:
+            self.claim.finish()
         return result
 
-    def _restore(self) -> None:
-        """Restore our files that the flow removed or replaced: the log, still open here, and the config."""
+    def _write_less(self, result: Result | None, told: Told, exc: OSError) -> Result:
+        """Write a short result, if there is room for that, in the place of one that could not be written."""
         spec = self.spec
+        result = result or Result(spec.flow, spec.instance, spec.kind, Status.ERROR)
+        fault = f"the result could not be written to {spec.folder}: {exc.strerror or exc}"
+        less = Result(
+            spec.flow,
+            spec.instance,
+            spec.kind,
+            Status.ERROR,
+            result.cause or "lost",
+            "; ".join(filter(None, [result.message, fault])),
+            spec.session_id,
+            spec.run_id,
+            iso_moment(self._started),
+            iso_moment(datetime.now(UTC)),
+            result.seconds,
+            cells=Cells(told.run, told.total),
+            children=tuple(told.children),
+            folder=Path(spec.folder),
+        )
+        with suppress(OSError):
+            # What it wrote is listed all the same: the next run has to know whose files these are.
+            less = replace(less, outputs=result.outputs or tuple(self.claim.outputs(told.children)))
+            self.claim.make_room()
+            write_result(less, spec.run_folder.path)
+            self._is_written = True
+        return less
+
+    def _restore(self, told: Told) -> None:
+        """Restore our files: set aside what the flow put into their places, and write what it removed."""
+        spec, files = self.spec, self.spec.run_folder
         assert self._log is not None
-        spec.run_folder.path.mkdir(parents=True, exist_ok=True)
-        clear_odd(spec.run_folder)
-        try:
-            is_there = os.path.samestat(os.stat(spec.log), os.fstat(self._log.fileno()))
-        except FileNotFoundError:
-            is_there = False
-        if not is_there:
+        told.folder_removed = not files.path.is_dir()
+        files.path.mkdir(parents=True, exist_ok=True)
+        config = dump_config(spec.saved_config)
+        for path in files.own_files:
+            if os.path.lexists(path) and not self._is_ours(path, told, config):
+                told.set_aside[path.name] = set_aside(path).name
+        if told.wrote_log and spec.log.exists():
+            told.set_aside[spec.log.name] = set_aside(spec.log, copy=True).name
+        if not spec.log.exists():
             chunks = iter(functools.partial(self._log.read, _CHUNK), b"")
             write_atomic(spec.log, (chunk.decode("utf-8", "replace") for chunk in chunks))
-        if not spec.run_folder.config.exists():
-            write_atomic(spec.run_folder.config, dump_config(spec.saved_config))
+        if not files.config.exists():
+            write_atomic(files.config, config)
+
+    def _is_ours(self, path: Path, told: Told, config: str) -> bool:
+        """Return whether what lies in the place of a file of ours is that file."""
+        files = self.spec.run_folder
+        if path == files.notebook:
+            # The child looks after it.
+            return self.spec.mode == "notebook"
+        if path == files.html:
+            return self.spec.mode == "notebook" and told.executed
+        if path.is_symlink() or not path.is_file():
+            return False
+        if path == files.config:
+            return path.read_bytes() == config.encode("utf-8", "backslashreplace")
+        assert self._log is not None
+        return path == self.spec.log and os.path.samestat(os.stat(path), os.fstat(self._log.fileno()))
 
     def _result(self, told: Told, end: ChildEnd, idle: float, stopped: Callable[[], bool]) -> Result:
         spec = self.spec
@@ -152,6 +211,8 @@ class RecordedRun:
                 children=children,
             )
         )
+        if (note := note_of_set_aside(told)) and note != verdict.message:
+            told.notes.append(note)
         record = self._record(told, stopped, is_good=verdict.status.is_good)
         return Result(
             flow=spec.flow,
@@ -176,6 +237,7 @@ class RecordedRun:
             outputs=record.outputs,
             lineage=record.lineage,
             children=tuple(told.children),
+            kept_folders=self.claim.kept_folders(record.outputs),
             peak_memory=end.peak_memory,
             environment=Environment(
                 python=platform.python_version(),
@@ -235,6 +297,10 @@ def _lines_of_ours(spec: RunSpec, told: Told, children: Sequence[Result]) -> Ite
     if (early := stopped_early(told)) and not spec.options.allow_exit:
         yield f"⚠ {early}"
     yield from undeclared(spec, told.reads, children)
+    for text in strings_of(spec.config):
+        path = os.path.join(os.path.normpath(os.path.join(spec.project_root, text)), "")
+        if path.startswith(spec.folder + os.sep):
+            yield f"⚠ the config names {text}, in the run's own folder, which is emptied before it runs"
 
 
 def _read_events(path: Path) -> Iterator[RunEvent]:

@@ -105,7 +105,7 @@ class Supervisor:
             result = run.conclude(told, end, stopped=self._is_over(run.claim))
             with_page = self._afterwards is not None and end.stop in (None, "timeout")
             if with_page and self.spec.run_folder.notebook.exists():
-                announce_page(self.spec.run_folder)
+                announce_page(self.spec.run_folder, within=AFTERWARDS_SECONDS)
             answer(self._answers, event="result", result=result.to_dict())
             if with_page:
                 self._make_page()

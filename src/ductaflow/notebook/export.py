@@ -7,11 +7,13 @@ import html
 import logging
 import os
 import warnings
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from ductaflow.common.files import write_atomic
+from ductaflow.common.files import PathState, set_aside, state_of, write_atomic
 from ductaflow.common.paths import RunFolder
 from ductaflow.notebook.source import read_ipynb, read_source_text
 
@@ -56,16 +58,38 @@ def make_page(folder: RunFolder) -> None:
         _write_page_instead(folder, f"The HTML could not be made: {type(exc).__name__}: {exc}")
 
 
-def announce_page(folder: RunFolder) -> None:
-    """Write a placeholder for a page that is still being made, so that links to it work at once."""
-    _write_page_instead(
-        folder, "The HTML is being made. Load this page again; if it stays like this, it was not finished."
+def announce_page(folder: RunFolder, *, within: float) -> None:
+    """Write a placeholder for a page that is still being made, so that links to it work at once.
+
+    Args:
+        folder: of the run.
+        within: seconds after which the page is there or will never be.
+    """
+    until = datetime.now(UTC) + timedelta(seconds=within)
+    why = (
+        f"The HTML is being made. Load this page again. If it is not here by {until:%Y-%m-%d %H:%M:%S} UTC, "
+        "it will not be: the process that made it was ended."
     )
+    _write_page_instead(folder, why, _ANNOUNCED)
 
 
-def _write_page_instead(folder: RunFolder, why: str) -> None:
+def end_announcement(folder: RunFolder) -> None:
+    """Say that a page was not finished, if it was announced and nobody is making it any more."""
+    with suppress(FileNotFoundError, IsADirectoryError):
+        with folder.html.open("rb") as page:
+            is_announced = page.read(len(_ANNOUNCED)) == _ANNOUNCED.encode()
+        if is_announced:
+            why = "The HTML was not finished: the process that made it was ended. The run itself had ended."
+            _write_page_instead(folder, why)
+
+
+_BEGIN = '<!doctype html><meta charset="utf-8">'
+_ANNOUNCED = f'{_BEGIN}<meta name="ductaflow" content="announced">'
+
+
+def _write_page_instead(folder: RunFolder, why: str, begin: str = _BEGIN) -> None:
     name = html.escape(folder.notebook.name)
-    text = f'<!doctype html><meta charset="utf-8"><title>{name}</title><p>{html.escape(why)}</p>'
+    text = f"{begin}<title>{name}</title><p>{html.escape(why)}</p>"
     link = f'<a href="{quote(folder.notebook.name)}">{name}</a>'
     write_atomic(folder.html, f"{text}<p>Notebook: {link}</p>\n", sync=False)
 
@@ -81,7 +105,14 @@ def html_of(notebook: NotebookNode, name: str) -> str:
 
 
 class _AtomicHandler:
-    """Papermill's access to one output notebook; each write replaces the whole file or nothing."""
+    """Papermill's access to one output notebook; each write replaces the whole file or nothing.
+
+    What somebody else has put into its place since the last write is set aside; `aside` has the new names.
+    """
+
+    def __init__(self) -> None:
+        self.aside: list[str] = []
+        self._last: PathState | None = None
 
     def read(self, path: str) -> str:
         return Path(path).read_text(encoding="utf-8")
@@ -90,8 +121,15 @@ class _AtomicHandler:
         return [str(entry) for entry in Path(path).iterdir()]
 
     def write(self, buf: str, path: str) -> None:
+        self.look(path)
         # papermill saves at each cell: an fsync for each would cost more than most cells
         write_atomic(Path(path), buf, sync=False)
+        self._last = state_of(path)
+
+    def look(self, path: str) -> None:
+        """Set aside what is there and was not written here."""
+        if os.path.lexists(path) and state_of(path).is_other_than(self._last):
+            self.aside.append(set_aside(Path(path)).name)
 
     def pretty_path(self, path: str) -> str:
         return path
@@ -109,19 +147,30 @@ def atomic_output(path: Path) -> str:
     from papermill.iorw import papermill_io
 
     plain = str(path.absolute())
-    papermill_io.register(plain, _AtomicHandler())
+    papermill_io.register(plain, _OPEN.setdefault(plain, _AtomicHandler()))
     # papermill runs `str.format` over paths
     return plain.replace("{", "{{").replace("}", "}}")
 
 
-def settle_output(path: Path) -> None:
-    """End `atomic_output`: flush the last save to the disk, and let papermill write as usual again."""
+#: The output notebooks that papermill is writing.
+_OPEN: dict[str, _AtomicHandler] = {}
+
+
+def settle_output(path: Path) -> list[str]:
+    """End `atomic_output`: flush the last save to the disk, and let papermill write as usual again.
+
+    Returns:
+        Names of the files that others had put into its place meanwhile; they lie beside it.
+    """
     from papermill.iorw import LocalHandler, papermill_io
 
-    papermill_io.register(str(path.absolute()), LocalHandler())
+    plain = str(path.absolute())
+    papermill_io.register(plain, LocalHandler())
+    handler = _OPEN.pop(plain)
     if path.exists():
         with path.open("rb+") as file:
             os.fsync(file.fileno())
+    return handler.aside
 
 
 def remove_error_marks(path: Path) -> None:

@@ -14,7 +14,7 @@ from ductaflow.common.text import cut
 from ductaflow.project.compose import fill_placeholders, merge
 from ductaflow.project.secrets import masked
 from ductaflow.report.schema import ConfigParts, Flat
-from ductaflow.store.folder import previous_folder
+from ductaflow.store.previous import previous_folder
 from ductaflow.store.result import Result, readable_result
 
 MAX_KEYS = 120

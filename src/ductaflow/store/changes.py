@@ -38,7 +38,15 @@ from ductaflow.store.record import (
     named_in,
     options_of,
 )
-from ductaflow.store.result import FileEntry, FolderEntry, Lineage, Result, read_result
+from ductaflow.store.result import (
+    FileEntry,
+    FolderEntry,
+    Lineage,
+    Result,
+    fault_of_kind,
+    read_result,
+    unread,
+)
 from ductaflow.store.sessions import Part, session_of
 from ductaflow.store.spec import RunSpec
 
@@ -285,11 +293,13 @@ def _of_outputs(site: Site, last: _Last) -> Iterator[Change]:
         if site.hashes.of(path) != last.lineage["saved"]:
             yield Change("output", name, f"{name} has other content")
     except OSError as exc:
-        yield Change("output", name, f"{name} {_unread(exc)}")
+        yield Change("output", name, f"{name} {unread(exc)}")
 
 
 def _fault(site: Site, path: str, entry: FileEntry) -> str | None:
     """Return what is wrong with a file; None if it is as recorded."""
+    if "kind" in entry:
+        return fault_of_kind(path, entry)
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
@@ -301,13 +311,7 @@ def _fault(site: Site, path: str, entry: FileEntry) -> str | None:
             return None if status.st_mtime_ns == entry.get("mtime") else "has another time of modification"
         return None if site.hashes.of(path, status=status) == known else "has other content"
     except OSError as exc:
-        return _unread(exc)
-
-
-def _unread(exc: OSError) -> str:
-    """Return why a file or folder cannot be looked at."""
-    gone = isinstance(exc, FileNotFoundError | NotADirectoryError)
-    return "is gone" if gone else f"cannot be read: {exc.strerror or exc}"
+        return unread(exc)
 
 
 def _of_folder(site: Site, own: str, entry: FolderEntry) -> Iterator[Change]:
@@ -315,7 +319,7 @@ def _of_folder(site: Site, own: str, entry: FolderEntry) -> Iterator[Change]:
     try:
         now = folder_entry(site, site.absolute(name), deep=entry["deep"], whole=entry["whole"], own=own)
     except OSError as exc:
-        yield Change("input", name, f"{name} {_unread(exc)}")
+        yield Change("input", name, f"{name} {unread(exc)}")
         return
     if now["hash"] == entry["hash"]:
         return

@@ -9,7 +9,7 @@ Our own files are in `runs/.ductaflow/`, never in a run folder, where a flow tha
 
     running/<hash>.lock    held by the supervisor of the run; the system frees it when the supervisor dies
     running/<hash>.json    the marker: who runs it, what was in the folder before; touched as a heartbeat
-    previous/<path>/       what the last good run wrote, one generation
+    previous/<path>/       what the last good run wrote, one generation (`previous.py`)
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,8 +30,11 @@ from typing import TYPE_CHECKING
 from ductaflow.common import host
 from ductaflow.common.decode import UnreadableError, read_json
 from ductaflow.common.errors import RunFolderError
-from ductaflow.common.files import Stamp, stamp_of, write_atomic
-from ductaflow.common.paths import CACHE_DIR, CONTEXT, RESULT, TEMP_PREFIX, RunFolder, ran_among
+from ductaflow.common.files import Snapshot, snapshot, state_of, sweep_temporary, write_atomic
+from ductaflow.common.paths import CACHE_DIR, CONTEXT, TEMP_PREFIX, RunFolder
+from ductaflow.notebook.export import end_announcement
+from ductaflow.project.strict_json import LONE_SURROGATE
+from ductaflow.store.previous import keep, nested_runs, previous_folder, refuse_links, remove
 from ductaflow.store.result import FileEntry, Result, readable_result
 from ductaflow.store.spec import is_below
 
@@ -66,11 +69,18 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class Marker:
-    """The file beside the lock during a run."""
+    """The file beside the lock during a run.
+
+    Attributes:
+        before: what lies in the folder and stays.
+        moving: id of the last run, whose files are moved away first. As long as its result lies in the folder
+            they all do, and this run has not begun.
+    """
 
     owner: Owner
     folder: Path
-    before: dict[str, Stamp]
+    before: Snapshot
+    moving: str | None = None
 
     @classmethod
     def load(cls, path: Path, notes: list[str] | None = None) -> Marker | None:
@@ -83,40 +93,19 @@ class Marker:
             return None
 
 
-def snapshot(folder: Path) -> dict[str, Stamp]:
-    """Return all regular files below a folder, by relative path with `/`; symlinks are not followed."""
-    found: dict[str, Stamp] = {}
-    pending = [(str(folder), "")]
-    while pending:
-        path, prefix = pending.pop()
-        with suppress(FileNotFoundError), os.scandir(path) as entries:
-            for entry in entries:
-                name = prefix + entry.name
-                if entry.is_dir(follow_symlinks=False):
-                    pending.append((entry.path, name + "/"))
-                elif entry.is_file(follow_symlinks=False):
-                    with suppress(FileNotFoundError):
-                        found[name] = stamp_of(entry.stat(follow_symlinks=False))
-    return found
-
-
 def _admin(runs_root: Path, folder: Path, suffix: str) -> Path:
     """Return the path of a run folder's lock or marker, or of what lies beside them."""
     name = hashlib.sha256(folder.relative_to(runs_root).as_posix().encode()).hexdigest()[:32]
     return runs_root / CACHE_DIR / "running" / f"{name}{suffix}"
 
 
-def previous_folder(runs_root: Path, folder: Path) -> Path:
-    """Return where the files of the last good run of a folder are kept."""
-    return runs_root / CACHE_DIR / "previous" / folder.relative_to(runs_root)
-
-
 class Claim:
     """A run folder that this process holds. Use `Claim.take`."""
 
-    def __init__(self, folder: RunFolder, marker: Path, lock: FileLock, before: Mapping[str, Stamp]) -> None:
+    def __init__(self, folder: RunFolder, marker: Path, lock: FileLock, before: Snapshot) -> None:
         self.folder = folder
         self.before = before
+        self._folders_before = _folders_in(before)
         self.edited: tuple[str, ...] = ()
         self.notes: list[str] = []
         self._marker = marker
@@ -131,6 +120,7 @@ class Claim:
         """
         try:
             _make_inside(folder.path, runs_root)
+            refuse_links(runs_root, folder.path)
             lock = _lock(runs_root, folder.path)
             try:
                 return cls._prepare(folder, runs_root, owner, lock, keep_previous)
@@ -147,27 +137,44 @@ class Claim:
     def _prepare(
         cls, folder: RunFolder, runs_root: Path, owner: Owner, lock: FileLock, keep_previous: bool
     ) -> Claim:
-        clear_odd(folder)
         marker = _admin(runs_root, folder.path, ".json")
+        _sweep(folder, runs_root)
+        end_announcement(folder)
+        clear_odd(folder)
         now = snapshot(folder.path)
         notes: list[str] = []
         stale = Marker.load(marker, notes)
+        last = readable_result(folder.path)
         if stale is not None:
             # Its supervisor was killed and may have left processes behind.
             host.sweep(CONTEXT, functools.partial(is_below, folder.path))
-            now = _older(now, _last_sign_of_life(marker))
-        last = readable_result(folder.path)
+            if last is not None and last.run_id in (stale.moving, stale.owner.run_id):
+                # It had not begun yet, or had ended.
+                stale = None
+            else:
+                now = _older(now, _last_sign_of_life(marker))
         mine, good = _written_by_last_run(folder, now, stale, last)
-        before = {name: stamp for name, stamp in snapshot(folder.path).items() if name not in mine}
+        stay = _folders_in(stale.before) if stale else last.kept_folders if last else ()
+        before = {name: entry for name, entry in snapshot(folder.path).items() if name not in mine}
+        for name in stay:
+            with suppress(FileNotFoundError):
+                before[name] = state_of(os.path.join(folder.path, name))
+        good = good and keep_previous
+        begun = Marker(owner, folder.path, before, last.run_id if last and good else None)
         # The marker comes first: after a kill in what follows, the next claim still knows the rest of `mine`.
-        write_atomic(marker, json.dumps(asdict(Marker(owner, folder.path, before)), default=os.fspath))
+        write_atomic(marker, json.dumps(asdict(begun), default=os.fspath))
         claim = cls(folder, marker, lock, before)
         claim.notes = notes
-        claim.edited = _edited(folder, now, _taken_up_by_hand(marker), last)
-        if good and keep_previous:
-            _move(folder, mine, previous_folder(runs_root, folder.path))
-        else:
-            _remove(folder.path, mine)
+        try:
+            claim.edited = _edited(folder, now, _taken_up_by_hand(marker), last)
+            if good:
+                keep(folder.path, mine, previous_folder(runs_root, folder.path))
+            remove(folder.path, mine, but=stay)
+        except BaseException:
+            if last is not None and stale is None and folder.result.exists():
+                # All lies in the folder as before, so this run has not been.
+                marker.unlink(missing_ok=True)
+            raise
         return claim
 
     @property
@@ -181,26 +188,46 @@ class Claim:
             os.utime(self._marker)
 
     def outputs(self, children: Iterable[str]) -> list[FileEntry]:
-        """Return what the run wrote: new regular files, not ours nor of its flows (`children`)."""
+        """Return what the run wrote: entries that are new, not ours nor of its flows (`children`)."""
         own = {path.name for path in self.folder.own_files}
         theirs = tuple(f"{child}/" for child in children)
         found = []
-        for name, stamp in sorted(snapshot(self.folder.path).items()):
-            if name in own or (theirs and name.startswith(theirs)):
+        for name, entry in sorted(snapshot(self.folder.path).items()):
+            if name in own or name.startswith(theirs) or name in self._folders_before:
                 continue
-            if name in self.before and not (name in self.edited and stamp.is_rewritten(self.before[name])):
+            if name in self.before and not (name in self.edited and entry.is_other_than(self.before[name])):
                 # A person's own file stays theirs; a file from work by hand is the run's once rewritten.
                 continue
             if name.rpartition("/")[2].startswith(TEMP_PREFIX):
                 (self.folder.path / name).unlink(missing_ok=True)
                 continue
-            found.append(FileEntry(path=name, size=stamp.size))
+            output = FileEntry(path=name, size=entry.size)
+            if entry.kind != "file":
+                output["kind"] = entry.kind
+            if entry.kind == "link":
+                output["target"] = entry.target
+            found.append(output)
         return found
+
+    def kept_folders(self, outputs: Iterable[FileEntry]) -> tuple[str, ...]:
+        """Return the folders with outputs that were there before the run: a person's, which stay."""
+        parents = {parent.as_posix() for output in outputs for parent in Path(output["path"]).parents}
+        return tuple(sorted(parents & self._folders_before))
+
+    def withdraw(self) -> None:
+        """Remove what was written for a run that could not begin; nothing says that it was lost."""
+        remove(self.folder.path, [path.name for path in self.folder.own_files])
+        self.finish()
+
+    def make_room(self) -> None:
+        """Remove what is not needed any more once a run has ended, on a disk that is full."""
+        self.events_file.unlink(missing_ok=True)
+        self._marker.with_suffix(".spec").unlink(missing_ok=True)
 
     def finish(self) -> None:
         """Remove the marker, once there is a result; the folder stays held, and its next run waits."""
         with suppress(OSError):
-            self.events_file.unlink(missing_ok=True)
+            self.make_room()
             self._marker.unlink(missing_ok=True)
 
     def release(self, *, finished: bool) -> None:
@@ -241,8 +268,18 @@ def refuse_folder(folder: Path, source: Path, project_root: Path) -> None:
     """Refuse a run folder that holds a project, a notebook or a repository: the next run would clear it.
 
     Raises:
-        RunFolderError: it holds one of them.
+        RunFolderError: it holds one of them, or its path is none that can be written down.
     """
+    name = os.fspath(folder)
+    if not name.isascii() and LONE_SURROGATE.search(name):
+        shown = os.fsencode(name).decode("utf-8", "replace")
+        locale = next(filter(None, map(os.environ.get, ("LC_ALL", "LC_CTYPE", "LANG"))), "C")
+        if "\ufffd" in shown:
+            raise RunFolderError(f"{shown}: this path is not UTF-8", hint="Rename the folder.")
+        raise RunFolderError(
+            f"{shown}: Python does not read this path as UTF-8, since the locale is {locale}",
+            hint="Set PYTHONUTF8=1 or LC_ALL=C.UTF-8.",
+        )
     for inside, what in (
         (project_root, "the project"),
         (source, "the notebook"),
@@ -253,6 +290,21 @@ def refuse_folder(folder: Path, source: Path, project_root: Path) -> None:
                 f"{folder} cannot be a run folder: {what} lies in it ({inside})",
                 hint="Give a folder of its own, such as runs/<flow>/<instance>.",
             )
+
+
+def _sweep(folder: RunFolder, runs_root: Path) -> None:
+    """Remove the temporary files of processes that were killed: in a folder that is held here, all."""
+    for path in folder.path.glob(f"{TEMP_PREFIX}*"):
+        with suppress(IsADirectoryError):
+            path.unlink(missing_ok=True)
+    for place in (runs_root, runs_root / CACHE_DIR, runs_root / CACHE_DIR / "running"):
+        sweep_temporary(place)
+
+
+def _folders_in(entries: Snapshot) -> set[str]:
+    """Return all folders that some entries of a folder stand for, at any depth."""
+    parents = {parent.as_posix() for name in entries for parent in Path(name).parents}
+    return (parents | {name for name, entry in entries.items() if entry.kind == "folder"}) - {"."}
 
 
 def clear_odd(folder: RunFolder) -> None:
@@ -270,7 +322,7 @@ def _last_sign_of_life(marker: Path) -> float:
     return max(times, default=0.0)
 
 
-def _older(now: Mapping[str, Stamp], moment: float) -> dict[str, Stamp]:
+def _older(now: Snapshot, moment: float) -> Snapshot:
     """Return the files that a killed run may have written; younger ones are a person's."""
     limit = int((moment + 2 * HEARTBEAT_SECONDS) * 1e9)
     return {name: stamp for name, stamp in now.items() if stamp.mtime <= limit}
@@ -337,28 +389,19 @@ def _held(folder: Path, owner: Owner | None) -> RunFolderError:
 
 
 def _written_by_last_run(
-    folder: RunFolder, now: Mapping[str, Stamp], stale: Marker | None, last: Result | None
+    folder: RunFolder, now: Snapshot, stale: Marker | None, last: Result | None
 ) -> tuple[set[str], bool]:
     """Return the names of the files that the last run wrote, and whether that run was good."""
     own = {path.name for path in folder.own_files}
     if stale is not None:
         # The last run never ended: everything that was not there before it is its own.
-        nested = tuple(_nested_runs(now))
-        new = {n for n in now if n not in stale.before and not (nested and n.startswith(nested))}
+        nested = nested_runs(now)
+        new = {n for n in now if n not in stale.before and not n.startswith(nested)}
         return (new | own) & now.keys(), False
     if last is None:
         return own & now.keys(), False
     written = own | {output["path"] for output in last.outputs}
     return written & now.keys(), last.status.is_good
-
-
-def _nested_runs(now: Mapping[str, Stamp]) -> Iterator[str]:
-    """Yield run folders of flows inside a build; their own next runs clear them."""
-    inside: dict[str, list[str]] = {}
-    for head, _, name in (path.rpartition("/") for path in now):
-        inside.setdefault(head, []).append(name)
-    # A flow may write a `result.json` of its own, which makes its folder no run folder.
-    yield from (f"{head}/" for head, names in inside.items() if head and RESULT in names and ran_among(names))
 
 
 def note_hand_work(folder: Path, runs_root: Path) -> None:
@@ -368,11 +411,11 @@ def note_hand_work(folder: Path, runs_root: Path) -> None:
     write_atomic(note, json.dumps(snapshot(folder)))
 
 
-def _taken_up_by_hand(marker: Path) -> dict[str, Stamp] | None:
+def _taken_up_by_hand(marker: Path) -> Snapshot | None:
     """Return the state of the folder when a person began to work in it, and remove the note."""
     note = marker.with_suffix(".hand")
     try:
-        return read_json(note, dict[str, Stamp])
+        return read_json(note, Snapshot)
     except UnreadableError:
         return None
     finally:
@@ -380,44 +423,21 @@ def _taken_up_by_hand(marker: Path) -> dict[str, Stamp] | None:
 
 
 def _edited(
-    folder: RunFolder, now: Mapping[str, Stamp], by_hand: Mapping[str, Stamp] | None, last: Result | None
+    folder: RunFolder,
+    now: Snapshot,
+    by_hand: Snapshot | None,
+    last: Result | None,
 ) -> tuple[str, ...]:
     """Return the files that changed since the last run, or in interactive work since it began."""
     own = {path.name for path in folder.own_files}
     edited: set[str] = set()
     if by_hand is not None:
-        edited = {n for n, stamp in now.items() if stamp.is_rewritten(by_hand.get(n)) and n not in own}
+        edited = {n for n, entry in now.items() if entry.is_other_than(by_hand.get(n)) and n not in own}
     for output in last.outputs if last else ():
         name = output["path"]
-        if name in now and now[name].size != output["size"]:
+        if name in now and (now[name].size, now[name].target) != (output["size"], output.get("target", "")):
             edited.add(name)
     return tuple(sorted(edited))
-
-
-def _move(folder: RunFolder, names: Iterable[str], target: Path) -> None:
-    kept = RunFolder(target, folder.flow)
-    older, _ = _written_by_last_run(kept, snapshot(target), None, readable_result(target))
-    _remove(target, older)
-    for name in sorted(names):
-        destination = target / name
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        # Also works for read-only files: moving needs only the permission of the folder.
-        shutil.move(folder.path / name, destination)
-    _prune(folder.path, names)
-
-
-def _remove(folder: Path, names: Iterable[str]) -> None:
-    for name in names:
-        (folder / name).unlink(missing_ok=True)
-    _prune(folder, names)
-
-
-def _prune(folder: Path, names: Iterable[str]) -> None:
-    """Remove the subfolders that held nothing else."""
-    parents = {parent for name in names for parent in Path(name).parents if parent != Path()}
-    for parent in sorted(parents, key=lambda p: len(p.parts), reverse=True):
-        with suppress(OSError):
-            (folder / parent).rmdir()
 
 
 def unfinished(runs_root: Path, faults: list[str] | None = None) -> list[Marker]:

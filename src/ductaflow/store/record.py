@@ -423,8 +423,12 @@ class RecordMaker:
             saved=self._saved(),
             changed=sorted(set(self.changed)),
         )
-        names = [output["path"] for output in outputs]
-        written_here = tuple(self._output(os.path.join(self.spec.folder, name), name) for name in names)
+        written_here = tuple(
+            output
+            if "kind" in output
+            else self._output(self.spec.folder + os.sep + output["path"], output["path"])
+            for output in outputs
+        )
         self.site.hashes.flush()
         return Record(tuple(inputs), written_here, lineage)
 

@@ -7,6 +7,7 @@ crosses processes as plain data.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
@@ -15,7 +16,7 @@ from typing import Any, Literal, NotRequired, Self, TypedDict
 
 from ductaflow.common.decode import UnreadableError, convert, decode, read_regular
 from ductaflow.common.errors import DuctaflowError, Failure
-from ductaflow.common.files import write_atomic
+from ductaflow.common.files import PathKind, state_of, write_atomic
 from ductaflow.common.paths import RESULT, Kind
 from ductaflow.common.text import without_commands
 
@@ -143,11 +144,14 @@ class FileEntry(TypedDict):
     """A file as a result keeps it: `/` between the parts of its path; size in bytes.
 
     `mtime` (in ns) and `hash` are those of a good run only. There is no hash where size and time are what
-    counts.
+    counts. `kind` stands for what is no regular file: a link, with the text of its `target`, an empty folder,
+    a pipe, a socket.
     """
 
     path: str
     size: int
+    kind: NotRequired[PathKind]
+    target: NotRequired[str]
     mtime: NotRequired[int]
     hash: NotRequired[str | None]
 
@@ -241,7 +245,8 @@ class Result:
 
     Times are UTC in ISO 8601; `seconds` is monotonic; `peak_memory` is in bytes, with children. Paths of
     `inputs` are relative to the project, those of `outputs` to the run folder. `lineage` is None for a run
-    that ended in an error. `children` are run folders of a build's flows, relative to the run folder.
+    that ended in an error. `children` are run folders of a build's flows, relative to the run folder;
+    `kept_folders` are folders in it that hold outputs and that the run has not made.
     """
 
     flow: str
@@ -266,6 +271,7 @@ class Result:
     outputs: tuple[FileEntry, ...] = ()
     lineage: Lineage | None = None
     children: tuple[str, ...] = ()
+    kept_folders: tuple[str, ...] = ()
     peak_memory: int | None = None
     environment: Environment = field(default_factory=Environment)
     folder: Path | None = None
@@ -378,8 +384,30 @@ def why_not_valid(folder: Path) -> str | None:
         return f"its last run failed: {result.message}"
     for output in result.outputs:
         path = folder / output["path"]
-        if not path.is_file():
+        if "kind" in output:
+            if fault := fault_of_kind(os.fspath(path), output):
+                return f"its output {output['path']} {fault}"
+        elif not path.is_file():
             return f"its output {output['path']} is gone"
-        if path.stat().st_size != output["size"]:
+        elif path.stat().st_size != output["size"]:
             return f"its output {output['path']} was changed since"
     return None
+
+
+def fault_of_kind(path: str, output: FileEntry) -> str | None:
+    """Return what is wrong with an output that was no regular file; None if it is as recorded."""
+    try:
+        now = state_of(path)
+    except OSError as exc:
+        return unread(exc)
+    if now.kind != output.get("kind"):
+        return f"is a {now.kind} now, and was a {output.get('kind')}"
+    if now.target != output.get("target", ""):
+        return f"points to {now.target}, and not to {output.get('target')} any more"
+    return None
+
+
+def unread(exc: OSError) -> str:
+    """Return why a file or folder cannot be looked at."""
+    gone = isinstance(exc, FileNotFoundError | NotADirectoryError)
+    return "is gone" if gone else f"cannot be read: {exc.strerror or exc}"

@@ -1,8 +1,9 @@
 """What is asked of one run, as plain data: it crosses from the session to the supervisor and to the child.
 
 The child and every process below it find the run that they belong to in the environment (`CONTEXT`), without
-the config: that is in the run folder. What the child has to tell goes, a line of JSON each, into a file that
-the supervisor reads when the child has ended, however it ended.
+the config: that is in the run folder. What is too long for a variable is in a file that it names. What the
+child has to tell goes, a line of JSON each, into a file that the supervisor reads when the child has ended,
+however it ended.
 """
 
 from __future__ import annotations
@@ -15,12 +16,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from ductaflow.common.decode import UnreadableError, decode
-from ductaflow.common.files import Stamp
+from ductaflow.common.decode import UnreadableError, decode, read_json
+from ductaflow.common.files import Stamp, write_atomic
 from ductaflow.common.paths import CONTEXT, RUN_KEY, Kind, RunFolder
 from ductaflow.project.options import RunOptions
 from ductaflow.project.settings import Settings
 from ductaflow.store.result import GitState
+
+#: A longer description of a run is in a file, in characters: the system limits variables of the environment.
+_LARGEST_VARIABLE = 8192
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,20 +100,44 @@ class RunSpec:
         """The environment of the child: UTF-8, which run it is, and `base`, else that of this process."""
         data = asdict(self)
         del data["config"]
-        return {**(os.environ if base is None else base), "PYTHONUTF8": "1", CONTEXT: json.dumps(data)}
+        text = json.dumps(data)
+        if len(text) > _LARGEST_VARIABLE:
+            file = described_in(self.events)
+            if file:
+                write_atomic(file, text, sync=False)
+            text = json.dumps(
+                {"folder": self.folder, "events": self.events, "described": os.fspath(file or "")}
+            )
+        return {**(os.environ if base is None else base), "PYTHONUTF8": "1", CONTEXT: text}
+
+
+def described_in(events: str) -> Path | None:
+    """Return the file for what is too long for a variable; None before the run has its file of events."""
+    return Path(events).with_suffix(".spec") if events else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Described:
+    """What `CONTEXT` holds at least, whatever version of ductaflow wrote it.
+
+    Attributes:
+        described: the file that holds the rest; empty if nobody needs it; None if it is all here.
+    """
+
+    folder: Path
+    described: str | None = None
 
 
 def current_run() -> RunSpec | None:
     """The run that this process belongs to, without its config; None outside of runs."""
     text = os.environ.get(CONTEXT)
-    return RunSpec.load(text) if text else None
-
-
-@dataclass(frozen=True, slots=True)
-class _Described:
-    """What `is_below` needs of a run, which another version of ductaflow may have described."""
-
-    folder: Path
+    if not text:
+        return None
+    file = decode(text, _Described, where=CONTEXT).described
+    if file is None:
+        return RunSpec.load(text)
+    # A run that has ended has none any more.
+    return read_json(Path(file), RunSpec) if file else None
 
 
 def is_below(folder: Path, described: str) -> bool:

@@ -30,6 +30,8 @@ class RunEvent(TypedDict, total=False):
     id: str
     message: str
     folder: str
+    name: str
+    aside: str
     packages: dict[str, str]
     reads: Reads
 
@@ -48,6 +50,9 @@ class Told:
         children: run folders of the flows that a build ran.
         refused: flows that a build could not even start, and why.
         reads: what it was seen to read.
+        set_aside: files of the flow that had names of ours, and their new names.
+        wrote_log: the flow opened the log by its name, to write into it.
+        folder_removed: the run folder was not there at the end.
         notes: added to the message of the result.
     """
 
@@ -65,6 +70,9 @@ class Told:
     refused: list[str] = field(default_factory=list)
     packages: dict[str, str] = field(default_factory=dict)
     reads: Reads = field(default_factory=Reads)
+    set_aside: dict[str, str] = field(default_factory=dict)
+    wrote_log: bool = False
+    folder_removed: bool = False
     notes: list[str] = field(default_factory=list)
 
     @classmethod
@@ -99,6 +107,10 @@ class Told:
                 self.finished, self.packages = True, packages
             case {"event": "read", "reads": reads}:
                 self.reads.add(reads)
+            case {"event": "set_aside", "name": name, "aside": aside}:
+                self.set_aside[name] = aside
+            case {"event": "wrote_log"}:
+                self.wrote_log = True
             case {"event": "note", "text": text}:
                 self.notes.append(text)
             case _:
@@ -204,6 +216,8 @@ def _red(end: Ending) -> Verdict | None:
         return _stopped(end)
     if end.signal and not end.cut_off:
         return _error("signal", f"killed by {end.signal}{told.place}{_SIGNAL_HINTS.get(end.signal, '')}")
+    if told.folder_removed:
+        return _error("exception", "the run folder was removed while it ran")
     if told.failure:
         return _error(told.cause, _failure_line(told.failure))
     if told.exit and told.exit[0] != 0:
@@ -221,7 +235,15 @@ def _red(end: Ending) -> Verdict | None:
         return _error(red[0].cause or "lost", f"flow {red[0].id}: {red[0].message}")
     if told.run < told.total and not told.exit:
         return _error("lost", f"only {told.run} of {told.total} code cells ran")
-    return None
+    return _error("exception", note) if (note := note_of_set_aside(told)) else None
+
+
+def note_of_set_aside(told: Told) -> str:
+    """Say which files of the flow had names of ours, and where they are; empty for none."""
+    return "; ".join(
+        f"the flow wrote {name}, which is the name of a file of ductaflow: its own is kept as {aside}"
+        for name, aside in told.set_aside.items()
+    )
 
 
 def _stopped(end: Ending) -> Verdict:
