@@ -16,9 +16,8 @@ import click
 from ductaflow.common.errors import DuctaflowError, of_system
 
 if TYPE_CHECKING:
-    from ductaflow.cli.look import Seen
     from ductaflow.common.paths import Kind
-    from ductaflow.project.instances import Instances
+    from ductaflow.project.instances import Instance, Instances
     from ductaflow.project.settings import Project
     from ductaflow.report.schema import Twin
     from ductaflow.session.decide import Readiness
@@ -256,10 +255,8 @@ def why_command(target: str, folder: Path | None) -> None:
     project = _project_of([target], folder)
     instances = collect(project)
     ids, loose, instances = with_saved(instances, [_only(target, find_targets(instances, [target]))])
-    if loose:
-        shown, spec = loose[0].shown(project), loose[0].spec(project)
-    else:
-        shown, spec = ids[0], spec_of_instance(instances.by_id[ids[0]])
+    one = loose[0] if loose else instances.by_id[ids[0]]
+    shown, spec = one.shown if loose else one.id, spec_of_instance(one)
     found = changes(spec)
     _say(f"{shown} has to run:" if found else f"{shown} is unchanged.")
     _say(*(f"  {' '.join(change.text.split())}" for change in found))
@@ -367,7 +364,7 @@ def _only(target: str, found: Sequence[_Found]) -> _Found:
     return found[0]
 
 
-def _see(targets: Sequence[str], folder: Path | None) -> tuple[Project, list[Seen]]:
+def _see(targets: Sequence[str], folder: Path | None) -> tuple[Project, Sequence[Instance]]:
     """What a command looks at: what it names, else all stored instances."""
     from ductaflow.cli.look import see
     from ductaflow.project.graph import collect
@@ -393,7 +390,7 @@ def debug_command(target: str, notebook: bool, folder: Path | None) -> None:
     project, seen = _see([target], folder)
     one = _only(target, seen)
     changed = changed_keys(one)
-    setup = prepare_debugging(project, one)
+    setup = prepare_debugging(one)
     if changed:
         _say(f"  changed since the last run: {', '.join(changed)}")
     if setup.launch["program"].endswith(".py"):

@@ -24,7 +24,7 @@ from ductaflow.project.secrets import masked
 from ductaflow.project.settings import Project
 from ductaflow.session.debug import DebugSetup, prepare
 from ductaflow.session.request import spec_of_instance
-from ductaflow.session.targets import SavedRun, find_targets
+from ductaflow.session.targets import find_targets
 from ductaflow.store.folder import Marker, unfinished
 from ductaflow.store.logs import is_warning_line, log_lines
 from ductaflow.store.result import FileEntry, Result, Status, read_result
@@ -34,39 +34,19 @@ MAX_SHOWN = 20
 LAUNCH_FILE = Path(".vscode", "launch.json")
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What a command looks at: a stored instance, or a run folder with its saved config.
-
-    Attributes:
-        name: as a person gives it on the command line: an id, or a folder.
-        files: of its run folder.
-    """
-
-    name: str
-    files: RunFolder
-    of: Instance | SavedRun
-
-    @property
-    def log(self) -> Path | None:
-        """The log of the last run, as a notebook or as a script; None if there is none."""
-        logs = [path for path in (self.files.log, self.files.cli_log) if path.exists()]
-        return max(logs, key=lambda path: path.stat().st_mtime_ns, default=None)
-
-
-def see(instances: Instances, targets: Sequence[str]) -> list[Seen]:
+def see(instances: Instances, targets: Sequence[str]) -> Sequence[Instance]:
     """What the arguments of a command name; all stored instances without any.
 
     Raises:
         InstanceError: one is neither an instance nor a run folder; the message says what may be meant.
     """
-    found: Iterable[Instance | SavedRun] = find_targets(instances, targets) if targets else instances.all
-    return [
-        Seen(one.id, one.run_folder, one)
-        if isinstance(one, Instance)
-        else Seen(one.shown(instances.project), RunFolder(one.folder, one.flow), one)
-        for one in found
-    ]
+    return find_targets(instances, targets) if targets else instances.all
+
+
+def _log_of(files: RunFolder) -> Path | None:
+    """The log of the last run, as a notebook or as a script; None if there is none."""
+    logs = [path for path in (files.log, files.cli_log) if path.exists()]
+    return max(logs, key=lambda path: path.stat().st_mtime_ns, default=None)
 
 
 # --- status ------------------------------------------------------------------------------------------------
@@ -87,7 +67,7 @@ class StatusRow:
         return self.status in (Status.ERROR, "lost", "unreadable")
 
 
-def rows(project: Project, seen: Sequence[Seen]) -> list[StatusRow]:
+def rows(project: Project, seen: Sequence[Instance]) -> list[StatusRow]:
     """The last run of each, also one that goes on or never came to its end."""
     lost = {left.folder: f"never came to its end; {left.owner}" for left in unfinished(project.runs_dir)}
     begun = {
@@ -97,26 +77,25 @@ def rows(project: Project, seen: Sequence[Seen]) -> list[StatusRow]:
     }
     found = []
     for one in seen:
-        folder = one.files.path
+        folder = one.run_folder.path
         if folder in lost:
-            found.append(StatusRow(one.name, "lost", message=lost[folder]))
+            found.append(StatusRow(one.shown, "lost", message=lost[folder]))
         elif owner := begun.get(folder):
             started = _local(owner.started)
-            found.append(StatusRow(one.name, "running", started, message=f"process {owner.pid}"))
+            found.append(StatusRow(one.shown, "running", started, message=f"process {owner.pid}"))
         else:
             found.append(_row(one))
     return found
 
 
-def _row(one: Seen) -> StatusRow:
+def _row(one: Instance) -> StatusRow:
     try:
-        result = read_result(one.files.path)
+        result = read_result(one.run_folder.path)
     except DuctaflowError as exc:
-        return StatusRow(one.name, "unreadable", message=f"{exc.message}. {exc.hint}")
+        return StatusRow(one.shown, "unreadable", message=f"{exc.message}. {exc.hint}")
     if result is None:
-        problem = one.of.problem if isinstance(one.of, Instance) else None
-        return StatusRow(one.name, "never", message=problem.message if problem else "")
-    return StatusRow(one.name, result.status.value, _local(result.finished), result.seconds, result.message)
+        return StatusRow(one.shown, "never", message=one.problem.message if one.problem else "")
+    return StatusRow(one.shown, result.status.value, _local(result.finished), result.seconds, result.message)
 
 
 def status_lines(found: Sequence[StatusRow]) -> Iterator[str]:
@@ -141,7 +120,7 @@ def _local(moment: str | None) -> str:
 
 
 def log_texts(
-    seen: Sequence[Seen], *, warnings: bool = False, errors: bool = False, pattern: str | None = None
+    seen: Sequence[Instance], *, warnings: bool = False, errors: bool = False, pattern: str | None = None
 ) -> Iterator[str]:
     """The logs, or what is asked for of them, line by line.
 
@@ -165,10 +144,10 @@ def log_texts(
     unreadable = []
     for number, one in enumerate(seen):
         if whole and len(seen) > 1:
-            yield ("\n" if number else "") + f"==> {one.name} <=="
+            yield ("\n" if number else "") + f"==> {one.shown} <=="
         try:
-            if one.log and (whole or warnings or not errors):
-                yield from _lines_of(one.log, whole=whole, only_warnings=warnings, wanted=wanted)
+            if (whole or warnings or not errors) and (log := _log_of(one.run_folder)):
+                yield from _lines_of(log, whole=whole, only_warnings=warnings, wanted=wanted)
             if errors:
                 yield from _error_of(one, wanted)
         except OSError as exc:
@@ -192,8 +171,8 @@ def _lines_of(
             yield f"{where}:{number}: {text}"
 
 
-def _error_of(one: Seen, wanted: re.Pattern[str] | None) -> Iterator[str]:
-    result = read_result(one.files.path)
+def _error_of(one: Instance, wanted: re.Pattern[str] | None) -> Iterator[str]:
+    result = read_result(one.run_folder.path)
     if result is None or not result.status.is_error:
         return
     lines = strip_ansi(result.failure.traceback if result.failure else "").splitlines()
@@ -201,24 +180,24 @@ def _error_of(one: Seen, wanted: re.Pattern[str] | None) -> Iterator[str]:
         lines = [line for line in lines if wanted.search(line)]
         if not lines and not wanted.search(result.message):
             return
-    yield f"==> {one.name}: {first_line(result.message, None)}"
+    yield f"==> {one.shown}: {first_line(result.message, None)}"
     yield from lines
 
 
 # --- show --------------------------------------------------------------------------------------------------
 
 
-def show_lines(project: Project, one: Seen) -> Iterator[str]:
+def show_lines(project: Project, one: Instance) -> Iterator[str]:
     """All that is known of one: verdict, cause, config, inputs, outputs, warnings, paths, commands."""
-    result = read_result(one.files.path)
-    yield f"{one.name}: {_verdict(rows(project, [one])[0])}"
+    result = read_result(one.run_folder.path)
+    yield f"{one.shown}: {_verdict(rows(project, [one])[0])}"
     if result:
         yield from _cause(result)
     yield from _config(one)
     if result:
         yield from _files("inputs", result.inputs)
         yield from _files("outputs", result.outputs)
-        yield from _section("flows", (_flow(one.files.path / child) for child in result.children))
+        yield from _section("flows", (_flow(one.run_folder.path / child) for child in result.children))
         lines = [f"{warning.line}: {warning.text}" for warning in result.warnings]
         yield from _section("warnings", _first(lines, result.warning_count))
     yield from _section("paths", _paths(one))
@@ -240,24 +219,24 @@ def _cause(result: Result) -> Iterator[str]:
             yield f"  {mark} {entry['line']:>5}  {strip_ansi(entry['text'])}".rstrip()
 
 
-def _config(one: Seen) -> Iterator[str]:
-    if isinstance(one.of, Instance) and one.of.problem:
-        yield from _section("config", str(one.of.problem).splitlines())
+def _config(one: Instance) -> Iterator[str]:
+    if one.problem:
+        yield from _section("config", str(one.problem).splitlines())
         return
-    config = {key: value for key, value in one.of.config.items() if key != ROOT_KEY}
+    config = {key: value for key, value in one.config.items() if key != ROOT_KEY}
     text = json.dumps(masked(config), indent=2, ensure_ascii=False)
-    stored = f" ({shown_path(one.of.file)})" if isinstance(one.of, Instance) else ""
+    stored = f" ({shown_path(one.file)})" if not one.saved else ""
     yield from _section(f"config{stored}", text.splitlines())
     if changed := changed_keys(one):
         yield f"  changed since the last run: {', '.join(changed)}"
 
 
-def changed_keys(one: Seen) -> list[str]:
+def changed_keys(one: Instance) -> list[str]:
     """Top-level keys whose values are not those that the last run had."""
-    if not isinstance(one.of, Instance) or not one.files.config.is_file():
+    if one.saved or not one.run_folder.config.is_file():
         return []
-    saved = load_saved_config(one.files.config, project_root=one.of.project.root)
-    now, missing = one.of.config, object()
+    saved = load_saved_config(one.run_folder.config, project_root=one.project.root)
+    now, missing = one.config, object()
     keys = dict.fromkeys([*now, *saved])
     return [key for key in keys if key != ROOT_KEY and now.get(key, missing) != saved.get(key, missing)]
 
@@ -284,12 +263,12 @@ def _flow(folder: Path) -> str:
     return f"{result.status:<10}  {shown_path(folder)}  {first_line(result.message, None)}".rstrip()
 
 
-def _paths(one: Seen) -> Iterator[str]:
-    files = one.files
+def _paths(one: Instance) -> Iterator[str]:
+    files = one.run_folder
     named = {
-        "source": one.of.source,
+        "source": one.source,
         "run folder": files.path,
-        "log": one.log,
+        "log": _log_of(files),
         "notebook": files.notebook,
         "page": files.html,
         "saved config": files.config,
@@ -298,13 +277,13 @@ def _paths(one: Seen) -> Iterator[str]:
     return (f"{name:<14}{shown_path(path)}" for name, path in named.items() if path and path.exists())
 
 
-def _commands(one: Seen) -> Iterator[str]:
-    yield f"{'run again':<14}ductaflow run {one.name}"
-    if isinstance(one.of, Instance):
-        node = f'"{shown_path(one.of.file)}::{one.of.title}"'
+def _commands(one: Instance) -> Iterator[str]:
+    yield f"{'run again':<14}ductaflow run {one.shown}"
+    if not one.saved:
+        node = f'"{shown_path(one.file)}::{one.title}"'
         yield f"{'as a test':<14}pytest --ductaflow {node}"
         yield f"{'stop in it':<14}pytest --ductaflow --pdb {node}"
-    yield f"{'debug':<14}ductaflow debug {one.name}"
+    yield f"{'debug':<14}ductaflow debug {one.shown}"
 
 
 def _section(title: str, lines: Iterable[str]) -> Iterator[str]:
@@ -319,14 +298,12 @@ def _section(title: str, lines: Iterable[str]) -> Iterator[str]:
 # --- debug -------------------------------------------------------------------------------------------------
 
 
-def prepare_debugging(project: Project, one: Seen) -> DebugSetup:
+def prepare_debugging(one: Instance) -> DebugSetup:
     """Prepare a run folder: an instance gets its stored config, a run folder keeps the one that it ran with.
 
     The cells of the notebook keep what they showed in the last run, up to the one that failed.
     """
-    of = one.of
-    spec = spec_of_instance(of) if isinstance(of, Instance) else of.spec(project)
-    return prepare(spec, with_outputs=True)
+    return prepare(spec_of_instance(one), with_outputs=True)
 
 
 def offer_launch(project: Project, launch: Mapping[str, object]) -> Iterator[str]:

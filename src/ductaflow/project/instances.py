@@ -56,6 +56,7 @@ class Instance:
         source: the notebook, or None.
         file: the config file (or table) that it is stored in.
         problem: why it cannot be run; None if it can.
+        saved: the run folder, where the config is the saved one of that folder and not a stored one.
     """
 
     kind: Kind
@@ -67,6 +68,7 @@ class Instance:
     source: Path | None
     file: Path
     problem: DuctaflowError | None = None
+    saved: Path | None = None
 
     @property
     def id(self) -> str:
@@ -78,6 +80,11 @@ class Instance:
         """`fit[scenario_A]`"""
         return f"{self.flow}[{self.name}]"
 
+    @property
+    def shown(self) -> str:
+        """As a person names it on the command line: its id, or the folder from the project."""
+        return self.saved.relative_to(self.project.root).as_posix() if self.saved else self.id
+
     def skip_reason(self) -> str | None:
         """Why its `_run` says to skip it; None if it does not."""
         if self.options.skip:
@@ -88,6 +95,8 @@ class Instance:
     @property
     def run_folder(self) -> RunFolder:
         """Its run folder. For a name that leads out of the runs folder, a folder inside that never exists."""
+        if self.saved:
+            return RunFolder(self.saved, self.flow)
         return run_folder_of(self.project, self.flow, self.name)
 
 

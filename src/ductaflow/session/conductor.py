@@ -36,7 +36,7 @@ from ductaflow.session.rerun import run_again
 from ductaflow.session.runner import run_instance
 from ductaflow.session.scheduler import Executor, Threads
 from ductaflow.session.tables import NAME_COLUMN, Row, Target, read_rows
-from ductaflow.session.targets import SavedRun, as_variant, find_targets, with_saved
+from ductaflow.session.targets import as_variant, find_targets, with_saved
 from ductaflow.store.result import Result, Status, why_not_valid
 from ductaflow.store.sessions import Session
 from ductaflow.store.spec import current_run, tell
@@ -195,11 +195,11 @@ def run_targets(
     by_name = {result.id: result for result in results}
     if loose:
 
-        def show(run: SavedRun, result: Result) -> None:
-            show_line(run.shown(project), result, jobs=jobs)
+        def show(run: Instance, result: Result) -> None:
+            show_line(run.shown, result, jobs=jobs)
 
         ran = run_again(loose, project, jobs=jobs, show=show)
-        by_name |= {run.shown(project): result for run, result in zip(loose, ran, strict=True)}
+        by_name |= {run.shown: result for run, result in zip(loose, ran, strict=True)}
     return by_name
 
 

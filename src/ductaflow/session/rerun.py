@@ -19,24 +19,25 @@ from pathlib import Path
 from ductaflow.common.errors import DuctaflowError
 from ductaflow.common.paths import RunFolder
 from ductaflow.common.text import show_on_console
+from ductaflow.project.instances import Instance
 from ductaflow.project.options import RunOptions, split_run
 from ductaflow.project.settings import Project
 from ductaflow.project.strict_json import read_config
-from ductaflow.session.decide import NOT_STARTED
+from ductaflow.session.decide import NOT_STARTED, refused, unrun
+from ductaflow.session.request import spec_of_instance
 from ductaflow.session.runner import run_spec
-from ductaflow.session.targets import SavedRun
 from ductaflow.store import result as stored
 from ductaflow.store.folder import has_unfinished_run, held
-from ductaflow.store.result import Cause, Result, Status
+from ductaflow.store.result import Result, Status
 from ductaflow.store.spec import RunSpec
 from ductaflow.store.verdict import judge_again
 
 #: Seconds until Ctrl-C takes effect on Windows.
 _TICK = 0.5
-Show = Callable[[SavedRun, Result], None]
+Show = Callable[[Instance, Result], None]
 
 
-def run_again(runs: Sequence[SavedRun], project: Project, *, jobs: int, show: Show) -> list[Result]:
+def run_again(runs: Sequence[Instance], project: Project, *, jobs: int, show: Show) -> list[Result]:
     """Run some folders of a project again in place, and show each result; with one job their logs are live.
 
     Flows of one build run one after another, in the order given: they may read from each other. When one
@@ -48,16 +49,18 @@ def run_again(runs: Sequence[SavedRun], project: Project, *, jobs: int, show: Sh
     Raises:
         KeyboardInterrupt: the running flows were stopped, and their builds judged.
     """
-    chains: dict[Path, list[SavedRun]] = {}
+    chains: dict[Path, list[Instance]] = {}
     for run in runs:
-        chains.setdefault([run.folder, *builds_around(run.folder, project)][-1], []).append(run)
+        chains.setdefault([run.run_folder.path, *builds_around(run.run_folder.path, project)][-1], []).append(
+            run
+        )
     stop = threading.Event()
     results: dict[Path, Result] = {}
 
-    def work(chain: Sequence[SavedRun]) -> None:
+    def work(chain: Sequence[Instance]) -> None:
         launched = functools.partial(run_spec, echo=jobs == 1, stop=stop)
         for run, result in _results_of(chain, project, launched, stop):
-            results[run.folder] = result
+            results[run.run_folder.path] = result
             show(run, result)
 
     with ThreadPoolExecutor(jobs, thread_name_prefix="again") as pool:
@@ -69,7 +72,7 @@ def run_again(runs: Sequence[SavedRun], project: Project, *, jobs: int, show: Sh
                     future.result()
         finally:
             stop.set()
-    return [results[run.folder] for run in runs]
+    return [results[run.run_folder.path] for run in runs]
 
 
 def builds_around(folder: Path, project: Project) -> list[Path]:
@@ -91,39 +94,37 @@ def builds_around(folder: Path, project: Project) -> list[Path]:
 
 
 def _results_of(
-    chain: Sequence[SavedRun], project: Project, launched: Callable[[RunSpec], Result], stop: threading.Event
-) -> Iterator[tuple[SavedRun, Result]]:
+    chain: Sequence[Instance], project: Project, launched: Callable[[RunSpec], Result], stop: threading.Event
+) -> Iterator[tuple[Instance, Result]]:
     """Run the flows of one build, one after another, and hold the builds around them meanwhile."""
-    builds = dict.fromkeys(build for run in chain for build in builds_around(run.folder, project))
+    builds = dict.fromkeys(build for run in chain for build in builds_around(run.run_folder.path, project))
     blame = ""
     with ExitStack() as stack:
         try:
             for build in builds:
                 stack.enter_context(held(build, project.placed(build)[1]))
         except DuctaflowError as exc:
-            yield from ((run, _unrun(run, Status.ERROR, str(exc), "input")) for run in chain)
+            yield from ((run, unrun(run, Status.ERROR, str(exc), "input")) for run in chain)
             return
         for run in chain:
             if stop.is_set():
-                yield run, _unrun(run, Status.NOT_RUN, NOT_STARTED)
+                yield run, unrun(run, Status.NOT_RUN, NOT_STARTED)
             elif blame:
-                yield run, _unrun(run, Status.BLOCKED, blame)
+                yield run, unrun(run, Status.BLOCKED, blame)
             else:
                 result = _run(run, project, launched)
                 if result.status.is_error:
-                    blame = f"{run.folder} failed: {result.message}"
+                    blame = f"{run.run_folder.path} failed: {result.message}"
                 yield run, result
 
 
-def _run(run: SavedRun, project: Project, launched: Callable[[RunSpec], Result]) -> Result:
+def _run(run: Instance, project: Project, launched: Callable[[RunSpec], Result]) -> Result:
     """Run one, and judge the builds around it again; if it cannot start, that is its result."""
-    builds = builds_around(run.folder, project)
+    builds = builds_around(run.run_folder.path, project)
     try:
-        result = launched(run.spec(project))
-    except DuctaflowError as exc:
-        return _unrun(run, Status.ERROR, str(exc), "input")
-    except OSError as exc:
-        return _unrun(run, Status.ERROR, f"the run could not be started: {exc}", "lost")
+        result = launched(spec_of_instance(run))
+    except (DuctaflowError, OSError) as exc:
+        return refused(run, exc).outcome.result
     if result.status is not Status.UNCHANGED:
         for build in builds:
             _judge(build, result)
@@ -142,7 +143,3 @@ def _judge(build: Path, ran: Result) -> None:
     result = judge_again(last, children, ran, allow_exit=options.allow_exit)
     stored.write_result(result, build)
     show_on_console(f"build {result.id} is {result.status} now: {result.message}\n")
-
-
-def _unrun(run: SavedRun, status: Status, message: str, cause: Cause | None = None) -> Result:
-    return Result(run.flow, run.folder.name, run.kind, status, cause, message, folder=run.folder)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,54 +27,13 @@ from ductaflow.project.references import runs_tree
 from ductaflow.project.settings import Project
 from ductaflow.project.strict_json import read_config
 from ductaflow.project.values import parse_cell, row_config
-from ductaflow.session.request import spec_of_call, spec_of_instance
 from ductaflow.store.result import readable_result
-from ductaflow.store.spec import RunSpec
 
 _SHOWN_KEYS = 15
 
 
-@dataclass(frozen=True, slots=True)
-class SavedRun:
-    """A run folder, with everything that it takes to run it again.
-
-    Attributes:
-        folder: absolute.
-        kind, flow: of the run; source: its notebook.
-        config: the config of the flow, with the `_project_root` of the project as it is now.
-        options: how `_run` says to execute it.
-    """
-
-    folder: Path
-    kind: Kind
-    flow: str
-    source: Path
-    config: dict[str, Any]
-    options: RunOptions
-
-    def shown(self, project: Project) -> str:
-        """Its folder from the project, as a person names it."""
-        return self.folder.relative_to(project.root).as_posix()
-
-    def spec(self, project: Project) -> RunSpec:
-        """The run in its folder again, in place and with its saved config."""
-        if instance := self.as_instance(project):
-            return spec_of_instance(instance)
-        config = {**self.config, RUN_KEY: self.options.of_execution}
-        return spec_of_call(self.source, config, self.folder, project)
-
-    def as_instance(self, project: Project) -> Instance | None:
-        """The instance whose run folder it is, with the saved config; None if it is no instance's own."""
-        if self.folder != project.run_folder(self.flow, self.folder.name).path:
-            return None
-        file = RunFolder(self.folder, self.flow).config
-        return Instance(
-            self.kind, self.flow, self.folder.name, project, self.config, self.options, self.source, file
-        )
-
-
-def saved_run(project: Project, folder: Path) -> SavedRun:
-    """Read a run folder of a project.
+def saved_run(project: Project, folder: Path) -> Instance:
+    """Read a run folder of a project, as an instance with the config that is saved there.
 
     Raises:
         InstanceError: nothing has run there, or there is no source for what has.
@@ -85,7 +44,12 @@ def saved_run(project: Project, folder: Path) -> SavedRun:
     file = RunFolder(folder, flow).config
     config = load_saved_config(file, project_root=project.root)
     _, options = split_run(read_config(file), where=str(file))
-    return SavedRun(folder, kind, flow, source, config, options)
+    return Instance(kind, flow, folder.name, project, config, options, source, file, saved=folder)
+
+
+def _is_own(run: Instance) -> bool:
+    """Whether a run folder is one of an instance, not of a flow inside a build."""
+    return run.saved == run.project.run_folder(run.flow, run.name).path
 
 
 def _flow_of(project: Project, folder: Path) -> str:
@@ -142,16 +106,13 @@ def _parsed(assignments: Iterable[str]) -> dict[str, object]:
     return values
 
 
-def variant(
-    instances: Instances, of: Instance | SavedRun, values: Mapping[str, object], name: str
-) -> Instance:
-    """An instance or the run of one with other values, under another name. It is not stored.
+def variant(instances: Instances, of: Instance, values: Mapping[str, object], name: str) -> Instance:
+    """An instance, stored or saved, with other values, under another name. It is not stored.
 
     What it reads is what the original reads: `{instance}` in its strings is the original's name. Only a
     path in the original's own run folder becomes one in its own.
 
     Args:
-        of: the original.
         values: by dotted keys that its config has, or `_run.<option>`.
         name: the new name.
 
@@ -161,34 +122,33 @@ def variant(
         DuctaflowError: what is wrong with the original.
     """
     project = instances.project
-    original = of if isinstance(of, Instance) else of.as_instance(project)
-    if original is None:
-        assert isinstance(of, SavedRun)
+    if of.saved and not _is_own(of):
         raise InstanceError(
-            f"--as makes an instance of the project, and {of.folder} is not an instance's own run folder",
+            f"--as makes an instance of the project, and {of.saved} is not an instance's own run folder",
             hint="Give runs/<flow>/<instance>, or the id of a stored instance.",
         )
-    if original.problem:
-        raise original.problem
+    if of.problem:
+        raise of.problem
     check_name(name)
-    for other in instances.of_flow(original.flow):
+    for other in instances.of_flow(of.flow):
         if spelling(other.name) == spelling(name):
             raise InstanceError(
                 f"{other.id} is stored already, in {other.file}",
                 hint=f"Give another name to --as, or run that one: ductaflow run {other.id}",
             )
     for key in values:
-        _check_known(original, key)
+        _check_known(of, key)
     over = row_config(values, where="--set")
-    if isinstance(of, Instance):
+    if of.saved:
+        config, options = split_run(
+            merge({**of.config, RUN_KEY: of.options.of_execution}, over), where="--set"
+        )
+        config[ROOT_KEY] = of.config[ROOT_KEY]
+        changed = replace(of, config=config, options=options, saved=None)
+    else:
         changed = load_stored(project, of.id, over=over)
         if changed.problem:
             raise changed.problem
-    else:
-        saved = {**original.config, RUN_KEY: original.options.of_execution}
-        config, options = split_run(merge(saved, over), where="--set")
-        config[ROOT_KEY] = original.config[ROOT_KEY]
-        changed = replace(original, config=config, options=options)
     return replace(changed, name=name, config=_with_own_paths(project, changed, name))
 
 
@@ -237,7 +197,7 @@ def find_stored(instances: Instances, target: str) -> tuple[Instance, ...]:
     return instances.of_flow(target) or (instances.by_id[load_stored(instances.project, target).id],)
 
 
-def find_targets(instances: Instances, targets: Iterable[str]) -> list[Instance | SavedRun]:
+def find_targets(instances: Instances, targets: Iterable[str]) -> list[Instance]:
     """The instances and run folders that the arguments of a command name, each once.
 
     See `find_stored` for instances. A folder is looked up from the working directory, then from the project.
@@ -247,7 +207,7 @@ def find_targets(instances: Instances, targets: Iterable[str]) -> list[Instance 
         InstanceError: one is neither; the message says what may be meant.
         ConfigError: the saved config of a folder is not acceptable.
     """
-    found: dict[str, Instance | SavedRun] = {}
+    found: dict[str, Instance] = {}
     for target in targets:
         try:
             found |= {one.id: one for one in find_stored(instances, target)}
@@ -282,7 +242,7 @@ def _folder_of(project: Project, target: str) -> Path | None:
 
 
 def as_variant(
-    instances: Instances, found: Sequence[Instance | SavedRun], assignments: Iterable[str], name: str | None
+    instances: Instances, found: Sequence[Instance], assignments: Iterable[str], name: str | None
 ) -> Instance:
     """The variant that `--set` and `--as` of a command make of what it names."""
     if name is None:
@@ -295,26 +255,24 @@ def as_variant(
 
 
 def with_saved(
-    instances: Instances, found: Iterable[Instance | SavedRun]
-) -> tuple[list[str], list[SavedRun], Instances]:
+    instances: Instances, found: Iterable[Instance]
+) -> tuple[list[str], list[Instance], Instances]:
     """Split targets into ids and run folders of no instance; and the instances with all that is given.
 
     A run folder of an instance stands for that instance, with its saved config in place of the stored one.
     """
     known = {instance.id: instance for instance in instances.all}
     ids: dict[str, None] = {}
-    loose: list[SavedRun] = []
+    loose: list[Instance] = []
     for one in found:
-        instance = one if isinstance(one, Instance) else one.as_instance(instances.project)
-        if instance is None:
-            assert isinstance(one, SavedRun)
-            loose.append(one)
+        if one.saved and not _is_own(one):
+            loose.append(replace(one, options=RunOptions(**one.options.of_execution)))
+        elif one.id in ids:
+            raise InstanceError(
+                f"{one.id} is given by its id and by its run folder",
+                hint="The id runs it with the stored config, the folder with the saved one: give one.",
+            )
         else:
-            if instance.id in ids:
-                raise InstanceError(
-                    f"{instance.id} is given by its id and by its run folder",
-                    hint="The id runs it with the stored config, the folder with the saved one: give one.",
-                )
-            known[instance.id] = instance
-            ids[instance.id] = None
+            known[one.id] = one
+            ids[one.id] = None
     return list(ids), loose, Instances(instances.project, check(list(known.values())))
