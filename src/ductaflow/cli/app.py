@@ -271,10 +271,10 @@ def why_command(target: str, folder: Path | None) -> None:
 
 def _say_what_runs_before(id: str, readiness: Readiness) -> None:
     from ductaflow.session.decide import Would
-    from ductaflow.session.forecast import Forecast
+    from ductaflow.session.forecast import forecast
 
     above = readiness.with_upstreams(readiness.instances.by_id[id])
-    for upstream in Forecast(readiness, only_changed=True).of(above)[:-1]:
+    for upstream in forecast(readiness, above, only_changed=True)[:-1]:
         if upstream.would is Would.RUN:
             _say(f"Before it would run {upstream.instance.id}: {upstream.message}")
 
@@ -366,11 +366,12 @@ def _only(target: str, found: Sequence[_Found]) -> _Found:
 
 def _see(targets: Sequence[str], folder: Path | None) -> tuple[Project, Sequence[Instance]]:
     """What a command looks at: what it names, else all stored instances."""
-    from ductaflow.cli.look import see
     from ductaflow.project.graph import collect
+    from ductaflow.session.targets import find_targets
 
     project = _project_of(targets, folder)
-    return project, see(collect(project), targets)
+    instances = collect(project)
+    return project, find_targets(instances, targets) if targets else instances.all
 
 
 @main.command("debug")
@@ -385,12 +386,14 @@ def debug_command(target: str, notebook: bool, folder: Path | None) -> None:
     launch configuration for VS Code runs the .py itself, so that breakpoints bind. It is written to
     .vscode/launch.json if the project has none, and printed otherwise.
     """
-    from ductaflow.cli.look import changed_keys, offer_launch, open_notebook, prepare_debugging
+    from ductaflow.cli.look import changed_keys, offer_launch, open_notebook
+    from ductaflow.session.debug import prepare
+    from ductaflow.session.request import spec_of_instance
 
     project, seen = _see([target], folder)
     one = _only(target, seen)
     changed = changed_keys(one)
-    setup = prepare_debugging(one)
+    setup = prepare(spec_of_instance(one), with_outputs=True)
     if changed:
         _say(f"  changed since the last run: {', '.join(changed)}")
     if setup.launch["program"].endswith(".py"):

@@ -18,13 +18,10 @@ from pathlib import Path
 from ductaflow.common.errors import DuctaflowError, of_system
 from ductaflow.common.paths import CACHE_DIR, ROOT_KEY, RunFolder
 from ductaflow.common.text import duration, first_line, shown_path, strip_ansi
-from ductaflow.project.instances import Instance, Instances
+from ductaflow.project.instances import Instance
 from ductaflow.project.options import load_saved_config
 from ductaflow.project.secrets import masked
 from ductaflow.project.settings import Project
-from ductaflow.session.debug import DebugSetup, prepare
-from ductaflow.session.request import spec_of_instance
-from ductaflow.session.targets import find_targets
 from ductaflow.store.folder import Marker, unfinished
 from ductaflow.store.logs import is_warning_line, log_lines
 from ductaflow.store.result import FileEntry, Result, Status, read_result
@@ -32,15 +29,6 @@ from ductaflow.store.result import FileEntry, Result, Status, read_result
 #: Warnings and files that `show` names; the result has all.
 MAX_SHOWN = 20
 LAUNCH_FILE = Path(".vscode", "launch.json")
-
-
-def see(instances: Instances, targets: Sequence[str]) -> Sequence[Instance]:
-    """What the arguments of a command name; all stored instances without any.
-
-    Raises:
-        InstanceError: one is neither an instance nor a run folder; the message says what may be meant.
-    """
-    return find_targets(instances, targets) if targets else instances.all
 
 
 def _log_of(files: RunFolder) -> Path | None:
@@ -296,14 +284,6 @@ def _section(title: str, lines: Iterable[str]) -> Iterator[str]:
 
 
 # --- debug -------------------------------------------------------------------------------------------------
-
-
-def prepare_debugging(one: Instance) -> DebugSetup:
-    """Prepare a run folder: an instance gets its stored config, a run folder keeps the one that it ran with.
-
-    The cells of the notebook keep what they showed in the last run, up to the one that failed.
-    """
-    return prepare(spec_of_instance(one), with_outputs=True)
 
 
 def offer_launch(project: Project, launch: Mapping[str, object]) -> Iterator[str]:

@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from ductaflow.common.text import duration, moment, shorten, visible
@@ -318,9 +319,7 @@ def _template(name: str) -> jinja2.Template:
 
 
 def _asset_text(name: str) -> str:
-    from importlib import resources  # drags in zipfile and more, which a session without report does not need
-
-    return (resources.files("ductaflow.report") / "assets" / name).read_text(encoding="utf-8")
+    return (Path(__file__).parent / "assets" / name).read_text(encoding="utf-8")
 
 
 @functools.cache

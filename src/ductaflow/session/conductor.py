@@ -31,7 +31,7 @@ from ductaflow.project.settings import Project
 from ductaflow.session import decide
 from ductaflow.session.console import Console, Display, Lines, SessionPage, show_line
 from ductaflow.session.decide import Outcome, Readiness, Turn
-from ductaflow.session.forecast import Beyond, Forecast, beyond_lines
+from ductaflow.session.forecast import Beyond, beyond_lines, forecast
 from ductaflow.session.rerun import run_again
 from ductaflow.session.runner import run_instance
 from ductaflow.session.scheduler import Executor, Threads
@@ -129,7 +129,7 @@ def conduct(
     asked = [_instance(row, target, config or {}) for row in rows]
     plan, readiness = _plan(asked, project, with_upstreams=executor is not None)
     if dry_run:
-        planned = Forecast(readiness, only_changed=project.settings.only_changed).of(plan)
+        planned = forecast(readiness, plan, only_changed=project.settings.only_changed)
         return _beside(table, rows, _forecast(planned[len(plan) - len(rows) :]))
     session = Session()
     where = _executor(executor, jobs, project, session.id)

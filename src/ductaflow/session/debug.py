@@ -80,34 +80,24 @@ def prepare(spec: RunSpec, *, with_outputs: bool = False) -> DebugSetup:
 
     With `with_outputs` the cells keep what they showed in the last run, up to the one that failed.
     """
-    files = spec.run_folder
-    files.path.mkdir(parents=True, exist_ok=True)
-    note_hand_work(files.path, Path(spec.runs_root))
-    write_atomic(files.config, dump_config(spec.saved_config))
-    executed = files.notebook if with_outputs and files.notebook.is_file() else None
-    _write_prepared(Path(spec.source), {"config": spec.config}, files.notebook, outputs_of=executed)
-    print(f"prepared, not executed: {files.path}")
-    print(f"  notebook  {files.notebook}")
-    print(f"  config    {files.config}")
-    return DebugSetup(files.path, files.notebook, files.config, _launch_configuration(spec))
-
-
-def _write_prepared(
-    source: Path, parameters: Mapping[str, object], notebook: Path, *, outputs_of: Path | None = None
-) -> None:
-    """Write a flow as a notebook with its parameters injected, as papermill would, without executing it.
-
-    It takes over the outputs of an executed notebook of the flow.
-    """
     import nbformat
     from papermill.iorw import load_notebook_node
     from papermill.parameterize import parameterize_notebook
 
-    node = load_notebook_node(load_notebook(source))
-    prepared = parameterize_notebook(node, parameters, engine_name="ductaflow")
-    if outputs_of is not None:
-        _take_outputs(prepared, read_ipynb(outputs_of, read_source_text(outputs_of)))
-    write_atomic(notebook, nbformat.writes(prepared) + "\n")  # type: ignore[no-untyped-call]
+    files = spec.run_folder
+    files.path.mkdir(parents=True, exist_ok=True)
+    note_hand_work(files.path, Path(spec.runs_root))
+    write_atomic(files.config, dump_config(spec.saved_config))
+    # with the parameters injected as papermill does it, without executing
+    node = load_notebook_node(load_notebook(Path(spec.source)))
+    prepared = parameterize_notebook(node, {"config": spec.config}, engine_name="ductaflow")
+    if with_outputs and files.notebook.is_file():
+        _take_outputs(prepared, read_ipynb(files.notebook, read_source_text(files.notebook)))
+    write_atomic(files.notebook, nbformat.writes(prepared) + "\n")  # type: ignore[no-untyped-call]
+    print(f"prepared, not executed: {files.path}")
+    print(f"  notebook  {files.notebook}")
+    print(f"  config    {files.config}")
+    return DebugSetup(files.path, files.notebook, files.config, _launch_configuration(spec))
 
 
 def _take_outputs(prepared: NotebookNode, executed: NotebookNode) -> None:

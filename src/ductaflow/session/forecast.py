@@ -74,41 +74,28 @@ def beyond_lines(qualifiers: Mapping[str, str]) -> Iterator[str]:
         yield f"{listed(ids, _NAMED)}: unchanged {text}"
 
 
-class Forecast:
-    """Forecast what a session over some instances does."""
-
-    def __init__(self, readiness: Readiness, *, only_changed: bool) -> None:
-        self._readiness = readiness
-        self._only_changed = only_changed
-
-    def of(self, instances: Sequence[Instance]) -> list[Decision]:
-        """The decisions about instances that one session runs, in the order given."""
-        by_id = {instance.id: instance for instance in instances}
-        beyond = self._only_changed and Beyond(self._readiness, lambda upstream: upstream.id in by_id)
-        found: dict[str, Decision] = {}
-        for id in self._readiness.graph.order(list(by_id)):
-            found[id] = self._decided(by_id[id], found, by_id)
-            if beyond and found[id].would is Would.UNCHANGED and (far := beyond.told(by_id[id])):
-                found[id] = replace(found[id], reasons=(far,))
-        return [
-            replace(found[one.id], seconds=seconds) if found[one.id].would.takes_time else found[one.id]
-            for one, seconds in zip(instances, expected_seconds(instances), strict=True)
-        ]
-
-    def _decided(
-        self, instance: Instance, found: Mapping[str, Decision], here: Mapping[str, Instance]
-    ) -> Decision:
-        reads = self._readiness.reads(instance, lambda upstream: upstream.id in here)
+def forecast(readiness: Readiness, instances: Sequence[Instance], *, only_changed: bool) -> list[Decision]:
+    """Forecast the decisions about instances that one session runs, in the order given."""
+    here = {instance.id: instance for instance in instances}
+    beyond = Beyond(readiness, lambda upstream: upstream.id in here)
+    found: dict[str, Decision] = {}
+    for id in readiness.graph.order(list(here)):
+        reads = readiness.reads(here[id], lambda upstream: upstream.id in here)
         # An upstream that is not decided yet is in a cycle with this one.
         above = {id: found[id] for id in reads.here if id in found}
-        decision = decide(
-            reads, lambda id: above[id].blame if id in above else None, only_changed=self._only_changed
-        )
+        blames = {id: decision.blame for id, decision in above.items()}
+        decision = decide(reads, blames.get, only_changed=only_changed)
         if decision.would is Would.UNCHANGED:
-            for id, upstream in above.items():
-                if upstream.would.takes_time:
-                    return replace(decision, would=Would.MAY_RUN, reasons=(f"reads from {id}",))
-        return decision
+            running = next((id for id, upstream in above.items() if upstream.would.takes_time), None)
+            if running:
+                decision = replace(decision, would=Would.MAY_RUN, reasons=(f"reads from {running}",))
+            elif far := beyond.told(here[id]):
+                decision = replace(decision, reasons=(far,))
+        found[id] = decision
+    return [
+        replace(found[one.id], seconds=seconds) if found[one.id].would.takes_time else found[one.id]
+        for one, seconds in zip(instances, expected_seconds(instances), strict=True)
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +117,7 @@ class Plan:
         """Plan runs of some of the stored instances of a project, `jobs` at a time."""
         readiness = Readiness(instances)
         order = [instances.by_id[id] for id in readiness.graph.order(ids)]
-        decisions = Forecast(readiness, only_changed=True).of(order)
+        decisions = forecast(readiness, order, only_changed=True)
         surely = [one for one in decisions if one.would is Would.RUN]
         return cls(
             tuple(decisions),

@@ -13,7 +13,15 @@ from pathlib import Path
 
 from ductaflow.common.errors import ConfigError, InstanceError
 from ductaflow.common.host import is_notebook_execution
-from ductaflow.common.paths import BASE_CONFIG, KIND_DIRS, ROOT_KEY, SOURCE_SUFFIXES, below, kind_of
+from ductaflow.common.paths import (
+    BASE_CONFIG,
+    KIND_DIRS,
+    ROOT_KEY,
+    SOURCE_SUFFIXES,
+    RunFolder,
+    below,
+    kind_of,
+)
 from ductaflow.project.instances import Instance
 from ductaflow.project.options import RunOptions, split_run
 from ductaflow.project.settings import Project, Settings
@@ -75,25 +83,21 @@ def spec_of_call(
     """
     source = find_notebook(notebook_file, project)
     project = project or find_project(near=source.parent)
-    folder, tree = placed(Path(os.path.abspath(execution_dir)), project)
-    values, options = split_run(
-        json_object({key: value for key, value in config.items() if key != ROOT_KEY}), where="config"
+    folder = Path(os.path.abspath(execution_dir))
+    given = json_object({key: value for key, value in config.items() if key != ROOT_KEY})
+    values, options = split_run(given, where="config")
+    called = Instance(
+        kind_of(source),
+        source.stem,
+        folder.name,
+        project,
+        {**values, ROOT_KEY: project.root.as_posix()},
+        RunOptions(**options.of_execution),
+        source,
+        file=RunFolder(folder, source.stem).config,
+        saved=folder,
     )
-    return RunSpec(
-        kind=kind_of(source),
-        flow=source.stem,
-        instance=folder.name,
-        source=str(source),
-        folder=str(folder),
-        runs_root=str(tree),
-        project_root=str(project.root),
-        config={**values, ROOT_KEY: project.root.as_posix()},
-        options=RunOptions(**options.of_execution),
-        settings=project.settings,
-        session_id=session_of().id,
-        run_id=uuid.uuid4().hex,
-        git=_git_of(project.root, None),
-    )
+    return spec_of_instance(called)
 
 
 def find_notebook(notebook_file: str | os.PathLike[str], project: Project | None = None) -> Path:

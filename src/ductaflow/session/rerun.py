@@ -26,14 +26,13 @@ from ductaflow.project.strict_json import read_config
 from ductaflow.session.decide import NOT_STARTED, refused, unrun
 from ductaflow.session.request import spec_of_instance
 from ductaflow.session.runner import run_spec
+from ductaflow.session.scheduler import TICK
 from ductaflow.store import result as stored
 from ductaflow.store.folder import has_unfinished_run, held
 from ductaflow.store.result import Result, Status
 from ductaflow.store.spec import RunSpec
 from ductaflow.store.verdict import judge_again
 
-#: Seconds until Ctrl-C takes effect on Windows.
-_TICK = 0.5
 Show = Callable[[Instance, Result], None]
 
 
@@ -67,7 +66,7 @@ def run_again(runs: Sequence[Instance], project: Project, *, jobs: int, show: Sh
         try:
             waiting: set[Future[None]] = {pool.submit(work, chain) for chain in chains.values()}
             while waiting:
-                done, waiting = wait(waiting, timeout=_TICK)
+                done, waiting = wait(waiting, timeout=TICK)
                 for future in done:
                     future.result()
         finally:

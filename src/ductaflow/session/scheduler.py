@@ -47,32 +47,27 @@ class Threads:
         self._running: dict[Future[Outcome], str] = {}
 
     def outcomes(self, turns: Sequence[Turn]) -> Iterator[Mapping[str, Outcome]]:
-        places = {turn.instance.id: place for place, turn in enumerate(turns)}
         waits, seconds = waits_and_seconds(turns)
         # One at a time takes as long in any order, so what was given first is first.
-        queue = ReadyQueue(waits, seconds if self._jobs > 1 else [0.0] * len(turns))
-        #: Numbers of the workers that have nothing to do, the lowest first.
-        free = list(range(min(self._jobs, len(turns))))
-        workers: dict[Future[Outcome], int] = {}
+        policy = Policy[str](ReadyQueue(waits, seconds if self._jobs > 1 else [0.0] * len(turns)))
+        for number in range(min(self._jobs, len(turns))):
+            policy.add_worker(f"w{number}")
+        taken: dict[Future[Outcome], tuple[str, int]] = {}
         ended: dict[str, Outcome] = {}
-        while not queue.finished:
-            while free and (ready := queue.take()):
-                turn = turns[ready[0]]
-                worker = heapq.heappop(free)
-                upstreams = [ended[id] for id in turn.after]
-                future = self._pool.submit(turn.take, upstreams, self._stop, f"w{worker}")
+        while not policy.finished:
+            for worker, [place] in policy.assign():
+                turn = turns[place]
+                future = self._pool.submit(turn.take, [ended[id] for id in turn.after], self._stop, worker)
                 self._running[future] = turn.instance.id
-                workers[future] = worker
+                taken[future] = worker, place
             done = wait(self._running, timeout=TICK, return_when=FIRST_COMPLETED).done
             now = {self._running[future]: future.result() for future in done}
             yield now
             # Only what the caller has seen is forgotten here: it may be interrupted before.
             for future in done:
                 del self._running[future]
-                heapq.heappush(free, workers.pop(future))
+                policy.complete(*taken.pop(future))
             ended |= now
-            for id in now:
-                queue.finish(places[id])
 
     def stop(self) -> Mapping[str, Outcome]:
         self._stop.set()
@@ -112,10 +107,7 @@ class ReadyQueue:
         self, upstreams: Upstreams, seconds: Sequence[float], portions: Iterable[Sequence[int]] = ()
     ) -> None:
         self._waits_for = [set(ups) - {item} for item, ups in enumerate(upstreams)]
-        self._downstreams: list[list[int]] = [[] for _ in upstreams]
-        for item, ups in enumerate(self._waits_for):
-            for upstream in ups:
-                self._downstreams[upstream].append(item)
+        self._downstreams = _downstreams(self._waits_for)
         self._paths = longest_paths(upstreams, seconds)
         self._unfinished = set(range(len(upstreams)))
         self._untaken = set(self._unfinished)
@@ -205,7 +197,7 @@ class Policy(Generic[Worker]):
         """An item that counted as finished has to run once more."""
         self._queue.put_back([item])
 
-    def assign(self, is_ending: Callable[[Worker], bool]) -> list[tuple[Worker, list[int]]]:
+    def assign(self, is_ending: Callable[[Worker], bool] = lambda _: False) -> list[tuple[Worker, list[int]]]:
         """What to send to the workers that are free now, except those that take nothing any more."""
         sent: list[tuple[Worker, list[int]]] = []
         for worker, held in self._held.items():
@@ -225,10 +217,7 @@ def longest_paths(upstreams: Upstreams, weights: Sequence[float]) -> list[float]
     The path ends where it would close a cycle.
     """
     paths = list(weights)
-    downstreams: list[set[int]] = [set() for _ in upstreams]
-    for item, ups in enumerate(upstreams):
-        for upstream in ups:
-            downstreams[upstream].add(item)
+    downstreams = _downstreams(upstreams)
     left = set(range(len(upstreams)))
     done = [item for item in left if not downstreams[item]]
     while left:
@@ -242,6 +231,14 @@ def longest_paths(upstreams: Upstreams, weights: Sequence[float]) -> list[float]
                 if not downstreams[upstream]:
                     done.append(upstream)
     return paths
+
+
+def _downstreams(upstreams: Upstreams) -> list[set[int]]:
+    downstreams: list[set[int]] = [set() for _ in upstreams]
+    for item, ups in enumerate(upstreams):
+        for upstream in ups:
+            downstreams[upstream].add(item)
+    return downstreams
 
 
 def _member_of_cycle(start: int, following: Callable[[int], Collection[int]]) -> int:

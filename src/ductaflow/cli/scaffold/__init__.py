@@ -9,8 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib import resources
-from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from ductaflow.common.errors import DuctaflowError, InstanceError
@@ -97,17 +95,11 @@ def _check_is_free(project: Project, name: str) -> None:
 
 def _texts(name: str) -> Iterator[tuple[tuple[str, ...], str]]:
     """The files of a template by the parts of their paths, in a fixed order."""
-
-    def walk(folder: Traversable, above: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
-        for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
-            parts = (*above, entry.name)
-            if entry.is_file():
-                yield parts, entry.read_text(encoding="utf-8")
-            elif entry.name != "__pycache__":
-                # an installer compiles what ends in .py
-                yield from walk(entry, parts)
-
-    return walk(resources.files("ductaflow.cli.scaffold") / "templates" / name, ())
+    folder = Path(__file__).parent / "templates" / name
+    for path in sorted(folder.rglob("*")):
+        # an installer compiles what ends in .py
+        if path.is_file() and path.parent.name != "__pycache__":
+            yield path.relative_to(folder).parts, path.read_text(encoding="utf-8")
 
 
 def _write(files: Mapping[Path, str]) -> list[Path]:
