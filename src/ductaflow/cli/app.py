@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from ductaflow.project.instances import Instance, Instances
     from ductaflow.project.settings import Project
     from ductaflow.report.schema import Twin
-    from ductaflow.session.decide import Readiness
 
 
 #: Exit codes besides 0: a run failed, or a merged report is incomplete; the command cannot do what it is
@@ -73,13 +72,17 @@ _project_option = click.option(
 )
 
 
-def _project(folder: Path | None) -> Project:
+def _project(folder: Path | None, targets: Sequence[str] = ()) -> Project:
+    """The project given or around the working directory, else that around the first folder to run."""
     from ductaflow.project.settings import Project
     from ductaflow.session.request import no_project, signs_of
 
-    project = Project.around(Path.cwd()) if folder is None else Project.at(folder)
-    if project is None:
+    if folder is None:
+        places = [Path.cwd(), *(path for path in map(Path, targets) if path.is_dir())]
+        if found := next(filter(None, map(Project.around, places)), None):
+            return found
         raise no_project(Path.cwd())
+    project = Project.at(folder)
     if not project.is_there:
         raise DuctaflowError(
             f"{folder} is not a project: it has no {signs_of(project.root)}",
@@ -174,7 +177,7 @@ def run_command(
         raise click.UsageError(
             "Missing argument 'ID|FOLDER...'. With --changed alone all that has changed runs."
         )
-    project = _project_of(targets, folder)
+    project = _project(folder, targets)
     results = run_targets(
         project, targets, jobs=jobs, only_changed=changed, assignments=assignments, name=name
     )
@@ -185,17 +188,6 @@ def run_command(
     if failed:
         _say(f"{len(failed)} of {len(results)} failed: {', '.join(failed)}", stream=sys.stderr)
         click.get_current_context().exit(FAILED)
-
-
-def _project_of(targets: Sequence[str], folder: Path | None) -> Project:
-    """The project given or around the working directory, else that around the first folder to run."""
-    from ductaflow.project.settings import Project
-
-    if folder is None and Project.around(Path.cwd()) is None:
-        for target in targets:
-            if Path(target).is_dir() and (project := Project.around(Path(target))):
-                return project
-    return _project(folder)
 
 
 def _ids(instances: Instances, given: Sequence[str]) -> list[str]:
@@ -247,12 +239,13 @@ def why_command(target: str, folder: Path | None) -> None:
     versions of Python and packages are shown too; they make nothing run unless the project says so.
     """
     from ductaflow.project.graph import collect
-    from ductaflow.session.decide import Readiness
+    from ductaflow.session.decide import Readiness, Would
+    from ductaflow.session.forecast import forecast
     from ductaflow.session.request import spec_of_instance
     from ductaflow.session.targets import find_targets, with_saved
     from ductaflow.store.changes import changes, differences_of_environment
 
-    project = _project_of([target], folder)
+    project = _project(folder, [target])
     instances = collect(project)
     ids, loose, instances = with_saved(instances, [_only(target, find_targets(instances, [target]))])
     one = loose[0] if loose else instances.by_id[ids[0]]
@@ -261,22 +254,16 @@ def why_command(target: str, folder: Path | None) -> None:
     _say(f"{shown} has to run:" if found else f"{shown} is unchanged.")
     _say(*(f"  {' '.join(change.text.split())}" for change in found))
     if ids:
-        _say_what_runs_before(ids[0], Readiness(instances))
+        readiness = Readiness(instances)
+        above = readiness.with_upstreams(one)
+        for upstream in forecast(readiness, above, only_changed=True)[:-1]:
+            if upstream.would is Would.RUN:
+                _say(f"Before it would run {upstream.instance.id}: {upstream.message}")
     if "environment" in project.settings.rerun_on:
         return
     if versions := differences_of_environment(spec):
         _say("Other versions than in its last run, which alone make nothing run:")
         _say(*(f"  {change.text}" for change in versions))
-
-
-def _say_what_runs_before(id: str, readiness: Readiness) -> None:
-    from ductaflow.session.decide import Would
-    from ductaflow.session.forecast import forecast
-
-    above = readiness.with_upstreams(readiness.instances.by_id[id])
-    for upstream in forecast(readiness, above, only_changed=True)[:-1]:
-        if upstream.would is Would.RUN:
-            _say(f"Before it would run {upstream.instance.id}: {upstream.message}")
 
 
 @main.command("plan")
@@ -369,7 +356,7 @@ def _see(targets: Sequence[str], folder: Path | None) -> tuple[Project, Sequence
     from ductaflow.project.graph import collect
     from ductaflow.session.targets import find_targets
 
-    project = _project_of(targets, folder)
+    project = _project(folder, targets)
     instances = collect(project)
     return project, find_targets(instances, targets) if targets else instances.all
 

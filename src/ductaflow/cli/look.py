@@ -178,7 +178,9 @@ def _error_of(one: Instance, wanted: re.Pattern[str] | None) -> Iterator[str]:
 def show_lines(project: Project, one: Instance) -> Iterator[str]:
     """All that is known of one: verdict, cause, config, inputs, outputs, warnings, paths, commands."""
     result = read_result(one.run_folder.path)
-    yield f"{one.shown}: {_verdict(rows(project, [one])[0])}"
+    row = rows(project, [one])[0]
+    verdict = (row.status, row.when, duration(row.seconds) if row.seconds else "")
+    yield f"{one.shown}: {'  '.join(filter(None, verdict))}"
     if result:
         yield from _cause(result)
     yield from _config(one)
@@ -190,11 +192,6 @@ def show_lines(project: Project, one: Instance) -> Iterator[str]:
         yield from _section("warnings", _first(lines, result.warning_count))
     yield from _section("paths", _paths(one))
     yield from _section("commands", _commands(one))
-
-
-def _verdict(row: StatusRow) -> str:
-    parts = [row.status, row.when, duration(row.seconds) if row.seconds else ""]
-    return "  ".join(filter(None, parts))
 
 
 def _cause(result: Result) -> Iterator[str]:

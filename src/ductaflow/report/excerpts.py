@@ -88,15 +88,13 @@ def _images(notebook: Path) -> Iterator[Figure]:
             # The cell that papermill adds does not count, here as in a result.
             number += "injected-parameters" not in cell.get("metadata", {}).get("tags", ())
             for output in cell.get("outputs", ()):
-                yield from _of_output(output.get("data", {}), number)
-
-
-def _of_output(bundle: dict[str, object], cell: int) -> Iterator[Figure]:
-    kind = next((kind for kind in _TYPES if kind in bundle), "")
-    data = "".join(_text(bundle.get(kind)).split())
-    if _BASE64.fullmatch(data):
-        text = " ".join(_text(bundle.get("text/plain")).split())[:200]
-        yield {"cell": cell, "type": kind, "data": data, "text": "" if text.startswith("<") else text}
+                bundle = output.get("data", {})
+                kind = next((kind for kind in _TYPES if kind in bundle), "")
+                data = "".join(_text(bundle.get(kind)).split())
+                if _BASE64.fullmatch(data):
+                    text = " ".join(_text(bundle.get("text/plain")).split())[:200]
+                    shown = "" if text.startswith("<") else text
+                    yield {"cell": number, "type": kind, "data": data, "text": shown}
 
 
 def _text(value: object) -> str:

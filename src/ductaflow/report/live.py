@@ -191,7 +191,14 @@ class LiveReport:
             head["history"] = [*head["history"], line][-history.MAX_SESSIONS :]
             path = self._write(head)
             if self._kept and not self._is_noted:
-                self._remember(line)
+                kept_in = history.history_file(self._runs_dir)
+                try:
+                    history.append_history(self._runs_dir, line)
+                except OSError as exc:
+                    raise DuctaflowError(
+                        f"{kept_in}: the session cannot be noted: {exc.strerror or exc}",
+                        hint="Allow writing there; the report itself was written.",
+                    ) from exc
                 self._is_noted = True
             return path
 
@@ -283,15 +290,6 @@ class LiveReport:
         rows = [PageRow(entry.status.value, _text(entry.row)) for entry in kept]
         twins = (_text(entry.twin) for entry in kept)
         return _write(self._runs_dir, _twin_chunks(head, twins), page_chunks(head, rows, self._packer))
-
-    def _remember(self, line: SessionLine) -> None:
-        try:
-            history.append_history(self._runs_dir, line)
-        except OSError as exc:
-            raise DuctaflowError(
-                f"{history.history_file(self._runs_dir)}: the session cannot be noted: {exc.strerror or exc}",
-                hint="Allow writing there; the report itself was written.",
-            ) from exc
 
     def _keep(self, entry: Entry) -> _Kept:
         data = instance_data(entry, self._sources)

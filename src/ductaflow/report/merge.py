@@ -45,10 +45,6 @@ class _Part(NamedTuple):
     def identity(self) -> tuple[object, ...]:
         return (self.of, self.selection, self.number) if self.of else (self.twin["session_id"] or self.file,)
 
-    @property
-    def has_ended(self) -> bool:
-        return bool(self.twin["finished"]) and not self.twin.get("alive")
-
 
 def merge_reports(files: Sequence[Path], runs_dir: Path) -> Merged:
     """Merge the reports of several sessions.
@@ -90,7 +86,8 @@ def merge_reports(files: Sequence[Path], runs_dir: Path) -> Merged:
     head["project"] = next((part.twin["project"] for part in parts if part.twin["project"]), None)
     head["notes"] = [*missing, *_twice(given, parts), *_said(parts)]
     fill_history(head, runs_dir, instances)
-    return Merged({**head, "instances": instances}, not missing and all(part.has_ended for part in parts))
+    have_ended = all(part.twin["finished"] and not part.twin.get("alive") for part in parts)
+    return Merged({**head, "instances": instances}, not missing and have_ended)
 
 
 # --- which shards there are --------------------------------------------------------------------------------

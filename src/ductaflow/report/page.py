@@ -113,13 +113,9 @@ def row_of(instance: InstanceTwin, packer: Packer) -> PageRow:
     has_details = Status(shown["status"]).has_run or shown["links"]
     row = _brief(shown)
     row |= {
-        "earlier": shown["earlier"],
-        "nodeid": shown["nodeid"],
+        **_only(shown, _OF_INSTANCE),
         "rerun": None if shown["nodeid"] else shown["rerun"],
-        "tags": shown["tags"],
         "parameters": [packer.shape(tuple(parameters)), *parameters.values()] if parameters else None,
-        "upstreams": shown["upstreams"],
-        "worker": shown["worker"],
         "at": packer.add(_json(_details(shown))) if has_details else None,
     }
     return PageRow(instance["status"], _json(_without_empty(row)))
@@ -212,18 +208,22 @@ def _verdict(head: Head) -> str:
 # --- an instance as the script reads it --------------------------------------------------------------------
 
 
+#: What a row has as it stands in the twin: of an instance or a flow of a build, and of an instance alone.
+_OF_BOTH = ("id", "flow", "status", "kind", "cause", "seconds", "started")
+_OF_INSTANCE = ("earlier", "nodeid", "tags", "upstreams", "worker")
+_IN_ROW = frozenset(("schema", "flows", *_OF_BOTH, *_OF_INSTANCE))
+
+
+def _only(instance: Mapping[str, object], keys: Iterable[str]) -> dict[str, object]:
+    return {key: instance[key] for key in keys}
+
+
 def _brief(instance: InstanceTwin) -> dict[str, object]:
     """Return what a row shows of an instance or of a flow of a build."""
     return {
-        "id": instance["id"],
-        "flow": instance["flow"],
-        "status": instance["status"],
-        "kind": instance["kind"],
-        "cause": instance["cause"],
+        **_only(instance, _OF_BOTH),
         "message": _message(instance),
         "warnings": instance["warning_count"],
-        "seconds": instance["seconds"],
-        "started": instance["started"],
         "flows": [_without_empty(_brief(flow)) for flow in instance["flows"]],
     }
 
@@ -251,14 +251,6 @@ def _details(instance: InstanceTwin) -> dict[str, object]:
     details = {key: value for key, value in instance.items() if key not in _IN_ROW}
     details["flows"] = [{**_details(flow), "rerun": flow["rerun"]} for flow in instance["flows"]]
     return _without_empty(details)
-
-
-_IN_ROW = frozenset(
-    {
-        *("schema", "id", "flow", "status", "kind", "cause", "seconds", "started", "flows"),
-        *("earlier", "nodeid", "tags", "upstreams", "worker"),
-    }
-)
 
 
 def _json(value: object) -> str:

@@ -152,18 +152,6 @@ def conduct(
     return _beside(table, rows, _results(results[len(plan) - len(rows) :]))
 
 
-def _run_stored(instances: Instances, ids: Sequence[str], jobs: int) -> list[Result]:
-    """Run stored instances in the order of the graph; with one job their logs are live."""
-    readiness = Readiness(instances)
-    plan = [instances.by_id[id] for id in readiness.graph.order(ids)]
-    session = Session()
-    run = functools.partial(
-        run_instance, session_id=session.id, echo=jobs == 1, check=False, await_page=False
-    )
-    with session:
-        return _Session(plan, readiness, run, Threads(jobs), Lines(jobs)).work()
-
-
 def run_targets(
     project: Project,
     targets: Sequence[str],
@@ -191,8 +179,17 @@ def run_targets(
     if assignments or name is not None:
         found = [as_variant(instances, found, assignments, name)]
     stored, loose, instances = with_saved(instances, found)
-    results = _run_stored(instances, stored, jobs) if stored else []
-    by_name = {result.id: result for result in results}
+    by_name: dict[str, Result] = {}
+    if stored:
+        readiness = Readiness(instances)
+        plan = [instances.by_id[id] for id in readiness.graph.order(stored)]
+        session = Session()
+        run = functools.partial(
+            run_instance, session_id=session.id, echo=jobs == 1, check=False, await_page=False
+        )
+        with session:
+            results = _Session(plan, readiness, run, Threads(jobs), Lines(jobs)).work()
+        by_name = {result.id: result for result in results}
     if loose:
 
         def show(run: Instance, result: Result) -> None:

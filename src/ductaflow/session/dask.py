@@ -265,9 +265,11 @@ class Cluster:
             raise
 
     def outcomes(self, turns: Sequence[Turn]) -> Iterator[Mapping[str, Outcome]]:
-        self._turns = {turn.instance.id: turn for turn in _in_order(turns)}
-        order = list(self._turns.values())
-        self._priorities = dict(zip(self._turns, longest_paths(*waits_and_seconds(order)), strict=True))
+        by_id = {turn.instance.id: turn for turn in turns}
+        upstreams_first = TopologicalSorter({id: turn.after for id, turn in by_id.items()}).static_order()
+        self._turns = {id: by_id[id] for id in upstreams_first}
+        paths = longest_paths(*waits_and_seconds(list(self._turns.values())))
+        self._priorities = dict(zip(self._turns, paths, strict=True))
         self._submit(list(self._turns))
         while self._pending:
             now = self._outcomes_of(self._arrived())
@@ -318,13 +320,6 @@ class Cluster:
             if fault:
                 faults[address] = fault
         return faults, frozenset(answers.keys() - faults.keys())
-
-    def _warn_of(self, faults: Mapping[str, str]) -> None:
-        for address, fault in faults.items():
-            if address not in self._told:
-                self._told.add(address)
-                text = f"the Dask worker {address} {fault}; it runs nothing for this session"
-                warnings.warn(text, RuntimeWarning, stacklevel=2)
 
     # --- turns go out, outcomes come in ---------------------------------------------------------------------
 
@@ -424,7 +419,10 @@ class Cluster:
                 raise exc
         if faults and not fit:
             raise _unfit(faults, len(faults))
-        self._warn_of(faults)
+        for address in sorted(faults.keys() - self._told):
+            text = f"the Dask worker {address} {faults[address]}; it runs nothing for this session"
+            warnings.warn(text, RuntimeWarning, stacklevel=2)
+        self._told.update(faults)
         again: dict[str, None] = {}
         for id, turn in self._turns.items():
             if id in given_back or any(upstream in again for upstream in turn.after):
@@ -505,10 +503,3 @@ def _unfit(faults: Mapping[str, str], of: int) -> DuctaflowError:
 
 def _lost_with(turn: Turn, message: str) -> Outcome:
     return Outcome.of(unrun(turn.instance, Status.ERROR, message, "lost"))
-
-
-def _in_order(turns: Sequence[Turn]) -> list[Turn]:
-    """Turns in an order in which upstreams come first."""
-    by_id = {turn.instance.id: turn for turn in turns}
-    order = TopologicalSorter({id: turn.after for id, turn in by_id.items()}).static_order()
-    return [by_id[id] for id in order]

@@ -11,7 +11,6 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from ductaflow.common import paths
 from ductaflow.common.errors import ConfigError, InstanceError
@@ -149,7 +148,12 @@ def variant(instances: Instances, of: Instance, values: Mapping[str, object], na
         changed = load_stored(project, of.id, over=over)
         if changed.problem:
             raise changed.problem
-    return replace(changed, name=name, config=_with_own_paths(project, changed, name))
+    tree = runs_tree(project)
+
+    def redirected(_path: KeyPath, value: object) -> object:
+        return tree.renamed(value, changed.id, name) if isinstance(value, str) else value
+
+    return replace(changed, name=name, config=mapped(changed.config, redirected))
 
 
 def _check_known(original: Instance, key: str) -> None:
@@ -171,16 +175,6 @@ def _check_known(original: Instance, key: str) -> None:
                 hint=did_you_mean(part, level) or f"It has {names or 'none'}. A new key is first stored.",
             )
         level = level[part]
-
-
-def _with_own_paths(project: Project, original: Instance, name: str) -> dict[str, Any]:
-    """The config, with paths into the original's run folder redirected to the one of the new name."""
-    tree = runs_tree(project)
-
-    def redirected(_path: KeyPath, value: object) -> object:
-        return tree.renamed(value, original.id, name) if isinstance(value, str) else value
-
-    return mapped(original.config, redirected)
 
 
 # --- what a command names ----------------------------------------------------------------------------------
