@@ -405,6 +405,9 @@ def report_command(paths: Sequence[Path], merge: bool, output: Path | None, fold
 
     With --merge the exit code is 1 if a shard is missing or a session did not end; the page says which.
     """
+    from dataclasses import replace
+
+    from ductaflow.project.settings import Project
     from ductaflow.report import merge_reports
     from ductaflow.report.earlier import rebuild_report
 
@@ -419,7 +422,13 @@ def report_command(paths: Sequence[Path], merge: bool, output: Path | None, fold
         return
     if output or len(paths) > 1:
         raise DuctaflowError("--output and more than one path go with --merge", hint="Add --merge.")
-    project = _project_of_runs(paths[0]) if paths else _project(folder)
+    if not paths:
+        project = _project(folder)
+    elif (runs_dir := paths[0].absolute()).is_dir():
+        # without a project around it the folder above it is one
+        project = replace(Project.around(runs_dir) or Project.at(runs_dir.parent), runs_dir=runs_dir)
+    else:
+        raise DuctaflowError(f"{paths[0]} is not a folder", hint="Give a runs folder, or --merge and files.")
     _write_page(rebuild_report(project), project.runs_dir)
 
 
@@ -429,18 +438,6 @@ def _write_page(twin: Twin, runs_dir: Path) -> None:
 
     _say(str(write_report(twin, runs_dir)))
     _say(*twin["notes"], stream=sys.stderr)
-
-
-def _project_of_runs(runs_dir: Path) -> Project:
-    """The project around a runs folder, else the folder above it as one."""
-    from dataclasses import replace
-
-    from ductaflow.project.settings import Project
-
-    if not runs_dir.is_dir():
-        raise DuctaflowError(f"{runs_dir} is not a folder", hint="Give a runs folder, or --merge and files.")
-    project = Project.around(runs_dir) or Project.at(runs_dir.absolute().parent)
-    return replace(project, runs_dir=runs_dir.absolute())
 
 
 if __name__ == "__main__":

@@ -68,17 +68,13 @@ class Configs:
         """Return the base under an instance, its placeholders filled as in the instance's config."""
         if self._config_dir is None:
             return None
-        base = self._base_of(self._config_dir, KIND_DIRS[result.kind], result.flow)
-        if not base:
-            return None
-        filled = {key: _filled(key, value, result, config) for key, value in base.items()}
-        return _flat(filled)[0]
-
-    def _base_of(self, config_dir: Path, kind: str, flow: str) -> dict[str, JsonValue]:
+        kind, flow = KIND_DIRS[result.kind], result.flow
         if (kind, flow) not in self._bases:
-            files = (config_dir / BASE_CONFIG, config_dir / kind / f"{flow}.json")
+            files = (self._config_dir / BASE_CONFIG, self._config_dir / kind / f"{flow}.json")
             self._bases[kind, flow] = merge(*(_read(file) or {} for file in files))
-        return self._bases[kind, flow]
+        base = self._bases[kind, flow]
+        filled = {key: _filled(key, value, result, config) for key, value in base.items()}
+        return _flat(filled)[0] if base else None
 
     def _last_good(self, result: Result, folder: RunFolder) -> tuple[Flat | None, str | None]:
         try:

@@ -108,7 +108,8 @@ def render_html(data: Twin) -> str:
 def row_of(instance: InstanceTwin, packer: Packer) -> PageRow:
     """Return the row of an instance of the twin, and pack its details."""
     shown = cast(InstanceTwin, _all_visible(instance))
-    parameters = _parameters(shown)
+    first = list(parameters_of(shown).items())[:MAX_PARAMETERS]
+    parameters = {name: value[:MAX_PARAMETER] for name, value in first}
     # Thousands of planned or blocked instances have no more than their row.
     has_details = Status(shown["status"]).has_run or shown["links"]
     row = _brief(shown)
@@ -181,7 +182,9 @@ def _frame(head: Head, rows: Sequence[PageRow]) -> dict[str, object]:
         "total": len(rows),
         "running": head["finished"] is None,
         "earlier": sum(earlier.values()),
-        "verdict": _verdict(head),
+        # a few words, for the title of the page
+        "verdict": ", ".join(f"{summary[status]} {status.word}" for status in BY_ATTENTION if summary[status])
+        or "nothing run",
         "counts": [
             {"status": status, "count": summary[status] + earlier[status], "earlier": earlier[status]}
             for status in BY_ATTENTION
@@ -196,13 +199,6 @@ def _frame(head: Head, rows: Sequence[PageRow]) -> dict[str, object]:
             f"style-src '{_hash(css)}'; script-src '{_hash(js)}'"
         ),
     }
-
-
-def _verdict(head: Head) -> str:
-    """Describe the session in a few words, for the title of the page."""
-    counts = head["summary"]
-    shown = [f"{counts[status]} {status.word}" for status in BY_ATTENTION if counts[status]]
-    return ", ".join(shown) or "nothing run"
 
 
 # --- an instance as the script reads it --------------------------------------------------------------------
@@ -235,11 +231,6 @@ def _message(instance: InstanceTwin) -> str:
     if warnings and (Status(instance["status"]).has_good_run or not text):
         text = warnings[0]["text"]
     return shorten(" ".join(text.split()), MAX_MESSAGE)
-
-
-def _parameters(instance: InstanceTwin) -> dict[str, str]:
-    found = list(parameters_of(instance).items())[:MAX_PARAMETERS]
-    return {name: value[:MAX_PARAMETER] for name, value in found}
 
 
 def _without_empty(row: Mapping[str, object]) -> dict[str, object]:

@@ -16,8 +16,9 @@ import functools
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ductaflow.common.errors import ConfigError, DuctaflowError
 from ductaflow.common.json_tree import JsonValue
@@ -47,8 +48,8 @@ if TYPE_CHECKING:
 
 
 RESULT_COLUMNS = ("status", "cause", "message", "seconds", "warning_count", "folder")
-#: The columns that a dry run adds.
-FORECAST_COLUMNS = ("would", "reason", "expected_seconds")
+#: The columns that a dry run adds, each with the field of a decision.
+FORECAST_COLUMNS = {"would": "would", "reason": "message", "expected_seconds": "seconds"}
 
 
 def conduct(
@@ -130,7 +131,7 @@ def conduct(
     plan, readiness = _plan(asked, project, with_upstreams=executor is not None)
     if dry_run:
         planned = forecast(readiness, plan, only_changed=project.settings.only_changed)
-        return _beside(table, rows, _forecast(planned[len(plan) - len(rows) :]))
+        return _beside(table, rows, FORECAST_COLUMNS, planned)
     session = Session()
     where = _executor(executor, jobs, project, session.id)
     with_page = project.settings.report and not outer
@@ -149,7 +150,7 @@ def conduct(
         results = _Session(plan, readiness, run, where, console, page).work()
     if check:
         _check(results, target.flow)
-    return _beside(table, rows, _results(results[len(plan) - len(rows) :]))
+    return _beside(table, rows, {name: name for name in RESULT_COLUMNS}, results)
 
 
 def run_targets(
@@ -287,33 +288,22 @@ def _instance(row: Row, target: Target, common: Mapping[str, JsonValue]) -> Inst
         return Instance(kind, flow, row.name, project, {}, RunOptions(), target.source, file, exc)
 
 
-def _beside(table: DataFrame, rows: Sequence[Row], columns: Mapping[str, Any]) -> DataFrame:
+def _beside(
+    table: DataFrame, rows: Sequence[Row], columns: Mapping[str, str], found: Sequence[object]
+) -> DataFrame:
+    """The table with columns, each a field of what was found of the rows, which is at the end of all."""
     import pandas as pd
 
     out = table.copy()
     if not any(column in out for column in NAME_COLUMNS):
         out.insert(0, NAME_COLUMN, [row.name for row in rows])
-    for name, cells in columns.items():
+    for name, field in columns.items():
+        cells = [getattr(one, field) for one in found[len(found) - len(rows) :]]
+        cells = [str(cell) if isinstance(cell, Enum | Path) else cell for cell in cells]
         # As objects, so that "none" stays None.
         dtype = object if name in ("cause", "folder") else None
         out[name] = pd.Series(cells, index=out.index, dtype=dtype)
     return out
-
-
-def _results(results: Sequence[Result]) -> dict[str, list[object]]:
-    columns = {name: [getattr(result, name) for result in results] for name in RESULT_COLUMNS}
-    return {
-        name: [str(cell) if isinstance(cell, Status | Path) else cell for cell in cells]
-        for name, cells in columns.items()
-    }
-
-
-def _forecast(planned: Sequence[decide.Decision]) -> dict[str, list[object]]:
-    return {
-        "would": [one.would.value for one in planned],
-        "reason": [one.message for one in planned],
-        "expected_seconds": [one.seconds for one in planned],
-    }
 
 
 def _check(results: Sequence[Result], flow: str) -> None:

@@ -330,11 +330,14 @@ class Cluster:
         keys: dict[str, tuple[str, str]] = {}
         graph: dict[tuple[str, str], tuple[object, ...]] = {}
         for id in ids:
-            instance = self._turns[id].instance
+            turn, instance = self._turns[id], self._turns[id].instance
             attempt = self._attempts[id] = self._attempts.get(id, 0) + 1
             # Dask's dashboard names a task by what is before the first "-": the flow.
             keys[id] = (f"{instance.flow}-{self._session_id}-{attempt}", instance.name)
-            graph[keys[id]] = self._task(self._turns[id], {**self._pending, **keys})
+            ended = [self._ended[up] for up in turn.after if up in self._ended]
+            awaited = [keys.get(up) or self._pending[up] for up in turn.after if up not in self._ended]
+            turn = replace(turn, known=(*turn.known, *ended))
+            graph[keys[id]] = (functools.partial(take, turn, self._admission), *awaited)
         if not graph:
             return
         priorities = {keys[id]: self._priorities[id] for id in keys}
@@ -343,13 +346,6 @@ class Cluster:
         for id, future in zip(keys, futures, strict=True):
             self._pending[id] = future
             self._listen_to(id, future)
-
-    def _task(self, turn: Turn, awaited: Mapping[str, object]) -> tuple[object, ...]:
-        """A turn as Dask has it: a function, and the keys or futures of those before it."""
-        ended = tuple(self._ended[id] for id in turn.after if id in self._ended)
-        turn = replace(turn, known=(*turn.known, *ended))
-        before = [awaited[id] for id in turn.after if id not in self._ended]
-        return (functools.partial(take, turn, self._admission), *before)
 
     def _listen_to(self, id: str, future: Future[Outcome]) -> None:
         future.add_done_callback(lambda future: self._inbox.put((id, future)))
@@ -397,7 +393,9 @@ class Cluster:
                 continue
             exc = self._erred.pop(id)
             outcome = turn.unrun([self._ended[upstream] for upstream in turn.after])
-            if outcome is None and isinstance(exc, KilledWorker) and self._has_begun(id):
+            # Dask also counts a lost worker for turns that only waited there.
+            has_begun = self._is_running(id) or self._left_behind(id) is not None
+            if outcome is None and isinstance(exc, KilledWorker) and has_begun:
                 outcome = _lost_with(turn, f"{exc.allowed_failures + 1} workers were lost while they ran it")
             elif outcome is None and self._attempts[id] >= MAX_ATTEMPTS:
                 outcome = _lost_with(turn, f"{MAX_ATTEMPTS} workers gave it back; the last: {exc}")
@@ -443,10 +441,6 @@ class Cluster:
             for id in stuck:
                 del self._restricted[id]
             self._send_again({id: UnfitWorker("its workers are gone") for id in stuck})
-
-    def _has_begun(self, id: str) -> bool:
-        """Whether a turn was taken: Dask also counts a lost worker for turns that only waited there."""
-        return self._is_running(id) or self._left_behind(id) is not None
 
     # --- the end --------------------------------------------------------------------------------------------
 

@@ -324,20 +324,14 @@ def _units(upstreams: Upstreams, together: Iterable[Collection[int]]) -> list[se
     # members of a cycle are read, and what reads them may not be among the items
     for item in (*leaves, *range(len(upstreams))):
         if item not in covered:
-            unit = _with_all_above(item, upstreams)
+            unit, left = {item}, [item]
+            while left:
+                new = set(upstreams[left.pop()]) - unit
+                unit |= new
+                left.extend(new)
             covered |= unit
             units.append(unit)
     return units
-
-
-def _with_all_above(item: int, upstreams: Upstreams) -> set[int]:
-    found = {item}
-    left = [item]
-    while left:
-        new = set(upstreams[left.pop()]) - found
-        found |= new
-        left.extend(new)
-    return found
 
 
 class Estimate:
