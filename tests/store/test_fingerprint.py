@@ -175,7 +175,7 @@ def test_nothing_warns() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", [BASE, BASH, *(f"# %%\n{line}\n" for line in ("# x = %who", "# f?", "# ?f"))]
+    "text", [BASE, BASH, *(f"# %%\n{line}\n" for line in ("# x = %who", "# x = !ls", "# !ls"))]
 )
 def test_the_same_notebook_in_other_formats_is_the_same(text: str) -> None:
     """jupytext makes an `.ipynb` and a `.md` of a flow; their code is what ours is taken to be."""
@@ -184,6 +184,12 @@ def test_the_same_notebook_in_other_formats_is_the_same(text: str) -> None:
     assert code(text) == code(as_notebook, ".ipynb")
     if text != BASH:
         assert code(text) == code(jupytext.writes(notebook, fmt="md"), ".md")
+
+
+@pytest.mark.parametrize("line", ["# rm data.csv", "# %s of the total", "# %%Timing", "# f?", "# ?f"])
+def test_a_comment_that_looks_like_a_command_is_a_comment(line: str) -> None:
+    """What is no command when the flow runs is none here."""
+    assert code(f"# %%\nx = 1\n{line}\n") == code("# %%\nx = 1\n")
 
 
 def test_text_of_a_markdown_flow_is_no_code() -> None:

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ductaflow.common import host
-from ductaflow.common.engines import engine_named
+from ductaflow.common.engines import KERNEL, Engine, engine_named
 from ductaflow.common.errors import Failure
 from ductaflow.common.files import set_aside
 from ductaflow.execution.audit import Watch
@@ -34,6 +34,16 @@ from ductaflow.execution.coverage import measured
 from ductaflow.execution.python_hooks import modules_since, run_exit_handlers
 from ductaflow.notebook.capture import Capture
 from ductaflow.notebook.failures import exit_code_of, failure_of, line_in_source
+from ductaflow.notebook.source import (
+    assigns_config,
+    cell_line,
+    cell_lines,
+    code_cells,
+    is_python,
+    kernel_language,
+    load_notebook,
+    parameters_cell,
+)
 from ductaflow.store.result import Cause
 from ductaflow.store.spec import RunSpec, tell
 
@@ -80,9 +90,10 @@ class Teller:
         *,
         cause: Cause = "exception",
         signal: str | None = None,
+        code: int = 1,
     ) -> None:
         self.leave_if_forked(1)
-        self.failed_already, self.exit_code = True, 1
+        self.failed_already, self.exit_code = True, max(code, 1)
         if isinstance(exc, KeyboardInterrupt):
             cause = "interrupted"
         tell(self.spec, event="failed", failure=asdict(failure), cause=cause, signal=signal)
@@ -120,16 +131,16 @@ def run_notebook_cells(spec: RunSpec, teller: Teller, watch: Watch) -> None:
     from papermill.exceptions import PapermillExecutionError
 
     from ductaflow.notebook.export import atomic_output, remove_error_marks, settle_output
-    from ductaflow.notebook.source import load_notebook
 
     # A missing parameters cell is reported below as a warning line.
     logging.getLogger("papermill").setLevel(logging.ERROR)
-    engine = engine_named(spec.engine)
-    importlib.import_module(engine.module)
     stand_in_project(spec)
     try:
         notebook = load_notebook(Path(spec.source))
-        warn_of_lost_config(notebook)
+        language = kernel_language(notebook, spec.options.kernel)
+        engine = engine_of(spec, language)
+        importlib.import_module(engine.module)
+        warn_of_lost_config(notebook, language)
         watch.start()
         papermill.execute_notebook(
             notebook,
@@ -137,6 +148,7 @@ def run_notebook_cells(spec: RunSpec, teller: Teller, watch: Watch) -> None:
             parameters={"config": spec.config},
             engine_name=engine.papermill,
             kernel_name=spec.options.kernel,
+            language=language,
             progress_bar=False,
             observer=teller,
             project_root=spec.project_root,
@@ -158,18 +170,26 @@ def run_notebook_cells(spec: RunSpec, teller: Teller, watch: Watch) -> None:
             tell(spec, event="set_aside", name=spec.run_folder.notebook.name, aside=name)
 
 
-def warn_of_lost_config(notebook: NotebookNode) -> None:
+def engine_of(spec: RunSpec, language: str) -> Engine:
+    """Return the engine of a run: a kernel of another language leaves one choice, unless one is asked for."""
+    chosen = spec.options.engine is not None or is_python(language)
+    return engine_named(spec.engine) if chosen else KERNEL
+
+
+def warn_of_lost_config(notebook: NotebookNode, language: str) -> None:
     """Warn if the injected config would not reach the flow, which would succeed with its defaults.
 
     Papermill injects after the cell tagged `parameters`; without one, before all cells.
     """
-    from ductaflow.notebook.source import assigns_config, cell_line, code_cells, parameters_cell
-
     tagged = parameters_cell(notebook)
-    if tagged is not None and not assigns_config(tagged):
-        print(f"Warning: the cell tagged `parameters` (line {cell_line(tagged)}) does not assign `config`")
+    if tagged is not None and assigns_config(tagged, language) is False:
+        line = cell_line(tagged)
+        where = f" (line {line})" if line else ""
+        print(f"Warning: the cell tagged `parameters`{where} does not assign `config`")
     if tagged is None:
-        for cell in filter(assigns_config, code_cells(notebook)):
+        for cell in code_cells(notebook):
+            if not assigns_config(cell, language):
+                continue
             where = f"the cell in line {cell_line(cell)}" if cell_line(cell) else "a cell"
             print(f'Warning: {where} replaces the config: it lacks `tags=["parameters"]`')
 
@@ -188,8 +208,6 @@ def export_html_of(spec: RunSpec) -> None:
 
 def run_script(spec: RunSpec, teller: Teller, watch: Watch) -> None:
     """Run the flow as plain Python. Cells are counted by the lines where they begin."""
-    from ductaflow.notebook.source import cell_lines
-
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(line_buffering=True, errors="backslashreplace")

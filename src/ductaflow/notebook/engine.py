@@ -25,9 +25,12 @@ from ductaflow.notebook.source import (
     cell_line,
     code_cells,
     is_executed,
+    is_python,
+    kernel_language,
     source_of,
     stands_at,
     tags,
+    told_language,
 )
 
 if TYPE_CHECKING:
@@ -62,8 +65,9 @@ class Observer(Protocol):
         *,
         cause: Literal["exception", "exit", "signal"] = "exception",
         signal: str | None = None,
+        code: int = 1,
     ) -> None:
-        """A cell raised, or its kernel died by an exit or a `signal`; no later cell runs."""
+        """A cell raised, or its kernel died by an exit with a code or by a `signal`; no later cell runs."""
 
     def exited(self, number: int, code: int, text: str, line: int | None) -> None:
         """A cell called `sys.exit`; no later cell runs. `text` is its argument, unless that is a number."""
@@ -105,8 +109,8 @@ class DuctaflowEngine:
         """
         spec = nb.metadata.get("kernelspec", {})
         kernel: str = name or spec.get("name") or KERNELSPEC["name"]
-        language = _language_of(nb, kernel)
-        if not language.lower().startswith(("python", "ipython")):
+        language = kernel_language(nb, kernel)
+        if not is_python(language):
             raise DuctaflowError(
                 f"the kernel {kernel!r} is for {language}, and the engine 'ductaflow' runs Python only",
                 hint='Set `"engine": "kernel"` in `_run` of the config, '
@@ -117,7 +121,7 @@ class DuctaflowEngine:
     @classmethod
     def nb_language(cls, nb: NotebookNode, language: str | None = None) -> str:
         """Return the language of the notebook; Python if it names none."""
-        return language or _told_language(nb) or "python"
+        return language or told_language(nb) or "python"
 
     @classmethod
     def execute_managed_notebook(
@@ -293,29 +297,6 @@ class _Echo:
 
 
 # --- notebooks ---------------------------------------------------------------------------------------------
-
-
-def _told_language(nb: NotebookNode) -> str | None:
-    spec, info = nb.metadata.get("kernelspec", {}), nb.metadata.get("language_info", {})
-    told: str | None = spec.get("language") or info.get("name")
-    return told
-
-
-def _language_of(nb: NotebookNode, kernel: str) -> str:
-    """Language of a kernel, as the notebook names it for its own kernel, else of the installed kernel."""
-    own = nb.metadata.get("kernelspec", {}).get("name")
-    if kernel == own and (told := _told_language(nb)):
-        return told
-    if kernel.startswith("python"):
-        return "python"
-    from jupyter_client.kernelspec import NoSuchKernel, get_kernel_spec
-
-    try:
-        language: str = get_kernel_spec(kernel).language
-    except NoSuchKernel:
-        # most often the name of an environment on another machine
-        return "python"
-    return language or "python"
 
 
 def _language_info() -> dict[str, object]:

@@ -13,12 +13,14 @@ import contextlib
 import copy
 import json
 import re
+import tokenize
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from ductaflow.common.errors import DuctaflowError
 from ductaflow.common.paths import SOURCE_SUFFIXES
+from ductaflow.notebook.commands import ABOUT_PYTHON, Commands
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -33,7 +35,14 @@ KERNELSPEC = {"display_name": "Python 3 (ipykernel)", "language": "python", "nam
 _ODD_LINE_ENDS = "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
 _HIDE_ODD = {ord(char): chr(0xF0000 + ord(char)) for char in _ODD_LINE_ENDS}
 _SHOW_ODD = {ord(stand_in): chr(char) for char, stand_in in _HIDE_ODD.items()}
-_ASSIGNS_CONFIG = re.compile(r"^config\s*(?::[^=\n]*)?=\s*(?:\{\s*\}|dict\(\s*\)|None|\{)", re.MULTILINE)
+#: How a cell assigns a new config at its top level, by language.
+_ASSIGNS_CONFIG = {
+    "python": re.compile(r"^config\s*(?::[^=\n]*)?=\s*(?:\{\s*\}|dict\(\s*\)|None|\{)", re.MULTILINE),
+    "r": re.compile(r"^config\s*(?:<-|<<-|=(?!=))|->\s*config\s*(?:$|[#;])", re.MULTILINE),
+}
+_BARE_MARKER = re.compile(r"\s*#\s*%%+\s*$")
+_LANGUAGE_MARKER = re.compile(r"\s*#\s*%%+(?:\s|$)")
+_CELL_MAGIC = re.compile(r"%%(\w+)")
 _CODE_MARKER = re.compile(r"\s*#\s*(?:%%|In\[|<codecell>)(?!.*\[(?:markdown|md|raw)\])|```")
 
 
@@ -118,9 +127,45 @@ def parameters_cell(notebook: NotebookNode) -> NotebookNode | None:
     return tagged[0] if tagged else None
 
 
-def assigns_config(cell: NotebookNode) -> bool:
-    """Whether a code cell assigns a new value to the name `config` at its top level."""
-    return _ASSIGNS_CONFIG.search(cell.source) is not None
+def assigns_config(cell: NotebookNode, language: str) -> bool | None:
+    """Whether a code cell assigns a new value to the name `config` at its top level; None if nobody knows."""
+    pattern = _ASSIGNS_CONFIG.get("python" if is_python(language) else language.lower())
+    return None if pattern is None else pattern.search(cell.source) is not None
+
+
+def is_python(language: str) -> bool:
+    """Whether the language of a kernel, as its specification spells it, is Python."""
+    return language.lower().startswith(("python", "ipython"))
+
+
+def told_language(notebook: NotebookNode) -> str | None:
+    """Return the language that a notebook names."""
+    spec, info = notebook.metadata.get("kernelspec", {}), notebook.metadata.get("language_info", {})
+    told: str | None = spec.get("language") or info.get("name")
+    return told
+
+
+def kernel_language(notebook: NotebookNode, kernel: str | None) -> str:
+    """Return the language of a kernel: as the notebook says of its own one, else of the installed one.
+
+    Args:
+        notebook: the notebook.
+        kernel: name of the kernel that is asked for; None for the notebook's own.
+    """
+    own = notebook.metadata.get("kernelspec", {}).get("name")
+    if kernel in (None, own) and (told := told_language(notebook)):
+        return told
+    kernel = kernel or own or KERNELSPEC["name"]
+    if kernel.startswith("python"):
+        return "python"
+    from jupyter_client.kernelspec import NoSuchKernel, get_kernel_spec
+
+    try:
+        language: str = get_kernel_spec(kernel).language
+    except NoSuchKernel:
+        # most often the name of an environment on another machine
+        return "python"
+    return language or "python"
 
 
 def cell_line(cell: NotebookNode) -> int | None:
@@ -146,7 +191,7 @@ def stands_at(cell_source: str, file_lines: Sequence[str], line: int) -> bool:
         return False
     # `# %% language="bash"` has no line for `%%bash`: jupytext makes it from the marker
     pairs = list(zip(expected, found, strict=True))
-    if expected[0].startswith("%%") and _CODE_MARKER.match(found[0]):
+    if expected[0].startswith("%%") and _CODE_MARKER.match(found[0]) and not _BARE_MARKER.match(found[0]):
         pairs = pairs[1:]
     return all(_same_line(*pair) for pair in pairs)
 
@@ -204,8 +249,48 @@ def _read_script(source: Path, text: str) -> NotebookNode:
         ) from exc
     for cell in notebook.cells:
         cell.source = cell.source.translate(_SHOW_ODD)
-    _place_cells(notebook, text.split("\n"))
+    lines = text.split("\n")
+    _place_cells(notebook, lines)
+    if fmt != "md":
+        _restore_comments(notebook, lines, Commands(text))
     return cast("NotebookNode", notebook)
+
+
+def _restore_comments(notebook: NotebookNode, lines: Sequence[str], commands: Commands) -> None:
+    """Make comments of what jupytext takes for commands, but for those that it would have written."""
+    for cell in notebook.cells:
+        first = cell_line(cell)
+        source = cell.source.split("\n")
+        written = lines[first - 1 : first - 1 + len(source)] if first else source
+        magic = _CELL_MAGIC.match(source[0])
+        is_text = magic is not None and magic[1] not in ABOUT_PYTHON and commands.holds(source[0])
+        # `# %% language="bash"` became a magic
+        if source == written or is_text or (magic and _LANGUAGE_MARKER.match(written[0])):
+            continue
+        inside = _inside_brackets(written)
+        goes_on = False
+        for place, line in enumerate(source):
+            if line == written[place].rstrip() or line.lstrip().startswith("#"):
+                goes_on = False
+                continue
+            is_misplaced = place in inside or (place > 0 and line.lstrip().startswith("%%"))
+            if not goes_on and (is_misplaced or not commands.holds(line)):
+                source[place] = written[place]
+            goes_on = source[place] == line and line.endswith("\\")
+        cell.source = "\n".join(source)
+
+
+def _inside_brackets(lines: Sequence[str]) -> set[int]:
+    """Return the places of lines in the midst of an expression, where no command can stand."""
+    found, depth = set(), 0
+    # what is no Python, such as a magic that is not commented, ends the search
+    with contextlib.suppress(tokenize.TokenError, SyntaxError):
+        for token in tokenize.generate_tokens(iter([f"{line}\n" for line in lines]).__next__):
+            if token.type == tokenize.OP:
+                depth += (token.string in "([{") - (token.string in ")]}")
+            elif token.type == tokenize.COMMENT and depth:
+                found.add(token.start[0] - 1)
+    return found
 
 
 def _place_cells(notebook: NotebookNode, lines: Sequence[str]) -> None:

@@ -11,6 +11,7 @@ costs its own instance only. `graph.collect` adds the problems that only the gra
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 from collections import defaultdict
@@ -290,6 +291,12 @@ class _Finder:
             return
         known = [name for name, where in self._sources if where == kind]
         hint = did_you_mean(flow, known) or "Write it, or rename the config like its source."
+        for file in sorted(self.project.source_dir(kind).glob(f"{glob.escape(flow)}.*")):
+            if file.is_file() and file.stem == flow:
+                hint = (
+                    f"{KIND_DIRS[kind]}/{file.name} is not a notebook that can run: convert it to one that "
+                    f"ends in {', '.join(SOURCE_SUFFIXES)}; one in another language names its kernel."
+                )
         if any(name == flow for name, _ in self._sources):
             other = KIND_DIRS["build" if kind == "flow" else "flow"]
             stored = self.project.settings.config_dir

@@ -19,6 +19,8 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
+from ductaflow.notebook.commands import ABOUT_PYTHON, Commands
+
 #: Tags that change what a run does; all others are for the eye.
 _TAGS = frozenset(("parameters", "injected-parameters", "raises-exception", "skip-execution"))
 _MARKER = re.compile(r"\s*#\s*(?:%%(?P<level>%*)(?:\s(?P<options>.*))?|<codecell>\s*|In\[[0-9 ]*\]:?\s*)$")
@@ -46,8 +48,6 @@ _MAGIC = re.compile(
 )
 _COMMENT_SIGNS = re.compile(r"(\s*)((?:#\s?)*)(.*)", re.DOTALL)
 _CELL_MAGIC = re.compile(r"\s*%%(?P<name>[A-Za-z]\w*)")
-#: Cell magics whose cell is Python.
-_ABOUT_PYTHON = frozenset(("time", "timeit", "capture", "prun"))
 _QUOTE = re.compile(r"\\.|\"\"\"|'''|\"|'|#", re.DOTALL)
 
 
@@ -102,7 +102,7 @@ def _words(cells: Iterable[_Cell], suffix: str, *, is_python: bool) -> Iterator[
 def _python_words(lines: list[str], *, is_first: bool) -> Iterator[str]:
     """The code of a cell."""
     magic = _CELL_MAGIC.match(_first(lines))
-    is_text = magic is not None and magic["name"] not in _ABOUT_PYTHON
+    is_text = magic is not None and magic["name"] not in ABOUT_PYTHON
     tree = None if is_text else _tree("\n".join(_with_calls_for_magics(lines)) + "\n")
     if tree is None:
         yield from (line.rstrip() for line in lines if line.strip())
@@ -126,28 +126,32 @@ def _with_calls_for_magics(lines: Iterable[str]) -> Iterator[str]:
         yield f"{indent}__magic__({line.strip()!r})" if is_magic else line
 
 
-def _magics(
-    lines: Iterable[str], matches: Callable[[str], re.Match[str] | None]
-) -> Iterator[tuple[str, bool]]:
+def _magics(lines: Iterable[str], matches: Callable[[str], object]) -> Iterator[tuple[str, bool]]:
     """Each line, and whether it is a magic or goes on with the one before."""
     quote, goes_on = "", False
     for line in lines:
-        is_magic = not quote and (goes_on or matches(line) is not None)
+        is_magic = not quote and (goes_on or bool(matches(line)))
         goes_on = is_magic and line.rstrip().endswith("\\")
         if not is_magic:
             quote = _open_quote(line, quote)
         yield line, is_magic
 
 
-def _hidden_magic(line: str) -> re.Match[str] | None:
-    """Whether a line is a magic behind comment signs, however many."""
-    found = _COMMENT_SIGNS.match(line)
-    return found and _MAGIC.match(found[3])
+def _uncommented(lines: list[str], commands: Commands) -> list[str]:
+    """The lines of a script as they are given to IPython: magics have one comment sign less."""
 
+    first = _bare(_first(lines)).lstrip()
+    magic = _CELL_MAGIC.match(first)
+    is_text = magic is not None and magic["name"] not in ABOUT_PYTHON and commands.may_hold(first)
 
-def _uncommented(lines: list[str]) -> list[str]:
-    """The lines of a script as jupytext gives them to IPython: magics have one comment sign less."""
-    return [_bare(line) if is_magic else line for line, is_magic in _magics(lines, _hidden_magic)]
+    def is_magic(line: str) -> bool:
+        found = _COMMENT_SIGNS.match(line)
+        bare = found[3] if found else line
+        if is_text or not line.lstrip().startswith("#"):
+            return _MAGIC.match(bare) is not None
+        return commands.may_hold(_bare(line).lstrip())
+
+    return [_bare(line) if found else line for line, found in _magics(lines, is_magic)]
 
 
 def _bare(line: str) -> str:
@@ -189,8 +193,9 @@ def _percent_cells(text: str) -> tuple[list[_Cell], set[str]]:
         quote = _open_quote(line, quote)
         if is_code:
             cell.lines.append(line)
+    commands = Commands(text)
     for cell in cells:
-        cell.lines = _uncommented(cell.lines)
+        cell.lines = _uncommented(cell.lines, commands)
     return cells, kernel
 
 
