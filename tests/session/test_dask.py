@@ -418,8 +418,8 @@ def other_version(folder: Path) -> dict[str, str]:
 
 #: Started with a worker that is to see another folder than the conductor, or another Python.
 PRELOADED = {
-    "folder": "import ductaflow.session.dask as w; old = w.shown_here\n"
-    "w.shown_here = lambda token: {**old(token), 'token': None}",
+    "folder": "import ductaflow.session.dask as w\n"
+    "w.shown_here = lambda token, old=w.shown_here: {**old(token), 'token': None}",
     "python": "import platform; platform.python_version = lambda: '3.9.0'",
 }
 

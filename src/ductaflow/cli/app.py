@@ -9,7 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO, TypeVar
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 #: asked; Ctrl-C.
 FAILED, UNUSABLE, INTERRUPTED = 1, 2, 130
 NOTHING_STORED = "nothing is stored"
-_Found = TypeVar("_Found")
 
 
 class _Commands(click.Group):
@@ -341,7 +340,7 @@ def show_command(target: str, folder: Path | None) -> None:
     _say(*show_lines(project, _only(target, seen)))
 
 
-def _only(target: str, found: Sequence[_Found]) -> _Found:
+def _only(target: str, found: Sequence[Instance]) -> Instance:
     """Return the one that an argument names; a flow may have several, which is an error."""
     if len(found) > 1:
         raise DuctaflowError(

@@ -23,14 +23,6 @@ MAX_VALUE = 300
 MAX_SHOWN_LEVELS = 8
 #: A config longer than this, in bytes, is linked and not shown.
 MAX_FILE = 256 * 1024
-#: The configs of an instance that did not run.
-NO_CONFIGS: ConfigParts = {
-    "config": None,
-    "config_left_out": 0,
-    "base_config": None,
-    "good_config": None,
-    "good_finished": None,
-}
 
 
 class Configs:
@@ -46,16 +38,16 @@ class Configs:
         self._runs_dir = runs_dir
         self._bases: dict[tuple[str, str], dict[str, JsonValue]] = {}
 
-    def of(self, result: Result, folder: RunFolder, *, stored: bool) -> ConfigParts:
+    def of(self, result: Result, folder: RunFolder | None, *, stored: bool) -> ConfigParts:
         """Return the configs of a run for the twin.
 
         Args:
-            result: of the run; folder: its run folder.
+            result: of the run; folder: its run folder, None for an instance that did not run.
             stored: whether it is an instance of its own; a flow of a build has no base.
         """
-        config = _read(folder.config)
+        config = _read(folder.config) if folder else None
         shown, left_out = _flat(config)
-        good, finished = self._last_good(result, folder)
+        good, finished = self._last_good(result, folder) if folder else (None, None)
         return {
             "config": None if config is None else shown,
             "config_left_out": left_out,

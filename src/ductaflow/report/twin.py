@@ -17,7 +17,7 @@ from ductaflow.common.paths import RESULT, RunFolder, relative
 from ductaflow.common.text import cut_middle, iso_moment
 from ductaflow.project.settings import Project
 from ductaflow.report.cause_groups import find_causes
-from ductaflow.report.configs import NO_CONFIGS, Configs
+from ductaflow.report.configs import Configs
 from ductaflow.report.excerpts import GOOD_LOG_END, LOG_END, NO_FIGURES, FigureBudget, figures_of, log_parts
 from ductaflow.report.history import newly_red, read_history
 from ductaflow.report.schema import SCHEMA, Head, InstanceTwin, ResultTwin, Twin
@@ -197,7 +197,7 @@ def _instance(
         "debug": f"ductaflow debug {shlex.quote(result.id)}" if entry.nodeid else None,
         "links": _links(ran, log, runs_dir) if ran else {},
         **log_parts(log, GOOD_LOG_END if is_good else LOG_END, (warning.line for warning in result.warnings)),
-        **(sources.configs.of(result, ran, stored=not nested) if ran else NO_CONFIGS),
+        **sources.configs.of(result, ran, stored=not nested),
         **(figures_of(ran.notebook, sources.figures, is_good=is_good) if ran else NO_FIGURES),
         "flows": [],
     }

@@ -217,11 +217,7 @@ def _without_results(table: DataFrame) -> DataFrame:
 def _plan(
     rows: Sequence[Instance], project: Project, *, with_upstreams: bool
 ) -> tuple[Sequence[Instance], Readiness]:
-    """The instances to run for some rows, and the graph; those in a cycle have a problem.
-
-    With upstreams, stored instances that the rows read, at any distance, and that have no valid run come
-    before the rows.
-    """
+    """What runs for some rows, on request after their upstreams without a valid run; and the graph."""
     if current_run():
         # In a build the rows are its flows, in a runs folder of their own: stored instances are elsewhere.
         alone = Readiness(Instances(project, rows))

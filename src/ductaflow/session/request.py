@@ -201,10 +201,7 @@ def _git_of(root: Path, session: str | None) -> GitState | None:
 
 @functools.lru_cache(maxsize=16)
 def _git_state(root: Path, session: str = "") -> GitState | None:
-    """Return the commit of a project, and whether it has uncommitted changes; None without git.
-
-    It is asked once a session.
-    """
+    """The commit of a project, and whether it has uncommitted changes; None without git. Once a session."""
 
     def git(*arguments: str) -> str | None:
         try:
