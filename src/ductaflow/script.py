@@ -15,10 +15,10 @@ import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from ductaflow.common.errors import ConfigError, DuctaflowError
+from ductaflow.common.host import callers, is_debugged
 from ductaflow.common.paths import DEFAULT_INSTANCE, KIND_DIRS, RunFolder, below, kind_of
 from ductaflow.common.text import without_commands
 from ductaflow.project.instances import load_stored, make_instance
@@ -152,35 +152,17 @@ def _exit_code(result: Result) -> int:
 def _stays_here() -> str | None:
     """Why the flow has to run in this very process, None where it has not."""
     tracer = sys.gettrace()
-    callers = _callers()
-    if callers & _DEBUGGERS or "pydevd" in sys.modules or (tracer is not None and not _is_coverage(tracer)):
+    if is_debugged():
         return "a debugger"
     if sys.flags.inspect or sys.flags.interactive:
         return "python -i"
     monitoring = getattr(sys, "monitoring", None)
     tools = [monitoring.get_tool(number) for number in range(6)] if monitoring is not None else []
-    watched = tracer is not None or sys.getprofile() is not None or any(tools) or callers & _PROFILERS
+    watched = tracer is not None or sys.getprofile() is not None or any(tools) or callers() & _PROFILERS
     # Coverage that follows into children measures the run there.
     follows = any(name in os.environ for name in ("COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG"))
     return "a profiler or coverage" if watched and not follows else None
 
 
-#: Modules that run a script for a debugger or a profiler; pdb stops tracing where it has no breakpoint.
-_DEBUGGERS = {"bdb", "pdb", "pydevd", "debugpy"}
+#: Modules that run a script for a profiler.
 _PROFILERS = {"cProfile", "profile", "trace", "coverage", "kernprof", "pyinstrument", "scalene", "viztracer"}
-
-
-def _callers() -> set[str]:
-    """Top-level modules of the frames below this one."""
-    frame: FrameType | None = sys._getframe()
-    found = set()
-    while frame is not None:
-        found.add(str(frame.f_globals.get("__name__", "")).partition(".")[0])
-        frame = frame.f_back
-    return found
-
-
-def _is_coverage(tracer: object) -> bool:
-    return type(tracer).__module__.partition(".")[0] == "coverage" or "coverage" in getattr(
-        getattr(tracer, "__self__", None), "__module__", ""
-    )

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from ductaflow.common.errors import ConfigError
+from ductaflow.common.host import is_debugged
 from ductaflow.common.text import shown_path
 from ductaflow.execution.coverage import MEASURE
 from ductaflow.execution.launch import await_pages
@@ -162,7 +163,8 @@ class InstanceHooks:
     def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
         return True if isinstance(item, Pause) else None
 
-    @pytest.hookimpl(wrapper=True)
+    # The outermost: a plugin that runs a test again does so inside.
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(
         self, item: pytest.Item
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
@@ -186,6 +188,7 @@ class InstanceHooks:
 
 def _options(config: pytest.Config) -> SessionOptions:
     told = getattr(config, "workerinput", {})
+    asks_for_pdb = bool(config.getoption("usepdb", False) or config.getoption("trace", False))
     return SessionOptions(
         session_id=told.get("ductaflow_session_id") or uuid.uuid4().hex[:12],
         owner_pid=told.get("ductaflow_owner_pid") if told else os.getpid(),
@@ -194,7 +197,7 @@ def _options(config: pytest.Config) -> SessionOptions:
         downstream=config.getoption("ductaflow_downstream"),
         dist=told.get("ductaflow_dist"),
         only_changed=config.getoption("ductaflow_changed"),
-        debug=not told and bool(config.getoption("usepdb", False) or config.getoption("trace", False)),
+        debug=is_debugged() or (not told and asks_for_pdb),
     )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ductaflow.common.host import is_debugged
 from pytest_ductaflow import github
 from pytest_ductaflow.artifact import Artifact
 from pytest_ductaflow.collection import InstanceHooks
@@ -39,9 +40,9 @@ class ControllerHooks:
         warm = [settings for settings in common.asked if settings.engine_for(None).needs_server]
         preload = [name for settings in warm for name in settings.preload]
         preload += ["coverage"] if is_covered(config) else []
-        self._warming = Warming(
-            common.projects, preload, is_wanted=bool(warm), when_needed=common.options.only_changed
-        )
+        # Perhaps nothing has to run, or all in this process.
+        when_needed = common.options.only_changed or common.options.debug
+        self._warming = Warming(common.projects, preload, is_wanted=bool(warm), when_needed=when_needed)
         self._worker_count = 0
         self._artifact = Artifact(common.projects, common.options, common.sharding)
         self._live = Live(config, common.projects)
@@ -108,6 +109,8 @@ class ControllerHooks:
     # --- both --------------------------------------------------------------------------------------------
 
     def pytest_report_header(self) -> str | None:
+        if is_debugged():
+            return "ductaflow: a debugger is attached, so flows run in the process of pytest where they can"
         dist = given_dist(self._config)
         if dist is None or not self._config.getoption("tx", None):
             return None

@@ -95,7 +95,8 @@ class _Debugging:
     def _hooks(self) -> Iterator[None]:
         """Handle the flow's own breakpoints: pytest's handler would take the streams away from the run."""
         before = sys.breakpointhook, pdb.set_trace
-        if "PYTHONBREAKPOINT" not in os.environ:
+        # a debugger that is attached has a hook of its own
+        if "PYTHONBREAKPOINT" not in os.environ and sys.breakpointhook is sys.__breakpointhook__:
             sys.breakpointhook = self._set_trace
         pdb.set_trace = self._set_trace
         try:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import bdb
 import json
 import linecache
+import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,10 +27,11 @@ from ductaflow.common.text import clean
 from ductaflow.project.instances import Instance
 from ductaflow.session.decide import UNFINISHED, Decision, SharedSession, Would, refused
 from ductaflow.store.changes import Change
-from ductaflow.store.result import Cause, Result, Status
+from ductaflow.store.result import Cause, Result, Status, result_of_session
 from pytest_ductaflow.baseline import Baseline, complaint, headline, kinds_of
 from pytest_ductaflow.failure import failure_text, place_of, run_again
 from pytest_ductaflow.projects import Projects
+from pytest_ductaflow.pytest_hooks import tell_allure
 
 if TYPE_CHECKING:
     from ductaflow.session.forecast import Beyond
@@ -68,6 +70,7 @@ class FlowSession:
 
     Attributes:
         baseline: the warnings that are known, if new ones are to fail.
+        pid: the process that collected.
         selected: run folders of the instances that this session runs, on any worker.
     """
 
@@ -75,6 +78,7 @@ class FlowSession:
     options: SessionOptions
     baseline: Baseline | None = None
     selected: set[Path] = field(default_factory=set)
+    pid: int = field(default_factory=os.getpid)
     _decisions: dict[Path, SharedSession] = field(default_factory=dict)
     _beyond: dict[Path, Beyond] = field(default_factory=dict)
 
@@ -280,12 +284,17 @@ class InstanceItem(pytest.Item):
             self.config.addinivalue_line("markers", line)
         self.add_marker(tag)
 
-    def reportinfo(self) -> tuple[Path, None, str]:
-        return self.path, None, self.name
+    def reportinfo(self) -> tuple[Path, int, str]:
+        # A line, since editors show nothing at a place without one.
+        return self.path, 0, self.name
+
+    def _initrequest(self) -> None:
+        """Do nothing: pytest-retry calls it before it runs a test again, for the fixtures of functions."""
 
     def setup(self) -> None:
         """Fail, skip or let run."""
         instance = self.instance
+        tell_allure(self.config, instance.name)
         self._property("run_folder", self.flows.projects.relative(instance.run_folder.path))
         decision = self.flows.decide(instance)
         if decision.would is Would.RUN:
@@ -323,6 +332,12 @@ class InstanceItem(pytest.Item):
         """Run the instance and keep what came of it."""
         try:
             result = self.flows.run(self, self._explain)
+        except pytest.fail.Exception:
+            # A plugin ended it, such as pytest-timeout: the reason is in the result.
+            left = result_of_session(self.instance.run_folder.path, self.flows.options.session_id)
+            if left is None:
+                raise
+            result = left
         except (DuctaflowError, OSError) as exc:
             decision = refused(self.instance, exc)
             self.flows.note(decision)
@@ -414,7 +429,9 @@ class InstanceItem(pytest.Item):
                 # XPASS is news of a run, and there was none; a strict one stays the failure that it was
                 del report.wasxfail
         if self.outcome:
-            report.ductaflow = self.outcome  # type: ignore[attr-defined]
+            # From a fork that a plugin makes for a test reports travel as plain data, by no hook of pytest.
+            is_fork = os.getpid() != self.flows.pid
+            report.ductaflow = self.outcome.dump() if is_fork else self.outcome  # type: ignore[attr-defined]
             # told once; the items of a session live as long as it does
             self.outcome = None
         if self.kinds is not None:

@@ -42,6 +42,17 @@ def given_dist(config: pytest.Config) -> str | None:
     return None if dist == "no" else dist
 
 
+def tell_allure(config: pytest.Config, instance: str) -> None:
+    """Tell Allure which instance a test is: it takes tests of one file that differ in brackets for retries.
+
+    Since allure-pytest 2.8: the name of its plugin, where there is a folder for its results.
+    """
+    if config.pluginmanager.hasplugin("allure_listener"):
+        import allure
+
+        allure.dynamic.parameter("instance", instance)
+
+
 def is_covered(config: pytest.Config) -> bool:
     """Return whether pytest-cov measures. Since pytest-cov 2.0: the name of its plugin, and `no_cov`."""
     return bool(config.pluginmanager.hasplugin("_cov") and not config.getoption("no_cov"))

@@ -327,7 +327,9 @@ class Campaign:
         good = {id: NEW if self.is_complete(self.folder(id), NEW) else OLD for id in self.instances}
         self.place.plan()
         wrong += self.after_next(self.run(following), following, good)
-        self.broken += [f"{fault} ({happened}): {line}" for line in wrong]
+        for line in wrong:
+            self.broken.append(f"{fault} ({happened}): {line}".replace(str(self.place.root), ""))
+            print(self.broken[-1])
 
     def folder(self, instance: str) -> Path:
         return self.place.runs / instance
@@ -425,7 +427,7 @@ class Sessions(Campaign):
         yield from super().after_next(statuses, n, good)
         if self.code != (1 if n == FAILS else 0):
             yield f"exit code {self.code}\n{self.said}"
-        if left := os.listdir(self.place.root / "tmp"):
+        if left := list((self.place.root / "tmp").glob("*ductaflow*")):
             yield f"left in the folder for temporary files: {left}"
 
     def end(self) -> None:

@@ -15,6 +15,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -165,3 +166,37 @@ def is_notebook_execution() -> bool:
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     return shell is not None and type(shell).__name__ != "TerminalInteractiveShell"
+
+
+# --- debuggers ----------------------------------------------------------------------------------------------
+
+#: Modules that run a program for a debugger; pdb stops tracing where it has no breakpoint.
+_DEBUGGERS = {"bdb", "pdb", "pydevd", "debugpy"}
+
+
+def is_debugged() -> bool:
+    """Return whether a debugger runs the program of this process, or is connected to it."""
+    if callers() & _DEBUGGERS:
+        return True
+    if "pydevd" in sys.modules:
+        # ipykernel imports it too, for debugpy, to which nobody may be connected
+        debugpy = sys.modules.get("debugpy")
+        return debugpy is None or bool(debugpy.is_client_connected())
+    tracer = sys.gettrace()
+    return tracer is not None and not _is_coverage(tracer)
+
+
+def callers() -> set[str]:
+    """Return the top-level modules of the frames below this one."""
+    frame: FrameType | None = sys._getframe()
+    found = set()
+    while frame is not None:
+        found.add(str(frame.f_globals.get("__name__", "")).partition(".")[0])
+        frame = frame.f_back
+    return found
+
+
+def _is_coverage(tracer: object) -> bool:
+    return type(tracer).__module__.partition(".")[0] == "coverage" or "coverage" in getattr(
+        getattr(tracer, "__self__", None), "__module__", ""
+    )

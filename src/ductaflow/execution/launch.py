@@ -23,8 +23,9 @@ from typing import Literal, NoReturn, Protocol, Required, TypedDict
 from ductaflow.common import errors, host
 from ductaflow.common.decode import UnreadableError, decode
 from ductaflow.common.engines import engine_named
-from ductaflow.common.errors import RunFolderError
+from ductaflow.common.errors import DuctaflowError, RunFolderError
 from ductaflow.common.paths import CONTEXT, RunFolder
+from ductaflow.common.text import first_line
 from ductaflow.execution import warm
 from ductaflow.execution.echo import POLL_SECONDS, Show, shown_while_it_grows
 from ductaflow.notebook.export import end_announcement
@@ -96,7 +97,12 @@ def launch(
         result = _stop(spec, supervisor, answers)
         supervisor.close()
         raise RunInterrupted(result, *exc.args) from exc
-    except BaseException:
+    except DuctaflowError:
+        supervisor.close()
+        raise
+    except BaseException as exc:
+        # Something else ended the wait, such as a time limit that another plugin of pytest sets.
+        _stop(spec, supervisor, answers, why=first_line(str(exc)))
         supervisor.close()
         raise
     if await_page:
@@ -318,8 +324,8 @@ def _from_answer(spec: RunSpec, answer: Answer | None, supervisor: Supervisor) -
     return replace(lost, run_id=spec.run_id, folder=Path(spec.folder))
 
 
-def _stop(spec: RunSpec, supervisor: Supervisor, answers: Answers) -> Result:
-    supervisor.ask(b"stop\n")
+def _stop(spec: RunSpec, supervisor: Supervisor, answers: Answers, *, why: str = "") -> Result:
+    supervisor.ask(f"stop {why}\n".encode("utf-8", "backslashreplace"))
     while True:
         try:
             answer = answers.get(timeout=STOP_SECONDS)

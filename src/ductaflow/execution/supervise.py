@@ -146,7 +146,9 @@ class Supervisor:
 
         def read() -> None:
             for line in self._requests:
-                if line.strip() == b"stop":
+                word, _, why = line.decode().strip().partition(" ")
+                if word == "stop":
+                    self._notes = [*self._notes, *filter(None, [why])]
                     self._inbox.put("interrupted")
             self._inbox.put("owner")
 

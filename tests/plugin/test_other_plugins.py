@@ -1,0 +1,163 @@
+"""Plugins that run, fork, stop or report tests in ways of their own: each test has what matters of one."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from support import TinyProject
+
+pytestmark = pytest.mark.slow
+
+#: Fails once, is good then.
+ONCE = """
+# %%
+from pathlib import Path
+mark = Path(config["_project_root"], "mark")
+if not mark.exists():
+    mark.touch()
+    raise ValueError("the first time")
+"""
+RETRY = """
+import pytest
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if call.when == "call" and report.failed and not hasattr(item, "was_retried"):
+        item.was_retried = True
+        item.ihook.pytest_runtest_teardown(item=item, nextitem=item.session)
+        report.outcome = "retried"
+        item.ihook.pytest_runtest_logreport(report=report)
+        item._initrequest()
+        again = pytest.CallInfo.from_call(lambda: item.ihook.pytest_runtest_setup(item=item), "setup")
+        again = pytest.CallInfo.from_call(lambda: item.ihook.pytest_runtest_call(item=item), "call")
+        second = pytest.TestReport.from_item_and_call(item, again)
+        report.outcome, report.longrepr = second.outcome, second.longrepr
+    return report
+
+def pytest_report_teststatus(report):
+    return ("retried", "R", "RETRY") if report.outcome == "retried" else None
+"""
+FORKED = """
+import marshal, os, pytest
+from _pytest.runner import runtestprotocol
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item, nextitem):
+    there, here = os.pipe()
+    if not os.fork():
+        reports = []
+        for report in runtestprotocol(item, log=False):
+            data = {name: value for name, value in vars(report).items() if name[0] != "_"}
+            reports.append({**data, "nodeid": report.nodeid, "longrepr": report.longreprtext or None})
+        os.write(here, marshal.dumps(reports))
+        os._exit(0)
+    os.close(here)
+    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    with os.fdopen(there, "rb") as file:
+        for data in marshal.load(file):
+            item.ihook.pytest_runtest_logreport(report=pytest.TestReport(**data))
+    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    return True
+"""
+TIMEOUT = """
+import pathlib, pytest, signal, threading, time
+
+def stop(number, frame):
+    pytest.fail("Timeout (>1.0s) from a plugin.")
+
+signal.signal(signal.SIGALRM, stop)
+
+def begin():
+    while not pathlib.Path("begun").exists():
+        time.sleep(0.02)
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGALRM)
+
+threading.Thread(target=begin, daemon=True).start()
+"""
+ALLURE = """
+import sys, types
+
+class dynamic:
+    @staticmethod
+    def parameter(name, value):
+        with open("told.txt", "a") as file:
+            file.write(f"{name}={value}\\n")
+
+sys.modules["allure"] = types.ModuleType("allure")
+sys.modules["allure"].dynamic = dynamic
+
+def pytest_configure(config):
+    config.pluginmanager.register(dynamic, "allure_listener")
+"""
+
+
+def test_an_instance_that_is_run_again(project: TinyProject) -> None:
+    """A plugin like pytest-retry runs a failed instance again: what came of it last counts everywhere."""
+    project.flow("fit", ONCE)
+    project.config("flows/fit/a.json")
+    (project.root / "conftest.py").write_text(RETRY)
+    session = project.pytest("-v")
+    assert (0, {"fit/a": "success"}) == (session.code, session.statuses()), session.out
+    assert "1 success" in session.out
+
+
+def test_an_instance_in_a_fork_of_the_session(project: TinyProject) -> None:
+    """A plugin like pytest-forked sends plain data: statuses and report are as ever."""
+    project.flow("fit", "# %%\nassert config['x']\n")
+    project.config("flows/fit/a.json", x=1)
+    project.config("flows/fit/b.json", x=0)
+    (project.root / "conftest.py").write_text(FORKED)
+    session = project.pytest("-v")
+    assert {"fit/a": "success", "fit/b": "error"} == session.statuses(), session.out
+    assert "1 failed, 1 passed" in session.out
+
+
+def test_an_instance_that_a_plugin_ends(project: TinyProject) -> None:
+    """A plugin like pytest-timeout ends a run: result, report and failure have one reason, with the place."""
+    project.flow(
+        "fit",
+        """
+        # %%
+        import time
+        from pathlib import Path
+        Path(config["_project_root"], "begun").touch()
+        time.sleep(600)
+        """,
+    )
+    project.config("flows/fit/a.json")
+    (project.root / "conftest.py").write_text(TIMEOUT)
+    session = project.pytest()
+    message = "interrupted in cell 2 of 2 (line 8); Timeout (>1.0s) from a plugin."
+    result = project.result("fit", "a")
+    assert ("error", "interrupted", message) == (result.status, result.cause, result.message)
+    assert message == session.report()["instances"][0]["message"]
+    assert "flows/fit.py:8: interrupted" in session.out
+    assert "run again:" in session.out
+    assert "src/pytest_ductaflow" not in session.out
+
+
+def test_instances_of_a_table_in_allure(project: TinyProject) -> None:
+    """Allure is told the instance, since rows of one table are one test for it, run again and again."""
+    project.flow("fit", "")
+    (project.root / "config/flows/fit.csv").write_text("instance,x\na,1\nb,2\n")
+    (project.root / "conftest.py").write_text(ALLURE)
+    assert 0 == project.pytest().code
+    assert "instance=a\ninstance=b\n" == (project.root / "told.txt").read_text()
+
+
+def test_every_item_has_a_line(project: TinyProject) -> None:
+    """Editors show results and buttons at the line of a test, and nothing without one."""
+    project.flow("fit", "")
+    project.config("flows/fit/a.json")
+    (project.root / "conftest.py").write_text(
+        "import json\n"
+        "def pytest_collection_finish(session):\n"
+        "    with open('places.json', 'w') as file:\n"
+        "        json.dump([item.location for item in session.items], file)\n"
+    )
+    project.pytest("--collect-only")
+    assert [["config/flows/fit/a.json", 0, "fit[a]"]] == json.loads(
+        (project.root / "places.json").read_text()
+    )
