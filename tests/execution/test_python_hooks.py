@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import atexit
+import ctypes
+import multiprocessing.process
 import platform
 import subprocess
 import sys
 import threading
+import weakref
 from pathlib import Path
 
 import pytest
@@ -14,7 +17,17 @@ import pytest
 from ductaflow.execution.python_hooks import IMPORTER
 
 
-@pytest.mark.parametrize(("owner", "name"), [(threading, "_shutdown"), (atexit, "_run_exitfuncs")])
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [
+        (threading, "_shutdown"),
+        (atexit, "_run_exitfuncs"),
+        (weakref.finalize, "_registered_with_atexit"),
+        (multiprocessing.process, "_children"),
+        (multiprocessing.Process(), "_popen"),
+        (ctypes.pythonapi, "PyObject_CallFinalizer"),
+    ],
+)
 def test_each_hook_is_there(owner: object, name: str) -> None:
     """A Python that has dropped a hook is named together with the hook."""
     assert hasattr(owner, name), f"{owner}.{name} is gone from Python {platform.python_version()}"
@@ -41,12 +54,13 @@ def test_exit_handlers_run_after_threads() -> None:
     """Threads are waited for, then exit handlers run, the last one first."""
     code = """
 import atexit, os, threading
-from ductaflow.execution.python_hooks import run_exit_handlers
+from ductaflow.execution.python_hooks import run_exit_handlers, wait_for_threads
 go = threading.Event()
 atexit.register(print, "second")
 atexit.register(print, "first")
 threading._register_atexit(go.set)
 threading.Thread(target=lambda: (go.wait(), print("thread"))).start()
+wait_for_threads()
 run_exit_handlers()
 print("end", flush=True)
 os._exit(0)

@@ -258,8 +258,14 @@ class Watch:
                 return
             self._note_no_module(folder, name)
 
-    def _find_modules(self) -> None:
+    def take_out_modules(self) -> None:
+        """Remove the modules of the project from the imported ones, in a process that ends."""
+        for name in self._find_modules():
+            sys.modules.pop(name, None)
+
+    def _find_modules(self) -> list[str]:
         """Find the modules of the project among the imported ones, however they were imported."""
+        found = []
         # The thousands that a fork shares with the warm server would take 4 ms.
         for name in modules_since(self._last_before):
             file = getattr(sys.modules.get(name), "__dict__", {}).get("__file__")
@@ -274,6 +280,8 @@ class Watch:
             if path not in self.modules:
                 self.modules[path] = self.files.get(path)
             self._note_what_would_hide(name, file)
+            found.append(name)
+        return found
 
     def _watched(self, name: object, *, with_hidden: bool = False) -> str | None:
         """Return the absolute path of a file of the project that a run may depend on, else None.

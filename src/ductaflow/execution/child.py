@@ -7,31 +7,34 @@ code is 0, 1 after an exception, or the code of a `sys.exit`.
 
 from __future__ import annotations
 
+import builtins
 import contextlib
+import gc
 import importlib
+import io
 import locale
 import logging
 import os
 import random
-import runpy
 import signal
 import sys
 import tempfile
-import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from ductaflow.common import host
 from ductaflow.common.engines import KERNEL, Engine, engine_named
 from ductaflow.common.errors import Failure
 from ductaflow.common.files import set_aside
+from ductaflow.execution import process_end
 from ductaflow.execution.audit import Watch
 from ductaflow.execution.coverage import measured
-from ductaflow.execution.python_hooks import modules_since, run_exit_handlers
+from ductaflow.execution.python_hooks import modules_since, register_finalizers_anew
 from ductaflow.notebook.capture import Capture
 from ductaflow.notebook.failures import exit_code_of, failure_of, line_in_source
 from ductaflow.notebook.source import (
@@ -51,11 +54,6 @@ if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 
-#: How long threads and exit handlers of a flow may take after the last cell, in seconds. Plain Python waits
-#: without limit, even for a thread of some library that never ends.
-EXIT_GRACE = 10.0
-
-
 @dataclass(slots=True)
 class Teller:
     """The engine's observer: passes events on to the supervisor and keeps the exit code."""
@@ -69,7 +67,7 @@ class Teller:
     def leave_if_forked(self, code: int = 0) -> None:
         """End a fork of this process that returned from the flow: only the original goes on."""
         if os.getpid() != self.pid:
-            flush()
+            process_end.flush()
             os._exit(code)
 
     def cell_started(self, number: int, total: int, line: int | None) -> None:
@@ -104,24 +102,34 @@ class Teller:
         tell(self.spec, event="exited", code=code, text=text, cell=number, line=line)
 
 
-def execute(spec: RunSpec, *, with_page: bool) -> int:
-    """Execute what the spec says, in the run folder; return the exit code.
-
-    `with_page` makes the HTML of the notebook too, if the settings want it.
-    """
+def execute(spec: RunSpec, *, is_fork: bool) -> int:
+    """Execute what the spec says, in the run folder, up to the end of the process; return the exit code."""
     teller, watch = Teller(spec), Watch(spec)
+    shell: ModuleType | None = None
     if spec.mode == "script":
         run_script(spec, teller, watch)
     else:
         with Capture(spec.log), measured(Path(spec.source)):
             run_notebook_cells(spec, teller, watch)
-    watch.stop()
-    if os.path.lexists(page := spec.run_folder.html):
-        tell(spec, event="set_aside", name=page.name, aside=set_aside(page).name)
-    tell(spec, event="executed")
-    if with_page and spec.mode == "notebook" and spec.settings.html:
-        export_html_of(spec)
-    tell(spec, event="finished", packages=loaded_packages())
+        if shell := sys.modules.get("ductaflow.notebook.shell"):
+            shell.stay_main()
+
+    def let_go() -> None:
+        watch.take_out_modules()
+        if shell is not None:
+            shell.let_go()
+
+    def conclude() -> None:
+        watch.stop()
+        if os.path.lexists(page := spec.run_folder.html):
+            tell(spec, event="set_aside", name=page.name, aside=set_aside(page).name)
+        tell(spec, event="executed")
+        # In a fork the supervisor has the exporter at hand, and nobody waits for it.
+        if not is_fork and spec.mode == "notebook" and spec.settings.html:
+            export_html_of(spec)
+        tell(spec, event="finished", packages=loaded_packages())
+
+    process_end.run_to_end(teller.exit_code, let_go, conclude, is_fork=is_fork)
     return teller.exit_code
 
 
@@ -208,9 +216,7 @@ def export_html_of(spec: RunSpec) -> None:
 
 def run_script(spec: RunSpec, teller: Teller, watch: Watch) -> None:
     """Run the flow as plain Python. Cells are counted by the lines where they begin."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(line_buffering=True, errors="backslashreplace")
+    by_lines(sys.stdout, sys.stderr)
     source = Path(spec.source)
     starts = cell_lines(source)
     tell(spec, event="cells", total=len(starts))
@@ -223,9 +229,11 @@ def run_script(spec: RunSpec, teller: Teller, watch: Watch) -> None:
         for number in range(1, count + 1):
             tell(spec, event="cell_finished", cell=number)
 
+    main = sys.modules["__main__"] = ModuleType("__main__")
+    vars(main).update(__file__=spec.source, __cached__=None, __builtins__=builtins)
     watch.start()
     try:
-        runpy.run_path(spec.source, run_name="__main__")
+        exec(compile(source.read_bytes(), spec.source, "exec", dont_inherit=True), vars(main))
     except SystemExit as exc:
         teller.leave_if_forked(exit_code_of(exc)[0])
         cell = cell_at(line_in_source(exc, source))
@@ -246,6 +254,13 @@ def run_script(spec: RunSpec, teller: Teller, watch: Watch) -> None:
     else:
         teller.leave_if_forked()
         finished(len(starts))
+
+
+def by_lines(*streams: TextIO) -> None:
+    """Have streams write each line at once, and whatever characters it has."""
+    for stream in streams:
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(line_buffering=True, errors="backslashreplace")
 
 
 def stand_in_project(spec: RunSpec) -> None:
@@ -291,29 +306,6 @@ def loaded_packages() -> dict[str, str]:
     return dict(sorted(packages.versions.items()))
 
 
-def leave_soon(code: int) -> None:
-    """End this process with a code soon, even if a thread or an exit handler of the flow goes on."""
-
-    def force() -> None:
-        left = [thread.name for thread in threading.enumerate() if not thread.daemon]
-        working = [name for name in left if name != "MainThread"] or ["an exit handler"]
-        with contextlib.suppress(Exception):
-            print(f"⚠ ended {EXIT_GRACE:g} s after the last cell, while {', '.join(working)} still worked")
-        flush()
-        os._exit(code)
-
-    timer = threading.Timer(EXIT_GRACE, force)
-    timer.daemon = True
-    timer.start()
-
-
-def flush() -> None:
-    # A flow may have closed or replaced the streams.
-    with contextlib.suppress(Exception):
-        sys.stdout.flush()
-        sys.stderr.flush()
-
-
 def main(parent: int) -> NoReturn:
     """Be the child as a new interpreter."""
     host.die_with_parent(parent)
@@ -321,8 +313,7 @@ def main(parent: int) -> NoReturn:
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
-    code = execute(spec, with_page=True)
-    leave_soon(code)
+    code = execute(spec, is_fork=False)
     sys.exit(code)
 
 
@@ -339,21 +330,19 @@ def be_forked(spec: RunSpec, environment: Mapping[str, str], parent: int) -> NoR
     try:
         host.die_with_parent(parent)
         _be_anew(spec, environment)
-        # the supervisor has the exporter at hand, and nobody waits for it
-        code = execute(spec, with_page=False)
-        leave_soon(code)
-        run_exit_handlers()
+        code = execute(spec, is_fork=True)
     except BaseException:
         with contextlib.suppress(Exception):
             traceback.print_exc()
         code = code or 1
     finally:
-        flush()
+        process_end.flush()
         os._exit(code)
 
 
 def _be_anew(spec: RunSpec, environment: Mapping[str, str]) -> None:
     os.setpgid(0, 0)
+    by_lines(sys.stdout)
     log = os.open(spec.log, os.O_WRONLY | os.O_APPEND)
     nothing = os.open(os.devnull, os.O_RDONLY)
     for descriptor, target in ((nothing, 0), (log, 1), (log, 2)):
@@ -369,6 +358,9 @@ def _be_anew(spec: RunSpec, environment: Mapping[str, str]) -> None:
     with contextlib.suppress(locale.Error):
         locale.setlocale(locale.LC_CTYPE, "")
     tempfile.tempdir = None
+    register_finalizers_anew()
+    # What the supervisor has made is not of the flow either.
+    gc.freeze()
     seed_anew()
 
 

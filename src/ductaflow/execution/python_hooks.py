@@ -7,8 +7,10 @@ version of Python has dropped.
 from __future__ import annotations
 
 import atexit
+import ctypes
 import sys
 import threading
+import weakref
 from itertools import takewhile
 
 #: File name of the frame that reads a module's source. Since Python 3.5: `importlib._bootstrap_external`.
@@ -27,11 +29,36 @@ def modules_since(last: str | None) -> list[str]:
         return list(sys.modules)
 
 
-def run_exit_handlers() -> None:
-    """Do what the interpreter does at its own end: wait for threads, then run the exit handlers.
-
-    A fork of the warm server ends with `os._exit`, which does neither, and which spares it the clearing of
-    all modules. Since Python 3.9: `threading._shutdown`; since 3.0: `atexit._run_exitfuncs`.
-    """
+def wait_for_threads() -> None:
+    """Wait for threads as the interpreter does at its end. Since Python 3.9: `threading._shutdown`."""
     threading._shutdown()  # type: ignore[attr-defined]
+
+
+def run_exit_handlers() -> None:
+    """Run the exit handlers as the interpreter does at its end. Since Python 3.0: `atexit._run_exitfuncs`."""
     atexit._run_exitfuncs()
+
+
+def register_finalizers_anew() -> None:
+    """Have `weakref.finalize` register with `atexit` when it is first used, as in a new process.
+
+    Exit handlers run in the reverse order of that. Since Python 3.4: `finalize._registered_with_atexit`.
+    """
+    weakref.finalize._registered_with_atexit = False  # type: ignore[attr-defined]
+
+
+def finalize(thing: object) -> None:
+    """Have an object finalized as the collector does it: once, and its exception ends nothing.
+
+    Since Python 3.4: `PyObject_CallFinalizer`, for types that have a finalizer.
+    """
+    ctypes.pythonapi.PyObject_CallFinalizer(ctypes.py_object(thing))
+
+
+def has_working_processes() -> bool:
+    """Return whether a process that Python waits for at its end goes on.
+
+    Since Python 3.4: `multiprocessing.process._children`. The public `active_children` would collect them.
+    """
+    processes = getattr(sys.modules.get("multiprocessing.process"), "_children", ())
+    return any(not process.daemon and process._popen.returncode is None for process in list(processes))

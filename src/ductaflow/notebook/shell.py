@@ -21,10 +21,11 @@ import os
 import shutil
 import sys
 import warnings
+import weakref
 from collections.abc import Callable, Coroutine, Iterator, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import CodeType
+from types import CodeType, ModuleType
 from typing import Any, TypeAlias, TypeVar, cast
 
 import nbformat
@@ -248,10 +249,27 @@ class FlowShell(hooks.HookedShell):
     def begin(self, outputs: Outputs, describe_error: Callable[[BaseException], str]) -> None:
         """Become the shell of a run, in the current directory and environment."""
         self.outputs, self.describe_error = outputs, describe_error
+        self._renew_namespace()
         self.init_environment()
         sys.modules["__main__"] = self.user_module
         self.starting_dir = os.getcwd()
         self.user_ns["_dh"][:] = [Path.cwd()]
+
+    def _renew_namespace(self) -> None:
+        """Take a namespace that was not made before a fork, so that it can be collected."""
+        module = ModuleType(self.user_module.__name__, self.user_module.__doc__)
+        vars(module).update(vars(self.user_module))
+        self.user_module, self.user_ns = module, vars(module)
+        self.ns_table["user_global"] = self.ns_table["user_local"] = self.user_ns
+        self.Completer.namespace = self.Completer.global_namespace = self.user_ns
+
+    def let_go(self) -> None:
+        """Drop what the cells made, in a process that ends."""
+        self.user_ns["_oh"].clear()
+        # The `__del__` of the history needs what it has.
+        parts = {part for part in self.configurables if part is not self.history_manager}
+        for part in (*parts, self.InteractiveTB, self.SyntaxTB, self.events):
+            vars(part).clear()
 
     def run_flow_cell(self, source: str, place: Place | None) -> BaseException | None:
         """Run a cell and return the exception that ended it, if any."""
@@ -309,6 +327,7 @@ def flow_shell(outputs: Outputs, describe_error: Callable[[BaseException], str])
         outputs: receives what the cells show.
         describe_error: returns the text of an exception for the log.
     """
+    global _last
     before = hooks.remembered_shells(FlowShell)
     state: list[tuple[MutableMapping[str, Any], str]] = [
         (sys.modules, "__main__"),
@@ -335,6 +354,7 @@ def flow_shell(outputs: Outputs, describe_error: Callable[[BaseException], str])
             _use_backend(shell)
         yield shell
     finally:
+        _last = weakref.ref(shell)
         shell.close()
         hooks.remember_shells(before)
         sys.displayhook, sys.excepthook, sys.breakpointhook = python_hooks
@@ -366,6 +386,19 @@ def as_in_a_cell() -> Iterator[Ahead]:
 
 
 _ready: tuple[FlowShell, Ahead] | None = None
+_last: Callable[[], FlowShell | None] = lambda: None  # noqa: E731
+
+
+def stay_main() -> None:
+    """Have the last run's namespace as `__main__` until the end of this process, as a script has its own."""
+    if shell := _last():
+        sys.modules["__main__"] = shell.user_module
+
+
+def let_go() -> None:
+    """Drop what the cells of the last run made, in a process that ends."""
+    if shell := _last():
+        shell.let_go()
 
 
 def _take_ready() -> FlowShell | None:
