@@ -23,6 +23,7 @@ from ductaflow.execution.python_hooks import IMPORTER
         (threading, "_shutdown"),
         (atexit, "_run_exitfuncs"),
         (weakref.finalize, "_registered_with_atexit"),
+        (sys, "_current_frames"),
         (multiprocessing.process, "_children"),
         (multiprocessing.Process(), "_popen"),
         (ctypes.pythonapi, "PyObject_CallFinalizer"),

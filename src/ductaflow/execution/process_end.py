@@ -8,7 +8,6 @@ Everything has a limit: what hangs is named in the log, in a line that makes the
 
 from __future__ import annotations
 
-import _io
 import contextlib
 import ctypes
 import gc
@@ -32,6 +31,8 @@ EXIT_GRACE = 10.0
 #: Python waits without limit; here the time limit of the run may end it before.
 WORK_GRACE = 300.0
 _LOOK_SECONDS = 0.25
+#: What files of Python's C code have in common with those of its Python code.
+_FILE = io.IOBase.__base__
 #: Files of Python whose functions wait for somebody else; in the one of pools it is an idle worker.
 _WAITS = {
     str(Path(os.__file__).parent / name)
@@ -106,8 +107,7 @@ class _Limit(threading.Thread):
     def _is_at_work(self) -> bool:
         if python_hooks.has_working_processes():
             return True
-        frames = sys._current_frames()
-        left = [] if self._what else [frames.get(thread.ident or 0) for thread in _threads_left()]
+        left = [] if self._what else map(python_hooks.frame_of, _threads_left())
         return any(frame is not None and frame.f_code.co_filename not in _WAITS for frame in left)
 
     def _leave(self, seconds: float) -> None:
@@ -188,7 +188,7 @@ def _outermost(files: list[Any]) -> list[Any]:
 
 
 def _is_file(kind: type) -> bool:
-    return io.IOBase in kind.__mro__ or _io._IOBase in kind.__mro__
+    return _FILE in kind.__mro__
 
 
 def _has_finalizer(kind: type) -> bool:

@@ -12,6 +12,7 @@ import sys
 import threading
 import weakref
 from itertools import takewhile
+from types import FrameType
 
 #: File name of the frame that reads a module's source. Since Python 3.5: `importlib._bootstrap_external`.
 IMPORTER = "<frozen importlib._bootstrap_external>"
@@ -37,6 +38,11 @@ def wait_for_threads() -> None:
 def run_exit_handlers() -> None:
     """Run the exit handlers as the interpreter does at its end. Since Python 3.0: `atexit._run_exitfuncs`."""
     atexit._run_exitfuncs()
+
+
+def frame_of(thread: threading.Thread) -> FrameType | None:
+    """Return the innermost frame of a thread that runs. Since Python 2.5: `sys._current_frames`."""
+    return sys._current_frames().get(thread.ident or 0)
 
 
 def register_finalizers_anew() -> None:
