@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -44,8 +45,9 @@ import os
 from pathlib import Path
 
 Path("data.csv").write_text("n\\n" + str(config["n"]))
-os.makedirs("plots", exist_ok=True)
+os.makedirs("plots/empty")
 Path("plots/figure.svg").write_text(str(config["n"]) * 1000)
+os.symlink("data.csv", "latest")
 
 # %%
 assert config["n"] != {FAILS}
@@ -204,6 +206,8 @@ class Place:
             n = (folder / names[0]).read_text().removeprefix("n\n")
             if names[0] == "data.csv":
                 assert str(n) * 1000 == (folder / "plots/figure.svg").read_text()
+                assert "data.csv" == os.readlink(folder / "latest")
+                assert (folder / "plots/empty").is_dir()
             assert read_result(folder) is not None
         except (OSError, AssertionError):
             return None
@@ -278,7 +282,7 @@ class Campaign:
     def run(self, n: str) -> dict[str, str]:
         raise NotImplementedError
 
-    def end(self) -> None:
+    def close(self) -> None:
         raise NotImplementedError
 
     def count(self, role: str, process: int = 1) -> list[str]:
@@ -301,18 +305,18 @@ class Campaign:
             if path.is_file() and not any(path.is_relative_to(folder) for folder in inside)
         }
 
-    def check_all(self, role: str, process: int, what: str) -> None:
-        """Let the fault happen at each event of a process; fail with each promise that was not kept."""
-        try:
-            kinds = self.count(role, process or 1)
-            assert len(kinds) > 5, "the events are not seen"
-            for at in range(1 + OFFSET, len(kinds) + 1, EVERY):
-                happens = what if what == "SIGKILL" else error_for(kinds[at - 1], at)
-                self.check(Fault(role, at, happens, process))
-        finally:
-            self.end()
+    def check_all(self, role: str, process: int, what: str, every: int = EVERY) -> None:
+        """Let faults happen at the events of a process, of which `every` says how many are passed by."""
+        kinds = self.count(role, process or 1)
+        assert len(kinds) > 5, "the events are not seen"
+        for at in range(1 + OFFSET % every, len(kinds) + 1, every):
+            happens = what if what == "SIGKILL" else error_for(kinds[at - 1], at)
+            self.check(Fault(role, at, happens, process))
+
+    def judge(self) -> None:
+        """Fail with each promise that was not kept."""
         kept = self.tried - len({line.partition(" (")[0] for line in self.broken})
-        print(f"{what} in {role} {process}: tried {self.tried}, as promised {kept}")
+        print(f"tried {self.tried}, as promised {kept}")
         assert not self.broken, "\n".join(self.broken)
 
     def check(self, fault: Fault) -> None:
@@ -393,7 +397,7 @@ class Runs(Campaign):
         status, self.said = self.driver.ask(self.instances[0])
         return {self.instances[0]: status}
 
-    def end(self) -> None:
+    def close(self) -> None:
         self.driver.end()
 
 
@@ -412,12 +416,16 @@ class Sessions(Campaign):
         before = twin.stat().st_ino if twin.exists() else 0
         self.code = self.driver.ask(json.dumps(self.arguments))
         self.said = (self.place.root / "tmp.out").read_text(errors="replace")
+        if self.arguments[0] == "ductaflow" and self.code in (0, 1):
+            results = {id: read_result(self.folder(id)) for id in self.instances}
+            return {id: result.status.value for id, result in results.items() if result}
         if not twin.exists() or twin.stat().st_ino == before:
             return {}
-        return {entry["id"]: entry["status"] for entry in json.loads(twin.read_bytes())["instances"]}
+        entries = json.loads(twin.read_bytes())["instances"]
+        return {entry["id"]: entry["status"] for entry in entries if not entry["earlier"]}
 
     def after_fault(self, statuses: dict[str, str]) -> Iterator[str]:
-        yield from super().after_fault(statuses)
+        yield from super().after_fault(statuses if self.arguments[0] == "pytest" else {})
         if self.code == 0 and not all(self.is_complete(self.folder(id), NEW) for id in self.instances):
             yield f"exit code 0, and not all is there\n{self.said}"
         if "INTERNALERROR" in self.said:
@@ -430,7 +438,7 @@ class Sessions(Campaign):
         if left := list((self.place.root / "tmp").glob("*ductaflow*")):
             yield f"left in the folder for temporary files: {left}"
 
-    def end(self) -> None:
+    def close(self) -> None:
         self.driver.end()
 
 
@@ -447,6 +455,24 @@ def error_for(kind: str, number: int) -> str:
         "fsync": ("ENOSPC", "EIO"),
     }.get(kind, ("ENOSPC", "EIO", "EACCES"))
     return possible[number % len(possible)]
+
+
+@pytest.mark.parametrize("what", ["SIGKILL", "error"])
+def test_some_faults_of_a_run(place: Place, what: str) -> None:
+    """A short selection of the campaign of runs."""
+    with closing(Runs(place, "prep/a", "warm")) as campaign:
+        campaign.check_all("supervisor", 0, what, every=10)
+        campaign.check_all("child", 1, what, every=15)
+        campaign.judge()
+
+
+@pytest.mark.parametrize(("what", "event"), [("SIGKILL", "socket.connect"), ("ENOSPC", "fsync")])
+def test_some_faults_of_a_session(place: Place, what: str, event: str) -> None:
+    """A short selection of the campaign of sessions: the last event of a kind."""
+    with closing(Sessions(place, "pytest")) as campaign:
+        kinds = campaign.count("session")
+        campaign.check(Fault("session", len(kinds) - kinds[::-1].index(event), what))
+        campaign.judge()
 
 
 @pytest.mark.campaign
@@ -468,7 +494,9 @@ def test_a_fault_at_each_event_of_a_run(
     place: Place, instance: str, engine: str, role: str, process: int, what: str
 ) -> None:
     """Whatever happens to a process of a run, and when: no false success, nothing lost, nothing left."""
-    Runs(place, instance, engine).check_all(role, process, what)
+    with closing(Runs(place, instance, engine)) as campaign:
+        campaign.check_all(role, process, what)
+        campaign.judge()
 
 
 @pytest.mark.campaign
@@ -487,4 +515,6 @@ def test_a_fault_at_each_event_of_a_session(
     place: Place, command: str, role: str, process: int, what: str
 ) -> None:
     """Whatever happens to a session, its workers and its server: the next session is right."""
-    Sessions(place, *command.split()).check_all(role, process, what)
+    with closing(Sessions(place, *command.split())) as campaign:
+        campaign.check_all(role, process, what)
+        campaign.judge()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -158,6 +159,32 @@ def test_an_unfinished_run_whose_marker_is_unreadable_is_named(runs: Path, folde
     assert [] == unfinished(runs, faults)
     (fault,) = faults
     assert str(marker) in fault
+
+
+@pytest.mark.parametrize("error", [errno.EMFILE, errno.EIO, errno.EACCES, errno.ESTALE])
+@pytest.mark.parametrize("name", ["result.json", ".json", ".hand"])
+def test_what_the_system_does_not_let_us_read_is_no_damage(
+    folder: RunFolder, runs: Path, monkeypatch: pytest.MonkeyPatch, name: str, error: int
+) -> None:
+    """The run is refused with the name of the file, and nothing has been moved; the next one keeps all."""
+    run_once(folder, runs, {"clean.csv": "old", "sub/deep.csv": "3"})
+    files = snapshot(folder.path)
+    opened = os.open
+
+    def refuse(path: str | Path, flags: int, *args: int) -> int:
+        if os.fspath(path).endswith(name):
+            raise OSError(error, os.strerror(error), os.fspath(path))
+        return opened(path, flags, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", refuse)
+        with pytest.raises(RunFolderError, match=os.strerror(error)):
+            Claim.take(folder, runs, owner("r2"))
+    assert files == snapshot(folder.path)
+    assert not list((runs / ".ductaflow" / "running").glob("*.json"))
+    Claim.take(folder, runs, owner("r3")).release(finished=True)
+    kept = previous_folder(runs, folder.path)
+    assert {"old", "3"} == {(kept / "clean.csv").read_text(), (kept / "sub" / "deep.csv").read_text()}
 
 
 def test_a_symlink_out_of_the_tree_is_refused(folder: RunFolder, runs: Path, tmp_path: Path) -> None:

@@ -36,6 +36,10 @@ class UnreadableError(DuctaflowError):
     """A file that ductaflow wrote no longer holds what it should."""
 
 
+class RefusedError(UnreadableError):
+    """The system does not let us read a file now; what it holds may be good."""
+
+
 def decode(data: bytes | str, kind: type[T], *, where: str | os.PathLike[str], hint: str = "") -> T:
     """Decode JSON as a type.
 
@@ -116,7 +120,7 @@ def read_regular(path: Path, *, hint: str = "") -> bytes | None:
     """The content of a regular file; None if there is none.
 
     Raises:
-        UnreadableError: it cannot be read, is no regular file, or is absurdly large.
+        UnreadableError: it is no regular file, or absurdly large; a RefusedError: the system refuses it.
     """
     try:
         # O_NONBLOCK: opening a pipe in the place of the file would wait for a writer.
@@ -135,7 +139,7 @@ def read_regular(path: Path, *, hint: str = "") -> bytes | None:
         raise UnreadableError(f"{str(path)!r} is no name of a file", hint=hint) from exc
     except OSError as exc:
         found = of_system(exc, path, hint=hint)
-        raise UnreadableError(found.message, hint=found.hint) from exc
+        raise RefusedError(found.message, hint=found.hint) from exc
 
 
 def prepare(*kinds: type) -> None:

@@ -21,25 +21,27 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from ductaflow.common import host
-from ductaflow.common.decode import UnreadableError, read_json
-from ductaflow.common.errors import RunFolderError
+from ductaflow.common.decode import RefusedError, UnreadableError, read_json
+from ductaflow.common.errors import DuctaflowError, RunFolderError
 from ductaflow.common.files import Snapshot, snapshot, state_of, sweep_temporary, write_atomic
 from ductaflow.common.paths import CACHE_DIR, CONTEXT, TEMP_PREFIX, RunFolder
 from ductaflow.notebook.export import end_announcement
 from ductaflow.project.strict_json import LONE_SURROGATE
 from ductaflow.store.previous import keep, nested_runs, previous_folder, refuse_links, remove
-from ductaflow.store.result import FileEntry, Result, readable_result
+from ductaflow.store.result import FileEntry, Result, read_result
 from ductaflow.store.spec import is_below
 
 if TYPE_CHECKING:
     from filelock import FileLock
+
+T = TypeVar("T")
 
 
 #: A run on another host counts as dead when its last heartbeat is older, in seconds.
@@ -143,8 +145,8 @@ class Claim:
         clear_odd(folder)
         now = snapshot(folder.path)
         notes: list[str] = []
-        stale = Marker.load(marker, notes)
-        last = readable_result(folder.path)
+        stale = _as_left(lambda: read_json(marker, Marker), notes)
+        last = _as_left(lambda: read_result(folder.path), [])
         if stale is not None:
             # Its supervisor was killed and may have left processes behind.
             host.sweep(CONTEXT, functools.partial(is_below, folder.path))
@@ -414,12 +416,23 @@ def note_hand_work(folder: Path, runs_root: Path) -> None:
 def _taken_up_by_hand(marker: Path) -> Snapshot | None:
     """Return the state of the folder when a person began to work in it, and remove the note."""
     note = marker.with_suffix(".hand")
+    found = _as_left(lambda: read_json(note, Snapshot), [])
+    note.unlink(missing_ok=True)
+    return found
+
+
+def _as_left(read: Callable[[], T | None], notes: list[str]) -> T | None:
+    """Return what a file of the last run says; None if there is none, or it is damaged, which `notes` gets.
+
+    A file that cannot be read now may be good, so nothing is moved or removed on a guess.
+    """
     try:
-        return read_json(note, Snapshot)
-    except UnreadableError:
+        return read()
+    except RefusedError as exc:
+        raise RunFolderError(exc.message, hint=exc.hint or "Nothing was changed; run again then.") from exc
+    except DuctaflowError as exc:
+        notes.append(f"what is known of the last run here was lost: {exc.message}")
         return None
-    finally:
-        note.unlink(missing_ok=True)
 
 
 def _edited(
