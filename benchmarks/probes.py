@@ -74,10 +74,10 @@ def look(server: psutil.Process, ended: threading.Event, looks: list[int]) -> No
 
 #: What is timed in the processes of a warm run: module, function or method, what it does.
 STAGES = (
-    ("ductaflow.execution.server", "why_not_warm", "supervisor: may it be warm"),
+    ("ductaflow.execution.branch", "why_not_warm", "supervisor: may it be warm"),
     ("ductaflow.execution.recorded_run", "RecordedRun.__init__", "supervisor: folder, config and log"),
     ("ductaflow.execution.recorded_run", "_claim", "supervisor: of which lock, marker, previous outputs"),
-    ("ductaflow.execution.server", "fork_child", "supervisor: fork of the child"),
+    ("ductaflow.execution.branch", "fork_child", "supervisor: fork of the child"),
     ("ductaflow.execution.child", "_be_anew", "child: descriptors, environment, seeds"),
     ("ductaflow.execution.child", "warn_of_lost_config", "child: is the config injected where it is read"),
     ("ductaflow.notebook.source", "load_notebook", "child: of which reading the .py (each time)"),
@@ -89,7 +89,7 @@ STAGES = (
     ("ductaflow.execution.supervise", "end_descendants", "supervisor: nothing is left running"),
     ("ductaflow.execution.recorded_run", "RecordedRun.conclude", "supervisor: judged, result.json written"),
     ("ductaflow.execution.recorded_run", "RecordedRun._result", "supervisor: of which log scanned, judged"),
-    ("ductaflow.execution.server", "make_page", "supervisor: the HTML, when nobody waits any more"),
+    ("ductaflow.execution.branch", "make_page", "supervisor: the HTML, when nobody waits any more"),
 )
 
 

@@ -37,12 +37,13 @@ class ControllerHooks:
         self._projects = common.projects
         self._options = common.options
         self._workers = Workers()
-        warm = [settings for settings in common.asked if settings.engine_for(None).needs_server]
-        preload = [name for settings in warm for name in settings.preload]
-        preload += ["coverage"] if is_covered(config) else []
-        # Perhaps nothing has to run, or all in this process.
-        when_needed = common.options.only_changed or common.options.debug
-        self._warming = Warming(common.projects, preload, is_wanted=bool(warm), when_needed=when_needed)
+        self._warming = Warming(
+            common.projects,
+            ("coverage",) if is_covered(config) else (),
+            is_wanted=any(settings.engine_for(None).needs_server for settings in common.asked),
+            # Perhaps nothing has to run, or all in this process.
+            when_needed=common.options.only_changed or common.options.debug,
+        )
         self._worker_count = 0
         self._artifact = Artifact(common.projects, common.options, common.sharding)
         self._live = Live(config, common.projects)

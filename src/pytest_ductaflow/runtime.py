@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from ductaflow.execution import warm
 from pytest_ductaflow.projects import Projects
@@ -12,30 +14,44 @@ class Warming:
     """Starts the server while pytest collects.
 
     Args:
-        preload: modules to import in any case.
+        preload: modules that every run imports, besides those of its project's settings.
         is_wanted: whether some runs use an engine that has a server.
         when_needed: start it with the first run, since perhaps nothing has to run.
     """
 
     def __init__(
-        self, projects: Projects, preload: Iterable[str], *, is_wanted: bool, when_needed: bool
+        self, projects: Projects, preload: Sequence[str], *, is_wanted: bool, when_needed: bool
     ) -> None:
         self._projects = projects
+        self._preload = preload
         self._wanted = is_wanted and warm.is_possible()
         if self._wanted:
-            warm.start(warm.Wanted(tuple(dict.fromkeys(preload))), when_needed=when_needed)
+            warm.start(when_needed=when_needed)
 
     def expect(self, nodeids: Iterable[str]) -> None:
-        """Let the server import what the flows of some instances import; the first call counts."""
+        """Let the server do the imports of the first instances, as many as there are processors.
+
+        The first call counts.
+        """
         if not self._wanted:
             return
         self._wanted = False
-        sources = {}
+        first: dict[tuple[str, ...], warm.Wanted] = {}
+        seen: set[Path] = set()
         for nodeid in nodeids:
             instance = self._projects.instance(nodeid)
-            if not instance or not instance.source:
+            if not instance or not instance.source or instance.source in seen:
                 continue
-            if instance.project.settings.engine_for(instance.options.engine).needs_server:
-                sources[instance.source] = instance.project.root
-        for source, root in sources.items():
-            warm.start(warm.Wanted.of(source, root))
+            seen.add(instance.source)
+            project = instance.project
+            if not project.settings.engine_for(instance.options.engine).needs_server:
+                continue
+            for source in warm.with_flows(instance.source, project.root):
+                wanted = warm.Wanted.of(
+                    source, project.root, preload=(*self._preload, *project.settings.preload)
+                )
+                first.setdefault(wanted.imports, wanted)
+            if len(first) >= (os.cpu_count() or 1):
+                break
+        for wanted in first.values():
+            warm.start(wanted)

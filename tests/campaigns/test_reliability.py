@@ -506,6 +506,7 @@ def test_a_fault_at_each_event_of_a_run(
     [
         ("pytest", "session", 1),
         ("pytest", "server", 1),
+        ("pytest", "branch", 1),
         ("pytest -n 2", "session", 1),
         ("pytest -n 2", "worker", 1),
         ("ductaflow", "session", 1),

@@ -675,7 +675,7 @@ warm.start(when_needed=True)
 own = warm.own_server()
 print("WAITS", own.waits, own.process, own.folder)
 if {{runs}}:
-    warm.start(warm.Wanted(("colorsys",)))
+    warm.start(warm.Wanted(("import psutil",)))
     run_notebook({str(source)!r}, config={{{{}}}}, execution_dir="runs/fit/a", export_html=False)
     print("LIVES", own.waits, own.lives, own is warm.own_server(), own.process is not None)
 """

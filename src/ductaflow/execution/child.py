@@ -135,6 +135,9 @@ def execute(spec: RunSpec, *, is_fork: bool) -> int:
 
 def run_notebook_cells(spec: RunSpec, teller: Teller, watch: Watch) -> None:
     """Execute the notebook with papermill and the engine of the spec."""
+    from ductaflow.notebook.papermill_hooks import load_papermill
+
+    load_papermill()
     import papermill
     from papermill.exceptions import PapermillExecutionError
 

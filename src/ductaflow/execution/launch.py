@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NoReturn, Protocol, Required, TypedDict
@@ -27,6 +27,7 @@ from ductaflow.common.errors import DuctaflowError, RunFolderError
 from ductaflow.common.paths import CONTEXT, RunFolder
 from ductaflow.common.text import first_line
 from ductaflow.execution import warm
+from ductaflow.execution.coverage import MEASURE
 from ductaflow.execution.echo import POLL_SECONDS, Show, shown_while_it_grows
 from ductaflow.notebook.export import end_announcement
 from ductaflow.store.result import Result, Status, readable_result
@@ -52,9 +53,12 @@ class RunInterrupted(KeyboardInterrupt):
 
 
 class Answer(TypedDict, total=False):
-    """One line from a supervisor: `started` with `pid`; `refused` with the error; `result`."""
+    """One line from a supervisor: `started` with `pid`; `refused` with the error; `result`.
 
-    event: Required[Literal["started", "refused", "result"]]
+    From a server that cannot start one: `unable` with a `message`.
+    """
+
+    event: Required[Literal["started", "refused", "result", "unable"]]
     pid: int
     type: str
     message: str
@@ -82,29 +86,29 @@ def launch(
     """
     pages = session_of(spec.session_id).part(Pages)
     pages.wait(at_most=os.cpu_count() or 1)
-    supervisor = _supervisor_of(spec)
-    answers = Answers(supervisor)
-    try:
-        if isinstance(supervisor, _Forked) and not _started(answers, supervisor):
-            # The server died before it got the request: nothing has begun.
+    for supervisor in _supervisors_of(spec):
+        answers = Answers(supervisor)
+        try:
+            has_begun = _has_begun(answers, supervisor, stop)
+            if not (has_begun or isinstance(supervisor, _Spawned) or _is_set(stop)):
+                # The server, or its branch, has ended before it got the request: nothing has begun.
+                supervisor.close()
+                continue
+            with shown_while_it_grows(spec.log, show) if show and has_begun else contextlib.nullcontext():
+                result = _result_of(spec, supervisor, answers, stop)
+            break
+        except KeyboardInterrupt as exc:
+            result = _stop(spec, supervisor, answers)
             supervisor.close()
-            supervisor = _supervisor_of(spec)
-            answers = Answers(supervisor)
-        has_begun = _started(answers, supervisor)
-        with shown_while_it_grows(spec.log, show) if show and has_begun else contextlib.nullcontext():
-            result = _result_of(spec, supervisor, answers, stop)
-    except KeyboardInterrupt as exc:
-        result = _stop(spec, supervisor, answers)
-        supervisor.close()
-        raise RunInterrupted(result, *exc.args) from exc
-    except DuctaflowError:
-        supervisor.close()
-        raise
-    except BaseException as exc:
-        # Something else ended the wait, such as a time limit that another plugin of pytest sets.
-        _stop(spec, supervisor, answers, why=first_line(str(exc)))
-        supervisor.close()
-        raise
+            raise RunInterrupted(result, *exc.args) from exc
+        except DuctaflowError:
+            supervisor.close()
+            raise
+        except BaseException as exc:
+            # Something else ended the wait, such as a time limit that another plugin of pytest sets.
+            _stop(spec, supervisor, answers, why=first_line(str(exc)))
+            supervisor.close()
+            raise
     if await_page:
         _await_page(supervisor, answers, spec.run_folder)
     else:
@@ -162,10 +166,10 @@ class _Spawned:
         pid: known once it reports that the run has begun.
     """
 
-    def __init__(self, spec: RunSpec) -> None:
+    def __init__(self, spec: RunSpec, notes: Sequence[str] = ()) -> None:
         self.pid: int | None = None
         self._process = subprocess.Popen(
-            [sys.executable, "-X", "utf8", "-P", "-m", "ductaflow.execution.supervise"],
+            [sys.executable, "-X", "utf8", "-P", "-m", "ductaflow.execution.supervise", *notes],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=spec.environment(),
@@ -207,11 +211,16 @@ class _Spawned:
 
 
 class _Forked:
-    """A supervisor that the warm server forked. We have only the connection to it."""
+    """A supervisor that the warm server forked. We have only the connection to it.
+
+    Attributes:
+        unable: why the server cannot start one.
+    """
 
     def __init__(self, spec: RunSpec, connection: socket.socket) -> None:
         self._connection = connection
         self.pid: int | None = None
+        self.unable = ""
         self.ask(f"{warm.RunRequest(spec, dict(os.environ)).dump()}\n".encode())
 
     def ask(self, line: bytes) -> None:
@@ -239,14 +248,29 @@ class _Forked:
 Supervisor = _Spawned | _Forked
 
 
-def _supervisor_of(spec: RunSpec) -> Supervisor:
+def _supervisors_of(spec: RunSpec) -> Iterator[Supervisor]:
+    """Start a supervisor, and the next one if it is gone before the run has begun.
+
+    The last one needs no server.
+    """
+    why = ""
     if engine_named(spec.engine).needs_server and spec.mode == "notebook" and warm.is_possible():
-        connection = warm.connect(
-            Path(spec.source), Path(spec.project_root), spec.session_id, preload=spec.settings.preload
+        coverage = ("coverage",) if MEASURE in os.environ else ()
+        wanted = warm.Wanted.of(
+            Path(spec.source),
+            Path(spec.project_root),
+            preload=(*coverage, *spec.settings.preload),
+            timeout=spec.timeout,
         )
-        if connection is not None:
-            return _Forked(spec, connection)
-    return _Spawned(spec)
+        for _ in range(2):
+            connection = warm.connect(wanted, spec.session_id)
+            if isinstance(connection, str):
+                why = connection
+                break
+            forked = _Forked(spec, connection)
+            yield forked
+            why = forked.unable or "the warm server does not answer"
+    yield _Spawned(spec, [f"ran in a fresh interpreter: {why}"] if why else [])
 
 
 # --- its answers -------------------------------------------------------------------------------------------
@@ -280,17 +304,28 @@ class Answers:
         self._thread.join()
 
 
-def _started(answers: Answers, supervisor: Supervisor) -> bool:
-    """Return whether the run has begun; otherwise the supervisor is gone."""
-    if supervisor.pid is not None:
-        return True
-    answer = answers.get()
-    if answer is None:
-        return False
-    if answer["event"] == "refused":
-        _refuse(answer)
-    supervisor.pid = answer["pid"]
+def _has_begun(answers: Answers, supervisor: Supervisor, stop: StopFlag | None) -> bool:
+    """Wait until a run has begun. Otherwise its supervisor is gone, or it has to stop."""
+    while supervisor.pid is None:
+        try:
+            answer = answers.get(timeout=POLL_SECONDS if stop else None)
+        except queue.Empty:
+            if _is_set(stop):
+                return False
+            continue
+        if answer is None:
+            return False
+        if answer["event"] == "refused":
+            _refuse(answer)
+        if answer["event"] == "unable" and isinstance(supervisor, _Forked):
+            supervisor.unable = answer["message"]
+            return False
+        supervisor.pid = answer["pid"]
     return True
+
+
+def _is_set(stop: StopFlag | None) -> bool:
+    return stop is not None and stop.is_set()
 
 
 def _refuse(answer: Answer) -> NoReturn:
@@ -325,6 +360,11 @@ def _from_answer(spec: RunSpec, answer: Answer | None, supervisor: Supervisor) -
 
 
 def _stop(spec: RunSpec, supervisor: Supervisor, answers: Answers, *, why: str = "") -> Result:
+    if isinstance(supervisor, _Forked) and supervisor.pid is None:
+        # It still waits for the server, and is not wanted when that is ready.
+        supervisor.close()
+        message = why or "the session ended before the run began"
+        return Result(spec.flow, spec.instance, spec.kind, Status.NOT_RUN, None, message)
     supervisor.ask(f"stop {why}\n".encode("utf-8", "backslashreplace"))
     while True:
         try:

@@ -332,9 +332,10 @@ def supervise(
 
 
 def main() -> int:
-    """Read a spec from standard input, run it, answer on standard output."""
-    requests = lines_of(sys.stdin.fileno())
-    return 0 if supervise(RunSpec.load(next(requests)), requests, sys.stdout.buffer) else 1
+    """Read a spec from standard input, run it, answer on standard output; the arguments are notes."""
+    requests, notes = lines_of(sys.stdin.fileno()), sys.argv[1:]
+    spec = RunSpec.load(next(requests))
+    return 0 if supervise(spec, requests, sys.stdout.buffer, notes=notes) else 1
 
 
 if __name__ == "__main__":

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-import importlib.util
 import json
 import os
 import re
@@ -16,10 +14,11 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from ductaflow.common.decode import decode
+from ductaflow.execution.imports import first_imports, hidden_packages
 from ductaflow.store.sessions import Part, session_of
 from ductaflow.store.spec import RunSpec
 
@@ -30,24 +29,12 @@ _SETS_ENVIRONMENT = re.compile(
     r"|(?:#\s*)?%(?:set_)?env\s)"
 )
 _RUNS_FLOW = re.compile(r"""["'](?:[^"'\n]*/)?flows/(\w[\w.+-]*?)\.(?:py|md|ipynb)["']""")
-#: Variables that libraries read at import. A run with another value needs a new interpreter.
-_READ_AT_IMPORT = (
-    *("OMP_", "OPENBLAS_", "GOTO_", "MKL_", "BLIS_", "VECLIB_", "KMP_", "NUMEXPR_", "NUMBA_", "ARROW_"),
-    *("POLARS_", "TORCH_", "CUDA_", "JAX_", "XLA_", "TF_", "PYTHONPATH", "PYTHONHASHSEED", "LD_"),
-)
-
-
-def third_party_imports(source: Path, project_root: Path) -> list[str]:
-    """Return the installed modules that a flow imports, for a build also those of its flows; in order."""
-    found: dict[str, None] = {}
-    for file in with_flows(source, project_root):
-        for name in _imported(_lines(file)):
-            top = name.partition(".")[0]
-            if top in sys.stdlib_module_names or top == "ductaflow" or _is_own(top, file, project_root):
-                continue
-            if _is_installed(top):
-                found[name] = None
-    return list(found)
+#: Variables that the interpreter reads when it starts. A run with another value needs a new one.
+_READ_AT_START = ("PYTHONPATH", "PYTHONHASHSEED", "LD_")
+#: Variables that differ from run to run and that no package reads.
+_OF_RUNS = ("DUCTAFLOW_", "PYTEST_", "COV_CORE_")
+#: A request that is longer, in bytes, does not fit into the buffer of a socket.
+_LONGEST_REQUEST = 100_000
 
 
 def why_not_warm(source: Path, environment: Mapping[str, str], server: Mapping[str, str]) -> str | None:
@@ -56,19 +43,14 @@ def why_not_warm(source: Path, environment: Mapping[str, str], server: Mapping[s
     `server` are the variables with which the warm process imported its packages.
     """
     for name in sorted({*environment, *server}):
-        if name.startswith(_READ_AT_IMPORT) and environment.get(name) != server.get(name):
-            return f"{name} differs from what it was when packages were imported"
+        if name.startswith(_READ_AT_START) and environment.get(name) != server.get(name):
+            return f"{name} differs from what it was when the warm server started"
     lines = _lines(source)
     sets = next((n for n, line in enumerate(lines) if _SETS_ENVIRONMENT.match(line)), None)
     tops = (name.partition(".")[0] for name in _imported(lines[sets:]))
     if sets is not None and any(top not in sys.stdlib_module_names for top in tops):
         return f"line {sets + 1} sets an environment variable before an import"
     return None
-
-
-@functools.cache
-def _is_installed(top: str) -> bool:
-    return importlib.util.find_spec(top) is not None
 
 
 def _lines(source: Path) -> list[str]:
@@ -95,49 +77,43 @@ def _imported(lines: Iterable[str]) -> Iterator[str]:
         yield from filter(None, (name.split(" as ")[0].strip() for name in names))
 
 
-def _is_own(top: str, source: Path, project_root: Path) -> bool:
-    return any(
-        (folder / top).is_dir() or (folder / f"{top}.py").is_file()
-        for folder in (source.parent, project_root)
-    )
-
-
 #: Environment variable with the folder of the session's server; `off` to have none.
 SERVER = "DUCTAFLOW_SERVER"
 OFF = "off"
 _SOCKET = "socket"
-#: File in the server's folder for its notes.
-NOTES = "notes"
+#: Where a socket may lie if the folder for temporary files does not do.
+_SHORT_PLACES = ("/tmp", "/dev/shm", "/var/tmp")
+#: Seconds that a server may take to end before it is killed.
+END_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a server has to prepare.
+    """What a run wants to find done.
 
     Attributes:
-        modules: to import, in this order.
+        imports: import statements, in this order.
         sources: flows to read, absolute paths.
+        hides: packages that modules of the project hide, for the flow and for packages that import them.
+        variables: the environment that packages find when they are imported.
+        timeout: how long the run may wait for it, in seconds; None for no limit.
     """
 
-    modules: tuple[str, ...] = ()
+    imports: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
+    hides: tuple[str, ...] = ()
+    variables: dict[str, str] = field(default_factory=dict)
+    timeout: float | None = None
 
     @classmethod
-    def of(cls, source: Path, project_root: Path) -> Wanted:
-        """Return what the runs of a flow or build need."""
-        sources = tuple(map(str, with_flows(source, project_root)))
-        return cls(tuple(third_party_imports(source, project_root)), sources)
-
-    def without(self, other: Wanted) -> Wanted:
-        """Return what another one does not have."""
-        modules, sources = set(other.modules), set(other.sources)
-        return Wanted(
-            tuple(name for name in self.modules if name not in modules),
-            tuple(source for source in self.sources if source not in sources),
-        )
-
-    def and_also(self, other: Wanted) -> Wanted:
-        return Wanted(self.modules + other.modules, self.sources + other.sources)
+    def of(
+        cls, source: Path, project_root: Path, *, preload: Iterable[str] = (), timeout: float | None = None
+    ) -> Wanted:
+        """What a flow or build does first, after modules to `preload` in any case."""
+        first = [f"import {module}" for module in preload]
+        imports = dict.fromkeys([*first, *first_imports(source, project_root)])
+        hides = hidden_packages(source, project_root)
+        return cls(tuple(imports), (str(source),), hides, variables_of(os.environ), timeout)
 
     def dump(self) -> str:
         """One line of JSON."""
@@ -146,6 +122,11 @@ class Wanted:
     @classmethod
     def load(cls, text: str | bytes) -> Wanted:
         return decode(text, cls, where="what a server shall have ready")
+
+
+def variables_of(environment: Mapping[str, str]) -> dict[str, str]:
+    """The part of an environment that an import may depend on."""
+    return {name: value for name, value in environment.items() if not name.startswith(_OF_RUNS)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,36 +145,71 @@ class RunRequest:
 _LOCK = threading.Lock()
 
 
+def _listening() -> tuple[Path, socket.socket]:
+    """A folder with a socket that listens, in the first place where there can be one.
+
+    The path of a socket is short (108 bytes), and a folder for temporary files may be anywhere.
+
+    Raises:
+        OSError: there is no such place; why not in the first one.
+    """
+    faults: list[OSError] = []
+    for place in (None, *_SHORT_PLACES):
+        try:
+            folder = Path(tempfile.mkdtemp(prefix="ductaflow-", dir=place))
+        except OSError as exc:
+            faults.append(exc)
+            continue
+        try:
+            listener = socket.socket(socket.AF_UNIX)
+            with contextlib.ExitStack() as opened:
+                opened.enter_context(listener)
+                listener.bind(str(folder / _SOCKET))
+                listener.listen(128)
+                opened.pop_all()
+            return folder, listener
+        except OSError as exc:
+            faults.append(exc)
+            shutil.rmtree(folder, ignore_errors=True)
+    raise faults[0]
+
+
 class ServerProcess:
     """A server that this process starts, and its lifeline.
 
     Args:
         when_needed: start the process with the first connection, so that a session in which nothing has to
             run does without it.
+
+    Raises:
+        OSError: there can be none.
     """
 
     def __init__(self, *, when_needed: bool = False) -> None:
         self.pid = os.getpid()
-        self.folder = Path(tempfile.mkdtemp(prefix="ductaflow-"))
-        self.asked = Wanted()
+        self.asked: list[Wanted] = []
         self.process: subprocess.Popen[bytes] | None = None
         self._environment = dict(os.environ)
         self._starting = threading.Lock()
         self._ended = False
-        self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(str(self.folder / _SOCKET))
-        self._listener.listen(128)
+        self.folder, self._listener = _listening()
         self._end, self._lifeline = os.pipe()
         # Its end means that no connection will come any more.
         self._over, self._open = os.pipe()
         if when_needed:
             threading.Thread(target=self._wait, name="warm-server", daemon=True).start()
-        else:
+            return
+        try:
             self._start()
+        except OSError:
+            self.end()
+            raise
 
     def _wait(self) -> None:
         select.select([self._listener.fileno(), self._over], [], [])
-        self._start()
+        # Without it who connects is turned away, and starts the run without a server.
+        with contextlib.suppress(OSError):
+            self._start()
 
     def _start(self) -> None:
         with self._starting, self._listener:
@@ -208,7 +224,8 @@ class ServerProcess:
                         env=self._environment,
                         start_new_session=True,
                     )
-                    self._ask(self.asked)
+                    for wanted in self.asked:
+                        self._ask(wanted)
             finally:
                 os.close(self._end)
                 os.close(self._over)
@@ -224,16 +241,14 @@ class ServerProcess:
 
     def expect(self, wanted: Wanted) -> None:
         with self._starting:
-            new = wanted.without(self.asked)
-            self.asked = self.asked.and_also(new)
+            self.asked.append(wanted)
             # A pipe that nobody reads yet would fill up.
             if self.process is not None:
-                self._ask(new)
+                self._ask(wanted)
 
     def _ask(self, wanted: Wanted) -> None:
-        if wanted.modules or wanted.sources:
-            with contextlib.suppress(BrokenPipeError):
-                os.write(self._lifeline, wanted.dump().encode() + b"\n")
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._lifeline, wanted.dump().encode() + b"\n")
 
     def end(self) -> None:
         if self.pid == os.getpid():
@@ -242,32 +257,44 @@ class ServerProcess:
                 os.close(self._open)
                 os.close(self._lifeline)
             if self.process is not None:
-                self.process.wait()
+                try:
+                    self.process.wait(timeout=END_SECONDS)
+                except subprocess.TimeoutExpired:
+                    self.process.kill()
+                    self.process.wait()
             # It does so itself, if it was not killed.
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class OwnServer(Part):
-    """The server that this process started for a session, if any."""
+    """The server that this process started for a session, if any.
+
+    Attributes:
+        fault: why there can be none, where the system refuses one.
+    """
 
     def __init__(self) -> None:
         self.process: ServerProcess | None = None
-
-    def expect(self, wanted: Wanted) -> None:
-        """Have the server prepare what is wanted, if it lives. The caller holds `_LOCK`."""
-        if self.process is not None and self.process.lives:
-            self.process.expect(wanted)
+        self.fault = ""
 
     def start(self, wanted: Wanted | None, *, when_needed: bool) -> None:
         with _LOCK:
             # Try to connect: a server that was killed a moment ago still has a process.
             if not (self.process is not None and self.process.waits) and not _is_there():
-                if self.process is not None:
-                    self.process.end()
-                self.process = ServerProcess(when_needed=when_needed)
-                os.environ[SERVER] = str(self.process.folder)
-            if wanted:
-                self.expect(wanted)
+                self._start(when_needed=when_needed)
+            if wanted and self.process is not None and self.process.lives:
+                self.process.expect(wanted)
+
+    def _start(self, *, when_needed: bool) -> None:
+        if self.process is not None:
+            self.process.end()
+            self.process = None
+        try:
+            self.process = ServerProcess(when_needed=when_needed)
+        except OSError as exc:
+            self.fault = f"the warm server cannot start: {exc}"
+        else:
+            os.environ[SERVER] = str(self.process.folder)
 
     def end(self, *, orderly: bool) -> None:
         """End the server and remove it from the environment."""
@@ -278,12 +305,10 @@ class OwnServer(Part):
                 self.process.end()
 
 
-def command(listener: int, lifeline: int, folder: Path, wanted: Wanted | None = None) -> list[str]:
+def command(listener: int, lifeline: int, folder: Path) -> list[str]:
     """Return the command line of a server; it inherits the two descriptors."""
-    return [
-        *(sys.executable, "-X", "utf8", "-P", "-m", "ductaflow.execution.server"),
-        *(str(listener), str(lifeline), str(folder), (wanted or Wanted()).dump()),
-    ]
+    module = [sys.executable, "-X", "utf8", "-P", "-m", "ductaflow.execution.server"]
+    return [*module, str(listener), str(lifeline), str(folder)]
 
 
 def is_possible() -> bool:
@@ -315,41 +340,26 @@ def disown() -> None:
             del os.environ[SERVER]
 
 
-def connect(
-    source: Path, project_root: Path, session: str | None = None, *, preload: tuple[str, ...] = ()
-) -> socket.socket | None:
-    """Connect to the server of a flow's session and start it if there is none; None if there can be none.
+def connect(wanted: Wanted, session: str | None = None) -> socket.socket | str:
+    """Say to the server of a session what a run wants; it is started if there is none.
 
-    `preload` are modules that the server imports besides those that flows import.
+    Returns:
+        The connection; or why there can be none.
     """
-    if not is_possible():
-        return None
-
-    def wanted() -> Wanted:
-        return Wanted(preload).and_also(Wanted.of(source, project_root))
-
+    line = f"{wanted.dump()}\n".encode()
+    if len(line) > _LONGEST_REQUEST:
+        return "its environment is too large for the warm server"
     own = session_of(session).part(OwnServer)
-    for _ in range(2):
-        if own.process is not None:
-            with _LOCK:
-                own.expect(wanted())
+    for _ in range(3):
         connection = _connected()
         if connection is not None:
+            # If it is gone by now, its answers show it.
+            with contextlib.suppress(OSError):
+                connection.sendall(line)
             return connection
         # There is none yet, or it has died.
-        own.start(wanted(), when_needed=False)
-    return _connected()
-
-
-def notes() -> list[str]:
-    """Return the notes of the server of this process, such as packages that it does not keep warm."""
-    own = own_server()
-    if own is None:
-        return []
-    try:
-        return (own.folder / NOTES).read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        return []
+        own.start(None, when_needed=False)
+    return own.fault or "the warm server does not answer"
 
 
 def _is_there() -> bool:
@@ -361,7 +371,12 @@ def _connected() -> socket.socket | None:
     folder = os.environ.get(SERVER)
     if not folder or not is_possible():
         return None
-    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection = socket.socket(socket.AF_UNIX)
+    except OSError:
+        return None
+    # Somebody may have set a default time limit for sockets.
+    connection.setblocking(True)
     try:
         connection.connect(str(Path(folder) / _SOCKET))
     except OSError:

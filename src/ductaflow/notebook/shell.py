@@ -209,7 +209,7 @@ class FlowShell(hooks.HookedShell):
 
     Attributes:
         outputs: receives what the cells show.
-        backend: the matplotlib backend in force when the shell was made.
+        backend: the matplotlib backend that a later import of matplotlib takes; empty if it came before.
         shown_error: the last exception that the running cell has an error output for.
         describe_error: returns the text of an exception for the log.
     """
@@ -229,7 +229,7 @@ class FlowShell(hooks.HookedShell):
         # all runs of a user would share its SQLite file
         config.HistoryManager.enabled = False
         super().__init__(config=config, loop_runner=self._run_in_loop)
-        self.backend = os.environ["MPLBACKEND"]
+        self.backend = "" if "matplotlib" in sys.modules else os.environ["MPLBACKEND"]
 
     def init_environment(self) -> None:
         super().init_environment()  # type: ignore[no-untyped-call]
@@ -440,6 +440,7 @@ def _use_backend(shell: FlowShell) -> None:
     from matplotlib_inline.config import InlineBackend
 
     matplotlib.use(INLINE_BACKEND)
+    matplotlib.interactive(True)
     # both remember the shell of an earlier run in this process
     InlineBackend.clear_instance()
     hooks.forget_inline_backend(configure_inline_support)

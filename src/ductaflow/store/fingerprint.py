@@ -65,7 +65,7 @@ def code_hash(raw: bytes, suffix: str) -> str:
 
 def module_hash(raw: bytes) -> str:
     """The hash of a Python module."""
-    tree = _tree(raw)
+    tree = module_tree(raw)
     return _digest([_dump(tree) if tree is not None else raw.decode("utf-8", "backslashreplace")])
 
 
@@ -101,9 +101,7 @@ def _words(cells: Iterable[_Cell], suffix: str, *, is_python: bool) -> Iterator[
 
 def _python_words(lines: list[str], *, is_first: bool) -> Iterator[str]:
     """The code of a cell."""
-    magic = _CELL_MAGIC.match(_first(lines))
-    is_text = magic is not None and magic["name"] not in ABOUT_PYTHON
-    tree = None if is_text else _tree("\n".join(_with_calls_for_magics(lines)) + "\n")
+    tree = _cell_tree(lines)
     if tree is None:
         yield from (line.rstrip() for line in lines if line.strip())
     else:
@@ -113,6 +111,26 @@ def _python_words(lines: list[str], *, is_first: bool) -> Iterator[str]:
             is_shown = place == last and not (is_first and place == 0)
             if is_shown or not _is_bare_string(node):
                 yield _dump(node)
+
+
+def cell_trees(raw: bytes, suffix: str) -> Iterator[ast.Module | None]:
+    """The syntax trees of the cells that a flow executes; None of a cell that is not Python.
+
+    A magic is a call of `__magic__`. What is no notebook has no cells.
+    """
+    try:
+        cells, _ = _READERS[suffix](_text(raw))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return
+    for cell in cells:
+        if "skip-execution" not in cell.tags:
+            yield None if cell.language else _cell_tree(cell.lines)
+
+
+def _cell_tree(lines: list[str]) -> ast.Module | None:
+    magic = _CELL_MAGIC.match(_first(lines))
+    is_text = magic is not None and magic["name"] not in ABOUT_PYTHON
+    return None if is_text else module_tree("\n".join(_with_calls_for_magics(lines)) + "\n")
 
 
 def _first(lines: Iterable[str]) -> str:
@@ -259,8 +277,8 @@ _READERS = {".py": _percent_cells, ".ipynb": _notebook_cells, ".md": _markdown_c
 _FILTERS = threading.Lock()
 
 
-def _tree(source: str | bytes) -> ast.Module | None:
-    """The syntax tree, None of what is not Python."""
+def module_tree(source: str | bytes) -> ast.Module | None:
+    """The syntax tree of a module or cell; None of what is not Python."""
     try:
         with _FILTERS, warnings.catch_warnings():
             # `"\d"` warns, and is an error where a session makes errors of warnings

@@ -45,7 +45,7 @@ _MODULES = {
     "ductaflow.execution.child": "child",
 }
 #: What a fork of a process is.
-_FORKS = {"server": "supervisor", "supervisor": "child"}
+_FORKS = {"server": "branch", "branch": "supervisor", "supervisor": "child"}
 
 
 class Faults:
