@@ -51,6 +51,7 @@ class InstanceHooks:
         self.durations = _file(self.asked, "durations", needed_by=needed_by)
         self.sharding = _sharding(config, self.projects, self.durations)
         self._signals = Signals()
+        self._unlisted: set[Path] = set()
         #: Whether a worker met a project; the controller of workers collects nothing itself.
         self.met_one = False
         config.args = self._arguments(config)
@@ -120,9 +121,12 @@ class InstanceHooks:
         return None
 
     def pytest_collect_file(self, file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
-        if not self.projects.instances_in(file_path):
-            return None
-        return InstanceFile.of(parent, file_path, self.flows)
+        # A folder that pytest could list, and we could not, is an instance whose problem says so.
+        for path in (file_path, file_path.parent):
+            if path not in self._unlisted and self.projects.instances_in(path):
+                self._unlisted |= {path} - {file_path}
+                return InstanceFile.of(parent, path, self.flows)
+        return None
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_collection_modifyitems(

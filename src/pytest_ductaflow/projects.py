@@ -21,8 +21,6 @@ from ductaflow.project.settings import Project, Settings
 from ductaflow.session.decide import Readiness
 from ductaflow.session.durations import expected_seconds
 
-INSTANCE_SUFFIXES = (".json", ".csv")
-
 
 def named_paths(config: pytest.Config) -> list[Path]:
     """Return the paths that the command line names."""
@@ -117,8 +115,8 @@ class Projects:
         return project is not None and path.parent == project.root
 
     def instances_in(self, file: Path) -> tuple[Instance, ...]:
-        """The stored instances that a file gives; none if it is not a stored config."""
-        root = self.root_of_config(file) if file.suffix in INSTANCE_SUFFIXES else None
+        """The stored instances that a file gives, or a folder that could not be listed."""
+        root = self.root_of_config(file)
         return self.at(root).instances.in_file(file) if root else ()
 
     def targets(self, argument: str) -> list[str]:

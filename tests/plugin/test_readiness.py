@@ -155,3 +155,26 @@ def test_a_run_that_is_not_stored_any_more_has_to_be_valid(project: TinyProject)
         "fit/default reads runs/prep/old/clean.csv, but its output clean.csv was changed since;"
         " prep has no stored instance old. There is new." in session.out
     )
+
+
+def test_a_folder_of_instances_that_cannot_be_listed_is_an_error(project: TinyProject) -> None:
+    """Too many open files for a moment: what the folder stores is not left out in silence."""
+    project.flow("fit", "")
+    project.flow("prep", "")
+    project.config("flows/fit/a.json")
+    project.config("flows/fit/b.json")
+    project.config("flows/prep/a.json")
+    (project.root / "conftest.py").write_text(
+        "import os, sys\n"
+        "scandir = os.scandir\n"
+        "def refuse(path='.'):\n"
+        "    caller = sys._getframe(1).f_code.co_filename\n"
+        "    if str(path).endswith('config/flows/fit') and caller.endswith('instances.py'):\n"
+        "        raise OSError(24, 'Too many open files', str(path))\n"
+        "    return scandir(path)\n"
+        "os.scandir = refuse\n"
+    )
+    session = project.pytest("-rA")
+    assert {"fit/fit": "error", "prep/a": "success"} == session.statuses()
+    assert "config/flows/fit: cannot be listed: Too many open files" in session.out
+    assert (1, 1) == (session.code, session.out.count("ERROR config/flows/fit::fit[fit] - "))
