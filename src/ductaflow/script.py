@@ -21,6 +21,7 @@ from ductaflow.common.errors import ConfigError, DuctaflowError
 from ductaflow.common.host import callers, is_debugged
 from ductaflow.common.paths import DEFAULT_INSTANCE, KIND_DIRS, RunFolder, below, kind_of
 from ductaflow.common.text import without_commands
+from ductaflow.project.graph import noted
 from ductaflow.project.instances import load_stored, make_instance
 from ductaflow.project.options import load_saved_config
 from ductaflow.project.settings import Project
@@ -96,7 +97,7 @@ def _spec(source: Path, arguments: argparse.Namespace, default_path: Path) -> Ru
     around = Project.around(source.parent)
     project = find_project(around.root) if around else find_project(near=source.parent)
     if arguments.instance:
-        spec = spec_of_instance(load_stored(project, f"{source.stem}/{arguments.instance}"))
+        spec = spec_of_instance(noted(load_stored(project, f"{source.stem}/{arguments.instance}")))
     else:
         spec = _spec_of_file(project, source, _find(arguments.config or default_path, project.root))
     spec = replace(spec, mode="script", source=str(source))
@@ -126,8 +127,8 @@ def _spec_of_file(project: Project, source: Path, path: Path) -> RunSpec:
     if len(parts) == 2:
         # the base alone, also of a flow that has other instances
         base = make_instance(project, kind_of(source), source.stem, DEFAULT_INSTANCE, {}, source=source)
-        return spec_of_instance(base)
-    return spec_of_instance(load_stored(project, f"{source.stem}/{parts[2]}"))
+        return spec_of_instance(noted(base))
+    return spec_of_instance(noted(load_stored(project, f"{source.stem}/{parts[2]}")))
 
 
 def _find(path: Path, root: Path) -> Path:

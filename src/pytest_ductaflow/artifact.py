@@ -16,7 +16,7 @@ from ductaflow.common.errors import DuctaflowError
 from ductaflow.common.text import first_line, shown_path
 from ductaflow.project.instances import Instance
 from ductaflow.project.settings import Project
-from ductaflow.report import NOT_YET, Entry, LiveReport
+from ductaflow.report import NOT_YET, Entry, LiveReport, Stored
 from ductaflow.session.decide import NOT_STARTED, unrun
 from ductaflow.store.folder import unfinished
 from ductaflow.store.result import Result, Status, readable_result, result_of_session
@@ -43,6 +43,7 @@ class _Tree:
     xfailed: set[str] = field(default_factory=set)
     started: set[str] = field(default_factory=set)
     workers: dict[str, str | None] = field(default_factory=dict)
+    failing: dict[str, str] = field(default_factory=dict)
     page: Path | None = None
     trouble: str = ""
 
@@ -103,6 +104,7 @@ class Artifact:
             message = told.message
             if report.failed and not result.status.is_error:
                 # the status stays; readers of the report have to know
+                tree.failing[report.nodeid] = _reason(report)
                 why = f"fails its test: {_reason(report)}"
                 result = replace(result, message="; ".join(filter(None, [result.message, why])))
                 message = "; ".join(filter(None, [message, why]))
@@ -177,12 +179,16 @@ class Artifact:
                     project.runs_dir,
                     session_id=self._session_id,
                     project_root=project.root,
-                    stored=self._projects.at(project.root).instances.by_id,
+                    stored=lambda: self._stored(project),
                     shard=lambda: self._sharding.of_project(project.root),
                     waits_for_run=self._only_changed,
                 )
             self._trees[project.runs_dir] = _Tree(project, report)
         return self._trees[project.runs_dir]
+
+    def _stored(self, project: Project) -> Stored:
+        readiness = self._projects.at(project.root)
+        return Stored(readiness.instances, readiness.graph, self._projects.nodeid)
 
     def _unfinished(self, tree: _Tree) -> Iterator[str]:
         """Yield runs that earlier sessions did not finish and this one did not repeat, with a remedy."""
@@ -217,10 +223,7 @@ class Artifact:
 
     def _entry(self, tree: _Tree, nodeid: str, result: Result) -> Entry:
         """Return what the report shows of an instance."""
-        instance = tree.expected[nodeid]
-        upstreams = [upstream.id for upstream in self._projects.upstreams(instance)]
-        worker = tree.workers.get(nodeid)
-        return Entry(result, nodeid, tags=instance.options.tags, upstreams=upstreams, worker=worker)
+        return Entry(result, nodeid, worker=tree.workers.get(nodeid), fails=tree.failing.get(nodeid, ""))
 
     def _left_over(self, instance: Instance, started: bool) -> Result:
         """Return the result of an item without a report: interrupted, or never started."""

@@ -34,6 +34,7 @@ class ControllerHooks:
     def __init__(self, config: pytest.Config, common: InstanceHooks) -> None:
         self._config = config
         self._common = common
+        self._is_over = False
         self._projects = common.projects
         self._options = common.options
         self._workers = Workers()
@@ -122,7 +123,7 @@ class ControllerHooks:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_report_teststatus(self, report: pytest.TestReport) -> TestStatus:
-        return teststatus(report)
+        return teststatus(report, is_over=self._is_over)
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         self._artifact.start(nodeid)
@@ -151,6 +152,7 @@ class ControllerHooks:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, object, object]:
+        self._is_over = True
         self._live.close()
         # Those that are still at work are not waited for, whatever ended the session.
         self._workers.stop()

@@ -13,6 +13,7 @@ import bdb
 import json
 import linecache
 import os
+import re
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -123,7 +124,7 @@ class FlowSession:
         from ductaflow.session.runner import run_instance
 
         result = (self.options.debug and self._watched(item, explain)) or run_instance(
-            item.instance,
+            item.ready,
             session_id=self.options.session_id,
             owner_pid=self.options.owner_pid,
             echo=self.options.echo,
@@ -142,7 +143,7 @@ class FlowSession:
         from ductaflow.session.runner import unchanged
         from pytest_ductaflow.debugger import run_watched
 
-        spec = spec_of_instance(item.instance, session=self.options.session_id)
+        spec = spec_of_instance(item.ready, session=self.options.session_id)
         if (code := code_to_watch(spec)) is None:
             return None
         if self.options.only_changed and (last := unchanged(spec, explain=explain, echo=False)):
@@ -262,6 +263,8 @@ class InstanceItem(pytest.Item):
     def __init__(self, *, instance: Instance, flows: FlowSession, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.instance = instance
+        # with what is said of it as its turn has come
+        self.ready = instance
         self.flows = flows
         self.outcome: ItemOutcome | None = None
         self.place: tuple[str, int, str] | None = None
@@ -298,6 +301,7 @@ class InstanceItem(pytest.Item):
         self._property("run_folder", self.flows.projects.relative(instance.run_folder.path))
         decision = self.flows.decide(instance)
         if decision.would is Would.RUN:
+            self.ready = decision.instance
             return
         blame = decision.blame if decision.would is Would.BLOCKED else None
         if blame and blame.fault == UNFINISHED and self.flows.options.dist:
@@ -349,14 +353,20 @@ class InstanceItem(pytest.Item):
             self._property("warning", f"{warning.line}: {warning.text}")
         if result.status is Status.UNCHANGED:
             self._property("former_status", str(result.former_status))
-            self.beyond = self.flows.beyond(self.instance)
+            self.beyond = "; ".join(
+                filter(None, [*(self.ready.notes or ()), self.flows.beyond(self.instance)])
+            )
         message = self.beyond if result.status is Status.UNCHANGED else result.message
         self._keep(ItemOutcome(result.status, message, result.cause, result))
         return result
 
     def _explain(self, why: tuple[Change, ...]) -> None:
-        # a red run's message may have many lines
-        self.why = tuple(clean(" ".join(change.text.split())) for change in why)
+        # The error of the last run is no news of this one.
+        texts = (
+            re.sub(r"(?s)\bfailed: .*", "failed", change.text) if change.kind == "run" else change.text
+            for change in why
+        )
+        self.why = tuple(clean(" ".join(text.split())) for text in texts)
         self._property("why", "; ".join(self.why))
 
     def judge(self, result: Result) -> None:
@@ -456,15 +466,22 @@ class InstanceItem(pytest.Item):
             return ""
         told = self.why if verbosity > 1 else self.why[:1]
         more = len(self.why) - len(told)
-        return "; ".join(told) + (f", and {more} more" if more else "")
+        return f"ran since: {'; '.join(told)}" + (f", and {more} more" if more else "")
 
 
-def teststatus(report: pytest.TestReport) -> TestStatus:
-    """Category, letter and word of an item that is unchanged, or has why it ran; None for all others."""
+def teststatus(report: pytest.TestReport, *, is_over: bool) -> TestStatus:
+    """Category, letter and word of an item that is unchanged, or has why it ran; None for all others.
+
+    Args:
+        report: of the item.
+        is_over: all have run: what failed is listed once more, and has to have room for how.
+    """
     word = getattr(report, "ductaflow_word", "")
     if not word or hasattr(report, "wasxfail"):
         return None
     if word != UNCHANGED:
+        if is_over:
+            return None
         return report.outcome, "." if report.passed else "F", f"{report.outcome.upper()} ({word})"
     beyond = getattr(report, "ductaflow_beyond", "")
     shown = UNCHANGED.upper() + (f" ({beyond})" if beyond else "")

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from ductaflow.common.text import clean, duration, first_line, in_numbers, listed
-from ductaflow.store.causes import CauseKey, Failed, Said, cause_of, origin_of
+from ductaflow.store.causes import Failed, cause_of, grouped, origin_of
 from ductaflow.store.result import Result, Status
 
 #: How many causes, and how many instances of each, are named; the report has all, and so has `-v`.
@@ -50,27 +50,26 @@ class _Most(NamedTuple):
 
 
 def _causes(failed: Sequence[Result], most: _Most) -> Iterator[str]:
-    groups: dict[CauseKey, list[tuple[Result, Said]]] = {}
-    for result in failed:
-        key, said = cause_of(_failed(result), result.instance)
-        groups.setdefault(key, []).append((result, said))
+    by_id = {result.id: result for result in failed}
+    groups = grouped((result.id, *cause_of(_failed(result), result.instance)) for result in failed)
     if len(failed) > 1:
         yield f"{len(failed)} errors, {len(groups)} cause{'s' if len(groups) > 1 else ''}:"
-    ordered = sorted(groups.items(), key=lambda group: -len(group[1]))
-    for key, failures in ordered[: most.causes]:
-        first, _ = failures[0]
-        if len(failures) == 1:
-            yield f"  error    {first.id}: {first_line(first.message)}"
+    for group in groups[: most.causes]:
+        first = by_id[group.names[0]]
+        if len(group.names) == 1:
+            # The message of a build is a chain of flows, whose end says what happened.
+            text = group.line if origin_of(first) is not first else first.message
+            yield f"  error    {first.id}: {first_line(text)}"
             continue
-        yield f"  error    {len(failures)} x {first_line(key.line([said for _, said in failures]))}"
-        yield f"           {listed([result.id for result, _ in failures], most.ids)}"
-    if most.causes and len(ordered) > most.causes:
-        yield f"  and {len(ordered) - most.causes} more causes"
+        yield f"  error    {len(group.names)} x {first_line(group.line)}"
+        yield f"           {listed(group.names, most.ids)}"
+    if most.causes and len(groups) > most.causes:
+        yield f"  and {len(groups) - most.causes} more causes"
 
 
 def _failed(result: Result) -> Failed:
     run = origin_of(result)
-    failed = Failed(run.instance, run.cause, clean(run.message))
+    failed = Failed(run.instance, run.cause, clean(run.message), flow=run.flow)
     if failure := run.failure:
         failed = failed._replace(
             ename=failure.ename, evalue=clean(failure.evalue), file=failure.file, line=failure.line

@@ -29,21 +29,23 @@ def runs(tmp_path: Path) -> Path:
 
 
 class Clock:
-    """A clock that only the test moves; a write takes `cost` seconds of it."""
+    """A clock that only the test moves; a write takes `cost` seconds of it, and `work` of the processor."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, cost: float = 0.0) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, cost: float = 0.0, work: float = 0.0) -> None:
         from ductaflow.report import live
 
-        self.now, self.writes = 100.0, 0
+        self.now, self.worked, self.writes = 100.0, 0.0, 0
         write = live._write
 
         def counted(*args: Any) -> Path:
             self.writes += 1
             self.now += cost
+            self.worked += work
             return write(*args)
 
         monkeypatch.setattr(live, "_write", counted)
         monkeypatch.setattr(live.LiveReport, "clock", staticmethod(lambda: self.now))
+        monkeypatch.setattr(live.LiveReport, "work", staticmethod(lambda: self.worked))
 
 
 @pytest.fixture
@@ -102,25 +104,51 @@ def test_writes_keep_their_distance(runs: Path, monkeypatch: pytest.MonkeyPatch)
     assert (clock.writes, twin(runs)["summary"]["not_run"]) == (1, 1)
 
     clock.now += 1000.0
-    live.update(Entry(a_result("error", instance="b")))
+    live.update(Entry(a_result("warning", instance="b")))
 
-    assert (clock.writes, twin(runs)["summary"]["success"], twin(runs)["summary"]["error"]) == (2, 1, 1)
+    assert (clock.writes, twin(runs)["summary"]["success"], twin(runs)["summary"]["warning"]) == (2, 1, 1)
     live.close()
 
 
-def test_slow_writes_take_half_a_percent_of_the_time(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a write of 100 s the next one comes 20,000 s later: most is left for taking in results."""
-    clock = Clock(monkeypatch, cost=100.0)
-    live = LiveReport(runs, session_id="s1", min_interval=1.0)
-    live.expect([])
-    clock.now += 19_999.0
-    live.update(Entry(a_result()))
-    assert clock.writes == 1
+@pytest.mark.parametrize(
+    ("cost", "work", "rest"),
+    [(0.0, 0.0, 1.0), (100.0, 0.0, 1.0), (0.75, 0.02, 4.0), (0.0, 0.05, 10.0), (9.0, 5.0, 15.0)],
+)
+def test_a_result_is_on_the_page_within_15_seconds(
+    runs: Path, monkeypatch: pytest.MonkeyPatch, cost: float, work: float, rest: float
+) -> None:
+    """The next write waits 200 times the processor time of the last one, at most 15 s, however slow the disk.
 
+    The first write does not count: it also reads what earlier sessions left.
+    """
+    clock = Clock(monkeypatch, cost, work)
+    live = LiveReport(runs, session_id="s1")
+    live.expect([])
+    live.update(Entry(a_result()))
+    assert 1 == clock.writes
     clock.now += 1.0
     live.update(Entry(a_result()))
+    assert 2 == clock.writes
+    clock.now += rest - 0.01
+    live.update(Entry(a_result()))
+    assert 2 == clock.writes
+    clock.now += 0.02
+    live.update(Entry(a_result()))
+    assert 3 == clock.writes
+    live.close()
 
-    assert clock.writes == 2
+
+def test_the_first_error_is_on_the_page_at_once(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody may wait for just this; the errors after it keep the distance."""
+    clock = Clock(monkeypatch)
+    live = LiveReport(runs, session_id="s1", min_interval=1000.0)
+    live.expect([Entry(a_result("not_run", instance=name)) for name in "abc"])
+    live.update(Entry(a_result(instance="a")))
+    assert 1 == clock.writes
+    live.update(Entry(a_result("error", instance="b")))
+    assert (2, 1) == (clock.writes, twin(runs)["summary"]["error"])
+    live.update(Entry(a_result("error", instance="c")))
+    assert 2 == clock.writes
     live.close()
 
 

@@ -128,7 +128,7 @@ def test_link_to_what_is_not_there_says_so(report: Desk) -> None:
             "status:bogus; known are status: error, blocked, warning, success, unchanged, not_run.",
         ),
         ("status:red,bogus", "status:red,bogus; known are status: error,"),
-        ("-is:foo", "-is:foo; known are is: new, earlier."),
+        ("-is:foo", "-is:foo; known are is: new, session, earlier, stored, orphan, failing."),
         ("cause:7", "cause:7; known are cause: exception, exit,"),
         ("cause:7", "1 to 2."),
         ("foo:bar", "foo:bar; known are status: flow: tag:"),
@@ -167,7 +167,7 @@ def test_builds_expand_at_any_depth(report: Desk) -> None:
     deepest.click()
     report.page.wait_for_selector("#panel-name")
     assert "Run its build again" in report.panel.inner_text()
-    assert "outer[low]" in report.page.inner_text(".command code")
+    assert "ductaflow run outer/low" == report.page.inner_text(".command code")
     report.page.reload()
     report.page.wait_for_selector("#panel-name")
     assert "outer/low \u203a inner \u203a fit" == report.page.inner_text("#panel-name")
@@ -220,7 +220,7 @@ def test_commands_are_copied(report: Desk) -> None:
     opened(report, "fit/US_2030")
     nodeid = "config/flows/fit/US_2030.json::fit[US_2030]"
     for label, text in (
-        ("Run again", f"pytest --ductaflow '{nodeid}'"),
+        ("Run again", "ductaflow run fit/US_2030"),
         ("Debug", "ductaflow debug fit/US_2030"),
         ("Node id", nodeid),
     ):
@@ -236,8 +236,8 @@ def test_commands_are_copied(report: Desk) -> None:
     report.search("flow:fit")
     report.page.click(".copies >> text=Run again")
     report.page.wait_for_function("() => document.querySelector('#said').textContent.includes('2 commands')")
-    assert 1 == report.copied().count("pytest --ductaflow")
-    assert 2 == report.copied().count("::fit[US_")
+    assert 1 == report.copied().count("ductaflow run")
+    assert 2 == report.copied().count("fit/US_")
 
 
 def test_warnings_are_shown_in_their_context(report: Desk) -> None:

@@ -141,7 +141,7 @@ CASES: dict[str, Case] = {
     # paths of nothing stored
     "reads-nothing": Case({"data": "runs/other/one/x.csv"}, "error", NOWHERE),
     "reads-unstored-red": Case({"data": "runs/other/red/x.csv"}, "error", OF_BY_HAND),
-    "reads-unstored-good": Case({"data": "runs/other/good/x.csv"}),
+    "reads-unstored-good": Case({"data": "runs/other/good/x.csv"}, "warning"),
     "reads-by-hand": Case({"data": "runs/other/hand/x.csv"}),
     "reads-reads-nothing": Case(
         reads("reads-nothing"), "blocked", f"fit/reads-nothing cannot run: {NOWHERE}"

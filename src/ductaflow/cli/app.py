@@ -148,6 +148,11 @@ def list_command(ids: Sequence[str], folder: Path | None) -> None:
     help="Leave as it is what has not changed since its last run. Without an ID: of all stored instances.",
 )
 @click.option(
+    "--upstream",
+    is_flag=True,
+    help="First run what they read from, at any distance, that has no valid run.",
+)
+@click.option(
     "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Another value; needs --as. Repeatable."
 )
 @click.option("--as", "name", metavar="NAME", help="Run the one that is given under another name.")
@@ -156,6 +161,7 @@ def run_command(
     targets: Sequence[str],
     jobs: int,
     changed: bool,
+    upstream: bool,
     assignments: Sequence[str],
     name: str | None,
     folder: Path | None,
@@ -178,11 +184,21 @@ def run_command(
         )
     project = _project(folder, targets)
     results = run_targets(
-        project, targets, jobs=jobs, only_changed=changed, assignments=assignments, name=name
+        project,
+        targets,
+        jobs=jobs,
+        only_changed=changed,
+        with_upstreams=upstream,
+        assignments=assignments,
+        name=name,
     )
     if not targets:
         counts = Counter(result.status for result in results.values())
         _say(in_numbers(counts, Status) or NOTHING_STORED)
+    blocked = [shown for shown, result in results.items() if result.status is Status.BLOCKED]
+    if blocked:
+        again = f"ductaflow run {'--changed' if blocked[5:] else ' '.join(['--upstream', *blocked])}"
+        _say(f"{len(blocked)} blocked; when what they wait for is mended: {again}", stream=sys.stderr)
     failed = [shown for shown, result in results.items() if result.status.is_error]
     if failed:
         _say(f"{len(failed)} of {len(results)} failed: {', '.join(failed)}", stream=sys.stderr)
@@ -211,13 +227,18 @@ def _ids(instances: Instances, given: Sequence[str]) -> list[str]:
 @click.option("--flows", is_flag=True, help="One node for each flow, whatever number of instances it has.")
 @_project_option
 def graph_command(ids: Sequence[str], language: str, flows: bool, folder: Path | None) -> None:
-    """Draw who reads from whom: all stored instances, or some with all above and below them."""
+    """Draw who reads from whom: all stored instances, or some with all above and below them.
+
+    Orphans, run folders of nothing that is stored, have a shape and arrows of their own.
+    """
     from ductaflow.project.diagram import FORMATS, Diagram, beyond_mermaid
     from ductaflow.project.graph import Graph, collect
+    from ductaflow.project.orphans import Orphans
 
     instances = collect(_project(folder))
     named = _ids(instances, ids) if ids else None
-    diagram = Diagram.of(instances, Graph(instances.all), named)
+    orphans = Orphans(instances.project, instances.by_id)
+    diagram = Diagram.of(instances, Graph(instances.all), named, orphans)
     if flows:
         diagram = diagram.by_flow()
     text = FORMATS[language](diagram)
@@ -273,7 +294,7 @@ def plan_command(ids: Sequence[str], jobs: int, folder: Path | None) -> None:
     """List what would run with `--changed` and why, what is unchanged or blocked, and for how long.
 
     By default of all stored instances. One that reads from what would run may run: it does not if that writes
-    the same as before.
+    the same as before. Run folders of nothing that is stored come last.
     """
     from ductaflow.common.text import duration, in_numbers
     from ductaflow.project.graph import collect
@@ -294,6 +315,15 @@ def plan_command(ids: Sequence[str], jobs: int, folder: Path | None) -> None:
         _say(f"By earlier runs it takes about {span}, {jobs} at a time.")
     elif any(one.would.takes_time for one in plan.decisions):
         _say("No earlier run shows how long it takes.")
+    if not ids:
+        _say_orphans(instances)
+
+
+def _say_orphans(instances: Instances) -> None:
+    """Name the run folders of nothing that is stored, apart from what is."""
+    from ductaflow.cli.look import orphan_lines
+
+    _say(*orphan_lines(instances))
 
 
 @main.command("status")
@@ -302,12 +332,16 @@ def plan_command(ids: Sequence[str], jobs: int, folder: Path | None) -> None:
 def status_command(targets: Sequence[str], folder: Path | None) -> None:
     """Show the last run of each: status, when, seconds, message. The exit code is 1 if any failed.
 
-    A FOLDER is a run folder, also of a flow inside a build.
+    A FOLDER is a run folder, also of a flow inside a build. Without an argument, run folders of nothing that
+    is stored come last; they do not count.
     """
     from ductaflow.cli import look
 
-    found = look.rows(*_see(targets, folder))
+    instances, seen = _see(targets, folder)
+    found = look.rows(instances.project, seen)
     _say(*look.status_lines(found))
+    if not targets:
+        _say_orphans(instances)
     if any(row.is_error for row in found):
         click.get_current_context().exit(FAILED)
 
@@ -336,8 +370,8 @@ def show_command(target: str, folder: Path | None) -> None:
     """Show one: verdict, cause, config, inputs, outputs, warnings, paths, and what to type next."""
     from ductaflow.cli.look import show_lines
 
-    project, seen = _see([target], folder)
-    _say(*show_lines(project, _only(target, seen)))
+    instances, seen = _see([target], folder)
+    _say(*show_lines(instances.project, _only(target, seen)))
 
 
 def _only(target: str, found: Sequence[Instance]) -> Instance:
@@ -350,14 +384,13 @@ def _only(target: str, found: Sequence[Instance]) -> Instance:
     return found[0]
 
 
-def _see(targets: Sequence[str], folder: Path | None) -> tuple[Project, Sequence[Instance]]:
-    """What a command looks at: what it names, else all stored instances."""
+def _see(targets: Sequence[str], folder: Path | None) -> tuple[Instances, Sequence[Instance]]:
+    """Return all stored instances, and what a command looks at: what it names, else all."""
     from ductaflow.project.graph import collect
     from ductaflow.session.targets import find_targets
 
-    project = _project(folder, targets)
-    instances = collect(project)
-    return project, find_targets(instances, targets) if targets else instances.all
+    instances = collect(_project(folder, targets))
+    return instances, find_targets(instances, targets) if targets else instances.all
 
 
 @main.command("debug")
@@ -376,8 +409,8 @@ def debug_command(target: str, notebook: bool, folder: Path | None) -> None:
     from ductaflow.session.debug import prepare
     from ductaflow.session.request import spec_of_instance
 
-    project, seen = _see([target], folder)
-    one = _only(target, seen)
+    instances, seen = _see([target], folder)
+    project, one = instances.project, _only(target, seen)
     changed = changed_keys(one)
     setup = prepare(spec_of_instance(one), with_outputs=True)
     if changed:
@@ -386,6 +419,52 @@ def debug_command(target: str, notebook: bool, folder: Path | None) -> None:
         _say(*offer_launch(project, setup.launch))
     if notebook:
         open_notebook(setup.notebook)
+
+
+@main.command("clean")
+@click.option("--dry-run", is_flag=True, help="List what would be taken away, and do nothing.")
+@click.option("--orphans", is_flag=True, help="Move run folders of nothing stored away. The default.")
+@click.option(
+    "--previous", is_flag=True, help="Delete kept outputs of earlier runs, and what was moved away before."
+)
+@click.option("--older-than", "age", metavar="AGE", help="Only what was written to longer ago: 30d, 12h, 2w.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@_project_option
+def clean_command(
+    dry_run: bool, orphans: bool, previous: bool, age: str | None, yes: bool, folder: Path | None
+) -> None:
+    """List run folders of nothing that is stored, with their sizes, and move them away.
+
+    Such an orphan is left of an instance that was renamed or removed, of a variant (`run --as`), or of a row
+    of a conductor. It goes to runs/.ductaflow/removed/. Files of a person stay where they are, and so does a
+    folder in which something runs. It asks before it does anything.
+    """
+    from ductaflow.cli.look import age_of, leftover_lines
+    from ductaflow.common.text import shown_path
+    from ductaflow.project.graph import collect
+    from ductaflow.session.leftovers import find_leftovers, take_away
+
+    project = _project(folder)
+    found = find_leftovers(
+        collect(project), orphans=orphans or not previous, previous=previous, older_than=age_of(age)
+    )
+    _say(*leftover_lines(found))
+    if dry_run or all(one.kept for one in found):
+        return
+    if not yes:
+        if not sys.stdin.isatty():
+            raise DuctaflowError(
+                "clean asks before it takes anything away, and nobody can answer here",
+                hint="Give --yes, or --dry-run to see the list alone.",
+            )
+        if not click.confirm("Take that away?"):
+            return
+    target, left = take_away(project, found)
+    if target.exists():
+        _say(f"Orphans are in {shown_path(target)} now; ductaflow clean --previous deletes them.")
+    _say(*(f"stays: {reason}" for reason in left), stream=sys.stderr)
+    if len(left) > sum(bool(one.kept) for one in found):
+        click.get_current_context().exit(FAILED)
 
 
 @main.command("report")

@@ -17,11 +17,13 @@ from pathlib import Path
 
 from ductaflow.common.errors import DuctaflowError, of_system
 from ductaflow.common.paths import CACHE_DIR, ROOT_KEY, RunFolder
-from ductaflow.common.text import duration, first_line, shown_path, strip_ansi
-from ductaflow.project.instances import Instance
+from ductaflow.common.text import duration, first_line, shown_path, size, strip_ansi
+from ductaflow.project.instances import Instance, Instances
 from ductaflow.project.options import load_saved_config
+from ductaflow.project.orphans import Orphan, Orphans
 from ductaflow.project.secrets import masked
 from ductaflow.project.settings import Project
+from ductaflow.session.leftovers import Leftover
 from ductaflow.store.folder import Marker, unfinished
 from ductaflow.store.logs import is_warning_line, log_lines
 from ductaflow.store.result import FileEntry, Result, Status, read_result
@@ -55,7 +57,16 @@ class StatusRow:
         return self.status in (Status.ERROR, "lost", "unreadable")
 
 
-def rows(project: Project, seen: Sequence[Instance]) -> list[StatusRow]:
+def orphan_lines(instances: Instances) -> Iterator[str]:
+    """Lines about the run folders of nothing that is stored, apart from what is; none without any."""
+    if orphans := list(Orphans(instances.project, instances.by_id)):
+        yield ""
+        yield "Not stored and not counted above; ductaflow clean moves such run folders away:"
+        shown = rows(instances.project, orphans[:MAX_SHOWN])
+        yield from _first([f"orphan      {line}" for line in _lines_of_rows(shown)], len(orphans))
+
+
+def rows(project: Project, seen: Sequence[Instance | Orphan]) -> list[StatusRow]:
     """The last run of each, also one that goes on or never came to its end."""
     lost = {left.folder: f"never came to its end; {left.owner}" for left in unfinished(project.runs_dir)}
     begun = {
@@ -76,25 +87,32 @@ def rows(project: Project, seen: Sequence[Instance]) -> list[StatusRow]:
     return found
 
 
-def _row(one: Instance) -> StatusRow:
+def _row(one: Instance | Orphan) -> StatusRow:
     try:
         result = read_result(one.run_folder.path)
     except DuctaflowError as exc:
         return StatusRow(one.shown, "unreadable", message=f"{exc.message}. {exc.hint}")
     if result is None:
-        return StatusRow(one.shown, "never", message=one.problem.message if one.problem else "")
-    return StatusRow(one.shown, result.status.value, _local(result.finished), result.seconds, result.message)
+        problem = one.problem if isinstance(one, Instance) else None
+        return StatusRow(one.shown, "never", message=problem.message if problem else "")
+    notes = one.notes or () if isinstance(one, Instance) else ()
+    message = "; ".join(filter(None, [result.message, *notes]))
+    return StatusRow(one.shown, result.status.value, _local(result.finished), result.seconds, message)
 
 
 def status_lines(found: Sequence[StatusRow]) -> Iterator[str]:
     """One line each: status, name, when, seconds, message; then the counts."""
+    yield from _lines_of_rows(found)
+    counts = Counter(row.status for row in found)
+    yield ", ".join(f"{count} {status}" for status, count in counts.most_common()) or "no instance"
+
+
+def _lines_of_rows(found: Sequence[StatusRow]) -> Iterator[str]:
     width = max((len(row.name) for row in found), default=0)
     for row in found:
         seconds = duration(row.seconds) if row.seconds else ""
         said = first_line(row.message, None)
         yield f"{row.status:<10}  {row.name:<{width}}  {row.when:<16}  {seconds:>11}  {said}".rstrip()
-    counts = Counter(row.status for row in found)
-    yield ", ".join(f"{count} {status}" for status, count in counts.most_common()) or "no instance"
 
 
 def _local(moment: str | None) -> str:
@@ -170,6 +188,41 @@ def _error_of(one: Instance, wanted: re.Pattern[str] | None) -> Iterator[str]:
             return
     yield f"==> {one.shown}: {first_line(result.message, None)}"
     yield from lines
+
+
+# --- clean -------------------------------------------------------------------------------------------------
+
+_SECONDS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+
+
+def age_of(text: str | None) -> float:
+    """Read an age such as `30d`, in seconds; 0 for None.
+
+    Raises:
+        DuctaflowError: it is none.
+    """
+    if text is None:
+        return 0.0
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([mhdw])", text.strip())
+    if not found:
+        raise DuctaflowError(
+            f"--older-than {text} is no age", hint="Write 30d, 12h, 90m or 2w: days, hours, minutes, weeks."
+        )
+    return float(found[1]) * _SECONDS[found[2]]
+
+
+def leftover_lines(found: Sequence[Leftover]) -> Iterator[str]:
+    """One line each: kind, name, size, when it was written to, folder; then how many, and how much."""
+    width = max((len(one.name) for one in found), default=0)
+    for one in found:
+        used = datetime.fromtimestamp(one.used).strftime("%Y-%m-%d %H:%M") if one.used else ""
+        kept = f"  stays: {one.kept}" if one.kept else ""
+        place = f"{shown_path(one.path)}{kept}"
+        yield f"{one.kind:<8}  {one.name:<{width}}  {size(one.size):>7}  {used:<16}  {place}"
+    counts = Counter(one.kind for one in found)
+    total = size(sum(one.size for one in found))
+    numbers = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+    yield f"{numbers}, {total}" if found else "Nothing to take away."
 
 
 # --- show --------------------------------------------------------------------------------------------------

@@ -165,6 +165,20 @@ def duration(seconds: float, *, rough: bool = False) -> str:
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def size(count: int) -> str:
+    """Spell a number of bytes: `512 B`, `1.2 kB`, `340 MB`; `dom.js` does the same.
+
+    >>> size(512), size(1234), size(340_000_000)
+    ('512 B', '1.2 kB', '340 MB')
+    """
+    number, unit = float(count), "B"
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if number < 1000 or unit == "TB":
+            break
+        number /= 1000
+    return f"{number:.0f} {unit}" if unit == "B" or number >= 10 else f"{number:.1f} {unit}"
+
+
 def iso_moment(utc: datetime) -> str:
     """Spell a time in UTC as results and twins have it: ISO 8601 with milliseconds and `Z`."""
     return utc.isoformat(timespec="milliseconds").replace("+00:00", "Z")

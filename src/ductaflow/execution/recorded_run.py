@@ -296,6 +296,7 @@ def _lines_of_ours(spec: RunSpec, told: Told, children: Sequence[Result]) -> Ite
             yield "⚠ the log was cut off by something that opened it anew, such as `> /dev/stdout`"
     if (early := stopped_early(told)) and not spec.options.allow_exit:
         yield f"⚠ {early}"
+    yield from (f"⚠ {note}" for note in spec.notes)
     yield from undeclared(spec, told.reads, children)
     for text in strings_of(spec.config):
         path = os.path.join(os.path.normpath(os.path.join(spec.project_root, text)), "")

@@ -19,6 +19,7 @@ from typing import Literal
 from ductaflow.common.paths import Kind
 from ductaflow.project.graph import Graph, Wildcard
 from ductaflow.project.instances import Instance
+from ductaflow.project.orphans import Orphans
 
 #: Mermaid's defaults; a page that shows a diagram may raise them, the diagram itself may not.
 MERMAID_EDGES, MERMAID_CHARACTERS = 500, 50_000
@@ -33,17 +34,21 @@ class Node:
     Attributes:
         id: `fit/scenario_A`, the pattern of a wildcard, or the name of a flow.
         instance: name of the instance, or a pattern; None if the node is a whole flow.
-        instances: how many stored instances it stands for.
+        kind: `flow`, `build`, `wildcard` for everything that a pattern names, or `orphan` for a run folder of
+            nothing that is stored.
+        instances: how many instances it stands for.
     """
 
     id: str
     flow: str
     instance: str | None
-    kind: Kind | Literal["wildcard"]
+    kind: Kind | Literal["wildcard", "orphan"]
     instances: int = 1
 
     @property
     def label(self) -> str:
+        if self.kind == "orphan":
+            return f"{self.id} (not stored)"
         return self.id if self.instance is not None else f"{self.id} ({self.instances})"
 
 
@@ -64,8 +69,22 @@ class Diagram:
     edges: tuple[Edge, ...]
 
     @classmethod
-    def of(cls, instances: Iterable[Instance], graph: Graph, ids: Iterable[str] | None = None) -> Diagram:
-        """Make the diagram of all instances, or of some with all that they read and that reads them."""
+    def of(
+        cls,
+        instances: Iterable[Instance],
+        graph: Graph,
+        ids: Iterable[str] | None = None,
+        orphans: Orphans | None = None,
+    ) -> Diagram:
+        """Make the diagram of all stored instances, or of a part.
+
+        Args:
+            instances: all stored instances.
+            graph: their graph.
+            ids: some of them, shown with everything that they read from and that reads from them, at any
+                distance. By default all are shown.
+            orphans: of the project; those that are read are shown, and with all instances the others too.
+        """
         known = {instance.id: instance for instance in instances}
         if ids is not None:
             given = list(ids)
@@ -78,16 +97,29 @@ class Diagram:
                 edges[upstream, reader] = key
         for wildcard in graph.wildcards():
             nodes += _add_wildcard(edges, wildcard, known)
+        if orphans:
+            shown_orphans = dict.fromkeys(orphans if ids is None else ())
+            for orphan, reader, key in graph.links_to(orphans):
+                if reader in known:
+                    edges.setdefault((orphan.id, reader), key)
+                    shown_orphans[orphan] = None
+            nodes += [Node(one.id, one.flow, one.name, "orphan") for one in shown_orphans]
         return cls(tuple(nodes), tuple(Edge(*pair, key) for pair, key in edges.items()))
 
     def by_flow(self) -> Diagram:
         """Return the diagram with one node for each flow and build."""
         nodes: dict[str, Node] = {}
         for node in self.nodes:
-            if node.kind != "wildcard":
+            if node.kind == "orphan":
+                nodes[node.id] = node
+            elif node.kind != "wildcard":
                 count = nodes[node.flow].instances + 1 if node.flow in nodes else 1
                 nodes[node.flow] = Node(node.flow, node.flow, None, node.kind, count)
-        flow_of = {node.id: node.flow for node in self.nodes if node.kind != "wildcard"}
+        flow_of = {
+            node.id: node.id if node.kind == "orphan" else node.flow
+            for node in self.nodes
+            if node.kind != "wildcard"
+        }
         into: dict[str, dict[str, None]] = {}
         for edge in self.edges:
             if edge.target not in flow_of:
@@ -133,26 +165,45 @@ def to_json(diagram: Diagram) -> str:
 
 
 def to_mermaid(diagram: Diagram) -> str:
-    """A flowchart of Mermaid, from left to right. Builds have a double frame, wildcards are hexagons."""
-    shapes = {"flow": '["{}"]', "build": '[["{}"]]', "wildcard": '{{{{"{}"}}}}'}
-    lines = _lines(diagram, lambda node: shapes[node.kind].format(_mermaid_label(node.label)), "{} --> {}")
+    """A flowchart of Mermaid, from left to right.
+
+    Builds have a double frame, wildcards are hexagons, orphans are round, with dashed arrows.
+    """
+    shapes = {"flow": '["{}"]', "build": '[["{}"]]', "wildcard": '{{{{"{}"}}}}', "orphan": '(["{}"])'}
+    lines = _lines(
+        diagram,
+        lambda node: shapes[node.kind].format(_mermaid_label(node.label)),
+        "{} --> {}",
+        "{} -.-> {}",
+    )
     return "\n".join(["flowchart LR", *lines])
 
 
 def to_dot(diagram: Diagram) -> str:
     """A directed graph in the language of Graphviz, from left to right."""
-    shapes = {"flow": "", "build": ", peripheries=2", "wildcard": ", shape=hexagon"}
+    shapes = {
+        "flow": "",
+        "build": ", peripheries=2",
+        "wildcard": ", shape=hexagon",
+        "orphan": ", style=dashed",
+    }
     lines = _lines(
-        diagram, lambda node: f' [label="{_dot_label(node.label)}"{shapes[node.kind]}];', "{} -> {};"
+        diagram,
+        lambda node: f' [label="{_dot_label(node.label)}"{shapes[node.kind]}];',
+        "{} -> {};",
+        "{} -> {} [style=dashed];",
     )
     return "\n".join(["digraph instances {", "  rankdir=LR;", "  node [shape=box];", *lines, "}"])
 
 
-def _lines(diagram: Diagram, looks: Callable[[Node], str], arrow: str) -> Iterator[str]:
+def _lines(diagram: Diagram, looks: Callable[[Node], str], arrow: str, dashed: str) -> Iterator[str]:
     # An id may be a word of the language (`end`) or hold what it has a meaning for; a number does not.
     names = {node.id: f"n{number}" for number, node in enumerate(diagram.nodes)}
     yield from (f"  {names[node.id]}{looks(node)}" for node in diagram.nodes)
-    yield from (f"  {arrow.format(names[edge.source], names[edge.target])}" for edge in diagram.edges)
+    orphans = {node.id for node in diagram.nodes if node.kind == "orphan"}
+    for edge in diagram.edges:
+        shown = dashed if edge.source in orphans else arrow
+        yield f"  {shown.format(names[edge.source], names[edge.target])}"
 
 
 FORMATS: dict[str, Callable[[Diagram], str]] = {"mermaid": to_mermaid, "dot": to_dot, "json": to_json}

@@ -32,6 +32,7 @@ from ductaflow.common.paths import ROOT_KEY, RUN_KEY
 from ductaflow.common.text import did_you_mean
 from ductaflow.project.instances import Instance, Instances, find_instances
 from ductaflow.project.names import name_fault
+from ductaflow.project.orphans import Orphan, Orphans
 from ductaflow.project.references import RunReference, is_pattern, runs_tree
 from ductaflow.project.settings import Project
 
@@ -89,9 +90,24 @@ def collect(project: Project) -> Instances:
     return Instances(project, check(find_instances(project)))
 
 
-def check(instances: Sequence[Instance]) -> tuple[Instance, ...]:
-    """Return the instances with the problems that only their graph shows."""
-    return Graph(instances).with_problems(instances)
+def check(instances: Sequence[Instance], stored: Iterable[str] | None = None) -> tuple[Instance, ...]:
+    """Return the instances with the problems and notes that only their graph shows.
+
+    Args:
+        instances: all of a project.
+        stored: ids of those that are stored; by default all are.
+    """
+    graph = Graph(instances)
+    return graph.with_notes(graph.with_problems(instances), stored)
+
+
+def noted(instance: Instance) -> Instance:
+    """Return an instance with the notes on it, which depend on what else its project stores."""
+    if instance.notes is not None:
+        return instance
+    stored = find_instances(instance.project) if runs_tree(instance.project).is_in(instance.config) else ()
+    others = (other for other in stored if other.id != instance.id)
+    return Graph([instance, *others]).with_notes([instance], [one.id for one in stored])[0]
 
 
 class Graph:
@@ -113,6 +129,8 @@ class Graph:
         self._reads: dict[str, dict[_Node, str]] = {id: {} for id in self._positions}
         self._unknown: dict[str, dict[str, str]] = {}
         self._unstored: dict[str, list[Unstored]] = {}
+        # every string of a config that names runs, for what is said of orphans
+        self._named: dict[str, list[tuple[str, RunReference, str]]] = {}
         for instance in instances:
             self._add_references(instance)
             self._add_needs(instance)
@@ -126,10 +144,12 @@ class Graph:
             if not isinstance(text, str) or path == (ROOT_KEY,):
                 continue
             reference = self._tree.named_by(text)
-            node = self._node(instance.id, reference) if reference else None
-            if node:
+            if reference is None:
+                continue
+            self._named.setdefault(instance.id, []).append((text, reference, spelled(path)))
+            if node := self._node(instance.id, reference):
                 edges.setdefault(node, spelled(path))
-            elif reference and _is_run(reference) and not self._is_own(instance, reference):
+            elif _is_run(reference) and not self._is_own(instance, reference):
                 unstored = Unstored(text, _literal(text), reference.flow, reference.instance)
                 self._unstored.setdefault(instance.id, []).append(unstored)
 
@@ -247,6 +267,13 @@ class Graph:
         for id, reads in self._reads.items():
             yield from ((node, id, path) for node, path in reads.items() if isinstance(node, str))
 
+    def links_to(self, orphans: Orphans) -> Iterator[tuple[Orphan, str, str]]:
+        """Yield each orphan that a config names, also by a pattern, its reader, and the key path."""
+        for id, named in self._named.items():
+            for text, reference, path in named:
+                found = orphans.named_by(reference, text)
+                yield from ((orphan, id, path) for orphan in found if orphan.id != id)
+
     def wildcards(self) -> Iterator[Wildcard]:
         """Yield the references that name several instances at once, each pattern once."""
         for group, members in self._members.items():
@@ -335,6 +362,35 @@ class Graph:
             else instance
             for instance in instances
         )
+
+    def with_notes(
+        self, instances: Sequence[Instance], stored: Iterable[str] | None = None
+    ) -> tuple[Instance, ...]:
+        """Return instances, with a note on each whose config names an orphan.
+
+        Args:
+            instances: some of the graph.
+            stored: ids of all that are stored; by default those of the graph are.
+        """
+        if not instances:
+            return ()
+        orphans = Orphans(instances[0].project, self._positions if stored is None else stored)
+        return tuple(
+            replace(instance, notes=tuple(dict.fromkeys(self._notes(instance, orphans))))
+            for instance in instances
+        )
+
+    def _notes(self, instance: Instance, orphans: Orphans) -> Iterator[str]:
+        for text, reference, _ in self._named.get(instance.id, ()):
+            note = orphans.note(instance.id, reference, text)
+            if note and not self._is_of_build(instance, reference):
+                yield note
+
+    def _is_of_build(self, reader: Instance, reference: RunReference) -> bool:
+        """Whether a path means a flow that the reader, a build, has run itself."""
+        assert self._tree is not None
+        own = reader.run_folder.path / self._tree.name / reference.flow / reference.instance
+        return reader.kind == "build" and own.is_dir()
 
     def cycle_problems(self) -> dict[str, InstanceError]:
         """Return the problem of each instance that is part of a cycle."""

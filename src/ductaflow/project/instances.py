@@ -58,6 +58,8 @@ class Instance:
         file: the config file (or table) that it is stored in.
         problem: why it cannot be run; None if it can.
         saved: the run folder, where the config is the saved one of that folder and not a stored one.
+        notes: what is doubtful about what it reads; each is a warning in the log of its run. None if nobody
+            has looked (`graph.noted` does).
     """
 
     kind: Kind
@@ -70,6 +72,7 @@ class Instance:
     file: Path
     problem: DuctaflowError | None = None
     saved: Path | None = None
+    notes: tuple[str, ...] | None = field(default=None, compare=False)
 
     @property
     def id(self) -> str:

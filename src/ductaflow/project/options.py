@@ -30,6 +30,7 @@ class RunOptions:
         engine: `warm`, `fresh` or `kernel`; None for the one of the settings.
         kernel: name of the Jupyter kernel; None for the one in the notebook's metadata.
         allow_exit: whether `sys.exit(0)` before the last cell is a success.
+        allow_missing: whether it runs, with a warning, with those of its upstreams that have a valid run.
     """
 
     timeout: float | None = checked(None, checks.seconds, of_execution=True)
@@ -41,6 +42,7 @@ class RunOptions:
     engine: str | None = checked(None, checks.engine, of_execution=True)
     kernel: str | None = checked(None, checks.kernel, of_execution=True)
     allow_exit: bool = checked(False, checks.flag, of_execution=True)
+    allow_missing: bool = checked(False, checks.flag)
 
     @classmethod
     def parse(cls, raw: object, *, where: str) -> RunOptions:

@@ -126,6 +126,10 @@ class RunsTree:
         pairs = ((flow, reference.flow), (instance, reference.instance))
         return all(fnmatch.fnmatchcase(self.fold(name), self.fold(pattern)) for name, pattern in pairs)
 
+    def is_in(self, config: object) -> bool:
+        """Whether a string anywhere in a config may lead below the runs folder."""
+        return self._folder_name in self.fold(str(config))
+
     def run_of(self, path: str) -> tuple[str, str] | None:
         """Flow and instance in whose run folder a file lies; None if it lies in none."""
         flow, _, rest = (self.below(path) or "").partition("/")

@@ -4,6 +4,7 @@ from ductaflow.report.live import LiveReport, write_report
 from ductaflow.report.merge import Merged, merge_reports
 from ductaflow.report.page import render_html
 from ductaflow.report.status_report import generate_status_report
+from ductaflow.report.stored import Stored
 from ductaflow.report.twin import NOT_YET, Entry, build_report
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "Entry",
     "LiveReport",
     "Merged",
+    "Stored",
     "build_report",
     "generate_status_report",
     "merge_reports",

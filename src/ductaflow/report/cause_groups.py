@@ -14,7 +14,7 @@ from operator import and_
 from typing import NamedTuple
 
 from ductaflow.report.schema import Cause, InstanceTwin
-from ductaflow.store.causes import CauseKey, Failed, Said, cause_of, title_of
+from ductaflow.store.causes import CauseKey, Failed, Group, Said, cause_of, grouped
 from ductaflow.store.result import Status
 
 #: Parameters that are looked at in pairs and triples, and how many one answer has at most.
@@ -68,26 +68,23 @@ class Causes:
 
     def find(self) -> list[Cause]:
         """Return the causes for the twin, the one with the most instances first."""
-        groups: dict[CauseKey, list[str]] = {}
-        for id, facts in self._facts.items():
-            if facts.cause:
-                groups.setdefault(facts.cause, []).append(id)
-        if not groups:
+        failed = [(id, facts.cause, facts.said) for id, facts in self._facts.items() if facts.cause]
+        if not failed:
             return []
         blocked = self._blocked_by()
         return [
-            self._cause(key, ids, blocks=len(set().union(*(blocked.get(id, ()) for id in ids))))
-            for key, ids in sorted(groups.items(), key=lambda group: -len(group[1]))
+            self._cause(group, blocks=len(set().union(*(blocked.get(id, ()) for id in group.names))))
+            for group in grouped(failed)
         ]
 
-    def _cause(self, key: CauseKey, ids: list[str], *, blocks: int) -> Cause:
-        found = self._distinctive(ids)
+    def _cause(self, group: Group, *, blocks: int) -> Cause:
+        found = self._distinctive(group.names)
         first, *others = found or [[]]
         return {
-            "cause": key.kind,
-            "place": key.place,
-            "title": title_of([self._facts[id].said for id in ids]),
-            "instances": ids,
+            "cause": group.key.kind,
+            "place": group.key.place,
+            "title": group.title,
+            "instances": list(group.names),
             "parameters": first,
             "alternatives": others[: MAX_SETS - 1],
             "alternatives_left_out": max(0, len(found) - MAX_SETS),
@@ -149,7 +146,7 @@ def _failed(instance: InstanceTwin) -> Failed:
     for flow in instance["flows"]:
         if Status(flow["status"]).is_error:
             return _failed(flow)
-    failed = Failed(instance["instance"], instance["cause"], instance["message"])
+    failed = Failed(instance["instance"], instance["cause"], instance["message"], flow=instance["flow"])
     if failure := instance["failure"]:
         failed = failed._replace(
             ename=failure["ename"], evalue=failure["evalue"], file=failure["file"], line=failure["line"]

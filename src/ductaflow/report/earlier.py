@@ -6,17 +6,17 @@ The twin has one instance a line (`live`), so that one of 10,000 instances is re
 from __future__ import annotations
 
 import os
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TypedDict
 
 from ductaflow.common.decode import UnreadableError, decode
 from ductaflow.common.errors import DuctaflowError
-from ductaflow.common.paths import REPORT_JSON, RESULT, relative
-from ductaflow.project.graph import Graph, collect
+from ductaflow.common.paths import REPORT_JSON, RESULT
 from ductaflow.project.settings import Project
 from ductaflow.report.schema import Alive, Head, Twin
+from ductaflow.report.stored import Stored
 from ductaflow.report.twin import NOT_YET, Entry, build_report, read_run
 from ductaflow.store.folder import unfinished
 from ductaflow.store.result import Result, Status
@@ -67,15 +67,13 @@ def former_head(runs_dir: Path, faults: list[str]) -> Head | None:
         return None
 
 
-def former_entries(
-    runs_dir: Path, faults: list[str], *, stored: Container[str] | None = None
-) -> Iterator[Entry]:
+def former_entries(runs_dir: Path, faults: list[str], *, stored: Stored | None = None) -> Iterator[Entry]:
     """Yield the instances of the last twin that have no run: blocked, not run, or failed before they started.
 
     Args:
         runs_dir: the folder of all runs.
         faults: gets what is wrong with an instance that cannot be read.
-        stored: ids of the stored instances, if known; an instance that is no longer stored is left out.
+        stored: what is stored, if known; an instance that is no longer stored is left out.
     """
     lines = _lines(runs_dir)
     next(lines, None)
@@ -93,7 +91,7 @@ def former_entries(
 
 
 def all_earlier(
-    runs_dir: Path, faults: list[str], *, skip: Container[str], stored: Container[str] | None = None
+    runs_dir: Path, faults: list[str], *, skip: Container[str], stored: Stored | None = None
 ) -> Iterator[Entry]:
     """Yield the instances that a session does not touch: with their last result, else as in the last twin.
 
@@ -159,7 +157,10 @@ def rebuild_report(project: Project) -> Twin:
     faults: list[str] = []
     former = former_head(project.runs_dir, faults)
     alive = former and former["alive"]
-    entries = list(_entries(project, faults, since=former["started"] if former and alive else ""))
+    stored = Stored.of(project)
+    entries = list(_entries(project, stored, faults, since=former["started"] if former and alive else ""))
+    if not (former and alive):
+        entries = _of_last_session(entries)
     ran = [entry.result for entry in entries if entry.result.finished and not entry.earlier]
     last = max(ran, key=lambda result: str(result.finished), default=None)
     session_id = last.session_id if last else ""
@@ -185,25 +186,27 @@ def rebuild_report(project: Project) -> Twin:
     return data
 
 
-def _entries(project: Project, faults: list[str], *, since: str) -> Iterator[Entry]:
+def _entries(project: Project, stored: Stored, faults: list[str], *, since: str) -> Iterator[Entry]:
     """Yield every known instance. Earlier are runs that ended before `since`, or instances without a run."""
-    stored = collect(project)
-    graph = Graph(stored.all)
     seen = set()
     for entry in _on_disk(project, since, faults):
         seen.add(entry.result.id)
-        instance = stored.by_id.get(entry.result.id)
-        if instance:
-            entry = replace(
-                entry,
-                nodeid=f"{relative(instance.file, project.root)}::{instance.title}",
-                tags=instance.options.tags,
-                upstreams=graph.upstreams(instance.id),
-            )
-        yield entry
-    for entry in former_entries(project.runs_dir, faults, stored=stored.by_id):
+        yield stored.with_facts(entry)
+    for entry in former_entries(project.runs_dir, faults, stored=stored):
         if entry.result.id not in seen:
-            yield replace(entry, earlier=entry.earlier or not since)
+            yield stored.with_facts(replace(entry, earlier=entry.earlier or not since))
+
+
+def _of_last_session(entries: Sequence[Entry]) -> list[Entry]:
+    """Tell the runs of the session that ended last from those of earlier ones."""
+    ran = [entry.result for entry in entries if entry.result.finished]
+    last = max(ran, key=lambda result: str(result.finished), default=None)
+    return [
+        replace(
+            entry, earlier=entry.earlier or (last is not None and entry.result.session_id != last.session_id)
+        )
+        for entry in entries
+    ]
 
 
 def _on_disk(project: Project, since: str, faults: list[str]) -> Iterator[Entry]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import socket
 import threading
 import time
 import zlib
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +22,15 @@ from ductaflow.report.cause_groups import Causes
 from ductaflow.report.earlier import all_earlier
 from ductaflow.report.page import Packer, PageRow, page_chunks, prepare, render_html, row_of
 from ductaflow.report.schema import Head, SessionLine, ShardTwin, Twin
+from ductaflow.report.stored import Stored
 from ductaflow.report.twin import Entry, Sources, instance_data, report_head, utc_now
 from ductaflow.store.result import Status
 
-#: The next write waits this many times the length of the last one: writing takes half a percent of the time,
-#: processing results may take three times as much.
+#: The next write waits this many times what the last one took of the processor: half a percent. A slow disk
+#: does not count, since it costs the session nothing but the time of one thread.
 RESTS = 200
+#: The most seconds between two writes while something happens, on however slow a disk.
+LONGEST_REST = 15.0
 #: Seconds after which a page is written again though nothing happened: a sign that the session lives.
 HEARTBEAT = 30.0
 #: Seconds after which the first page is written, even if perhaps nothing has to run: a run may take long.
@@ -85,13 +89,15 @@ class _Kept:
     twin: bytes
     row: bytes
     status: Status
+    orphan: bool = False
+    fails: str = ""
 
 
 class LiveReport:
     """The report of a session, kept up to date while it runs.
 
-    It writes at most once in `min_interval` seconds and spends at most 0.5 % of the time on it; results in
-    between are written with the next write, at the latest by `close`. It also writes now and then when
+    It writes at most once in `min_interval` seconds and spends about 0.5 % of a processor on it; a result is
+    on the page after 15 s at the latest, and the first error at once. It also writes now and then when
     nothing happens: a page that was not written for long says that its session was killed. A write that fails
     while the session runs does not disturb it; the next one tries again, and `close` raises.
 
@@ -103,15 +109,17 @@ class LiveReport:
         session_id: of this session.
         project_root: gives the page its name, and the configs their bases.
         min_interval: seconds from the end of one write to the next.
-        stored: ids of the stored instances; without it, every instance that the last page showed counts.
+        stored: gives what the project stores, and is called once; without it, no instance has a node id, and
+            every one that the last page showed counts.
         shard: gives the `shard` of the twin; asked with every write.
         waits_for_run: begin the page with the first result of a run, or after 2 s. If thousands of instances
             are planned and nothing has to run, showing each as planned and then as unchanged would take most
             of the session.
     """
 
-    #: Seconds of a clock that only goes forward; tests set their own.
+    #: Seconds of a clock that only goes forward, and of the processor in this thread; tests set their own.
     clock = staticmethod(time.monotonic)
+    work = staticmethod(time.thread_time)
 
     def __init__(
         self,
@@ -120,7 +128,7 @@ class LiveReport:
         session_id: str,
         project_root: Path | None = None,
         min_interval: float = 1.0,
-        stored: Container[str] | None = None,
+        stored: Callable[[], Stored] | None = None,
         shard: Callable[[], ShardTwin | None] = lambda: None,
         waits_for_run: bool = False,
     ) -> None:
@@ -138,7 +146,7 @@ class LiveReport:
         self._planned: dict[str, Entry] = {}
         self._earlier: dict[str, _Kept] | None = None
         self._faults: list[str] = []
-        self._stored = stored
+        self._find_stored = stored
         self._shard = shard
         self._waits_for_run = waits_for_run
         self._begin = self.clock()
@@ -146,6 +154,8 @@ class LiveReport:
         self._rest = min_interval
         self._timer: threading.Timer | None = None
         self._is_due = False
+        self._is_first = True
+        self._has_error = False
         self._is_noted = False
         self._closed = False
         self._lock = threading.RLock()
@@ -162,6 +172,10 @@ class LiveReport:
             self._kept[entry.result.id] = self._keep(entry)
             if self._waits_for_run and entry.result.status is not Status.UNCHANGED:
                 self._waits_for_run = False
+                self._next_write = min(self._next_write, self.clock())
+            if entry.result.status.is_error and not self._has_error:
+                # Somebody may wait for just this.
+                self._has_error = True
                 self._next_write = min(self._next_write, self.clock())
             self._write_or_wait()
 
@@ -233,14 +247,16 @@ class LiveReport:
         self._is_due = False
         # The length of this write decides when the next one is due, and that is not loaded again.
         prepare()
-        begin = self.clock()
+        begin = self.work()
         # `close` writes again, and raises if that is still not possible.
         with suppress(DuctaflowError):
             self._make_ready()
             self._write(self._head(None))
-        end = self.clock()
-        self._rest = max(self._min_interval, RESTS * (end - begin))
-        self._next_write = end + self._rest
+        spent = 0.0 if self._is_first else self.work() - begin
+        # The first write also reads what earlier sessions left, once.
+        self._is_first = False
+        self._rest = min(max(self._min_interval, RESTS * spent), max(self._min_interval, LONGEST_REST))
+        self._next_write = self.clock() + self._rest
         self._start_timer(max(HEARTBEAT, self._rest))
 
     def _make_ready(self) -> None:
@@ -254,9 +270,16 @@ class LiveReport:
             found = all_earlier(self._runs_dir, self._faults, skip=self._kept.keys(), stored=self._stored)
             self._earlier = {entry.result.id: self._keep(entry) for entry in found}
 
+    @functools.cached_property
+    def _stored(self) -> Stored | None:
+        return self._find_stored() if self._find_stored else None
+
     def _head(self, finished: str | None) -> Head:
         head = report_head(
-            ((kept.status.value, kept.earlier) for kept in self._all()),
+            (
+                {"status": one.status, "earlier": one.earlier, "orphan": one.orphan, "fails": one.fails}
+                for one in self._all()
+            ),
             session_id=self._session_id,
             started=self._started,
             finished=finished,
@@ -292,11 +315,14 @@ class LiveReport:
         return _write(self._runs_dir, _twin_chunks(head, twins), page_chunks(head, rows, self._packer))
 
     def _keep(self, entry: Entry) -> _Kept:
+        if self._stored:
+            entry = self._stored.with_facts(entry)
         data = instance_data(entry, self._sources)
         self._causes.add(data)
         twin = json.dumps(data, allow_nan=False)
         row = row_of(data, self._packer).text
-        return _Kept(data["id"], entry.earlier, _packed(twin), _packed(row), entry.result.status)
+        facts = (entry.result.status, entry.orphan, entry.fails)
+        return _Kept(data["id"], entry.earlier, _packed(twin), _packed(row), *facts)
 
 
 def _packed(text: str) -> bytes:

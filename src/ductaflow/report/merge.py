@@ -76,7 +76,7 @@ def merge_reports(files: Sequence[Path], runs_dir: Path) -> Merged:
                 chosen[moved["id"]] = moved
     instances = list(chosen.values())
     head = report_head(
-        ((instance["status"], instance["earlier"]) for instance in instances),
+        instances,
         session_id=" + ".join(dict.fromkeys(part.twin["session_id"] for part in parts)),
         started=min(part.twin["started"] for part in parts),
         finished=max((part.twin["finished"] for part in parts if part.twin["finished"]), default=""),

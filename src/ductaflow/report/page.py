@@ -11,6 +11,7 @@ import base64
 import functools
 import hashlib
 import json
+import shlex
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -111,11 +112,14 @@ def row_of(instance: InstanceTwin, packer: Packer) -> PageRow:
     first = list(parameters_of(shown).items())[:MAX_PARAMETERS]
     parameters = {name: value[:MAX_PARAMETER] for name, value in first}
     # Thousands of planned or blocked instances have no more than their row.
-    has_details = Status(shown["status"]).has_run or shown["links"]
+    has_details = Status(shown["status"]).has_run or shown["links"] or shown["config"]
+    is_plain = shown["rerun"] == f"ductaflow run {shlex.quote(shown['id'])}"
     row = _brief(shown)
     row |= {
         **_only(shown, _OF_INSTANCE),
-        "rerun": None if shown["nodeid"] else shown["rerun"],
+        "orphan": shown.get("orphan"),
+        "fails": shown.get("fails"),
+        "rerun": None if shown["nodeid"] and is_plain else shown["rerun"],
         "parameters": [packer.shape(tuple(parameters)), *parameters.values()] if parameters else None,
         "at": packer.add(_json(_details(shown))) if has_details else None,
     }
@@ -174,6 +178,11 @@ def _joined(texts: Iterable[str]) -> Iterator[str]:
 def _frame(head: Head, rows: Sequence[PageRow]) -> dict[str, object]:
     """Return the values of the template."""
     summary, earlier = head["summary"], head["earlier_summary"]
+    orphans = sum(head.get("orphan_summary", {}).values())
+    known = {status.value: summary[status] + earlier[status] for status in Status}
+    groups = [("session", "This session", summary)]
+    if any(earlier.values()):
+        groups.append(("known", "All known", known))
     css, js = _styles(), _scripts()
     first = [row for status in BY_ATTENTION if status.needs_attention for row in rows if row.status == status]
     return {
@@ -182,12 +191,17 @@ def _frame(head: Head, rows: Sequence[PageRow]) -> dict[str, object]:
         "total": len(rows),
         "running": head["finished"] is None,
         "earlier": sum(earlier.values()),
-        # a few words, for the title of the page
-        "verdict": ", ".join(f"{summary[status]} {status.word}" for status in BY_ATTENTION if summary[status])
-        or "nothing run",
-        "counts": [
-            {"status": status, "count": summary[status] + earlier[status], "earlier": earlier[status]}
-            for status in BY_ATTENTION
+        "verdict": _verdict(head),
+        "failing": head.get("failing", 0),
+        "orphans": orphans,
+        "groups": [
+            {
+                "scope": scope,
+                "label": label,
+                "total": sum(counts.values()),
+                "counts": [(status, counts[status]) for status in BY_ATTENTION if counts[status]],
+            }
+            for scope, label, counts in groups
         ],
         "plain_rows": [json.loads(row.text) for row in first[:MAX_PLAIN_ROWS]],
         "took": _span(head["started"], head["finished"]),
@@ -199,6 +213,16 @@ def _frame(head: Head, rows: Sequence[PageRow]) -> dict[str, object]:
             f"style-src '{_hash(css)}'; script-src '{_hash(js)}'"
         ),
     }
+
+
+def _verdict(head: Head) -> str:
+    """Describe the session in a few words, for the title of the page."""
+    counts = head["summary"]
+    failing = head.get("failing", 0)
+    shown = [f"{counts[status]} {status.word}" for status in BY_ATTENTION if counts[status]]
+    if failing:
+        shown.append(f"{failing} {'fails its test' if failing == 1 else 'fail their tests'}")
+    return ", ".join(shown) or "nothing run"
 
 
 # --- an instance as the script reads it --------------------------------------------------------------------
@@ -228,7 +252,9 @@ def _message(instance: InstanceTwin) -> str:
     """Return the line of a row: the first warning says more than the number of warnings."""
     warnings = instance["warnings"]
     text = instance["message"]
-    if warnings and (Status(instance["status"]).has_good_run or not text):
+    if fails := instance.get("fails"):
+        text = f"fails its test: {fails}"
+    elif warnings and (Status(instance["status"]).has_good_run or not text):
         text = warnings[0]["text"]
     return shorten(" ".join(text.split()), MAX_MESSAGE)
 

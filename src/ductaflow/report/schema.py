@@ -116,7 +116,9 @@ class InstanceTwin(ResultTwin, LogParts, ConfigParts, FigureParts):
     """One instance.
 
     An instance that is `unchanged` has everything else from its last run, and as `former_status` the status
-    of that run. `earlier`: this session did not touch it. `folder` and `links` are relative to the page.
+    of that run. `earlier`: this session did not touch it. `orphan`: no instance of that id is stored. `fails`
+    is why its test fails although its run is good, such as a warning that the baseline does not know.
+    `folder` and `links` are relative to the page.
     """
 
     id: str
@@ -132,6 +134,9 @@ class InstanceTwin(ResultTwin, LogParts, ConfigParts, FigureParts):
     debug: str | None
     links: dict[str, str]
     flows: list[InstanceTwin]
+    # twins of older versions lack these
+    orphan: NotRequired[bool]
+    fails: NotRequired[str]
 
 
 class Cause(TypedDict):
@@ -205,10 +210,11 @@ class Head(TypedDict):
     """The twin without its instances.
 
     `summary` counts what this session touched. Instances that are only shown with the result of an earlier
-    session are counted apart, in `earlier_summary`; the two together count each instance once. Flows of a
-    build are not counted: their build is. `finished` is None as long as the session runs. `notes` are
-    sentences about the report as a whole. `new` are the errors that the last session with a result of them
-    had not.
+    session are counted apart: those that are stored in `earlier_summary`, the others in `orphan_summary`; the
+    three together count each instance once. Flows of a build are not counted: their build is. `failing` is
+    the number of instances whose test fails although their run is good. `finished` is None as long as the
+    session runs. `notes` are sentences about the report as a whole. `new` are the errors that the last
+    session with a result of them had not.
     """
 
     schema: int
@@ -221,6 +227,8 @@ class Head(TypedDict):
     notes: list[str]
     summary: Counts
     earlier_summary: Counts
+    orphan_summary: NotRequired[Counts]
+    failing: NotRequired[int]
     new: list[str]
     causes: list[Cause]
     history: list[SessionLine]

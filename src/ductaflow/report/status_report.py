@@ -20,6 +20,7 @@ from ductaflow.project.secrets import masked
 from ductaflow.project.settings import Project
 from ductaflow.report.earlier import iter_earlier
 from ductaflow.report.page import render_html
+from ductaflow.report.stored import Stored
 from ductaflow.report.twin import Entry, build_report, json_value, utc_now
 from ductaflow.store.logs import LogScan, log_lines, scan_log
 from ductaflow.store.result import SCHEMA, Result, Status, read_result, status_named, worst
@@ -71,6 +72,9 @@ def generate_status_report(results: Iterable[Result | Mapping[str, object]], run
     entries = [_entry(result, runs_root) for result in results]
     touched = {entry.result.id for entry in entries}
     entries += iter_earlier(runs_root, skip=touched)
+    project = Project.around(runs_root) or Project.at(runs_root.absolute().parent)
+    if project.is_there:
+        entries = [*map(Stored.of(project).with_facts, entries)]
     now = utc_now()
     mine = [entry.result for entry in entries if not entry.earlier]
     data = build_report(
@@ -79,7 +83,7 @@ def generate_status_report(results: Iterable[Result | Mapping[str, object]], run
         started=min((result.started for result in mine if result.started), default=now),
         finished=now,
         runs_dir=runs_root,
-        project_root=(Project.around(runs_root) or Project.at(runs_root.absolute().parent)).root,
+        project_root=project.root,
     )
     return render_html(data)
 

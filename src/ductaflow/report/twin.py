@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import cast
+from typing import TypedDict, cast
 from urllib.parse import quote
 
 from ductaflow.common.paths import RESULT, RunFolder, relative
@@ -48,6 +48,10 @@ class Entry:
         tags: of its `_run`.
         upstreams: ids of the instances that it reads from.
         worker: the worker that ran it, if the session has several.
+        is_stored: it is known to be stored, so that its id is enough to run it.
+        config: what is stored, for an instance that did not run.
+        orphan: no instance of that id is stored.
+        fails: why its test fails although its run is good.
     """
 
     result: Result
@@ -57,6 +61,19 @@ class Entry:
     tags: Sequence[str] = ()
     upstreams: Sequence[str] = ()
     worker: str | None = None
+    is_stored: bool = False
+    config: Mapping[str, object] | None = None
+    orphan: bool = False
+    fails: str = ""
+
+
+class Counted(TypedDict):
+    """What the counts of a report depend on in an instance."""
+
+    status: Status
+    earlier: bool
+    orphan: bool
+    fails: str
 
 
 class Sources:
@@ -95,7 +112,7 @@ def build_report(
     sources = Sources(runs_dir, project_root)
     instances = [instance_data(entry, sources) for entry in entries]
     head = report_head(
-        ((instance["status"], instance["earlier"]) for instance in instances),
+        instances,
         session_id=session_id,
         started=started,
         finished=finished,
@@ -114,18 +131,22 @@ def fill_history(head: Head, runs_dir: Path, instances: Sequence[InstanceTwin]) 
 
 
 def report_head(
-    counted: Iterable[tuple[str, bool]],
+    counted: Iterable[InstanceTwin | Counted],
     *,
     session_id: str,
     started: str,
     finished: str | None,
     project_root: Path | None,
 ) -> Head:
-    """Return the report without its instances; `counted` are status and "earlier" of each.
+    """Return the report without its instances, which are counted.
 
     The caller fills in `alive`, `shard`, `new`, `causes` and `history`.
     """
-    counts = Counter(counted)
+    counts: Counter[tuple[str, str]] = Counter()
+    for one in counted:
+        scope = "session" if not one["earlier"] else "orphan" if one.get("orphan") else "earlier"
+        counts[one["status"], scope] += 1
+        counts["", "failing"] += bool(one.get("fails"))
     return {
         "schema": SCHEMA,
         "session_id": session_id,
@@ -135,8 +156,10 @@ def report_head(
         "alive": None,
         "shard": None,
         "notes": [],
-        "summary": {status.value: counts[status.value, False] for status in Status},
-        "earlier_summary": {status.value: counts[status.value, True] for status in Status},
+        "summary": {status.value: counts[status.value, "session"] for status in Status},
+        "earlier_summary": {status.value: counts[status.value, "earlier"] for status in Status},
+        "orphan_summary": {status.value: counts[status.value, "orphan"] for status in Status},
+        "failing": counts["", "failing"],
         "new": [],
         "causes": [],
         "history": [],
@@ -173,7 +196,10 @@ def _instance(
     result = replace(former, status=entry.result.status) if former else entry.result
     folder = None if result.folder is None else RunFolder(result.folder, result.flow)
     # The folder of an instance that did not run has what an earlier session left.
-    ran = folder if result.status.has_run else None
+    could_start = bool(result.run_id) or result.cause != "input"
+    ran = folder if result.status.has_run and could_start else None
+    # One that waits for its turn will have the config that it ran with.
+    stored = None if result.message == NOT_YET else entry.config
     log = _log_of(ran) if ran else None
     is_good = not (former or result).status.needs_attention
     lists = {**_first(result, "inputs"), **_first(result, "outputs")}
@@ -195,9 +221,11 @@ def _instance(
         "worker": entry.worker,
         "rerun": rerun,
         "debug": f"ductaflow debug {shlex.quote(result.id)}" if entry.nodeid else None,
+        "orphan": entry.orphan,
+        "fails": entry.fails,
         "links": _links(ran, log, runs_dir) if ran else {},
         **log_parts(log, GOOD_LOG_END if is_good else LOG_END, (warning.line for warning in result.warnings)),
-        **sources.configs.of(result, ran, stored=not nested),
+        **sources.configs.of(result, ran, stored, has_base=not nested),
         **(figures_of(ran.notebook, sources.figures, is_good=is_good) if ran else NO_FIGURES),
         "flows": [],
     }
@@ -232,7 +260,8 @@ def _flow(folder: Path, build: Entry, sources: Sources, rerun: str, above: froze
         result = Result(folder.parent.name, folder.name, "flow", Status.ERROR, "lost", message)
     else:
         result = read_run(folder)
-    return _instance(Entry(result, earlier=build.earlier), sources, rerun, above | {true_folder}, nested=True)
+    entry = Entry(result, earlier=build.earlier, orphan=build.orphan)
+    return _instance(entry, sources, rerun, above | {true_folder}, nested=True)
 
 
 def _true(folder: Path) -> Path:
@@ -243,10 +272,15 @@ def _true(folder: Path) -> Path:
 
 
 def _rerun(entry: Entry, project: Project | None) -> str:
+    result = entry.result
+    if entry.is_stored:
+        # What blocks it, or is missing, has to run before it.
+        lacks = result.status is Status.BLOCKED or (result.cause == "input" and not result.run_id)
+        return f"ductaflow run {'--upstream ' if lacks and entry.upstreams else ''}{shlex.quote(result.id)}"
     if entry.nodeid:
         return f"pytest --ductaflow {shlex.quote(entry.nodeid)}"
-    script = _as_script(entry.result, project) if project else None
-    return script or f"pytest --ductaflow -k {shlex.quote(entry.result.instance)}"
+    script = _as_script(result, project) if project else None
+    return script or f"pytest --ductaflow -k {shlex.quote(result.instance)}"
 
 
 def _as_script(result: Result, project: Project) -> str | None:

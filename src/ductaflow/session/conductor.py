@@ -22,10 +22,11 @@ from typing import TYPE_CHECKING
 
 from ductaflow.common.errors import ConfigError, DuctaflowError
 from ductaflow.common.json_tree import JsonValue
+from ductaflow.common.paths import below
 from ductaflow.common.text import listed
 from ductaflow.project.compose import merge
 from ductaflow.project.csvs import NAME_COLUMNS
-from ductaflow.project.graph import collect
+from ductaflow.project.graph import Graph, collect
 from ductaflow.project.instances import Instance, Instances, find_instances, make_instance
 from ductaflow.project.options import RunOptions
 from ductaflow.project.settings import Project
@@ -38,8 +39,8 @@ from ductaflow.session.runner import run_instance
 from ductaflow.session.scheduler import Executor, Threads
 from ductaflow.session.tables import NAME_COLUMN, Row, Target, read_rows
 from ductaflow.session.targets import as_variant, find_targets, with_saved
-from ductaflow.store.result import Result, Status, why_not_valid
-from ductaflow.store.sessions import Session
+from ductaflow.store.result import Result, Status, readable_result, why_not_valid
+from ductaflow.store.sessions import Session, session_of
 from ductaflow.store.spec import current_run, tell
 
 if TYPE_CHECKING:
@@ -135,7 +136,8 @@ def conduct(
     session = Session()
     where = _executor(executor, jobs, project, session.id)
     with_page = project.settings.report and not outer
-    page = SessionPage(target, session.id, rows, readiness.graph) if with_page else None
+    values = {f"{target.flow}/{row.name}": row.values for row in rows}
+    page = SessionPage(project, session.id, readiness.graph, values) if with_page else None
     live = jobs == 1 and executor is None
     console = Console(target.flow, len(plan), live, progress)
     run = functools.partial(
@@ -153,18 +155,44 @@ def conduct(
     return _beside(table, rows, {name: name for name in RESULT_COLUMNS}, results)
 
 
+def _run_stored(
+    project: Project, instances: Instances, ids: Sequence[str], jobs: int, *, with_upstreams: bool
+) -> list[Result]:
+    """Run stored instances in the order of the graph; with one job their logs are live."""
+    readiness = Readiness(instances)
+    plan = [instances.by_id[id] for id in readiness.graph.order(ids)]
+    if with_upstreams:
+        plan = [*_upstreams_to_run(plan, readiness), *plan]
+    session = Session()
+    page = _page(project, session.id, readiness.graph)
+    run = functools.partial(
+        run_instance, session_id=session.id, echo=jobs == 1, check=False, await_page=False
+    )
+    with session:
+        return _Session(plan, readiness, run, Threads(jobs), Lines(jobs), page).work()
+
+
+def _page(project: Project, session_id: str, graph: Graph) -> SessionPage | None:
+    """Return the page of a command; None where the project wants none, and in a run."""
+    if not project.settings.report or current_run():
+        return None
+    return SessionPage(project, session_id, graph, waits_for_run=project.settings.only_changed)
+
+
 def run_targets(
     project: Project,
     targets: Sequence[str],
     *,
     jobs: int,
     only_changed: bool,
+    with_upstreams: bool = False,
     assignments: Sequence[str] = (),
     name: str | None = None,
 ) -> dict[str, Result]:
     """Run what a command names, by default all that is stored: instances first, then flows inside builds.
 
     Args:
+        with_upstreams: first run what they read from, at any distance, that has no valid run.
         assignments, name: the values and the name of a variant (`--set`, `--as`).
 
     Returns:
@@ -180,17 +208,8 @@ def run_targets(
     if assignments or name is not None:
         found = [as_variant(instances, found, assignments, name)]
     stored, loose, instances = with_saved(instances, found)
-    by_name: dict[str, Result] = {}
-    if stored:
-        readiness = Readiness(instances)
-        plan = [instances.by_id[id] for id in readiness.graph.order(stored)]
-        session = Session()
-        run = functools.partial(
-            run_instance, session_id=session.id, echo=jobs == 1, check=False, await_page=False
-        )
-        with session:
-            results = _Session(plan, readiness, run, Threads(jobs), Lines(jobs)).work()
-        by_name = {result.id: result for result in results}
+    results = _run_stored(project, instances, stored, jobs, with_upstreams=with_upstreams) if stored else []
+    by_name = {result.id: result for result in results}
     if loose:
 
         def show(run: Instance, result: Result) -> None:
@@ -198,7 +217,23 @@ def run_targets(
 
         ran = run_again(loose, project, jobs=jobs, show=show)
         by_name |= {run.shown: result for run, result in zip(loose, ran, strict=True)}
+        _show_builds(project, loose)
     return by_name
+
+
+def _show_builds(project: Project, ran: Sequence[Instance]) -> None:
+    """Bring the page up to date with the builds whose flows have run by themselves."""
+    page = _page(project, session_of().id, Graph(()))
+    runs = (below(run.run_folder.path, project.runs_dir) for run in ran)
+    tops = {
+        project.runs_dir.joinpath(*run.relative_to(project.runs_dir).parts[:2]): None for run in runs if run
+    }
+    results = [result for folder in tops if (result := readable_result(folder))]
+    if not page or not results:
+        return
+    for result in results:
+        page.show(result)
+    Lines(1).close(page.close(), ())
 
 
 def _without_results(table: DataFrame) -> DataFrame:
@@ -221,12 +256,14 @@ def _plan(
     if current_run():
         # In a build the rows are its flows, in a runs folder of their own: stored instances are elsewhere.
         alone = Readiness(Instances(project, rows))
-        return alone.graph.with_problems(rows, needs=False), alone
+        checked = alone.graph.with_problems(rows, needs=False)
+        return [replace(row, notes=()) for row in checked], alone
     here = {row.id for row in rows}
     stored = find_instances(project) if _may_read_others(rows, project) else ()
     readiness = Readiness(Instances(project, [*rows, *(other for other in stored if other.id not in here)]))
     first = _upstreams_to_run(rows, readiness) if with_upstreams else []
-    return readiness.graph.with_problems([*first, *rows]), readiness
+    graph = readiness.graph
+    return graph.with_notes(graph.with_problems([*first, *rows])), readiness
 
 
 def _upstreams_to_run(rows: Sequence[Instance], readiness: Readiness) -> list[Instance]:
@@ -385,7 +422,8 @@ class _Session:
             tell(build, event="refused", id=result.id, message=result.message)
         self._results[result.id] = result
         if result.status is Status.UNCHANGED:
-            self._hints[result.id] = self._beyond.told(instance)
+            doubts = [f"but {note}" for note in instance.notes or ()]
+            self._hints[result.id] = "; ".join(filter(None, [self._beyond.told(instance), *doubts]))
         self.console.show(instance, result)
         if self.page:
             self.page.update(instance, outcome)

@@ -6,22 +6,25 @@ import sys
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from ductaflow.common.errors import DuctaflowError
 from ductaflow.common.host import is_notebook_execution
-from ductaflow.common.text import duration, in_numbers, show_on_console
+from ductaflow.common.paths import REPORT_HTML
+from ductaflow.common.text import duration, in_numbers, iso_moment, show_on_console, shown_path
 from ductaflow.execution.echo import IndentedLines
 from ductaflow.project.graph import Graph
 from ductaflow.project.instances import Instance
 from ductaflow.project.secrets import masked
-from ductaflow.report import NOT_YET, Entry, LiveReport
+from ductaflow.project.settings import Project
+from ductaflow.report import NOT_YET, Entry, LiveReport, Stored
 from ductaflow.session.decide import NOT_STARTED, Outcome, unrun
 from ductaflow.session.request import spec_of_instance
 from ductaflow.session.runner import unchanged_lines
-from ductaflow.session.tables import Row, Target
 from ductaflow.store.result import Result, Status
 from ductaflow.store.spec import current_run
 
@@ -44,23 +47,70 @@ class Display(Protocol):
 
 
 class SessionPage:
-    """The status page of one call, with the values of the rows and the edges of their graph."""
+    """The status page of one call.
 
-    def __init__(self, target: Target, session_id: str, rows: Sequence[Row], graph: Graph) -> None:
-        project = target.project
-        self._live = LiveReport(project.runs_dir, session_id=session_id, project_root=project.root)
-        self._parameters = {f"{target.flow}/{row.name}": masked(row.values) for row in rows}
+    Args:
+        project: whose runs folder it is.
+        session_id: of the call.
+        graph: who reads from whom among what runs.
+        parameters: values of the rows of a table, by the ids of their instances.
+        waits_for_run: whether the page begins with the first run, since perhaps nothing has to run. If
+            nothing has, and nothing has run since the last page was written, that one stays.
+    """
+
+    def __init__(
+        self,
+        project: Project,
+        session_id: str,
+        graph: Graph,
+        parameters: Mapping[str, Mapping[str, object]] = MappingProxyType({}),
+        *,
+        waits_for_run: bool = False,
+    ) -> None:
+        self._live = LiveReport(
+            project.runs_dir,
+            session_id=session_id,
+            project_root=project.root,
+            stored=lambda: Stored.of(project),
+            waits_for_run=waits_for_run,
+        )
+        self._parameters = {id: masked(values) for id, values in parameters.items()}
         self._graph = graph
+        self._planned: list[Instance] = []
+        self._held: list[tuple[Instance, Outcome]] = []
+        page = project.runs_dir / REPORT_HTML
+        self._holds = waits_for_run and page.is_file()
+        self._written = iso_moment(datetime.fromtimestamp(page.stat().st_mtime, UTC)) if self._holds else ""
 
     def expect(self, instances: Iterable[Instance]) -> None:
+        if self._holds:
+            self._planned = list(instances)
+            return
         self._live.expect(
             [self._entry(one, Outcome(unrun(one, Status.NOT_RUN, NOT_YET))) for one in instances]
         )
 
     def update(self, instance: Instance, outcome: Outcome) -> None:
+        result = outcome.result
+        if self._holds and result.status is Status.UNCHANGED and (result.finished or "") < self._written:
+            self._held.append((instance, outcome))
+            return
+        if self._holds:
+            self._holds = False
+            self.expect(self._planned)
+            for held in self._held:
+                self.update(*held)
         self._live.update(self._entry(instance, outcome))
 
+    def show(self, result: Result) -> None:
+        """Show a result as it lies in its run folder."""
+        self._holds = False
+        self._live.update(Entry(result))
+
     def close(self) -> Path | None:
+        """Write the page, and return where; None if it could not be written, or has nothing new."""
+        if self._holds:
+            return None
         try:
             return self._live.close()
         except DuctaflowError as exc:
@@ -75,6 +125,7 @@ class SessionPage:
             tags=instance.options.tags,
             upstreams=self._graph.upstreams(instance.id),
             worker=outcome.worker,
+            config=instance.config,
         )
 
 
@@ -171,6 +222,8 @@ class Lines:
     def close(self, page: Path | None, hints: Iterable[str]) -> None:
         for hint in hints:
             show_on_console(f"{hint}\n", sys.stderr)
+        if page and sys.exception() is None:
+            show_on_console(f"Report: {shown_path(page)}\n")
 
 
 def _repeat(instance: Instance) -> None:

@@ -29,7 +29,7 @@ from ductaflow.common.paths import CACHE_DIR
 from ductaflow.execution import warm
 from ductaflow.execution.launch import STOP_SECONDS, StopFlag
 from ductaflow.project.instances import Instance
-from ductaflow.session.decide import Outcome, Turn, unrun
+from ductaflow.session.decide import Outcome, Turn, Would, unrun
 from ductaflow.session.scheduler import TICK, longest_paths, waits_and_seconds
 from ductaflow.store.folder import is_running
 from ductaflow.store.result import Result, Status, result_of_session
@@ -392,7 +392,8 @@ class Cluster:
                 # It failed with an upstream, which comes first.
                 continue
             exc = self._erred.pop(id)
-            outcome = turn.unrun([self._ended[upstream] for upstream in turn.after])
+            decision = turn.decide([self._ended[upstream] for upstream in turn.after])
+            outcome = None if decision.would is Would.RUN else decision.outcome
             # Dask also counts a lost worker for turns that only waited there.
             has_begun = self._is_running(id) or self._left_behind(id) is not None
             if outcome is None and isinstance(exc, KilledWorker) and has_begun:

@@ -181,23 +181,34 @@ def decide(reads: Needs, blame: Callable[[str], Blame | None], *, only_changed: 
         return refused(instance, instance.problem)
     sentences: list[str] = []
     run_first: list[Instance] = []
+    missing: list[str] = []
+    blocked: Decision | None = None
+    may_lack = instance.options.allow_missing
     for upstream in reads.upstreams:
-        if isinstance(upstream, str):
-            found = blame(upstream)
-        elif reason := upstream.skip_reason():
-            found = _of_skipped(upstream, reason)
-        else:
-            found = None
-            if why := why_not_valid(upstream.run_folder.path):
-                sentences.append(f"{instance.id} reads from {upstream.id}, but {why}.")
+        id, found = (upstream, blame(upstream)) if isinstance(upstream, str) else (upstream.id, None)
+        if isinstance(upstream, Instance):
+            if reason := upstream.skip_reason():
+                found = _of_skipped(upstream, reason)
+            elif why := why_not_valid(upstream.run_folder.path):
+                sentences.append(f"{instance.id} reads from {id}, but {why}.")
                 run_first.append(upstream)
+                missing.append(id)
         if found:
             own = replace(found, id=instance.id)
-            return Decision(instance, Would.BLOCKED, (found.reason,), found.remedy, own)
+            blocked = blocked or Decision(instance, Would.BLOCKED, (found.reason,), found.remedy, own)
+            missing.append(id)
+            if not may_lack:
+                return blocked
     for reference, instead in reads.unstored:
         if fault := _fault_of(instance, reference):
             sentences.append(f"{instance.id} reads {reference.text}, {fault}; {instead}".rstrip("; "))
-    if sentences:
+            missing.append(reference.text)
+    if may_lack and len(missing) < len(reads.upstreams) + len(reads.unstored):
+        notes = [f"{one} has no valid run, and {instance.id} runs without it" for one in missing]
+        instance = replace(instance, notes=(*(instance.notes or ()), *notes))
+    elif blocked:
+        return blocked
+    elif sentences:
         ids = " ".join(one.id for one in run_first)
         remedy = f"Run {'them' if run_first[1:] else 'it'} first: ductaflow run {ids}" if ids else ""
         return _error(instance, tuple(sentences), remedy, "input", run_first=tuple(run_first))
@@ -228,7 +239,7 @@ def compared(instance: Instance) -> Decision:
     except DuctaflowError as exc:
         return refused(instance, exc)
     if not found:
-        return Decision(instance, Would.UNCHANGED)
+        return Decision(instance, Would.UNCHANGED, instance.notes or ())
     more = f" (and {len(found) - 1} more)" if found[1:] else ""
     return Decision(instance, Would.RUN, (found[0].text + more,))
 
@@ -285,7 +296,7 @@ class SharedSession:
         open_steps = [self._step(instance)]
         while True:
             reads, left = open_steps[-1]
-            if id := self._undecided(left, known):
+            if id := self._undecided(left, known, needs_all=reads.instance.options.allow_missing):
                 open_steps.append(self._step(self._readiness.instances.by_id[id]))
                 continue
             open_steps.pop()
@@ -298,7 +309,8 @@ class SharedSession:
                 known[id] = Blame(id, id, UNFINISHED)
             elif not decision.blame:
                 self.good.add(id)
-            if known[id]:
+            reader = open_steps[-1][0].instance
+            if known[id] and not reader.options.allow_missing:
                 # The first one that blocks a reader is enough.
                 open_steps[-1] = (open_steps[-1][0], iter(()))
 
@@ -306,7 +318,9 @@ class SharedSession:
         reads = self._readiness.reads(instance, self._runs_here)
         return reads, iter(()) if instance.problem else reads.here
 
-    def _undecided(self, ids: Iterator[str], known: dict[str, Blame | None]) -> str | None:
+    def _undecided(
+        self, ids: Iterator[str], known: dict[str, Blame | None], *, needs_all: bool
+    ) -> str | None:
         """The next of some upstreams that has left no result; None if no other one matters."""
         for id in ids:
             if id in self.good:
@@ -318,6 +332,8 @@ class SharedSession:
                     return id
                 known[id] = Blame.of(result) if result else self.refused[id]
             if known[id]:
+                if needs_all:
+                    continue
                 return None
             self.good.add(id)
         return None
@@ -374,19 +390,19 @@ class Turn:
 
     def take(self, upstreams: Sequence[Outcome], stop: StopFlag, worker: str) -> Outcome:
         """Run the instance, if it may after what came of the turns before it; `stop` ends the run."""
-        if unrun := self.unrun(upstreams):
-            return unrun
+        decision = self.decide(upstreams)
+        if decision.would is not Would.RUN:
+            return decision.outcome
         try:
-            result = self.run(self.instance, stop=stop)
+            result = self.run(decision.instance, stop=stop)
         except (DuctaflowError, OSError) as exc:
             return refused(self.instance, exc).outcome
         return Outcome.of(result, None if result.status is Status.UNCHANGED else worker)
 
-    def unrun(self, upstreams: Sequence[Outcome]) -> Outcome | None:
-        """What came of the instance if it does not run; None if it does."""
+    def decide(self, upstreams: Sequence[Outcome]) -> Decision:
+        """Decide about the instance, after what came of the turns before it."""
         blames = {outcome.result.id: outcome.blame for outcome in (*self.known, *upstreams)}
-        decision = decide(self.reads, lambda id: blames.get(id, Blame(id, id, UNFINISHED)))
-        return None if decision.would is Would.RUN else decision.outcome
+        return decide(self.reads, lambda id: blames.get(id, Blame(id, id, UNFINISHED)))
 
 
 def unrun(instance: Instance, status: Status, message: str, cause: Cause | None = None) -> Result:

@@ -90,7 +90,7 @@ def forecast(readiness: Readiness, instances: Sequence[Instance], *, only_change
             if running:
                 decision = replace(decision, would=Would.MAY_RUN, reasons=(f"reads from {running}",))
             elif far := beyond.told(here[id]):
-                decision = replace(decision, reasons=(far,))
+                decision = replace(decision, reasons=(*decision.reasons, far))
         found[id] = decision
     return [
         replace(found[one.id], seconds=seconds) if found[one.id].would.takes_time else found[one.id]

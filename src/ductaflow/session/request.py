@@ -56,6 +56,7 @@ def spec_of_instance(
         runs_root=str(tree),
         project_root=str(project.root),
         config=instance.config,
+        notes=instance.notes or (),
         options=instance.options,
         settings=settings or project.settings,
         session_id=session or session_of().id,

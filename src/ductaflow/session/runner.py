@@ -14,6 +14,7 @@ from ductaflow.common.text import show_on_console
 from ductaflow.execution.echo import IndentedLines
 from ductaflow.execution.launch import StopFlag, launch
 from ductaflow.project.checks import checked_values
+from ductaflow.project.graph import noted
 from ductaflow.project.instances import Instance, load_stored
 from ductaflow.project.options import RunOptions
 from ductaflow.project.settings import Settings
@@ -69,7 +70,7 @@ def run_instance(
     """
     if isinstance(instance, str):
         instance = load_stored(request.project_here(), instance)
-    spec = request.spec_of_instance(instance, settings=settings, session=session_id)
+    spec = request.spec_of_instance(noted(instance), settings=settings, session=session_id)
     spec = replace(spec, owner_pid=owner_pid)
     return _checked(run_spec(spec, echo=echo, stop=stop, await_page=await_page, explain=explain), check)
 

@@ -172,7 +172,8 @@ def _check_known(original: Instance, key: str) -> None:
             names = ", ".join(list(level)[:_SHOWN_KEYS]) + (" ..." if len(level) > _SHOWN_KEYS else "")
             raise ConfigError(
                 f"--set {key}: {where} has no key {part}",
-                hint=did_you_mean(part, level) or f"It has {names or 'none'}. A new key is first stored.",
+                hint=did_you_mean(part, level)
+                or f"It has {names or 'none'}. A new key is first stored, as null say: in {original.file}",
             )
         level = level[part]
 
@@ -269,4 +270,5 @@ def with_saved(
         else:
             known[one.id] = one
             ids[one.id] = None
-    return list(ids), loose, Instances(instances.project, check(list(known.values())))
+    checked = check(list(known.values()), stored=instances.by_id)
+    return list(ids), loose, Instances(instances.project, checked)

@@ -6,7 +6,7 @@ A build that failed by one of its flows has the cause of that flow.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from ductaflow.store.result import Result, readable_result
@@ -50,11 +50,6 @@ class CauseKey(NamedTuple):
     place: str
     pattern: str
 
-    def line(self, said: Sequence[Said]) -> str:
-        """Return place and title in one line, for failures with these messages."""
-        title = title_of(said)
-        return f"{self.place}: {title}" if self.place else title
-
 
 class Failed(NamedTuple):
     """The facts of a failed run that its cause depends on."""
@@ -66,6 +61,7 @@ class Failed(NamedTuple):
     evalue: str = ""
     file: str | None = None
     line: int | None = None
+    flow: str = ""
 
 
 def cause_of(failed: Failed, instance: str) -> tuple[CauseKey, Said]:
@@ -75,7 +71,8 @@ def cause_of(failed: Failed, instance: str) -> tuple[CauseKey, Said]:
         failed: the run that failed first: a flow of a build, if it is one that made the build fail.
         instance: the name of the instance, which is the build's.
     """
-    names = sorted({instance, failed.instance}, key=len, reverse=True)
+    # A name that is the flow's own does not differ from run to run.
+    names = sorted({instance, failed.instance} - {failed.flow}, key=len, reverse=True)
     if failed.ename:
         line = f":{failed.line}" if failed.line else ""
         place = f"{failed.file}{line}" if failed.file else ""
@@ -83,6 +80,36 @@ def cause_of(failed: Failed, instance: str) -> tuple[CauseKey, Said]:
         return CauseKey(failed.cause or "exception", failed.ename, place, pattern_of(said)), said
     said = in_parts(failed.message, names)
     return CauseKey(failed.cause or "error", "", "", pattern_of(said)), said
+
+
+class Group(NamedTuple):
+    """Failures of one cause: what they are called, where and how they failed, and the title of it all."""
+
+    names: tuple[str, ...]
+    key: CauseKey
+    title: str
+
+    @property
+    def line(self) -> str:
+        """Place and title in one line."""
+        return f"{self.key.place}: {self.title}" if self.key.place else self.title
+
+
+def grouped(failures: Iterable[tuple[str, CauseKey, Said]]) -> list[Group]:
+    """Group failures, each given with a name of its own, by their causes; the largest group first.
+
+    Those that read alike are of one cause, whatever differs in what they are called.
+    """
+    by_key: dict[CauseKey, list[tuple[str, Said]]] = {}
+    for name, key, said in failures:
+        by_key.setdefault(key, []).append((name, said))
+    groups: dict[tuple[str, ...], Group] = {}
+    for key, found in by_key.items():
+        title = title_of([said for _, said in found])
+        alike = (*key[:3], title)
+        names = groups[alike].names if alike in groups else ()
+        groups[alike] = Group((*names, *(name for name, _ in found)), key, title)
+    return sorted(groups.values(), key=lambda group: -len(group.names))
 
 
 def origin_of(result: Result) -> Result:

@@ -103,6 +103,8 @@ def look_back(spec: RunSpec) -> Lookback:
     if "config" in rerun_on:
         found += _of_config(spec, last.result.config_hash, last.lineage)
     named = named_in(spec) if "inputs" in rerun_on else {}
+    if "inputs" in rerun_on:
+        found += _of_notes(spec, last.lineage)
     found += _of_run(site, last, rerun_on, named, spec.runs_root)
     if "environment" in rerun_on:
         found += _of_environment(last, session_of(spec.session_id).part(_Installed))
@@ -221,6 +223,13 @@ def _is_plain_list(_path: KeyPath, value: object) -> bool:
 
 def _shown(value: object) -> str:
     return shorten(json.dumps(value, ensure_ascii=False), _SHOWN)
+
+
+def _of_notes(spec: RunSpec, lineage: Lineage) -> Iterator[Change]:
+    """Yield what has become doubtful, or is not any more, about what it reads: its warnings are others."""
+    before = lineage.get("notes", [])
+    yield from (Change("input", note, note) for note in spec.notes if note not in before)
+    yield from (Change("input", note, f"no longer: {note}") for note in before if note not in spec.notes)
 
 
 # --- files -------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ import shutil
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, TypeVar
 from ductaflow.common import host
 from ductaflow.common.decode import RefusedError, UnreadableError, read_json
 from ductaflow.common.errors import DuctaflowError, RunFolderError
-from ductaflow.common.files import Snapshot, snapshot, state_of, sweep_temporary, write_atomic
+from ductaflow.common.files import Snapshot, snapshot, state_of, sweep_temporary, unlock, write_atomic
 from ductaflow.common.paths import CACHE_DIR, CONTEXT, TEMP_PREFIX, RunFolder
 from ductaflow.notebook.export import end_announcement
 from ductaflow.project.strict_json import LONE_SURROGATE
@@ -477,3 +477,37 @@ def _is_held(marker: Path) -> bool:
             return False
     except Timeout:
         return True
+
+
+# --- a run folder that is cleared without a run ------------------------------------------------------------
+
+
+def written_in(folder: RunFolder, runs_root: Path) -> set[str]:
+    """Return the names of what the last run of a folder wrote; what a person put there is not among them."""
+    marker = _admin(runs_root, folder.path, ".json")
+    now, stale = snapshot(folder.path), Marker.load(marker)
+    if stale is not None:
+        now = _older(now, _last_sign_of_life(marker))
+    return _written_by_last_run(folder, now, stale, readable_result(folder.path))[0]
+
+
+def move_away(folder: RunFolder, runs_root: Path, target: Path) -> None:
+    """Move what the last run wrote somewhere else, as if nothing had run there. The folder has to be held."""
+    names, last = written_in(folder, runs_root), readable_result(folder.path)
+    own = {path.name for path in folder.own_files}
+    with ExitStack() as until:
+        # Ours come last: if this is killed, they still tell what of the rest is the run's.
+        for name in sorted(names, key=lambda name: (name in own, name)):
+            source, destination = folder.path / name, target / name
+            destination.parent.mkdir(parents=True, exist_ok=True)
+            unlock(str(source.parent), os.W_OK | os.X_OK, until)
+            if state_of(str(source)).kind == "folder":
+                destination.mkdir()
+            else:
+                shutil.move(source, destination)
+    remove(folder.path, names, but=last.kept_folders if last else ())
+    with suppress(OSError):
+        # A person's files may lie there.
+        folder.path.rmdir()
+    for suffix in (".json", ".events", ".hand", ".spec"):
+        _admin(runs_root, folder.path, suffix).unlink(missing_ok=True)

@@ -27,7 +27,12 @@ _NO_HARD_LINKS = (errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOSYS, errno.EO
 
 def previous_folder(runs_root: Path, folder: Path) -> Path:
     """Return where the files of the last good run of a folder are kept."""
-    return runs_root / CACHE_DIR / "previous" / folder.relative_to(runs_root)
+    return previous_root(runs_root) / folder.relative_to(runs_root)
+
+
+def previous_root(runs_root: Path) -> Path:
+    """Return the folder in which the files of last good runs are kept."""
+    return runs_root / CACHE_DIR / "previous"
 
 
 def refuse_links(runs_root: Path, folder: Path) -> None:

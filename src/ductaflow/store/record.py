@@ -422,6 +422,7 @@ class RecordMaker:
             made=self._made(),
             saved=self._saved(),
             changed=sorted(set(self.changed)),
+            notes=list(self.spec.notes),
         )
         written_here = tuple(
             output

@@ -203,6 +203,8 @@ class Lineage(TypedDict):
     made: list[FileEntry]
     saved: str
     changed: list[str]
+    # lines of older versions lack it
+    notes: NotRequired[list[str]]
 
 
 class GitState(TypedDict):

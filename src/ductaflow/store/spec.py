@@ -34,6 +34,7 @@ class RunSpec:
     Attributes:
         source: the notebook; folder: the run folder; runs_root: the tree that it belongs to.
         mode: `notebook` (papermill executes the cells) or `script` (plain Python).
+        notes: what is doubtful about what it reads; each is a warning in its log.
         options: what `_run` of the config, or the caller, asks for; what concerns the execution is saved with
             the config.
         settings: those of the project and its session; the flows of a build run by them too.
@@ -52,6 +53,7 @@ class RunSpec:
     session_id: str
     run_id: str
     config: Mapping[str, object] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
     options: RunOptions = field(default_factory=RunOptions)
     settings: Settings = field(default_factory=Settings)
     mode: Literal["notebook", "script"] = "notebook"

@@ -48,7 +48,9 @@ function causeLine(node, it, details) {
   // The message of a run with warnings only counts them; its row has the first one.
   const message = it.status === "warning" ? it.message : (details && details.message) || it.message;
   const said = [];
-  if (it.cause && statusOf(node).is_error) {
+  if (it.fails) {
+    said.push(h("strong", "Fails its test"), ": ", h("span.said", it.fails));
+  } else if (it.cause && statusOf(node).is_error) {
     said.push(h("strong", CAUSE[it.cause] || it.cause));
     if (failure && failure.file) said.push(" at ", h("code", failure.file + (failure.line ? ":" + failure.line : "")));
     if (failure && failure.ename) said.push(": ", h("code", failure.ename), failure.evalue ? [": ", h("span.said", firstLine(failure.evalue))] : null);
@@ -293,14 +295,21 @@ function facts(it, node) {
 
 const rootOf = (node) => (node.parent ? rootOf(node.parent) : node);
 
-const rerunOf = (node) => (node.row.nodeid ? "pytest --ductaflow " + quoted(node.row.nodeid) : node.row.rerun || "");
+const rerunOf = ({ row }) => row.rerun || (row.nodeid ? "ductaflow run " + quoted(row.id) : "");
 
-// One command for many instances where they have node ids, else one a line.
+// One command for all that one can run, else one a line. Of some blocked ones, it first runs what they wait for.
 function rerunOfAll(found) {
-  const stored = found.filter((node) => node.row.nodeid);
-  const lines = found.filter((node) => !node.row.nodeid).map(rerunOf);
-  if (stored.length) lines.unshift(["pytest --ductaflow", ...stored.map((node) => quoted(node.row.nodeid))].join(" \\\n  "));
-  return lines.join("\n");
+  const lines = found.map(rerunOf);
+  const isTest = (line) => line.startsWith("pytest --ductaflow ");
+  const stored = found.filter((node) => node.row.nodeid && !isTest(rerunOf(node)));
+  const tests = found.filter((node) => node.row.nodeid && isTest(rerunOf(node)));
+  const joined = (command, parts) => (parts.length ? [[command, ...parts.map(quoted)].join(" \\\n  ")] : []);
+  const first = lines.some((line) => line.startsWith("ductaflow run --upstream ")) ? "ductaflow run --upstream" : "ductaflow run";
+  return [
+    ...joined(first, stored.map((node) => node.row.id)),
+    ...joined("pytest --ductaflow", tests.map((node) => node.row.nodeid)),
+    ...found.filter((node) => !node.row.nodeid).map(rerunOf),
+  ].join("\n");
 }
 
 // Of stored instances.

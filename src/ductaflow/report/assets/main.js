@@ -1,11 +1,17 @@
 // The page: its state, which lives in the address so that a link and a refresh keep it, and its parts.
 
-const state = { q: "", statuses: new Set(), id: null, missing: null, view: "list", expanded: new Set() };
+const state = { q: "", statuses: new Set(), scope: "", id: null, missing: null, view: "list", expanded: new Set() };
 const app = document.getElementById("app");
-const chips = [...document.querySelectorAll(".chip")];
+const chips = [...document.querySelectorAll(".chip[data-status]")];
 const WIDE = matchMedia("(min-width: 1000px)");
 
 // --- address ------------------------------------------------------------------------------------------------
+
+// Which rows the counts of a group are of. An address without one means all.
+const SCOPES = {
+  session: ({ row }) => !row.earlier,
+  known: ({ row }) => !(row.earlier && row.orphan),
+};
 
 const inAddress = (text) => encodeURIComponent(text).replace(/%2F/g, "/").replace(/%20/g, "+").replace(/%3A/g, ":").replace(/%3D/g, "=");
 
@@ -13,6 +19,7 @@ function address() {
   const parts = [];
   if (state.view !== "list") parts.push("view=" + state.view);
   if (state.statuses.size) parts.push("status=" + [...state.statuses].join(","));
+  if (state.statuses.size && state.scope) parts.push("scope=" + state.scope);
   if (state.q) parts.push("q=" + inAddress(state.q));
   if (state.id || state.missing) parts.push("id=" + inAddress(state.id || state.missing));
   for (const key of state.expanded) parts.push("open=" + inAddress(key));
@@ -24,6 +31,7 @@ function readAddress() {
   state.q = found.get("q") || "";
   state.view = VIEWS.some(([name]) => name === found.get("view")) ? found.get("view") : "list";
   state.statuses = new Set((found.get("status") || "").split(",").filter((status) => ORDER.includes(status)));
+  state.scope = Object.hasOwn(SCOPES, found.get("scope")) ? found.get("scope") : "";
   const id = found.get("id");
   state.id = byKey.has(id) ? id : null;
   sayMissing(state.id ? null : id);
@@ -99,7 +107,10 @@ function help() {
     row("tag:" + asValue(first(({ row: { tags } }) => tags && tags[0], "slow")), "a tag of _run"),
     row(first((node) => parametersOf(node).map(parameterTerm)[0], "horizon=2030"), "a parameter of the config, also nested: database.host or host"),
     row("cause:" + first(({ row: { cause } }) => cause, "timeout"), "why it failed: " + Object.keys(CAUSE).join(", ")),
-    row("is:new", "an error that the last session with a result of it did not have; is:earlier for earlier results"),
+    row("is:new", "an error that the last session with a result of it did not have"),
+    row("is:session", "what this session touched; is:earlier for earlier results"),
+    roots.some(({ row: { orphan } }) => orphan) ? row("is:orphan", "a run of nothing that is stored (any more); is:stored for all others") : null,
+    head.failing ? row("is:failing", "its test fails although its run is good: a new warning, for example") : null,
     row("-status:success", "a minus: not this. Several terms must all fit; \"quotes\" keep words together")));
 }
 
@@ -154,7 +165,8 @@ function searchParameters(set, cause, index) {
 function proportions() {
   const bar = document.getElementById("bar");
   if (!bar) return;
-  for (const element of chips) {
+  const scope = chips.some(({ dataset }) => dataset.scope === "known") ? "known" : "session";
+  for (const element of chips.filter(({ dataset }) => dataset.scope === scope)) {
     const piece = h("span.s-" + element.dataset.status);
     piece.style.flexGrow = element.dataset.count;
     bar.append(piece);
@@ -165,8 +177,10 @@ function proportions() {
 
 function apply() {
   const fits = searchTest(state.q);
-  const found = roots.filter((node) => (!state.statuses.size || state.statuses.has(node.row.status)) && fits(node));
-  for (const element of chips) element.setAttribute("aria-pressed", String(state.statuses.has(element.dataset.status)));
+  const isMeant = (node) => state.statuses.has(node.row.status) && (!state.scope || SCOPES[state.scope](node));
+  const found = roots.filter((node) => (!state.statuses.size || isMeant(node)) && fits(node));
+  const isOn = ({ status, scope }) => state.statuses.has(status) && (!state.scope || state.scope === scope);
+  for (const element of chips) element.setAttribute("aria-pressed", String(isOn(element.dataset)));
   const filtered = state.statuses.size > 0 || state.q.trim() !== "";
   const words = filtered ? found.length.toLocaleString("en") + " of " + roots.length.toLocaleString("en") + " shown" : plural(roots.length, "instance");
   if (shown.textContent !== words) shown.textContent = words;
@@ -175,7 +189,7 @@ function apply() {
   empty.hidden = found.length > 0 || roots.length === 0;
   list.hidden = found.length === 0;
   tree.show(found);
-  showCopies(found.filter((node) => statusOf(node).is_error || node.row.status === "blocked"), filtered);
+  showCopies(found.filter((node) => statusOf(node).is_error || node.row.status === "blocked" || node.row.fails), filtered);
 }
 
 function showCopies(failed, filtered) {
@@ -274,6 +288,7 @@ async function showNode(node, focus) {
   panel.setAttribute("aria-label", name);
   panel.replaceChildren(h("div.panel-head",
     h("div.panel-bar", badge(node.row.status), h("span.note", duration(node.row.seconds)),
+      node.row.orphan ? h("span.tag.orphan", "not stored") : null,
       node.row.earlier ? h("span.tag.earlier", "earlier result") : null,
       h("span.fill"),
       button("\u2039", () => step(-1), { class: "icon", "aria-label": "Previous instance", disabled: at <= 0 }),
@@ -366,12 +381,18 @@ function fromAddress(kept) {
 function listen() {
   for (const element of chips) {
     element.addEventListener("click", () => {
-      const { status } = element.dataset;
+      const { status, scope } = element.dataset;
+      if (state.statuses.size && state.scope && state.scope !== scope) state.statuses.clear();
+      // Where there is nothing else, an address has only the status.
+      state.scope = roots.some(({ row }) => row.earlier) ? scope : "";
       if (!state.statuses.delete(status)) state.statuses.add(status);
       if (state.view !== "list") showView("list", false);
       apply();
       stateChanged();
     });
+  }
+  for (const element of document.querySelectorAll(".chip[data-query]")) {
+    element.addEventListener("click", () => search(element.dataset.query));
   }
   box.addEventListener("input", () => { touched = Date.now(); state.q = box.value; apply(); stateChanged(); });
   box.addEventListener("keydown", (event) => {

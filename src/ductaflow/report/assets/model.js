@@ -30,7 +30,9 @@ function makeNode(row, parent, place) {
 for (const [place, row] of parsed("rows").entries()) roots.push(makeNode(row, null, place));
 // What needs a person first, what this session touched before earlier results, otherwise as it came.
 roots.sort((a, b) =>
-  ORDER.indexOf(a.row.status) - ORDER.indexOf(b.row.status)
+  Boolean(a.row.orphan && a.row.earlier) - Boolean(b.row.orphan && b.row.earlier)
+  || Boolean(b.row.fails) - Boolean(a.row.fails)
+  || ORDER.indexOf(a.row.status) - ORDER.indexOf(b.row.status)
   || Boolean(a.row.earlier) - Boolean(b.row.earlier)
   || a.place - b.place);
 
@@ -91,7 +93,7 @@ const STATUS_NAMES = Object.fromEntries(head.statuses.flatMap(({ name, synonyms 
 // Fields that take only certain values: those that are named to people, and a test for all that are accepted.
 const VALUES = {
   status: { told: ORDER, takes: (value) => Object.hasOwn(STATUS_NAMES, value) },
-  is: { told: ["new", "earlier"] },
+  is: { told: ["new", "session", "earlier", "stored", "orphan", "failing"] },
   kind: { told: ["flow", "build"] },
   cause: { told: [...Object.keys(CAUSE), ...head.causes.length ? ["1 to " + head.causes.length] : []], takes: (value) => Object.hasOwn(CAUSE, value) || head.causes[value - 1] },
 };
@@ -132,7 +134,13 @@ const FIELD_TESTS = {
   kind: (value) => (node) => node.row.kind === value,
   worker: (value) => { const fits = matcher(value); return (node) => fits((node.row.worker || "").toLowerCase()); },
   id: (value) => { const fits = matcher(value); return (node) => fits(node.row.id.toLowerCase()); },
-  is: (value) => (node) => value === "earlier" ? Boolean(node.row.earlier) : value === "new" ? isNew(node) : false,
+  is: (value) => {
+    const tests = {
+      new: isNew, session: ({ row }) => !row.earlier, earlier: ({ row }) => Boolean(row.earlier),
+      stored: ({ row }) => !row.orphan, orphan: ({ row }) => Boolean(row.orphan), failing: ({ row }) => Boolean(row.fails),
+    };
+    return Object.hasOwn(tests, value) ? (node) => tests[value](node) : () => false;
+  },
   cause: (value) => /^\d+$/.test(value)
     ? (node) => causesOf.get(node.row.id) === Number(value)
     : (node) => (node.row.cause || "") === value,

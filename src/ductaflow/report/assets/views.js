@@ -158,12 +158,15 @@ function graphView() {
 // What has no place in the graph, since it neither reads from another instance nor is read.
 function leftOut(linked) {
   const there = new Set(linked.map((node) => (graphByFlow ? node.row.flow : node)));
-  const alone = roots.filter((node) => !there.has(graphByFlow ? node.row.flow : node));
+  const alone = roots.filter((node) => !(node.row.orphan && node.row.earlier) && !there.has(graphByFlow ? node.row.flow : node));
   const names = [...new Set(alone.map((node) => (graphByFlow ? node.row.flow : node.row.id)))];
-  if (!names.length) return null;
+  const orphans = roots.filter(({ row }) => row.orphan && row.earlier);
+  const apart = orphans.length ? h("p.note.left-out", plural(orphans.length, "run folder") + " of nothing that is stored " + (orphans.length === 1 ? "is" : "are") + " not shown: "
+    + orphans.slice(0, 6).map(({ row }) => row.id).join(", ") + (orphans.length > 6 ? " and " + (orphans.length - 6) + " more" : "") + ".") : null;
+  if (!names.length) return apart;
   const why = names.length === 1 ? " is not shown, since it neither reads from another one nor is read: " : " are not shown, since they neither read from others nor are read: ";
-  return h("p.note.left-out", plural(names.length, graphByFlow ? "flow" : "instance") + why
-    + names.slice(0, 6).join(", ") + (names.length > 6 ? " and " + (names.length - 6) + " more" : "") + ".");
+  return h("div", apart, h("p.note.left-out", plural(names.length, graphByFlow ? "flow" : "instance") + why
+    + names.slice(0, 6).join(", ") + (names.length > 6 ? " and " + (names.length - 6) + " more" : "") + "."));
 }
 
 function flowGraph(linked) {
@@ -171,7 +174,7 @@ function flowGraph(linked) {
   const flowOf = (id) => (byKey.has(id) ? byKey.get(id).row.flow || id : id.split("/")[0]);
   for (const { row } of linked) flows.set(row.flow, { key: row.flow, label: row.flow, counts: {}, above: new Set() });
   // A box counts what it lists: also the instances that stand alone.
-  for (const node of roots.filter(({ row }) => flows.has(row.flow))) {
+  for (const node of roots.filter(({ row }) => flows.has(row.flow) && !(row.orphan && row.earlier))) {
     const flow = node.row.flow;
     const box = flows.get(flow);
     box.counts[node.row.status] = (box.counts[node.row.status] || 0) + 1;
