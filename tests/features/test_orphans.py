@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -264,3 +265,24 @@ def test_allow_missing_is_a_flag(project: TinyProject) -> None:
     project.flow("prep", PREP)
     project.config("flows/prep.json", v=1, _run={"allow_missing": "yes"})
     assert "allow_missing" in project.output("list")
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root reads everything")
+def test_a_folder_that_nobody_may_read_stops_nothing(chain: TinyProject) -> None:
+    """What is stored is collected and runs."""
+    closed = chain.folder("prep", "closed")
+    closed.mkdir(parents=True)
+    closed.chmod(0)
+    chain.config("flows/agg.json", files="runs/prep/*/clean.csv")
+    chain.output("run", "prep", "agg")
+    assert Status.SUCCESS is chain.result("agg", "default").status
+
+
+def test_a_link_that_leads_to_itself_stops_nothing(chain: TinyProject) -> None:
+    """It is no run folder."""
+    loop = chain.folder("prep", "loop")
+    loop.parent.mkdir(parents=True)
+    loop.symlink_to(loop)
+    chain.config("flows/agg.json", files="runs/prep/*/clean.csv")
+    chain.output("run", "prep", "agg")
+    assert Status.SUCCESS is chain.result("agg", "default").status

@@ -117,12 +117,16 @@ def _folders(parent: Path) -> list[str]:
     try:
         with os.scandir(parent) as entries:
             return sorted(entry.name for entry in entries if entry.name[0] != "." and entry.is_dir())
-    except (FileNotFoundError, NotADirectoryError):
+    except OSError:
+        # None yet, or not readable: who reads what lies there gets the error.
         return []
 
 
 def _has_run(folder: Path) -> bool:
-    names = os.listdir(folder)
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return False
     return RESULT in names or bool(ran_among(names))
 
 

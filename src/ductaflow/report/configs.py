@@ -42,24 +42,24 @@ class Configs:
         self,
         result: Result,
         folder: RunFolder | None,
-        stored: Mapping[str, object] | None = None,
+        without_run: Mapping[str, object] | None = None,
         *,
-        has_base: bool,
+        stored: bool,
     ) -> ConfigParts:
         """Return the configs of a run for the twin.
 
         Args:
             result: of the run; folder: its run folder, None for an instance that did not run.
-            stored: the config of an instance that did not run.
-            has_base: whether it is an instance of its own; a flow of a build has no base.
+            without_run: the config of an instance that did not run.
+            stored: whether it is an instance of its own; a flow of a build has no base.
         """
-        config = _read(folder.config) if folder else stored
+        config = _read(folder.config) if folder else without_run
         shown, left_out = _flat(config)
         good, finished = self._last_good(result, folder) if folder else (None, None)
         return {
             "config": None if config is None else shown,
             "config_left_out": left_out,
-            "base_config": self._base(result, config) if has_base and config is not None else None,
+            "base_config": self._base(result, config) if stored and config is not None else None,
             "good_config": good,
             "good_finished": finished,
         }

@@ -225,7 +225,7 @@ def _instance(
         "fails": entry.fails,
         "links": _links(ran, log, runs_dir) if ran else {},
         **log_parts(log, GOOD_LOG_END if is_good else LOG_END, (warning.line for warning in result.warnings)),
-        **sources.configs.of(result, ran, stored, has_base=not nested),
+        **sources.configs.of(result, ran, stored, stored=not nested),
         **(figures_of(ran.notebook, sources.figures, is_good=is_good) if ran else NO_FIGURES),
         "flows": [],
     }
