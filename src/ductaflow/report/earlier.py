@@ -159,8 +159,7 @@ def rebuild_report(project: Project) -> Twin:
     alive = former and former["alive"]
     stored = Stored.of(project)
     entries = list(_entries(project, stored, faults, since=former["started"] if former and alive else ""))
-    if not (former and alive):
-        entries = _of_last_session(entries)
+    entries = _with_old_orphans(entries)
     ran = [entry.result for entry in entries if entry.result.finished and not entry.earlier]
     last = max(ran, key=lambda result: str(result.finished), default=None)
     session_id = last.session_id if last else ""
@@ -197,14 +196,14 @@ def _entries(project: Project, stored: Stored, faults: list[str], *, since: str)
             yield stored.with_facts(replace(entry, earlier=entry.earlier or not since))
 
 
-def _of_last_session(entries: Sequence[Entry]) -> list[Entry]:
-    """Tell the runs of the session that ended last from those of earlier ones."""
+def _with_old_orphans(entries: Sequence[Entry]) -> list[Entry]:
+    """Tell orphans that the session that ended last has made from those of earlier ones."""
     ran = [entry.result for entry in entries if entry.result.finished]
     last = max(ran, key=lambda result: str(result.finished), default=None)
     return [
-        replace(
-            entry, earlier=entry.earlier or (last is not None and entry.result.session_id != last.session_id)
-        )
+        replace(entry, earlier=True)
+        if entry.orphan and last is not None and entry.result.session_id != last.session_id
+        else entry
         for entry in entries
     ]
 

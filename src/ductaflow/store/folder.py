@@ -35,7 +35,7 @@ from ductaflow.common.paths import CACHE_DIR, CONTEXT, TEMP_PREFIX, RunFolder
 from ductaflow.notebook.export import end_announcement
 from ductaflow.project.strict_json import LONE_SURROGATE
 from ductaflow.store.previous import keep, nested_runs, previous_folder, refuse_links, remove
-from ductaflow.store.result import FileEntry, Result, read_result
+from ductaflow.store.result import FileEntry, Result, read_result, readable_result
 from ductaflow.store.spec import is_below
 
 if TYPE_CHECKING:
