@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support import TinyProject
 
+from ductaflow.common.paths import RunFolder
 from ductaflow.execution import warm
+from ductaflow.notebook.export import announce_page
 from ductaflow.store.result import Status
 
 pytestmark = [
@@ -418,3 +424,136 @@ def test_a_variable_of_the_environment_stays_small_whatever_a_config_needs(
         said = (project.folder("f", "default") / "said.txt").read_text()
         assert f"True {needs[-1]}" == said
     assert [] == list((project.root / "runs/.ductaflow/running").glob("*.spec"))
+
+
+# --- a supervisor that is killed late ----------------------------------------------------------------------
+
+#: Kills the process that does something with a file; once, as the file `armed` says.
+KILLER = """
+import os, signal, sys
+
+def hook(event, arguments):
+    if event == "os.rename" and str(arguments[1]).endswith("f.html"):
+        is_meant = WHEN == "page" and os.stat(arguments[0]).st_size > 5_000
+    elif event == "os.rename" and str(arguments[1]).endswith(("result.json", "f_config.json")):
+        is_meant = os.path.basename(str(arguments[1])) == WHEN
+    else:
+        is_meant = event == "os.remove" and str(arguments[0]).endswith(".events") and WHEN == "events"
+    if is_meant and os.path.exists(ARMED):
+        os.unlink(ARMED)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+WHEN, ARMED = os.environ.get("KILL_AT", ""), os.environ.get("ARMED", "")
+if WHEN:
+    sys.addaudithook(hook)
+"""
+
+
+@pytest.mark.parametrize("when", ["events", "page", "result.json", "f_config.json"])
+def test_a_run_whose_supervisor_is_killed_has_one_verdict(
+    project: TinyProject, tmp_path: Path, when: str
+) -> None:
+    """The session, `result.json`, `status` and the report agree; no page is promised, no file is left."""
+    make(project, "f", 'Path("out.csv").touch()')
+    project.output("run", "f")
+    (tmp_path / "hook").mkdir()
+    (tmp_path / "hook" / "sitecustomize.py").write_text(KILLER)
+    armed = tmp_path / "armed"
+    armed.touch()
+    added = {"PYTHONPATH": str(tmp_path / "hook"), "KILL_AT": when, "ARMED": str(armed), warm.SERVER: ""}
+    done = project.pytest("-q", env=added)
+    assert not armed.exists()
+    folder, kept = project.folder("f", "default"), project.root / "runs/.ductaflow/previous/f/default"
+    is_good = when != "result.json"
+    assert is_good == (0 == done.code), done.out
+    assert [("success" if is_good else "error")] == list(done.statuses().values())
+    assert is_good == ("success" in project.cli("status", "f").output)
+    assert is_good == (folder / "result.json").exists()
+    if when == "page":
+        assert "The HTML was not finished" in (folder / "f.html").read_text()
+    project.output("run", "f")
+    assert (kept / "out.csv").exists()
+    if when == "page":
+        assert "The HTML was not finished" in (kept / "f.html").read_text()
+    assert [] == [path.name for path in project.root.rglob(".ductaflow-tmp-*")]
+    assert [] == [path.name for path in (project.root / "runs/.ductaflow/running").iterdir()]
+
+
+def test_a_page_that_nobody_makes_any_more_says_by_when_it_was_to_be_there(
+    project: TinyProject, tmp_path: Path
+) -> None:
+    """Also where the session was killed with its supervisor; the next run says that it was not finished."""
+    make(project, "f", "1")
+    project.output("run", "f")
+    files = RunFolder(project.folder("f", "default"), "f")
+    announce_page(files, within=60)
+    assert re.search(
+        r"is not here by \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC, it will not be", files.html.read_text()
+    )
+    project.output("run", "f")
+    kept = project.root / "runs/.ductaflow/previous/f/default/f.html"
+    assert "The HTML was not finished" in kept.read_text()
+    assert "The HTML was not finished" not in files.html.read_text()
+
+
+@pytest.mark.parametrize("engine", ["warm", "off"])
+def test_a_path_that_the_locale_cannot_read(project: TinyProject, tmp_path: Path, engine: str) -> None:
+    """The message has the path and the locale, and what to set."""
+    make(project, "f", "1")
+    root = project.root.rename(tmp_path / "prøj é")
+    env = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    env |= {"PYTHONIOENCODING": "utf-8:surrogateescape"}
+    env |= {warm.SERVER: warm.OFF} if engine == "off" else {}
+    command = [sys.executable, "-m", "ductaflow", "run", "f"]
+    done = subprocess.run(command, cwd=root, env=env, capture_output=True, check=False)
+    said = (done.stdout + done.stderr).decode()
+    assert 1 == done.returncode
+    assert f"{root}/runs/f/default: Python does not read this path as UTF-8, since the locale is C" in said
+    assert "PYTHONUTF8=1" in said
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 3 MB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = shutil.which("mount") and subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", place], check=False, capture_output=True
+    )
+    if not mounted or mounted.returncode:
+        pytest.skip("this user cannot mount a disk")
+    yield place
+    subprocess.run(["umount", "-l", place], check=True)
+
+
+def test_a_full_disk(small_disk: Path) -> None:
+    """The message has a path, the session and `status` agree, and the last good version is whole."""
+    project = TinyProject(small_disk / "p")
+    make(project, "f", 'Path("out.csv").write_text("good")')
+    project.output("run", "f")
+    kept = project.root / "runs/.ductaflow/previous/f/default"
+    filler = small_disk / "filler"
+    with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+        while file.write(bytes(4096)):
+            pass
+    done = project.cli("run", "f")
+    assert 1 == done.exit_code
+    assert f"{project.folder('f', 'default')}: cannot be written: No space left on device" in done.output
+    assert "success" in project.output("status", "f")
+    assert "good" == (project.folder("f", "default") / "out.csv").read_text()
+
+    filler.unlink()
+    make(project, "f", 'Path("big").write_bytes(bytes(10_000_000))')
+    done = project.cli("run", "f")
+    assert 1 == done.exit_code
+    assert "No space left on device" in done.output
+    status = project.cli("status", "f").output
+    assert "error" in status
+    assert "lost" not in status
+    assert "could not be written to" in status
+    assert "good" == (kept / "out.csv").read_text()
+    os.truncate(project.folder("f", "default") / "big", 0)
+    make(project, "f", "1")
+    project.output("run", "f")
+    assert set() == names_in(project.folder("f", "default"))
+    assert "good" == (kept / "out.csv").read_text()

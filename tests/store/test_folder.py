@@ -225,3 +225,32 @@ def test_leftover_temporary_files_of_ours_are_removed(folder: RunFolder, runs: P
     assert [] == claim.outputs([])
     assert {} == snapshot(folder.path)
     claim.release(finished=True)
+
+
+def test_a_persons_file_with_a_name_of_ours_is_kept(folder: RunFolder, runs: Path) -> None:
+    """Where nothing has run, such a file is nobody's but theirs; what a prepared run has is ours."""
+    folder.path.mkdir(parents=True)
+    for name in ("result.json", "fit.html", "fit.ipynb"):
+        (folder.path / name).write_text("mine")
+    claim = Claim.take(folder, runs, owner())
+    assert 3 == len(claim.notes)
+    assert "result.json was there before anything had run: it is kept as result.flow.json" in claim.notes
+    assert {"result.flow.json", "fit.flow.html", "fit.flow.ipynb"} == set(snapshot(folder.path))
+    claim.withdraw()
+    claim.release(finished=True)
+    for name in ("fit_config.json", "fit.ipynb"):
+        (folder.path / name).write_text("{}")
+    claim = Claim.take(folder, runs, owner())
+    assert [] == claim.notes
+    assert {"result.flow.json", "fit.flow.html", "fit.flow.ipynb"} == set(snapshot(folder.path))
+    claim.release(finished=True)
+
+
+def test_a_folder_in_the_place_of_our_file_is_kept_with_what_it_holds(folder: RunFolder, runs: Path) -> None:
+    """An empty one is removed, as a pipe or a link is."""
+    (folder.path / "fit.html").mkdir(parents=True)
+    (folder.path / "fit.html" / "note.txt").write_text("mine")
+    (folder.path / "fit.ipynb").mkdir()
+    os.mkfifo(folder.path / "result.json")
+    Claim.take(folder, runs, owner()).release(finished=True)
+    assert {"fit.flow.html/note.txt"} == set(snapshot(folder.path))

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from ductaflow.common.errors import RunFolderError
+from ductaflow.common.files import sweep_folders, temporary_prefix
 from ductaflow.common.paths import RunFolder
 from ductaflow.store import previous
 from ductaflow.store.folder import Claim, Owner, unfinished
@@ -247,3 +248,15 @@ def test_temporary_files_of_dead_processes_are_swept(folder: RunFolder, runs: Pa
     alive.touch()
     Claim.take(folder, runs, owner("r")).release(finished=True)
     assert [alive] == [path for place in places for path in place.glob(".ductaflow-tmp-*")]
+
+
+def test_temporary_folders_of_dead_sessions_are_swept(tmp_path: Path) -> None:
+    """By the mark of their maker: what has none, or a maker that lives, stays."""
+    dead = subprocess.Popen([sys.executable, "-c", "pass"])
+    dead.wait()
+    alive = temporary_prefix()
+    for name, mark in {"a": alive, "b": alive.replace(str(os.getpid()), str(dead.pid)), "c": "x"}.items():
+        (tmp_path / f"ductaflow-{name}").mkdir()
+        (tmp_path / f"ductaflow-{name}" / f"{mark}maker").touch()
+    sweep_folders(tmp_path, "ductaflow-")
+    assert ["ductaflow-a", "ductaflow-c"] == sorted(path.name for path in tmp_path.iterdir())

@@ -72,7 +72,7 @@ def rows(project: Project, seen: Sequence[Instance | Orphan]) -> list[StatusRow]
     begun = {
         Path(marker.folder): marker.owner
         for path in (project.runs_dir / CACHE_DIR / "running").glob("*.json")
-        if (marker := Marker.load(path)) is not None
+        if (marker := Marker.load(path)) is not None and not marker.has_ended
     }
     found = []
     for one in seen:

@@ -31,7 +31,7 @@ def write_atomic(path: Path, data: str | bytes | Iterable[str], *, sync: bool = 
     """
     parts: Iterable[str | bytes] = (data,) if isinstance(data, str | bytes) else data
     # not by `tempfile`, whose files are for their owner alone whatever the umask says
-    name = os.path.join(path.parent, f"{TEMP_PREFIX}{_here()}-{os.getpid()}-{os.urandom(8).hex()}")
+    name = os.path.join(path.parent, f"{temporary_prefix()}{os.urandom(8).hex()}")
     try:
         with open(name, "xb") as file:
             for part in parts:
@@ -45,14 +45,39 @@ def write_atomic(path: Path, data: str | bytes | Iterable[str], *, sync: bool = 
         raise
 
 
-def sweep_temporary(folder: Path) -> None:
-    """Remove the temporary files of ours in a folder whose makers were killed."""
+def temporary_prefix() -> str:
+    """Return how the names of temporary files and folders of this process begin: with who makes them."""
+    return f"{TEMP_PREFIX}{_here()}-{os.getpid()}-"
+
+
+def sweep_temporary(folder: str | os.PathLike[str]) -> None:
+    """Remove the temporary files and folders of ours in a folder whose makers were killed."""
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith(TEMP_PREFIX):
+                # What is somebody else's stays.
                 with suppress(OSError):
-                    if _is_left_behind(entry):
+                    if not _is_left_behind(entry):
+                        continue
+                    if entry.is_dir(follow_symlinks=False):
+                        shutil.rmtree(entry.path)
+                    else:
                         os.unlink(entry.path)
+
+
+def sweep_folders(place: str | os.PathLike[str], prefix: str) -> None:
+    """Remove folders in a place for temporary files that hold the mark of a maker that was killed.
+
+    Such a mark is a file whose name begins with `temporary_prefix`.
+    """
+    with suppress(OSError), os.scandir(place) as entries:
+        for folder in entries:
+            if folder.name.startswith(prefix):
+                # What is somebody else's stays.
+                with suppress(OSError), os.scandir(folder.path) as inside:
+                    marks = [entry for entry in inside if entry.name.startswith(TEMP_PREFIX)]
+                    if marks and all(map(_is_left_behind, marks)):
+                        shutil.rmtree(folder.path)
 
 
 def _is_left_behind(entry: os.DirEntry[str]) -> bool:

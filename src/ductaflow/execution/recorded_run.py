@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ductaflow.common.decode import UnreadableError, decode, read_regular
-from ductaflow.common.files import set_aside, write_atomic
+from ductaflow.common.files import set_aside, state_of, write_atomic
 from ductaflow.common.text import iso_moment
 from ductaflow.project.values import dump_config
 from ductaflow.store.folder import Claim, Owner, refuse_folder
@@ -165,7 +165,12 @@ class RecordedRun:
         config = dump_config(spec.saved_config)
         for path in files.own_files:
             if os.path.lexists(path) and not self._is_ours(path, told, config):
-                told.set_aside[path.name] = set_aside(path).name
+                if not _holds_nothing(path, spec.log):
+                    told.set_aside[path.name] = set_aside(path).name
+                elif path.is_dir() and not path.is_symlink():
+                    path.rmdir()
+                else:
+                    path.unlink()
         if told.wrote_log and spec.log.exists():
             told.set_aside[spec.log.name] = set_aside(spec.log, copy=True).name
         if not spec.log.exists():
@@ -267,6 +272,17 @@ class RecordedRun:
             tuple(FileEntry(path=site.relative(path), size=stamp.size) for path, stamp in files),
             tuple(outputs),
         )
+
+
+def _holds_nothing(path: Path, log: Path) -> bool:
+    """Return whether nothing is lost with what a flow put into the place of a file of ours.
+
+    Whoever redirects the log by a link has what it wrote elsewhere.
+    """
+    kind = state_of(os.fspath(path)).kind
+    if kind == "folder":
+        return not os.listdir(path)
+    return kind != "file" if path == log else kind not in ("file", "link")
 
 
 def _claim(spec: RunSpec, started: datetime) -> Claim:

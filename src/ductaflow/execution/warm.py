@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from ductaflow.common.decode import decode
+from ductaflow.common.files import sweep_folders, sweep_temporary, temporary_prefix
 from ductaflow.execution.imports import first_imports, hidden_packages
 from ductaflow.store.sessions import Part, session_of
 from ductaflow.store.spec import RunSpec
@@ -141,6 +142,8 @@ class RunRequest:
         return f'{{"spec": {self.spec.dump()}, "environment": {json.dumps(self.environment)}}}'
 
 
+#: How the names of the folders of servers begin.
+_FOLDERS = "ductaflow-"
 #: Held while a server is started and its folder put into the environment.
 _LOCK = threading.Lock()
 
@@ -154,9 +157,13 @@ def _listening() -> tuple[Path, socket.socket]:
         OSError: there is no such place; why not in the first one.
     """
     faults: list[OSError] = []
+    sweep_temporary(tempfile.gettempdir())
     for place in (None, *_SHORT_PLACES):
+        # Those of sessions that were killed before their servers could remove them.
+        sweep_folders(place or tempfile.gettempdir(), _FOLDERS)
         try:
-            folder = Path(tempfile.mkdtemp(prefix="ductaflow-", dir=place))
+            folder = Path(tempfile.mkdtemp(prefix=_FOLDERS, dir=place))
+            (folder / f"{temporary_prefix()}maker").touch()
         except OSError as exc:
             faults.append(exc)
             continue

@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TextIO, TypeAlias
 
-from ductaflow.common.paths import TEMP_PREFIX
+from ductaflow.common.files import temporary_prefix
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -504,7 +504,7 @@ def _flush(*streams: TextIO | None) -> None:
 
 
 def _temporary_file() -> Path:
-    handle, name = tempfile.mkstemp(prefix=TEMP_PREFIX, suffix=".txt")
+    handle, name = tempfile.mkstemp(prefix=temporary_prefix(), suffix=".txt")
     os.close(handle)
     return Path(name)
 

@@ -75,7 +75,8 @@ def announce_page(folder: RunFolder, *, within: float) -> None:
 
 def end_announcement(folder: RunFolder) -> None:
     """Say that a page was not finished, if it was announced and nobody is making it any more."""
-    with suppress(FileNotFoundError, IsADirectoryError):
+    # Where it cannot be written, what is there says itself until when the page was to be there.
+    with suppress(OSError):
         with folder.html.open("rb") as page:
             is_announced = page.read(len(_ANNOUNCED)) == _ANNOUNCED.encode()
         if is_announced:

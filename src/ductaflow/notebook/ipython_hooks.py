@@ -17,7 +17,7 @@ from ipykernel.zmqshell import ZMQInteractiveShell
 from IPython.core import interactiveshell
 from IPython.core.displaypub import DisplayPublisher
 
-from ductaflow.common.paths import TEMP_PREFIX
+from ductaflow.common.files import temporary_prefix
 
 if TYPE_CHECKING:
     from IPython.external.pickleshare import PickleShareDB
@@ -66,7 +66,7 @@ class HookedShell(ZMQInteractiveShell):
         Since IPython 9.17: a property that caches in `_db`.
         """
         if self._db is None:
-            folder = Path(tempfile.mkdtemp(prefix=TEMP_PREFIX))
+            folder = Path(tempfile.mkdtemp(prefix=temporary_prefix()))
             self.tempdirs.append(folder)
             self._db = _database()(folder)
         return self._db

@@ -30,8 +30,16 @@ from typing import TYPE_CHECKING, TypeVar
 from ductaflow.common import host
 from ductaflow.common.decode import RefusedError, UnreadableError, read_json
 from ductaflow.common.errors import DuctaflowError, RunFolderError
-from ductaflow.common.files import Snapshot, snapshot, state_of, sweep_temporary, unlock, write_atomic
-from ductaflow.common.paths import CACHE_DIR, CONTEXT, TEMP_PREFIX, RunFolder
+from ductaflow.common.files import (
+    Snapshot,
+    set_aside,
+    snapshot,
+    state_of,
+    sweep_temporary,
+    unlock,
+    write_atomic,
+)
+from ductaflow.common.paths import CACHE_DIR, CONTEXT, TEMP_PREFIX, RunFolder, ran_among
 from ductaflow.notebook.export import end_announcement
 from ductaflow.project.strict_json import LONE_SURROGATE
 from ductaflow.store.previous import keep, nested_runs, previous_folder, refuse_links, remove
@@ -83,6 +91,12 @@ class Marker:
     folder: Path
     before: Snapshot
     moving: str | None = None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether its result is there: the supervisor was killed after it had written it."""
+        result = readable_result(self.folder)
+        return result is not None and result.run_id == self.owner.run_id
 
     @classmethod
     def load(cls, path: Path, notes: list[str] | None = None) -> Marker | None:
@@ -142,16 +156,18 @@ class Claim:
         marker = _admin(runs_root, folder.path, ".json")
         _sweep(folder, runs_root)
         end_announcement(folder)
-        clear_odd(folder)
-        now = snapshot(folder.path)
+        _clear_odd(folder)
         notes: list[str] = []
         stale = _as_left(lambda: read_json(marker, Marker), notes)
         last = _as_left(lambda: read_result(folder.path), [])
+        if stale is None and last is None:
+            notes += _keep_what_was_there(folder)
+        now = snapshot(folder.path)
         if stale is not None:
             # Its supervisor was killed and may have left processes behind.
             host.sweep(CONTEXT, functools.partial(is_below, folder.path))
-            if last is not None and last.run_id in (stale.moving, stale.owner.run_id):
-                # It had not begun yet, or had ended.
+            if last is not None and (stale.has_ended or last.run_id == stale.moving):
+                # It had ended, or had not begun yet.
                 stale = None
             else:
                 now = _older(now, _last_sign_of_life(marker))
@@ -309,13 +325,29 @@ def _folders_in(entries: Snapshot) -> set[str]:
     return (parents | {name for name, entry in entries.items() if entry.kind == "folder"}) - {"."}
 
 
-def clear_odd(folder: RunFolder) -> None:
+def _clear_odd(folder: RunFolder) -> None:
     """Remove links, pipes and folders in the places of our files: we would write through them or fail."""
     for path in folder.own_files:
-        if path.is_symlink() or (path.exists() and not path.is_file() and not path.is_dir()):
+        if path.is_dir() and not path.is_symlink():
+            if os.listdir(path):
+                set_aside(path)
+            else:
+                path.rmdir()
+        elif os.path.lexists(path) and not (path.is_file() and not path.is_symlink()):
             path.unlink()
-        elif path.is_dir():
-            shutil.rmtree(path)
+
+
+def _keep_what_was_there(folder: RunFolder) -> Iterator[str]:
+    """Set aside files with names of ours in a folder in which nothing has run; yield a note for each.
+
+    A saved config, and a notebook beside one, are of a run that is prepared.
+    """
+    if ran_among(os.listdir(folder.path)):
+        return
+    prepared = (folder.config, folder.notebook) if folder.config.exists() else ()
+    for path in folder.own_files:
+        if path.exists() and path not in prepared:
+            yield f"{path.name} was there before anything had run: it is kept as {set_aside(path).name}"
 
 
 def _last_sign_of_life(marker: Path) -> float:
@@ -332,7 +364,11 @@ def _older(now: Snapshot, moment: float) -> Snapshot:
 
 def has_unfinished_run(runs_root: Path, folder: Path) -> bool:
     """Return whether a run of a folder is going on or was killed, so that its result is an older run's."""
-    return _admin(runs_root, folder, ".json").exists()
+    path = _admin(runs_root, folder, ".json")
+    if not path.exists():
+        return False
+    marker = Marker.load(path)
+    return marker is None or not marker.has_ended
 
 
 def is_running(runs_root: Path, folder: Path, session_id: str) -> bool:
@@ -463,7 +499,7 @@ def unfinished(runs_root: Path, faults: list[str] | None = None) -> list[Marker]
             continue
         with suppress(OSError):
             # In a tree that cannot be written no run of ours is going on.
-            if not _is_held(path) and path.exists():
+            if not _is_held(path) and path.exists() and not marker.has_ended:
                 found.append(marker)
     return found
 
@@ -486,6 +522,8 @@ def written_in(folder: RunFolder, runs_root: Path) -> set[str]:
     """Return the names of what the last run of a folder wrote; what a person put there is not among them."""
     marker = _admin(runs_root, folder.path, ".json")
     now, stale = snapshot(folder.path), Marker.load(marker)
+    if stale is not None and stale.has_ended:
+        stale = None
     if stale is not None:
         now = _older(now, _last_sign_of_life(marker))
     return _written_by_last_run(folder, now, stale, readable_result(folder.path))[0]
