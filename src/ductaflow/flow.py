@@ -25,6 +25,7 @@ from ductaflow.common.json_tree import KeyPath, leaves, mapped, spelled, walk
 from ductaflow.common.paths import ROOT_KEY, SAVED_CONFIG, RunFolder, flow_of, flows_in
 from ductaflow.common.text import cut
 from ductaflow.project.instances import load_stored
+from ductaflow.project.mentions import PATH_KEYS
 from ductaflow.project.options import load_saved_config
 from ductaflow.project.references import runs_tree
 from ductaflow.project.secrets import masked
@@ -32,9 +33,6 @@ from ductaflow.project.settings import Project
 from ductaflow.session.request import find_project, no_project, use_project_of_main
 from ductaflow.store.folder import note_hand_work
 from ductaflow.store.spec import Reads, current_run, tell_reads
-
-_PATH_ENDINGS = ("_dir", "_path", "_file", "_folder")
-
 
 # --- the config in a flow ----------------------------------------------------------------------------------
 
@@ -126,7 +124,7 @@ def _with_path(project: Project | None, path: KeyPath, text: object) -> object:
         first = local.removeprefix("./").partition("/")[0]
         if runs_tree(project).below(text) is not None or _is_folder(project.root, first):
             return _pattern_or_path(project.root, local)
-    if not key.endswith(_PATH_ENDINGS) or not text:
+    if not key.endswith(PATH_KEYS) or not text:
         return text
     return text if glob.has_magic(local) and not os.path.lexists(local) else Path(local)
 

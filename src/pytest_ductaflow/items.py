@@ -27,7 +27,7 @@ from ductaflow.common.errors import DuctaflowError, FlowWarning, InstanceError
 from ductaflow.common.text import clean
 from ductaflow.project.instances import Instance
 from ductaflow.session.decide import UNFINISHED, Decision, SharedSession, Would, refused
-from ductaflow.store.changes import Change
+from ductaflow.store.changes import Change, look_back
 from ductaflow.store.result import Cause, Result, Status, result_of_session
 from pytest_ductaflow.baseline import Baseline, complaint, headline, kinds_of
 from pytest_ductaflow.failure import failure_text, place_of, run_again
@@ -146,7 +146,9 @@ class FlowSession:
         spec = spec_of_instance(item.ready, session=self.options.session_id)
         if (code := code_to_watch(spec)) is None:
             return None
-        if self.options.only_changed and (last := unchanged(spec, explain=explain, echo=False)):
+        if self.options.only_changed and (
+            last := unchanged(spec, look_back(spec), explain=explain, echo=False)
+        ):
             return last
         is_expected_red = bool(item.instance.options.xfail)
         return run_watched(spec, code, item.config, is_expected_red=is_expected_red)

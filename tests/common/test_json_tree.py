@@ -15,9 +15,9 @@ from ductaflow.common import json_tree, text
 from ductaflow.common.json_tree import MAX_LEVELS, leaves, mapped, spelled, walk
 from ductaflow.project import compose, secrets, values
 from ductaflow.project.compose import merge
+from ductaflow.project.mentions import strings_of
 from ductaflow.project.options import load_saved_config
 from ductaflow.project.secrets import masked, secrets_in
-from ductaflow.store.record import strings_of
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5)
 TREES = st.recursive(
@@ -83,7 +83,7 @@ def test_no_depth_ends_in_a_recursion_error(levels: int) -> None:
     assert 1 == len(list(leaves(config)))
     assert "secret" not in json.dumps(masked(config))
     assert list(secrets_in(config).values()) in (["secret"], [])
-    assert set(strings_of(config)) <= {"secret"}
+    assert {text for _, text in strings_of(config)} <= {"secret"}
     copy = merge(config)
     assert len(list(walk(config))) == len(list(walk(copy)))
 

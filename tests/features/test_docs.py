@@ -166,8 +166,8 @@ def test_the_house_of_the_design() -> None:
         if found := re.match(r"(\d)  src/(\S+)/ ", line):
             package = found[2].replace("/", ".")
             floors[package] = int(found[1]) - 1
-        elif found := re.match(r"     (\w+)\.py ", line):
-            listed.setdefault(package, set()).add(found[1])
+        elif found := re.match(r"     (\w+(?:/\w+)*)\.py ", line):
+            listed.setdefault(package, set()).add(found[1].replace("/", "."))
     expected: dict[str, set[str]] = {}
     for module in modules():
         name = module.removeprefix(package_of(module)).lstrip(".")

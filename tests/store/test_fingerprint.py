@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import json
+import shutil
+import subprocess
 import warnings
 from pathlib import Path
 
@@ -10,7 +13,8 @@ import jupytext
 import nbformat
 import pytest
 
-from ductaflow.store.fingerprint import code_hash, module_hash
+from ductaflow.store import fingerprint
+from ductaflow.store.fingerprint import code_hash, imported_names, module_hash
 
 BASE = '''# ---
 # jupyter:
@@ -206,3 +210,85 @@ def test_our_own_sources_have_one_hash_each() -> None:
     # Docstrings do not count, and the `__init__.py` of a package has nothing else.
     sources = {file.read_bytes() for file in files if len(ast.parse(file.read_bytes()).body) > 1}
     assert len({module_hash(source) for source in sources}) == len(sources)
+
+
+# --- the same on every version of Python -------------------------------------------------------------------
+
+#: What versions of Python parse or divide in their own ways.
+PECULIAR = [
+    'f"{x:<{w}}"',
+    'f"{x:{w}.{p}}" "a" f"{y!r}b" "c"',
+    'f"{x=}"',
+    "x = " + " + ".join(["a"] * 1500),
+    "x = " + " + ".join(["a"] * 5000),
+    "x = a" + ".f()" * 2000,
+    "class A:\n    'text'\n    def f(self, /, a, *, b): return -1",
+    "match x:\n    case {'a': [1, *r]}: pass",
+    "try:\n    pass\nexcept* E:\n    pass",
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", ["3.12", "3.13", "3.14"])
+def test_hashes_are_alike_in_versions_of_python(version: str, tmp_path: Path) -> None:
+    """A change of machine makes nothing run."""
+    python = next(iter(Path.home().glob(f".pyenv/versions/{version}.*/bin/python")), None)
+    found = python or shutil.which(f"python{version}")
+    if not found:
+        pytest.skip(f"there is no Python {version} here")
+    code = (
+        "import json, sys; from ductaflow.store.fingerprint import module_hash\n"
+        "print(json.dumps([module_hash(text.encode()) for text in json.load(sys.stdin)]))\n"
+    )
+    done = subprocess.run(
+        [found, "-c", code],
+        env={"PYTHONPATH": str(Path(fingerprint.__file__).parents[2])},
+        input=json.dumps(PECULIAR),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert [module_hash(source.encode()) for source in PECULIAR] == json.loads(done.stdout)
+
+
+def test_code_that_is_too_deep_to_read_counts_as_text() -> None:
+    """A comment in it counts then; it has a hash."""
+    deep = "x = " + " + ".join(["a"] * 5000)
+    assert module_hash(deep.encode()) != module_hash(f"{deep}  # why".encode())
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "is_same"),
+    [
+        ('# %% tags=["active-ipynb"]\n# v = 2\n', '# %% tags=["active-ipynb"]\n# v = 3\n', False),
+        ('# %% tags=["active-ipynb"]\n# v = 2\n', '# %% tags=["active-ipynb"]\n# v  =  2\n', True),
+        ('# %% tags=["active-ipynb"]\n# v = 2\n', '# %% tags=["active-ipynb"]\n# # why\n# v = 2\n', True),
+        ('# %% active="ipynb"\n# v = 2\n', '# %% active="ipynb"\n# v = 3\n', False),
+        ("# %%\nv = 2\n", '# %% tags=["active-py"]\nv = 2\n', False),
+        ("# %%\nv = 2\n", '# %% tags=["active-ipynb-py"]\nv = 2\n', False),
+        ('# %% tags=["active-py-ipynb"]\nv = 2\n', '# %% tags=["active-ipynb-py"]\nv = 2\n', True),
+        ('# %% tags=["active-ipynb-py"]\nv = 2\n', '# %% tags=["active-ipynb-py"]\nv = 3\n', False),
+        ('# %% tags=["eye"]\n# v = 2\n', '# %% tags=["eye"]\n# v = 3\n', True),
+    ],
+)
+def test_cells_that_jupytext_makes_active(before: str, after: str, is_same: bool) -> None:
+    """A cell that is a comment in the `.py` is code in the notebook, which is what runs."""
+    assert is_same == (code_hash(before.encode(), ".py") == code_hash(after.encode(), ".py"))
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("import a", {"a"}),
+        ("import a.b as c, d", {"a", "d"}),
+        ("    from a.b import (c)", {"a"}),
+        ("x = 1; import a", {"a"}),
+        ("# import a", {"a"}),
+        ("from . import a", set()),
+        ("from .a import b", set()),
+        ("important = 1", set()),
+    ],
+)
+def test_names_that_a_source_imports(text: str, names: set[str]) -> None:
+    """In whatever form, of top-level modules."""
+    assert names == imported_names(text.encode())

@@ -263,16 +263,20 @@ def why_command(target: str, folder: Path | None) -> None:
     from ductaflow.session.forecast import forecast
     from ductaflow.session.request import spec_of_instance
     from ductaflow.session.targets import find_targets, with_saved
-    from ductaflow.store.changes import changes, differences_of_environment
+    from ductaflow.store.changes import differences_of_environment, look_back
+    from ductaflow.store.record import recurring
 
     project = _project(folder, [target])
     instances = collect(project)
     ids, loose, instances = with_saved(instances, [_only(target, find_targets(instances, [target]))])
     one = loose[0] if loose else instances.by_id[ids[0]]
     shown, spec = one.shown if loose else one.id, spec_of_instance(one)
-    found = changes(spec)
-    _say(f"{shown} has to run:" if found else f"{shown} is unchanged.")
-    _say(*(f"  {' '.join(change.text.split())}" for change in found))
+    back = look_back(spec)
+    _say(f"{shown} has to run:" if back.changes else f"{shown} is unchanged.")
+    _say(*(f"  {' '.join(change.text.split())}" for change in back.changes))
+    # Without this session, which has not begun.
+    if note := recurring({text: count - 1 for text, count in back.reasons.items()}):
+        _say(f"Besides, {note}.")
     if ids:
         readiness = Readiness(instances)
         above = readiness.with_upstreams(one)

@@ -226,7 +226,7 @@ def _set_mode(folder: str, mode: int) -> None:
 _NOT_THE_PROJECTS = frozenset(("site-packages", "dist-packages", "node_modules"))
 #: Hidden folders of programs. A cache that every run writes would make every run stale.
 _OF_PROGRAMS = re.compile(
-    r"\.(?:git|hg|svn|ductaflow|venv|env|tox|nox|eggs|conda|pixi|config|local|idea|vscode|ipython|jupyter"
+    r"\.(?:git|hg|svn|ductaflow|venv|tox|nox|eggs|conda|pixi|idea|vscode|ipython|jupyter"
     r"|matplotlib|ipynb_checkpoints|.*cache.*|coverage.*|[0-9.].*)"
 )
 

@@ -1,12 +1,17 @@
 """What a run reads, seen from inside: the files of the project that Python opens, lists and imports.
 
-An audit hook sees every `open` of Python, whoever calls it, but not what C++ opens itself: for that there is
-`ductaflow.reads`. It only takes notes; the supervisor makes the record after the run.
+An audit hook sees every `open` of Python, whoever calls it, and what links and other programs are given, but
+not what C++ opens itself: for that there is `ductaflow.reads`. It only takes notes; the supervisor makes the
+record after the run. Forks of the process are watched too, and so are processes of Python that it starts.
 """
 
 from __future__ import annotations
 
+import glob
 import os
+import re
+import shlex
+import shutil
 import sys
 import sysconfig
 import threading
@@ -15,9 +20,10 @@ from contextlib import suppress
 from functools import partial
 from types import FrameType
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from ductaflow.common.files import Stamp, is_hidden, shown_names, stamp_of_file
-from ductaflow.execution.python_hooks import IMPORTER, modules_since
+from ductaflow.execution.python_hooks import IMPORTER, modules_since, start_with
 from ductaflow.store.spec import Reads, RunSpec, tell, tell_reads
 
 _PYCACHE = os.sep + "__pycache__" + os.sep
@@ -25,7 +31,14 @@ _PYCACHE = os.sep + "__pycache__" + os.sep
 _OF_PYTHON = tuple(
     {os.path.dirname(os.__file__), *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))}
 )
+#: Folders in which a run reads nothing of its project's, by way of its links or otherwise.
+_OF_SYSTEM = ("/usr/", "/lib", "/etc/", "/bin/", "/proc/", "/sys/", "/dev/", "/run/", "/var/lib/")
+#: Whoever lists a folder of `sys.path` looks for modules, as these do.
+_SEARCHES = ("importlib", "pkgutil.py", "pkg_resources")
 _WRITES = os.O_WRONLY | os.O_RDWR
+#: The most entries of a project that are looked at for links that lead out of it.
+_MOST_ENTRIES = 20_000
+_MAPPED = re.compile(rb"^\S+ +\S+ +\S+ +\S+ +[1-9]\d* +(/.+)$", re.MULTILINE)
 #: What Python passes to audit hooks differs from event to event.
 Arguments = tuple[Any, ...]
 
@@ -67,6 +80,9 @@ class Watch:
         #: The names in each folder when it was listed first.
         self.listed: dict[str, list[str]] = {}
         self.modules: dict[str, Stamp | None] = {}
+        #: Files that other programs were given.
+        self.given: dict[str, Stamp] = {}
+        self._links: dict[str, str] | None = None
         self._handlers: dict[str, Callable[[Arguments], None]] = {
             "open": self._opened,
             "os.listdir": self._listing,
@@ -77,6 +93,14 @@ class Watch:
             "os.rmdir": self._removed,
             "shutil.rmtree": self._removed_tree,
             "sqlite3.connect": self._connected,
+            "os.symlink": self._linked,
+            "os.link": self._linked,
+            "ctypes.dlopen": self._loaded,
+            "subprocess.Popen": self._started,
+            "os.posix_spawn": self._started,
+            "os.exec": self._started,
+            "os.system": self._started,
+            "pty.spawn": self._started,
         }
 
     def start(self, *, is_new: bool = True) -> None:
@@ -90,6 +114,7 @@ class Watch:
         sys.meta_path.append(self._finder)
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._be_copy)
+        start_with(STARTUP)
 
     def stop(self) -> None:
         """Stop taking notes, and report to the supervisor."""
@@ -99,9 +124,10 @@ class Watch:
         if self._finder in sys.meta_path:
             sys.meta_path.remove(self._finder)
         self._find_modules()
+        self._find_mapped()
         for path in self.modules:
             self.files.pop(path, None)
-        self._tell(Reads(self.files, self.written, self.made, self.listed, self.modules))
+        self._tell(Reads(self.files, self.written, self.made, self.listed, self.modules, given=self.given))
 
     def _be_copy(self) -> None:
         # The original reports what was noted so far.
@@ -122,7 +148,7 @@ class Watch:
             tell(self._spec, event="wrote_log")
         if isinstance(name, str) and name in self.files and not flags & _WRITES:
             return
-        path = self._watched(name, with_hidden=True)
+        path = self._watched(name, with_hidden=True, is_read=not flags & _WRITES)
         if path is None:
             return
         if _PYCACHE in path:
@@ -152,13 +178,13 @@ class Watch:
 
     def _listing(self, arguments: Arguments) -> None:
         name = "." if arguments[0] is None else arguments[0]
-        path = self._watched(name)
-        if path is None or path in self.listed or path in sys.path:
+        path = self._watched(name, with_hidden=True, is_read=True)
+        if path is None or path in self.listed:
             return
         # Python looks for modules in folders too, and for the versions of packages.
         caller = sys._getframe(2)
         name = caller.f_code.co_filename
-        if "importlib" in name or name.endswith("pkgutil.py") or _is_for_us(caller):
+        if any(search in name for search in _SEARCHES) or _is_for_us(caller):
             return
         if not os.path.isdir(path):
             # That it is not there counts.
@@ -197,10 +223,56 @@ class Watch:
             self._note_written(path)
 
     def _connected(self, arguments: Arguments) -> None:
-        # It is not known yet whether it will read or write.
-        if path := self._watched(arguments[0]):
+        name, is_read_only = os.fsdecode(arguments[0]), False
+        if name.startswith("file:"):
+            uri = urlsplit(name)
+            name = unquote(uri.path)
+            is_read_only = bool({"mode=ro", "immutable=1"}.intersection(uri.query.split("&")))
+        if path := self._watched(name, with_hidden=True, is_read=True):
             self._note_read(path)
-            self._note_written(path)
+            # Otherwise it is not known yet whether it will read or write.
+            if not is_read_only:
+                self._note_written(path)
+
+    def _linked(self, arguments: Arguments) -> None:
+        """Note what a link leads to: whoever stages inputs by links reads them through these."""
+        source, target, *_ = map(os.fsdecode, arguments[:2])
+        if not os.path.isabs(source) and not os.path.isfile(source):
+            source = os.path.join(os.path.dirname(os.path.abspath(target)), source)
+        path = self._watched(source, with_hidden=True)
+        if path is None:
+            return
+        if not os.path.isdir(path):
+            self._note_read(path)
+        elif not self._spec.folder.startswith(os.path.join(path, "")):
+            from ductaflow.store.record import stamps_below
+
+            folders = {path: stamps_below(path, own=self._spec.folder, root=self._spec.project_root)}
+            self._tell(Reads(declared={path}, folders=folders))
+
+    def _loaded(self, arguments: Arguments) -> None:
+        name = arguments[0]
+        if (
+            name
+            and os.sep in os.fsdecode(name)
+            and (path := self._watched(name, with_hidden=True, is_read=True))
+        ):
+            self._note_read(path)
+
+    def _started(self, arguments: Arguments) -> None:
+        """Note the files of the project that another program is given, itself among them."""
+        program, *rest = arguments
+        words = rest[0] if rest and isinstance(rest[0], (list, tuple)) else []
+        # Only `subprocess` says where the program starts; the third of others is its environment.
+        place = rest[1] if len(rest) == 3 and rest[1] is not None else os.getcwd()
+        for name in names_in_command([program, *words], os.fsdecode(place)):
+            path = self._watched(name, with_hidden=True, is_read=True)
+            if path is None or path in self.given or path in self.files or path in self.written:
+                continue
+            if stamp := stamp_of_file(path):
+                self.given[path] = stamp
+                if self._at_once:
+                    self._tell(Reads(given={path: stamp}))
 
     # --- notes ---
 
@@ -283,10 +355,23 @@ class Watch:
             found.append(name)
         return found
 
-    def _watched(self, name: object, *, with_hidden: bool = False) -> str | None:
+    def _find_mapped(self) -> None:
+        """Find the files of the project that are mapped into memory, such as libraries."""
+        with suppress(OSError), open("/proc/self/maps", "rb") as file:
+            maps = file.read()
+            if any(os.fsencode(prefix) in maps for prefix in self._prefixes):
+                for name in set(_MAPPED.findall(maps)):
+                    path = self._watched(name, with_hidden=True)
+                    if path and path not in self.modules:
+                        self._note_read(path)
+
+    def _watched(self, name: object, *, with_hidden: bool = False, is_read: bool = False) -> str | None:
         """Return the absolute path of a file of the project that a run may depend on, else None.
 
-        `with_hidden` includes hidden folders, except those of programs.
+        Args:
+            name: as it was given to Python.
+            with_hidden: also in hidden folders, except those of programs.
+            is_read: it is read, perhaps through a link.
         """
         if not isinstance(name, (str, bytes, os.PathLike)):
             # An open descriptor.
@@ -294,9 +379,14 @@ class Watch:
         path = os.fsdecode(name)
         if not os.path.isabs(path):
             path = os.path.join(os.getcwd(), path)
-        if not path.startswith(self._prefixes):
-            return None
         path = os.path.normpath(path)
+        if is_read and path.startswith(self._own):
+            path = os.path.realpath(path)
+        if not path.startswith(self._prefixes):
+            linked = self._by_link(path) if is_read else None
+            if linked is None:
+                return None
+            path = linked
         if self._spec.kind == "flow" and path.startswith(self._own):
             return None
         inside = next((path[len(prefix) :] for prefix in self._prefixes if path.startswith(prefix)), None)
@@ -304,6 +394,65 @@ class Watch:
             return None
         path = self._root + inside
         return None if path == self._spec.source else path
+
+    def _by_link(self, path: str) -> str | None:
+        """Return a file outside of the project by its name in it, if a link of the project leads there."""
+        if path.startswith((*_OF_SYSTEM, *_OF_PYTHON, *_both_names(sys.prefix))) or f"{os.sep}." in path:
+            return None
+        if self._links is None:
+            # So that the hook, which sees this walk too, does not begin another one.
+            self._links = {}
+            self._links = _links_out_of(self._root, self._spec.runs_root)
+        for place, link in self._links.items():
+            if path == place or path.startswith(place + os.sep):
+                return link + path[len(place) :]
+        return None
+
+
+def _links_out_of(root: str, runs_root: str) -> dict[str, str]:
+    """Return the links of a project that lead out of it, by where they lead."""
+    found: dict[str, str] = {}
+    pending, looked = [root], 0
+    while pending and looked < _MOST_ENTRIES:
+        folder = pending.pop()
+        with suppress(OSError), os.scandir(folder) as entries:
+            for entry in entries:
+                looked += 1
+                if entry.name.startswith(".") or entry.path == runs_root:
+                    continue
+                if entry.is_symlink():
+                    place = os.path.realpath(entry.path)
+                    if not place.startswith(root):
+                        found[place] = entry.path
+                elif entry.is_dir():
+                    pending.append(entry.path)
+    return found
+
+
+def names_in_command(words: Sequence[object], place: str) -> set[str]:
+    """Return what may be files in a command, as absolute paths.
+
+    Args:
+        words: program and arguments, or a line for the shell.
+        place: the working directory of the program.
+    """
+    texts = [os.fsdecode(word) for word in words[:_MOST_WORDS] if isinstance(word, (str, bytes, os.PathLike))]
+    found = {shutil.which(texts[0]) or texts[0]} if texts and os.sep not in texts[0] else set()
+    for text in texts:
+        with suppress(ValueError):
+            # No closing quotation: it is no line for the shell.
+            lexer = shlex.shlex(text, posix=True, punctuation_chars=True)
+            lexer.whitespace_split = True
+            found.update(lexer)
+        found.add(text)
+    # --input=FILE, if=FILE, -IFILE, @FILE
+    parts = {word.partition("=")[2] for word in found} | {word[2:] for word in found if word.startswith("-")}
+    names = found | parts | {word[1:] for word in found if word.startswith("@")}
+    paths = {os.path.join(place, os.path.expanduser(name)) for name in names if name and "\0" not in name}
+    return paths.union(*(glob.glob(path) for path in paths if "*" in path or "?" in path))
+
+
+_MOST_WORDS = 10_000
 
 
 def _archive_of(path: str) -> str | None:
@@ -329,11 +478,13 @@ def _both_names(folder: str) -> tuple[str, ...]:
     return tuple({name.rstrip(os.sep) + os.sep for name in (folder, os.path.realpath(folder))})
 
 
+#: The folder of the module that Python imports first in a process that a run starts.
+STARTUP = os.path.join(os.path.dirname(__file__), "startup")
 _STARTED = threading.Lock()
 
 
 def watch_this_process() -> None:
-    """Watch a process of a run that is not its child, such as a Jupyter kernel; it reports at once."""
+    """Watch a process of a run that is no fork of it, such as a Jupyter kernel; it reports at once."""
     from ductaflow.store.spec import current_run
 
     run = current_run()

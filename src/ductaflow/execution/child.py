@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -127,7 +127,7 @@ def execute(spec: RunSpec, *, is_fork: bool) -> int:
         # In a fork the supervisor has the exporter at hand, and nobody waits for it.
         if not is_fork and spec.mode == "notebook" and spec.settings.html:
             export_html_of(spec)
-        tell(spec, event="finished", packages=loaded_packages())
+        tell(spec, event="finished", packages=loaded_packages(watch.modules))
 
     process_end.run_to_end(teller.exit_code, let_go, conclude, is_fork=is_fork)
     return teller.exit_code
@@ -303,10 +303,11 @@ class Packages:
 packages = Packages()
 
 
-def loaded_packages() -> dict[str, str]:
-    """Return the versions of the third-party packages that the run has imported."""
+def loaded_packages(own: Collection[str]) -> dict[str, str]:
+    """Return the versions of what the run has imported, but for files of the project."""
     packages.look()
-    return dict(sorted(packages.versions.items()))
+    files = {name: getattr(sys.modules.get(name), "__file__", None) for name in packages.versions}
+    return {name: packages.versions[name] for name in sorted(files) if files[name] not in own}
 
 
 def main(parent: int) -> NoReturn:

@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import atexit
 import ctypes
+import os
 import sys
 import threading
 import weakref
+from collections.abc import Sequence
 from itertools import takewhile
 from types import FrameType
+from typing import Any
+
+from ductaflow.common.paths import CONTEXT
 
 #: File name of the frame that reads a module's source. Since Python 3.5: `importlib._bootstrap_external`.
 IMPORTER = "<frozen importlib._bootstrap_external>"
@@ -68,3 +73,55 @@ def has_working_processes() -> bool:
     """
     processes = getattr(sys.modules.get("multiprocessing.process"), "_children", ())
     return any(not process.daemon and process._popen.returncode is None for process in list(processes))
+
+
+#: Programs that may start Python, besides Python itself and the scripts of the project.
+_SHELLS = frozenset(
+    ["sh", "bash", "dash", "ksh", "zsh", "env", "make", "ninja", "xargs", "nice", "time", "timeout"]
+)
+
+
+def start_with(folder: str) -> None:
+    """Let processes of Python that this one starts import the module `sitecustomize` of a folder first.
+
+    It comes to them by the environment of the new process alone; that of this one stays as it is. Since
+    Python 3.8 `subprocess`, `multiprocessing` and loky start processes by `_posixsubprocess.fork_exec`, whose
+    sixth argument is the environment.
+    """
+    try:
+        import _posixsubprocess
+    except ImportError:
+        # Windows.
+        return
+    subprocess = sys.modules.get("subprocess")
+    original = _posixsubprocess.fork_exec
+    if getattr(original, "starts_with", None) == folder:
+        return
+
+    def fork_exec(*arguments: Any) -> int:
+        return original(*_with_startup(arguments, folder))
+
+    fork_exec.starts_with = folder  # type: ignore[attr-defined]
+    _posixsubprocess.fork_exec = fork_exec
+    if subprocess is not None and hasattr(subprocess, "_fork_exec"):
+        setattr(subprocess, "_fork_exec", fork_exec)  # noqa: B010
+
+
+def _with_startup(arguments: Sequence[Any], folder: str) -> Sequence[Any]:
+    if CONTEXT not in os.environ:
+        # No run goes on here any more.
+        return arguments
+    words, programs, environment = arguments[0], arguments[1], arguments[5]
+    names = {os.path.basename(os.fsdecode(program)) for program in programs}
+    is_script = any(os.fsdecode(program).endswith((".py", ".sh")) for program in programs)
+    if not (is_script or _SHELLS & names or any("python" in name for name in names)):
+        return arguments
+    if any(b"ductaflow.execution" in os.fsencode(word) for word in words):
+        # One of ours, which knows what to watch.
+        return arguments
+    given = os.environb.items() if environment is None else (entry.split(b"=", 1) for entry in environment)
+    variables = dict(given)
+    path = variables.get(b"PYTHONPATH")
+    variables[b"PYTHONPATH"] = os.fsencode(folder) + (b":" + path if path else b"")
+    variables.setdefault(CONTEXT.encode(), os.environb[CONTEXT.encode()])
+    return (*arguments[:5], [b"=".join(entry) for entry in variables.items()], *arguments[6:])

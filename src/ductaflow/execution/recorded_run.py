@@ -22,6 +22,7 @@ from typing import BinaryIO
 from ductaflow.common.decode import UnreadableError, decode, read_regular
 from ductaflow.common.files import set_aside, state_of, write_atomic
 from ductaflow.common.text import iso_moment
+from ductaflow.project.mentions import strings_of
 from ductaflow.project.values import dump_config
 from ductaflow.store.folder import Claim, Owner, refuse_folder
 from ductaflow.store.hashes import StoppedError
@@ -33,7 +34,7 @@ from ductaflow.store.record import (
     begin,
     config_hash,
     notes_of_folders,
-    strings_of,
+    recurring,
     undeclared,
 )
 from ductaflow.store.result import (
@@ -218,6 +219,7 @@ class RecordedRun:
         )
         if (note := note_of_set_aside(told)) and note != verdict.message:
             told.notes.append(note)
+        told.notes += filter(None, [recurring(spec.reasons)])
         record = self._record(told, stopped, is_good=verdict.status.is_good)
         return Result(
             flow=spec.flow,
@@ -237,6 +239,7 @@ class RecordedRun:
             exit_code=end.exit_code,
             signal=end.signal or told.signal,
             cells=Cells(told.run, told.total),
+            reasons=dict(spec.reasons),
             config_hash=config_hash(spec.config, spec.project_root),
             inputs=record.inputs,
             outputs=record.outputs,
@@ -314,7 +317,7 @@ def _lines_of_ours(spec: RunSpec, told: Told, children: Sequence[Result]) -> Ite
         yield f"⚠ {early}"
     yield from (f"⚠ {note}" for note in spec.notes)
     yield from undeclared(spec, told.reads, children)
-    for text in strings_of(spec.config):
+    for _, text in strings_of(spec.config):
         path = os.path.join(os.path.normpath(os.path.join(spec.project_root, text)), "")
         if path.startswith(spec.folder + os.sep):
             yield f"⚠ the config names {text}, in the run's own folder, which is emptied before it runs"

@@ -27,10 +27,11 @@ from itertools import count
 from typing import NamedTuple
 
 from ductaflow.common.errors import InstanceError
-from ductaflow.common.json_tree import spelled, walk
-from ductaflow.common.paths import ROOT_KEY, RUN_KEY
+from ductaflow.common.json_tree import spelled
+from ductaflow.common.paths import RUN_KEY
 from ductaflow.common.text import did_you_mean
 from ductaflow.project.instances import Instance, Instances, find_instances
+from ductaflow.project.mentions import strings_of
 from ductaflow.project.names import name_fault
 from ductaflow.project.orphans import Orphan, Orphans
 from ductaflow.project.references import RunReference, is_pattern, runs_tree
@@ -140,18 +141,14 @@ class Graph:
     def _add_references(self, instance: Instance) -> None:
         assert self._tree is not None
         edges = self._reads[instance.id]
-        for path, text, _ in walk(instance.config):
-            if not isinstance(text, str) or path == (ROOT_KEY,):
-                continue
-            reference = self._tree.named_by(text)
-            if reference is None:
-                continue
-            self._named.setdefault(instance.id, []).append((text, reference, spelled(path)))
-            if node := self._node(instance.id, reference):
-                edges.setdefault(node, spelled(path))
-            elif _is_run(reference) and not self._is_own(instance, reference):
-                unstored = Unstored(text, _literal(text), reference.flow, reference.instance)
-                self._unstored.setdefault(instance.id, []).append(unstored)
+        for path, text in strings_of(instance.config):
+            for item, reference in self._tree.references(text):
+                self._named.setdefault(instance.id, []).append((item, reference, spelled(path)))
+                if node := self._node(instance.id, reference):
+                    edges.setdefault(node, spelled(path))
+                elif _is_run(reference) and not self._is_own(instance, reference):
+                    unstored = Unstored(text, _literal(item), reference.flow, reference.instance)
+                    self._unstored.setdefault(instance.id, []).append(unstored)
 
     def _add_needs(self, instance: Instance) -> None:
         for index, need in enumerate(instance.options.needs):

@@ -5,11 +5,12 @@
     tree.named_by("./runs/prep/*/x.csv")       RunReference("prep", "*", "x.csv")
     tree.named_by("runs/prep")                 RunReference("prep", "*", "")
     tree.named_by("inputs/runs.csv")           None
+    tree.references("a.csv, zip://runs/prep/A/x.zip!y.csv")    the same of each path in a string
 
 A string is a path from the project root, or an absolute one. It is compared part by part, after `.`, `..` and
-doubled slashes are resolved. An absolute path may lead there through symlinks, if a folder on it has that
-name. On Windows a backslash is a slash; there and on macOS neither case nor Unicode form counts, as in their
-file systems. A template that a flow fills in itself (`runs/prep/{year}/x.csv`) is a name that nothing has.
+doubled slashes are resolved, and it may lead there through symlinks, whatever they are called. On Windows a
+backslash is a slash; there and on macOS neither case nor Unicode form counts, as in their file systems.
+A template that a flow fills in itself (`runs/prep/{year}/x.csv`) is a name that nothing has.
 """
 
 from __future__ import annotations
@@ -20,13 +21,17 @@ import ntpath
 import os
 import re
 import sys
+from collections.abc import Mapping
 from types import ModuleType
 from typing import NamedTuple
 
+from ductaflow.project.mentions import inside, items, strings_of
 from ductaflow.project.names import spelling
 from ductaflow.project.settings import Project
 
 _PATTERN = re.compile(r"[*?\[]")
+#: Systems have no longer paths.
+_LONGEST = 4096
 
 
 def is_pattern(text: str) -> bool:
@@ -75,13 +80,12 @@ class RunsTree:
         relative = folder if is_other_drive else system.relpath(folder, self._root)
         self._folder, self.name = (path.replace(system.sep, "/") for path in (folder, relative))
         self.fold = spelling if system is ntpath or sys.platform == "darwin" else str
-        self._folder_name = self.fold(system.basename(folder))
-        self._real = system.realpath(folder)
         real_root = system.realpath(self._root)
-        places = (folder, self._real, system.join(real_root, relative))
+        places = (folder, system.realpath(folder), system.join(real_root, relative))
         self._places = tuple(dict.fromkeys(tuple(map(self.fold, self._parts(place))) for place in places))
+        self._last_parts = {place[-1] for place in self._places if place}
         self._begin = f"{self.name}/"
-        self._links: dict[str, bool] = {}
+        self._links: dict[str, str | None] = {}
 
     def _parts(self, path: str) -> list[str]:
         path = self._system.normpath(path).replace(self._system.sep, "/")
@@ -89,26 +93,30 @@ class RunsTree:
 
     def below(self, text: str) -> str | None:
         """The part of a path below the runs folder, empty for itself; None if it does not lead there."""
-        if self._folder_name not in self.fold(text) or "\0" in text:
+        if "\0" in text or len(text) > _LONGEST:
             return None
         if self.fold is str and text.startswith(self._begin) and "//" not in text and "/." not in text:
             return text[len(self._begin) :].removesuffix("/")  # as most are written: nothing to resolve
-        parts = self._parts(self._system.join(self._root, text))
+        folded = self.fold(text)
+        if any(part in folded for part in self._last_parts):
+            found = self._inside(self._system.join(self._root, text))
+            if found is not None:
+                return found
+        # By way of links; a session asks of many files of one folder.
+        folder, _, name = text.replace(self._system.sep, "/").rpartition("/")
+        if folder and folder not in self._links:
+            self._links[folder] = self._inside(self._system.realpath(self._system.join(self._root, folder)))
+        inside = self._links.get(folder)
+        return None if inside is None else "/".join(filter(None, (inside, name)))
+
+    def _inside(self, path: str) -> str | None:
+        """The part of an absolute path below the runs folder, as it is written."""
+        parts = self._parts(path)
         folded = [self.fold(part) for part in parts]
         for place in self._places:
             if tuple(folded[: len(place)]) == place:
                 return "/".join(parts[len(place) :])
-        if self._system.isabs(text):
-            for end, part in enumerate(folded, start=1):
-                if part == self._folder_name and self._is_link_to_it("/".join(parts[:end])):
-                    return "/".join(parts[end:])
         return None
-
-    def _is_link_to_it(self, path: str) -> bool:
-        if path not in self._links:
-            folder = path if self._system is ntpath else f"/{path}"
-            self._links[path] = self._system.realpath(folder) == self._real
-        return self._links[path]
 
     def named_by(self, text: str) -> RunReference | None:
         """The run, or the pattern of runs, that a string names; None if it names none."""
@@ -121,14 +129,34 @@ class RunsTree:
         instance, _, rest = rest.partition("/")
         return RunReference(flow, "*" if instance in ("", "**") else instance, rest)
 
+    def references(self, text: str) -> list[tuple[str, RunReference]]:
+        """The runs that a string names, each with its path; also those in a list or in a URI."""
+        whole, *parts = items(text)
+        # The name of a file may have a comma in it.
+        is_list = sum("/" in part for part in parts) > 1
+        found: dict[RunReference, str] = {}
+        for item in parts if is_list else [whole]:
+            named = self.named_by(item)
+            if named:
+                found.setdefault(named, item)
+            # A pattern has signs that end a path elsewhere.
+            for path in () if named and is_pattern(named.id) else inside(item):
+                reference = self.named_by(path)
+                if reference and not (named and reference.id == named.id):
+                    found.setdefault(reference, path)
+        return [(path, reference) for reference, path in found.items()]
+
     def names(self, reference: RunReference, flow: str, instance: str) -> bool:
         """Whether a reference names an instance, by itself or by a pattern."""
         pairs = ((flow, reference.flow), (instance, reference.instance))
         return all(fnmatch.fnmatchcase(self.fold(name), self.fold(pattern)) for name, pattern in pairs)
 
-    def is_in(self, config: object) -> bool:
+    def is_in(self, config: Mapping[str, object]) -> bool:
         """Whether a string anywhere in a config may lead below the runs folder."""
-        return self._folder_name in self.fold(str(config))
+        folded = self.fold(str(config))
+        return any(part in folded for part in self._last_parts) or any(
+            self.references(text) for _, text in strings_of(config)
+        )
 
     def run_of(self, path: str) -> tuple[str, str] | None:
         """Flow and instance in whose run folder a file lies; None if it lies in none."""

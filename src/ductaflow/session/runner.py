@@ -20,7 +20,7 @@ from ductaflow.project.options import RunOptions
 from ductaflow.project.settings import Settings
 from ductaflow.session import request
 from ductaflow.session.debug import prepare
-from ductaflow.store.changes import Change, look_back
+from ductaflow.store.changes import Change, Lookback, look_back
 from ductaflow.store.result import FlowFailed, Result, Status
 from ductaflow.store.spec import RunSpec, current_run, tell
 
@@ -188,17 +188,21 @@ def run_spec(
     explain: Explain | None = None,
 ) -> Result:
     """Make a run, unless only what has changed runs and nothing has. Arguments as of `run_instance`."""
-    if spec.settings.only_changed and (last := unchanged(spec, explain=explain, echo=echo)):
-        return last
+    if spec.settings.only_changed:
+        back = look_back(spec)
+        if last := unchanged(spec, back, explain=explain, echo=echo):
+            return last
+        spec = replace(spec, reasons=back.reasons)
     return launch_shown(spec, echo=echo, stop=stop, await_page=await_page)
 
 
-def unchanged(spec: RunSpec, *, explain: Explain | None = None, echo: bool = True) -> Result | None:
+def unchanged(
+    spec: RunSpec, back: Lookback, *, explain: Explain | None = None, echo: bool = True
+) -> Result | None:
     """The last result of a run that need not be made, with status `unchanged`; None if it has to be made.
 
     A build hears of its flow, and repeats its warnings: it keeps them as long as the flow does.
     """
-    back = look_back(spec)
     last = back.last
     if back.changes or last is None:
         if explain:

@@ -9,33 +9,41 @@ is read only if its size and times say that it may have changed.
 
 from __future__ import annotations
 
+import functools
+import glob
 import json
 import os
 import platform
+import re
 import stat
 import subprocess
 import sys
-from collections.abc import Container, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from ductaflow.common.decode import UnreadableError, decode
 from ductaflow.common.errors import DuctaflowError
+from ductaflow.common.files import Stamp, stamp_of_file
 from ductaflow.common.json_tree import KeyPath, leaves, spelled
-from ductaflow.common.paths import ROOT_KEY, RunFolder
+from ductaflow.common.paths import RESULT, ROOT_KEY, RunFolder
 from ductaflow.common.text import shorten
 from ductaflow.project.options import load_saved_config
 from ductaflow.project.secrets import masked
+from ductaflow.store.companions import companions
 from ductaflow.store.folder import has_unfinished_run
 from ductaflow.store.hashes import What
+from ductaflow.store.named import named_in
 from ductaflow.store.record import (
+    FORMAT,
     Site,
     config_hash,
-    folder_entry,
+    folder_files,
+    hash_of_files,
     hash_of_secrets,
-    journals_of,
-    named_in,
+    hiding,
     options_of,
 )
 from ductaflow.store.result import (
@@ -45,6 +53,7 @@ from ductaflow.store.result import (
     Result,
     fault_of_kind,
     read_result,
+    readable_result,
     unread,
 )
 from ductaflow.store.sessions import Part, session_of
@@ -52,6 +61,8 @@ from ductaflow.store.spec import RunSpec
 
 ChangeKind = Literal["run", "config", "code", "module", "input", "output", "environment"]
 _SHOWN = 60
+#: So many reasons are kept.
+_REASONS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +90,12 @@ class Lookback:
         changes: why it has to run: only that there is no valid run, or else config, code, modules, inputs,
             outputs, and versions, in this order; empty if a new run would be the same.
         last: the result of the last run; None if there is no valid one.
+        reasons: the texts of the changes, each with in how many sessions in a row it was a reason to run.
     """
 
     changes: tuple[Change, ...]
     last: Result | None = None
+    reasons: dict[str, int] = field(default_factory=dict)
 
 
 def changes(spec: RunSpec) -> tuple[Change, ...]:
@@ -102,13 +115,18 @@ def look_back(spec: RunSpec) -> Lookback:
     found: list[Change] = []
     if "config" in rerun_on:
         found += _of_config(spec, last.result.config_hash, last.lineage)
-    named = named_in(spec) if "inputs" in rerun_on else {}
+    named = named_in(spec).found if "inputs" in rerun_on else {}
     if "inputs" in rerun_on:
         found += _of_notes(spec, last.lineage)
-    found += _of_run(site, last, rerun_on, named, spec.runs_root)
+    others = functools.cache(lambda: _written_by_others(spec))
+    found += _of_run(site, last, rerun_on, named, spec.runs_root, others)
     if "environment" in rerun_on:
         found += _of_environment(last, session_of(spec.session_id).part(_Installed))
-    return Lookback(tuple(found), last.result)
+    before = last.result.reasons
+    is_next = last.result.session_id != spec.session_id
+    texts = [change.text for change in found[:_REASONS]]
+    reasons = {text: before.get(text, 0) + is_next if before else 1 for text in texts}
+    return Lookback(tuple(found), last.result, reasons)
 
 
 def differences_of_environment(spec: RunSpec) -> tuple[Change, ...]:
@@ -148,26 +166,54 @@ def _last_run(folder: str, runs_root: str) -> _Last | Change:
         return none(f"its last run failed: {result.message}")
     if result.lineage is None:
         return none("its last run left no record of what it read")
+    if result.lineage.get("format") != FORMAT:
+        return none(
+            "its record is of another version of ductaflow, which took other notes of what a run reads"
+        )
     return _Last(folder, result, result.lineage)
 
 
+class _Left(NamedTuple):
+    """A file that a run wrote outside of its folder, as the run left it.
+
+    Attributes:
+        content, mtime: hash and time, if they are known.
+        begun: the time of the file when the run opened it to read and write; None if it was not there yet,
+            `_UNREAD` if the run only wrote it.
+    """
+
+    content: str | None
+    mtime: int | None
+    begun: int | None
+
+
+_UNREAD = -1
+#: What other runs wrote outside of their folders, as records spell it.
+_Others = Callable[[], Mapping[str, list[_Left]]]
+
+
 def _of_run(
-    site: Site, last: _Last, rerun_on: Container[str], named: Mapping[str, os.stat_result], runs_root: str
+    site: Site,
+    last: _Last,
+    rerun_on: Container[str],
+    named: Mapping[str, os.stat_result],
+    runs_root: str,
+    others: _Others,
 ) -> Iterator[Change]:
     """Yield changes of code, inputs and outputs of a run, and of the flows of a build."""
     if "code" in rerun_on:
         yield from _of_code(site, last.lineage)
     if "inputs" in rerun_on:
-        yield from _of_inputs(site, last)
+        yield from _of_inputs(site, last, others)
         yield from _new_inputs(site, last, named)
-    yield from _of_outputs(site, last)
+    yield from _of_outputs(site, last, others)
     for child in last.result.children:
         folder = os.path.normpath(os.path.join(last.folder, child))
         nested = _last_run(folder, runs_root)
         if isinstance(nested, Change):
             yield Change("run", site.relative(folder), f"flow {child}: {nested.text}")
         else:
-            yield from _of_run(site, nested, rerun_on, {}, runs_root)
+            yield from _of_run(site, nested, rerun_on, {}, runs_root, others)
 
 
 # --- config ------------------------------------------------------------------------------------------------
@@ -239,6 +285,11 @@ def _of_code(site: Site, lineage: Lineage) -> Iterator[Change]:
     yield from _of_source(site, "code", lineage["source"], lineage["code"])
     for name, known in lineage["modules"].items():
         yield from _of_source(site, "module", name, known)
+    source = site.absolute(lineage["source"])
+    for name in lineage.get("imports", ()):
+        for path in filter(os.path.lexists, hiding(name, source, site.root)):
+            file = site.relative(path)
+            yield Change("module", file, f"{file} is there now, and hides the module {name}")
 
 
 def _of_source(site: Site, kind: Literal["code", "module"], name: str, known: str | None) -> Iterator[Change]:
@@ -254,20 +305,100 @@ def _of_source(site: Site, kind: Literal["code", "module"], name: str, known: st
             yield Change(kind, name, f"the code of {name} is another one")
 
 
-def _of_inputs(site: Site, last: _Last) -> Iterator[Change]:
+def _of_inputs(site: Site, last: _Last, others: _Others) -> Iterator[Change]:
     lineage = last.lineage
     for name in lineage["changed"]:
-        yield Change("input", name, f"{name} was changed while the last run read it")
+        if not _is_shared(lineage, name, others):
+            yield Change("input", name, f"{name} was changed while the last run read it")
     for entry in last.result.inputs:
         name = entry["path"]
         fault = _fault(site, site.absolute(name), entry)
-        if fault and name not in lineage["changed"]:
+        if not fault or name in lineage["changed"]:
+            continue
+        if name not in lineage["written"] or not _was_left_by(others, site, entry):
             yield Change("input", name, f"{name} {fault}")
     for name in lineage["absent"]:
         if os.path.lexists(site.absolute(name)):
             yield Change("input", name, f"{name} is there now, and was not when it was looked for")
     for folder in lineage["folders"]:
-        yield from _of_folder(site, last.folder, folder)
+        yield from _of_folder(site, last, folder, others)
+
+
+def _is_shared(lineage: Lineage, name: str, others: _Others) -> bool:
+    """Return whether a run and others write a file, or into a folder that the run reads.
+
+    What others write there is no input of it, or each of them would make all others run again.
+    """
+    own = lineage["written"]
+    folders = (f"{folder['path']}/" for folder in lineage["folders"])
+    around = (folder for folder in folders if name.startswith(folder))
+    is_own = name in own or any(path.startswith(folder) for folder in around for path in own)
+    return is_own and name in others()
+
+
+def _was_left_by(others: _Others, site: Site, entry: FileEntry) -> bool:
+    """Return whether a file that is not as a run left it is as others left it that write it too.
+
+    What the run itself had put into it must still be there: the others have to have begun with it, and not
+    with a file that was made anew.
+    """
+    left = [*others().get(entry["path"], ())]
+    with suppress(OSError):
+        now = site.hashes.of(site.absolute(entry["path"]))
+        last = next((one for one in left if one.content == now), None)
+        if last is None or "begun" not in entry:
+            return last is not None
+        while last.begun is not None and last.begun != entry.get("mtime"):
+            left.remove(last)
+            before = next((one for one in left if one.mtime == last.begun), None)
+            if before is None:
+                # Left by a run that has another record by now.
+                return True
+            last = before
+        return last.begun is not None
+    return False
+
+
+def _written_by_others(spec: RunSpec) -> Mapping[str, list[_Left]]:
+    """Return what other runs of the tree wrote outside of their folders, as they left it."""
+    found: dict[str, list[_Left]] = {}
+    kept = session_of(spec.session_id).part(_Written)
+    for folder in glob.iglob(os.path.join(glob.escape(spec.runs_root), "*", "*", "")):
+        if folder.rstrip(os.sep) != spec.folder:
+            for name, left in kept.by_run(folder.rstrip(os.sep)):
+                found.setdefault(name, []).append(left)
+    return found
+
+
+class _Written(Part):
+    """What runs wrote outside of their folders, by their results; read again when a result is another one."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[Stamp | None, list[tuple[str, _Left]]]] = {}
+
+    def by_run(self, folder: str) -> list[tuple[str, _Left]]:
+        """Return what a run and its flows wrote, each as the run left it."""
+        stamp = stamp_of_file(os.path.join(folder, RESULT))
+        if folder not in self._known or self._known[folder][0] != stamp:
+            self._known[folder] = stamp, list(_written_by(folder) if stamp else ())
+        return self._known[folder][1]
+
+
+def _written_by(folder: str) -> Iterator[tuple[str, _Left]]:
+    result = readable_result(Path(folder))
+    if result is None:
+        return
+    if result.lineage is not None:
+        made = result.lineage["made"]
+        entries = {entry["path"]: entry for entry in (*result.inputs, *made)}
+        for name in {*result.lineage["written"], *(entry["path"] for entry in made)}:
+            entry = entries.get(name)
+            if entry is None:
+                yield name, _Left(None, None, _UNREAD)
+            else:
+                yield name, _Left(entry.get("hash"), entry.get("mtime"), entry.get("begun", _UNREAD))
+    for child in result.children:
+        yield from _written_by(os.path.normpath(os.path.join(folder, child)))
 
 
 def _new_inputs(site: Site, last: _Last, named: Mapping[str, os.stat_result]) -> Iterator[Change]:
@@ -276,16 +407,17 @@ def _new_inputs(site: Site, last: _Last, named: Mapping[str, os.stat_result]) ->
     known = {entry["path"] for entry in (*last.result.inputs, *lineage["folders"])}
     known.update(lineage["written"], lineage["absent"], lineage["changed"], lineage["modules"])
     known.add(lineage["source"])
-    journals = (
-        journal for entry in last.result.inputs for journal in journals_of(site.absolute(entry["path"]))
-    )
-    for path, status in {**{path: os.stat(path) for path in journals}, **named}.items():
+    others = (other for entry in last.result.inputs for other in companions(site.absolute(entry["path"])))
+    for path, status in {**{path: os.stat(path) for path in others}, **named}.items():
         name = site.relative(path)
+        if any(other.startswith(f"{name}/") for other in lineage["written"]):
+            # A folder that the run made, or others at the same time.
+            continue
         if name not in known and (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
             yield Change("input", name, f"{name} is there now, and was not when the last run began")
 
 
-def _of_outputs(site: Site, last: _Last) -> Iterator[Change]:
+def _of_outputs(site: Site, last: _Last, others: _Others) -> Iterator[Change]:
     for entry in last.result.outputs:
         path = os.path.join(last.folder, entry["path"])
         if fault := _fault(site, path, entry):
@@ -293,7 +425,8 @@ def _of_outputs(site: Site, last: _Last) -> Iterator[Change]:
             yield Change("output", name, f"{name} {fault}")
     for entry in last.lineage["made"]:
         name = entry["path"]
-        if fault := _fault(site, site.absolute(name), entry):
+        fault = _fault(site, site.absolute(name), entry)
+        if fault and not _was_left_by(others, site, entry):
             yield Change("output", name, f"{name}, which it wrote, {fault}")
     # The saved config, which `load_instance` and `run FOLDER` trust.
     path = str(RunFolder(Path(last.folder), last.result.flow).config)
@@ -323,22 +456,25 @@ def _fault(site: Site, path: str, entry: FileEntry) -> str | None:
         return unread(exc)
 
 
-def _of_folder(site: Site, own: str, entry: FolderEntry) -> Iterator[Change]:
+def _of_folder(site: Site, last: _Last, entry: FolderEntry, others: _Others) -> Iterator[Change]:
     name = entry["path"]
     try:
-        now = folder_entry(site, site.absolute(name), deep=entry["deep"], whole=entry["whole"], own=own)
+        after = folder_files(
+            site, site.absolute(name), deep=entry["deep"], whole=entry["whole"], own=last.folder
+        )
     except OSError as exc:
         yield Change("input", name, f"{name} {unread(exc)}")
         return
-    if now["hash"] == entry["hash"]:
+    if hash_of_files(after) == entry["hash"]:
         return
-    before, after = entry.get("files"), now.get("files")
-    if before is None or after is None:
-        text = f"the files in {name} are others: {now['count']}, were {entry['count']}"
+    before = entry.get("files") or site.hashes.kept_files(entry["hash"])
+    if before is None:
+        text = f"the files in {name} are others: {len(after)}, were {entry['count']}"
         yield Change("input", name, text)
         return
     for file in sorted({*before, *after}):
-        if before.get(file) != after.get(file):
+        path = f"{name}/{file}" if name != "." else file
+        if before.get(file) != after.get(file) and not _is_shared(last.lineage, path, others):
             how = "is new" if file not in before else "is gone" if file not in after else "has other content"
             yield Change("input", f"{name}/{file}", f"{name}/{file} {how}")
 
@@ -352,9 +488,8 @@ def _of_environment(last: _Last, installed: _Installed) -> Iterator[Change]:
     if before and before != platform.python_version():
         yield Change("environment", "python", f"Python: {before} -> {platform.python_version()}")
     packages = environment.get("packages", {})
-    own = {Path(name).stem for name in last.lineage["modules"]}
-    own |= {Path(name).parent.name for name in last.lineage["modules"] if name.endswith("__init__.py")}
-    names = tuple(sorted(name for name in packages if name not in own))
+    counted = installed.needed_by(last.lineage.get("imports", ()))
+    names = tuple(sorted(name for name in packages if name in counted))
     now = installed.versions_of({name: packages[name] for name in names})
     for name in names:
         if now[name] != packages[name]:
@@ -366,8 +501,31 @@ class _Installed(Part):
     """Versions of what is installed, looked up once a session."""
 
     def __init__(self) -> None:
+        self._distributions: Mapping[str, list[str]] = {}
         self._by_module: dict[str, set[str]] | None = None
         self._imported: dict[tuple[str, ...], dict[str, str]] = {}
+
+    def needed_by(self, modules: Iterable[str]) -> set[str]:
+        """Return modules with those of the distributions that theirs require."""
+        from importlib.metadata import PackageNotFoundError, packages_distributions, requires
+
+        self._distributions = self._distributions or packages_distributions()
+        of_distribution: dict[str, set[str]] = {}
+        for module, distributions in self._distributions.items():
+            for distribution in distributions:
+                of_distribution.setdefault(_normal(distribution), set()).add(module)
+        found, pending = set(modules), list(modules)
+        while pending:
+            for distribution in self._distributions.get(pending.pop(), ()):
+                try:
+                    required = [_REQUIRED.match(text) for text in requires(distribution) or ()]
+                except PackageNotFoundError:
+                    continue
+                for match in required:
+                    new = of_distribution.get(_normal(match[1]), set()) - found if match else set()
+                    found |= new
+                    pending += new
+        return found
 
     def versions_of(self, known: Mapping[str, str]) -> dict[str, str | None]:
         """Return the versions of modules now, None where there is none; `known` is what they had."""
@@ -378,6 +536,14 @@ class _Installed(Part):
             self._imported[asked] = _imported_versions(asked)
         found = self._imported.get(asked, {})
         return {name: found.get(name) if name in asked else known[name] for name in known}
+
+
+#: A distribution that another one requires without an extra.
+_REQUIRED = re.compile(r"([\w.-]+)(?!.*\bextra\b)")
+
+
+def _normal(distribution: str) -> str:
+    return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
 def _distributions() -> dict[str, set[str]]:

@@ -17,6 +17,7 @@ import re
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from ductaflow.notebook.commands import ABOUT_PYTHON, Commands
@@ -27,7 +28,8 @@ _MARKER = re.compile(r"\s*#\s*(?:%%(?P<level>%*)(?:\s(?P<options>.*))?|<codecell
 _TEXT_CELL = re.compile(r"\[(?:markdown|md|raw)\]|cell_type\"?\s*[:=]\s*\"(?:markdown|raw)\"")
 _TAG_LIST = re.compile(r"\btags\"?\s*[:=]\s*(\[[^\]]*\])")
 _WORD = re.compile(r"\"([^\"]*)\"|'([^']*)'")
-_OPTION = re.compile(r"\b(language|active)\"?\s*[:=]\s*\"([^\"]*)\"")
+_LANGUAGE = re.compile(r"\blanguage\"?\s*[:=]\s*\"([^\"]*)\"")
+_ACTIVE = re.compile(r"\bactive\"?\s*[:=]\s*\"([^\"]*)\"")
 #: As a title of a percent cell, these say its language.
 _LANGUAGES = {
     *("bash", "sh", "r", "html", "javascript", "js", "perl", "latex", "ruby", "script", "svg", "matlab"),
@@ -65,8 +67,23 @@ def code_hash(raw: bytes, suffix: str) -> str:
 
 def module_hash(raw: bytes) -> str:
     """The hash of a Python module."""
-    tree = module_tree(raw)
-    return _digest([_dump(tree) if tree is not None else raw.decode("utf-8", "backslashreplace")])
+    with suppress(RecursionError):
+        if (tree := module_tree(raw)) is not None:
+            return _digest([_dump(tree)])
+    return _digest([raw.decode("utf-8", "backslashreplace")])
+
+
+#: An import at the beginning of a line, also of a comment that is code elsewhere, or behind a semicolon.
+_IMPORT = re.compile(r"(?:^[ \t#>]*|;[ \t]*)(?:from[ \t]+(\w+)|import[ \t]+(\w[\w., \t]*))", re.MULTILINE)
+
+
+def imported_names(raw: bytes) -> set[str]:
+    """The top-level modules that a source imports by their names, in whatever cell or function."""
+    found: set[str] = set()
+    for one, several in _IMPORT.findall(raw.decode("utf-8", "replace")):
+        names = [one, *(name.split()[0] for name in several.split(",") if name.strip())]
+        found.update(name.partition(".")[0] for name in names)
+    return {name for name in found if name.isidentifier()}
 
 
 # --- cells -------------------------------------------------------------------------------------------------
@@ -74,16 +91,22 @@ def module_hash(raw: bytes) -> str:
 
 @dataclass(slots=True)
 class _Cell:
-    """A code cell: its lines, the tags that matter, and its language if it is not Python."""
+    """A code cell: its lines, the tags that matter, and its language if it is not Python.
+
+    `active` says for which formats the cell is code, where it is not for all. A source that is not among them
+    has it as comments.
+    """
 
     lines: list[str] = field(default_factory=list)
     tags: tuple[str, ...] = ()
     language: str = ""
+    active: tuple[str, ...] = ()
 
     @property
     def mark(self) -> str:
         """What makes it differ from a plain cell; nothing of it for a plain one."""
-        return " ".join([*self.tags, self.language]).strip()
+        active = [f"active={','.join(self.active)}"] if self.active else []
+        return " ".join([*self.tags, *active, self.language]).strip()
 
 
 def _words(cells: Iterable[_Cell], suffix: str, *, is_python: bool) -> Iterator[str]:
@@ -99,18 +122,17 @@ def _words(cells: Iterable[_Cell], suffix: str, *, is_python: bool) -> Iterator[
             yield "end"
 
 
-def _python_words(lines: list[str], *, is_first: bool) -> Iterator[str]:
+def _python_words(lines: list[str], *, is_first: bool) -> list[str]:
     """The code of a cell."""
     tree = _cell_tree(lines)
-    if tree is None:
-        yield from (line.rstrip() for line in lines if line.strip())
-    else:
-        last = len(tree.body) - 1
-        for place, node in enumerate(tree.body):
+    with suppress(RecursionError):
+        if tree is not None:
+            last = len(tree.body) - 1
             # A string that ends a cell is shown, unless the file begins with it: then it is the docstring.
-            is_shown = place == last and not (is_first and place == 0)
-            if is_shown or not _is_bare_string(node):
-                yield _dump(node)
+            shown = last if last or not is_first else None
+            nodes = [node for n, node in enumerate(tree.body) if n == shown or not _is_bare_string(node)]
+            return [_dump(node) for node in nodes]
+    return [line.rstrip() for line in lines if line.strip()]
 
 
 def cell_trees(raw: bytes, suffix: str) -> Iterator[ast.Module | None]:
@@ -213,7 +235,8 @@ def _percent_cells(text: str) -> tuple[list[_Cell], set[str]]:
             cell.lines.append(line)
     commands = Commands(text)
     for cell in cells:
-        cell.lines = _uncommented(cell.lines, commands)
+        is_comment = cell.active and "py" not in cell.active
+        cell.lines = [*map(_bare, cell.lines)] if is_comment else _uncommented(cell.lines, commands)
     return cells, kernel
 
 
@@ -221,11 +244,22 @@ def _cell_of(options: str) -> _Cell:
     """An empty cell with what stands behind its marker."""
     found = _TAG_LIST.search(options)
     tags = {first or second for first, second in _WORD.findall(found.group(1))} if found else set()
-    special = [f"{key}={value}" for key, value in _OPTION.findall(options)]
+    languages = _LANGUAGE.findall(options)
     title = options.split()[:1]
     if title and title[0].lower() in _LANGUAGES:
-        special.append(f"language={title[0].lower()}")
-    return _Cell(tags=tuple(sorted(tags & _TAGS)), language=" ".join(special))
+        languages.append(title[0].lower())
+    return _Cell(
+        tags=tuple(sorted(tags & _TAGS)), language=" ".join(languages), active=_active(tags, options)
+    )
+
+
+def _active(tags: set[str], options: str) -> tuple[str, ...]:
+    """The formats for which a cell is code, by a tag (`active-ipynb-py`) or by a key; none for all."""
+    for tag in sorted(tags):
+        if tag.startswith("active-"):
+            return tuple(sorted(set(tag.split("-")[1:])))
+    found = _ACTIVE.search(options)
+    return tuple(sorted(set(re.split(r"[.,]", found.group(1))))) if found else ()
 
 
 def _kernel(header: str) -> set[str]:
@@ -292,26 +326,49 @@ def _dump(tree: ast.AST) -> str:
     """A syntax tree as text: without places, docstrings, and fields that say nothing.
 
     Not `ast.dump`: a field that another version of Python adds would change it. Each node says first what
-    follows, so that no two trees have the same text; an expression may be deeper than Python calls itself.
+    follows, so that no two trees have the same text.
+
+    Raises:
+        RecursionError: it is so deep that some version of Python cannot read it. All take the text then.
     """
     parts: list[str] = []
-    pending: list[object] = [tree]
+    pending: list[tuple[int, object]] = [(0, tree)]
     while pending:
-        value = pending.pop()
-        if isinstance(value, ast.AST) and not isinstance(value, ast.Constant):
-            values = {name: getattr(value, name, None) for name in value._fields if name not in _SILENT}
-            said = {name: item for name, item in values.items() if item is not None and item != []}
-            parts.append(f"{type(value).__name__}({','.join(said)})")
-            pending += reversed(said.values())
+        depth, value = pending.pop()
+        if isinstance(value, ast.Constant):
+            parts.append(_constant(value.value))
+        elif isinstance(value, ast.AST):
+            if depth > _DEEPEST:
+                raise RecursionError
+            said = {name: item for name in value._fields if (item := getattr(value, name, None)) is not None}
+            if isinstance(value, ast.JoinedStr):
+                said["values"] = _without_seams(value.values)
+            names = [name for name, item in said.items() if item != [] and name not in _SILENT]
+            parts.append(f"{type(value).__name__}({','.join(names)})")
+            pending += [(depth + 1, said[name]) for name in reversed(names)]
         elif isinstance(value, list):
             items = [item for item in value if not _is_bare_string(item)]
             parts.append(f"[{len(items)}]")
-            pending += reversed(items)
+            pending += [(depth, item) for item in reversed(items)]
         else:
-            parts.append(_constant(value.value if isinstance(value, ast.Constant) else value))
+            parts.append(_constant(value))
     return " ".join(parts)
 
 
+def _without_seams(parts: Iterable[ast.expr]) -> list[object]:
+    """The parts of an f-string with neighbouring texts as one: versions of Python divide them differently."""
+    joined: list[object] = []
+    for part in parts:
+        text = part.value if isinstance(part, ast.Constant) else part
+        if isinstance(text, str) and joined and isinstance(joined[-1], str):
+            joined[-1] += text
+        elif text != "":
+            joined.append(text)
+    return joined
+
+
+#: Python 3.11 reads 3,000 levels; others read fewer or more, and depending on the machine.
+_DEEPEST = 1_000
 #: Fields of nodes that follow from the others, or are comments.
 _SILENT = frozenset(("type_comment", "type_ignores", "ctx"))
 

@@ -1,6 +1,7 @@
 """Hashes of files, kept so that a file is read again only when it may have changed.
 
     runs/.ductaflow/hashes/3f     lines: file, size and times and inode, hash; appended, never locked
+    runs/.ductaflow/folders/..    what large folders held, by the hash of that
 
 A kept hash is valid while size, times and inode stay the same. A file that changed less than two seconds
 before it was read is not kept: an edit in the same tick of the file system's clock would go unnoticed (git
@@ -17,11 +18,12 @@ import stat
 import threading
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
+from ductaflow.common.decode import UnreadableError, decode
 from ductaflow.common.files import stamp_of, write_atomic
 from ductaflow.common.paths import CACHE_DIR
 from ductaflow.store.fingerprint import code_hash, module_hash
@@ -38,6 +40,8 @@ _HELD, _HELD_SECONDS = 1000, 1.0
 #: A bucket larger than this, in bytes, is rewritten when half of it is superseded.
 _LARGE = 1 << 16
 _CHUNK = 1 << 20
+#: So many large folders are kept as they were.
+_LISTINGS = 50
 
 
 class StoppedError(Exception):
@@ -97,6 +101,37 @@ class Hashes:
             # A change since `status` would have a time that is not older than `begun`.
             self._keep(key, stamp, found.encode())
         return found
+
+    def keep_files(self, digest: str, files: Mapping[str, str]) -> None:
+        """Keep what a large folder held, so that later a file of it can be named that is another one."""
+        path = self._listings / digest
+        try:
+            if path.exists():
+                os.utime(path)
+                return
+            self.folder.parent.mkdir(exist_ok=True)
+            self._listings.mkdir(exist_ok=True)
+            write_atomic(path, zlib.compress(json.dumps(files).encode(), 1), sync=False)
+            kept = sorted(self._listings.iterdir(), key=lambda file: file.stat().st_mtime_ns)
+            for old in kept[:-_LISTINGS]:
+                old.unlink(missing_ok=True)
+        except FileNotFoundError:
+            # The tree was removed.
+            return
+        except OSError as exc:
+            self.fault = f"{self._listings}: what folders hold cannot be kept: {exc.strerror or exc}"
+
+    def kept_files(self, digest: str) -> dict[str, str] | None:
+        """Return what a large folder held; None if it is not known any more."""
+        path = self._listings / digest
+        try:
+            return decode(zlib.decompress(path.read_bytes()), dict[str, str], where=path)
+        except (OSError, zlib.error, UnreadableError):
+            return None
+
+    @property
+    def _listings(self) -> Path:
+        return self.folder.with_name("folders")
 
     def flush(self) -> None:
         """Write what is new."""

@@ -8,11 +8,13 @@
 In `result.json` that is `inputs` and `outputs`, each a list of `{"path", "size", "mtime", "hash"}` (the time
 in ns; no hash where size and time are what counts), and `lineage`:
 
+    format            of the record: one of another version says nothing of what a run would do now
     source, code      the flow's file and the hash of its code
     secrets           a salted hash of the secrets in the config
     options           kernel and allow_exit, which change what a run does or is called; needs
     saved             hash of the saved config beside the result
     modules           {path: hash} of the project's own modules that it imported
+    imports           names of the others that its code imports: a new file of the project may hide one
     folders           listings: {"path", "deep", "whole", "count", "hash", "files" if there are few}
     absent, written   files that it tried to open but were not there; files that it wrote elsewhere
     made              written files that are new, in the form of `outputs`
@@ -25,26 +27,28 @@ from __future__ import annotations
 
 import fnmatch
 import functools
-import glob
 import hashlib
 import json
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ductaflow.common.engines import engine_named
-from ductaflow.common.errors import DuctaflowError
 from ductaflow.common.files import Stamp, is_hidden, shown_names, stamp_of, stamp_of_file
-from ductaflow.common.json_tree import walk
 from ductaflow.common.paths import RESULT, ROOT_KEY, is_ours, names_of_ours
-from ductaflow.project.references import RunReference, RunsTree, is_pattern
+from ductaflow.project.mentions import strings_of
+from ductaflow.project.references import RunReference, RunsTree
 from ductaflow.project.secrets import masked, secrets_in
+from ductaflow.store.companions import companions
+from ductaflow.store.fingerprint import imported_names
 from ductaflow.store.folder import has_unfinished_run
 from ductaflow.store.hashes import Hashes, HashStores
+from ductaflow.store.named import NO_FILES, named_in
 from ductaflow.store.result import (
     FileEntry,
     FolderEntry,
@@ -52,7 +56,6 @@ from ductaflow.store.result import (
     Result,
     RunChoices,
     Secrets,
-    read_result,
 )
 from ductaflow.store.sessions import session_of
 from ductaflow.store.spec import Reads, RunSpec
@@ -62,18 +65,16 @@ from ductaflow.store.spec import Reads, RunSpec
 #: count instead of content.
 LISTED_MOST = 100_000
 LISTED_OUTSIDE, HASHED_OUTSIDE = 20_000, 1_000
-#: File systems of the kernel: they hold no real files, and some without end.
-_NO_FILES = ("/proc/", "/sys/", "/dev/")
 #: What does not count as content of a folder: version control, our own files, leftovers of editors.
 _NOT_MEANT = re.compile(
     r"\.git|\.hg|\.svn|\.ductaflow.*|\.ipynb_checkpoints|\.DS_Store|\._.*|\.~lock\..*|\..*\.sw[a-p]|\.nfs.*|__pycache__"
 )
-#: Databases whose last changes may be in a file beside them.
-_DATABASES = (".db", ".db3", ".sqlite", ".sqlite3", ".gpkg", ".duckdb")
-_JOURNALS = ("-wal", "-journal", ".wal")
+#: After so many sessions in a row the same reason is told.
+_RECURS = 3
+#: Raised when hashes of code or what a record holds have another meaning: then everything runs once.
+FORMAT = 2
 #: Up to so many files a record keeps single hashes, to name the file that changed.
 _NAMED_FILES = 200
-_LONGEST = 4096
 _UNDECLARED_SHOWN = 10
 #: Makes it slow to guess a secret from its hash.
 _ROUNDS = 2_000
@@ -101,12 +102,14 @@ class Site:
         return cls(spec.project_root, hashes, spec.settings.hash)
 
     def relative(self, path: str) -> str:
-        """Return a path in the form of records."""
+        """Return a path in the form of records; the project itself is a dot."""
+        if path == self.root:
+            return "."
         return path.removeprefix(self.root.rstrip(os.sep) + os.sep).replace(os.sep, "/")
 
     def absolute(self, name: str) -> str:
         """Return the path that a record means."""
-        return os.path.join(self.root, name)
+        return self.root if name == "." else os.path.join(self.root, name)
 
     def counts_by_stat(self, name: str) -> bool:
         """Return whether a file counts by size and time; its path is in the form of records."""
@@ -130,84 +133,7 @@ def _any_of(globs: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile("|".join(fnmatch.translate(text) for text in globs))
 
 
-# --- what a config names -----------------------------------------------------------------------------------
-
-
-def named_in(spec: RunSpec) -> dict[str, os.stat_result]:
-    """Return the existing files and folders that the strings of a config name, by absolute path.
-
-    A path is looked up from the project root, then from the run folder. The run folder itself, the runs
-    folder, the project root and what lies above it are none. What those have written that `_run.needs` names
-    is among them, and the journals of databases.
-    """
-    found: dict[str, os.stat_result] = {}
-    own, root = spec.folder + os.sep, spec.project_root.rstrip(os.sep) + os.sep
-    for text in strings_of(spec.config):
-        for path, status in _found_by(text, spec):
-            below = path + os.sep
-            is_none = below.startswith((own, *_NO_FILES)) or root.startswith(below) or path == spec.runs_root
-            if not is_none:
-                found[path] = status
-                found.update((journal, os.stat(journal)) for journal in journals_of(path))
-    for need in spec.options.needs:
-        for path in outputs_of(os.path.join(spec.runs_root, *need.split("/")), spec.project_root):
-            with suppress(OSError):
-                found[path] = os.stat(path)
-    return found
-
-
-def outputs_of(folder: str, root: str) -> Iterator[str]:
-    """Yield what the last run in a folder wrote, by its result, with the flows of a build; absolute paths."""
-    try:
-        result = read_result(Path(folder))
-    except DuctaflowError:
-        # It runs again before anything that needs it, or fails.
-        return
-    if result is None:
-        return
-    yield from (os.path.join(folder, output["path"]) for output in result.outputs)
-    if result.lineage is not None:
-        yield from (os.path.join(root, made["path"]) for made in result.lineage["made"])
-    for child in result.children:
-        yield from outputs_of(os.path.normpath(os.path.join(folder, child)), root)
-
-
-def journals_of(path: str) -> list[str]:
-    """Return the files beside a database with changes that are not in it yet."""
-    if not path.endswith(_DATABASES):
-        return []
-    found = []
-    for ending in _JOURNALS:
-        with suppress(OSError):
-            # Whoever only reads leaves an empty one.
-            if os.stat(path + ending).st_size:
-                found.append(path + ending)
-    return found
-
-
-def _found_by(text: str, spec: RunSpec) -> Iterator[tuple[str, os.stat_result]]:
-    """Yield what a string of a config names: one path, or all that match a glob."""
-    if len(text) > _LONGEST or "\0" in text or not text.strip("./\\ "):
-        return
-    for base in (spec.project_root, spec.folder):
-        path = os.path.normpath(os.path.join(base, text))
-        with suppress(OSError, ValueError):
-            yield path, os.stat(path)
-            return
-    if "/" in text and is_pattern(text):
-        for path in glob.iglob(os.path.normpath(os.path.join(spec.project_root, text))):
-            with suppress(OSError):
-                yield path, os.stat(path)
-
-
-def strings_of(config: Mapping[str, object]) -> Iterator[str]:
-    """Yield all strings of a config at any depth but `_project_root`; also keys that look like paths."""
-    for path, value, _ in walk({key: value for key, value in config.items() if key != ROOT_KEY}):
-        # A name is a name; only with a folder in it is it a path.
-        if path and isinstance(path[-1], str) and "/" in path[-1]:
-            yield path[-1]
-        if isinstance(value, str):
-            yield value
+# --- the config --------------------------------------------------------------------------------------------
 
 
 def config_hash(config: Mapping[str, object], root: str) -> str:
@@ -283,7 +209,7 @@ def _entries(folder: str, *, deep: bool, is_top: bool) -> list[tuple[str, bool]]
 def _is_folder(entry: os.DirEntry[str], *, deep: bool) -> bool:
     if not (deep and entry.is_symlink()):
         return entry.is_dir(follow_symlinks=False)
-    return entry.is_dir() and not (os.path.realpath(entry.path) + os.sep).startswith(_NO_FILES)
+    return entry.is_dir() and not (os.path.realpath(entry.path) + os.sep).startswith(NO_FILES)
 
 
 def _is_meant(name: str, deep: bool) -> bool:
@@ -305,8 +231,8 @@ def _most(folder: str, root: str) -> int:
     return LISTED_MOST if (folder + os.sep).startswith(root.rstrip(os.sep) + os.sep) else LISTED_OUTSIDE
 
 
-def folder_entry(site: Site, path: str, *, deep: bool, whole: bool, own: str) -> FolderEntry:
-    """Return a folder in the form of records.
+def folder_files(site: Site, path: str, *, deep: bool, whole: bool, own: str) -> dict[str, str]:
+    """Return the files of a folder, each with its content.
 
     Args:
         deep: with all below it.
@@ -316,13 +242,25 @@ def folder_entry(site: Site, path: str, *, deep: bool, whole: bool, own: str) ->
     most = _most(path, site.root)
     names = listing(path, deep=deep, own=own, most=most)
     by_stat = most < LISTED_MOST and len(names) > HASHED_OUTSIDE
-    files = {
+    return {
         name: _content(site, os.path.join(path, name), by_stat=by_stat) if whole else "" for name in names
     }
-    digest = hashlib.sha256(json.dumps(files).encode("ascii")).hexdigest()
-    found = FolderEntry(path=site.relative(path), deep=deep, whole=whole, count=len(names), hash=digest)
+
+
+def hash_of_files(files: Mapping[str, str]) -> str:
+    """Return the hash of what `folder_files` found."""
+    return hashlib.sha256(json.dumps(files).encode("ascii")).hexdigest()
+
+
+def folder_entry(site: Site, path: str, *, deep: bool, whole: bool, own: str) -> FolderEntry:
+    """Return a folder in the form of records; the arguments are those of `folder_files`."""
+    files = folder_files(site, path, deep=deep, whole=whole, own=own)
+    digest = hash_of_files(files)
+    found = FolderEntry(path=site.relative(path), deep=deep, whole=whole, count=len(files), hash=digest)
     if len(files) <= _NAMED_FILES:
         found["files"] = files
+    else:
+        site.hashes.keep_files(digest, files)
     return found
 
 
@@ -353,22 +291,27 @@ def _content(site: Site, path: str, *, by_stat: bool) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Beginning:
-    """What was there when the run began: stamps of the source, named files, and files in named folders."""
+    """What was there when the run began: stamps of the source, named files, and files in named folders.
+
+    `words` are folders that are called like a word in the config.
+    """
 
     source: Stamp | None
     files: dict[str, Stamp]
     folders: dict[str, dict[str, Stamp | None]]
+    words: frozenset[str] = frozenset()
 
 
 def begin(spec: RunSpec) -> Beginning:
     """Note what the run may read, before it starts."""
     files, folders = {}, {}
-    for path, status in named_in(spec).items():
+    named = named_in(spec)
+    for path, status in named.found.items():
         if stat.S_ISREG(status.st_mode):
             files[path] = stamp_of(status)
         elif stat.S_ISDIR(status.st_mode):
             folders[path] = stamps_below(path, own=spec.folder, root=spec.project_root)
-    return Beginning(stamp_of_file(spec.source), files, folders)
+    return Beginning(stamp_of_file(spec.source), files, folders, named.words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -411,11 +354,13 @@ class RecordMaker:
         inputs, absent = self._inputs()
         written = [path for path in self.reads.written if not path.startswith(self._own)]
         lineage = Lineage(
+            format=FORMAT,
             source=self.site.relative(self.spec.source),
             code=self._code(),
             secrets=self._secrets(),
             options=options_of(self.spec),
             modules=self._modules(),
+            imports=self._imports(),
             folders=folders,
             absent=absent,
             written=sorted(map(self.site.relative, written)),
@@ -481,33 +426,55 @@ class RecordMaker:
                 found[name] = self.site.hashes.of(path, "module")
         return found
 
+    def _imports(self) -> list[str]:
+        """Return the modules that the code imports by name and that no file of the project hides."""
+        names: set[str] = set()
+        for path in (self.spec.source, *self.reads.modules):
+            with suppress(OSError):
+                names |= imported_names(Path(path).read_bytes())
+        source, root = self.spec.source, self.spec.project_root
+        return sorted(
+            name
+            for name in names.difference(sys.builtin_module_names)
+            if not any(map(os.path.lexists, hiding(name, source, root)))
+        )
+
     def _inputs(self) -> tuple[list[FileEntry], list[str]]:
         """Return what was read, and what was looked for but not there."""
         inputs: list[FileEntry] = []
         absent: list[str] = []
         for path, stamp in sorted(self._seen().items()):
-            if path in self.reads.modules or self._is_own(path) or is_ours(path):
+            if path in self.reads.modules or self._is_own(path):
                 continue
             now, name = stamp_of_file(path), self.site.relative(path)
             is_written = path in self.reads.written
             if now is not None:
                 inputs += self._entry(path)
+                if is_written and inputs and inputs[-1]["path"] == name:
+                    inputs[-1]["begun"] = stamp and stamp.mtime
             elif stamp is None:
                 if not (os.path.lexists(path) and self._is_by_run(path)):
                     absent.append(name)
             elif is_written:
                 # The run removed what it read: another run would not find it.
                 inputs.append(FileEntry(path=name, size=stamp.size, mtime=stamp.mtime, hash=None))
-            if stamp != now and not is_written:
+            # A link or other rights, which a run may give its inputs, leave the content.
+            if (now is None or now.is_rewritten(stamp)) and now != stamp and not is_written:
                 self.changed.append(name)
         return inputs, absent
 
     def _seen(self) -> dict[str, Stamp | None]:
-        """Return what was read, named or declared, and the journals of databases, with the first stamps."""
+        """Return what was read, named or declared, and what belongs to that, with the first stamps."""
         missing = (path for path in self.reads.declared if not os.path.exists(path))
-        seen = {**dict.fromkeys(missing), **self.reads.files, **self.begun.files}
-        journals = {journal for path in seen for journal in journals_of(path)}
-        return {**{journal: stamp_of_file(journal) for journal in journals}, **seen}
+        seen = {**dict.fromkeys(missing), **self._given(), **self.reads.files, **self.begun.files}
+        others = {other for path, stamp in seen.items() if stamp for other in companions(path)}
+        return {**{other: stamp_of_file(other) for other in others}, **seen}
+
+    def _given(self) -> dict[str, Stamp]:
+        """Return what other programs were given and have left as it was; the rest is what they wrote."""
+        now = {path: stamp_of_file(path) for path in self.reads.given}
+        given = self.reads.given.items()
+        return {path: stamp for path, stamp in given if (n := now[path]) and not n.is_rewritten(stamp)}
 
     def _is_own(self, path: str) -> bool:
         """Return whether a file belongs to the run itself; files of a build's flows are theirs."""
@@ -531,10 +498,11 @@ class RecordMaker:
         found: dict[str, FolderEntry] = {}
         declared = {path for path in self.reads.declared if os.path.isdir(path)}
         begun = {**self.reads.folders, **self.begun.folders}
-        for path in sorted(declared | set(begun) | set(self.reads.listed)):
+        whole = {*declared, *begun, *filter(self._is_read, self.begun.words)}
+        for path in sorted(whole | set(self.reads.listed)):
             if self._is_own(path + os.sep):
                 continue
-            deep = path in declared or path in begun
+            deep = path in whole
             try:
                 found[path] = folder_entry(self.site, path, deep=deep, whole=deep, own=self.spec.folder)
             except OSError:
@@ -547,16 +515,40 @@ class RecordMaker:
             self._compare(path, dict.fromkeys(names), dict.fromkeys(shown_names(path)))
         return list(found.values())
 
+    def _is_read(self, folder: str) -> bool:
+        """Return whether the run was seen to list a folder, or to read something in it."""
+        below = folder + os.sep
+        read = (path for path, stamp in self.reads.files.items() if stamp)
+        return any((path + os.sep).startswith(below) for path in (*read, *self.reads.listed))
+
     def _compare(
         self, folder: str, before: Mapping[str, Stamp | None], after: Mapping[str, Stamp | None]
     ) -> None:
-        """Mark a folder as changed if something other than this run modified it."""
+        """Mark as changed what something other than this run modified in a folder."""
         ours = names_of_ours(folder, {*before, *after})
-        for name in {*before, *after} - ours:
+        for name in sorted({*before, *after} - ours):
             is_same = name in before and name in after and before[name] == after[name]
             if not is_same and not self._is_by_run(os.path.join(folder, name)):
-                self.changed.append(self.site.relative(folder))
+                self.changed.append(self.site.relative(os.path.join(folder, name)))
+            if len(self.changed) > _NAMED_FILES:
                 return
+
+
+def hiding(name: str, source: str, root: str) -> list[str]:
+    """Return the files that Python would import instead of a module that is not the project's."""
+    places = [os.path.join(folder, name) for folder in (os.path.dirname(source), root)]
+    return [file for place in places for file in (f"{place}.py", os.path.join(place, "__init__.py"))]
+
+
+def recurring(reasons: Mapping[str, int]) -> str | None:
+    """Return a note on a reason for which an instance ran in three sessions in a row, if there is one."""
+    text, count = max(reasons.items(), key=lambda item: item[1], default=("", 0))
+    if count < _RECURS:
+        return None
+    return (
+        f"it ran in {count} sessions in a row because {text}: if nobody changes that in between, a run does. "
+        "Name a narrower path in the config, or let the flow write elsewhere"
+    )
 
 
 def options_of(spec: RunSpec) -> RunChoices:
@@ -593,7 +585,8 @@ def undeclared(spec: RunSpec, reads: Reads, children: Sequence[Result]) -> list[
     tree = RunsTree(spec.project_root, spec.runs_root)
     needs = (need.partition("/") for need in spec.options.needs)
     named = [RunReference(flow, instance) for flow, _, instance in needs]
-    named += filter(None, map(tree.named_by, strings_of(spec.config)))
+    for _, text in strings_of(spec.config):
+        named += (reference for _, reference in tree.references(text))
     # What a build ran itself is there.
     folders = [spec.folder, *(os.path.normpath(child.folder) for child in children if child.folder)]
     own = {tree.run_of(folder) for folder in folders}

@@ -146,6 +146,8 @@ class FileEntry(TypedDict):
     `mtime` (in ns) and `hash` are those of a good run only. There is no hash where size and time are what
     counts. `kind` stands for what is no regular file: a link, with the text of its `target`, an empty folder,
     a pipe, a socket.
+    counts. `begun` is the time of a file that the run wrote as well, when it opened it first; null if it was
+    not there yet.
     """
 
     path: str
@@ -154,6 +156,7 @@ class FileEntry(TypedDict):
     target: NotRequired[str]
     mtime: NotRequired[int]
     hash: NotRequired[str | None]
+    begun: NotRequired[int | None]
 
 
 class FolderEntry(TypedDict):
@@ -192,11 +195,13 @@ class RunChoices(TypedDict, total=False):
 class Lineage(TypedDict):
     """What else a good run depends on; see `record.py`."""
 
+    format: NotRequired[int]
     source: str
     code: str | None
     secrets: Secrets | None
     options: RunChoices
     modules: dict[str, str]
+    imports: NotRequired[list[str]]
     folders: list[FolderEntry]
     absent: list[str]
     written: list[str]
@@ -269,6 +274,7 @@ class Result:
     signal: str | None = None
     cells: Cells = Cells(0, 0)
     config_hash: str | None = None
+    reasons: dict[str, int] = field(default_factory=dict)
     inputs: tuple[FileEntry, ...] = ()
     outputs: tuple[FileEntry, ...] = ()
     lineage: Lineage | None = None

@@ -39,6 +39,7 @@ class RunSpec:
             the config.
         settings: those of the project and its session; the flows of a build run by them too.
         owner_pid: a process whose end ends the run too, besides the one that launched it.
+        reasons: why it is made, where only what has changed is; see `Lookback`.
         git: commit and dirty flag of the project, as the session found them.
         events: the file for what the child has to tell; set by the supervisor.
     """
@@ -59,6 +60,7 @@ class RunSpec:
     mode: Literal["notebook", "script"] = "notebook"
     owner_pid: int | None = None
     git: GitState | None = None
+    reasons: Mapping[str, int] = field(default_factory=dict)
     events: str = ""
 
     @property
@@ -101,7 +103,7 @@ class RunSpec:
     def environment(self, base: Mapping[str, str] | None = None) -> dict[str, str]:
         """The environment of the child: UTF-8, which run it is, and `base`, else that of this process."""
         data = asdict(self)
-        del data["config"]
+        del data["config"], data["reasons"]
         text = json.dumps(data)
         if len(text) > _LARGEST_VARIABLE:
             file = described_in(self.events)
@@ -163,6 +165,7 @@ class Reads:
         listed: folders whose listing was read, with the names in them at that moment.
         modules: Python modules of the project, with their stamp at import, if known.
         declared: paths given to `reads`.
+        given: files that other programs were given as arguments, with their stamp at that moment.
         folders: declared folders, with the files below them and their stamps at that moment.
     """
 
@@ -172,6 +175,7 @@ class Reads:
     listed: dict[str, list[str]] = field(default_factory=dict)
     modules: dict[str, Stamp | None] = field(default_factory=dict)
     declared: set[str] = field(default_factory=set)
+    given: dict[str, Stamp] = field(default_factory=dict)
     folders: dict[str, dict[str, Stamp | None]] = field(default_factory=dict)
 
     def add(self, other: Reads) -> None:
@@ -182,6 +186,7 @@ class Reads:
         self.listed = {**other.listed, **self.listed}
         self.modules = {**other.modules, **self.modules}
         self.declared |= other.declared
+        self.given = {**other.given, **self.given}
         self.folders = {**other.folders, **self.folders}
 
 
