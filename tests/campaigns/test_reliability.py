@@ -102,6 +102,8 @@ for line in sys.stdin:
 EVERY = int(os.environ.get("FAULTS_EVERY", "1"))
 OFFSET = int(os.environ.get("FAULTS_OFFSET", "0"))
 GOOD = ("success", "warning")
+#: What only a process of a role works on.
+MARKS = {"supervisor": ".lock'", "child": ".ipynb'"}
 #: What flow and build write, besides our own files.
 NAMES = {"prep": ("data.csv",), "all": ("build.txt",)}
 
@@ -290,7 +292,10 @@ class Campaign:
         self.restore()
         self.place.plan(count=role)
         self.run(NEW)
-        return [kind for _, kind, _ in self.place.events(role, process)]
+        events = self.place.events(role, process)
+        # The hook tells forks apart by their descent alone.
+        assert MARKS.get(role, "") in str(events), f"this is no {role}"
+        return [kind for _, kind, _ in events]
 
     def restore(self) -> None:
         shutil.rmtree(self.place.runs)
