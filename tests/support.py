@@ -12,6 +12,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import venv
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -109,6 +110,38 @@ class TinyProject:
         result = read_result(self.folder(flow, instance))
         assert result is not None
         return result
+
+
+class TinyPython:
+    """A virtual environment of its own that sees what the tests see; `packages` is its `site-packages`."""
+
+    def __init__(self, root: Path) -> None:
+        venv.create(root, symlinks=True)
+        self.python = root / "bin" / "python"
+        (self.packages,) = root.glob("lib/python*/site-packages")
+        folders = [path for path in sys.path if Path(path).name == "site-packages"]
+        (self.packages / "a_tests.pth").write_text(f"import site; list(map(site.addsitedir, {folders!r}))\n")
+
+    def package(self, name: str, code: str) -> None:
+        """Install a module; a name with dots lies in folders."""
+        file = self.packages.joinpath(*name.split(".")).with_suffix(".py")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(textwrap.dedent(code), encoding="utf-8")
+
+    def run(self, folder: Path, *args: str, **environment: str) -> str:
+        """Run the interpreter in a folder, outside of the session of the tests; return what it prints."""
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("DUCTAFLOW_")}
+        done = subprocess.run(
+            [str(self.python), *args],
+            cwd=folder,
+            env={**inherited, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        return done.stdout
 
 
 def table(*names: str, **columns: list[Any]) -> pd.DataFrame:

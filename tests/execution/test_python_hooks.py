@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import atexit
 import ctypes
+import logging
 import multiprocessing.process
 import platform
+import random
 import subprocess
 import sys
 import threading
@@ -24,6 +26,8 @@ from ductaflow.execution.python_hooks import IMPORTER
         (atexit, "_run_exitfuncs"),
         (weakref.finalize, "_registered_with_atexit"),
         (sys, "_current_frames"),
+        (random, "_urandom"),
+        (logging, "_startTime"),
         (multiprocessing.process, "_children"),
         (multiprocessing.Process(), "_popen"),
         (ctypes.pythonapi, "PyObject_CallFinalizer"),

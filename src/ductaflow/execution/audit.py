@@ -23,6 +23,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from ductaflow.common.files import Stamp, is_hidden, shown_names, stamp_of_file
+from ductaflow.common.own_code import installed_in, is_own_code, source_trees
 from ductaflow.execution.python_hooks import IMPORTER, modules_since, start_with
 from ductaflow.store.spec import Reads, RunSpec, tell, tell_reads
 
@@ -70,8 +71,10 @@ class Watch:
         self._config = self._root + spec.settings.config_dir.replace("/", os.sep) + os.sep
         self._own = _both_names(spec.folder)
         self._prefixes = _both_names(spec.project_root)
-        installed = _both_names(sys.prefix) + _both_names(sys.base_prefix)
-        self._installed = tuple(path for path in installed if path.startswith(self._prefixes))
+        folders = {folder for root in self._prefixes for folder in installed_in(root.rstrip(os.sep))}
+        self._installed = tuple(folder + os.sep for folder in folders)
+        #: Of own code outside of the project too: there only what is read counts.
+        self._trees = source_trees()
         #: Files read before this run wrote them, with their stamp at the first open; None if not there.
         self.files: dict[str, Stamp | None] = {}
         self.written: set[str] = set()
@@ -341,9 +344,9 @@ class Watch:
         # The thousands that a fork shares with the warm server would take 4 ms.
         for name in modules_since(self._last_before):
             file = getattr(sys.modules.get(name), "__dict__", {}).get("__file__")
-            if not isinstance(file, str) or not file.startswith(self._prefixes):
+            if not isinstance(file, str) or not file.startswith((*self._prefixes, *self._trees)):
                 continue
-            path = self._watched(file)
+            path = self._watched(file, is_read=True)
             if not path or path == self._spec.source:
                 continue
             if archive := _archive_of(path):
@@ -383,6 +386,8 @@ class Watch:
         if is_read and path.startswith(self._own):
             path = os.path.realpath(path)
         if not path.startswith(self._prefixes):
+            if is_read and is_own_code(path, self._trees):
+                return path
             linked = self._by_link(path) if is_read else None
             if linked is None:
                 return None
@@ -390,7 +395,7 @@ class Watch:
         if self._spec.kind == "flow" and path.startswith(self._own):
             return None
         inside = next((path[len(prefix) :] for prefix in self._prefixes if path.startswith(prefix)), None)
-        if not inside or path.startswith(self._installed) or is_hidden(inside, of_programs=with_hidden):
+        if not inside or is_hidden(inside, of_programs=with_hidden) or path.startswith(self._installed):
             return None
         path = self._root + inside
         return None if path == self._spec.source else path

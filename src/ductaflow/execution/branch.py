@@ -28,6 +28,7 @@ from typing import Literal
 from ductaflow.common import host
 from ductaflow.common.decode import decode
 from ductaflow.execution import child, supervise
+from ductaflow.execution.import_state import ImportWatch
 from ductaflow.execution.warm import RunRequest, why_not_warm
 from ductaflow.notebook import shell
 from ductaflow.notebook.export import make_page
@@ -118,11 +119,13 @@ class Branch:
 
     def _import(self, statement: str) -> str | None:
         """Execute an import as a cell would; return why it cannot be kept, "" if the flow will say it."""
-        pid, threads, packages = os.getpid(), _threads(), _packages()
+        pid, threads = os.getpid(), _threads()
         state, variables = _state(), dict(os.environ)
+        watch = ImportWatch(child.generators)
         with self._hearing() as said, shell.as_in_a_cell() as shown:
             try:
-                exec(compile(statement, "<ahead>", "exec"), {"__name__": "__main__"})
+                with watch:
+                    exec(compile(statement, "<ahead>", "exec"), {"__name__": "__main__"})
             except BaseException:
                 # Whatever it raises, it raises again in the flow, which reports it.
                 return ""
@@ -134,15 +137,19 @@ class Branch:
             # Such as a warning, which belongs in the log of each flow that imports it.
             return "prints something when it is imported"
         # It may be the first to import numpy, whose threads are known.
-        if _threads() > threads and not THREADS_SURVIVE & (_packages() - packages):
+        if _threads() > threads and not THREADS_SURVIVE & watch.packages:
             return "starts threads when it is imported"
         if host.child_pids() - self._supervisors:
             return "starts a process when it is imported"
-        if hidden := sorted(self._hides & (_packages() - packages)):
+        if hidden := sorted(self._hides & watch.packages):
             return f"imports {hidden[0]}, which the project has too, when it is imported"
         for name, value in _state().items():
             if value != state[name]:
                 return f"changes the {name} when it is imported"
+        if why := next(watch.reasons(), None):
+            return f"{why} when it is imported"
+        child.generators += watch.generators
+        child.kept_descriptors.update(watch.descriptors)
         self._set_by_imports |= {
             name: value for name, value in os.environ.items() if variables.get(name) != value
         }
@@ -263,10 +270,6 @@ def _state() -> dict[str, object]:
 
 
 _LIMITS = [value for name, value in vars(resource).items() if name.startswith("RLIMIT_")]
-
-
-def _packages() -> set[str]:
-    return {name.partition(".")[0] for name in list(sys.modules)}
 
 
 def _threads() -> int:

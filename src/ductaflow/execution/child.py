@@ -34,7 +34,7 @@ from ductaflow.common.files import set_aside
 from ductaflow.execution import process_end
 from ductaflow.execution.audit import Watch
 from ductaflow.execution.coverage import measured
-from ductaflow.execution.python_hooks import modules_since, register_finalizers_anew
+from ductaflow.execution.python_hooks import modules_since, register_finalizers_anew, start_logging_anew
 from ductaflow.notebook.capture import Capture
 from ductaflow.notebook.failures import exit_code_of, failure_of, line_in_source
 from ductaflow.notebook.source import (
@@ -351,7 +351,12 @@ def _be_anew(spec: RunSpec, environment: Mapping[str, str]) -> None:
     nothing = os.open(os.devnull, os.O_RDONLY)
     for descriptor, target in ((nothing, 0), (log, 1), (log, 2)):
         os.dup2(descriptor, target)
-    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    # Not those of packages, which would read the flow's own files instead.
+    last = 2
+    for descriptor in sorted(kept_descriptors):
+        os.closerange(last + 1, descriptor)
+        last = descriptor
+    os.closerange(last + 1, os.sysconf("SC_OPEN_MAX"))
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     os.chdir(spec.folder)
@@ -362,15 +367,28 @@ def _be_anew(spec: RunSpec, environment: Mapping[str, str]) -> None:
     with contextlib.suppress(locale.Error):
         locale.setlocale(locale.LC_CTYPE, "")
     tempfile.tempdir = None
+    start_logging_anew()
     register_finalizers_anew()
     # What the supervisor has made is not of the flow either.
     gc.freeze()
     seed_anew()
 
 
+#: Generators of packages in the warm server that were seeded from the system.
+generators: list[Any] = []
+#: Descriptors of packages in the warm server that survive a fork.
+kept_descriptors: set[int] = set()
+
+
 def seed_anew() -> None:
     """Seed the random generators of loaded modules from the system; forks would draw the same numbers."""
     random.seed()
+    for generator in generators:
+        if isinstance(generator, random.Random):
+            random.Random.seed(generator)
+        else:
+            new = type(generator)()
+            generator.__setstate__((new.state, new.seed_seq))
     for name, seed in _SEEDS.items():
         if (module := sys.modules.get(name)) is not None:
             seed(module)

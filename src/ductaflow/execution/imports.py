@@ -27,6 +27,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 
 from ductaflow.common.files import Stamp, stamp_of
+from ductaflow.common.own_code import is_own_package, source_trees
 from ductaflow.store.fingerprint import cell_trees, module_tree
 
 #: A source that is larger, in bytes, is not read ahead.
@@ -264,14 +265,14 @@ def _is_known(top: str) -> bool:
 
 @functools.cache
 def is_installed(top: str, project_root: Path) -> bool:
-    """Whether a top level module is found outside of the project, on the path of this process."""
+    """Whether a top level module is found on the path of this process and is not own code."""
     folders = [entry for entry in sys.path if entry and not _is_of_project(Path(entry), project_root)]
     try:
         spec = PathFinder.find_spec(top, folders)
     except Exception:
         # Finders of others may raise anything. The import in the flow shows what it is.
         return False
-    return spec is not None
+    return spec is not None and not is_own_package(spec, (str(project_root), *source_trees()))
 
 
 def _is_of_project(folder: Path, project_root: Path) -> bool:

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import atexit
 import ctypes
+import logging
 import os
+import random
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Sequence
 from itertools import takewhile
@@ -21,6 +24,10 @@ from ductaflow.common.paths import CONTEXT
 
 #: File name of the frame that reads a module's source. Since Python 3.5: `importlib._bootstrap_external`.
 IMPORTER = "<frozen importlib._bootstrap_external>"
+
+#: What gives random bytes of the system to the standard library: `random` keeps a name of its own.
+#: Since Python 2.4: `random._urandom`.
+DRAWS = ((os, "urandom"), (random, "_urandom"))
 
 
 def modules_since(last: str | None) -> list[str]:
@@ -56,6 +63,15 @@ def register_finalizers_anew() -> None:
     Exit handlers run in the reverse order of that. Since Python 3.4: `finalize._registered_with_atexit`.
     """
     weakref.finalize._registered_with_atexit = False  # type: ignore[attr-defined]
+
+
+def start_logging_anew() -> None:
+    """Have `logging` count the time of its records from now.
+
+    Since Python 2.3: `_startTime`, from 3.13 in ns.
+    """
+    is_in_ns = isinstance(logging._startTime, int)  # type: ignore[attr-defined]
+    logging._startTime = time.time_ns() if is_in_ns else time.time()  # type: ignore[attr-defined]
 
 
 def finalize(thing: object) -> None:

@@ -173,6 +173,8 @@ class Server:
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def _set_up(self) -> None:
+        # A package that keeps the working directory of its import is known by it.
+        os.chdir(self._folder)
         load_papermill()
         for name in BASE:
             importlib.import_module(name)

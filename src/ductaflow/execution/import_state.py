@@ -1,0 +1,229 @@
+"""What a package keeps of the process that imports it, and what a fork therefore cannot have as new.
+
+    with ImportWatch() as watch:
+        importlib.import_module("package")
+    watch.reasons()         why a fork would differ from a new process
+    watch.generators        what each fork can seed anew
+
+It looks at what a new process would make anew: generators seeded from the system, descriptors, and values
+at the top of modules that are the id, the time or the working directory of this process.
+"""
+
+from __future__ import annotations
+
+import datetime
+import gc
+import os
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from types import ModuleType
+from typing import Any
+
+from ductaflow.common.own_code import is_own_code, source_trees
+from ductaflow.execution.python_hooks import DRAWS, modules_since
+
+#: Packages whose descriptors survive a fork: PROJ notices it and opens its database again.
+DESCRIPTORS_SURVIVE = frozenset({"pyproj"})
+#: Packages that draw at import what names a lock, which no other process sees.
+TOKENS_SURVIVE = frozenset({"xarray", "donfig"})
+#: Descriptors that have no position and no partner.
+_SHARED = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
+#: Of a container at the top of a module so many values are looked at.
+_MOST = 50
+#: In bytes.
+_SEED_OF_NUMPY = 16
+#: No clock of interest says less, in seconds: a smaller number is most likely a constant.
+_EARLIEST = 1000.0
+
+
+class ImportWatch:
+    """Notices what one import leaves behind; what it patches for that, it puts back.
+
+    Attributes:
+        generators: instances of `random.Random` and of numpy's bit generators, seeded from the system.
+        descriptors: that it has opened and that survive a fork.
+    """
+
+    def __init__(self, known: Sequence[Any] = ()) -> None:
+        self._known = {id(generator) for generator in known}
+        self.generators: list[Any] = []
+        self.descriptors: set[int] = set()
+        self._seeded: dict[int, tuple[random.Random, object]] = {}
+        self._draws: set[str] = set()
+        self._stack = ExitStack()
+
+    def __enter__(self) -> ImportWatch:
+        self._last = next(reversed(sys.modules))
+        self._packages = packages()
+        self._open = _descriptors()
+        self._random = _states()
+        self._times = _clocks()
+        self._patch()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+        self._ended = _clocks()
+        self.modules = modules_since(self._last)
+        self.packages = packages() - self._packages
+
+    def _patch(self) -> None:
+        """Notice seeds, and draws from the system."""
+        watch, set_seed, draw = self, random.Random.seed, os.urandom
+
+        def seed(self: random.Random, a: Any = None, version: int = 2) -> None:
+            set_seed(self, a, version)
+            watch._seeded.pop(id(self), None)
+            # The names of temporary files: that generator looks at the process id itself.
+            is_of_tempfile = sys._getframe(2).f_code.co_filename == tempfile.__file__
+            if a is None and not is_of_tempfile:
+                watch._seeded[id(self)] = self, self.getstate()
+
+        def urandom(size: int, /) -> bytes:
+            # From C code, numpy seeds a generator in this way.
+            is_of_numpy = size == _SEED_OF_NUMPY and sys._getframe(1).f_code.co_name == "getrandbits"
+            watch._draws.add("numpy" if is_of_numpy else "other")
+            return draw(size)
+
+        patches = [(random.Random, "seed", seed), *((owner, name, urandom) for owner, name in DRAWS)]
+        for owner, name, new in patches:
+            self._stack.callback(setattr, owner, name, getattr(owner, name))
+            setattr(owner, name, new)
+
+    # --- what was noticed ----------------------------------------------------------------------------------
+
+    def reasons(self) -> Iterator[str]:
+        """Yield why a fork of this process would differ from a new one, as ends of a sentence."""
+        ours = [sys.modules[name] for name in self.modules if name in sys.modules and not _is_stdlib(name)]
+        trees = source_trees()
+        if any(is_own_code(file, trees) for module in ours if isinstance(file := _file_of(module), str)):
+            yield "imports code of the project"
+        opened = _descriptors() - self._open
+        if opened and not DESCRIPTORS_SURVIVE & self.packages:
+            yield "opens files or sockets"
+        self.descriptors = opened
+        yield from self._of_generators()
+        yield from (f"keeps {kind} of its import" for kind in sorted(self._kinds(ours)))
+
+    def _of_generators(self) -> Iterator[str]:
+        states = _states()
+        if any(states[name] != state for name, state in self._random.items()):
+            yield "changes the global random numbers"
+        found = _bit_generators() if self._draws else []
+        bits = [one for one in found if id(one) not in self._known]
+        self.generators = [generator for generator, _ in self._seeded.values()] + bits
+        has_token = "other" in self._draws and not TOKENS_SURVIVE & self.packages
+        if has_token or any(one.getstate() != state for one, state in self._seeded.values()):
+            yield "draws random numbers"
+
+    def _kinds(self, modules: Iterable[ModuleType]) -> set[str]:
+        """Return what values of modules are of this process."""
+        folder, days, pid = os.getcwd(), _days(), os.getpid()
+        windows = list(zip(self._times, self._ended, strict=True))
+        kinds = set()
+        for value in (value for module in modules for value in _values(module)):
+            if isinstance(value, int | float):
+                if type(value) is int and value == pid:
+                    kinds.add("the process id")
+                elif value > _EARLIEST and any(begin <= value <= end for begin, end in windows):
+                    kinds.add("the time")
+            elif isinstance(value, str | os.PathLike):
+                text = os.fsdecode(value)
+                if len(folder) > 1 and folder in text:
+                    kinds.add("the working directory")
+                elif any(day in text for day in days):
+                    kinds.add("the time")
+            elif isinstance(value, datetime.date | time.struct_time) and _day_of(value) in days:
+                kinds.add("the time")
+        return kinds
+
+
+def _day_of(value: datetime.date | time.struct_time) -> str:
+    try:
+        return time.strftime("%Y%m%d", value) if isinstance(value, tuple) else f"{value:%Y%m%d}"
+    except ValueError:
+        # a time that is not there, such as pandas has one
+        return ""
+
+
+def packages() -> set[str]:
+    """Return the names of the packages that are loaded."""
+    return {name.partition(".")[0] for name in list(sys.modules)}
+
+
+def _file_of(module: ModuleType) -> object:
+    return vars(module).get("__file__")
+
+
+def _descriptors() -> set[int]:
+    found = set()
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if os.readlink(f"/proc/self/fd/{name}") not in _SHARED:
+                found.add(int(name))
+        except FileNotFoundError:
+            # the one that lists them
+            continue
+    return found
+
+
+def _clocks() -> tuple[float, ...]:
+    """Return what clocks say, each in all the forms in which packages keep it."""
+    now, running = time.time(), time.monotonic()
+    return now, now * 1e3, now * 1e9, running, running * 1e9
+
+
+def _days() -> set[str]:
+    today = (datetime.datetime.now(), datetime.datetime.now(datetime.UTC))
+    return {f"{day:{form}}" for day in today for form in ("%Y-%m-%d", "%Y%m%d")}
+
+
+def _states() -> dict[str, object]:
+    """Return the states of the global generators."""
+    numpy_random = sys.modules.get("numpy.random")
+    state: dict[str, object] = {"random": random.getstate()}
+    if numpy_random is not None:
+        state["numpy"] = str(numpy_random.get_state())
+    return state
+
+
+def _bit_generators() -> list[Any]:
+    """Return the bit generators of numpy that are not frozen."""
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is None:
+        return []
+    kinds = tuple(numpy_random.BitGenerator.__subclasses__())
+    return [thing for thing in gc.get_objects() if type(thing) in kinds]
+
+
+def _is_stdlib(name: str) -> bool:
+    return name.partition(".")[0] in sys.stdlib_module_names
+
+
+def _values(module: ModuleType) -> Iterator[object]:
+    """Yield the values at the top of a module, and one level below: in containers, classes and instances."""
+    package = module.__name__.partition(".")[0]
+    for name, value in list(vars(module).items()):
+        if name.startswith("__"):
+            continue
+        yield value
+        if type(value) is dict:
+            yield from list(value.values())[:_MOST]
+        elif type(value) in (list, tuple, set, frozenset):
+            yield from list(value)[:_MOST]
+        else:
+            kind = value if isinstance(value, type) else type(value)
+            if str(kind.__module__).partition(".")[0] == package:
+                yield from list(_attributes(value).values())[:_MOST]
+
+
+def _attributes(value: object) -> dict[str, object]:
+    """Return what an object keeps, without asking it."""
+    try:
+        return dict(object.__getattribute__(value, "__dict__"))
+    except AttributeError:
+        return {}

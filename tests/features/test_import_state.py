@@ -1,0 +1,135 @@
+"""What a package keeps from its import is as in a new process: a fork seeds it anew, or imports it itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support import TinyProject, TinyPython
+
+from ductaflow.execution import warm
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.usefixtures("no_process_left"),
+    pytest.mark.skipif(not warm.is_possible(), reason="no warm server on this platform"),
+]
+
+SESSION = """
+import os, sys
+from ductaflow.session.runner import run_notebook
+for instance in ("a", "b"):
+    if len(sys.argv) > 1:
+        os.environ["SETTING"] = instance
+    run_notebook("flows/fit.py", config={}, execution_dir=f"runs/fit/{instance}", export_html=False)
+"""
+
+
+def two_runs(
+    project: TinyProject, tmp_path: Path, packages: dict[str, str], code: str, *arguments: str
+) -> tuple[list[str], list[str], str]:
+    """The lines that two runs of a session print, and what their results say."""
+    python = TinyPython(tmp_path / "venv")
+    for name, text in packages.items():
+        python.package(name, text)
+    project.flow("fit", f"# %%\n{code}")
+    (project.root / "go.py").write_text(SESSION)
+    printed = python.run(project.root, "go.py", *arguments)
+    assert (project.folder("fit", "b") / "result.json").exists(), printed
+    notes = " ".join(project.result("fit", instance).message for instance in ("a", "b"))
+    first, second = (
+        (project.folder("fit", instance) / "fit_execution_output.txt").read_text().splitlines()[1:-1]
+        for instance in ("a", "b")
+    )
+    return first, second, notes
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        "import random; RNG = random.Random(); draw = RNG.random",
+        "import random\nclass Mine(random.Random): pass\nRNG = {'a': Mine()}; draw = RNG['a'].random",
+        "import numpy as np; RNG = np.random.default_rng(); draw = RNG.random",
+        "import numpy as np; RNG = np.random.RandomState(); draw = RNG.random_sample",
+        "import numpy as np; RNG = np.random.default_rng(); draw = lambda: RNG.spawn(1)[0].random()",
+        "import numpy as np\ndef draw(rng=np.random.default_rng()): return rng.random()",
+    ],
+)
+def test_generators_are_seeded_anew(project: TinyProject, tmp_path: Path, state: str) -> None:
+    """A generator that a package makes at its import draws other numbers in each run, and stays warm."""
+    first, second, notes = two_runs(
+        project, tmp_path, {"lib": state + "\n"}, "import lib\nprint(lib.draw(), lib.draw())\n"
+    )
+    assert set() == set(first[0].split()) & set(second[0].split())
+    assert "" == notes.strip()
+
+
+@pytest.mark.parametrize(
+    ("state", "why"),
+    [
+        ("import os; VALUE = os.getpid()", "keeps the process id"),
+        ("import os; VALUE = os.getcwd()", "keeps the working directory"),
+        ("from pathlib import Path; PLACES = {'here': Path.cwd()}; VALUE = PLACES['here']", "directory"),
+        ("import datetime; VALUE = datetime.datetime.now()", "keeps the time"),
+        ("import datetime; VALUE = datetime.datetime.now().isoformat()", "keeps the time"),
+        ("import time; VALUE = time.time()", "keeps the time"),
+        ("import time\nclass C:\n    begun = time.monotonic()\nVALUE = C.begun", "keeps the time"),
+        ("import uuid; VALUE = uuid.uuid4().hex", "draws random numbers"),
+        ("import secrets; VALUE = secrets.token_hex()", "draws random numbers"),
+        ("import random; VALUE = random.Random().random(); RNG = random.Random(); RNG.random()", "draws"),
+        ("import random; VALUE = random.random()", "changes the global random numbers"),
+    ],
+)
+def test_what_cannot_be_made_as_new(project: TinyProject, tmp_path: Path, state: str, why: str) -> None:
+    """A package with a value of its process is imported by each run, and a note says why."""
+    first, second, notes = two_runs(
+        project, tmp_path, {"lib": state + "\n"}, "import lib\nprint(lib.VALUE)\n"
+    )
+    assert first != second
+    assert "lib" in notes
+    assert why in notes
+    if "directory" in why:
+        assert [str(project.folder("fit", "a"))] == first
+
+
+def test_a_seed_of_the_global_generator(project: TinyProject, tmp_path: Path) -> None:
+    """A package that seeds it at import makes runs alike, as with `python`."""
+    packages = {"lib": "import random; random.seed(1)\n"}
+    first, second, notes = two_runs(
+        project, tmp_path, packages, "import lib, random\nprint(random.random())\n"
+    )
+    assert ["0.13436424411240122"] == first == second
+    assert "changes the global random numbers" in notes
+
+
+def test_files_that_a_package_holds(project: TinyProject, tmp_path: Path) -> None:
+    """They are never the flow's own: the package is imported by the run, and no descriptor is pulled away."""
+    lib = """
+    from pathlib import Path
+    path = Path(__file__).with_name("t.txt")
+    path.write_text("row-of-the-package\\n")
+    files = [path.open() for _ in range(8)]
+    def row(n):
+        files[n].seek(0)
+        return files[n].readline().strip()
+    """
+    code = "import lib\nout = [open(f'out{i}.csv', 'w+') for i in range(4)]\n"
+    code += "for n in range(8):\n    out[n % 4].write('secret'); out[n % 4].flush(); print(lib.row(n))\n"
+    first, second, notes = two_runs(project, tmp_path, {"lib": lib}, code)
+    assert ["row-of-the-package"] * 8 == first == second
+    assert "opens files or sockets" in notes
+
+
+def test_variables_that_a_package_reads(project: TinyProject, tmp_path: Path) -> None:
+    """A run whose variables differ from those that a package read at import has them all the same."""
+    packages = {"lib": "import os; VALUE = os.environ.get('SETTING', 'none'); ALL = dict(os.environ)\n"}
+    code = "import lib\nprint(lib.VALUE, lib.ALL.get('SETTING'))\n"
+    first, second, _ = two_runs(project, tmp_path, packages, code, "set")
+    assert (["a a"], ["b b"]) == (first, second)
+
+
+def test_popular_packages_stay_warm(project: TinyProject, tmp_path: Path) -> None:
+    """What seeds, reads and computes much at its import is no false alarm."""
+    code = "import matplotlib.pyplot, numpy.random, pandas, PIL.Image, yaml\n"
+    _, _, notes = two_runs(project, tmp_path, {}, code)
+    assert "" == notes.strip()
