@@ -161,7 +161,7 @@ def test_every_command(renamed: Path, place: Place) -> None:
     inner = str(renamed / "out/r/all/b/out/r/fit/inner")
     assert "2" == Path(inner, "x.txt").read_text()
     for arguments in (
-        *(["list"], ["status"], ["plan"], ["logs"], ["graph"], ["report"]),
+        *(["list"], ["status"], ["plan"], ["logs"], ["graph"], ["report"], ["clean", "--dry-run"]),
         *(["why", "fit/a"], ["show", "fit/a"], ["debug", "fit/a"], ["new", "flow", "other"]),
         *(["status", inner], ["why", inner], ["show", inner], ["run", inner], ["run", "--changed"]),
     ):

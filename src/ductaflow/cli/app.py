@@ -277,6 +277,8 @@ def why_command(target: str, folder: Path | None) -> None:
     # Without this session, which has not begun.
     if note := recurring({text: count - 1 for text, count in back.reasons.items()}):
         _say(f"Besides, {note}.")
+    if not back.changes:
+        _say(*(f"  {note}" for note in spec.notes))
     if ids:
         readiness = Readiness(instances)
         above = readiness.with_upstreams(one)

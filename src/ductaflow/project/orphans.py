@@ -99,11 +99,14 @@ class Orphans:
             reference: what the string names.
             text: the string.
         """
+        is_one = not is_pattern(reference.id)
+        if is_one and self._tree.fold(reference.id) in self._stored:
+            return None  # as most are: nothing to look up
         found = [orphan.id for orphan in self.named_by(reference, text) if orphan.id != reader]
         if not found:
             return None
         shown = "/".join(filter(None, (self._tree.name, reference.flow, reference.instance, reference.rest)))
-        if is_pattern(reference.id):
+        if not is_one:
             what = (
                 f"and so {listed(found, _NAMED)}, which {'are' if found[1:] else 'is'} not stored (any more)"
             )
