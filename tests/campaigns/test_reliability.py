@@ -415,6 +415,12 @@ class Sessions(Campaign):
         self.code = 0
         super().__init__(place, "prep/a", "all/a")
 
+    def restore(self) -> None:
+        super().restore()
+        # What an earlier fault left is no news of this one.
+        shutil.rmtree(self.place.root / "tmp")
+        (self.place.root / "tmp").mkdir()
+
     def run(self, n: str) -> dict[str, str]:
         self.place.write_configs(n)
         twin = self.place.runs / REPORT_JSON

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -215,6 +216,22 @@ signal.pause()
     process.communicate()
     server.wait(timeout=5)
     assert not Path(folder).exists()
+
+
+def test_a_server_whose_session_ends_while_it_starts(tmp_path: Path) -> None:
+    """It ends at once, and leaves no folder."""
+    folder = tmp_path / "ductaflow-x"
+    folder.mkdir()
+    end, lifeline = os.pipe()
+    os.close(lifeline)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "socket"))
+        listener.listen()
+        descriptors = (listener.fileno(), end)
+        server = subprocess.Popen(warm.command(*descriptors, folder), pass_fds=descriptors)
+        assert 0 == server.wait(timeout=60)
+    os.close(end)
+    assert not folder.exists()
 
 
 @pytest.mark.slow

@@ -152,7 +152,7 @@ class Server:
         """Run until the session ends."""
         try:
             host.adopt_orphans()
-            with _ending_with(self._lifeline):
+            with _ending_with(self._lifeline, self._folder):
                 self._set_up()
             wakeup, wake = os.pipe()
             os.set_blocking(wake, False)
@@ -467,8 +467,8 @@ def _memory_available() -> float:
 
 
 @contextlib.contextmanager
-def _ending_with(lifeline: int) -> Iterator[None]:
-    """End this process with its session for the length of a block that looks at nothing."""
+def _ending_with(lifeline: int, folder: Path) -> Iterator[None]:
+    """End this process with its session, and its folder too, while a block looks at nothing."""
     over, done = os.pipe()
 
     def watch() -> None:
@@ -477,6 +477,7 @@ def _ending_with(lifeline: int) -> Iterator[None]:
         poll.register(lifeline, 0)
         poll.register(over, 0)
         if any(descriptor == lifeline for descriptor, _ in poll.poll()):
+            shutil.rmtree(folder, ignore_errors=True)
             os._exit(0)
 
     thread = threading.Thread(target=watch, name="lifeline")
