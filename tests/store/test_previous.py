@@ -8,17 +8,19 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ductaflow.common.decode import prepare
 from ductaflow.common.errors import RunFolderError
-from ductaflow.common.files import sweep_folders, temporary_prefix
+from ductaflow.common.files import snapshot, sweep_folders, temporary_prefix
 from ductaflow.common.paths import RunFolder
 from ductaflow.store import previous
-from ductaflow.store.folder import Claim, Owner, unfinished
+from ductaflow.store.folder import Claim, Marker, Owner, unfinished
 from ductaflow.store.previous import previous_folder
 from ductaflow.store.result import Result, Status, readable_result, write_result
 
@@ -260,3 +262,44 @@ def test_temporary_folders_of_dead_sessions_are_swept(tmp_path: Path) -> None:
         (tmp_path / f"ductaflow-{name}" / f"{mark}maker").touch()
     sweep_folders(tmp_path, "ductaflow-")
     assert ["ductaflow-a", "ductaflow-c"] == sorted(path.name for path in tmp_path.iterdir())
+
+
+@pytest.mark.skipif(getattr(os, "geteuid", lambda: 1)() != 0, reason="only root can become somebody else")
+def test_what_a_run_locked_is_moved_away_by_its_owner() -> None:
+    """A user who is not root gets a folder of mode 0 and read-only files out of the way, and keeps them."""
+    prepare(Marker, Result)
+    with tempfile.TemporaryDirectory() as place:
+        os.chmod(place, 0o777)
+        runs = Path(place) / "runs"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                os.setgid(65534)
+                os.setuid(65534)
+                code = _lock_and_claim(RunFolder(runs / "fit" / "a", "fit"), runs)
+            finally:
+                os._exit(code)
+        assert 0 == os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        kept = previous_folder(runs, runs / "fit" / "a")
+        assert {"locked/in/side", "locked/x", "secret/y", "result.json"} == set(snapshot(kept))
+
+
+def _lock_and_claim(folder: RunFolder, runs: Path) -> int:
+    for run_id in ("one", "two"):
+        claim = Claim.take(folder, runs, owner(run_id))
+        if list(folder.path.iterdir()):
+            return 2
+        for name in ("locked/x", "secret/y"):
+            (folder.path / name).parent.mkdir()
+            (folder.path / name).touch(0o400)
+        (folder.path / "locked/in/side").mkdir(parents=True)
+        for name, mode in {"locked/in": 0o555, "locked": 0o555, "secret": 0}.items():
+            (folder.path / name).chmod(mode)
+        outputs = tuple(claim.outputs([]))
+        write_result(Result("fit", "a", "flow", Status.SUCCESS, run_id=run_id, outputs=outputs), folder.path)
+        claim.release(finished=True)
+    Claim.take(folder, runs, owner("three")).release(finished=True)
+    return 3 if list(folder.path.iterdir()) else 0
