@@ -122,10 +122,12 @@ class _Walk:
 
     def __init__(self, source: Path, project_root: Path) -> None:
         self._source = source
-        self._roots = (source.parent, project_root)
+        # An editable installation puts folders of the project on the path.
+        own = (Path(entry) for entry in sys.path if entry and _is_of_project(Path(entry), project_root))
+        self._roots = tuple(dict.fromkeys((source.parent, project_root, *own)))
         self._project_root = project_root
         #: Of the files that were read, and of the folders in which a new one may hide a package.
-        self.stamps = {path: _stamp(path) for path in (source, source.parent, project_root)}
+        self.stamps = {path: _stamp(path) for path in (source, *self._roots)}
         #: The statements, each once.
         self.found: dict[str, None] = {}
 

@@ -63,7 +63,8 @@ BASE = (
     "IPython.core.pylabtools",
     "pdb",
 )
-#: Seconds that one import may take before it is left to the flows that reach it.
+#: Seconds that one import may take before it is left to the flows that reach it; one that computes may take
+#: three times as long.
 STALL = 20.0
 #: How many branches are kept, and how long one that nobody uses, in seconds.
 MOST_BRANCHES = max(4, 2 * (os.cpu_count() or 1))
@@ -109,6 +110,7 @@ class _Branch:
 
     Attributes:
         tasks: what it still has to do, the first one under way since `since`; None if it is at rest.
+        limit: when it is looked whether that goes on; `worked` is its processor time at the last look.
         supervisors: pids of those that it forked.
     """
 
@@ -117,6 +119,8 @@ class _Branch:
     control: socket.socket
     tasks: deque[tuple[branches.TaskKind, str]]
     since: float | None = None
+    limit: float = 0.0
+    worked: float = 0.0
     used: float = field(default_factory=time.monotonic)
     sources: set[str] = field(default_factory=set)
     waiting: list[_Run] = field(default_factory=list)
@@ -304,6 +308,8 @@ class Server:
                 kind, text = branch.tasks[0]
                 branch.control.send(json.dumps([kind, text, []]).encode())
                 branch.since = time.monotonic()
+                branch.limit = branch.since + STALL
+                branch.worked = _processor_time(branch.pid)
                 return
             while branch.waiting:
                 self._hand_over(branch, branch.waiting[0])
@@ -345,7 +351,11 @@ class Server:
         kind, text = branch.tasks[0]
         self._left_out[_package(text) if kind == "import" else text] = why
         self._drop(branch)
-        for run in branch.waiting:
+        self._place_again(branch)
+
+    def _place_again(self, branch: _Branch) -> None:
+        waiting, branch.waiting = branch.waiting, []
+        for run in waiting:
             self._place(run)
 
     def _drop(self, branch: _Branch) -> None:
@@ -371,7 +381,7 @@ class Server:
 
     def _seconds_left(self) -> float | None:
         """Seconds until the next moment at which something takes too long."""
-        moments = [one.since + STALL for one in self._branches.values() if one.since is not None]
+        moments = [one.limit for one in self._branches.values() if one.since is not None]
         moments += [run.limit for one in self._branches.values() for run in one.waiting]
         soonest = min(moments, default=float("inf"))
         return None if soonest == float("inf") else max(0.0, soonest - time.monotonic())
@@ -388,8 +398,17 @@ class Server:
                 run.wanted = replace(run.wanted, imports=(), sources=())
                 run.limit = float("inf")
                 self._place(run)
-            if branch.since is not None and now >= branch.since + STALL:
-                self._leave_out(branch, f"was not imported within {STALL:g} s")
+            if branch.since is not None and now >= branch.limit:
+                self._look_whether_it_works(branch)
+
+    def _look_whether_it_works(self, branch: _Branch) -> None:
+        """Give a branch more time that has used its processor for half of the time."""
+        assert branch.since is not None
+        worked, branch.worked = _processor_time(branch.pid) - branch.worked, _processor_time(branch.pid)
+        if worked < STALL / 2 or branch.limit >= branch.since + 3 * STALL:
+            self._leave_out(branch, f"was not imported within {branch.limit - branch.since:.0f} s")
+        else:
+            branch.limit += STALL
 
     def _reap(self) -> None:
         """Collect what has ended, and kill what a killed supervisor or an import left behind."""
@@ -430,7 +449,7 @@ class Server:
         del self._branches[branch.key]
         for run in branch.waiting:
             run.attempts += 1
-            self._place(run)
+        self._place_again(branch)
 
     def _hears(self, branch: _Branch) -> bool:
         return branch.control.fileno() in self._selector.get_map()
@@ -456,6 +475,17 @@ class Server:
 def _package(statement: str) -> str:
     """The top level package that an import statement names."""
     return statement.split()[1].partition(".")[0]
+
+
+def _processor_time(pid: int) -> float:
+    """Seconds that a process has used of its processors; 0 of one that is gone."""
+    import psutil
+
+    try:
+        times = psutil.Process(pid).cpu_times()
+    except psutil.NoSuchProcess:
+        return 0.0
+    return float(times.user + times.system)
 
 
 def _memory_available() -> float:

@@ -110,9 +110,9 @@ class Wanted:
     def of(
         cls, source: Path, project_root: Path, *, preload: Iterable[str] = (), timeout: float | None = None
     ) -> Wanted:
-        """What a flow or build does first, after modules to `preload` in any case."""
-        first = [f"import {module}" for module in preload]
-        imports = dict.fromkeys([*first, *first_imports(source, project_root)])
+        """What a flow or build does first, and then modules to `preload` in any case."""
+        more = [f"import {module}" for module in preload]
+        imports = dict.fromkeys([*first_imports(source, project_root), *more])
         hides = hidden_packages(source, project_root)
         return cls(tuple(imports), (str(source),), hides, variables_of(os.environ), timeout)
 
