@@ -304,6 +304,21 @@ def test_what_an_import_says(project: TinyProject, installed: Installed) -> None
         assert f"says_{name} is not kept warm: it prints something" in project.result(name, "b").message
 
 
+def test_what_a_package_imports_when_it_is_used(project: TinyProject, installed: Installed) -> None:
+    """Nobody sees it before."""
+    code = """
+    import pandas as pd, sys
+    print(hasattr(pd.io.formats, "csvs"), "pandas.io.formats.csvs" in sys.modules)
+    print(pd.DataFrame({"a": [1]}).to_csv(index=False).split())
+    print(hasattr(pd.io.formats, "csvs"), "pandas.io.formats.csvs" in sys.modules)
+    print(pd.io.formats.csvs.__spec__.origin == pd.io.formats.csvs.__file__)
+    """
+    flows(project, {"fit": code})
+    done = session(project, installed)
+    assert {"fit/a": "success"} == done.statuses(), done.out
+    assert ["False False", "['a', '1']", "True True", "True"] == log(project, "fit")
+
+
 def test_what_an_import_starts(project: TinyProject, installed: Installed) -> None:
     """Each run has the process that a package starts, and a fork in an import is one of the run."""
     installed("helped", "import subprocess\nhelper = subprocess.Popen(['sleep', '600'])\n")

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
+import importlib
 import json
 import os
 import resource
@@ -22,7 +23,9 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 from typing import Literal
 
 from ductaflow.common import host
@@ -41,6 +44,11 @@ TaskKind = Literal["import", "read", "run"]
 AnswerKind = Literal["done", "left out", "forked"]
 #: Bytes of one message between server and branch.
 MESSAGE = 1 << 16
+#: What packages import at their first use for something that most flows do.
+WITH: dict[str, tuple[str, ...]] = {
+    "pandas": ("pandas.io.formats.csvs", "pandas.io.formats.html", "pandas.io.formats.string"),
+    "matplotlib.pyplot": ("matplotlib.backends.backend_agg",),
+}
 #: Packages whose threads survive a fork: OpenBLAS and Arrow stop them before it and start them after it.
 THREADS_SURVIVE = frozenset({"numpy", "scipy", "pandas", "pyarrow", "sklearn", "statsmodels", "matplotlib"})
 
@@ -64,6 +72,7 @@ class Branch:
     ) -> None:
         self._control = control
         self._hides = hides
+        self._shelf = Shelf()
         self._supervisors: set[int] = set()
         if variables is not None:
             os.environ.clear()
@@ -104,7 +113,7 @@ class Branch:
             self._fork(socket.socket(fileno=descriptors[0]), wakeups, notes)
             return True
         self._is_settled = False
-        why = None
+        why: str | None = None
         if kind == "import":
             why = self._import(text)
         else:
@@ -175,6 +184,7 @@ class Branch:
         # A package may have set a default time limit for sockets.
         connection.setblocking(True)
         if not self._is_settled:
+            self._shelf.fill()
             settle_memory()
             self._is_settled = True
         try:
@@ -199,6 +209,52 @@ class Branch:
             code = 0
         finally:
             os._exit(code)
+
+
+class Shelf:
+    """Modules that are imported ahead, and that no flow sees before something imports them."""
+
+    def __init__(self) -> None:
+        #: By the module that somebody will import: that one and those that came with it.
+        self._modules: dict[str, dict[str, ModuleType]] = {}
+        self._spec: ModuleSpec | None = None
+        sys.meta_path.insert(0, self)
+
+    def fill(self) -> None:
+        """Import what goes with the packages that are there."""
+        for name in [name for package, names in WITH.items() if package in sys.modules for name in names]:
+            if name in sys.modules or name in self._modules:
+                continue
+            before = set(sys.modules)
+            # Another version may not have it.
+            with contextlib.suppress(ImportError):
+                importlib.import_module(name)
+            new = {one: module for one, module in sys.modules.items() if one not in before}
+            for one, module in new.items():
+                del sys.modules[one]
+                parent, _, last = one.rpartition(".")
+                if vars(sys.modules.get(parent) or Shelf).get(last) is module:
+                    delattr(sys.modules[parent], last)
+            if name in new:
+                self._modules[name] = new
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        """Find a module that is kept here, as a finder of `sys.meta_path`."""
+        return ModuleSpec(name, self) if name in self._modules else None  # type: ignore[arg-type]
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        module = self._modules[spec.name][spec.name]
+        self._spec = module.__spec__
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Let a module be seen with those that came with it; its code has run."""
+        module.__spec__ = self._spec
+        for name, one in self._modules.pop(module.__name__).items():
+            sys.modules[name] = one
+            parent, _, last = name.rpartition(".")
+            if one is not module and parent in sys.modules:
+                setattr(sys.modules[parent], last, one)
 
 
 def refuse(connection: socket.socket, why: str) -> None:
