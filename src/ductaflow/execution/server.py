@@ -66,6 +66,8 @@ BASE = (
 #: Seconds that one import may take before it is left to the flows that reach it; one that computes may take
 #: three times as long.
 STALL = 20.0
+#: Seconds that a run with a shorter time limit waits for its imports; they do not count for that.
+PATIENCE = 10.0
 #: How many branches are kept, and how long one that nobody uses, in seconds.
 MOST_BRANCHES = max(4, 2 * (os.cpu_count() or 1))
 IDLE = 300.0
@@ -225,8 +227,8 @@ class Server:
             # Somebody who only looked whether there is a server.
             connection.close()
             return
-        limit = time.monotonic() + (wanted.timeout or float("inf"))
-        self._place(_Run(connection, wanted, limit))
+        patience = max(wanted.timeout, PATIENCE) if wanted.timeout else float("inf")
+        self._place(_Run(connection, wanted, time.monotonic() + patience))
 
     # --- branches -------------------------------------------------------------------------------------------
 
@@ -394,7 +396,7 @@ class Server:
             kind, text = branch.tasks[0] if branch.tasks else ("read", "")
             for run in late:
                 what = _package(text) if kind == "import" else "the flow"
-                run.notes.append(f"{what} is not kept warm: it was not imported within the limit of the run")
+                run.notes.append(f"{what} is not kept warm: it was not imported before the run had to begin")
                 run.wanted = replace(run.wanted, imports=(), sources=())
                 run.limit = float("inf")
                 self._place(run)
