@@ -279,7 +279,11 @@ def is_installed(top: str, project_root: Path) -> bool:
 
 def _is_of_project(folder: Path, project_root: Path) -> bool:
     """Whether a folder holds the project's own code; an environment may lie in the project too."""
-    return folder.is_relative_to(project_root) and not {"site-packages", "dist-packages"} & set(folder.parts)
+    prefixes = [Path(prefix) for prefix in (sys.prefix, sys.base_prefix)]
+    environments = [one for one in prefixes if project_root in one.parents]
+    is_installed_in = {"site-packages", "dist-packages"} & set(folder.parts)
+    is_inside = folder.is_relative_to(project_root) and not is_installed_in
+    return is_inside and not any(folder.is_relative_to(one) for one in environments)
 
 
 # --- expressions -------------------------------------------------------------------------------------------
