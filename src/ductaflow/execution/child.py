@@ -37,6 +37,7 @@ from ductaflow.execution.coverage import measured
 from ductaflow.execution.python_hooks import modules_since, register_finalizers_anew, start_logging_anew
 from ductaflow.notebook.capture import Capture
 from ductaflow.notebook.failures import exit_code_of, failure_of, line_in_source
+from ductaflow.notebook.new_interpreters import NewInterpreters
 from ductaflow.notebook.source import (
     assigns_config,
     cell_line,
@@ -236,7 +237,8 @@ def run_script(spec: RunSpec, teller: Teller, watch: Watch) -> None:
     vars(main).update(__file__=spec.source, __cached__=None, __builtins__=builtins)
     watch.start()
     try:
-        exec(compile(source.read_bytes(), spec.source, "exec", dont_inherit=True), vars(main))
+        with NewInterpreters(source, with_config=False):
+            exec(compile(source.read_bytes(), spec.source, "exec", dont_inherit=True), vars(main))
     except SystemExit as exc:
         teller.leave_if_forked(exit_code_of(exc)[0])
         cell = cell_at(line_in_source(exc, source))

@@ -145,6 +145,7 @@ class DuctaflowEngine:
             project_root: paths in a `Failure` are relative to it.
             log_output, stdout_file, stderr_file: as in papermill; written at the end of each cell.
         """
+        from ductaflow.notebook.new_interpreters import NewInterpreters
         from ductaflow.notebook.shell import Outputs, flow_shell
 
         echo = _Echo(log_output, stdout_file, stderr_file)
@@ -154,7 +155,12 @@ class DuctaflowEngine:
             if host is None:
                 capture.open()
             outputs = Outputs(capture)
-            with flow_shell(outputs, log_text_of) as shell:
+            sources = [cell.source for cell in nb_man.nb.cells if is_executed(cell)]
+            with contextlib.ExitStack() as stack:
+                shell = stack.enter_context(flow_shell(outputs, log_text_of, sources))
+                if source := source_of(nb_man.nb):
+                    injected = any(INJECTED in tags(cell) for cell in nb_man.nb.cells)
+                    stack.enter_context(NewInterpreters(source, with_config=injected))
                 run = _Run(nb_man, shell, outputs, capture, observer, project_root, echo)
                 run.all_cells()
 

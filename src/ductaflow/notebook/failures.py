@@ -6,6 +6,7 @@ import linecache
 import sys
 import traceback
 from pathlib import Path
+from types import FrameType
 
 from ductaflow.common.errors import Failure, SourceLine
 from ductaflow.common.text import strip_ansi
@@ -73,6 +74,15 @@ def _drop_internal_frames(described: traceback.TracebackException) -> None:
         one.stack[:] = [frame for frame in one.stack if not frame.filename.startswith(internal)]
         todo += [next_one for next_one in (one.__cause__, one.__context__) if next_one is not None]
         todo += one.exceptions or []
+
+
+def is_shown_as_failure(caller: FrameType) -> bool:
+    """Whether who shows the exception that is handled is IPython itself, as for a cell or `%run`.
+
+    What a flow or a library shows by itself is no failure, nor is what `%tb` shows once more.
+    """
+    by_ipython = str(caller.f_globals.get("__name__")).startswith("IPython.")
+    return by_ipython and caller.f_code.co_name != "tb"
 
 
 def text_of(exc: BaseException) -> str:

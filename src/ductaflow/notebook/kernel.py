@@ -21,6 +21,7 @@ from ductaflow.common.errors import Failure
 from ductaflow.common.text import strip_ansi
 from ductaflow.notebook.engine import Observer
 from ductaflow.notebook.failures import exit_code_of, lines_around, shown_path
+from ductaflow.notebook.shell import PLOTLY_RENDERER
 from ductaflow.notebook.source import cell_line, code_cells, source_of
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ __import__("IPython.core.autocall").core.autocall.ZMQExitAutocall.__call__ = (
 )
 __import__("warnings").filterwarnings("ignore", message="To exit: use", category=UserWarning)
 try:
+    __import__("ductaflow.notebook.kernel_side").notebook.kernel_side.begin({source!r})
     __import__("ductaflow.execution.audit").execution.audit.watch_this_process()
 except ImportError:
     pass
@@ -87,9 +89,12 @@ class ObservedClient(PapermillNotebookClient):  # type: ignore[misc]
 
     def papermill_execute_cells(self) -> None:
         if self._language in _BEGIN:
-            first = [os.path.dirname(source_of(self.nb) or ""), self._project_root]
+            source = str(source_of(self.nb) or "")
+            begin = _BEGIN[self._language].format(
+                first=[os.path.dirname(source), self._project_root], source=source
+            )
             # No need to wait: a kernel does one thing after the other.
-            self.kc.execute(_BEGIN[self._language].format(first=first), silent=True, store_history=False)
+            self.kc.execute(begin, silent=True, store_history=False)
         counted = {id(cell) for cell in code_cells(self.nb)}
         number = 0
         for index, cell in enumerate(self.nb.cells):
@@ -187,6 +192,7 @@ class KernelEngine(NBClientEngine):  # type: ignore[misc]
         project_root: str = "",
         **options: object,
     ) -> None:
+        os.environ.setdefault("PLOTLY_RENDERER", PLOTLY_RENDERER)
         # With it ipykernel assumes pytest's capture, and does not read what subprocesses print.
         os.environ.pop("PYTEST_CURRENT_TEST", None)
         client = ObservedClient(

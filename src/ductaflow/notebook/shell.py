@@ -8,7 +8,6 @@ It is separate from `engine` because `import papermill` imports every installed 
 from __future__ import annotations
 
 import ast
-import asyncio
 import atexit
 import builtins
 import contextlib
@@ -22,7 +21,7 @@ import shutil
 import sys
 import warnings
 import weakref
-from collections.abc import Callable, Coroutine, Iterator, MutableMapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -42,11 +41,18 @@ from traitlets import Type, default
 from traitlets.config import Config
 
 from ductaflow.notebook import ipython_hooks as hooks
+from ductaflow.notebook.asyncio_hooks import CellLoop
 from ductaflow.notebook.capture import Ahead, Capture
-from ductaflow.notebook.failures import text_of
+from ductaflow.notebook.failures import is_shown_as_failure, text_of
 
 #: Environment variables that IPython or matplotlib set for a shell.
-_VARIABLES = ("TERM", "PAGER", "GIT_PAGER", "MPLBACKEND", "CLICOLOR", "FORCE_COLOR", "CLICOLOR_FORCE")
+_VARIABLES = (
+    *("TERM", "PAGER", "GIT_PAGER", "CLICOLOR", "FORCE_COLOR", "CLICOLOR_FORCE"),
+    *("MPLBACKEND", "PLOTLY_RENDERER"),
+)
+#: The figure for notebooks, and for pages a script that takes plotly.js from the network: with the library
+#: in each notebook a figure has 5 MB, and the mime type alone shows nothing in a page of nbconvert.
+PLOTLY_RENDERER = "plotly_mimetype+notebook_connected"
 INLINE_BACKEND = "module://matplotlib_inline.backend_inline"
 
 #: A mime bundle, or its metadata.
@@ -224,17 +230,22 @@ class FlowShell(hooks.HookedShell):
         self.outputs = outputs
         self.shown_error: BaseException | None = None
         self.describe_error: Callable[[BaseException], str] = str
-        self._own_loop: asyncio.AbstractEventLoop | None = None
+        self._counts = True
+        self._loop: CellLoop | None = None
+        self._is_awaiting = False
         config = Config()
         # all runs of a user would share its SQLite file
         config.HistoryManager.enabled = False
         super().__init__(config=config, loop_runner=self._run_in_loop)
+        # the applications of IPython load it at their start
+        self.magics_manager.register_lazy("store", "IPython.extensions.storemagic")
         self.backend = "" if "matplotlib" in sys.modules else os.environ["MPLBACKEND"]
 
     def init_environment(self) -> None:
         super().init_environment()  # type: ignore[no-untyped-call]
         # matplotlib reads it on import: figures become outputs at the end of a cell
         os.environ["MPLBACKEND"] = os.environ.get("MPLBACKEND") or INLINE_BACKEND
+        os.environ.setdefault("PLOTLY_RENDERER", PLOTLY_RENDERER)
 
     def init_ipython_dir(self, ipython_dir: str | None) -> None:
         """Create nothing in the user's home."""
@@ -246,10 +257,13 @@ class FlowShell(hooks.HookedShell):
     def _make_exiter(self) -> ZMQExitAutocall:
         return _Exit(self)  # type: ignore[no-untyped-call]
 
-    def begin(self, outputs: Outputs, describe_error: Callable[[BaseException], str]) -> None:
-        """Become the shell of a run, in the current directory and environment."""
+    def begin(
+        self, outputs: Outputs, describe_error: Callable[[BaseException], str], cells: Iterable[str]
+    ) -> None:
+        """Become the shell of a run of some cells, in the current directory and environment."""
         self.outputs, self.describe_error = outputs, describe_error
         self._renew_namespace()
+        self._is_awaiting = any(self._awaits(source) for source in cells)
         self.init_environment()
         sys.modules["__main__"] = self.user_module
         self.starting_dir = os.getcwd()
@@ -275,11 +289,37 @@ class FlowShell(hooks.HookedShell):
         """Run a cell and return the exception that ended it, if any."""
         self.compile.place = place
         self.shown_error = None
-        result = self.run_cell(source, store_history=True)  # type: ignore[no-untyped-call]
+        with self._cell_loop().running_in_cells() if self._is_awaiting else contextlib.nullcontext():
+            result = self.run_cell(source, store_history=True)  # type: ignore[no-untyped-call]
         if self.payload_manager is not None:
             self.payload_manager.clear_payload()
-        error: BaseException | None = result.error_in_exec or result.error_before_exec or self.shown_error
+        if self._is_awaiting:
+            try:
+                self._cell_loop().turn()
+            except (SystemExit, KeyboardInterrupt):
+                # a task that ends the program
+                self._counts = True
+                super().showtraceback()
+        error: BaseException | None = self.shown_error or result.error_in_exec or result.error_before_exec
         return error
+
+    def _awaits(self, source: str) -> bool:
+        """Whether a cell awaits at its top level. A flow with such a cell cannot be a script."""
+        if "await" not in source and "async" not in source:
+            return False
+        try:
+            transformed = self.transform_cell(source)  # type: ignore[no-untyped-call]
+        except SyntaxError:
+            return False
+        return bool(self.should_run_async(source, transformed_cell=transformed))
+
+    def showtraceback(self, *args: Any, **options: Any) -> None:
+        """Show the exception that is handled. One that a flow or a library shows by itself is no failure."""
+        self._counts = is_shown_as_failure(sys._getframe(1))
+        try:
+            super().showtraceback(*args, **options)
+        finally:
+            self._counts = True
 
     def text_of_error(self, error: BaseException) -> str:
         return _evalue(error)
@@ -289,7 +329,9 @@ class FlowShell(hooks.HookedShell):
             raise UsageError(f"a flow has no event loop for {gui!r}; figures are inline")
 
     def show_error(self, etype: type[BaseException], evalue: BaseException, stb: list[str]) -> None:
-        self.shown_error = evalue
+        if self._counts and self.shown_error is None:
+            # the first of a cell is the cause: `%pdb on`, say, fails for want of a terminal afterwards
+            self.shown_error = evalue
         output = _output(
             "error",
             ename=etype.__name__,
@@ -300,9 +342,11 @@ class FlowShell(hooks.HookedShell):
 
     def _run_in_loop(self, coroutine: Coroutine[object, object, T]) -> T:
         """Run a cell with a top-level `await`. All cells share one event loop."""
-        if self._own_loop is None or self._own_loop.is_closed():
-            self._own_loop = asyncio.new_event_loop()
-        return self._own_loop.run_until_complete(coroutine)
+        return self._cell_loop().run(coroutine)
+
+    def _cell_loop(self) -> CellLoop:
+        self._loop = self._loop or CellLoop()
+        return self._loop
 
     def close(self) -> None:
         """End the run. IPython's own clean-up collects garbage, which takes 90 ms."""
@@ -311,21 +355,27 @@ class FlowShell(hooks.HookedShell):
             file.unlink(missing_ok=True)
         for folder in self.tempdirs:
             shutil.rmtree(folder, ignore_errors=True)
-        if self._own_loop is not None:
-            self._own_loop.close()
+        if self._loop is not None:
+            self._loop.close()
 
 
-# rich, tqdm, plotly and others recognise a notebook by this name.
-FlowShell.__name__ = ZMQInteractiveShell.__name__
+# Libraries recognise a notebook by the name and the module of the shell's class: rich and tqdm, pandas and
+# plotly. dill leaves out the `exit` of a shell, by its module.
+for _ours, _of_ipython in ((FlowShell, ZMQInteractiveShell), (_Exit, ZMQExitAutocall)):
+    _ours.__name__, _ours.__qualname__ = _of_ipython.__name__, _of_ipython.__qualname__
+    _ours.__module__ = _of_ipython.__module__
 
 
 @contextlib.contextmanager
-def flow_shell(outputs: Outputs, describe_error: Callable[[BaseException], str]) -> Iterator[FlowShell]:
+def flow_shell(
+    outputs: Outputs, describe_error: Callable[[BaseException], str], cells: Iterable[str] = ()
+) -> Iterator[FlowShell]:
     """Set this process up like a kernel (`get_ipython()`, `display`, `__main__`, inline figures) for a while.
 
     Args:
         outputs: receives what the cells show.
         describe_error: returns the text of an exception for the log.
+        cells: the code that will run.
     """
     global _last
     before = hooks.remembered_shells(FlowShell)
@@ -341,7 +391,7 @@ def flow_shell(outputs: Outputs, describe_error: Callable[[BaseException], str])
     python_hooks = sys.displayhook, sys.excepthook, sys.breakpointhook
     ready = _take_ready()
     shell = ready or _new_shell(outputs)
-    shell.begin(outputs, describe_error)
+    shell.begin(outputs, describe_error, cells)
     try:
         vars(builtins)["input"] = functools.partial(_no_input, "raw_input")
         getpass.getpass = functools.partial(_no_input, "getpass")
