@@ -290,6 +290,15 @@ def test_builds_and_threads_share_the_server(project: TinyProject) -> None:
     [
         ("os.environ['A'] = '1'", True),
         ("os.environ.setdefault('A', '1')", True),
+        ("x = 1; os.environ['A'] = '1'", True),
+        ("os.environ |= {'A': '1'}", True),
+        ("from os import environ; environ['A'] = '1'", True),
+        ("if 'A' not in os.environ: os.environ['A'] = '1'", True),
+        ("os.putenv('A', '1')", True),
+        ("del os.environ['A']", True),
+        ("load_dotenv()", True),
+        ("dotenv.load_dotenv('.env')", True),
+        ("%set_env A 1", True),
         ("%env A=1", True),
         ("# %env A=1", True),
         ("print(os.environ['A'] == '1')", False),
@@ -302,6 +311,42 @@ def test_what_runs_fresh(project: TinyProject, line: str, fresh: bool) -> None:
     after = project.flow("b", f"# %%\nimport os\nimport numpy\n{line}\n")
     assert fresh == (why_not_warm(before, {}, {}) is not None)
     assert why_not_warm(after, {}, {}) is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "first",
+    [
+        "import os; os.environ['TRY_ME'] = '1'",
+        "import os\nos.environ |= {'TRY_ME': '1'}",
+        "from os import environ as e\ne['TRY_ME'] = '1'",
+        "import os\nvariables = os.environ\nvariables.update(TRY_ME='1')",
+        "import setenv",
+        "from package.inner import X",
+        "# %set_env TRY_ME 1",
+    ],
+)
+def test_a_package_finds_the_variables_that_come_first(
+    project: TinyProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    """However a flow sets them, and in modules of the project that it imports first."""
+    (tmp_path / "readsenv.py").write_text("import os\nFOUND = os.environ.get('TRY_ME')\n")
+    (project.root / "package").mkdir()
+    (project.root / "package" / "__init__.py").touch()
+    (project.root / "package" / "inner.py").write_text("from .other import X\n")
+    for file in ("setenv.py", "package/other.py"):
+        (project.root / file).write_text("import os\nX = 1\nos.environ['TRY_ME'] = '1'\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    project.flow("fit", f"# %%\n{first}\nimport readsenv\nassert readsenv.FOUND == '1', readsenv.FOUND\n")
+    project.flow("other", "# %%\nimport readsenv\nassert readsenv.FOUND is None, readsenv.FOUND\n")
+    for flow in ("fit", "other"):
+        project.config(f"flows/{flow}/a.json")
+    session = project.pytest("--ductaflow-no-html")
+
+    assert 0 == session.code, session.out
+    assert {"fit[a]": "success", "other[a]": "success"} == {
+        f"{one['flow']}[{one['instance']}]": one["status"] for one in session.report()["instances"]
+    }
 
 
 @pytest.mark.slow

@@ -24,10 +24,12 @@ from ductaflow.store.sessions import Part, session_of
 from ductaflow.store.spec import RunSpec
 
 _IMPORT = re.compile(r"\s*(?:import\s+(?P<names>[\w., ]+)|from\s+(?P<module>\w[\w.]*)\s+import\s)")
+#: Anywhere in a line but in its comment; a magic is a comment in a percent notebook. What this does not see
+#: ends the imports that are done ahead all the same: see `imports`.
 _SETS_ENVIRONMENT = re.compile(
-    r"\s*(?:(?:os\.)?environ\s*(?:\[[^]]*\]\s*=[^=]|\.(?:setdefault|update)\()|(?:os\.)?putenv\("
-    # a magic is a comment in a percent notebook
-    r"|(?:#\s*)?%(?:set_)?env\s)"
+    r"[^#]*?(?:\benvironb?\s*(?:\[[^]]*\]\s*=[^=]|\|=|\.(?:setdefault|update|pop|clear)\()"
+    r"|\bdel\s+(?:os\.)?environ\b|\b(?:putenv|unsetenv|load_dotenv|read_env)\()"
+    r"|\s*(?:#\s*)?%(?:set_)?env\s"
 )
 _RUNS_FLOW = re.compile(r"""["'](?:[^"'\n]*/)?flows/(\w[\w.+-]*?)\.(?:py|md|ipynb)["']""")
 #: Variables that the interpreter reads when it starts. A run with another value needs a new one.
@@ -73,7 +75,7 @@ def with_flows(source: Path, project_root: Path) -> Iterator[Path]:
 
 def _imported(lines: Iterable[str]) -> Iterator[str]:
     """Yield the modules that lines of code import."""
-    for match in filter(None, map(_IMPORT.match, lines)):
+    for match in filter(None, map(_IMPORT.match, (part for line in lines for part in line.split(";")))):
         names = [match["module"]] if match["module"] else match["names"].split(",")
         yield from filter(None, (name.split(" as ")[0].strip() for name in names))
 
