@@ -10,7 +10,6 @@ on in the process that was started, since that is the one which the person looks
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import os
 import signal
 import sys
@@ -64,7 +63,7 @@ def load_cli_config(default_path: str | os.PathLike[str], description: str = "")
     run = current_run()
     source = Path(getattr(sys.modules["__main__"], "__file__", None) or sys.argv[0]).absolute()
     # a process of the run that executes the flow again, since it was started as a new interpreter
-    is_again = multiprocessing.parent_process() is not None
+    is_again = sys.modules["__main__"].__name__ == "__mp_main__"
     if run is not None and Path(run.source) == source and (run.mode == "script" or is_again):
         return load_saved_config(run.run_folder.config, project_root=Path(run.project_root))
     arguments = _parse(description)

@@ -165,4 +165,4 @@ def test_hooks() -> None:
     assert callable(spawn.get_preparation_data)
     assert hasattr(process, "_children")
     assert "reducer_override" not in vars(reduction.ForkingPickler)
-    assert "_inheriting" in spawn._check_not_importing_main.__code__.co_names
+    assert "_inheriting" in spawn._check_not_importing_main.__code__.co_consts
