@@ -305,7 +305,7 @@ FLOWS = {
     "usage": """
         # %%
         x = 1
-        # %no_such_magic
+        %no_such_magic
         """,
     "after_command": """
         # %%

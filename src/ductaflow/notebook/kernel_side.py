@@ -9,7 +9,7 @@ from typing import Any
 
 from IPython import get_ipython
 
-from ductaflow.notebook.failures import is_shown_as_failure
+from ductaflow.notebook.failures import is_shown_as_failure, text_of
 from ductaflow.notebook.new_interpreters import NewInterpreters
 
 
@@ -25,6 +25,15 @@ def begin(source: str) -> None:
     _answer_shown_errors(get_ipython())
 
 
+def _with_text(first: BaseException, last: BaseException | None) -> BaseException:
+    """Return the first error of a cell, or one in its place if the kernel could not say its text."""
+    try:
+        str(first)
+    except Exception:
+        return last or RuntimeError(text_of(first))
+    return first
+
+
 def _answer_shown_errors(shell: Any) -> None:
     """Make the first error that IPython shows, also of `%run` and `%%time`, the error of its cell."""
     shown: list[BaseException | None] = []
@@ -36,8 +45,8 @@ def _answer_shown_errors(shell: Any) -> None:
         show(*args, **options)
 
     def answer(result: Any) -> None:
-        if shown:
-            result.error_in_exec = shown[0]
+        if shown and shown[0] is not None:
+            result.error_in_exec = _with_text(shown[0], result.error_in_exec)
         shown.clear()
 
     shell.showtraceback = showtraceback
