@@ -354,12 +354,19 @@ def ran_with_limit(project: TinyProject, code: str) -> Result:
 def test_a_script_ends_as_one(project: TinyProject) -> None:
     """`python flows/fit.py` leaves its objects until its exit handlers have run."""
     code = CODES["order"]
-    source = project.flow("fit", textwrap.dedent(code))
+    project.config("flows/fit/a.json", who="a")
+    source = project.flow("fit", "")
     source.write_text(
-        "from ductaflow import load_cli_config\nconfig = load_cli_config()\n" + source.read_text()
+        "from ductaflow import load_cli_config\nconfig = load_cli_config('config/flows/fit/a.json')\n"
+        + textwrap.dedent(code)
     )
     done = subprocess.run(
-        [sys.executable, str(source)], cwd=project.root, capture_output=True, text=True, check=False
+        [sys.executable, str(source)],
+        cwd=project.root,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
     )
     _, lines = as_script(project, code)
     assert lines == [line for line in plain(done.stdout) if line in lines], done.stdout
