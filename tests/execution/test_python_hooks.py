@@ -6,6 +6,7 @@ import atexit
 import ctypes
 import logging
 import multiprocessing.process
+import os
 import platform
 import random
 import subprocess
@@ -74,3 +75,35 @@ os._exit(0)
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert ["thread", "first", "second", "end"] == done.stdout.split()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows starts processes in its own way")
+def test_processes_of_python_start_with_a_module_of_ours(tmp_path: Path) -> None:
+    """Whoever starts them, with whatever environment; neither they nor the starter keep anything of it."""
+    (tmp_path / "sitecustomize.py").write_text("import os; del os.environ['PYTHONPATH']; print('first')")
+    code = """
+import multiprocessing, os, subprocess, sys
+from ductaflow.execution.python_hooks import start_with
+start_with(sys.argv[1])
+start_with(sys.argv[1])
+before = dict(os.environ)
+show = [sys.executable, "-c", "import os; print(os.environ.get('PYTHONPATH'))"]
+for environment in (None, {}):
+    subprocess.run(show, env=environment)
+subprocess.run(["sh", "-c", "exec " + sys.executable + " -c 'print(1)'"])
+if __name__ == "__main__":
+    process = multiprocessing.get_context("spawn").Process(target=print, args=("spawned",))
+    process.start()
+    process.join()
+assert before == dict(os.environ)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+        env={**os.environ, "DUCTAFLOW_RUN": "{}"},
+    )
+    assert ["first", "None", "first", "None", "first", "1"] == done.stdout.split()[:6], done.stderr
+    assert "spawned" in done.stdout.split()

@@ -443,7 +443,7 @@ def names_in_command(words: Sequence[object], place: str) -> set[str]:
     """
     texts = [os.fsdecode(word) for word in words[:_MOST_WORDS] if isinstance(word, (str, bytes, os.PathLike))]
     found = {shutil.which(texts[0]) or texts[0]} if texts and os.sep not in texts[0] else set()
-    for text in texts:
+    for text in (text for text in texts if len(text) <= _LONGEST_LINE):
         with suppress(ValueError):
             # No closing quotation: it is no line for the shell.
             lexer = shlex.shlex(text, posix=True, punctuation_chars=True)
@@ -457,7 +457,8 @@ def names_in_command(words: Sequence[object], place: str) -> set[str]:
     return paths.union(*(glob.glob(path) for path in paths if "*" in path or "?" in path))
 
 
-_MOST_WORDS = 10_000
+#: Longer texts are programs or data, and no lines for a shell.
+_MOST_WORDS, _LONGEST_LINE = 10_000, 10_000
 
 
 def _archive_of(path: str) -> str | None:

@@ -35,7 +35,7 @@ from ductaflow.project.secrets import masked
 from ductaflow.store.companions import companions
 from ductaflow.store.folder import has_unfinished_run
 from ductaflow.store.hashes import What
-from ductaflow.store.named import named_in
+from ductaflow.store.named import existing, named_in
 from ductaflow.store.record import (
     FORMAT,
     Site,
@@ -408,7 +408,7 @@ def _new_inputs(site: Site, last: _Last, named: Mapping[str, os.stat_result]) ->
     known.update(lineage["written"], lineage["absent"], lineage["changed"], lineage["modules"])
     known.add(lineage["source"])
     others = (other for entry in last.result.inputs for other in companions(site.absolute(entry["path"])))
-    for path, status in {**{path: os.stat(path) for path in others}, **named}.items():
+    for path, status in {**dict(existing(others)), **named}.items():
         name = site.relative(path)
         if any(other.startswith(f"{name}/") for other in lineage["written"]):
             # A folder that the run made, or others at the same time.

@@ -73,9 +73,14 @@ def _sources(path: str) -> Iterator[str]:
     """Yield the files that a virtual raster names, from its folder or from anywhere."""
     if not 0 < _size(path) < _LONGEST_VRT:
         return
-    with open(path, encoding="utf-8", errors="replace") as file:
-        for name in _SOURCE.findall(file.read()):
-            yield os.path.normpath(os.path.join(os.path.dirname(path), name.strip()))
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            text = file.read()
+    except OSError:
+        # Gone since, or not for us to read: then it counts by that.
+        return
+    for name in _SOURCE.findall(text):
+        yield os.path.normpath(os.path.join(os.path.dirname(path), name.strip()))
 
 
 def _size(path: str) -> int:

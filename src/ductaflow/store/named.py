@@ -11,7 +11,7 @@ import glob
 import itertools
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -64,11 +64,9 @@ def named_in(spec: RunSpec) -> Named:
                 continue
             found[path] = status
             if stat.S_ISREG(status.st_mode):
-                found.update((other, os.stat(other)) for other in companions(path))
+                found.update(existing(companions(path)))
     for need in spec.options.needs:
-        for path in outputs_of(os.path.join(spec.runs_root, *need.split("/")), spec.project_root):
-            with suppress(OSError):
-                found[path] = os.stat(path)
+        found.update(existing(outputs_of(os.path.join(spec.runs_root, *need.split("/")), spec.project_root)))
     return Named(found, frozenset(words - found.keys()))
 
 
@@ -116,7 +114,13 @@ def _existing(text: str, spec: RunSpec) -> tuple[str, os.stat_result] | None:
 
 
 def _matching(pattern: str) -> _Found:
-    for path in itertools.islice(glob.iglob(os.path.normpath(pattern), recursive=True), _MOST_MATCHES):
+    paths = glob.iglob(os.path.normpath(pattern), recursive=True)
+    return existing(itertools.islice(paths, _MOST_MATCHES))
+
+
+def existing(paths: Iterable[str]) -> _Found:
+    """Yield the files of some paths that are still there, with their status."""
+    for path in paths:
         with suppress(OSError):
             yield path, os.stat(path)
 
