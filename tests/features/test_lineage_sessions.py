@@ -140,7 +140,7 @@ def test_what_we_write_of_an_upstream_counts_by_its_content(
     project.settings("html = false")
     project.flow("prep", 'open("x.txt", "w").write("same")')
     project.config("flows/prep/a.json", x=1)
-    project.flow("collect", f'# %%\\ntext = open(config["_project_root"] + "/runs/prep/a/{name}").read()\\n')
+    project.flow("collect", f'# %%\ntext = open(config["_project_root"] + "/runs/prep/a/{name}").read()\n')
     reads = f"runs/prep/a/{name}" if way == "named" else "runs/prep/a/x.txt"
     project.config("flows/collect.json", data=reads)
     assert {"prep/a", "collect/default"} == ran(project)
@@ -162,7 +162,7 @@ def test_what_we_write_of_an_upstream_counts_by_its_content(
         ("import yaml", "papermill", False),
         ("x = 1", "bleach", False),
         (
-            "import sys\\nsys.path.insert(0, config['_project_root'])\\nimport adapters.yaml\\nimport yaml",
+            "import sys\nsys.path.insert(0, config['_project_root'])\nimport adapters.yaml\nimport yaml",
             "yaml",
             True,
         ),
@@ -172,10 +172,10 @@ def test_versions_count_of_what_the_flow_imports(
     project: TinyProject, code: str, package: str, must: bool
 ) -> None:
     """With what that requires, and whatever modules of the project are called; not what ductaflow needs."""
-    project.settings('html = false\\nrerun_on = ["config", "code", "inputs", "environment"]')
+    project.settings('html = false\nrerun_on = ["config", "code", "inputs", "environment"]')
     put(project.root / "adapters/yaml.py", "")
     put(project.root / "adapters/__init__.py", "")
-    project.flow("fit", f"# %%\\n{code}\\n")
+    project.flow("fit", f"# %%\n{code}\n")
     project.config("flows/fit.json")
     ran(project)
     assert set() == ran(project)
