@@ -15,12 +15,11 @@ from typing import Any
 
 import pytest
 
-from ductaflow.common.decode import prepare
 from ductaflow.common.errors import RunFolderError
 from ductaflow.common.files import snapshot, sweep_folders, temporary_prefix
 from ductaflow.common.paths import RunFolder
 from ductaflow.store import previous
-from ductaflow.store.folder import Claim, Marker, Owner, unfinished
+from ductaflow.store.folder import Claim, Owner, unfinished
 from ductaflow.store.previous import previous_folder
 from ductaflow.store.result import Result, Status, readable_result, write_result
 
@@ -267,9 +266,11 @@ def test_temporary_folders_of_dead_sessions_are_swept(tmp_path: Path) -> None:
 @pytest.mark.skipif(getattr(os, "geteuid", lambda: 1)() != 0, reason="only root can become somebody else")
 def test_what_a_run_locked_is_moved_away_by_its_owner() -> None:
     """A user who is not root gets a folder of mode 0 and read-only files out of the way, and keeps them."""
-    prepare(Marker, Result)
     with tempfile.TemporaryDirectory() as place:
         os.chmod(place, 0o777)
+        # Once as root: what is imported on the way may lie where nobody else can read.
+        own = Path(place) / "own"
+        assert 0 == _lock_and_claim(RunFolder(own / "fit" / "a", "fit"), own)
         runs = Path(place) / "runs"
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
