@@ -233,7 +233,9 @@ def _show_builds(project: Project, ran: Sequence[Instance]) -> None:
         return
     for result in results:
         page.show(result)
-    Lines(1).close(page.close(), ())
+    lines = Lines(1)
+    lines.has_news = True
+    lines.close(page.close(), ())
 
 
 def _without_results(table: DataFrame) -> DataFrame:

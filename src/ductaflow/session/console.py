@@ -212,8 +212,10 @@ class Lines:
 
     def __init__(self, jobs: int) -> None:
         self._jobs = jobs
+        self.has_news = False
 
     def show(self, instance: Instance, result: Result) -> None:
+        self.has_news = self.has_news or result.status is not Status.UNCHANGED
         show_line(instance.title, result, jobs=self._jobs)
 
     def tick(self) -> None:
@@ -222,7 +224,7 @@ class Lines:
     def close(self, page: Path | None, hints: Iterable[str]) -> None:
         for hint in hints:
             show_on_console(f"{hint}\n", sys.stderr)
-        if page and sys.exception() is None:
+        if page and self.has_news and sys.exception() is None:
             show_on_console(f"Report: {shown_path(page)}\n")
 
 
