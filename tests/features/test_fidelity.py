@@ -323,18 +323,6 @@ DIFFERENT = [
         "1\n",
     ),
     Different(
-        "there is no loop outside of `await`, again as in a script",
-        "try:\n    asyncio.get_running_loop(); print('runs')\nexcept RuntimeError as exc:\n    print(exc)",
-        "runs\n",
-        "no running event loop\n",
-    ),
-    Different(
-        "nothing is read from or kept in the user's profile, so that a run depends on its flow alone",
-        "'store' in get_ipython().magics_manager.magics['line']",
-        "True",
-        "False",
-    ),
-    Different(
         "the flow is called as a script is: `argparse` in it finds no arguments of ours",
         "len(sys.argv), os.path.basename(sys.argv[0])",
         "(4, 'ipykernel_launcher.py')",
