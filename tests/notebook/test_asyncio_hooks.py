@@ -144,4 +144,4 @@ def test_hooks() -> None:
     """Python has the private parts that the loop depends on, and looks them up where it is told to."""
     assert {"_get_running_loop", "_set_running_loop"} <= set(vars(events))
     assert "_get_running_loop" in runners.Runner.run.__code__.co_names
-    assert hasattr(asyncio.new_event_loop().__class__, "shutdown_asyncgens")
+    assert hasattr(asyncio.BaseEventLoop, "shutdown_asyncgens")
