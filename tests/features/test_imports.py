@@ -321,23 +321,23 @@ def test_what_a_package_imports_when_it_is_used(project: TinyProject, installed:
 
 def test_what_an_import_starts(project: TinyProject, installed: Installed) -> None:
     """Each run has the process that a package starts, and a fork in an import is one of the run."""
-    installed("helped", "import subprocess\nhelper = subprocess.Popen(['sleep', '600'])\n")
-    installed("forks", "import os\nif os.fork() == 0:\n    os._exit(0)\n")
+    installed("has_helper", "import subprocess\nhelper = subprocess.Popen(['sleep', '600'])\n")
+    installed("forks_once", "import os\nif os.fork() == 0:\n    os._exit(0)\n")
     flows(
         project,
         {
             "helped": (
-                "import helped, os\nimport psutil\n"
-                "print(psutil.Process(helped.helper.pid).ppid() == os.getpid())\n"
+                "import has_helper, os\nimport psutil\n"
+                "print(psutil.Process(has_helper.helper.pid).ppid() == os.getpid())\n"
             ),
-            "forks": "import forks\nprint('once')\n",
+            "forks": "import forks_once\nprint('once')\n",
         },
     )
     project.config("flows/helped/b.json")
     done = session(project, installed)
     assert {"success"} == set(done.statuses().values()), done.out
     assert ["True"] == log(project, "helped")
-    assert "helped is not kept warm: it starts a process" in project.result("helped", "b").message
+    assert "has_helper is not kept warm: it starts a process" in project.result("helped", "b").message
     assert ["once"] == log(project, "forks")
 
 
