@@ -367,7 +367,7 @@ class Campaign:
         admin = self.place.runs / ".ductaflow/running"
         if wait_for_none(lambda: list(admin.glob("*"))):
             yield f"left in running: {[path.name for path in admin.glob('*')]}"
-        if temporary := [str(path) for path in self.place.root.rglob(f"{TEMP_PREFIX}*")]:
+        if temporary := [str(path) for path in self.place.project.rglob(f"{TEMP_PREFIX}*")]:
             yield f"temporary files left: {temporary}"
         if markers := unfinished(self.place.runs):
             yield f"unfinished: {markers}"
@@ -424,13 +424,13 @@ class Sessions(Campaign):
     def run(self, n: str) -> dict[str, str]:
         self.place.write_configs(n)
         twin = self.place.runs / REPORT_JSON
-        before = twin.stat().st_ino if twin.exists() else 0
+        before = twin.stat().st_mtime_ns if twin.exists() else 0
         self.code = self.driver.ask(json.dumps(self.arguments))
         self.said = (self.place.root / "tmp.out").read_text(errors="replace")
         if self.arguments[0] == "ductaflow" and self.code in (0, 1):
             results = {id: read_result(self.folder(id)) for id in self.instances}
             return {id: result.status.value for id, result in results.items() if result}
-        if not twin.exists() or twin.stat().st_ino == before:
+        if not twin.exists() or twin.stat().st_mtime_ns == before:
             return {}
         entries = json.loads(twin.read_bytes())["instances"]
         return {entry["id"]: entry["status"] for entry in entries if not entry["earlier"]}
