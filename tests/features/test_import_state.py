@@ -92,6 +92,24 @@ def test_what_cannot_be_made_as_new(project: TinyProject, tmp_path: Path, state:
         assert [str(project.folder("fit", "a"))] == first
 
 
+@pytest.mark.parametrize(
+    "found",
+    [
+        "import __main__\ndef names(): return vars(__main__)",
+        "import __main__\nNAMES = vars(__main__)\ndef names(): return NAMES",
+        "import sys\ndef names(main=sys.modules['__main__']): return vars(main)",
+        "import sys\nclass K:\n    main = [sys.modules['__main__']]\ndef names(): return vars(K.main[0])",
+    ],
+)
+def test_a_package_that_keeps_main(project: TinyProject, tmp_path: Path, found: str) -> None:
+    """It keeps the `__main__` of the flow, as dill does, which saves and restores it."""
+    first, second, notes = two_runs(
+        project, tmp_path, {"lib": found + "\n"}, "import lib\nx = 3\nprint(lib.names()['x'])\n"
+    )
+    assert ["3"] == first == second
+    assert "lib is not kept warm: it keeps `__main__`" in notes
+
+
 def test_a_seed_of_the_global_generator(project: TinyProject, tmp_path: Path) -> None:
     """A package that seeds it at import makes runs alike, as with `python`."""
     packages = {"lib": "import random; random.seed(1)\n"}

@@ -62,6 +62,7 @@ class ImportWatch:
         self._open = _descriptors()
         self._random = _states()
         self._times = _clocks()
+        self._main = _holders_of_main()
         self._patch()
         return self
 
@@ -107,6 +108,9 @@ class ImportWatch:
             yield "opens files or sockets"
         self.descriptors = opened
         yield from self._of_generators()
+        if _holders_of_main() > self._main:
+            # A run has a `__main__` of its own: dill saves this module, pickling looks into it.
+            yield "keeps `__main__`"
         yield from (f"keeps {kind} of its import" for kind in sorted(self._kinds(ours)))
 
     def _of_generators(self) -> Iterator[str]:
@@ -169,6 +173,12 @@ def _descriptors() -> set[int]:
             # the one that lists them
             continue
     return found
+
+
+def _holders_of_main() -> int:
+    """Return how many references there are to `__main__` and to its namespace."""
+    main = sys.modules["__main__"]
+    return sys.getrefcount(main) + sys.getrefcount(vars(main))
 
 
 def _clocks() -> tuple[float, ...]:
