@@ -80,7 +80,7 @@ STAGES = (
     ("ductaflow.execution.branch", "fork_child", "supervisor: fork of the child"),
     ("ductaflow.execution.child", "_be_anew", "child: descriptors, environment, seeds"),
     ("ductaflow.execution.child", "warn_of_lost_config", "child: is the config injected where it is read"),
-    ("ductaflow.notebook.source", "load_notebook", "child: of which reading the .py (each time)"),
+    ("ductaflow.execution.child", "load_notebook", "child: of which reading the .py (each time)"),
     ("ductaflow.execution.child", "run_notebook_cells", "child: papermill executes the notebook"),
     ("ductaflow.notebook.engine", "_Run.all_cells", "child: of which the cells"),
     ("ductaflow.notebook.shell", "FlowShell.run_flow_cell", "child: of which IPython runs them"),

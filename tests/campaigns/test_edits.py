@@ -798,8 +798,8 @@ EDITS: list[Edit] = [
     ),
     Edit(
         "module_hides_installed",
-        "import cloudpickle\nv = cloudpickle.__file__\n",
-        written("/cloudpickle.py", "x = 1\n"),
+        "import zict\nv = zict.__file__\n",
+        written("/zict.py", "x = 1\n"),
         short=True,
     ),
     Edit(
