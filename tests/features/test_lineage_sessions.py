@@ -138,7 +138,7 @@ def test_what_we_write_of_an_upstream_counts_by_its_content(
 ) -> None:
     """Whoever reads the saved config, log, notebook or result of another run depends on it."""
     project.settings("html = false")
-    project.flow("prep", 'open("x.txt", "w").write("same")')
+    project.flow("prep", '# %%\nopen("x.txt", "w").write("same")\nprint(config["x"])')
     project.config("flows/prep/a.json", x=1)
     project.flow("collect", f'# %%\ntext = open(config["_project_root"] + "/runs/prep/a/{name}").read()\n')
     reads = f"runs/prep/a/{name}" if way == "named" else "runs/prep/a/x.txt"
