@@ -477,7 +477,8 @@ while not Path(config["_project_root"], config["other"]).exists():
     done = cli("run", "fit/last", "meet/a", "meet/b", "-j", 2)
     assert 0 == done.exit_code, done.output
     lines = [line.split()[:3] for line in done.stdout.splitlines()]
-    assert [["fit[last]", "success", "in"]] == lines[2:]
+    assert [["fit[last]", "success", "in"]] == lines[2:-1]
+    assert "Report:" == lines[-1][0]
     assert ["meet[a]", "meet[b]"] == sorted(line[0] for line in lines[:2])
 
 

@@ -183,8 +183,8 @@ def test_a_link_of_an_earlier_run_is_not_taken_for_a_new_one(project: TinyProjec
         ("empty", "rmdir runs/f/default/plots; touch runs/f/default/plots", "plots is a file now"),
         ("nested_empty", "rmdir runs/f/default/plots/2031", "plots/2031 is gone"),
         ("pipe", "rm runs/f/default/pipe", "pipe is gone"),
-        ("to_folder", "touch inputs/more.csv", None),
-        ("link", "echo other > inputs/a.csv", None),
+        ("to_folder", "touch inputs/more.csv", "inputs/more.csv is new"),
+        ("link", "echo other > inputs/a.csv", "inputs/a.csv has other content"),
         ("empty", "touch runs/f/default/plots/note", None),
         ("empty", "chmod 700 runs/f/default/plots", None),
     ],
@@ -192,7 +192,7 @@ def test_a_link_of_an_earlier_run_is_not_taken_for_a_new_one(project: TinyProjec
 def test_an_output_of_any_kind_that_is_gone_or_another_one_is_noticed(
     project: TinyProject, code: str, edit: str, why: str | None
 ) -> None:
-    """`why` names it and `run --changed` makes it again; what lies behind a link counts where it is read."""
+    """`why` names it and `run --changed` makes it again; who links to a file may read it through the link."""
     make(project, "f", MAKES[code])
     project.output("run", "f")
     before = names_in(project.folder("f", "default"))
@@ -208,13 +208,13 @@ def test_an_output_of_any_kind_that_is_gone_or_another_one_is_noticed(
 
 
 def test_what_reads_through_a_link_runs_again_when_its_target_changes(project: TinyProject) -> None:
-    """The link is an output of one, what lies behind it an input of the other."""
+    """The link is an output of one; what lies behind it is an input of both."""
     make(project, "prep", MAKES["link"])
     make(project, "report", 'Path("out").write_text((root / config["clean"]).read_text())')
     project.config("flows/report.json", clean="runs/prep/default/latest.csv")
     project.output("run", "prep", "report")
     (project.root / "inputs" / "a.csv").write_text("other")
-    assert "1 success, 1 unchanged" in project.output("run", "--changed")
+    assert "2 success" in project.output("run", "--changed")
     assert "other" == (project.folder("report", "default") / "out").read_text()
 
 

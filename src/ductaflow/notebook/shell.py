@@ -280,8 +280,9 @@ class FlowShell(hooks.HookedShell):
     def let_go(self) -> None:
         """Drop what the cells made, in a process that ends."""
         self.user_ns["_oh"].clear()
-        # The `__del__` of the history needs what it has.
-        parts = {part for part in self.configurables if part is not self.history_manager}
+        # What ends by a method of its own, such as history and processes of `%%script`, needs what it has.
+        parts = [part for part in self.configurables if not hasattr(type(part), "__del__")]
+        parts = [part for part in parts if part is not self.history_manager]
         for part in (*parts, self.InteractiveTB, self.SyntaxTB, self.events):
             vars(part).clear()
 
