@@ -103,7 +103,10 @@ class RunsTree:
             if found is not None:
                 return found
         # By way of links; a session asks of many files of one folder.
-        folder, _, name = text.replace(self._system.sep, "/").rpartition("/")
+        path = text.replace(self._system.sep, "/")
+        folder, _, name = path.rpartition("/")
+        if name in (".", ".."):
+            folder, name = path, ""
         if folder and folder not in self._links:
             self._links[folder] = self._inside(self._system.realpath(self._system.join(self._root, folder)))
         inside = self._links.get(folder)
