@@ -6,6 +6,7 @@ Most tests run one flow in two ways, warm and as plain `python flow.py`, and com
 from __future__ import annotations
 
 import bz2
+import contextlib
 import gzip
 import lzma
 import re
@@ -35,7 +36,8 @@ def of_zip(path: Path) -> object:
 
 
 def of_sqlite(path: Path) -> object:
-    return list(sqlite3.connect(path).iterdump())
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        return list(connection.iterdump())
 
 
 READERS: dict[str, Callable[[Path], object]] = {

@@ -232,7 +232,8 @@ def test_each_worker_has_a_warm_server_of_its_own(project: TinyProject, lab: Cal
         for child in psutil.Process(pid).children(recursive=True)
         if "ductaflow.execution.server" in child.cmdline()
     ]
-    assert 2 == len(mine)
+    # Their branches are forks, with the same command line.
+    assert 2 == len([child for child in mine if child.ppid() not in {one.pid for one in mine}])
     cluster.close()
     psutil.wait_procs(mine, timeout=5)
     assert [] == [process for process in mine if process.is_running()]

@@ -109,7 +109,10 @@ def start_with(folder: str) -> None:
     except ImportError:
         # Windows.
         return
-    subprocess = sys.modules.get("subprocess")
+    import subprocess
+
+    # From Python 3.13 it starts many processes by `posix_spawn` otherwise. This is its documented switch.
+    setattr(subprocess, "_USE_POSIX_SPAWN", False)  # noqa: B010
     original = _posixsubprocess.fork_exec
     if getattr(original, "starts_with", None) == folder:
         return
@@ -119,7 +122,7 @@ def start_with(folder: str) -> None:
 
     fork_exec.starts_with = folder  # type: ignore[attr-defined]
     _posixsubprocess.fork_exec = fork_exec
-    if subprocess is not None and hasattr(subprocess, "_fork_exec"):
+    if hasattr(subprocess, "_fork_exec"):
         setattr(subprocess, "_fork_exec", fork_exec)  # noqa: B010
 
 
