@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import stat
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -37,8 +39,8 @@ def _follow(log: Path, show: Show, over: threading.Event) -> None:
     with contextlib.ExitStack() as stack:
         while not is_over:
             is_over = over.wait(POLL_SECONDS)
-            if file is None and log.exists():
-                file = stack.enter_context(log.open("rb"))
+            if file is None and (opened := _opened(log)):
+                file = stack.enter_context(opened)
             while file is not None and (chunk := file.read(_CHUNK)):
                 text = kept + chunk.decode("utf-8", "replace")
                 end = len(text) - begun_at_end(text)
@@ -46,6 +48,20 @@ def _follow(log: Path, show: Show, over: threading.Event) -> None:
                 show(text[:end])
     if kept:
         show(kept)
+
+
+def _opened(log: Path) -> BinaryIO | None:
+    """Open a log; None while it is not there, or a flow has put something else in its place."""
+    # O_NONBLOCK: opening a pipe in the place of the file would wait for a writer.
+    flags = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_NOFOLLOW", "O_BINARY"))
+    try:
+        descriptor = os.open(log, flags)
+    except OSError:
+        return None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        return None
+    return os.fdopen(descriptor, "rb")
 
 
 class IndentedLines:
