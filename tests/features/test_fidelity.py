@@ -368,7 +368,8 @@ STATE = {
     "sys": "sys.argv, sys.path, sys.warnoptions, sys._xoptions, sys.flags, sys.getrecursionlimit()",
     "hooks": "sys.displayhook, sys.excepthook, sys.unraisablehook, sys.breakpointhook, sys.gettrace()",
     "main": "sorted(globals()), sys.modules['__main__'].__dict__ is globals()",
-    "import system": "[str(m) for m in (*sys.meta_path, *sys.path_hooks)]",
+    # A finder of ours has what pandas and matplotlib import at their first use, until it is imported.
+    "import system": "[str(m) for m in (*sys.meta_path, *sys.path_hooks) if type(m).__name__ != 'Shelf']",
     "streams": "sys.stdin.name, sys.stdout, sys.stderr, sys.__stdout__.fileno(), sys.__stderr__.fileno()",
     "directory": "os.path.basename(os.getcwd()) in ('warm', 'fresh'), _dh[0] == os.getcwd()",
     "files": "sorted(os.listdir())",

@@ -218,7 +218,6 @@ class Shelf:
         #: By the module that somebody will import: that one and those that came with it.
         self._modules: dict[str, dict[str, ModuleType]] = {}
         self._spec: ModuleSpec | None = None
-        sys.meta_path.insert(0, self)
 
     def fill(self) -> None:
         """Import what goes with the packages that are there."""
@@ -237,6 +236,8 @@ class Shelf:
                     delattr(sys.modules[parent], last)
             if name in new:
                 self._modules[name] = new
+        if self._modules and self not in sys.meta_path:
+            sys.meta_path.insert(0, self)
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
         """Find a module that is kept here, as a finder of `sys.meta_path`."""
@@ -255,6 +256,8 @@ class Shelf:
             parent, _, last = name.rpartition(".")
             if one is not module and parent in sys.modules:
                 setattr(sys.modules[parent], last, one)
+        if not self._modules:
+            sys.meta_path.remove(self)
 
 
 def refuse(connection: socket.socket, why: str) -> None:
