@@ -317,7 +317,7 @@ def local_cluster() -> Iterator[Any]:
         ):
             yield client
     finally:
-        for name in [name for name in os.environ if name.endswith("_NUM_THREADS") and name not in before]:
+        for name in os.environ.keys() - before:
             del os.environ[name]
 
 
