@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -82,13 +83,18 @@ HELD, REFUSED, NO_FAULT = 3, 4, 5
 
 def claim_with_fault(folder: RunFolder, runs: Path, at: int, fault: str, run_id: str = "next") -> int:
     """Take the folder in a process of its own, with a fault at its n-th call; return its exit code."""
+    return in_a_fork(lambda: _claim(folder, runs, at, fault, run_id))
+
+
+def in_a_fork(deed: Callable[[], int]) -> int:
+    """Do something in a fork of this process; return the exit code, which is 1 if it raised."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         pid = os.fork()
     if pid == 0:
         code = 1
         try:
-            code = _claim(folder, runs, at, fault, run_id)
+            code = deed()
         finally:
             os._exit(code)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
@@ -275,18 +281,13 @@ def test_what_a_run_locked_is_moved_away_by_its_owner() -> None:
         own = Path(place) / "own"
         assert 0 == _lock_and_claim(RunFolder(own / "fit" / "a", "fit"), own)
         runs = Path(place) / "runs"
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            pid = os.fork()
-        if pid == 0:
-            code = 1
-            try:
-                os.setgid(65534)
-                os.setuid(65534)
-                code = _lock_and_claim(RunFolder(runs / "fit" / "a", "fit"), runs)
-            finally:
-                os._exit(code)
-        assert 0 == os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+        def as_nobody() -> int:
+            os.setgid(65534)
+            os.setuid(65534)
+            return _lock_and_claim(RunFolder(runs / "fit" / "a", "fit"), runs)
+
+        assert 0 == in_a_fork(as_nobody)
         kept = previous_folder(runs, runs / "fit" / "a")
         assert {"locked/in/side", "locked/x", "secret/y", "result.json"} == set(snapshot(kept))
 

@@ -137,12 +137,18 @@ def _kept_outputs(project: Project) -> Iterator[Leftover]:
     root = previous_root(project.runs_dir)
     for flow in _subfolders(root):
         for folder in _subfolders(flow):
-            below = (Path(parent) / name for parent, _, names in os.walk(folder) for name in names)
-            yield Leftover("previous", f"{flow.name}/{folder.name}", folder, *_size_and_time(below))
+            yield Leftover(
+                "previous", f"{flow.name}/{folder.name}", folder, *_size_and_time(_files_below(folder))
+            )
     for folder in _subfolders(project.runs_dir / CACHE_DIR / "removed"):
-        below = (Path(parent) / name for parent, _, names in os.walk(folder) for name in names)
         # what was moved keeps its times: the folder tells when that was
-        yield Leftover("removed", folder.name, folder, _size_and_time(below)[0], folder.stat().st_mtime)
+        yield Leftover(
+            "removed", folder.name, folder, _size_and_time(_files_below(folder))[0], folder.stat().st_mtime
+        )
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    return (Path(parent) / name for parent, _, names in os.walk(folder) for name in names)
 
 
 def _subfolders(parent: Path) -> list[Path]:
