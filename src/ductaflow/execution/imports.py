@@ -27,7 +27,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 
 from ductaflow.common.files import Stamp, stamp_of
-from ductaflow.common.own_code import is_own_package, source_trees
+from ductaflow.common.own_code import is_own_code, is_own_package, source_trees
 from ductaflow.store.fingerprint import cell_trees, module_tree
 
 #: A source that is larger, in bytes, is not read ahead.
@@ -123,7 +123,7 @@ class _Walk:
     def __init__(self, source: Path, project_root: Path) -> None:
         self._source = source
         # An editable installation puts folders of the project on the path.
-        own = (Path(entry) for entry in sys.path if entry and _is_of_project(Path(entry), project_root))
+        own = (Path(entry) for entry in sys.path if is_own_code(entry, (str(project_root),)))
         self._roots = tuple(dict.fromkeys((source.parent, project_root, *own)))
         self._project_root = project_root
         #: Of the files that were read, and of the folders in which a new one may hide a package.
@@ -268,22 +268,13 @@ def _is_known(top: str) -> bool:
 @functools.cache
 def is_installed(top: str, project_root: Path) -> bool:
     """Whether a top level module is found on the path of this process and is not own code."""
-    folders = [entry for entry in sys.path if entry and not _is_of_project(Path(entry), project_root)]
+    folders = [entry for entry in sys.path if entry and not is_own_code(entry, (str(project_root),))]
     try:
         spec = PathFinder.find_spec(top, folders)
     except Exception:
         # Finders of others may raise anything. The import in the flow shows what it is.
         return False
     return spec is not None and not is_own_package(spec, (str(project_root), *source_trees()))
-
-
-def _is_of_project(folder: Path, project_root: Path) -> bool:
-    """Whether a folder holds the project's own code; an environment may lie in the project too."""
-    prefixes = [Path(prefix) for prefix in (sys.prefix, sys.base_prefix)]
-    environments = [one for one in prefixes if project_root in one.parents]
-    is_installed_in = {"site-packages", "dist-packages"} & set(folder.parts)
-    is_inside = folder.is_relative_to(project_root) and not is_installed_in
-    return is_inside and not any(folder.is_relative_to(one) for one in environments)
 
 
 # --- expressions -------------------------------------------------------------------------------------------
