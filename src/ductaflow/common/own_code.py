@@ -1,4 +1,4 @@
-"""Whose code a module is: people's own, or that of an installed package.
+"""Tell the project's own code from installed packages.
 
 Own is what lies in the project, and what is imported from a source tree: installed "editable", by a line of a
 `.pth` file, a link, or a finder. Own code changes between runs, so each run imports it and records it.

@@ -132,7 +132,7 @@ class _Walk:
         self.found: dict[str, None] = {}
 
     def hides(self) -> tuple[str, ...]:
-        """The installed packages of which the project has a namesake."""
+        """Return the installed packages that have the name of a module of the project."""
         modules = [path.stem for root in self._roots for path in root.glob("*.py")]
         packages = [path.parent.name for root in self._roots for path in root.glob("*/__init__.py")]
         own = {*modules, *packages} - {"__init__", self._source.stem}

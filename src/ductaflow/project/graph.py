@@ -351,7 +351,7 @@ class Graph:
         return "\n".join([" -> ".join((*cycle[:_SHOWN_MEMBERS], *more, cycle[0])), *lines])
 
     def with_problems(self, instances: Iterable[Instance], *, needs: bool = True) -> tuple[Instance, ...]:
-        """Return instances, each without a problem with that of a cycle, or of `needs` of an unknown one."""
+        """Return instances; one without a problem gets that of its cycle, or of its unknown `needs`."""
         problems = {**self.cycle_problems(), **(self.unknown_problems() if needs else {})}
         return tuple(
             replace(instance, problem=instance.problem or problems[instance.id])

@@ -254,7 +254,7 @@ class _Finder:
     def instances(
         self, stored: StoredFlow, *, only: str | None = None, over: Mapping[str, JsonValue] = _UNCHANGED
     ) -> Iterator[Instance]:
-        """The instances of one flow, or only those of a name, or that some file system takes for it."""
+        """Yield the instances of a flow; with `only`, those whose names some file system takes for it."""
         kind, flow, project = stored.kind, stored.flow, self.project
         bases = Bases(self.root, self.base, Layer.read(stored.base) if stored.base else NO_LAYER)
         flow_problem = self.flow_problem(kind, flow)

@@ -168,7 +168,7 @@ class RunsTree:
         return (flow, instance) if instance and not flow.startswith(".") else None
 
     def renamed(self, text: str, id: str, name: str) -> str:
-        """A path into the run folder of `id` as one into that of `name`; any other text as it is."""
+        """Return a path into the run folder of `id` with another instance `name`; other text as it is."""
         reference = self.named_by(text)
         if reference is None or self.fold(reference.id) != self.fold(id):
             return text

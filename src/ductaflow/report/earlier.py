@@ -197,7 +197,7 @@ def _entries(project: Project, stored: Stored, faults: list[str], *, since: str)
 
 
 def _with_old_orphans(entries: Sequence[Entry]) -> list[Entry]:
-    """Tell orphans that the session that ended last has made from those of earlier ones."""
+    """Mark the orphans of earlier sessions; those of the last session are its own runs."""
     ran = [entry.result for entry in entries if entry.result.finished]
     last = max(ran, key=lambda result: str(result.finished), default=None)
     return [
