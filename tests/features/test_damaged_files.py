@@ -155,3 +155,13 @@ def test_a_result_that_cannot_be_read_is_named(project: TinyProject) -> None:
         read_result(path.parent)
     path.write_text(json.dumps({**record, "newer": {"x": [1]}}))
     assert read_result(path.parent) is not None
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"owner": {"flow": 1e999}}', '{"folder": null}', "[" * 100_000])
+def test_status_names_a_marker_that_it_cannot_read(project: TinyProject, text: str) -> None:
+    """The damaged marker costs what it alone knew, and everything else is shown."""
+    before = project.output("status")
+    (project.root / "runs" / ".ductaflow" / "running" / "damaged.json").write_text(text)
+    said = project.output("status")
+    assert before == said[: len(before)]
+    assert "damaged.json" in said[len(before) :]

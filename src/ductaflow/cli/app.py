@@ -344,8 +344,9 @@ def status_command(targets: Sequence[str], folder: Path | None) -> None:
     from ductaflow.cli import look
 
     instances, seen = _see(targets, folder)
-    found = look.rows(instances.project, seen)
-    _say(*look.status_lines(found))
+    faults: list[str] = []
+    found = look.rows(instances.project, seen, faults)
+    _say(*look.status_lines(found), *faults)
     if not targets:
         _say_orphans(instances)
     if any(row.is_error for row in found):

@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 
 from ductaflow.common.errors import DuctaflowError, of_system
-from ductaflow.common.paths import CACHE_DIR, ROOT_KEY, RunFolder
+from ductaflow.common.paths import ROOT_KEY, RunFolder
 from ductaflow.common.text import duration, first_line, shown_path, size, strip_ansi
 from ductaflow.project.instances import Instance, Instances
 from ductaflow.project.options import load_saved_config
@@ -24,7 +24,7 @@ from ductaflow.project.orphans import Orphan, Orphans
 from ductaflow.project.secrets import masked
 from ductaflow.project.settings import Project
 from ductaflow.session.leftovers import Leftover
-from ductaflow.store.folder import Marker, unfinished
+from ductaflow.store.folder import begun
 from ductaflow.store.logs import is_warning_line, log_lines
 from ductaflow.store.result import FileEntry, Result, Status, read_result
 
@@ -66,20 +66,17 @@ def orphan_lines(instances: Instances) -> Iterator[str]:
         yield from _first([f"orphan      {line}" for line in _lines_of_rows(shown)], len(orphans))
 
 
-def rows(project: Project, seen: Sequence[Instance | Orphan]) -> list[StatusRow]:
-    """The last run of each, also one that goes on or never came to its end."""
-    lost = {left.folder: f"never came to its end; {left.owner}" for left in unfinished(project.runs_dir)}
-    begun = {
-        Path(marker.folder): marker.owner
-        for path in (project.runs_dir / CACHE_DIR / "running").glob("*.json")
-        if (marker := Marker.load(path)) is not None and not marker.has_ended
-    }
+def rows(
+    project: Project, seen: Sequence[Instance | Orphan], faults: list[str] | None = None
+) -> list[StatusRow]:
+    """The last run of each, also one that goes on or never came to its end; `faults` as of `begun`."""
+    at_work = {Path(marker.folder): (marker.owner, lost) for marker, lost in begun(project.runs_dir, faults)}
     found = []
     for one in seen:
-        folder = one.run_folder.path
-        if folder in lost:
-            found.append(StatusRow(one.shown, "lost", message=lost[folder]))
-        elif owner := begun.get(folder):
+        owner, is_lost = at_work.get(one.run_folder.path, (None, False))
+        if owner and is_lost:
+            found.append(StatusRow(one.shown, "lost", message=f"never came to its end; {owner}"))
+        elif owner:
             started = _local(owner.started)
             found.append(StatusRow(one.shown, "running", started, message=f"process {owner.pid}"))
         else:

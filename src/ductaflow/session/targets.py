@@ -173,7 +173,7 @@ def _check_known(original: Instance, key: str) -> None:
             raise ConfigError(
                 f"--set {key}: {where} has no key {part}",
                 hint=did_you_mean(part, level)
-                or f"It has {names or 'none'}. A new key is first stored, as null say: in {original.file}",
+                or f"It has {names or 'none'}. Store a new key first, perhaps as null, in {original.file}",
             )
         level = level[part]
 

@@ -489,19 +489,30 @@ def _edited(
     return tuple(sorted(edited))
 
 
-def unfinished(runs_root: Path, faults: list[str] | None = None) -> list[Marker]:
-    """Return the markers of runs whose supervisor is gone without a result; `faults` gets unreadable ones."""
-    found = []
+def begun(runs_root: Path, faults: list[str] | None = None) -> Iterator[tuple[Marker, bool]]:
+    """Yield the markers of runs without a result, and whether the supervisor is gone.
+
+    Args:
+        runs_root: the folder of all runs.
+        faults: gets what is wrong with a marker that cannot be read.
+    """
     for path in sorted((runs_root / CACHE_DIR / "running").glob("*.json")):
         marker = Marker.load(path, faults)
-        # On another host the lock may not be seen.
-        if marker is None or marker.owner.host != socket.gethostname():
+        if marker is None or marker.has_ended:
             continue
-        with suppress(OSError):
-            # In a tree that cannot be written no run of ours is going on.
-            if not _is_held(path) and path.exists() and not marker.has_ended:
-                found.append(marker)
-    return found
+        is_lost = False
+        # On another host the lock may not be seen; in a tree that cannot be written no run is going on.
+        if marker.owner.host == socket.gethostname():
+            with suppress(OSError):
+                is_lost = not _is_held(path)
+        # Its run may have ended in the meantime.
+        if path.exists():
+            yield marker, is_lost
+
+
+def unfinished(runs_root: Path, faults: list[str] | None = None) -> list[Marker]:
+    """Return the markers of runs whose supervisor is gone without a result; `faults` gets unreadable ones."""
+    return [marker for marker, is_lost in begun(runs_root, faults) if is_lost]
 
 
 def _is_held(marker: Path) -> bool:
