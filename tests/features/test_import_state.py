@@ -73,6 +73,10 @@ def test_generators_are_seeded_anew(project: TinyProject, tmp_path: Path, state:
         ("import datetime; VALUE = datetime.datetime.now()", "keeps the time"),
         ("import datetime; VALUE = datetime.datetime.now().isoformat()", "keeps the time"),
         ("import time; VALUE = time.time()", "keeps the time"),
+        ("import os; VALUE = f'job-{os.getpid()}.lock'", "keeps the process id"),
+        ("import tempfile; VALUE = tempfile.mkdtemp()", "makes files"),
+        ("import tempfile; PLACE = tempfile.TemporaryDirectory(); VALUE = PLACE.name", "makes files"),
+        ("import tempfile, os; f, VALUE = tempfile.mkstemp(); os.close(f)", "makes files"),
         ("import time\nclass C:\n    begun = time.monotonic()\nVALUE = C.begun", "keeps the time"),
         ("import uuid; VALUE = uuid.uuid4().hex", "draws random numbers"),
         ("import secrets; VALUE = secrets.token_hex()", "draws random numbers"),
@@ -108,6 +112,41 @@ def test_a_package_that_keeps_main(project: TinyProject, tmp_path: Path, found: 
     )
     assert ["3"] == first == second
     assert "lib is not kept warm: it keeps `__main__`" in notes
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [
+        "PLACE = tempfile.mkdtemp(); atexit.register(shutil.rmtree, PLACE)",
+        "KEPT = tempfile.TemporaryDirectory(); PLACE = KEPT.name",
+        "PLACE = os.path.join(tempfile.gettempdir(), f'lib-{os.getpid()}'); os.mkdir(PLACE); "
+        "atexit.register(shutil.rmtree, PLACE)",
+        "PLACE = os.path.abspath('cache'); os.makedirs(PLACE); atexit.register(shutil.rmtree, PLACE)",
+    ],
+)
+def test_a_folder_that_a_package_makes(project: TinyProject, tmp_path: Path, begin: str) -> None:
+    """Each run has its own, which its own end removes."""
+    first, second, notes = two_runs(
+        project,
+        tmp_path,
+        {"lib": f"import atexit, os, shutil, tempfile\n{begin}\n"},
+        "import lib\nopen(lib.PLACE + '/x', 'x').close()\nprint(lib.PLACE)\n",
+    )
+    assert first != second
+    assert [] == [path for path in (*first, *second) if Path(path).exists()]
+    assert "lib is not kept warm" in notes
+
+
+def test_a_file_that_an_import_writes(project: TinyProject, tmp_path: Path) -> None:
+    """It is in the run folder of each run, as with `python`."""
+    first, second, notes = two_runs(
+        project,
+        tmp_path,
+        {"lib": "open('lib.log', 'a').write('imported\\n')\n"},
+        "import lib\nprint(open('lib.log').read().strip())\n",
+    )
+    assert ["imported"] == first == second
+    assert "makes files" in notes
 
 
 def test_a_seed_of_the_global_generator(project: TinyProject, tmp_path: Path) -> None:

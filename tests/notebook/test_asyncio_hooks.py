@@ -19,7 +19,11 @@ async def work(value=42):
 """
 #: Cells, and what they print.
 ACROSS_CELLS = {
-    "a task": ("t = asyncio.create_task(work())\n# %%\nprint(t.done())\n# %%\nprint(await t)", "False\n42"),
+    "a task": (
+        "e = asyncio.Event()\nt = asyncio.create_task(e.wait())\n# %%\nprint(t.done())\ne.set()\n"
+        "# %%\nprint(await t)",
+        "False\nTrue",
+    ),
     "ensure_future": ("t = asyncio.ensure_future(work())\n# %%\nprint(await t)", "42"),
     "gather": ("t = asyncio.gather(work(1), work(2))\n# %%\nprint(await t)", "[1, 2]"),
     "a timer": (

@@ -5,16 +5,18 @@
     watch.reasons()         why a fork would differ from a new process
     watch.generators        what each fork can seed anew
 
-It looks at what a new process would make anew: generators seeded from the system, descriptors, and values
-at the top of modules that are the id, the time or the working directory of this process.
+It looks at what a new process would make anew: generators seeded from the system, descriptors, files and
+folders, and values at the top of modules that are the id, the time or the working directory of this process.
 """
 
 from __future__ import annotations
 
 import datetime
+import functools
 import gc
 import os
 import random
+import re
 import sys
 import tempfile
 import time
@@ -30,12 +32,16 @@ from ductaflow.execution.python_hooks import DRAWS, modules_since
 DESCRIPTORS_SURVIVE = frozenset({"pyproj"})
 #: Packages that draw at import what names a lock, which no other process sees.
 TOKENS_SURVIVE = frozenset({"xarray", "donfig"})
+#: Packages that keep the name of something with the process id in it that is gone by then: a lock to try.
+NAMES_SURVIVE = frozenset({"joblib"})
 #: Descriptors that have no position and no partner.
 _SHARED = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
 #: Of a container at the top of a module so many values are looked at.
 _MOST = 50
 #: In bytes.
 _SEED_OF_NUMPY = 16
+#: A smaller process id may be any number in a text.
+_SMALLEST_PID = 999
 #: No clock of interest says less, in seconds: a smaller number is most likely a constant.
 _EARLIEST = 1000.0
 
@@ -63,11 +69,13 @@ class ImportWatch:
         self._random = _states()
         self._times = _clocks()
         self._main = _holders_of_main()
+        self._files = _files_made().begin()
         self._patch()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+        _files_made().end()
         self._ended = _clocks()
         self.modules = modules_since(self._last)
         self.packages = packages() - self._packages
@@ -107,6 +115,9 @@ class ImportWatch:
         if opened and not DESCRIPTORS_SURVIVE & self.packages:
             yield "opens files or sockets"
         self.descriptors = opened
+        if any(map(os.path.lexists, self._files)):
+            # Another process would make its own, and may remove them at its end: folders of `tempfile`.
+            yield "makes files"
         yield from self._of_generators()
         if _holders_of_main() > self._main:
             # A run has a `__main__` of its own: dill saves this module, pickling looks into it.
@@ -127,9 +138,10 @@ class ImportWatch:
     def _kinds(self, modules: Iterable[ModuleType]) -> set[str]:
         """Return what values of modules are of this process."""
         folder, days, pid = os.getcwd(), _days(), os.getpid()
+        has_pid = re.compile(rf"(?<!\d){pid}(?!\d)").search
         windows = list(zip(self._times, self._ended, strict=True))
         kinds = set()
-        for value in (value for module in modules for value in _values(module)):
+        for package, value in ((_package(module), value) for module in modules for value in _values(module)):
             if isinstance(value, int | float):
                 if type(value) is int and value == pid:
                     kinds.add("the process id")
@@ -139,11 +151,47 @@ class ImportWatch:
                 text = os.fsdecode(value)
                 if len(folder) > 1 and folder in text:
                     kinds.add("the working directory")
+                elif pid > _SMALLEST_PID and has_pid(text) and package not in NAMES_SURVIVE:
+                    kinds.add("the process id")
                 elif any(day in text for day in days):
                     kinds.add("the time")
             elif isinstance(value, datetime.date | time.struct_time) and _day_of(value) in days:
                 kinds.add("the time")
         return kinds
+
+
+class _FilesMade:
+    """Notes files and folders that Python makes or writes. There is one: an audit hook cannot be removed."""
+
+    def __init__(self) -> None:
+        self._noted: set[str] | None = None
+        sys.addaudithook(self._hook)
+
+    def begin(self) -> set[str]:
+        """Begin to take notes; return them, to be looked at after the end."""
+        self._noted = set()
+        return self._noted
+
+    def end(self) -> None:
+        """Take no notes any more."""
+        self._noted = None
+
+    def _hook(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if self._noted is None or event not in ("open", "os.mkdir", "os.rename", "os.link", "os.symlink"):
+            return
+        name = arguments[0] if event in ("open", "os.mkdir") else arguments[1]
+        is_made = arguments[2] & (os.O_WRONLY | os.O_RDWR) if event == "open" else True
+        if is_made and isinstance(name, str | bytes | os.PathLike):
+            path = os.path.abspath(os.fsdecode(name))
+            # Packages see to it that folders of theirs are there; bytecode is the same for all.
+            is_known = event == "os.mkdir" and os.path.lexists(path)
+            if not is_known and "__pycache__" not in path and not path.startswith("/dev/"):
+                self._noted.add(path)
+
+
+@functools.cache
+def _files_made() -> _FilesMade:
+    return _FilesMade()
 
 
 def _day_of(value: datetime.date | time.struct_time) -> str:
@@ -157,6 +205,10 @@ def _day_of(value: datetime.date | time.struct_time) -> str:
 def packages() -> set[str]:
     """Return the names of the packages that are loaded."""
     return {name.partition(".")[0] for name in list(sys.modules)}
+
+
+def _package(module: ModuleType) -> str:
+    return module.__name__.partition(".")[0]
 
 
 def _file_of(module: ModuleType) -> object:
@@ -216,7 +268,7 @@ def _is_stdlib(name: str) -> bool:
 
 def _values(module: ModuleType) -> Iterator[object]:
     """Yield the values at the top of a module, and one level below: in containers, classes and instances."""
-    package = module.__name__.partition(".")[0]
+    package = _package(module)
     for name, value in list(vars(module).items()):
         if name.startswith("__"):
             continue
