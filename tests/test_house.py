@@ -22,7 +22,7 @@ SOURCE = Path(__file__).parents[1] / "src"
 #: Ground floor first. A package imports only from lower floors. `ductaflow` is the modules in its own folder.
 FLOORS = (
     ("ductaflow.common",),
-    ("ductaflow.notebook", "ductaflow.project"),
+    ("ductaflow.comparison", "ductaflow.notebook", "ductaflow.project"),
     ("ductaflow.store",),
     ("ductaflow.execution", "ductaflow.report"),
     ("ductaflow.session",),

@@ -1,0 +1,1 @@
+"""What differs between two versions of a value or a file, for judging and for diffs."""
