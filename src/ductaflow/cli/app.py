@@ -341,12 +341,13 @@ def status_command(targets: Sequence[str], folder: Path | None) -> None:
     A FOLDER is a run folder, also of a flow inside a build. Without an argument, run folders of nothing that
     is stored come last; they do not count.
     """
-    from ductaflow.cli import look
+    from ductaflow.cli.look import status_lines
+    from ductaflow.session.last_runs import last_runs
 
     instances, seen = _see(targets, folder)
     faults: list[str] = []
-    found = look.rows(instances.project, seen, faults)
-    _say(*look.status_lines(found), *faults)
+    found = last_runs(instances.project, seen, faults)
+    _say(*status_lines(found), *faults)
     if not targets:
         _say_orphans(instances)
     if any(row.is_error for row in found):

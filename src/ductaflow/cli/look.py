@@ -11,7 +11,6 @@ import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -20,13 +19,13 @@ from ductaflow.common.paths import ROOT_KEY, RunFolder
 from ductaflow.common.text import duration, first_line, shown_path, size, strip_ansi
 from ductaflow.project.instances import Instance, Instances
 from ductaflow.project.options import load_saved_config
-from ductaflow.project.orphans import Orphan, Orphans
+from ductaflow.project.orphans import Orphans
 from ductaflow.project.secrets import masked
 from ductaflow.project.settings import Project
+from ductaflow.session.last_runs import LastRun, last_runs
 from ductaflow.session.leftovers import Leftover
-from ductaflow.store.folder import begun
 from ductaflow.store.logs import is_warning_line, log_lines
-from ductaflow.store.result import FileEntry, Result, Status, read_result
+from ductaflow.store.result import FileEntry, Result, read_result
 
 #: Warnings and files that `show` names; the result has all.
 MAX_SHOWN = 20
@@ -42,74 +41,28 @@ def _log_of(files: RunFolder) -> Path | None:
 # --- status ------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class StatusRow:
-    """The last run of one. `status` is a status, or `running`, `lost`, `never`, `unreadable`."""
-
-    name: str
-    status: str
-    when: str = ""
-    seconds: float | None = None
-    message: str = ""
-
-    @property
-    def is_error(self) -> bool:
-        return self.status in (Status.ERROR, "lost", "unreadable")
-
-
 def orphan_lines(instances: Instances) -> Iterator[str]:
     """Lines about the run folders of nothing that is stored, apart from what is; none without any."""
     if orphans := list(Orphans(instances.project, instances.by_id)):
         yield ""
         yield "Not stored and not counted above; ductaflow clean moves such run folders away:"
-        shown = rows(instances.project, orphans[:MAX_SHOWN])
+        shown = last_runs(instances.project, orphans[:MAX_SHOWN])
         yield from _first([f"orphan      {line}" for line in _lines_of_rows(shown)], len(orphans))
 
 
-def rows(
-    project: Project, seen: Sequence[Instance | Orphan], faults: list[str] | None = None
-) -> list[StatusRow]:
-    """The last run of each, also one that goes on or never came to its end; `faults` as of `begun`."""
-    at_work = {Path(marker.folder): (marker.owner, lost) for marker, lost in begun(project.runs_dir, faults)}
-    found = []
-    for one in seen:
-        owner, is_lost = at_work.get(one.run_folder.path, (None, False))
-        if owner and is_lost:
-            found.append(StatusRow(one.shown, "lost", message=f"never came to its end; {owner}"))
-        elif owner:
-            started = _local(owner.started)
-            found.append(StatusRow(one.shown, "running", started, message=f"process {owner.pid}"))
-        else:
-            found.append(_row(one))
-    return found
-
-
-def _row(one: Instance | Orphan) -> StatusRow:
-    try:
-        result = read_result(one.run_folder.path)
-    except DuctaflowError as exc:
-        return StatusRow(one.shown, "unreadable", message=f"{exc.message}. {exc.hint}")
-    if result is None:
-        problem = one.problem if isinstance(one, Instance) else None
-        return StatusRow(one.shown, "never", message=problem.message if problem else "")
-    notes = one.notes or () if isinstance(one, Instance) else ()
-    message = "; ".join(filter(None, [result.message, *notes]))
-    return StatusRow(one.shown, result.status.value, _local(result.finished), result.seconds, message)
-
-
-def status_lines(found: Sequence[StatusRow]) -> Iterator[str]:
+def status_lines(found: Sequence[LastRun]) -> Iterator[str]:
     """One line each: status, name, when, seconds, message; then the counts."""
     yield from _lines_of_rows(found)
     counts = Counter(row.status for row in found)
     yield ", ".join(f"{count} {status}" for status, count in counts.most_common()) or "no instance"
 
 
-def _lines_of_rows(found: Sequence[StatusRow]) -> Iterator[str]:
+def _lines_of_rows(found: Sequence[LastRun]) -> Iterator[str]:
     width = max((len(row.name) for row in found), default=0)
     for row in found:
         seconds = duration(row.seconds) if row.seconds else ""
-        said = first_line(row.message, None)
-        yield f"{row.status:<10}  {row.name:<{width}}  {row.when:<16}  {seconds:>11}  {said}".rstrip()
+        said, when = first_line(row.message, None), _local(row.moment)
+        yield f"{row.status:<10}  {row.name:<{width}}  {when:<16}  {seconds:>11}  {said}".rstrip()
 
 
 def _local(moment: str | None) -> str:
@@ -228,8 +181,8 @@ def leftover_lines(found: Sequence[Leftover]) -> Iterator[str]:
 def show_lines(project: Project, one: Instance) -> Iterator[str]:
     """All that is known of one: verdict, cause, config, inputs, outputs, warnings, paths, commands."""
     result = read_result(one.run_folder.path)
-    row = rows(project, [one])[0]
-    verdict = (row.status, row.when, duration(row.seconds) if row.seconds else "")
+    row = last_runs(project, [one])[0]
+    verdict = (row.status, _local(row.moment), duration(row.seconds) if row.seconds else "")
     yield f"{one.shown}: {'  '.join(filter(None, verdict))}"
     if result:
         yield from _cause(result)

@@ -1,0 +1,69 @@
+"""The last run of instances as it lies in run folders: its result, or why there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ductaflow.common.errors import DuctaflowError
+from ductaflow.project.instances import Instance
+from ductaflow.project.orphans import Orphan
+from ductaflow.project.settings import Project
+from ductaflow.store.folder import begun
+from ductaflow.store.result import Result, Status, read_result
+
+
+@dataclass(frozen=True, slots=True)
+class LastRun:
+    """The last run of one. `status` is a status, or `running`, `lost`, `never`, `unreadable`.
+
+    Attributes:
+        name: as a person names it on the command line.
+        moment: when it finished, or began if it is running; UTC.
+        result: what it says of itself, if it came to its end.
+    """
+
+    name: str
+    status: str
+    moment: str | None = None
+    message: str = ""
+    result: Result | None = None
+
+    @property
+    def seconds(self) -> float | None:
+        return self.result.seconds if self.result else None
+
+    @property
+    def is_error(self) -> bool:
+        return self.status in (Status.ERROR, "lost", "unreadable")
+
+
+def last_runs(
+    project: Project, seen: Sequence[Instance | Orphan], faults: list[str] | None = None
+) -> list[LastRun]:
+    """The last run of each, also one that goes on or never came to its end; `faults` as of `begun`."""
+    at_work = {Path(marker.folder): (marker.owner, lost) for marker, lost in begun(project.runs_dir, faults)}
+    found = []
+    for one in seen:
+        owner, is_lost = at_work.get(one.run_folder.path, (None, False)) if at_work else (None, False)
+        if owner and is_lost:
+            found.append(LastRun(one.shown, "lost", message=f"never came to its end; {owner}"))
+        elif owner:
+            found.append(LastRun(one.shown, "running", owner.started, f"process {owner.pid}"))
+        else:
+            found.append(_finished(one))
+    return found
+
+
+def _finished(one: Instance | Orphan) -> LastRun:
+    try:
+        result = read_result(one.run_folder.path)
+    except DuctaflowError as exc:
+        return LastRun(one.shown, "unreadable", message=f"{exc.message}. {exc.hint}")
+    if result is None:
+        problem = one.problem if isinstance(one, Instance) else None
+        return LastRun(one.shown, "never", message=problem.message if problem else "")
+    notes = one.notes or () if isinstance(one, Instance) else ()
+    message = "; ".join(filter(None, [result.message, *notes]))
+    return LastRun(one.shown, result.status.value, result.finished, message, result)
