@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ductaflow.flow import is_notebook_execution as is_notebook_execution
     from ductaflow.flow import load_instance as load_instance
     from ductaflow.flow import reads as reads
+    from ductaflow.flow import record as record
     from ductaflow.flow import unpack_config as unpack_config
     from ductaflow.notebook.export import convert_notebook_to_html as convert_notebook_to_html
     from ductaflow.project.instances import Instance as Instance
@@ -42,7 +43,14 @@ if TYPE_CHECKING:
 #: The public names by the module that defines them.
 _NAMES = {
     "common.errors": ("ConfigError", "DuctaflowError", "FlowWarning", "InstanceError", "RunFolderError"),
-    "flow": ("display_config_summary", "is_notebook_execution", "load_instance", "reads", "unpack_config"),
+    "flow": (
+        "display_config_summary",
+        "is_notebook_execution",
+        "load_instance",
+        "reads",
+        "record",
+        "unpack_config",
+    ),
     "notebook.export": ("convert_notebook_to_html",),
     "project.instances": ("Instance", "find_instances", "load_stored"),
     "project.settings": ("Project",),

@@ -11,6 +11,7 @@ import functools
 import glob
 import html
 import json
+import math
 import os
 import sys
 from collections.abc import Mapping, MutableMapping
@@ -21,7 +22,7 @@ from typing import Any, TypeVar
 from ductaflow.common.errors import ConfigError, InstanceError
 from ductaflow.common.files import stamp_of_file
 from ductaflow.common.host import is_notebook_execution as is_notebook_execution
-from ductaflow.common.json_tree import KeyPath, leaves, mapped, spelled, walk
+from ductaflow.common.json_tree import JsonValue, KeyPath, leaves, mapped, spelled, walk
 from ductaflow.common.paths import ROOT_KEY, SAVED_CONFIG, RunFolder, flow_of, flows_in
 from ductaflow.common.text import cut
 from ductaflow.project.instances import load_stored
@@ -30,8 +31,10 @@ from ductaflow.project.options import load_saved_config
 from ductaflow.project.references import runs_tree
 from ductaflow.project.secrets import masked
 from ductaflow.project.settings import Project
+from ductaflow.project.values import is_missing, json_value
 from ductaflow.session.request import find_project, no_project, use_project_of_main
 from ductaflow.store.folder import note_hand_work
+from ductaflow.store.metrics import recorder
 from ductaflow.store.spec import Reads, current_run, tell_reads
 
 # --- the config in a flow ----------------------------------------------------------------------------------
@@ -234,6 +237,61 @@ def reads(path: AnyPath) -> AnyPath:
             folders[full] = stamps_below(full, own=run.folder, root=run.project_root)
         tell_reads(run, Reads({full: stamp} if stamp else {}, declared={full}, folders=folders))
     return path
+
+
+# --- what a flow found -------------------------------------------------------------------------------------
+
+
+def record(
+    name: str | Mapping[str, object] | None = None, value: object = None, /, **metrics: object
+) -> None:
+    """Keep numbers that say what a run found, in `metrics.json` of its run folder.
+
+    Metrics are in the result of the run, at the end of its log, on the status page, and side by side in
+    `ductaflow results`. What the file holds already stays. It is written at most once a second and at the
+    end, so write a file of your own where you want to read it again in the same run. Processes that the run
+    starts may record too. Outside a run nothing is written, and a line says so.
+
+    Args:
+        name: of one metric, then its value; or several by name. Nested mappings get dotted names.
+        value: a number, string or boolean, also of numpy; None, NaN and NA are null.
+        metrics: more of them, by name.
+
+    Raises:
+        ConfigError: a value is no metric, such as a list or an array.
+
+    Example:
+        In a run both lines write, and print nothing.
+
+        >>> record("peak_mw", 812.4)
+        record: peak_mw: this is no run, so nothing is written
+        >>> record(rmse=0.31, hours=8760)
+        record: rmse, hours: this is no run, so nothing is written
+    """
+    first = name if isinstance(name, Mapping) else {} if name is None else {name: value}
+    values = mapped({**first, **metrics}, _metric, lambda path, item: isinstance(item, (list, tuple)))
+    run = current_run()
+    if run is None:
+        names = ", ".join(values)
+        print(f"record: {names}: this is no run, so nothing is written")
+        return
+    recorder().add(Path(run.folder), values)
+
+
+def _metric(path: KeyPath, value: object) -> JsonValue:
+    """A value as JSON; infinite ones stay as they are, for the warning that they cause."""
+    where = f"record: {spelled(path)}"
+    if not all(isinstance(key, str) for key in path):
+        raise ConfigError(f"{where}: names of metrics are strings")
+    if getattr(value, "ndim", None) == 0 and callable(item := getattr(value, "item", None)):
+        value = item()
+    if is_missing(value):
+        return None
+    if isinstance(value, float) and math.isinf(value):
+        return value
+    if isinstance(value, (list, tuple)):
+        raise ConfigError(f"{where} is a list, which is no metric", hint="Write tables to a file.")
+    return json_value(value, where=where)
 
 
 # --- interactive work --------------------------------------------------------------------------------------

@@ -23,6 +23,8 @@ VALUES = {
     "keep_previous": ("false", False),
     "rerun_on": ('["config", "environment"]', ("config", "environment")),
     "hash": ('["a b/*", "c"]', ("a b/*", "c")),
+    "metrics": ('["./out/summary.json"]', ("out/summary.json",)),
+    "expected_dir": ('"golden"', "golden"),
     "durations": ('"ci/durations.json"', "ci/durations.json"),
     "baseline": ('"known.txt"', "known.txt"),
 }
@@ -63,7 +65,7 @@ def test_a_setting(tmp_path: Path, name: str) -> None:
 
 def test_folders_given_by_a_call_are_checked_and_followed(tmp_path: Path) -> None:
     """Nested folders are refused as in a file, and the folders of a project follow its settings."""
-    with pytest.raises(ConfigError, match="neither of which lies in the other"):
+    with pytest.raises(ConfigError, match="of which none lies in another"):
         Settings().but(config_dir="x", runs_dir="x/y")
     project = Project.at(tmp_path).but(runs_dir="out")
     assert ("out", tmp_path / "out") == (project.settings.runs_dir, project.runs_dir)
@@ -107,21 +109,23 @@ def test_a_value_of_the_wrong_type(tmp_path: Path, text: str, said: str) -> None
         ('rerun_on = "config inputz"', 'has "inputz"\nDid you mean inputs? It takes any of config, code, '),
         *(
             (f"{name} = {value!r}", "takes the name of a folder below the project")
-            for name in ("config_dir", "runs_dir")
+            for name in ("config_dir", "runs_dir", "expected_dir")
             for value in ("", ".", "/tmp/x", "a/../b", "..", "C:/x", "a\\b")
         ),
         ('runs_dir = "Flows"', "which hold the sources"),
         ('config_dir = "builds/x"', "which hold the sources"),
-        ('runs_dir = "config"', "neither of which lies in the other"),
-        ('config_dir = "Runs"', "neither of which lies in the other"),
-        ('config_dir = "a"\nruns_dir = "a/b"', "neither of which lies in the other"),
-        ('config_dir = "a/b"\nruns_dir = "a"', "neither of which lies in the other"),
+        ('runs_dir = "config"', "of which none lies in another"),
+        ('config_dir = "Runs"', "of which none lies in another"),
+        ('config_dir = "a"\nruns_dir = "a/b"', "of which none lies in another"),
+        ('config_dir = "a/b"\nruns_dir = "a"', "of which none lies in another"),
         ('baseline = ""', "takes the name of a file"),
         ("timout = 3", 'unknown setting "timout"\nDid you mean timeout?'),
         ("ductaflow_html = false", 'unknown setting "ductaflow_html"'),
-        ("metrics = []", 'unknown setting "metrics"'),
+        ('expected_dir = "runs/x"', "of which none lies in another"),
+        ('metrics = ["../x.json"]', "takes names of files in a run folder"),
+        ('metrics = ["/x.json"]', "takes names of files in a run folder"),
+        ('metrics = ""', "takes a list of strings"),
         ("memory = 1", 'unknown setting "memory"'),
-        ('expected_dir = "x"', 'unknown setting "expected_dir"'),
         ("only_changed = true", "pytest --ductaflow-changed"),
         ("[tool.ductaflow]\nhtml = false", "Write its keys without [tool.ductaflow]."),
         ("html = ", "is not TOML"),

@@ -205,7 +205,7 @@ def make_project(root: Path) -> None:
         folder = project.folder("other", name)
         shutil.copytree(project.folder("fit", "old"), folder)
         told = json.loads((folder / "result.json").read_text())
-        told |= {"status": status, "message": "boom", "flow": "other", "instance": name}
+        told |= {"status": status, "run_status": status, "message": "boom", "flow": "other", "instance": name}
         (folder / "result.json").write_text(json.dumps(told))
     (by_hand := project.folder("other", "hand")).mkdir()
     (by_hand / "x.csv").write_text("1")

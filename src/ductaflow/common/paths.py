@@ -15,13 +15,15 @@ from pathlib import Path
 from typing import Literal
 
 Kind = Literal["flow", "build"]
-#: What the two folders of a project are called unless its settings say otherwise.
-CONFIG_DIR, RUNS_DIR = "config", "runs"
+#: What the folders of a project are called unless its settings say otherwise.
+CONFIG_DIR, RUNS_DIR, EXPECTED_DIR = "config", "runs", "expected"
 KIND_DIRS: dict[Kind, str] = {"build": "builds", "flow": "flows"}
 SOURCE_SUFFIXES = (".py", ".ipynb", ".md")
 BASE_CONFIG = "base.json"
 DEFAULT_INSTANCE = "default"
 RESULT = "result.json"
+#: What a run says in numbers; it is the run's own file.
+METRICS = "metrics.json"
 REPORT_HTML = "conductor_status_report.html"
 REPORT_JSON = "conductor_status_report.json"
 CACHE_DIR = ".ductaflow"

@@ -179,6 +179,22 @@ def size(count: int) -> str:
     return f"{number:.0f} {unit}" if unit == "B" or number >= 10 else f"{number:.1f} {unit}"
 
 
+def number(value: object) -> str:
+    """Spell a metric for people: six digits are enough to compare; text and truth as JSON has them.
+
+    >>> number(0.31249999), number(812.4), number(1234567.891), number(1e-9), number(True), number(None)
+    ('0.3125', '812.4', '1234567.9', '1e-09', 'true', 'NaN')
+    """
+    if value is None:
+        return "NaN"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        # not in the form of 1.23457e+06, which hides what has changed
+        return f"{value:.1f}".removesuffix(".0") if 1e5 <= abs(value) < 1e15 else f"{value:.6g}"
+    return str(value)
+
+
 def iso_moment(utc: datetime) -> str:
     """Spell a time in UTC as results and twins have it: ISO 8601 with milliseconds and `Z`."""
     return utc.isoformat(timespec="milliseconds").replace("+00:00", "Z")

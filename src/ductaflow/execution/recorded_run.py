@@ -27,6 +27,7 @@ from ductaflow.project.values import dump_config
 from ductaflow.store.folder import Claim, Owner, refuse_folder
 from ductaflow.store.hashes import StoppedError
 from ductaflow.store.logs import closing_line, header_line, scan_log
+from ductaflow.store.metrics import Metrics, read_metrics
 from ductaflow.store.record import (
     Record,
     RecordMaker,
@@ -67,6 +68,7 @@ class RecordedRun:
     def __init__(self, spec: RunSpec) -> None:
         self._started, self._clock = datetime.now(UTC), time.monotonic()
         self._is_written = False
+        self._metrics = Metrics()
         self._log: BinaryIO | None = None
         self.claim = _claim(spec, self._started)
         self.spec = replace(spec, events=str(self.claim.events_file))
@@ -118,6 +120,8 @@ class RecordedRun:
             self._restore(told)
             result = self._result(told, end, idle, stopped)
             error = result.message if result.status.is_error else None
+            if summary := self._metrics.summary:
+                append_line(self.spec.log, summary)
             append_line(self.spec.log, closing_line(self.spec, seconds=result.seconds, error=error))
             write_result(result, self.spec.run_folder.path)
         except OSError as exc:
@@ -204,28 +208,32 @@ class RecordedRun:
         if told.executed and not told.finished:
             told.notes.append("the HTML of the notebook was not finished")
         children = [recorded_result(spec.run_folder.path / child) for child in told.children]
-        for line in list(_lines_of_ours(spec, told, children)):
+        outputs = self.claim.outputs(told.children)
+        ending = Ending(
+            **asdict(end),
+            told=told,
+            timeout=spec.timeout,
+            allow_exit=spec.options.allow_exit,
+            children=children,
+        )
+        if judge(ending).status.is_good:
+            # What another run was about to say says nothing.
+            self._metrics = self._read_metrics(told, outputs)
+        ours = [*_lines_of_ours(spec, told, children), *(f"⚠ {text}" for text in self._metrics.warnings)]
+        for line in ours:
             append_line(spec.log, line)
         log = scan_log(spec.log)
-        verdict = judge(
-            Ending(
-                **asdict(end),
-                told=told,
-                timeout=spec.timeout,
-                allow_exit=spec.options.allow_exit,
-                warning_count=log.warning_count,
-                children=children,
-            )
-        )
+        verdict = judge(replace(ending, warning_count=log.warning_count))
         if (note := note_of_set_aside(told)) and note != verdict.message:
             told.notes.append(note)
         told.notes += filter(None, [recurring(spec.reasons)])
-        record = self._record(told, stopped, is_good=verdict.status.is_good)
+        record = self._record(told, outputs, stopped, is_good=verdict.status.is_good)
         return Result(
             flow=spec.flow,
             instance=spec.instance,
             kind=spec.kind,
             status=verdict.status,
+            run_status=verdict.status,
             cause=verdict.cause,
             message="; ".join(filter(None, [verdict.message, *told.notes])),
             session_id=spec.session_id,
@@ -243,6 +251,7 @@ class RecordedRun:
             config_hash=config_hash(spec.config, spec.project_root),
             inputs=record.inputs,
             outputs=record.outputs,
+            metrics=self._metrics.values,
             lineage=record.lineage,
             children=tuple(told.children),
             kept_folders=self.claim.kept_folders(record.outputs),
@@ -257,10 +266,20 @@ class RecordedRun:
             folder=Path(spec.folder),
         )
 
-    def _record(self, told: Told, stopped: Callable[[], bool], *, is_good: bool) -> Record:
+    def _read_metrics(self, told: Told, outputs: Sequence[FileEntry]) -> Metrics:
+        """Read the metrics that the run wrote; what lay there before is not its own."""
+        written = {output["path"] for output in outputs}
+        names = self.spec.settings.metrics
+        for name in names:
+            if name not in written and (self.spec.run_folder.path / name).exists():
+                told.notes.append(f"{name} was there before the run, so its metrics are not those of the run")
+        return read_metrics(self.spec.run_folder.path, [name for name in names if name in written])
+
+    def _record(
+        self, told: Told, outputs: list[FileEntry], stopped: Callable[[], bool], *, is_good: bool
+    ) -> Record:
         """Return what the run read and wrote."""
         spec, site = self.spec, Site.of(self.spec)
-        outputs = self.claim.outputs(told.children)
         if is_good:
             try:
                 record = RecordMaker(spec, self._begun, told.reads, told.children, stopped).make(outputs)

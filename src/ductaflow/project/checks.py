@@ -159,6 +159,16 @@ def changes(value: object, where: str) -> tuple[str, ...]:
     return found
 
 
+def names_inside(value: object, where: str) -> tuple[str, ...]:
+    """Files by their paths in a run folder, with `/`."""
+    found = paths(value, where)
+    for name in found:
+        parts = PurePosixPath(name).parts
+        if not parts or parts[0] == "/" or ".." in parts or "\\" in name or "\0" in name:
+            refuse(where, "takes names of files in a run folder", name, "Such as metrics.json.")
+    return tuple(PurePosixPath(name).as_posix() for name in found)
+
+
 def folder(value: object, where: str) -> str:
     """A folder below the project, with `/`."""
     hint = "Give a folder below the project, such as out/runs, without .. in it."

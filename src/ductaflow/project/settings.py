@@ -12,6 +12,7 @@ several projects in one repository can share a file or have their own.
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import tomllib
 from dataclasses import dataclass, field, fields, replace
@@ -22,7 +23,9 @@ from ductaflow.common.errors import ConfigError, of_system
 from ductaflow.common.paths import (
     BASE_CONFIG,
     CONFIG_DIR,
+    EXPECTED_DIR,
     KIND_DIRS,
+    METRICS,
     RUNS_DIR,
     SOURCE_SUFFIXES,
     Kind,
@@ -53,6 +56,8 @@ class Settings:
             not good, or whose outputs have changed is always stale.
         hash: globs of paths relative to the project (absolute for files elsewhere; `*` matches `/` too) of
             files that are compared by size and time of modification instead of content.
+        metrics: files of a run folder that say in numbers what a run found.
+        expected_dir: folder of the expected results, below the project root.
         durations, baseline: files that pytest reads and updates; relative to the file with the settings.
         only_changed: whether the session leaves alone what has not changed; asked for, never in a file.
     """
@@ -67,6 +72,8 @@ class Settings:
     keep_previous: bool = checked(True, checks.flag)
     rerun_on: tuple[str, ...] = checked(("config", "code", "inputs"), checks.changes)
     hash: tuple[str, ...] = checked((), checks.paths)
+    metrics: tuple[str, ...] = checked((METRICS,), checks.names_inside)
+    expected_dir: str = checked(EXPECTED_DIR, checks.folder)
     durations: str | None = checked(None, checks.file, is_file=True)
     baseline: str | None = checked(None, checks.file, is_file=True)
     only_changed: bool = checked(False, checks.flag)
@@ -162,12 +169,14 @@ def _settings(file: Path, data: dict[str, object]) -> Settings:
 
 
 def _check_folders(settings: Settings, where: str) -> None:
-    config, runs = (Path(name.casefold()) for name in (settings.config_dir, settings.runs_dir))
-    if config.is_relative_to(runs) or runs.is_relative_to(config):
-        raise ConfigError(
-            f"{where}: config_dir is {settings.config_dir!r} and runs_dir is {settings.runs_dir!r}",
-            hint="Give two folders, neither of which lies in the other.",
-        )
+    names = ("config_dir", "runs_dir", "expected_dir")
+    for one, other in itertools.permutations(names, 2):
+        first, second = getattr(settings, one), getattr(settings, other)
+        if Path(first.casefold()).is_relative_to(second.casefold()):
+            raise ConfigError(
+                f"{where}: {one} is {first!r} and {other} is {second!r}",
+                hint="Give folders of which none lies in another.",
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,7 @@ class Blame:
     @classmethod
     def of(cls, result: Result) -> Blame | None:
         """Why the readers of an instance that ran are blocked; None if they are not."""
-        if not result.status.is_error:
+        if not result.is_failed:
             return None
         return cls(result.id, result.id, f"failed: {result.message}" if result.message else "failed")
 

@@ -23,7 +23,7 @@ from ductaflow.store.result import status_named
 UNKNOWN = 1.0001
 # As `result.write_result` indents the keys of the record itself. Quotes and line ends inside a text are
 # escaped, so nothing that a flow printed looks like this.
-_STATUS = re.compile(rb'^ "status": "(\w+)"', re.MULTILINE)
+_STATUS = re.compile(rb'^ "(?:run_)?status": "(\w+)"', re.MULTILINE)
 _SECONDS = re.compile(rb'^ "seconds": (\d+(?:\.\d+)?(?:e[+-]?\d+)?)', re.MULTILINE)
 
 
@@ -55,8 +55,9 @@ def _last_good(folder: RunFolder) -> float | None:
     except OSError:
         # There is no run, or its result cannot be read: whoever needs the result itself reports that.
         return None
-    status, seconds = _STATUS.search(text), _SECONDS.search(text)
-    known = status_named(status[1].decode()) if status else None
+    # The one of the run comes last.
+    statuses, seconds = _STATUS.findall(text), _SECONDS.search(text)
+    known = status_named(statuses[-1].decode()) if statuses else None
     if not known or not known.is_good or not seconds:
         return None
     return float(seconds[1])

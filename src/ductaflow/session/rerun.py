@@ -112,7 +112,7 @@ def _results_of(
                 yield run, unrun(run, Status.BLOCKED, blame)
             else:
                 result = _run(run, project, launched)
-                if result.status.is_error:
+                if result.is_failed:
                     blame = f"{run.run_folder.path} failed: {result.message}"
                 yield run, result
 

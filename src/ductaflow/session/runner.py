@@ -201,6 +201,8 @@ def unchanged(
 ) -> Result | None:
     """The last result of a run that need not be made, with status `unchanged`; None if it has to be made.
 
+    If its results are not as expected, it stays an error.
+
     A build hears of its flow, and repeats its warnings: it keeps them as long as the flow does.
     """
     last = back.last
@@ -217,7 +219,8 @@ def unchanged(
         # The run folder may be a copy of another instance's.
         flow=spec.flow,
         instance=spec.instance,
-        status=Status.UNCHANGED,
+        # That it is not as expected is no reason to run again, and no less true.
+        status=last.status if last.status.is_error else Status.UNCHANGED,
         former_status=last.status,
     )
 
@@ -252,7 +255,7 @@ def launch_shown(
 
 
 def _checked(result: Result, check: bool) -> Result:
-    if check and result.status.is_error:
+    if check and result.is_failed:
         folder = RunFolder(result.folder, result.flow) if result.folder else None
         raise FlowFailed(result, hint=f"log: {folder.log}\nnotebook: {folder.notebook}" if folder else "")
     return result

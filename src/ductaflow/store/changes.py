@@ -162,7 +162,7 @@ def _last_run(folder: str, runs_root: str) -> _Last | Change:
         return none("it has no finished run")
     if Path(folder).is_relative_to(runs_root) and has_unfinished_run(Path(runs_root), Path(folder)):
         return none("a run of it goes on, or was killed")
-    if not result.status.is_good:
+    if not result.is_complete:
         return none(f"its last run failed: {result.message}")
     if result.lineage is None:
         return none("its last run left no record of what it read")

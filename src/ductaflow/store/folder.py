@@ -439,7 +439,7 @@ def _written_by_last_run(
     if last is None:
         return own & now.keys(), False
     written = own | {output["path"] for output in last.outputs}
-    return written & now.keys(), last.status.is_good
+    return written & now.keys(), last.is_complete
 
 
 def note_hand_work(folder: Path, runs_root: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
@@ -36,7 +37,9 @@ MAX_WARNINGS = 100
 MAX_WARNING_CHARS = 500
 #: No message of a run, nor what is shown of an exception, is longer.
 MAX_MESSAGE_CHARS = 2000
-Cause = Literal["exception", "exit", "signal", "timeout", "interrupted", "lost", "input"]
+Cause = Literal["exception", "exit", "signal", "timeout", "interrupted", "lost", "input", "expectation"]
+#: One number, or a word, of what a run found; null for what is not known.
+Metric = bool | int | float | str | None
 
 
 class Status(StrEnum):
@@ -146,7 +149,7 @@ class FileEntry(TypedDict):
     `mtime` (in ns) and `hash` are those of a good run only. There is no hash where size and time are what
     counts. `kind` stands for what is no regular file: a link, with the text of its `target`, an empty folder,
     a pipe, a socket.
-    counts. `begun` is the time of a file that the run wrote as well, when it opened it first; null if it was
+    `begun` is the time of a file that the run wrote as well, when it opened it first; null if it was
     not there yet.
     """
 
@@ -246,6 +249,35 @@ class Cells:
 
 
 @dataclass(frozen=True, slots=True)
+class Judged:
+    """What came of comparing the results of a run with those expected.
+
+    Attributes:
+        metrics, files: how many were judged.
+        differences: one for each metric and file that is not as expected; as `store.expected` has them.
+        key: stands for all that the judgement depends on.
+        message: what it added to the message of the result, at its beginning.
+    """
+
+    metrics: int
+    files: int
+    differences: tuple[dict[str, Any], ...] = ()
+    key: str = ""
+    message: str = ""
+
+    @property
+    def summary(self) -> str:
+        """What differs, of how much: `2 of 9 metrics, 1 of 1 files differ`; or how much was judged."""
+        counts = {"metric": self.metrics, "file": self.files}
+        wrong = Counter("metric" if "metric" in one else "file" for one in self.differences)
+        if wrong:
+            parts = [f"{wrong[word]} of {counts[word]} {word}s" for word in counts if wrong[word]]
+            return f"{', '.join(parts)} differ"
+        parts = [f"{count} {word}{'s'[: count != 1]}" for word, count in counts.items() if count]
+        return f"judged: {', '.join(parts) or 'nothing'}"
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """The record of one run. `folder` is where it was read from and is not stored; nor is
     `former_status`, which is the status of the run where that of the session is `unchanged`.
@@ -254,6 +286,9 @@ class Result:
     `inputs` are relative to the project, those of `outputs` to the run folder. `lineage` is None for a run
     that ended in an error. `children` are run folders of a build's flows, relative to the run folder;
     `kept_folders` are folders in it that hold outputs and that the run has not made.
+
+    `run_status` is what running gave, and `status` that after judging its results. A run whose results are
+    not as expected is complete: it keeps its record, and others may read what it wrote.
     """
 
     flow: str
@@ -284,6 +319,24 @@ class Result:
     environment: Environment = field(default_factory=Environment)
     folder: Path | None = None
     former_status: Status | None = None
+    run_status: Status | None = None
+    metrics: dict[str, Metric] = field(default_factory=dict)
+    judged: Judged | None = None
+
+    @property
+    def ran(self) -> Status:
+        """What running gave, before its results were judged."""
+        return self.run_status or self.former_status or self.status
+
+    @property
+    def is_complete(self) -> bool:
+        """Its run finished, whatever its numbers are."""
+        return self.ran.is_good
+
+    @property
+    def is_failed(self) -> bool:
+        """Its run failed or could not start: there is nothing to read, whatever was expected."""
+        return self.status.is_error and not self.is_complete
 
     @property
     def id(self) -> str:
@@ -388,7 +441,7 @@ def why_not_valid(folder: Path) -> str | None:
         return exc.message
     if result is None:
         return "it has no finished run"
-    if not result.status.is_good:
+    if not result.is_complete:
         return f"its last run failed: {result.message}"
     for output in result.outputs:
         path = folder / output["path"]

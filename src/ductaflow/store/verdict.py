@@ -9,7 +9,7 @@ from typing import Literal, Required, TypedDict
 
 from ductaflow.common.errors import Failure
 from ductaflow.common.text import cut
-from ductaflow.store.result import MAX_MESSAGE_CHARS, Cause, Result, Status
+from ductaflow.store.result import MAX_MESSAGE_CHARS, Cause, Judged, Result, Status
 from ductaflow.store.spec import Reads
 
 Stop = Literal["timeout", "interrupted", "owner"]
@@ -177,6 +177,7 @@ def judge_again(build: Result, flows: Sequence[Result], ran: Result, *, allow_ex
         ran: the one that ran again; the message says so, since the cells of the build did not.
         allow_exit: `_run.allow_exit` of the build.
     """
+    judged, build = build.judged, unjudged(build)
     notes = [*_RAN_AGAIN.findall(build.message), f"flow {ran.id} ran again by itself since"]
     message = _RAN_AGAIN.sub("", build.message)
     status, cause = build.status, build.cause
@@ -198,7 +199,43 @@ def judge_again(build: Result, flows: Sequence[Result], ran: Result, *, allow_ex
             message = verdict.message
         status, cause = verdict.status, verdict.cause
     message = "; ".join(filter(None, [message, *dict.fromkeys(notes)]))
-    return replace(build, status=status, cause=cause, message=message)
+    again = replace(build, status=status, run_status=status, cause=cause, message=message)
+    return as_judged(again, judged, flows)
+
+
+def as_judged(result: Result, judged: Judged | None, flows: Sequence[Result]) -> Result:
+    """Return the result of a run after its results were compared with those expected.
+
+    Only a complete run is judged: one that failed stays as it is.
+
+    Args:
+        result: what running gave, or what an earlier judgement made of it.
+        judged: what came of the comparison; None if nothing is expected.
+        flows: those of a build, which is as good as they are.
+    """
+    run = unjudged(result)
+    if not run.is_complete:
+        return run
+    wrong = (f"flow {flow.id}: {flow.message}" for flow in flows if flow.status.is_error)
+    message = judged.summary if judged and judged.differences else next(wrong, "")
+    if not message:
+        return replace(run, judged=judged)
+    return replace(
+        run,
+        status=Status.ERROR,
+        cause="expectation",
+        message="; ".join(filter(None, [message, run.message])),
+        judged=replace(judged or Judged(0, 0), message=message),
+    )
+
+
+def unjudged(result: Result) -> Result:
+    """Return what running gave: the result without what judging has added."""
+    added = result.judged.message if result.judged else ""
+    if not added:
+        return replace(result, judged=None)
+    message = result.message.removeprefix(added).removeprefix("; ")
+    return replace(result, status=result.ran, cause=None, message=message, judged=None)
 
 
 _RAN_AGAIN = re.compile(r"(?:^|; )(flow \S+ ran again by itself since)(?=; |$)")
@@ -230,7 +267,7 @@ def _red(end: Ending) -> Verdict | None:
         )
     if told.refused:
         return _error("input", told.refused[0])
-    red = [child for child in end.children if child.status.is_error]
+    red = [child for child in end.children if child.is_failed]
     if red:
         return _error(red[0].cause or "lost", f"flow {red[0].id}: {red[0].message}")
     if told.run < told.total and not told.exit:
@@ -276,7 +313,7 @@ def _orange(end: Ending) -> Verdict | None:
             Status.WARNING, None, f"{end.warning_count} warning line{'s'[: end.warning_count > 1]}"
         )
     for child in end.children:
-        if child.status is Status.WARNING:
+        if child.ran is Status.WARNING:
             return Verdict(Status.WARNING, None, f"flow {child.id}: {child.message}")
     return None
 
