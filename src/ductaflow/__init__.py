@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from ductaflow.project.settings import Project as Project
     from ductaflow.report.status_report import generate_status_report as generate_status_report
     from ductaflow.script import load_cli_config as load_cli_config
+    from ductaflow.session.across import results as results
     from ductaflow.session.conductor import conduct as conduct
     from ductaflow.session.debug import debug_flow as debug_flow
+    from ductaflow.session.joined import outputs as outputs
     from ductaflow.session.runner import run_instance as run_instance
     from ductaflow.session.runner import run_notebook as run_notebook
     from ductaflow.session.runner import run_step_flow as run_step_flow
@@ -56,8 +58,10 @@ _NAMES = {
     "project.settings": ("Project",),
     "report.status_report": ("generate_status_report",),
     "script": ("load_cli_config",),
+    "session.across": ("results",),
     "session.conductor": ("conduct",),
     "session.debug": ("debug_flow",),
+    "session.joined": ("outputs",),
     "session.runner": ("run_instance", "run_notebook", "run_step_flow"),
     "session.tables": ("scenarios", "store_instances"),
     "store.logs": ("analyze_execution_logs",),

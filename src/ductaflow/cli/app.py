@@ -354,6 +354,71 @@ def status_command(targets: Sequence[str], folder: Path | None) -> None:
         click.get_current_context().exit(FAILED)
 
 
+@main.command("results")
+@click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.option("--sort", metavar="COLUMN,...", help="Sort by columns; -rmse is downwards.")
+@click.option("--columns", metavar="COLUMN,...", help="Show these columns; a * stands for any text.")
+@click.option("--all", "everything", is_flag=True, help="Show all columns, however wide that is.")
+@click.option("--where", metavar="EXPR", help="Only rows for which it is true: 'fit.alpha > 3 and ok'.")
+@click.option(
+    "--format",
+    "language",
+    type=click.Choice(["table", "csv", "json", "markdown"]),
+    default="table",
+    show_default=True,
+    help="CSV and JSON have all columns and all digits.",
+)
+@click.option("--conducted", is_flag=True, help="With run folders of nothing stored: rows of conductors.")
+@_project_option
+def results_command(
+    ids: Sequence[str],
+    sort: str | None,
+    columns: str | None,
+    everything: bool,
+    where: str | None,
+    language: str,
+    conducted: bool,
+    folder: Path | None,
+) -> None:
+    """Show the results of instances side by side: status, parameters that differ, metrics.
+
+    By default of all stored instances; an ID may be a flow, for all its instances. Parameters are those that
+    ran, and only complete runs have metrics; a line on standard error says which do not. EXPR is one of
+    pandas' DataFrame.query; columns with dots need no quotes.
+    """
+    import shutil
+
+    from ductaflow.cli.results import ResultDisplay, as_csv, as_json
+    from ductaflow.session.across import find_runs, in_words, look_at, table_of
+    from ductaflow.session.queries import matching, named, ordered
+    from ductaflow.session.tables import NAME_COLUMN
+
+    project = _project(folder)
+    seen, others = find_runs(project, ids, conducted=conducted)
+    faults: list[str] = []
+    table = table_of(look_at(project, seen, faults), others)
+    without = in_words(table.left_out)
+    if where is not None:
+        table = matching(table, where)
+    keys = _words(sort)
+    table = ordered(table, keys)
+    asked = named(table, [NAME_COLUMN, *_words(columns)]) if columns else []
+    if language in ("csv", "json"):
+        _say((as_csv if language == "csv" else as_json)(table.only(asked or table.columns)))
+    else:
+        width = None if everything or asked else shutil.get_terminal_size().columns
+        display = ResultDisplay(asked, everything, keys, width)
+        _say(*(display.markdown(table) if language == "markdown" else display.lines(table)))
+    rows = f"{len(table.flows)} of {len(seen)} rows" if where is not None else ""
+    notes = [rows, f"left out: {without}" if without else "", *faults]
+    _say(*filter(None, notes), stream=sys.stderr)
+
+
+def _words(text: str | None) -> list[str]:
+    """The names in an option, between commas."""
+    return [word.strip() for word in text.split(",") if word.strip()] if text else []
+
+
 @main.command("logs")
 @click.argument("targets", nargs=-1, metavar="[ID|FOLDER]...")
 @click.option("--warnings", is_flag=True, help="Only warning lines, each with its place.")

@@ -5,6 +5,7 @@
     leaves(config)    (("site",), "north"), (("database", "host"), "db"), (("database", "ports", 0), 1), ...
     mapped(config, change)               a copy with every leaf changed
     spelled(("database", "ports", 0))    the key path as text: database.ports[0]
+    as_typed(("database", "my host"))    as a person types it: database.my host
 
 No depth ends in a RecursionError: what lies deeper than `MAX_LEVELS` is one leaf.
 """
@@ -35,6 +36,18 @@ def spelled(path: KeyPath) -> str:
     'database["my host"][2]'
     """
     return reduce(key_path, path, "")
+
+
+def as_typed(path: KeyPath) -> str:
+    """A key path as a person types it: quotes are only around an empty key, or one with a dot.
+
+    >>> as_typed(("database", "my host")), as_typed(("database", "a.b"))
+    ('database.my host', 'database["a.b"]')
+    """
+    text = ""
+    for key in map(str, path):
+        text += f'["{key}"]' if not key or "." in key else f".{key}" if text else key
+    return text
 
 
 def walk(value: object, is_leaf: _Test | None = None) -> Iterator[tuple[KeyPath, object, bool]]:

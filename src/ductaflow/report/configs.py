@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ductaflow.common.errors import DuctaflowError
-from ductaflow.common.json_tree import JsonValue, KeyPath, leaves
+from ductaflow.common.json_tree import JsonValue, KeyPath, as_typed, leaves
 from ductaflow.common.paths import BASE_CONFIG, KIND_DIRS, ROOT_KEY, RUN_KEY, RunFolder
 from ductaflow.common.text import cut
 from ductaflow.project.compose import fill_placeholders, merge
@@ -128,18 +128,10 @@ def _flat(config: Mapping[str, object] | None) -> tuple[Flat, int]:
 
     for path, value in leaves(masked(rest), is_leaf):
         if len(flat) < MAX_KEYS:
-            flat[_as_typed(path)[:MAX_VALUE]] = shown_value(value)
+            flat[as_typed(path)[:MAX_VALUE]] = shown_value(value)
         else:
             left_out += 1
     return flat, left_out
-
-
-def _as_typed(path: KeyPath) -> str:
-    """Spell a key path as a person types it: `database.my host`; quotes are around `a.b` and an empty key."""
-    text = ""
-    for key in map(str, path):
-        text += f'["{key}"]' if not key or "." in key else f".{key}" if text else key
-    return text
 
 
 def shown_value(value: object) -> str:

@@ -31,6 +31,7 @@ from ductaflow.project.instances import Instance, Instances, find_instances, mak
 from ductaflow.project.options import RunOptions
 from ductaflow.project.settings import Project
 from ductaflow.session import decide
+from ductaflow.session.across import with_metrics
 from ductaflow.session.console import Console, Display, Lines, SessionPage, show_line
 from ductaflow.session.decide import Outcome, Readiness, Turn
 from ductaflow.session.forecast import Beyond, beyond_lines, forecast
@@ -98,10 +99,12 @@ def conduct(
 
     Returns:
         A copy of the table, with the column `instance` and for each row `status`, `cause`, `message`,
-        `seconds`, `warning_count` and `folder`; all but the status of an `unchanged` row are those of its
-        last run. With `dry_run` it has the columns `would` (`run`, `may run`: if what it reads from changes,
-        `unchanged`, `blocked`, `not_run`: skipped, `error`: cannot start), `reason` and `expected_seconds`
-        instead. The result of an earlier call may be given again.
+        `seconds`, `warning_count`, `folder`, and the metrics of complete runs; all but the status of an
+        `unchanged` row are those of its last run. A metric that is called like a column before it is
+        `metrics.<name>`; `attrs["metrics"]` has the names of these columns. With `dry_run` it has the columns
+        `would` (`run`, `may run`: if what it reads from changes, `unchanged`, `blocked`, `not_run`: skipped,
+        `error`: cannot start), `reason` and `expected_seconds` instead. The result of an earlier call may be
+        given again.
 
     Raises:
         ConfigError, InstanceError: the table or the build is not acceptable; nothing has run.
@@ -152,7 +155,8 @@ def conduct(
         results = _Session(plan, readiness, run, where, console, page).work()
     if check:
         _check(results, target.flow)
-    return _beside(table, rows, {name: name for name in RESULT_COLUMNS}, results)
+    beside = _beside(table, rows, {name: name for name in RESULT_COLUMNS}, results)
+    return with_metrics(beside, results[len(results) - len(rows) :])
 
 
 def _run_stored(
@@ -239,10 +243,23 @@ def _show_builds(project: Project, ran: Sequence[Instance]) -> None:
 
 
 def _without_results(table: DataFrame) -> DataFrame:
-    """The table without the columns that an earlier call has added."""
+    """The table without the columns that an earlier call has added.
+
+    Raises:
+        ConfigError: some of them may be metrics, and nothing says which.
+    """
     for names in (RESULT_COLUMNS, FORECAST_COLUMNS):
         if all(name in getattr(table, "columns", ()) for name in names):
-            table = table.drop(columns=list(names))
+            columns = list(table.columns)
+            behind = columns[max(map(columns.index, names)) + 1 :]
+            if behind and names is RESULT_COLUMNS and "metrics" not in table.attrs:
+                raise ConfigError(
+                    f"the table has results of an earlier call, and {listed(behind, 5)} may be metrics of it",
+                    hint="Drop the columns that are no parameters; a table that was merged or saved has no "
+                    "attrs that tell.",
+                )
+            metrics = [name for name in table.attrs.get("metrics", ()) if name in columns]
+            table = table.drop(columns=[*names, *metrics])
     added = [column for column in RESULT_COLUMNS if column in getattr(table, "columns", ())]
     if added:
         raise ConfigError(

@@ -444,15 +444,19 @@ def why_not_valid(folder: Path) -> str | None:
     if not result.is_complete:
         return f"its last run failed: {result.message}"
     for output in result.outputs:
-        path = folder / output["path"]
-        if "kind" in output:
-            if fault := fault_of_kind(os.fspath(path), output):
-                return f"its output {output['path']} {fault}"
-        elif not path.is_file():
-            return f"its output {output['path']} is gone"
-        elif path.stat().st_size != output["size"]:
-            return f"its output {output['path']} was changed since"
+        if fault := fault_of_output(folder, output):
+            return f"its output {output['path']} {fault}"
     return None
+
+
+def fault_of_output(folder: Path, output: FileEntry) -> str | None:
+    """Return what is wrong with an output of a run folder; None if it is as recorded."""
+    path = folder / output["path"]
+    if "kind" in output:
+        return fault_of_kind(os.fspath(path), output)
+    if not path.is_file():
+        return "is gone"
+    return "was changed since" if path.stat().st_size != output["size"] else None
 
 
 def fault_of_kind(path: str, output: FileEntry) -> str | None:
