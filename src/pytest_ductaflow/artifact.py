@@ -15,6 +15,7 @@ import pytest
 from ductaflow.common.errors import DuctaflowError
 from ductaflow.common.text import first_line, shown_path
 from ductaflow.project.instances import Instance
+from ductaflow.project.orphans import lost_expectations
 from ductaflow.project.settings import Project
 from ductaflow.report import NOT_YET, Entry, LiveReport, Stored
 from ductaflow.session.decide import NOT_STARTED, unrun
@@ -239,6 +240,8 @@ class Artifact:
         yield from left[:MAX_NAMED]
         if len(left) > MAX_NAMED:
             yield f"and {len(left) - MAX_NAMED} more unfinished"
+        stored = self._projects.at(tree.project.root).instances
+        yield from filter(None, [lost_expectations(tree.project, stored.by_id)])
         if tree.page:
             yield f"report: {shown_path(tree.page, self._projects.invocation_dir)}"
         if tree.trouble:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections import deque
@@ -14,6 +15,7 @@ import pytest
 from ductaflow.common.errors import Failure
 from ductaflow.common.text import clean, cut, shown_path
 from ductaflow.project.instances import Instance
+from ductaflow.store.causes import origin_of
 from ductaflow.store.logs import is_warning_line, log_lines
 from ductaflow.store.result import MAX_MESSAGE_CHARS, Result
 from pytest_ductaflow.projects import Projects
@@ -27,6 +29,8 @@ _LINE = re.compile(r"( in cell \d+ of \d+) \(line (\d+)\)")
 
 def failure_text(result: Result, instance: Instance, projects: Projects) -> str:
     """Return the whole text: place, source, traceback, the end of the log, paths and commands."""
+    if result.cause == "expectation":
+        return clean("\n".join(_unexpected(result, instance, projects)))
     path, line, message = _place(result, instance, projects)
     parts = [f"{path}:{line}: {message}" if line else f"{path}: {message}"]
     if result.failure and result.failure.source:
@@ -38,6 +42,17 @@ def failure_text(result: Result, instance: Instance, projects: Projects) -> str:
     parts.append("\n".join(_ways_on(instance, projects)))
     # Each part is clean, but joined they may begin a line with a command.
     return clean("\n\n".join(parts))
+
+
+def _unexpected(result: Result, instance: Instance, projects: Projects) -> Iterator[str]:
+    from ductaflow.store.expected import unexpected_lines
+
+    origin = origin_of(result)
+    shown = instance.id
+    if origin is not result and origin.folder:
+        shown = shown_path(Path(os.path.normpath(origin.folder)), projects.invocation_dir)
+    config = f"{shown_path(instance.file, projects.invocation_dir)}, _run.expect"
+    yield from unexpected_lines(origin, instance.id, shown, bounds=config)
 
 
 def paint(report: pytest.TestReport) -> None:
@@ -80,7 +95,7 @@ def _place(result: Result, instance: Instance, projects: Projects) -> tuple[str,
     if failure and failure.file and result.cause == "exception":
         return _path_of(failure, instance, projects), failure.line, _what(failure) or message
     source = shown_path(instance.source or instance.file, projects.invocation_dir)
-    if result.cause in (None, "exception", "input"):
+    if result.cause in (None, "exception", "input", "expectation"):
         return source, None, message
     # A run that was ended from outside has no exception, or only the one that stopped the flow.
     if failure and failure.file:

@@ -270,6 +270,9 @@ class _Comparison:
     def _obvious_key(self) -> list[str]:
         """Return the first columns that name each row of both tables: no floats, nothing missing."""
         names = [name for name in self.common if self._may_be_key(name)]
+        if any(map(self._is_counter, self.common)):
+            # Rows are numbered, so other integers are more likely what was found.
+            names = [name for name in names if not pd.api.types.is_integer_dtype(self.old.frame[name])]
         for count in range(1, min(len(names), _KEY_COLUMNS) + 1):
             key = names[:count]
             if self._is_key(key):

@@ -23,6 +23,7 @@ from ductaflow.common.decode import UnreadableError, decode, read_regular
 from ductaflow.common.files import set_aside, state_of, write_atomic
 from ductaflow.common.text import iso_moment
 from ductaflow.project.mentions import strings_of
+from ductaflow.project.references import RunsTree
 from ductaflow.project.values import dump_config
 from ductaflow.store.folder import Claim, Owner, refuse_folder
 from ductaflow.store.hashes import StoppedError
@@ -44,6 +45,7 @@ from ductaflow.store.result import (
     FileEntry,
     Result,
     Status,
+    readable_result,
     recorded_result,
     write_result,
 )
@@ -119,7 +121,9 @@ class RecordedRun:
         try:
             self._restore(told)
             result = self._result(told, end, idle, stopped)
-            error = result.message if result.status.is_error else None
+            for line in self._lines_of_judging(result):
+                append_line(self.spec.log, line)
+            error = result.message if result.is_failed else None
             if summary := self._metrics.summary:
                 append_line(self.spec.log, summary)
             append_line(self.spec.log, closing_line(self.spec, seconds=result.seconds, error=error))
@@ -131,6 +135,18 @@ class RecordedRun:
         if self._is_written:
             self.claim.finish()
         return result
+
+    def _lines_of_judging(self, result: Result) -> Iterator[str]:
+        """Yield what the log says of what was expected."""
+        if result.judged is None:
+            return
+        from ductaflow.store.expected import difference_lines
+
+        if not result.judged.message:
+            yield f"⚖ {result.judged.summary}"
+            return
+        yield f"❌ not as expected: {result.judged.message}"
+        yield from (f"  {line}" for line in difference_lines(result.judged))
 
     def _write_less(self, result: Result | None, told: Told, exc: OSError) -> Result:
         """Write a short result, if there is room for that, in the place of one that could not be written."""
@@ -228,7 +244,7 @@ class RecordedRun:
             told.notes.append(note)
         told.notes += filter(None, [recurring(spec.reasons)])
         record = self._record(told, outputs, stopped, is_good=verdict.status.is_good)
-        return Result(
+        result = Result(
             flow=spec.flow,
             instance=spec.instance,
             kind=spec.kind,
@@ -265,6 +281,18 @@ class RecordedRun:
             ),
             folder=Path(spec.folder),
         )
+        return self._judged(result, children, stopped)
+
+    def _judged(self, result: Result, flows: Sequence[Result], stopped: Callable[[], bool]) -> Result:
+        """Return the result after judging what the run found."""
+        spec = self.spec
+        is_expected = spec.options.expect or os.path.isdir(spec.expected) or any(one.judged for one in flows)
+        if not spec.expected or not is_expected:
+            return result
+        # Only here: most runs have nothing to compare.
+        from ductaflow.store.expected import judge_run
+
+        return judge_run(result, spec, flows, stopped)
 
     def _read_metrics(self, told: Told, outputs: Sequence[FileEntry]) -> Metrics:
         """Read the metrics that the run wrote; what lay there before is not its own."""
@@ -287,6 +315,7 @@ class RecordedRun:
                 told.notes.append("what it read was not recorded, since its session ended: it will run again")
             else:
                 told.notes += [*filter(None, [site.hashes.fault]), *notes_of_folders(record)]
+                told.notes += _notes_of_judging(spec, site, record)
                 return record
         # After an error it always runs again.
         files = sorted(self._begun.files.items())
@@ -294,6 +323,16 @@ class RecordedRun:
             tuple(FileEntry(path=site.relative(path), size=stamp.size) for path, stamp in files),
             tuple(outputs),
         )
+
+
+def _notes_of_judging(spec: RunSpec, site: Site, record: Record) -> Iterator[str]:
+    """Yield the runs that this one has read and whose results are not as expected."""
+    tree = RunsTree(spec.project_root, spec.runs_root)
+    places = dict.fromkeys(tree.run_of(site.absolute(entry["path"])) for entry in record.inputs)
+    for place in filter(None, places):
+        read = readable_result(Path(spec.runs_root, *place))
+        if read and read.status.is_error and read.is_complete:
+            yield f"it reads {read.id}, whose results are not as expected"
 
 
 def _holds_nothing(path: Path, log: Path) -> bool:

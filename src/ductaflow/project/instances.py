@@ -57,6 +57,7 @@ class Instance:
         source: the notebook, or None.
         file: the config file (or table) that it is stored in.
         problem: why it cannot be run; None if it can.
+        is_stored: whether it is one of the project's, and neither a row of a table nor a variant.
         saved: the run folder, where the config is the saved one of that folder and not a stored one.
         notes: what is doubtful about what it reads; each is a warning in the log of its run. None if nobody
             has looked (`graph.noted` does).
@@ -73,6 +74,7 @@ class Instance:
     problem: DuctaflowError | None = None
     saved: Path | None = None
     notes: tuple[str, ...] | None = field(default=None, compare=False)
+    is_stored: bool = False
 
     @property
     def id(self) -> str:
@@ -275,7 +277,8 @@ class _Finder:
             # Each instance has an exception of its own: one that is raised again and again grows a traceback.
             problem = problem.bare() if problem else None
             yield Instance(
-                kind, flow, draft.name, project, config, options, source, Path(draft.file), problem
+                *(kind, flow, draft.name, project, config, options, source, Path(draft.file), problem),
+                is_stored=True,
             )
 
     def flow_problem(self, kind: Kind, flow: str) -> DuctaflowError | None:

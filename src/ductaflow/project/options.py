@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from ductaflow.common.json_tree import JsonValue, KeyPath, mapped
 from ductaflow.common.paths import ROOT_KEY, RUN_KEY
 from ductaflow.project import checks
 from ductaflow.project.checks import checked, checked_values, shown_json
+from ductaflow.project.expect import expectations
 from ductaflow.project.strict_json import json_kind, read_config
 
 
@@ -30,6 +31,7 @@ class RunOptions:
         engine: `warm`, `fresh` or `kernel`; None for the one of the settings.
         kernel: name of the Jupyter kernel; None for the one in the notebook's metadata.
         allow_exit: whether `sys.exit(0)` before the last cell is a success.
+        expect: how close its results have to be to those expected, and their bounds; see `expect`.
         allow_missing: whether it runs, with a warning, with those of its upstreams that have a valid run.
     """
 
@@ -42,6 +44,9 @@ class RunOptions:
     engine: str | None = checked(None, checks.engine, of_execution=True)
     kernel: str | None = checked(None, checks.kernel, of_execution=True)
     allow_exit: bool = checked(False, checks.flag, of_execution=True)
+    expect: Mapping[str, object] | None = field(
+        default=None, hash=False, metadata={"check": expectations, "of_execution": True}
+    )
     allow_missing: bool = checked(False, checks.flag)
 
     @classmethod

@@ -10,6 +10,7 @@ import functools
 import glob
 import os
 import re
+import shlex
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -113,6 +114,32 @@ class Orphans:
         else:
             what = f"whose instance {found[0]} is not stored (any more)"
         return f"{reader} reads {shown}, {what}: store it, or move it away with ductaflow clean"
+
+
+def lost_expectations(project: Project, stored: Iterable[str]) -> str | None:
+    """Return a warning about expected results of nothing that is stored; None without any.
+
+    Args:
+        project: whose folder of expected results it is.
+        stored: ids of the stored instances.
+    """
+    known = set(stored)
+    root = project.root / project.settings.expected_dir
+    expected = {f"{flow}/{name}" for flow in _folders(root) for name in _folders(root / flow)}
+    lost = sorted(expected - known)
+    if not lost:
+        return None
+    flow, _, name = lost[0].partition("/")
+    import difflib
+
+    free = [id.partition("/")[2] for id in sorted(known - expected) if id.startswith(f"{flow}/")]
+    # With one that expects nothing there is no doubt; of several it is the one whose name is alike.
+    near = free if len(free) == 1 else difflib.get_close_matches(name, free, n=1)
+    place = project.settings.expected_dir
+    folders = [f"{place}/{flow}/{one}" for one in (name, *(near or ["NAME"]))]
+    what = f"results are expected of {listed(lost, _NAMED)}, which {'are' if lost[1:] else 'is'} not stored"
+    mend = f"If it was renamed: git mv {shlex.join(folders)}; else remove the folder"
+    return f"Warning: {what}, so nothing judges them. {mend}"
 
 
 def _folders(parent: Path) -> list[str]:

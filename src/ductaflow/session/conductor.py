@@ -29,6 +29,7 @@ from ductaflow.project.csvs import NAME_COLUMNS
 from ductaflow.project.graph import Graph, collect
 from ductaflow.project.instances import Instance, Instances, find_instances, make_instance
 from ductaflow.project.options import RunOptions
+from ductaflow.project.orphans import lost_expectations
 from ductaflow.project.settings import Project
 from ductaflow.session import decide
 from ductaflow.session.across import with_metrics
@@ -455,4 +456,12 @@ class _Session:
             if instance.id not in self._results:
                 self._settle(Outcome(decide.unrun(instance, Status.NOT_RUN, decide.NOT_STARTED)))
         hints = {id: self._hints.get(id, "") for id in self._instances}
-        self.console.close(self.page.close() if self.page else None, beyond_lines(hints))
+        lines = [*beyond_lines(hints), *filter(None, [self._lost()])]
+        self.console.close(self.page.close() if self.page else None, lines)
+
+    def _lost(self) -> str | None:
+        """What is expected of nothing that is stored; None in a run, whose session says it."""
+        project = self.plan[0].project if self.plan else None
+        if project is None or current_run() or not (project.root / project.settings.expected_dir).is_dir():
+            return None
+        return lost_expectations(project, [one.id for one in find_instances(project)])

@@ -22,7 +22,7 @@ from ductaflow.common.paths import (
     below,
     kind_of,
 )
-from ductaflow.project.instances import Instance
+from ductaflow.project.instances import Instance, load_stored
 from ductaflow.project.options import RunOptions, split_run
 from ductaflow.project.settings import Project, Settings
 from ductaflow.project.values import json_object
@@ -62,7 +62,25 @@ def spec_of_instance(
         session_id=session or session_of().id,
         run_id=uuid.uuid4().hex,
         git=_git_of(project.root, session),
+        expected=_expected_of(instance, folder),
     )
+
+
+def _expected_of(instance: Instance, folder: Path) -> str:
+    """The folder of what is expected of a run; empty for what nobody stores."""
+    project = instance.project
+    expected = project.root / project.settings.expected_dir
+    if instance.is_stored:
+        return str(expected / instance.flow / instance.name)
+    run = current_run()
+    if run and (inside := below(folder, Path(run.folder))):
+        return str(Path(run.expected) / inside.relative_to(run.folder)) if run.expected else ""
+    if instance.saved and (inside := below(folder, project.runs_dir)):
+        parts = inside.relative_to(project.runs_dir).parts
+        with suppress(InstanceError):
+            load_stored(project, "/".join(parts[:2]))
+            return str(expected.joinpath(*parts))
+    return ""
 
 
 def placed(folder: Path, project: Project) -> tuple[Path, Path]:

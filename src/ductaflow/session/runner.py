@@ -21,6 +21,7 @@ from ductaflow.project.settings import Settings
 from ductaflow.session import request
 from ductaflow.session.debug import prepare
 from ductaflow.store.changes import Change, Lookback, look_back
+from ductaflow.store.expected import difference_lines, judge_unchanged
 from ductaflow.store.result import FlowFailed, Result, Status
 from ductaflow.store.spec import RunSpec, current_run, tell
 
@@ -210,6 +211,7 @@ def unchanged(
         if explain:
             explain(back.changes)
         return None
+    last = judge_unchanged(last, spec)
     if build := current_run():
         _tell_of_child(build, spec)
     if echo:
@@ -228,6 +230,9 @@ def unchanged(
 def unchanged_lines(last: Result) -> str:
     """What a console says of a run that is not made; in the log of a build it is what is left of it."""
     lines = [f"Unchanged: {last.id}", *(f"  {warning.text}" for warning in last.warnings)]
+    if last.status.is_error:
+        lines.append(f"❌ not as expected: {last.message}")
+        lines += [f"  {line}" for line in difference_lines(last.judged)] if last.judged else []
     return "".join(f"{line}\n" for line in lines)
 
 

@@ -153,7 +153,7 @@ def variant(instances: Instances, of: Instance, values: Mapping[str, object], na
     def redirected(_path: KeyPath, value: object) -> object:
         return tree.renamed(value, changed.id, name) if isinstance(value, str) else value
 
-    return replace(changed, name=name, config=mapped(changed.config, redirected))
+    return replace(changed, name=name, is_stored=False, config=mapped(changed.config, redirected))
 
 
 def _check_known(original: Instance, key: str) -> None:

@@ -20,6 +20,7 @@ from ductaflow.common.errors import DuctaflowError, Failure
 from ductaflow.common.files import PathKind, state_of, write_atomic
 from ductaflow.common.paths import RESULT, Kind
 from ductaflow.common.text import without_commands
+from ductaflow.comparison.difference import FileDifference, ValueDifference
 
 
 class FlowFailed(DuctaflowError):
@@ -249,19 +250,29 @@ class Cells:
 
 
 @dataclass(frozen=True, slots=True)
+class Difference:
+    """A metric or a file that is not as expected: one of the two is given."""
+
+    metric: ValueDifference | None = None
+    file: FileDifference | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Judged:
     """What came of comparing the results of a run with those expected.
 
     Attributes:
         metrics, files: how many were judged.
-        differences: one for each metric and file that is not as expected; as `store.expected` has them.
+        additional: how many other metrics there are; they are not judged.
+        differences: one for each metric and file that is not as expected.
         key: stands for all that the judgement depends on.
         message: what it added to the message of the result, at its beginning.
     """
 
     metrics: int
     files: int
-    differences: tuple[dict[str, Any], ...] = ()
+    additional: int = 0
+    differences: tuple[Difference, ...] = ()
     key: str = ""
     message: str = ""
 
@@ -269,12 +280,13 @@ class Judged:
     def summary(self) -> str:
         """What differs, of how much: `2 of 9 metrics, 1 of 1 files differ`; or how much was judged."""
         counts = {"metric": self.metrics, "file": self.files}
-        wrong = Counter("metric" if "metric" in one else "file" for one in self.differences)
+        wrong = Counter("file" if one.file else "metric" for one in self.differences)
         if wrong:
             parts = [f"{wrong[word]} of {counts[word]} {word}s" for word in counts if wrong[word]]
             return f"{', '.join(parts)} differ"
         parts = [f"{count} {word}{'s'[: count != 1]}" for word, count in counts.items() if count]
-        return f"judged: {', '.join(parts) or 'nothing'}"
+        more = f"; {self.additional} more metrics are not" if self.additional else ""
+        return f"judged: {', '.join(parts) or 'nothing'}{more}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,6 +361,7 @@ class Result:
         data["warnings"] = tuple(asdict(warning) for warning in self.warnings)
         data["failure"] = self.failure and asdict(self.failure)
         data["cells"] = asdict(self.cells)
+        data["judged"] = self.judged and asdict(self.judged)
         return {"schema": SCHEMA, **data}
 
     @classmethod

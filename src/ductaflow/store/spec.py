@@ -41,6 +41,7 @@ class RunSpec:
         owner_pid: a process whose end ends the run too, besides the one that launched it.
         reasons: why it is made, where only what has changed is; see `Lookback`.
         git: commit and dirty flag of the project, as the session found them.
+        expected: the folder of the expected results; empty where nothing is judged.
         events: the file for what the child has to tell; set by the supervisor.
     """
 
@@ -61,6 +62,7 @@ class RunSpec:
     owner_pid: int | None = None
     git: GitState | None = None
     reasons: Mapping[str, int] = field(default_factory=dict)
+    expected: str = ""
     events: str = ""
 
     @property

@@ -1,0 +1,295 @@
+"""Whether the results of a run are those that its project expects.
+
+    expected = Expected.of(spec)                what `expected/fit/scenario_A/` and `_run.expect` say
+    if expected.judged_by(result): ...          an earlier judgement that still holds
+    judged = expected.judge(result)             Judged(9, 1, differences)
+
+`metrics.json` there is judged by its keys, every other file against the run's file of that name. Bounds need
+no file. JSON is compared here; tables and whatever else takes a library in a process of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ductaflow.common.files import snapshot
+from ductaflow.common.paths import METRICS, TEMP_PREFIX, RunFolder
+from ductaflow.common.rules import glob_matches
+from ductaflow.common.text import duration, listed
+from ductaflow.comparison.apart import compare_apart
+from ductaflow.comparison.compare import compare_files, format_of
+from ductaflow.comparison.difference import (
+    EXPECTED,
+    FileDifference,
+    ValueDifference,
+    file_lines,
+    value_lines,
+)
+from ductaflow.comparison.scalars import compare_values
+from ductaflow.project.expect import Expectations
+from ductaflow.project.options import RunOptions, split_run
+from ductaflow.project.strict_json import read_config
+from ductaflow.store.folder import held
+from ductaflow.store.metrics import read_metrics
+from ductaflow.store.record import Site
+from ductaflow.store.result import (
+    Difference,
+    FileEntry,
+    Judged,
+    Metric,
+    Result,
+    recorded_result,
+    write_result,
+)
+from ductaflow.store.spec import RunSpec
+from ductaflow.store.verdict import as_judged
+
+#: Raised when a judgement of the same files may come to another end.
+_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What is expected of one run.
+
+    Attributes:
+        folder: the folder with the expected files; it need not be there.
+        rules: what `_run.expect` says.
+        files: the expected files by their paths in the run folder, `metrics.json` apart.
+        faults: entries of the folder that are no files, each with why.
+        site: gives hashes of files.
+    """
+
+    folder: Path
+    rules: Expectations
+    files: dict[str, Path]
+    faults: dict[str, str]
+    site: Site
+
+    @classmethod
+    def of(cls, folder: Path, rules: Expectations, site: Site, flows: Sequence[str] = ()) -> Expected | None:
+        """Return what is expected of a run; None if nothing is.
+
+        Args:
+            folder: where the expected files are.
+            rules: what `_run.expect` of its config says.
+            site: gives hashes of files.
+            flows: run folders of a build's flows, relative to its own: these are judged by themselves.
+        """
+        theirs = tuple(f"{flow}/" for flow in flows)
+        files, faults = {}, {}
+        for name, state in sorted(snapshot(folder).items() if folder.is_dir() else ()):
+            if name.startswith((*theirs, ".")) or "/." in name or TEMP_PREFIX in name:
+                continue
+            if state.kind == "file":
+                files[name] = folder / name
+            else:
+                faults[name] = f"is a {state.kind} in {folder}, not a file"
+        found = cls(folder, rules, files, faults, site)
+        return found if files or faults or any(rules.bounds) else None
+
+    def key(self, outputs: Sequence[FileEntry]) -> str:
+        """Return what stands for all that a judgement depends on."""
+        files = {name: self._hash(name) for name in self.files}
+        parts = [_VERSION, dict(self.rules.raw), files, self.faults, outputs]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode("ascii")).hexdigest()
+
+    def _hash(self, name: str) -> str:
+        try:
+            return self.site.hashes.of(str(self.files[name]))
+        except OSError as exc:
+            # Comparing it says so too.
+            return f"unreadable: {exc.strerror}"
+
+    def judge(self, result: Result, stopped: Callable[[], bool] = lambda: False) -> Judged:
+        """Compare the results of a complete run with those expected.
+
+        Args:
+            result: the record of the run; its folder is read.
+            stopped: asked while files are compared; True ends that.
+        """
+        expected = read_metrics(self.folder, [METRICS] if METRICS in self.files else [])
+        values = compare_values(expected.values, result.metrics, self.rules.of_metric)
+        values += self._missing(expected.values, result.metrics)
+        # What is wrong in an expected file would be judged less strictly than somebody meant.
+        files = [FileDifference(METRICS, "json", f"{self.folder}: {text}") for text in expected.warnings]
+        files += [FileDifference(name, "content", fault) for name, fault in self.faults.items()]
+        count = len(files) + len(self.files.keys() - {METRICS})
+        files += self._files(result, stopped)
+        judged = expected.values.keys() | self._bounded(result.metrics)
+        return Judged(
+            metrics=len(judged),
+            files=count,
+            additional=len(result.metrics.keys() - judged),
+            differences=(
+                *(Difference(metric=one) for one in values if one.kind != "added"),
+                *(Difference(file=one) for one in files if not one.only_added),
+            ),
+            key=self.key(result.outputs),
+        )
+
+    def _bounded(self, found: Mapping[str, Metric]) -> set[str]:
+        """The metrics that a bound is for, and bounds that no metric is under."""
+        names: set[str] = set()
+        for glob, _ in self.rules.bounds:
+            names.update([name for name in found if glob_matches(glob, name)] or [glob])
+        return names
+
+    def _missing(
+        self, expected: Mapping[str, Metric], found: Mapping[str, Metric]
+    ) -> Iterator[ValueDifference]:
+        """Yield bounds that no metric is under."""
+        for glob, rule in self.rules.bounds:
+            if not any(glob_matches(glob, name) for name in (*expected, *found)):
+                bounds = {"min": rule.min, "max": rule.max}
+                limits = [f"{word} {bound:g}" for word, bound in bounds.items() if bound is not None]
+                yield ValueDifference(glob, "bound", limit=f"for {' and '.join(limits)}")
+
+    def _files(self, result: Result, stopped: Callable[[], bool]) -> Iterator[FileDifference]:
+        """Yield the expected files that the run has not written, or otherwise."""
+        assert result.folder is not None
+        written = {output["path"]: output for output in result.outputs}
+        apart: list[str] = []
+        for name, path in self.files.items():
+            output = written.get(name)
+            if name == METRICS or (output and output.get("hash") == self._hash(name)):
+                continue
+            if output is None:
+                yield FileDifference(name, "content", "the run has not written it")
+            elif "kind" in output:
+                yield FileDifference(name, "content", f"is a {output['kind']}, not a file")
+            elif format_of(name, self.rules.of_file(name)) == "json":
+                if found := compare_files(path, result.folder / name, self.rules.of_file(name)):
+                    yield replace(found, file=name)
+            else:
+                apart.append(name)
+        pairs = [(self.files[name], result.folder / name, self.rules.of_file(name)) for name in apart]
+        differences = compare_apart(pairs, stopped) if pairs else []
+        for name, difference in zip(apart, differences, strict=True):
+            if difference:
+                yield replace(difference, file=name)
+
+
+def judge_run(
+    result: Result, spec: RunSpec, flows: Sequence[Result], stopped: Callable[[], bool] = lambda: False
+) -> Result:
+    """Return the result of a run after judging what it found.
+
+    Args:
+        result: what running gave.
+        spec: what was run.
+        flows: the results of a build's flows, already judged.
+        stopped: see `Expected.judge`.
+    """
+    judged = None
+    if spec.expected and result.is_complete:
+        expected = Expected.of(
+            Path(spec.expected), Expectations(spec.options.expect or {}), Site.of(spec), result.children
+        )
+        judged = expected.judge(result, stopped) if expected else None
+    return as_judged(result, judged, flows)
+
+
+def judge_unchanged(last: Result, spec: RunSpec) -> Result:
+    """Return the result of a run that is not made again, judged by what is expected now.
+
+    If that is something else than before, the result in the run folder is replaced, and so are those of the
+    flows of a build.
+
+    Raises:
+        RunFolderError: somebody else holds the run folder.
+    """
+    rules = Expectations(spec.options.expect or {})
+    if not spec.expected or is_judged(last, Path(spec.expected), rules, Site.of(spec)):
+        return last
+    with held(Path(spec.folder), Path(spec.runs_root)):
+        found = recorded_result(Path(spec.folder))
+        return _judged_again(found, Path(spec.expected), rules, Site.of(spec)) if found.is_complete else found
+
+
+def is_judged(result: Result, folder: Path, rules: Expectations, site: Site) -> bool:
+    """Return whether the judgement in a result still holds, and those of a build's flows.
+
+    Args:
+        result: the result of a run.
+        folder: where its expected files are.
+        rules: what `_run.expect` of its config says.
+        site: gives hashes of files.
+    """
+    expected = Expected.of(folder, rules, site, result.children)
+    key = result.judged.key if result.judged else ""
+    if key != (expected.key(result.outputs) if expected else ""):
+        return False
+    return all(is_judged(flow, folder / name, _saved_rules(flow), site) for name, flow in _flows(result))
+
+
+def _judged_again(result: Result, folder: Path, rules: Expectations, site: Site) -> Result:
+    assert result.folder is not None
+    flows = [
+        _judged_again(flow, folder / name, _saved_rules(flow), site) if flow.is_complete else flow
+        for name, flow in _flows(result)
+    ]
+    expected = Expected.of(folder, rules, site, result.children)
+    found = as_judged(result, expected.judge(result) if expected else None, flows)
+    if found != result:
+        write_result(found, result.folder)
+    return found
+
+
+def _flows(build: Result) -> Iterator[tuple[str, Result]]:
+    assert build.folder is not None
+    return ((name, recorded_result(build.folder / name)) for name in build.children)
+
+
+def _saved_rules(flow: Result) -> Expectations:
+    """What `_run.expect` of the saved config of a flow inside a build says."""
+    assert flow.folder is not None
+    saved = RunFolder(flow.folder, flow.flow).config
+    options = split_run(read_config(saved), where=str(saved))[1] if saved.exists() else RunOptions()
+    return Expectations(options.expect or {})
+
+
+# --- as people read it -------------------------------------------------------------------------------------
+
+
+def difference_lines(judged: Judged, *, bounds: str = "") -> Iterator[str]:
+    """Yield what is not as expected, line by line: metrics, then files.
+
+    Args:
+        judged: what came of the comparison.
+        bounds: where bounds are set; said behind each that a metric is beyond.
+    """
+    metrics = [one.metric for one in judged.differences if one.metric]
+    for one, line in zip(metrics, value_lines(metrics, EXPECTED), strict=True):
+        yield f"{line}  ({bounds})" if bounds and one.kind == "bound" else line
+    for difference in judged.differences:
+        if difference.file:
+            yield from file_lines(difference.file, EXPECTED)
+
+
+def unexpected_lines(result: Result, id: str, shown: str, *, bounds: str) -> Iterator[str]:
+    """Yield what a person needs who finds that results are not as expected.
+
+    Args:
+        result: a complete run that was judged, or a build with such a flow.
+        id: of the instance.
+        shown: of the run that differs: its id, or its folder where it is that of a flow inside a build.
+        bounds: where bounds are set.
+    """
+    judged = result.judged
+    assert judged
+    yield f"{id}: {judged.message} (the run ended well, {duration(result.seconds)})"
+    yield from (f"  {line}" for line in difference_lines(judged, bounds=bounds))
+    if result.reasons:
+        yield f"  since the last good run: {listed([*result.reasons], 3)}"
+    yield f"  look:   ductaflow diff {shown}@expected {shown}"
+    held = [one.metric.name for one in judged.differences if one.metric and one.metric.kind == "bound"]
+    if len(held) < len(judged.differences):
+        note = f"   (not {listed(held, 3)}: {'bounds' if held[1:] else 'a bound'})" if held else ""
+        yield f"  accept: ductaflow accept {id}{note}"
+    else:
+        yield f"  a bound is not accepted: change it in {bounds}"

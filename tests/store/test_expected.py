@@ -1,0 +1,256 @@
+"""Results compared with those expected: what is judged, how much, and when a judgement holds."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ductaflow.comparison import apart
+from ductaflow.project.expect import Expectations
+from ductaflow.store.expected import Expected, difference_lines, is_judged, unexpected_lines
+from ductaflow.store.hashes import Hashes
+from ductaflow.store.record import Site
+from ductaflow.store.result import FileEntry, Judged, Metric, Result, Status
+from ductaflow.store.verdict import as_judged, unjudged
+
+
+class Desk:
+    """A run folder and a folder of expected files."""
+
+    def __init__(self, root: Path) -> None:
+        self.run, self.expected = root / "runs" / "fit" / "a", root / "expected" / "fit" / "a"
+        for folder in (self.run, self.expected):
+            folder.mkdir(parents=True)
+        self.site = Site(str(root), Hashes(root / "runs" / ".ductaflow" / "hashes", str(root)))
+
+    def result(self, metrics: dict[str, Metric] | None = None, **files: str) -> Result:
+        """The result of a complete run that wrote some files; `_` stands for the dot in their names."""
+        outputs: list[FileEntry] = []
+        for key, text in files.items():
+            name = key.replace("_", ".")
+            (self.run / name).write_text(text)
+            outputs.append(self.site.entry(str(self.run / name), name))
+        return Result(
+            "fit",
+            "a",
+            "flow",
+            Status.SUCCESS,
+            run_status=Status.SUCCESS,
+            metrics=metrics or {},
+            outputs=tuple(outputs),
+            folder=self.run,
+        )
+
+    def expect(self, **files: str) -> None:
+        for key, text in files.items():
+            (self.expected / key.replace("_", ".")).write_text(text)
+
+    def judged(self, result: Result, **rules: Any) -> Judged | None:
+        expected = Expected.of(self.expected, Expectations(rules), self.site)
+        return expected.judge(result) if expected else None
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path)
+
+
+#: Expected metrics, those found, rules; then the summary and the lines.
+METRICS: dict[str, tuple[str, dict[str, Metric], dict[str, Any], str, list[str]]] = {
+    "alike": ('{"rmse": 0.3, "n": 5}', {"rmse": 0.3000000001, "n": 5}, {}, "judged: 2 metrics", []),
+    "beyond the tolerance": (
+        '{"rmse": 0.312}',
+        {"rmse": 0.347},
+        {},
+        "1 of 1 metrics differ",
+        ["rmse  expected 0.312  found 0.347  +11.2 %  rtol 1e-06"],
+    ),
+    "within a named one": ('{"rmse": 0.312}', {"rmse": 0.347}, {"rtol": 0.2}, "judged: 1 metric", []),
+    "an integer is exact": (
+        '{"n": 1000000}',
+        {"n": 1000001},
+        {},
+        "1 of 1 metrics differ",
+        ["n  expected 1000000  found 1000001  +0.0001 %"],
+    ),
+    "unless it is named": (
+        '{"n": 1000000}',
+        {"n": 1000001},
+        {"metrics": {"n": {"rtol": 0.1}}},
+        "judged: 1 metric",
+        [],
+    ),
+    "NaN equals NaN": ('{"a": NaN, "b": null}', {"a": None, "b": None}, {}, "judged: 2 metrics", []),
+    "gone": ('{"a": 1, "b": 2}', {"a": 1}, {}, "1 of 2 metrics differ", ["b  expected 2  gone"]),
+    "more than expected": (
+        '{"a": 1}',
+        {"a": 1, "b": 2, "c": 3},
+        {},
+        "judged: 1 metric; 2 more metrics are not",
+        [],
+    ),
+    "a bound": (
+        "",
+        {"peak_mw": 812.4, "n": 1},
+        {"metrics": {"peak_*": {"max": 800}}},
+        "1 of 1 metrics differ",
+        ["peak_mw  found 812.4 > max 800"],
+    ),
+    "within bounds": ("", {"a": 1}, {"metrics": {"a": {"min": 1, "max": 1}}}, "judged: 1 metric", []),
+    "nothing under a bound": (
+        '{"a": 1}',
+        {"a": 1},
+        {"metrics": {"peak_*": {"min": 1, "max": 800}}},
+        "1 of 2 metrics differ",
+        ["peak_*  found nothing for min 1 and max 800"],
+    ),
+    "an expected file that is none": (
+        '{"a": 1,}',
+        {"a": 1},
+        {},
+        "1 of 1 files differ",
+        ["metrics.json  {folder}: metrics.json:1:9: not JSON"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_metrics(desk: Desk, name: str) -> None:
+    """Those expected are judged by their keys, bounds without them, and all others are counted."""
+    expected, found, rules, summary, lines = METRICS[name]
+    if expected:
+        desk.expect(metrics_json=expected)
+    judged = desk.judged(desk.result(found), **rules)
+
+    assert judged
+    assert summary == judged.summary
+    told = list(difference_lines(judged))
+    assert len(lines) == len(told)
+    for line, begin in zip(told, lines, strict=True):
+        assert line.startswith(begin.format(folder=desk.expected))
+
+
+def test_nothing_is_expected(desk: Desk) -> None:
+    """Neither an empty folder nor rules without bounds, nor hidden files, make a judgement."""
+    (desk.expected / ".gitkeep").touch()
+    assert desk.judged(desk.result({"a": 1}), rtol=0.1, metrics={"a": {"rtol": 1}}) is None
+
+
+def test_files(desk: Desk) -> None:
+    """Each is compared with the one of its name, as what it is; one of the same bytes is not read."""
+    desk.expect(a_json='{"x": [1, 2]}', b_txt="one\ntwo\n", c_bin="x", d_json='{"x": 1}', e_txt="gone")
+    result = desk.result(
+        a_json='{"x": [1, 3]}', b_txt="one\n2\n", c_bin="x", d_json='{"x": 1.0, "y": 2}', f_txt=""
+    )
+    judged = desk.judged(result)
+
+    assert judged
+    assert (5, "3 of 5 files differ") == (judged.files, judged.summary)
+    assert [
+        "a.json  1 of 4 values",
+        "  x[1]  expected 2  found 3  +50 %",
+        "e.txt  the run has not written it",
+        "b.txt  1 of 2 lines",
+        '  line 2  expected "two"  found "2"',
+    ] == list(difference_lines(judged))
+
+
+def test_what_is_no_file(desk: Desk) -> None:
+    """Links and pipes, expected or written, are said and never followed or waited for."""
+    desk.expect(a_txt="1", b_txt="2")
+    os.mkfifo(desk.expected / "pipe")
+    (desk.expected / "link.json").symlink_to(desk.expected / "a.txt")
+    (desk.run / "b.txt").symlink_to(desk.expected / "b.txt")
+    result = desk.result(a_txt="1")
+    link = FileEntry(path="b.txt", size=0, kind="link", target="x")
+    judged = desk.judged(Result(**{**_fields(result), "outputs": (*result.outputs, link)}))
+
+    assert judged
+    assert [
+        f"link.json  is a link in {desk.expected}, not a file",
+        f"pipe  is a pipe in {desk.expected}, not a file",
+        "b.txt  is a link, not a file",
+    ] == list(difference_lines(judged))
+    assert "3 of 4 files differ" == judged.summary
+
+
+def _fields(result: Result) -> dict[str, Any]:
+    return {name: getattr(result, name) for name in Result.__dataclass_fields__}
+
+
+@pytest.mark.slow
+def test_a_table_that_ends_the_process(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What reads it is ended, by a signal or the limit: the file differs, and says why."""
+    desk.expect(a_csv="x\n1\n", b_csv="x\n1\n")
+    result = desk.result(a_csv="x\n2\n", b_csv="x\n3\n")
+    judged = desk.judged(result)
+    assert judged
+    assert "2 of 2 files differ" == judged.summary
+
+    monkeypatch.setattr(apart, "_LIMIT", 0.0)
+    judged = desk.judged(result)
+    assert judged
+    assert [f"{name}.csv  not compared: it took longer than 0 s" for name in "ab"] == list(
+        difference_lines(judged)
+    )
+
+
+def test_when_a_judgement_holds(desk: Desk) -> None:
+    """It depends on outputs, expected files and rules, and on nothing else."""
+    desk.expect(metrics_json='{"a": 1}', b_txt="x")
+    result = desk.result({"a": 2}, b_txt="x")
+    judged = as_judged(result, desk.judged(result), [])
+
+    def holds(**rules: Any) -> bool:
+        return is_judged(judged, desk.expected, Expectations(rules), desk.site)
+
+    assert (Status.ERROR, "expectation") == (judged.status, judged.cause)
+    assert (Status.SUCCESS, True, False) == (judged.run_status, judged.is_complete, judged.is_failed)
+    assert holds()
+    assert not holds(rtol=0.1)
+    desk.expect(b_txt="y")
+    assert not holds()
+    desk.expect(b_txt="x")
+    assert holds()
+    for path in desk.expected.iterdir():
+        path.unlink()
+    assert not holds()
+    assert result == unjudged(judged)
+
+
+def test_judging_a_build() -> None:
+    """It is as good as its flows: one that differs makes it red, though it ran well, and is named."""
+    flow = Result(
+        "fit", "a", "flow", Status.ERROR, run_status=Status.WARNING, message="1 of 2 metrics differ"
+    )
+    build = Result("plan", "x", "build", Status.WARNING, run_status=Status.WARNING, message="2 warning lines")
+    judged = as_judged(build, Judged(3, 0), [flow])
+
+    assert ("error", "expectation") == (str(judged.status), judged.cause)
+    assert "flow fit/a: 1 of 2 metrics differ; 2 warning lines" == judged.message
+    assert build == unjudged(judged)
+    failed = Result("plan", "x", "build", Status.ERROR, "exit", "boom", run_status=Status.ERROR)
+    assert failed == as_judged(failed, Judged(3, 0), [flow])
+
+
+def test_the_text_of_a_failure(desk: Desk) -> None:
+    """It is short: what differs, since when, and the commands that look and accept."""
+    desk.expect(metrics_json=json.dumps({"rmse": 0.312}))
+    result = desk.result({"rmse": 0.347, "peak_mw": 812.4})
+    judged = as_judged(result, desk.judged(result, metrics={"peak_mw": {"max": 800}}), [])
+    told = Result(
+        **{**_fields(judged), "seconds": 12.4, "reasons": {"the code of flows/fit.py is another one": 1}}
+    )
+
+    assert [
+        "fit/a: 2 of 2 metrics differ (the run ended well, 12.4 s)",
+        "  rmse     expected 0.312  found 0.347  +11.2 %  rtol 1e-06",
+        "  peak_mw  found 812.4 > max 800  (fit.json, _run.expect)",
+        "  since the last good run: the code of flows/fit.py is another one",
+        "  look:   ductaflow diff fit/a@expected fit/a",
+        "  accept: ductaflow accept fit/a   (not peak_mw: a bound)",
+    ] == list(unexpected_lines(told, "fit/a", "fit/a", bounds="fit.json, _run.expect"))
