@@ -2,13 +2,43 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support import TinyProject, processes_of
 
+from ductaflow.store.sessions import session_of
+
 pytest_plugins = "pytester"
+
+#: By this variable each new interpreter measures its coverage (`patch` in `pyproject.toml`).
+MEASURES = "COVERAGE_PROCESS_CONFIG"
+#: Folders whose `slow` tests take the ways of the others once more, in hundreds of sessions.
+REPEAT = tuple(Path(__file__).parent / name for name in ("campaigns", "features"))
+
+
+def is_repeated(item: pytest.Item) -> bool:
+    """Whether coverage leaves out the processes of a test: a run takes five times as long when measured."""
+    return item.get_closest_marker("slow") is not None and any(map(item.path.is_relative_to, REPEAT))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Campaigns are left out unless `-m` names them; what coverage measures comes first."""
+    if "campaign" not in config.getoption("markexpr"):
+        left_out = [item for item in items if item.get_closest_marker("campaign")]
+        items[:] = [item for item in items if item.get_closest_marker("campaign") is None]
+        config.hook.pytest_deselected(items=left_out)
+    if MEASURES in os.environ:
+        items.sort(key=is_repeated)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if is_repeated(item) and os.environ.pop(MEASURES, None):
+        # The warm server of this process measures too: the next run starts another.
+        session_of().end()
 
 
 @pytest.fixture(autouse=True)

@@ -104,43 +104,52 @@ ENDS = {
 }
 
 
-@pytest.mark.parametrize("kind", STUCK)
-def test_an_import_that_never_ends(project: TinyProject, installed: Installed, kind: str) -> None:
-    """It costs the flow that reaches it, within its limit, and neither one that only names it nor others."""
-    installed("stuck", STUCK[kind])
-    flows(
-        project,
-        {
-            "early": "import stuck\n",
-            "never": "if config['who'] == 'never':\n    import stuck\nprint('not imported')\n",
-            "plain": "import json\nprint('plain')\n",
-        },
-        timeout=3,
-    )
-    done = session(project, installed)
-    assert {"early/a": "error", "never/a": "success", "plain/a": "success"} == done.statuses(), done.out
-    result = project.result("early", "a")
-    assert "timeout" == result.cause
-    assert "stuck is not kept warm: it was not imported before the run had to begin" in result.message
+def test_an_import_that_never_ends(project: TinyProject, installed: Installed) -> None:
+    """It costs the flow that reaches it, within its limit, and neither one that only names it nor others.
+
+    The runs wait for their imports at the same time, each for more than ten seconds.
+    """
+    for kind, code in STUCK.items():
+        installed(f"stuck_{kind}", code)
+        flows(
+            project,
+            {
+                f"early_{kind}": f"import stuck_{kind}\n",
+                f"never_{kind}": f"if config['who'] == 'never':\n    import stuck_{kind}\nprint('not it')\n",
+            },
+            timeout=3,
+        )
+    flows(project, {"plain": "import json\nprint('plain')\n"}, timeout=3)
+    done = session(project, installed, "-n", str(len(STUCK)))
+    early, never = ({f"{name}_{kind}/a" for kind in STUCK} for name in ("early", "never"))
+    expected = dict.fromkeys(early, "error") | dict.fromkeys({*never, "plain/a"}, "success")
+    assert expected == done.statuses(), done.out
+    for kind in STUCK:
+        result = project.result(f"early_{kind}", "a")
+        assert "timeout" == result.cause, kind
+        why = f"stuck_{kind} is not kept warm: it was not imported before the run had to begin"
+        assert why in result.message, kind
     wait_until(lambda: not processes_of(str(project.root)), seconds=5)
 
 
-@pytest.mark.parametrize("kind", ENDS)
-def test_an_import_that_ends_the_process(project: TinyProject, installed: Installed, kind: str) -> None:
+def test_an_import_that_ends_the_process(project: TinyProject, installed: Installed) -> None:
     """It ends the run that reaches it as it ends plain Python, and no other run."""
-    code, cause = ENDS[kind]
-    installed("bad", code)
-    flows(
-        project,
-        {
-            "early": "import bad\n",
-            "never": "def plot():\n    import bad\nprint('not imported')\n",
-            "plain": "print('plain')\n",
-        },
-    )
+    for kind, (code, _) in ENDS.items():
+        installed(f"it_{kind}", code)
+        flows(
+            project,
+            {
+                f"early_{kind}": f"import it_{kind}\n",
+                f"never_{kind}": f"def plot():\n    import it_{kind}\nprint('not imported')\n",
+            },
+        )
+    flows(project, {"plain": "print('plain')\n"})
     done = session(project, installed)
-    assert {"early/a": "error", "never/a": "success", "plain/a": "success"} == done.statuses(), done.out
-    assert cause == project.result("early", "a").cause
+    early, never = ({f"{name}_{kind}/a" for kind in ENDS} for name in ("early", "never"))
+    expected = dict.fromkeys(early, "error") | dict.fromkeys({*never, "plain/a"}, "success")
+    assert expected == done.statuses(), done.out
+    causes = {kind: project.result(f"early_{kind}", "a").cause for kind in ENDS}
+    assert {kind: cause for kind, (_, cause) in ENDS.items()} == causes
 
 
 CONDUCT = """
@@ -159,8 +168,17 @@ SESSIONS = {
 @pytest.mark.parametrize(
     ("how", "kind", "number"),
     [
-        *((how, "sleeps", number) for how in SESSIONS for number in (signal.SIGINT, signal.SIGTERM)),
-        *(("pytest", kind, signal.SIGKILL) for kind in ("sleeps", "works", "starts", "ignores")),
+        *((how, "sleeps", signal.SIGINT) for how in SESSIONS),
+        ("pytest", "sleeps", signal.SIGTERM),
+        *(
+            pytest.param(how, "sleeps", signal.SIGTERM, marks=pytest.mark.campaign)
+            for how in ("xdist", "run", "conduct")
+        ),
+        *(("pytest", kind, signal.SIGKILL) for kind in ("sleeps", "starts")),
+        *(
+            pytest.param("pytest", kind, signal.SIGKILL, marks=pytest.mark.campaign)
+            for kind in ("works", "ignores")
+        ),
         ("run", "sleeps", signal.SIGKILL),
         ("conduct", "sleeps", signal.SIGKILL),
     ],
@@ -397,33 +415,42 @@ print(matplotlib.get_backend().lower(), matplotlib.is_interactive())
 """
 
 
-@pytest.mark.parametrize("engine", ["warm", "fresh"])
-@pytest.mark.parametrize(
-    "early", ["nobody", "an engine", "sitecustomize", "a package of the flow", "empty", "agg"]
-)
+#: Who imports it: what is installed, and the flow.
+EARLY = {
+    "nobody": ({}, FIGURE),
+    "an engine": (
+        {
+            "foreign": "import matplotlib.pyplot\nclass Engine:\n    pass\n",
+            "entry points": "[papermill.engine]\nother = foreign:Engine\n",
+        },
+        FIGURE,
+    ),
+    "sitecustomize": ({"sitecustomize": "import matplotlib.pyplot\n"}, FIGURE),
+    "a package of the flow": ({"draws": "import matplotlib.pyplot\n"}, "import draws\n" + FIGURE),
+}
+
+
+@pytest.mark.parametrize(("early", "backend"), [*((early, "") for early in EARLY), ("nobody", "agg")])
 def test_figures_whoever_imports_matplotlib_first(
-    project: TinyProject, installed: Installed, early: str, engine: str
+    project: TinyProject, installed: Installed, early: str, backend: str
 ) -> None:
     """They are in the notebook, as with a kernel, unless the environment says another backend."""
-    env = {"MPLBACKEND": ""}
-    code = FIGURE
-    if early == "an engine":
-        installed("foreign", "import matplotlib.pyplot\nclass Engine:\n    pass\n")
-        installed.entry_points("[papermill.engine]\nother = foreign:Engine\n")
-    elif early == "sitecustomize":
-        installed("sitecustomize", "import matplotlib.pyplot\n")
-    elif early == "a package of the flow":
-        installed("draws", "import matplotlib.pyplot\n")
-        code = "import draws\n" + FIGURE
-    elif early == "agg":
-        env["MPLBACKEND"] = "agg"
-    flows(project, {"fit": code, "first": "import draws\n" if early == "a package of the flow" else "1\n"})
-    done = session(project, installed, "--ductaflow-engine", engine, **env)
+    packages, code = EARLY[early]
+    for name, text in packages.items():
+        if name == "entry points":
+            installed.entry_points(text)
+        else:
+            installed(name, text)
+    flows(project, {"warm": code, "first": "import draws\n" if "draws" in packages else "1\n"})
+    flows(project, {"fresh": code}, engine="fresh")
+    done = session(project, installed, MPLBACKEND=backend)
     assert {"success"} == set(done.statuses().values()), done.out
-    has_figure = '"image/png"' in (project.folder("fit", "a") / "fit.ipynb").read_text()
-    backend, interactive = log(project, "fit")[-1].split()
-    expected = (False, "agg", "False") if early == "agg" else (True, "inline", "True")
-    assert expected == (has_figure, backend.removeprefix("module://matplotlib_inline.backend_"), interactive)
+    expected = (False, "agg", "False") if backend else (True, "inline", "True")
+    for flow in ("warm", "fresh"):
+        has_figure = '"image/png"' in (project.folder(flow, "a") / f"{flow}.ipynb").read_text()
+        drawn, interactive = log(project, flow)[-1].split()
+        name = drawn.removeprefix("module://matplotlib_inline.backend_")
+        assert expected == (has_figure, name, interactive), flow
 
 
 # --- reading ahead -----------------------------------------------------------------------------------------

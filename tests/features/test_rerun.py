@@ -257,8 +257,9 @@ def test_after_a_red_flow_the_next_of_the_build_is_blocked(project: TinyProject)
     assert "runs/projection/s1/runs/prep blocked: " in done.stderr
 
 
-def test_a_build_that_runs_keeps_its_flows(project: TinyProject) -> None:
+def test_a_build_that_runs_keeps_its_flows(project: TinyProject, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing runs in a build that another session holds."""
+    monkeypatch.setattr("ductaflow.store.folder.AFTERWARDS_SECONDS", 0.2)
     assert 0 == cli("run", "projection/s1").exit_code
     started = result(project, "projection/s1/runs/assign")["started"]
     with held(project.folder("projection", "s1"), project.root / "runs"):

@@ -122,7 +122,7 @@ def test_the_line_says_what_runs_and_is_gone_afterwards(project: TinyProject) ->
 @pytest.mark.slow
 def test_the_line_stands_below_the_names_of_workers(project: TinyProject) -> None:
     """With xdist and -v it is the controller that draws; each result has its line."""
-    text = in_terminal(make_waiting(project), "-n", "2", "-v", wait_for="3/4  ")
+    text = in_terminal(make_waiting(project), "-n", "2", "-v", wait_for="3/4\x1b")
     seen = screen(text)
 
     assert re.search(r"3/4\x1b\[0m  .*2 success.*1 error.*running: fit\[c_wait\]", text)
