@@ -106,8 +106,9 @@ def graphs(small: int, large: int, seconds: float) -> list[Graph]:
 
 
 def cases(plan: Namespace) -> Iterator[tuple[Graph, int]]:
-    """Each graph with each number of workers."""
-    yield from itertools.product(graphs(plan.small, plan.large, plan.tenths / 10), WORKERS)
+    """Each graph with each number of workers, or with `--quick` with the first."""
+    workers = WORKERS[:1] if plan.quick else WORKERS
+    yield from itertools.product(graphs(plan.small, plan.large, plan.tenths / 10), workers)
 
 
 # --- rivals ------------------------------------------------------------------------------------------------

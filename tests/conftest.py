@@ -9,14 +9,15 @@ from pathlib import Path
 import pytest
 from support import TinyProject, processes_of
 
+from ductaflow.execution import warm
 from ductaflow.store.sessions import session_of
 
 pytest_plugins = "pytester"
 
 #: By this variable each new interpreter measures its coverage (`patch` in `pyproject.toml`).
 MEASURES = "COVERAGE_PROCESS_CONFIG"
-#: Folders whose `slow` tests take the ways of the others once more, in hundreds of sessions.
-REPEAT = tuple(Path(__file__).parent / name for name in ("campaigns", "features"))
+#: Where `slow` tests take the ways of the others once more, in hundreds of sessions.
+REPEAT = tuple(Path(__file__).parent / name for name in ("campaigns", "features", "session/test_decide.py"))
 
 
 def is_repeated(item: pytest.Item) -> bool:
@@ -37,8 +38,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if is_repeated(item) and os.environ.pop(MEASURES, None):
-        # The warm server of this process measures too: the next run starts another.
+        # The warm server of this process measures too; the sessions of the tests share the next one.
         session_of().end()
+        warm.start(when_needed=True)
 
 
 @pytest.fixture(autouse=True)

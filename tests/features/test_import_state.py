@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import textwrap
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -16,152 +19,163 @@ pytestmark = [
 ]
 
 SESSION = """
-import os, sys
+import json, os, sys
 from ductaflow.session.runner import run_notebook
-for instance in ("a", "b"):
-    if len(sys.argv) > 1:
-        os.environ["SETTING"] = instance
-    run_notebook("flows/fit.py", config={}, execution_dir=f"runs/fit/{instance}", export_html=False)
+flows, variables = json.loads(sys.argv[1])
+for flow in flows:
+    for instance in ("a", "b"):
+        os.environ.update({name: instance for name in variables})
+        folder = f"runs/{flow}/{instance}"
+        run_notebook(f"flows/{flow}.py", config={}, execution_dir=folder, export_html=False)
 """
 
 
-def two_runs(
-    project: TinyProject, tmp_path: Path, packages: dict[str, str], code: str, *arguments: str
-) -> tuple[list[str], list[str], str]:
-    """The lines that two runs of a session print, and what their results say."""
+@dataclass(frozen=True)
+class Two:
+    """The lines that two runs of a flow print, and what their results say."""
+
+    first: list[str]
+    second: list[str]
+    notes: str
+
+
+def two_runs_each(
+    project: TinyProject, tmp_path: Path, libraries: list[str], code: str, *variables: str
+) -> list[Two]:
+    """Run a flow twice for each library in one session; `LIB` in the code is the name of its library.
+
+    The variables have another value in the second run.
+    """
     python = TinyPython(tmp_path / "venv")
-    for name, text in packages.items():
-        python.package(name, text)
-    project.flow("fit", f"# %%\n{code}")
+    flows = []
+    for number, library in enumerate(libraries):
+        python.package(f"lib{number}", f"{textwrap.dedent(library)}\n")
+        flows.append(f"fit{number}")
+        project.flow(flows[-1], f"# %%\n{code.replace('LIB', f'lib{number}')}")
     (project.root / "go.py").write_text(SESSION)
-    printed = python.run(project.root, "go.py", *arguments)
-    assert (project.folder("fit", "b") / "result.json").exists(), printed
-    notes = " ".join(project.result("fit", instance).message for instance in ("a", "b"))
-    first, second = (
-        (project.folder("fit", instance) / "fit_execution_output.txt").read_text().splitlines()[1:-1]
-        for instance in ("a", "b")
-    )
-    return first, second, notes
+    printed = python.run(project.root, "go.py", json.dumps([flows, variables]))
+    assert (project.folder(flows[-1], "b") / "result.json").exists(), printed
+    return [_two(project, flow) for flow in flows]
 
 
-@pytest.mark.parametrize(
-    "state",
-    [
-        "import random; RNG = random.Random(); draw = RNG.random",
-        "import random\nclass Mine(random.Random): pass\nRNG = {'a': Mine()}; draw = RNG['a'].random",
-        "import numpy as np; RNG = np.random.default_rng(); draw = RNG.random",
-        "import numpy as np; RNG = np.random.RandomState(); draw = RNG.random_sample",
-        "import numpy as np; RNG = np.random.default_rng(); draw = lambda: RNG.spawn(1)[0].random()",
-        "import numpy as np\ndef draw(rng=np.random.default_rng()): return rng.random()",
-    ],
-)
-def test_generators_are_seeded_anew(project: TinyProject, tmp_path: Path, state: str) -> None:
+def _two(project: TinyProject, flow: str) -> Two:
+    folders = [project.folder(flow, instance) for instance in ("a", "b")]
+    logs = [(folder / f"{flow}_execution_output.txt").read_text().splitlines()[1:-1] for folder in folders]
+    notes = " ".join(project.result(flow, instance).message for instance in ("a", "b"))
+    return Two(*logs, notes)
+
+
+def two_runs(project: TinyProject, tmp_path: Path, library: str, code: str, *variables: str) -> Two:
+    """Run a flow twice in one session."""
+    [two] = two_runs_each(project, tmp_path, [library], code, *variables)
+    return two
+
+
+GENERATORS = [
+    "import random; RNG = random.Random(); draw = RNG.random",
+    "import random\nclass Mine(random.Random): pass\nRNG = {'a': Mine()}; draw = RNG['a'].random",
+    "import numpy as np; RNG = np.random.default_rng(); draw = RNG.random",
+    "import numpy as np; RNG = np.random.RandomState(); draw = RNG.random_sample",
+    "import numpy as np; RNG = np.random.default_rng(); draw = lambda: RNG.spawn(1)[0].random()",
+    "import numpy as np\ndef draw(rng=np.random.default_rng()): return rng.random()",
+]
+
+
+def test_generators_are_seeded_anew(project: TinyProject, tmp_path: Path) -> None:
     """A generator that a package makes at its import draws other numbers in each run, and stays warm."""
-    first, second, notes = two_runs(
-        project, tmp_path, {"lib": state + "\n"}, "import lib\nprint(lib.draw(), lib.draw())\n"
-    )
-    assert set() == set(first[0].split()) & set(second[0].split())
-    assert "" == notes.strip()
+    runs = two_runs_each(project, tmp_path, GENERATORS, "import LIB\nprint(LIB.draw(), LIB.draw())\n")
+    for library, two in zip(GENERATORS, runs, strict=True):
+        assert set() == set(two.first[0].split()) & set(two.second[0].split()), library
+        assert "" == two.notes.strip(), library
 
 
-@pytest.mark.parametrize(
-    ("state", "why"),
-    [
-        ("import os; VALUE = os.getpid()", "keeps the process id"),
-        ("import os; VALUE = os.getcwd()", "keeps the working directory"),
-        ("from pathlib import Path; PLACES = {'here': Path.cwd()}; VALUE = PLACES['here']", "directory"),
-        ("import datetime; VALUE = datetime.datetime.now()", "keeps the time"),
-        ("import datetime; VALUE = datetime.datetime.now().isoformat()", "keeps the time"),
-        ("import time; VALUE = time.time()", "keeps the time"),
-        ("import os; VALUE = f'job-{os.getpid()}.lock'", "keeps the process id"),
-        ("import tempfile; VALUE = tempfile.mkdtemp()", "makes files"),
-        ("import tempfile; PLACE = tempfile.TemporaryDirectory(); VALUE = PLACE.name", "makes files"),
-        ("import tempfile, os; f, VALUE = tempfile.mkstemp(); os.close(f)", "makes files"),
-        ("import time\nclass C:\n    begun = time.monotonic()\nVALUE = C.begun", "keeps the time"),
-        ("import uuid; VALUE = uuid.uuid4().hex", "draws random numbers"),
-        ("import secrets; VALUE = secrets.token_hex()", "draws random numbers"),
-        ("import random; VALUE = random.Random().random(); RNG = random.Random(); RNG.random()", "draws"),
-        ("import random; VALUE = random.random()", "changes the global random numbers"),
-    ],
-)
-def test_what_cannot_be_made_as_new(project: TinyProject, tmp_path: Path, state: str, why: str) -> None:
+#: What a package keeps, and what the note says of it.
+KEPT = [
+    ("import os; VALUE = os.getpid()", "keeps the process id"),
+    ("import os; VALUE = os.getcwd()", "keeps the working directory"),
+    ("from pathlib import Path; PLACES = {'here': Path.cwd()}; VALUE = PLACES['here']", "directory"),
+    ("import datetime; VALUE = datetime.datetime.now()", "keeps the time"),
+    ("import datetime; VALUE = datetime.datetime.now().isoformat()", "keeps the time"),
+    ("import time; VALUE = time.time()", "keeps the time"),
+    ("import os; VALUE = f'job-{os.getpid()}.lock'", "keeps the process id"),
+    ("import tempfile; VALUE = tempfile.mkdtemp()", "makes files"),
+    ("import tempfile; PLACE = tempfile.TemporaryDirectory(); VALUE = PLACE.name", "makes files"),
+    ("import tempfile, os; f, VALUE = tempfile.mkstemp(); os.close(f)", "makes files"),
+    ("import time\nclass C:\n    begun = time.monotonic()\nVALUE = C.begun", "keeps the time"),
+    ("import uuid; VALUE = uuid.uuid4().hex", "draws random numbers"),
+    ("import secrets; VALUE = secrets.token_hex()", "draws random numbers"),
+    ("import random; VALUE = random.Random().random(); RNG = random.Random(); RNG.random()", "draws"),
+    ("import random; VALUE = random.random()", "changes the global random numbers"),
+]
+
+
+def test_what_cannot_be_made_as_new(project: TinyProject, tmp_path: Path) -> None:
     """A package with a value of its process is imported by each run, and a note says why."""
-    first, second, notes = two_runs(
-        project, tmp_path, {"lib": state + "\n"}, "import lib\nprint(lib.VALUE)\n"
-    )
-    assert first != second
-    assert "lib" in notes
-    assert why in notes
-    if "directory" in why:
-        assert [str(project.folder("fit", "a"))] == first
+    libraries = [library for library, _ in KEPT]
+    runs = two_runs_each(project, tmp_path, libraries, "import LIB\nprint(LIB.VALUE)\n")
+    for number, ((library, why), two) in enumerate(zip(KEPT, runs, strict=True)):
+        assert two.first != two.second, library
+        assert f"lib{number}" in two.notes, library
+        assert why in two.notes, library
+        if "directory" in why:
+            assert [str(project.folder(f"fit{number}", "a"))] == two.first, library
 
 
-@pytest.mark.parametrize(
-    "found",
-    [
-        "import __main__\ndef names(): return vars(__main__)",
-        "import __main__\nNAMES = vars(__main__)\ndef names(): return NAMES",
-        "import sys\ndef names(main=sys.modules['__main__']): return vars(main)",
-        "import sys\nclass K:\n    main = [sys.modules['__main__']]\ndef names(): return vars(K.main[0])",
-    ],
-)
-def test_a_package_that_keeps_main(project: TinyProject, tmp_path: Path, found: str) -> None:
+FINDS_MAIN = [
+    "import __main__\ndef names(): return vars(__main__)",
+    "import __main__\nNAMES = vars(__main__)\ndef names(): return NAMES",
+    "import sys\ndef names(main=sys.modules['__main__']): return vars(main)",
+    "import sys\nclass K:\n    main = [sys.modules['__main__']]\ndef names(): return vars(K.main[0])",
+]
+
+
+def test_a_package_that_keeps_main(project: TinyProject, tmp_path: Path) -> None:
     """It keeps the `__main__` of the flow, as dill does, which saves and restores it."""
-    first, second, notes = two_runs(
-        project, tmp_path, {"lib": found + "\n"}, "import lib\nx = 3\nprint(lib.names()['x'])\n"
-    )
-    assert ["3"] == first == second
-    assert "lib is not kept warm: it keeps `__main__`" in notes
+    runs = two_runs_each(project, tmp_path, FINDS_MAIN, "import LIB\nx = 3\nprint(LIB.names()['x'])\n")
+    for number, (library, two) in enumerate(zip(FINDS_MAIN, runs, strict=True)):
+        assert ["3"] == two.first == two.second, library
+        assert f"lib{number} is not kept warm: it keeps `__main__`" in two.notes, library
 
 
-@pytest.mark.parametrize(
-    "begin",
-    [
-        "PLACE = tempfile.mkdtemp(); atexit.register(shutil.rmtree, PLACE)",
-        "KEPT = tempfile.TemporaryDirectory(); PLACE = KEPT.name",
-        "PLACE = os.path.join(tempfile.gettempdir(), f'lib-{os.getpid()}'); os.mkdir(PLACE); "
-        "atexit.register(shutil.rmtree, PLACE)",
-        "PLACE = os.path.abspath('cache'); os.makedirs(PLACE); atexit.register(shutil.rmtree, PLACE)",
-    ],
-)
-def test_a_folder_that_a_package_makes(project: TinyProject, tmp_path: Path, begin: str) -> None:
+MAKES_A_FOLDER = [
+    "PLACE = tempfile.mkdtemp(); atexit.register(shutil.rmtree, PLACE)",
+    "KEPT = tempfile.TemporaryDirectory(); PLACE = KEPT.name",
+    "PLACE = os.path.join(tempfile.gettempdir(), f'lib-{os.getpid()}'); os.mkdir(PLACE); "
+    "atexit.register(shutil.rmtree, PLACE)",
+    "PLACE = os.path.abspath('cache'); os.makedirs(PLACE); atexit.register(shutil.rmtree, PLACE)",
+]
+
+
+def test_a_folder_that_a_package_makes(project: TinyProject, tmp_path: Path) -> None:
     """Each run has its own, which its own end removes."""
-    first, second, notes = two_runs(
-        project,
-        tmp_path,
-        {"lib": f"import atexit, os, shutil, tempfile\n{begin}\n"},
-        "import lib\nopen(lib.PLACE + '/x', 'x').close()\nprint(lib.PLACE)\n",
-    )
-    assert first != second
-    assert [] == [path for path in (*first, *second) if Path(path).exists()]
-    assert "lib is not kept warm" in notes
+    libraries = [f"import atexit, os, shutil, tempfile\n{begin}" for begin in MAKES_A_FOLDER]
+    code = "import LIB\nopen(LIB.PLACE + '/x', 'x').close()\nprint(LIB.PLACE)\n"
+    runs = two_runs_each(project, tmp_path, libraries, code)
+    for number, (library, two) in enumerate(zip(libraries, runs, strict=True)):
+        assert two.first != two.second, library
+        assert [] == [path for path in (*two.first, *two.second) if Path(path).exists()], library
+        assert f"lib{number} is not kept warm" in two.notes, library
 
 
 def test_a_file_that_an_import_writes(project: TinyProject, tmp_path: Path) -> None:
     """It is in the run folder of each run, as with `python`."""
-    first, second, notes = two_runs(
-        project,
-        tmp_path,
-        {"lib": "open('lib.log', 'a').write('imported\\n')\n"},
-        "import lib\nprint(open('lib.log').read().strip())\n",
-    )
-    assert ["imported"] == first == second
-    assert "makes files" in notes
+    library = "open('lib.log', 'a').write('imported\\n')"
+    two = two_runs(project, tmp_path, library, "import LIB\nprint(open('lib.log').read().strip())\n")
+    assert ["imported"] == two.first == two.second
+    assert "makes files" in two.notes
 
 
 def test_a_seed_of_the_global_generator(project: TinyProject, tmp_path: Path) -> None:
     """A package that seeds it at import makes runs alike, as with `python`."""
-    packages = {"lib": "import random; random.seed(1)\n"}
-    first, second, notes = two_runs(
-        project, tmp_path, packages, "import lib, random\nprint(random.random())\n"
-    )
-    assert ["0.13436424411240122"] == first == second
-    assert "changes the global random numbers" in notes
+    code = "import LIB, random\nprint(random.random())\n"
+    two = two_runs(project, tmp_path, "import random; random.seed(1)", code)
+    assert ["0.13436424411240122"] == two.first == two.second
+    assert "changes the global random numbers" in two.notes
 
 
 def test_files_that_a_package_holds(project: TinyProject, tmp_path: Path) -> None:
     """They are never the flow's own: the package is imported by the run, and no descriptor is pulled away."""
-    lib = """
+    library = """
     from pathlib import Path
     path = Path(__file__).with_name("t.txt")
     path.write_text("row-of-the-package\\n")
@@ -170,23 +184,22 @@ def test_files_that_a_package_holds(project: TinyProject, tmp_path: Path) -> Non
         files[n].seek(0)
         return files[n].readline().strip()
     """
-    code = "import lib\nout = [open(f'out{i}.csv', 'w+') for i in range(4)]\n"
-    code += "for n in range(8):\n    out[n % 4].write('secret'); out[n % 4].flush(); print(lib.row(n))\n"
-    first, second, notes = two_runs(project, tmp_path, {"lib": lib}, code)
-    assert ["row-of-the-package"] * 8 == first == second
-    assert "opens files or sockets" in notes
+    code = "import LIB\nout = [open(f'out{i}.csv', 'w+') for i in range(4)]\n"
+    code += "for n in range(8):\n    out[n % 4].write('secret'); out[n % 4].flush(); print(LIB.row(n))\n"
+    two = two_runs(project, tmp_path, library, code)
+    assert ["row-of-the-package"] * 8 == two.first == two.second
+    assert "opens files or sockets" in two.notes
 
 
 def test_variables_that_a_package_reads(project: TinyProject, tmp_path: Path) -> None:
     """A run whose variables differ from those that a package read at import has them all the same."""
-    packages = {"lib": "import os; VALUE = os.environ.get('SETTING', 'none'); ALL = dict(os.environ)\n"}
-    code = "import lib\nprint(lib.VALUE, lib.ALL.get('SETTING'))\n"
-    first, second, _ = two_runs(project, tmp_path, packages, code, "set")
-    assert (["a a"], ["b b"]) == (first, second)
+    library = "import os; VALUE = os.environ.get('SETTING', 'none'); ALL = dict(os.environ)"
+    code = "import LIB\nprint(LIB.VALUE, LIB.ALL.get('SETTING'))\n"
+    two = two_runs(project, tmp_path, library, code, "SETTING")
+    assert (["a a"], ["b b"]) == (two.first, two.second)
 
 
 def test_popular_packages_stay_warm(project: TinyProject, tmp_path: Path) -> None:
     """What seeds, reads and computes much at its import is no false alarm."""
     code = "import matplotlib.pyplot, numpy.random, pandas, PIL.Image, yaml\n"
-    _, _, notes = two_runs(project, tmp_path, {}, code)
-    assert "" == notes.strip()
+    assert "" == two_runs(project, tmp_path, "", code).notes.strip()

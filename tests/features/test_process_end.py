@@ -16,6 +16,7 @@ import sys
 import textwrap
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -312,25 +313,33 @@ HANGS = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("what", HANGS)
-@pytest.mark.parametrize("engine", ["warm", "fresh"])
-def test_an_end_that_hangs(project: TinyProject, what: str, engine: str) -> None:
+def test_an_end_that_hangs(project: TinyProject) -> None:
     """It costs ten seconds and the run is a warning that says what hung."""
-    result = ran(project, f"# %%\n{HANGS[what]}", engine)
-    assert Status.WARNING is result.status
-    assert f"ended 10 s after the last cell, while {what} still worked" in result.warnings[0].text
+    cases = [(what, engine) for what in HANGS for engine in ("warm", "fresh")]
+
+    def run(number: int) -> Result:
+        what, engine = cases[number]
+        return project.run_code(f"# %%\n{HANGS[what]}", flow=f"fit{number}", engine=engine)
+
+    # All wait at the same time.
+    with ThreadPoolExecutor(len(cases)) as pool:
+        results = list(pool.map(run, range(len(cases))))
+    for (what, engine), result in zip(cases, results, strict=True):
+        assert Status.WARNING is result.status, (what, engine)
+        said = f"ended 10 s after the last cell, while {what} still worked"
+        assert said in result.warnings[0].text, (what, engine)
 
 
 @pytest.mark.slow
 def test_threads_that_work_are_waited_for(project: TinyProject) -> None:
-    """Python waits for the work of a pool, however long it takes: all files are there."""
+    """Python waits for the work of a pool, longer than for what only hangs: all files are there."""
     code = """
     # %%
     from concurrent.futures import ThreadPoolExecutor
     import time
     pool = ThreadPoolExecutor(1)
     def work(n):
-        time.sleep(5)
+        time.sleep(4)
         open(f'f{n}.txt', 'w').write(str(n))
     for n in range(3):
         pool.submit(work, n)

@@ -127,9 +127,11 @@ def _claim(folder: RunFolder, runs: Path, at: int, fault: str, run_id: str) -> i
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", ["kill", "ENOSPC", "EIO"])
 def test_the_last_good_version_survives_a_fault_at_any_call(
-    folder: RunFolder, runs: Path, fault: str
+    folder: RunFolder, runs: Path, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is whole in one of its two places after the fault, and after the claims that follow."""
+    # Nobody pulls the plug here, and the disk takes most of the time.
+    monkeypatch.setattr("os.fsync", lambda _: None)
     kept = previous_folder(runs, folder.path)
 
     def check(at: int) -> None:
@@ -158,8 +160,11 @@ def test_the_last_good_version_survives_a_fault_at_any_call(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", ["ENOSPC", "EDQUOT"])
-def test_a_claim_that_fails_leaves_no_run_that_was_lost(folder: RunFolder, runs: Path, fault: str) -> None:
+def test_a_claim_that_fails_leaves_no_run_that_was_lost(
+    folder: RunFolder, runs: Path, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The folder is as it was: its result is that of the last run, and nothing says that one never ended."""
+    monkeypatch.setattr("os.fsync", lambda _: None)
     refused = 0
     for at in itertools.count(1):
         run_once(folder, runs, "good")
