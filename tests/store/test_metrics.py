@@ -172,9 +172,12 @@ def test_what_is_no_metric(value: object, message: str) -> None:
 FLOW = """
 # %%
 import multiprocessing, os, subprocess, sys
+import concurrent.futures
 import numpy as np
 from ductaflow import record
 record("peak_mw", 812.4)
+with concurrent.futures.ThreadPoolExecutor(8) as threads:
+    list(threads.map(lambda number: record(f"t{number}", number), range(200)))
 record(rmse=np.float32(0.25), ok=np.bool_(True), hours=np.int64(8760), gap=np.nan, whole=np.array(3))
 record({"fit": {"a": 1, "b": {"c": 2}}})
 
@@ -199,6 +202,7 @@ record(peak_mw=813)
 RECORDED = {
     **{"peak_mw": 813, "rmse": 0.25, "ok": True, "hours": 8760, "gap": None, "whole": 3, "fit.a": 1},
     **{"fit.b.c": 2, "forked": 1, "started": 1, "late": 1, **{f"p{number}": number for number in range(8)}},
+    **{f"t{number}": number for number in range(200)},
 }
 
 

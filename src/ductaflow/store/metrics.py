@@ -15,6 +15,7 @@ import json
 import math
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -210,6 +211,7 @@ class Recorder:
         self._pending: dict[str, JsonValue] = {}
         self._folder: Path | None = None
         self._due, self._interval = 0.0, _INTERVAL
+        self._lock = threading.Lock()
 
     def add(self, folder: Path, values: Mapping[str, JsonValue]) -> None:
         """Record metrics in a run folder; see `record_metrics` for what it raises."""
@@ -218,12 +220,13 @@ class Recorder:
             # Such a process may end without its exit handlers.
             record_metrics(folder, values)
             return
-        if self._folder is None:
-            atexit.register(self._end)
-        self._folder = folder
-        self._pending.update(values)
-        if time.monotonic() >= self._due:
-            self._write()
+        with self._lock:
+            if self._folder is None:
+                atexit.register(self._end)
+            self._folder = folder
+            self._pending.update(values)
+            if time.monotonic() >= self._due:
+                self._write()
 
     def _write(self) -> None:
         if self._pending and self._folder:
@@ -237,7 +240,8 @@ class Recorder:
         # What other exit handlers record is written at once.
         self._due = self._interval = 0.0
         try:
-            self._write()
+            with self._lock:
+                self._write()
         except (DuctaflowError, OSError) as exc:
             print(f"Warning: metrics could not be written: {exc}".replace("\n", ". "), flush=True)
 
