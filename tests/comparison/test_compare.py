@@ -93,7 +93,7 @@ def test_the_same_arrays(tmp_path: Path, old: np.ndarray, new: np.ndarray) -> No
         ),
         (np.zeros((2, 3)), np.zeros((3, 2)), ["b.npy", "  shape (2, 3) -> (3, 2)"]),
         (np.array(1.0), np.array(2.0), ["b.npy  1 of 1 cells", "  []  old 1  new 2  +100 %  rtol 1e-06"]),
-        (np.array([True]), np.array([1]), ["b.npy  1 of 1 cells", "  [0]  old True  new 1"]),
+        (np.array([True]), np.array([1]), ["b.npy  1 of 1 cells", "  [0]  old true  new 1"]),
         (
             np.array([2**53]),
             np.array([2**53 + 1]),
@@ -104,7 +104,7 @@ def test_the_same_arrays(tmp_path: Path, old: np.ndarray, new: np.ndarray) -> No
             np.array([2**63], np.uint64),
             ["b.npy  1 of 1 cells", "  [0]  old 9223372036854775807  new 9223372036854775808  +1.08e-17 %"],
         ),
-        (np.array([np.nan]), np.array([0.0]), ["b.npy  1 of 1 cells", "  [0]  old nothing  new 0"]),
+        (np.array([np.nan]), np.array([0.0]), ["b.npy  1 of 1 cells", "  [0]  old NaN  new 0"]),
         (
             np.array(["2030-01-01"], "M8[D]"),
             np.array(["2030-01-02"], "M8[D]"),
@@ -225,20 +225,20 @@ def test_how_lines_end_makes_no_difference(tmp_path: Path, old: str, new: str) -
 @pytest.mark.parametrize(
     ("old", "new", "lines"),
     [
-        ("a\nb\nc\n", "a\nx\nc\n", ["1 of 3 lines", 'line 2  old "b"  new "x"']),
-        ("a\nb\nc\n", "a\nc\n", ["1 of 3 lines", 'line 2  old "b"  gone']),
-        ("a\nc\n", "a\nb\nc\n", ["1 of 3 lines", 'line 2  new "b"  added']),
-        ("a\n\n", "a\n", ["1 of 2 lines", 'line 2  old ""  gone']),
-        ("", "a\n", ["1 of 1 lines", 'line 1  new "a"  added']),
-        ("a\u2028b", "a b", ["1 of 1 lines", 'line 1  old "a\\\\u2028b"  new "a b"']),
-        ("1\n2\n3\n4", "0\n2\n3\n5\n6", ["3 of 5 lines", 'line 1  old "1"  new "0"']),
+        ("a\nb\nc\n", "a\nx\nc\n", ["1 of 3 lines", "line 2  - b", "        + x"]),
+        ("a\nb\nc\n", "a\nc\n", ["1 of 3 lines", "line 2  - b"]),
+        ("a\nc\n", "a\nb\nc\n", ["1 of 3 lines", "line 2  + b"]),
+        ("a\n\n", "a\n", ["1 of 2 lines", "line 2  - "]),
+        ("", "a\n", ["1 of 1 lines", "line 1  + a"]),
+        ("a\u2028b", "a b", ["1 of 1 lines", "line 1  - a\\u2028b", "        + a b"]),
+        ("1\n2\n3\n4", "0\n2\n3\n5\n6", ["3 of 5 lines", "line 1  - 1", "        + 0", "line 4  - 4"]),
     ],
 )
 def test_lines_that_differ(tmp_path: Path, old: str, new: str, lines: list[str]) -> None:
     """Lines that came or went do not move the others."""
-    found = told(compared(tmp_path, old, new))
-    assert f"b.txt  {lines[0]}" == found[0]
-    assert f"  {lines[1]}" == found[1]
+    first, *others = told(compared(tmp_path, old, new))
+    assert f"b.txt  {lines[0]}" == first
+    assert lines[1:] == [line[2:] for line in others][: len(lines) - 1]
 
 
 def test_texts_that_have_little_in_common(tmp_path: Path) -> None:
@@ -247,7 +247,7 @@ def test_texts_that_have_little_in_common(tmp_path: Path) -> None:
     found = compared(tmp_path, old, old.replace("x", "y"))
     assert found is not None
     assert (5000, 5000, 10) == (found.differing, found.compared, len(found.worst))
-    assert len(told(found)[1]) < 200
+    assert len(told(found)[1]) < 300
 
 
 def test_text_that_is_not_utf8(tmp_path: Path) -> None:
@@ -331,7 +331,7 @@ def test_lines_of_metrics_are_aligned() -> None:
     )
     assert [
         "rmse     expected 0.312  found 0.347  +11.2 %",
-        'name     expected "x"  found nothing',
+        'name     expected "x"  found NaN',
         "n        expected 1.00000001  found 1.00000002  +1e-06 %",
         "peak_mw  found 812.4  added",
         "peak_mw  found 812.4 > max 800",

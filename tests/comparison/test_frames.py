@@ -126,7 +126,7 @@ def test_several_columns_are_named_by_what_is_worst(compare: Compare) -> None:
     new = old.assign(x=[1.0, 1.1, 1.2, 1.3], y=[2.0, 2.0, 2.0, np.nan])
     assert [
         "t.csv  4 of 12 cells: y 1, x 3 (+30 %)",
-        "  id d, y  old 2  new nothing",
+        "  id d, y  old 2  new NaN",
         "  id d, x  old 1  new 1.3  +30 %  rtol 1e-06",
         "  id c, x  old 1  new 1.2  +20 %  rtol 1e-06",
         "  id b, x  old 1  new 1.1  +10 %  rtol 1e-06",

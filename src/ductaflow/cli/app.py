@@ -414,6 +414,57 @@ def results_command(
     _say(*filter(None, notes), stream=sys.stderr)
 
 
+@main.command("diff")
+@click.argument("old", metavar="A")
+@click.argument("new", metavar="[B]", required=False)
+@click.option("--rtol", type=click.FloatRange(min=0), default=0.0, help="Relative tolerance of numbers.")
+@click.option("--atol", type=click.FloatRange(min=0), default=0.0, help="Absolute tolerance of numbers.")
+@click.option(
+    "--format",
+    "language",
+    type=click.Choice(["text", "markdown", "json"]),
+    default="text",
+    show_default=True,
+    help="Text for people, a table for a comment, or all as data.",
+)
+@_project_option
+def diff_command(
+    old: str, new: str | None, rtol: float, atol: float, language: str, folder: Path | None
+) -> None:
+    """Show what differs between A and B, new minus old: config, code cells, metrics, files.
+
+    Each is an ID (flow/instance), a run folder, also of another checkout, ID@previous (what its last good run
+    wrote) or ID@expected. With A alone: its previous run and what is there now. A flow stands for all its
+    instances, and what moved most is shown. The comparison is exact unless a tolerance is given. The exit
+    code is 0 if they are alike, 1 if they differ, 2 if that cannot be said.
+    """
+    from ductaflow.cli.diff_lines import as_json, diff_lines, markdown, moved_lines
+    from ductaflow.common.rules import Rule
+    from ductaflow.project.graph import collect
+    from ductaflow.session.diff import Diff, diff_of, find_versions
+
+    pairs = find_versions(collect(_project(folder, [old, *([new] if new else [])])), old, new)
+    diffs: list[Diff] = []
+    left_out: list[str] = []
+    for before, now in pairs:
+        try:
+            diffs.append(diff_of(before, now, Rule(rtol=rtol, atol=atol)))
+        except DuctaflowError as exc:
+            if len(pairs) == 1:
+                raise
+            left_out.append(exc.message)
+    if language == "json":
+        _say(as_json(diffs, left_out))
+    elif language == "markdown":
+        _say(*markdown(diffs, left_out))
+    else:
+        _say(*(diff_lines(diffs[0]) if len(pairs) == 1 else moved_lines(diffs, left_out)))
+    if not all(diff.is_alike for diff in diffs):
+        click.get_current_context().exit(FAILED)
+    if left_out:
+        click.get_current_context().exit(UNUSABLE)
+
+
 def _words(text: str | None) -> list[str]:
     """The names in an option, between commas."""
     return [word.strip() for word in text.split(",") if word.strip()] if text else []

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, TypeAlias
 
 from ductaflow.common.rules import Rule
-from ductaflow.common.text import cut, listed, visible
+from ductaflow.common.text import cut, listed, number, shorten, visible
 
 Scalar: TypeAlias = "bool | int | float | str | None"
 #: How a file is read to be compared; `content` is by its bytes.
@@ -24,7 +24,7 @@ Format = Literal["json", "table", "array", "text", "picture", "content"]
 KEPT = 10
 _LONGEST, _SHOWN = 200, 60
 #: Numbers that differences have as text.
-_NUMBER = re.compile(r"NaN|-?inf|-?\d{16,}")
+_NUMBER = re.compile(r"null|NaN|-?inf|-?\d{16,}")
 
 
 class Words(NamedTuple):
@@ -137,22 +137,20 @@ def plain(value: object) -> Scalar:
 # --- as people read it -------------------------------------------------------------------------------------
 
 
-def _spelled(value: Scalar, other: Scalar) -> str:
+def spelled_value(value: Scalar, other: Scalar) -> str:
     """Spell a value; a number in six digits, or in as many as tell it from the other one."""
-    if value is None:
-        return "nothing"
-    if isinstance(value, float):
-        short = f"{value:.6g}"
-        return repr(value) if isinstance(other, float) and short == f"{other:.6g}" else short
-    if not isinstance(value, str) or _NUMBER.fullmatch(value):
-        return str(value)
-    text = visible(value)
-    return json.dumps(text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}...", ensure_ascii=False)
+    if isinstance(value, str):
+        return (
+            value
+            if _NUMBER.fullmatch(value)
+            else json.dumps(shorten(visible(value), _SHOWN), ensure_ascii=False)
+        )
+    return repr(value) if repr(value) != repr(other) and number(value) == number(other) else number(value)
 
 
 def spelled_change(change: float | None) -> str:
-    """Spell a relative change: `+11.2 %`; empty for None."""
-    return "" if change is None else f"{100 * change:+.3g} %"
+    """Spell a relative change: `+11.2 %`; empty if there is none."""
+    return f"{100 * change:+.3g} %" if change else ""
 
 
 def value_lines(differences: Sequence[ValueDifference], words: Words = CHANGED) -> Iterator[str]:
@@ -160,8 +158,8 @@ def value_lines(differences: Sequence[ValueDifference], words: Words = CHANGED) 
     names = [visible(", ".join(filter(None, (one.name, one.column)))) for one in differences]
     width = max(map(len, names), default=0)
     for name, one in zip(names, differences, strict=True):
-        old = f"{words.old} {_spelled(one.old, one.new)}"
-        new = f"{words.new} {_spelled(one.new, one.old)}"
+        old = f"{words.old} {spelled_value(one.old, one.new)}"
+        new = f"{words.new} {spelled_value(one.new, one.old)}"
         parts = {
             "other": (old, new, spelled_change(one.change), one.limit),
             "gone": (old, "gone"),
@@ -191,4 +189,14 @@ def file_lines(one: FileDifference, words: Words = CHANGED, *, most: int = KEPT)
     yield from (f"  {note}" for note in one.notes)
     # one column is named above
     shown = tuple(replace(cell, column="") for cell in shown) if len(names) == 1 else shown
-    yield from (f"  {line}" for line in value_lines(shown, words))
+    lines = _text_lines(shown) if one.format == "text" else value_lines(shown, words)
+    yield from (f"  {line}" for line in lines)
+
+
+def _text_lines(differences: Sequence[ValueDifference]) -> Iterator[str]:
+    """Yield lines of text as diffs show them: `-` for the old ones, `+` for the new ones."""
+    width = max((len(one.name) for one in differences), default=0)
+    for one in differences:
+        sides = [("-", one.old), ("+", one.new)]
+        for place, (sign, text) in enumerate(side for side in sides if side[1] is not None):
+            yield f"{'' if place else one.name:<{width}}  {sign} {visible(str(text))}"

@@ -243,24 +243,29 @@ def _config_fields(spec: RunSpec) -> Iterator[Change]:
     except DuctaflowError as exc:
         yield Change("config", "", f"the config is another one; that of the last run: {exc.message}")
         return
-    old, new = _fields(masked(before)), _fields(masked(spec.config))
+    old, new = config_fields(before), config_fields(spec.config)
     paths = [path for path in {**old, **new} if old.get(path) != new.get(path)]
     for path in paths:
+        was, now = (shorten(fields.get(path, ""), _SHOWN) for fields in (old, new))
         if path not in new:
-            text = f"config {path}: gone, was {old[path]}"
+            text = f"config {path}: gone, was {was}"
         elif path not in old:
-            text = f"config {path}: new, {new[path]}"
+            text = f"config {path}: new, {now}"
         else:
-            text = f"config {path}: {old[path]} -> {new[path]}"
+            text = f"config {path}: {was} -> {now}"
         yield Change("config", path, text)
     if not paths:
         yield Change("config", "", "the config is another one than that of the last run")
 
 
-def _fields(config: Mapping[str, object]) -> dict[str, str]:
-    """Key paths of all values that hold no others, and those values as they are shown."""
-    known = {key: value for key, value in config.items() if key != ROOT_KEY}
-    return {spelled(path): _shown(value) for path, value in leaves(known, _is_plain_list)}
+def config_fields(config: Mapping[str, object]) -> dict[str, str]:
+    """Return the values of a config that hold no others, as JSON, by key path; secrets are masked.
+
+    A list of plain values is one value. Where the project lies is left out.
+    """
+    known = masked({key: value for key, value in config.items() if key != ROOT_KEY})
+    found = leaves(known, _is_plain_list)
+    return {spelled(path): json.dumps(value, ensure_ascii=False) for path, value in found}
 
 
 def _is_plain_list(_path: KeyPath, value: object) -> bool:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ductaflow.common.files import snapshot
+from ductaflow.common.files import Snapshot, snapshot
 from ductaflow.common.paths import METRICS, TEMP_PREFIX, RunFolder
 from ductaflow.common.rules import glob_matches
 from ductaflow.common.text import duration, listed
@@ -80,11 +80,8 @@ class Expected:
             site: gives hashes of files.
             flows: run folders of a build's flows, relative to its own: these are judged by themselves.
         """
-        theirs = tuple(f"{flow}/" for flow in flows)
         files, faults = {}, {}
-        for name, state in sorted(snapshot(folder).items() if folder.is_dir() else ()):
-            if name.startswith((*theirs, ".")) or "/." in name or TEMP_PREFIX in name:
-                continue
+        for name, state in entries_expected(folder, flows).items():
             if state.kind == "file":
                 files[name] = folder / name
             else:
@@ -172,6 +169,17 @@ class Expected:
         for name, difference in zip(apart, differences, strict=True):
             if difference:
                 yield replace(difference, file=name)
+
+
+def entries_expected(folder: Path, flows: Sequence[str] = ()) -> Snapshot:
+    """Return what lies in a folder of expected files, without hidden entries; see `Expected.of`."""
+    theirs = tuple(f"{flow}/" for flow in flows)
+    found = snapshot(folder) if folder.is_dir() else {}
+    return {
+        name: state
+        for name, state in sorted(found.items())
+        if not (name.startswith((*theirs, ".")) or "/." in name or TEMP_PREFIX in name)
+    }
 
 
 def judge_run(
