@@ -9,10 +9,8 @@ it disturbs the clock. The ratio compares the last environment with the first on
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
-import resource
 import statistics
 import tempfile
 from collections.abc import Callable
@@ -25,8 +23,8 @@ from harness import (
     OURS,
     Bench,
     heading,
-    output,
     parser_of,
+    processor_time,
     write_project,
     write_unchanged,
 )
@@ -50,13 +48,7 @@ class Environment:
 
     def seconds(self, project: str, *arguments: str) -> float:
         """Processor time of a command and of all processes that it started."""
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        output([self.python, *arguments], self.folder / project, self.variables)
-        with contextlib.suppress(ChildProcessError):
-            while True:
-                os.waitpid(-1, 0)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        return processor_time([self.python, *arguments], self.folder / project, self.variables)[0]
 
     def light(self, *options: str) -> float:
         """Milliseconds of one more run in a session."""

@@ -117,11 +117,22 @@ def write_unchanged(project: Path, count: int, run: Callable[[Path], object]) ->
 # --- a benchmark in progress -------------------------------------------------------------------------------
 
 
-def missing(packages: str) -> str:
-    """What to install before a rival that needs some packages can take part; nothing if it can."""
-    if all(importlib.util.find_spec(package.replace("-", "_")) for package in packages.split()):
+def missing(packages: str, python: str | None = None) -> str:
+    """What to install before a rival that needs some packages can take part; nothing if it can.
+
+    Args:
+        python: the interpreter that runs it, if that is another one.
+    """
+    names = [package.replace("-", "_") for package in packages.split()]
+    if python is None:
+        are_there = all(importlib.util.find_spec(name) for name in names)
+    else:
+        code = "import importlib.util as u, sys; sys.exit(not all(map(u.find_spec, sys.argv[1:])))"
+        are_there = not subprocess.run([python, "-c", code, *names], check=False).returncode
+    if are_there:
         return ""
-    return f'missing: pip install {packages}, or all peers with pip install -e ".[bench]"'
+    both = "" if python else ', or all peers with pip install -e ".[bench]"'
+    return f"missing: pip install {packages}{both}"
 
 
 def environment(workspace: Path) -> dict[str, str]:
@@ -254,6 +265,22 @@ def output(command: Sequence[str], folder: Path, variables: Mapping[str, str]) -
     return str(done.stdout)
 
 
+def processor_time(command: Sequence[str], folder: Path, variables: Mapping[str, str]) -> tuple[float, str]:
+    """Processor time, user and system, of a command and all processes that it starts; and what it prints.
+
+    Those that it leaves behind count if this process adopts orphans.
+    """
+    import resource
+
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    shown = output(command, folder, variables)
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.waitpid(-1, 0)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, shown
+
+
 def end_of(text: str) -> str:
     """The last lines of an output, as one line that fits into a table."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
@@ -282,14 +309,24 @@ def shown(samples: Sequence[float]) -> str:
 
 
 def heading(quick: bool, packages: Sequence[str] = ()) -> str:
-    """When, on what, with which versions."""
+    """When, on what, with which versions: names of packages, or texts that have a version already."""
     versions = [f"Python {platform.python_version()}"]
     for name in packages:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions.append(f"{name} {importlib.metadata.version(name)}")
+            versions.append(name if " " in name else f"{name} {importlib.metadata.version(name)}")
     machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs"
     text = f"{datetime.now(UTC):%Y-%m-%d}, {machine}, {', '.join(versions)}.\n"
     return f"{text}\nMade with `--quick`: it works; too little to judge.\n" if quick else text
+
+
+def versions_in(python: str, packages: Sequence[str]) -> list[str]:
+    """Name and version of those of some packages that another interpreter has."""
+    code = (
+        "import importlib.metadata as m, sys\n"
+        "known = {d.name: d.version for d in m.distributions()}\n"
+        "print(*(f'{name} {known[name]}' for name in sys.argv[1:] if name in known), sep='\\n')"
+    )
+    return output([python, "-c", code, *packages], Path.cwd(), os.environ).strip().splitlines()
 
 
 def parser_of(document: str | None) -> argparse.ArgumentParser:
@@ -307,6 +344,8 @@ def main(
     rivals: Mapping[str, str],
     conclude: Callable[[Bench], None],
     packages: Sequence[str],
+    *,
+    peers: bool = False,
 ) -> None:
     """The program of a benchmark that consists of pieces and has rivals.
 
@@ -315,8 +354,12 @@ def main(
         rivals: by name, the packages that each needs.
         conclude: adds ratios and targets to what was measured.
         packages: whose versions are printed.
+        peers: whether `--peers` names the interpreter that has the packages of rivals.
     """
     parser = parser_of(document)
+    if peers:
+        about = "interpreter that has the peers; by default this one"
+        parser.add_argument("--peers", default=sys.executable, metavar="PYTHON", help=about)
     about = f"a piece ({', '.join(pieces)}) or a rival ({', '.join(rivals)}); may be repeated"
     choices = [*pieces, *rivals]
     parser.add_argument("--only", action="append", default=[], choices=choices, metavar="NAME", help=about)
@@ -326,10 +369,12 @@ def main(
     for name, numbers in plan.items():
         setattr(options, name, getattr(options, name) or numbers[options.quick])
     chosen = [name for name in options.only if name in rivals] or list(rivals)
+    python = getattr(options, "peers", None)
     with tempfile.TemporaryDirectory(prefix="benchmark-", ignore_cleanup_errors=True) as folder:
         bench = Bench(Path(folder), options, options.quick, chosen)
-        bench.notes = {name: why for name in chosen if (why := missing(rivals[name]))}
+        bench.notes = {name: why for name in chosen if (why := missing(rivals[name], python))}
         own = [name for name in options.only if name in pieces] or pieces
         bench.turns("begins", lambda name: pieces[name](bench), own)
     conclude(bench)
-    print(heading(options.quick, packages), bench.text(), sep="\n")
+    others = versions_in(python, list(filter(None, rivals.values()))) if python else []
+    print(heading(options.quick, [*packages, *others]), bench.text(), sep="\n")

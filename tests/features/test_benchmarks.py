@@ -171,3 +171,20 @@ def test_two_environments_are_compared(tmp_path: Path) -> None:
     row = r"^\| `ductaflow run --changed`, 3 unchanged, s \|" + r" [\d.]+ \|" * 4
     assert re.search(row, done.stdout, re.MULTILINE)
     assert [] == list(tmp_path.iterdir())
+
+
+def test_results_are_measured_and_a_missing_peer_is_said(tmp_path: Path) -> None:
+    """Ours gives a table and a DataFrame of all runs; what is not installed says how to get it."""
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')
+    python.chmod(0o755)
+    workspace = tmp_path / "workspace"
+    workspace.mkdir()
+    done = benchmark("results.py", workspace, "--quick", "--peers", str(python))
+    assert 0 == done.returncode, done.stderr
+    assert re.search(r"^\| ours \| [\d.]+ \|", done.stdout, re.MULTILINE)
+    assert re.search(r"^\| 8 runs \| [\d.]+ \| [\d.]+ \|", done.stdout, re.MULTILINE)
+    for peer in ("mlflow", "dvc"):
+        assert f"- {peer}: missing: pip install {peer}\n" in done.stdout
+    assert "too little to judge" in done.stdout
+    assert [] == list(workspace.iterdir())

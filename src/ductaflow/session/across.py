@@ -199,7 +199,6 @@ def look_at(
     """The last runs of some, with the configs that ran; `faults` as of `last_runs`."""
     lasts = last_runs(project, seen, faults)
     found = [_ran(project, one, last) for one, last in zip(seen, lasts, strict=True)]
-    # what a flow is told of other runs is an input of its own
     names = project.settings.metrics
     declare(
         path for one in seen for path in (one.run_folder.config, *map(one.run_folder.path.joinpath, names))
@@ -210,9 +209,10 @@ def look_at(
 def _ran(project: Project, one: Instance | Orphan, last: LastRun) -> Ran:
     notes = []
     config: Mapping[str, object] = {}
-    if one.run_folder.config.is_file():
+    saved = one.run_folder.config
+    if saved.is_file():
         try:
-            config = load_saved_config(one.run_folder.config, project_root=project.root)
+            config = load_saved_config(saved, project_root=project.root)
         except ConfigError as exc:
             notes.append(f"the saved config cannot be read: {exc.message}")
         if isinstance(one, Instance) and not one.problem and config and config != one.config:
@@ -226,9 +226,19 @@ def _ran(project: Project, one: Instance | Orphan, last: LastRun) -> Ran:
     elif one.problem:
         notes.append(first_line(one.problem.message))
     # The place for what is known of its expectation: that the run was not judged since that changed.
-    known = masked({key: value for key, value in config.items() if key != ROOT_KEY})
-    parameters = {as_typed(path): value for path, value in leaves(known, _is_value) if path}
-    return Ran(one, last, parameters, "; ".join(notes))
+    return Ran(one, last, _parameters(config), "; ".join(notes))
+
+
+def _parameters(config: Mapping[str, object]) -> dict[str, object]:
+    """The values of a config by their key paths, nested objects looked into; secrets masked."""
+    found: dict[str, object] = {}
+    for key, value in masked(config).items():
+        if isinstance(value, dict) and value:
+            found |= {as_typed((key, *path)): leaf for path, leaf in leaves(value, _is_value)}
+        elif key != ROOT_KEY:
+            # most are, and a walk takes longer
+            found[as_typed((key,))] = value
+    return found
 
 
 def _is_value(_path: object, value: object) -> bool:

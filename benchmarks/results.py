@@ -1,0 +1,184 @@
+"""What results cost: ours and its peers, in one go on the same numbers.
+
+    python benchmarks/results.py --peers PEERS/bin/python      the tables of docs/performance.md: some minutes
+    python benchmarks/results.py --quick                       all of it, too small to judge, in a minute
+
+PEERS is an environment with `pip install mlflow dvc`, whose dependencies need not fit ours; by default they
+are looked for in this one. A peer that is not there is reported as missing. Figures are the processor time,
+user and system, of a whole command and all processes that it starts. Rivals take turns. Everything happens in
+a temporary folder, which is removed.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from harness import Bench, Flow, copy_run, instance_name, main, processor_time, write_project
+
+from ductaflow.common.host import adopt_orphans
+
+TABLE = "Table of all runs: the whole command, processor time"
+FRAME = "results() of all runs: the whole process"
+PACKAGES = ("pandas", "msgspec")
+COLUMNS = 10
+PLAN = {
+    # of the table, and of the DataFrame
+    "runs": (1000, 6),
+    "many": (5000, 8),
+    "repeats": (5, 1),
+}
+FLOW = Flow(
+    "table",
+    [
+        "import json\nfrom pathlib import Path\n"
+        'Path("metrics.json").write_text(json.dumps({f"m{k}": config["p0"] * k / 7 for k in range(10)}))'
+    ],
+)
+VARIABLES = {
+    "MLFLOW_ALLOW_FILE_STORE": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "DVC_NO_ANALYTICS": "1",
+}
+
+
+def parameters(number: int) -> dict[str, Any]:
+    return {f"p{k}": number + k / 4 if k % 2 else number * k for k in range(COLUMNS)}
+
+
+def metrics(number: int) -> dict[str, float]:
+    return {f"m{k}": number * k / 7 for k in range(COLUMNS)}
+
+
+# --- the same numbers for each -----------------------------------------------------------------------------
+
+
+def write_ours(bench: Bench, folder: Path, count: int) -> None:
+    """Two runs, and copies of them with other numbers: to run thousands would take an hour."""
+    write_project(folder, FLOW, {instance_name(number): parameters(number) for number in range(2)})
+    (folder / "ductaflow.toml").write_text("html = false\nreport = false\n")
+    bench.run([sys.executable, "-m", "ductaflow", "run", FLOW.name], folder)
+    write_project(folder, FLOW, {instance_name(number): parameters(number) for number in range(count)})
+    runs = folder / "runs" / FLOW.name
+    for number in range(count):
+        run = runs / instance_name(number)
+        if number > 1:
+            copy_run(runs / instance_name(number % 2), run)
+        for name, changed in (
+            (f"{FLOW.name}_config.json", parameters(number)),
+            ("metrics.json", metrics(number)),
+            ("result.json", {"metrics": metrics(number)}),
+        ):
+            known = json.loads((run / name).read_text())
+            (run / name).write_text(json.dumps({**known, **changed}, indent=1))
+
+
+def write_mlflow(bench: Bench, folder: Path, count: int) -> None:
+    """By its own functions: a file for each parameter and each metric."""
+    numbers = [[instance_name(number), parameters(number), metrics(number)] for number in range(count)]
+    (folder / "numbers.json").write_text(json.dumps(numbers))
+    code = (
+        "import json, mlflow\n"
+        "mlflow.set_tracking_uri('file:./mlruns')\nmlflow.set_experiment('table')\n"
+        "for name, parameters, metrics in json.load(open('numbers.json')):\n"
+        "    with mlflow.start_run(run_name=name):\n"
+        "        mlflow.log_params(parameters)\n        mlflow.log_metrics(metrics)\n"
+    )
+    bench.run([bench.plan.peers, "-c", code], folder, **VARIABLES)
+
+
+def write_dvc(bench: Bench, folder: Path, count: int) -> None:
+    """A metrics file for each run, named in `dvc.yaml`; it has no parameters of runs that are no commits."""
+    bench.run([bench.plan.peers, "-m", "dvc", "init", "-q", "--no-scm"], folder, **VARIABLES)
+    names = [f"runs/{instance_name(number)}/metrics.json" for number in range(count)]
+    for number, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).write_text(json.dumps(metrics(number)))
+    (folder / "dvc.yaml").write_text("\n".join(["metrics:", *(f"- {name}" for name in names)]))
+
+
+SEARCH = (
+    "import mlflow\nmlflow.set_tracking_uri('file:./mlruns')\n"
+    "print(mlflow.search_runs(experiment_names=['table'], max_results=50_000).to_csv(index=False))"
+)
+#: By name: what writes the numbers, and the arguments of the command that shows them, one run a line.
+RIVALS: dict[str, tuple[Callable[[Bench, Path, int], None], list[str]]] = {
+    "ours": (write_ours, ["-m", "ductaflow", "results", "--format", "csv"]),
+    "mlflow": (write_mlflow, ["-c", SEARCH]),
+    "dvc": (write_dvc, ["-m", "dvc", "metrics", "show"]),
+}
+
+
+# --- what is measured --------------------------------------------------------------------------------------
+
+
+def measure_table(bench: Bench) -> None:
+    """A table with parameters and metrics of all runs, on standard output."""
+
+    def write(name: str) -> None:
+        RIVALS[name][0](bench, bench.folder(name), bench.plan.runs)
+
+    def show(name: str) -> None:
+        folder = bench.workspace / "commands" / name
+        python = sys.executable if name == "ours" else bench.plan.peers
+        seconds, shown = processor_time(
+            [python, *RIVALS[name][1]], folder, {**bench.environment, **VARIABLES}
+        )
+        lines = sum(bool(line.strip()) for line in shown.splitlines())
+        if lines != bench.plan.runs + 1:
+            raise RuntimeError(f"{lines} lines instead of a head and {bench.plan.runs} runs")
+        if repeat:
+            bench.add(TABLE, name, "s", seconds)
+
+    bench.turns(f"table: writes {bench.plan.runs:,} runs", write, bench.rivals)
+    # the first go is not counted
+    for repeat in range(bench.plan.repeats + 1):
+        bench.turns(f"table: {repeat} of {bench.plan.repeats}", show, bench.rivals)
+
+
+def measure_frame(bench: Bench) -> None:
+    """A DataFrame of ours, in a process that does nothing else."""
+    folder = bench.folder("many")
+    write_ours(bench, folder, bench.plan.many)
+    code = f"from ductaflow import results\nprint(len(results({FLOW.name!r})))"
+    for repeat in range(bench.plan.repeats + 1):
+        wall = bench.run([sys.executable, "-c", code], folder)
+        seconds, shown = processor_time([sys.executable, "-c", code], folder, bench.environment)
+        if int(shown) != bench.plan.many:
+            raise RuntimeError(f"{shown.strip()} of {bench.plan.many} rows")
+        if repeat:
+            bench.add(FRAME, f"{bench.plan.many:,} runs", "processor time, s", seconds)
+            bench.add(FRAME, f"{bench.plan.many:,} runs", "wall time, s", wall)
+
+
+PIECES = {"table": measure_table, "frame": measure_frame}
+
+
+def conclude(bench: Bench) -> None:
+    """Ratios, and the numbers to reach."""
+    peers = [name for name in RIVALS if name != "ours" and bench.median(TABLE, name, "s") is not None]
+    for name in peers:
+        bench.add(TABLE, name, "/ ours", bench.ratio(TABLE, "s", name, "ours"))
+    faster = min((bench.ratio(TABLE, "s", name, "ours") or 0.0 for name in peers), default=None)
+    what = f"table of {bench.plan.runs:,} runs, 10 parameters and 10 metrics: the faster peer / ours"
+    bench.target(what, faster, 3, 10)
+    wall = bench.median(FRAME, f"{bench.plan.many:,} runs", "wall time, s")
+    bench.target(f"`results()` of {bench.plan.many:,} runs, the whole process", wall, 3, 2, " s")
+
+
+if __name__ == "__main__":
+    # so that what processes leave behind is counted
+    adopt_orphans()
+    main(
+        __doc__,
+        PLAN,
+        PIECES,
+        {name: "" if name == "ours" else name for name in RIVALS},
+        conclude,
+        PACKAGES,
+        peers=True,
+    )
