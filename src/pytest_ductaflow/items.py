@@ -178,6 +178,10 @@ class FlowSession:
         return instance.run_folder.path in self.selected and not instance.skip_reason()
 
 
+#: Metrics that JUnit gets of an instance.
+_MAX_METRICS = 20
+
+
 # --- the nodes ---------------------------------------------------------------------------------------------
 
 
@@ -353,6 +357,7 @@ class InstanceItem(pytest.Item):
         self._property("warnings", str(result.warning_count))
         for warning in result.warnings:
             self._property("warning", f"{warning.line}: {warning.text}")
+        self._add_metrics(result)
         if result.status is Status.UNCHANGED:
             self._property("former_status", str(result.former_status))
             self.beyond = "; ".join(
@@ -361,6 +366,14 @@ class InstanceItem(pytest.Item):
         message = self.beyond if result.status is Status.UNCHANGED else result.message
         self._keep(ItemOutcome(result.status, message, result.cause, result))
         return result
+
+    def _add_metrics(self, result: Result) -> None:
+        """Let JUnit have the first metrics, and the number of all if those are not all."""
+        metrics = result.metrics
+        for name, value in list(metrics.items())[:_MAX_METRICS]:
+            self._property(clean(f"metric.{name}"), value if isinstance(value, str) else json.dumps(value))
+        if len(metrics) > _MAX_METRICS:
+            self._property("metrics", str(len(metrics)))
 
     def _explain(self, why: tuple[Change, ...]) -> None:
         # The error of the last run is no news of this one.

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import TinyProject, cli
+from support import TinyProject, a_result, cli, stored
 
+from ductaflow.store.result import FileEntry, Status, read_result, write_result
 from ductaflow.store.result import Result as Outcome
-from ductaflow.store.result import Status, read_result, write_result
 
 FLOW = """
 # %%
@@ -248,6 +248,20 @@ def test_show_tells_all_that_is_known(project: TinyProject) -> None:
     assert '"api_key": "***"' in good
     assert "hidden" not in good
     assert "never\n" == cli("show", "fit/never").output.partition("fit/never: ")[2][:6]
+
+
+def test_show_has_metrics_and_what_is_none(tmp_path: Path) -> None:
+    """As people read them, the first twenty; what its files hold besides is named."""
+    metrics = {"rmse": 0.31249999, "peak.mw": None, "\x1b[31mzone": "n\ns", **{f"m{n}": n for n in range(20)}}
+    folder = tmp_path / "runs" / "fit" / "a"
+    outputs = (FileEntry(path="metrics.json", size=2),)
+    stored(tmp_path / "runs", a_result("success", metrics=metrics, outputs=outputs))
+    (folder / "metrics.json").write_text('{"hours": [1, 2]}')
+    TinyProject(tmp_path).config("flows/fit/a.json")
+    shown = cli("show", "fit/a", "--project", tmp_path).output
+    lines = shown.partition("\nmetrics\n")[2].partition("\n\n")[0].split("\n")
+    assert ["  rmse     0.3125", "  peak.mw  NaN", "  zone     n", "  m0       0"] == lines[:4]
+    assert ["  and 3 more", '  metrics.json: "hours" is a list, which is no metric'] == lines[-2:]
 
 
 def test_show_names_the_flows_of_a_build_and_what_changed_since(project: TinyProject) -> None:

@@ -32,6 +32,11 @@ def make_mixed_project(root: Path) -> TinyProject:
         """
         # %%
         print("preparing", config["name"])
+        if config["name"] == "scenario_A":
+            import json
+            from pathlib import Path
+            metrics = {"peak.mw": 1 / 3, "zone\x07": "<n>", "ok": True, "rmse": float("nan")}
+            Path("metrics.json").write_text(json.dumps({**metrics, **dict.fromkeys("abcdefghijklmnopqr", 1)}))
         if config["name"] == "scenario_B":
             print("⚠ few rows")
         if config["name"] == "scenario_C":
@@ -148,6 +153,10 @@ def test_junit_has_the_facts_of_a_run(parallel: Session) -> None:
         "warnings": "1",
         "warning": "3: ⚠ few rows",
     }
+    metrics = {name: text for name, text in facts["prep[scenario_A]"].items() if "metric" in str(name)}
+    assert (21, "22") == (len(metrics), metrics["metrics"])
+    exact = {"metric.peak.mw": "0.3333333333333333", "metric.ok": "true", "metric.rmse": "null"}
+    assert {**exact, r"metric.zone\x07": "<n>", "metric.a": "1"}.items() <= metrics.items()
     assert facts["fit[E]"] == {"run_folder": "runs/fit/E", "status": "blocked"}
     assert cases["prep[scenario_C]"].find("failure") is not None
 

@@ -13,7 +13,7 @@ import pytest
 from support import a_result, page_data, stored
 
 from ductaflow.common.errors import DuctaflowError, Failure
-from ductaflow.common.paths import RunFolder
+from ductaflow.common.paths import REPORT_JSON, RunFolder
 from ductaflow.report import Entry, LiveReport, build_report, merge_reports, render_html, write_report
 from ductaflow.report.cause_groups import find_causes
 from ductaflow.report.configs import Configs, shown_value
@@ -610,3 +610,20 @@ def test_file_that_is_no_report_is_named(tmp_path: Path, content: str) -> None:
 
     with pytest.raises(DuctaflowError, match=r"shard\.json"):
         merge_reports([file], tmp_path)
+
+
+# --- metrics -----------------------------------------------------------------------------------------------
+
+
+def test_the_twin_has_the_first_metrics(tmp_path: Path) -> None:
+    """A hundred of them, and how many more there are; a merged twin keeps them."""
+    metrics = {"rmse": 0.25, "zone": None, **{f"m{number}": number for number in range(118)}}
+    result = stored(tmp_path, a_result("success", metrics=metrics, run_status=Status.SUCCESS))
+    twin = build_report([Entry(result)], session_id="s", started="", finished="2030", runs_dir=tmp_path)
+    write_report(twin, tmp_path)
+    merged = merge_reports([tmp_path / REPORT_JSON], tmp_path / "merged").twin
+    for (instance,) in (twin["instances"], merged["instances"]):
+        assert (100, 20) == (len(instance["metrics"]), instance["metrics_left_out"])
+        assert (0.25, None) == (instance["metrics"]["rmse"], instance["metrics"]["zone"])
+        assert "success" == instance["run_status"]
+    assert 0.25 == page_data(render_html(twin)).details("fit/a")["metrics"]["rmse"]

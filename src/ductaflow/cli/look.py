@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ductaflow.common.errors import DuctaflowError, of_system
 from ductaflow.common.paths import ROOT_KEY, RunFolder
-from ductaflow.common.text import duration, first_line, shown_path, size, strip_ansi
+from ductaflow.common.text import clean, duration, first_line, number, shown_path, size, strip_ansi
 from ductaflow.project.instances import Instance, Instances
 from ductaflow.project.options import load_saved_config
 from ductaflow.project.orphans import Orphans
@@ -25,6 +25,7 @@ from ductaflow.project.settings import Project
 from ductaflow.session.last_runs import LastRun, last_runs
 from ductaflow.session.leftovers import Leftover
 from ductaflow.store.logs import is_warning_line, log_lines
+from ductaflow.store.metrics import read_metrics
 from ductaflow.store.result import FileEntry, Result, read_result
 
 #: Warnings and files that `show` names; the result has all.
@@ -98,9 +99,9 @@ def log_texts(
         ) from exc
     whole = not (warnings or errors or wanted)
     unreadable = []
-    for number, one in enumerate(seen):
+    for place, one in enumerate(seen):
         if whole and len(seen) > 1:
-            yield ("\n" if number else "") + f"==> {one.shown} <=="
+            yield ("\n" if place else "") + f"==> {one.shown} <=="
         try:
             if (whole or warnings or not errors) and (log := _log_of(one.run_folder)):
                 yield from _lines_of(log, whole=whole, only_warnings=warnings, wanted=wanted)
@@ -119,12 +120,12 @@ def _lines_of(
     log: Path, *, whole: bool, only_warnings: bool, wanted: re.Pattern[str] | None
 ) -> Iterator[str]:
     where = shown_path(log)
-    for number, line in enumerate(log_lines(log), start=1):
+    for at, line in enumerate(log_lines(log), start=1):
         text = strip_ansi(line)
         if whole:
             yield text
         elif (not only_warnings or is_warning_line(line)) and (wanted is None or wanted.search(text)):
-            yield f"{where}:{number}: {text}"
+            yield f"{where}:{at}: {text}"
 
 
 def _error_of(one: Instance, wanted: re.Pattern[str] | None) -> Iterator[str]:
@@ -186,6 +187,8 @@ def show_lines(project: Project, one: Instance) -> Iterator[str]:
     yield f"{one.shown}: {'  '.join(filter(None, verdict))}"
     if result:
         yield from _cause(result)
+    if result:
+        yield from _metrics(project, result)
     yield from _config(one)
     if result:
         yield from _files("inputs", result.inputs)
@@ -205,6 +208,16 @@ def _cause(result: Result) -> Iterator[str]:
         for entry in result.failure.source:
             mark = ">" if entry["line"] == result.failure.line else " "
             yield f"  {mark} {entry['line']:>5}  {strip_ansi(entry['text'])}".rstrip()
+
+
+def _metrics(project: Project, result: Result) -> Iterator[str]:
+    """The metrics of a run, and what is left out of its files since it is no metric."""
+    found = {clean(name): first_line(number(value)) for name, value in result.metrics.items()}
+    width = max(map(len, found), default=0)
+    lines = [f"{name:<{width}}  {text}" for name, text in found.items()]
+    files = {output["path"] for output in result.outputs}.intersection(project.settings.metrics)
+    notes = read_metrics(result.folder, sorted(files)).notes if result.folder else []
+    yield from _section("metrics", [*_first(lines, len(lines)), *map(clean, notes)])
 
 
 def _config(one: Instance) -> Iterator[str]:

@@ -9,7 +9,7 @@ from typing import NotRequired, TypedDict
 
 from ductaflow.common.errors import SourceLine
 from ductaflow.common.paths import Kind
-from ductaflow.store.result import FileEntry, Status
+from ductaflow.store.result import FileEntry, Metric, Status
 
 SCHEMA = 1
 #: Number of instances by status; every status is there, also with 0.
@@ -110,6 +110,10 @@ class ResultTwin(TypedDict):
     children: list[str]
     peak_memory: int | None
     environment: dict[str, object]
+    # twins of older versions lack these
+    run_status: NotRequired[Status | None]
+    metrics: NotRequired[dict[str, Metric]]
+    metrics_left_out: NotRequired[int]
 
 
 class InstanceTwin(ResultTwin, LogParts, ConfigParts, FigureParts):

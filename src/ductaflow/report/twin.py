@@ -27,8 +27,9 @@ MAX_TEXT = 20_000
 MAX_LINE = 2_000
 #: Builds inside builds deeper than this are shown without their flows.
 MAX_DEPTH = 20
-#: Files that an instance lists as read or written, and upstreams.
+#: Files that an instance lists as read or written, metrics, and upstreams.
 MAX_FILES = 100
+MAX_METRICS = 100
 MAX_UPSTREAMS = 100
 #: Message of an instance that waits for its turn.
 NOT_YET = "has not run yet"
@@ -202,7 +203,13 @@ def _instance(
     stored = None if result.message == NOT_YET else entry.config
     log = _log_of(ran) if ran else None
     is_good = not (former or result).status.needs_attention
-    lists = {**_first(result, "inputs"), **_first(result, "outputs")}
+    metrics = dict([*result.metrics.items()][:MAX_METRICS])
+    lists = {
+        **_first(result, "inputs"),
+        **_first(result, "outputs"),
+        "metrics": metrics,
+        "metrics_left_out": len(result.metrics) - len(metrics),
+    }
     fields = {**result.to_dict(), **lists}
     # The lineage is as long as the files that were read are many; `ductaflow why` reads it.
     del fields["lineage"]

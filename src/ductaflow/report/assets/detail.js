@@ -30,6 +30,7 @@ function detailOf(node, details) {
     it.failure && it.failure.traceback
       ? part("traceback", "Traceback", code("Traceback", it.failure.traceback)) : null,
     known ? log(it, details) : null,
+    metrics(it),
     figures(it),
     known ? config(it) : null,
     relatives(node),
@@ -230,6 +231,17 @@ function config(it) {
       h("thead", h("tr", h("th", { scope: "col" }, "Key"), columns.map(([name]) => h("th", { scope: "col" }, name)))), body)),
     it.config_left_out ? h("p.note", plural(it.config_left_out, "more key") + " in the config.") : null,
   ], { note: summary });
+}
+
+// --- metrics ------------------------------------------------------------------------------------------------
+
+function metrics(it) {
+  const found = Object.entries(it.metrics || {});
+  if (!found.length) return null;
+  return part("metrics", "Metrics", [
+    h("dl", found.map(([name, value]) => h("div", h("dt", name), h("dd", value === null ? "NaN" : String(value))))),
+    it.metrics_left_out ? h("p.note", plural(it.metrics_left_out, "more metric") + " in the result.") : null,
+  ], { note: String(found.length + (it.metrics_left_out || 0)) });
 }
 
 // --- flows, upstreams, files, facts -------------------------------------------------------------------------
