@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -233,6 +234,10 @@ def test_judging_a_build() -> None:
     assert ("error", "expectation") == (str(judged.status), judged.cause)
     assert "flow fit/a: 1 of 2 metrics differ; 2 warning lines" == judged.message
     assert build == unjudged(judged)
+    good = Result("fit", "a", "flow", Status.WARNING, run_status=Status.WARNING)
+    assert replace(build, judged=Judged(3, 0)) == as_judged(judged, judged.judged, [good])
+    own = as_judged(build, None, [flow])
+    assert (own.message, None) == (judged.message, as_judged(own, own.judged, [good]).judged)
     failed = Result("plan", "x", "build", Status.ERROR, "exit", "boom", run_status=Status.ERROR)
     assert failed == as_judged(failed, Judged(3, 0), [flow])
 

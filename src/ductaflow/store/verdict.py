@@ -216,6 +216,9 @@ def as_judged(result: Result, judged: Judged | None, flows: Sequence[Result]) ->
     run = unjudged(result)
     if not run.is_complete:
         return run
+    if judged:
+        # One that said that a flow differs, and nothing else, says nothing now.
+        judged = replace(judged, message="") if judged.metrics or judged.files else None
     wrong = (f"flow {flow.id}: {flow.message}" for flow in flows if flow.status.is_error)
     message = judged.summary if judged and judged.differences else next(wrong, "")
     if not message:
