@@ -156,7 +156,8 @@ def test_files(desk: Desk) -> None:
         "  x[1]  expected 2  found 3  +50 %",
         "e.txt  the run has not written it",
         "b.txt  1 of 2 lines",
-        '  line 2  expected "two"  found "2"',
+        "  line 2  - two",
+        "          + 2",
     ] == list(difference_lines(judged))
 
 

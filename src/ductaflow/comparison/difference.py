@@ -164,7 +164,7 @@ def value_lines(differences: Sequence[ValueDifference], words: Words = CHANGED) 
             "other": (old, new, spelled_change(one.change), one.limit),
             "gone": (old, "gone"),
             "added": (new, "added"),
-            "bound": (f"{new} {one.limit}",),
+            "bound": (f"{new if one.new is not None else f'{words.new} nothing'} {one.limit}",),
         }[one.kind]
         yield "  ".join([f"{name:<{width}}", *filter(None, parts)])
 

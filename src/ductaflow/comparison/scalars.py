@@ -68,7 +68,9 @@ def beyond_bounds(name: str, value: Scalar, rule: Rule) -> ValueDifference | Non
         if bound is None:
             continue
         if not _is_number(value) or _is_missing(value):
-            return ValueDifference(name, "bound", None, plain(value), limit=f"is no number, {word} {bound:g}")
+            # there it is, unlike a metric that no run has said
+            new = "NaN" if value is None else plain(value)
+            return ValueDifference(name, "bound", None, new, limit=f"is no number, {word} {bound:g}")
         if value < bound if word == "min" else value > bound:
             sign = "<" if word == "min" else ">"
             return ValueDifference(name, "bound", None, plain(value), limit=f"{sign} {word} {bound:g}")
