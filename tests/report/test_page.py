@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -299,6 +300,18 @@ def test_figures_inputs_and_outputs(report: Desk) -> None:
     assert "runs/fit/EU_2030/model.json" in report.part("files").inner_text()
     opened(report, "fit/EU_2030")
     assert "fit/EU_2030/model.json" == report.part("files").get_by_text("model.json").get_attribute("href")
+
+
+def test_metrics_are_shown(desk: Desk, tmp_path: Path) -> None:
+    """With all digits, null as NaN, markup as text; how many more the result has is said."""
+    metrics = {"rmse": 1 / 3, "gap": None, "<b>zone</b>": "<i>n</i>", **{f"m{n}": n for n in range(100)}}
+    entry = a_run_of(tmp_path, "a", {"x": 1})
+    page = a_page(tmp_path, [replace(entry, result=replace(entry.result, metrics=metrics))])
+    desk.open(page, "#id=fit/a")
+    desk.wait_for("fit/a")
+    text = desk.part("metrics").inner_text()
+    for said in ("rmse\n0.3333333333333333", "gap\nNaN", "<b>zone</b>\n<i>n</i>", "3 more metrics", "103"):
+        assert said in text
 
 
 def test_links_lead_to_files_that_are_there(report: Desk, runs: Path) -> None:
