@@ -24,11 +24,16 @@ from ductaflow.common.host import adopt_orphans
 TABLE = "Table of all runs: the whole command, processor time"
 FRAME = "results() of all runs: the whole process"
 PACKAGES = ("pandas", "msgspec")
+JUDGED = "Unchanged runs, 10 metrics each: `ductaflow run --changed`, processor time"
+CHANGED = [sys.executable, "-m", "ductaflow", "run", "--changed"]
 COLUMNS = 10
 PLAN = {
     # of the table, and of the DataFrame
     "runs": (1000, 6),
     "many": (5000, 8),
+    # unchanged ones, of which so many have really run
+    "judged": (1000, 6),
+    "real": (50, 2),
     "repeats": (5, 1),
 }
 FLOW = Flow(
@@ -155,7 +160,35 @@ def measure_frame(bench: Bench) -> None:
             bench.add(FRAME, f"{bench.plan.many:,} runs", "wall time, s", wall)
 
 
-PIECES = {"table": measure_table, "frame": measure_frame}
+def measure_judging(bench: Bench) -> None:
+    """The same unchanged runs with and without expected metrics."""
+    folders = {"nothing is expected": bench.folder("plain"), "metrics are expected": bench.folder("expected")}
+    for folder in folders.values():
+        write_project(folder, FLOW, {instance_name(number): {"p0": 3} for number in range(bench.plan.real)})
+        (folder / "ductaflow.toml").write_text("html = false\nreport = false\n")
+        bench.run([*CHANGED, "-j", "2"], folder)
+        write_project(folder, FLOW, {instance_name(number): {"p0": 3} for number in range(bench.plan.judged)})
+        runs = folder / "runs" / FLOW.name
+        for number in range(bench.plan.real, bench.plan.judged):
+            copy_run(runs / instance_name(number % bench.plan.real), runs / instance_name(number))
+    for run in runs.iterdir():
+        expected = folder / "expected" / FLOW.name / run.name
+        expected.mkdir(parents=True)
+        (expected / "metrics.json").write_bytes((run / "metrics.json").read_bytes())
+
+    def run_again(name: str) -> None:
+        seconds, shown = processor_time(CHANGED, folders[name], bench.environment)
+        if f"{bench.plan.judged} unchanged" not in shown:
+            raise RuntimeError(f"not all are unchanged: {shown.strip()[-200:]}")
+        if repeat:
+            bench.add(JUDGED, name, "s", seconds)
+
+    # in the first go, which is not counted, all are judged
+    for repeat in range(bench.plan.repeats + 1):
+        bench.turns(f"judging: {repeat} of {bench.plan.repeats}", run_again, folders)
+
+
+PIECES = {"table": measure_table, "frame": measure_frame, "judging": measure_judging}
 
 
 def conclude(bench: Bench) -> None:
@@ -166,6 +199,8 @@ def conclude(bench: Bench) -> None:
     faster = min((bench.ratio(TABLE, "s", name, "ours") or 0.0 for name in peers), default=None)
     what = f"table of {bench.plan.runs:,} runs, 10 parameters and 10 metrics: the faster peer / ours"
     bench.target(what, faster, 3, 10)
+    ratio = bench.ratio(JUDGED, "s", "metrics are expected", "nothing is expected")
+    bench.target(f"{bench.plan.judged:,} unchanged runs judged / not judged", ratio, 1.2, 1.05)
     seconds = bench.median(FRAME, f"{bench.plan.many:,} runs", "processor time, s")
     bench.target(f"`results()` of {bench.plan.many:,} runs, the whole process", seconds, 3, 2, " s")
 
