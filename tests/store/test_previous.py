@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from ductaflow.common.errors import RunFolderError
-from ductaflow.common.files import snapshot, sweep_folders, temporary_prefix
+from ductaflow.common.files import snapshot, sweep_temporary, temporary_prefix
 from ductaflow.common.paths import RunFolder
 from ductaflow.store import previous
 from ductaflow.store.folder import Claim, Owner, unfinished
@@ -266,15 +266,16 @@ def test_temporary_files_of_dead_processes_are_swept(folder: RunFolder, runs: Pa
 
 
 def test_temporary_folders_of_dead_sessions_are_swept(tmp_path: Path) -> None:
-    """By the mark of their maker: what has none, or a maker that lives, stays."""
+    """By their names, which say who made them: what has another name, or a maker that lives, stays."""
     dead = subprocess.Popen([sys.executable, "-c", "pass"])
     dead.wait()
     alive = temporary_prefix()
-    for name, mark in {"a": alive, "b": alive.replace(str(os.getpid()), str(dead.pid)), "c": "x"}.items():
-        (tmp_path / f"ductaflow-{name}").mkdir()
-        (tmp_path / f"ductaflow-{name}" / f"{mark}maker").touch()
-    sweep_folders(tmp_path, "ductaflow-")
-    assert ["ductaflow-a", "ductaflow-c"] == sorted(path.name for path in tmp_path.iterdir())
+    left = alive.replace(f"-{os.getpid()}-", f"-{dead.pid}-")
+    for name in (f"{alive}a", f"{left}b", f"{left}c", "ductaflow-d"):
+        (tmp_path / name).mkdir()
+    (tmp_path / f"{left}b" / "socket").touch()
+    sweep_temporary(tmp_path)
+    assert [f"{alive}a", "ductaflow-d"] == sorted(path.name for path in tmp_path.iterdir())
 
 
 @pytest.mark.skipif(getattr(os, "geteuid", lambda: 1)() != 0, reason="only root can become somebody else")

@@ -65,21 +65,6 @@ def sweep_temporary(folder: str | os.PathLike[str]) -> None:
                         os.unlink(entry.path)
 
 
-def sweep_folders(place: str | os.PathLike[str], prefix: str) -> None:
-    """Remove folders in a place for temporary files that hold the mark of a maker that was killed.
-
-    Such a mark is a file whose name begins with `temporary_prefix`.
-    """
-    with suppress(OSError), os.scandir(place) as entries:
-        for folder in entries:
-            if folder.name.startswith(prefix):
-                # What is somebody else's stays.
-                with suppress(OSError), os.scandir(folder.path) as inside:
-                    marks = [entry for entry in inside if entry.name.startswith(TEMP_PREFIX)]
-                    if marks and all(map(_is_left_behind, marks)):
-                        shutil.rmtree(folder.path)
-
-
 def _is_left_behind(entry: os.DirEntry[str]) -> bool:
     where, _, rest = entry.name.removeprefix(TEMP_PREFIX).partition("-")
     pid = rest.partition("-")[0]

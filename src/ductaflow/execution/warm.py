@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from ductaflow.common.decode import decode
-from ductaflow.common.files import sweep_folders, sweep_temporary, temporary_prefix
+from ductaflow.common.files import sweep_temporary, temporary_prefix
 from ductaflow.execution.imports import first_imports, hidden_packages
 from ductaflow.store.sessions import Part, session_of
 from ductaflow.store.spec import RunSpec
@@ -144,8 +144,6 @@ class RunRequest:
         return f'{{"spec": {self.spec.dump()}, "environment": {json.dumps(self.environment)}}}'
 
 
-#: How the names of the folders of servers begin.
-_FOLDERS = "ductaflow-"
 #: Held while a server is started and its folder put into the environment.
 _LOCK = threading.Lock()
 
@@ -159,13 +157,11 @@ def _listening() -> tuple[Path, socket.socket]:
         OSError: there is no such place; why not in the first one.
     """
     faults: list[OSError] = []
-    sweep_temporary(tempfile.gettempdir())
-    for place in (None, *_SHORT_PLACES):
-        # Those of sessions that were killed before their servers could remove them.
-        sweep_folders(place or tempfile.gettempdir(), _FOLDERS)
+    for place in (tempfile.gettempdir(), *_SHORT_PLACES):
+        # Folders of sessions that were killed before their servers could remove them, too.
+        sweep_temporary(place)
         try:
-            folder = Path(tempfile.mkdtemp(prefix=_FOLDERS, dir=place))
-            (folder / f"{temporary_prefix()}maker").touch()
+            folder = Path(tempfile.mkdtemp(prefix=temporary_prefix(), dir=place))
         except OSError as exc:
             faults.append(exc)
             continue
