@@ -202,7 +202,17 @@ def _options(config: pytest.Config) -> SessionOptions:
         dist=told.get("ductaflow_dist"),
         only_changed=config.getoption("ductaflow_changed"),
         debug=is_debugged() or (not told and asks_for_pdb),
+        accept=_accept(config),
     )
+
+
+def _accept(config: pytest.Config) -> bool:
+    if config.getoption("ductaflow_accept") and os.environ.get("CI"):
+        raise pytest.UsageError(
+            "--ductaflow-accept changes what is expected, and CI is set: nobody would look at that there\n"
+            "Accept where you can see and commit it: ductaflow accept ID --dry-run"
+        )
+    return bool(config.getoption("ductaflow_accept"))
 
 
 def _overrides(config: pytest.Config) -> dict[str, object]:

@@ -51,6 +51,7 @@ class ControllerHooks:
         self._github = github.for_this_session(common.projects)
         self._baseline = common.flows.baseline
         self._said: list[str] = []
+        self._expects_other = False
 
     # --- serial ------------------------------------------------------------------------------------------
 
@@ -132,6 +133,10 @@ class ControllerHooks:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self._artifact.update(report)
         self._live.report(report, self._artifact.status_of(report.nodeid))
+        if accepted := report.__dict__.pop("ductaflow_accepted", None):
+            lines, is_other = accepted
+            self._said += lines
+            self._expects_other |= is_other
         if self._github:
             self._github.update(report)
         if self._baseline and (kinds := report.__dict__.pop("ductaflow_kinds", None)):
@@ -170,7 +175,7 @@ class ControllerHooks:
         if session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and self._common.sharding.emptied:
             session.exitstatus = pytest.ExitCode.OK
         path = self._common.durations
-        failed = False
+        failed = self._expects_other
         try:
             if path and session.config.getoption("ductaflow_durations_update"):
                 count = write_durations(path, self._artifact.outcomes(), self._projects)

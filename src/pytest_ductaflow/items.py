@@ -53,6 +53,7 @@ class SessionOptions:
         owner_pid: the controller; its end ends all runs. None on another machine.
         dist: the `--dist` that somebody gave, so that the order is not ours; None when it is.
         debug: run flows in this process, under the debugger of a person.
+        accept: make the results of what runs the expected ones.
     """
 
     session_id: str
@@ -63,6 +64,7 @@ class SessionOptions:
     dist: str | None = None
     only_changed: bool = False
     debug: bool = False
+    accept: bool = False
 
 
 @dataclass
@@ -277,6 +279,7 @@ class InstanceItem(pytest.Item):
         self.why: tuple[str, ...] = ()
         self.beyond = ""
         self.kinds: list[str] | None = None
+        self.accepted: tuple[Sequence[str], bool] | None = None
         for tag in instance.options.tags:
             self._add_tag(tag)
         if instance.options.xfail:
@@ -353,6 +356,8 @@ class InstanceItem(pytest.Item):
             self.flows.note(decision)
             self._stop(decision)
             self._fail(self._text_of(decision))
+        if self.flows.options.accept and result.is_complete:
+            result = self._accept(result)
         self._property("config_hash", result.config_hash or "")
         self._property("warnings", str(result.warning_count))
         for warning in result.warnings:
@@ -374,6 +379,24 @@ class InstanceItem(pytest.Item):
             self._property(clean(f"metric.{name}"), value if isinstance(value, str) else json.dumps(value))
         if len(metrics) > _MAX_METRICS:
             self._property("metrics", str(len(metrics)))
+
+    def _accept(self, result: Result) -> Result:
+        """Make the results of a complete run the expected ones, and return it as it is judged then."""
+        from ductaflow.session.accept import accept
+
+        if self.get_closest_marker("xfail"):
+            return result
+        try:
+            accepted = accept(self.instance)
+        except DuctaflowError as exc:
+            self.accepted = [clean(str(exc))], True
+            return result
+        self.accepted = [clean(line) for line in accepted.lines], bool(accepted.writes)
+        judged = replace(accepted.result, flow=result.flow, instance=result.instance)
+        if result.former_status is None:
+            return judged
+        status = judged.status if judged.status.is_error else Status.UNCHANGED
+        return replace(judged, status=status, former_status=judged.status)
 
     def _explain(self, why: tuple[Change, ...]) -> None:
         # The error of the last run is no news of this one.
@@ -459,6 +482,9 @@ class InstanceItem(pytest.Item):
             report.ductaflow = self.outcome.dump() if is_fork else self.outcome  # type: ignore[attr-defined]
             # told once; the items of a session live as long as it does
             self.outcome = None
+        if self.accepted:
+            report.ductaflow_accepted = self.accepted  # type: ignore[attr-defined]
+            self.accepted = None
         if self.kinds is not None:
             report.ductaflow_kinds = json.dumps(self.kinds)  # type: ignore[attr-defined]
             self.kinds = None

@@ -24,6 +24,7 @@ _FLAGS = {
     "-changed": "Run what has changed since its last good run; the rest is `unchanged`",
     "-upstream": "Run also what the selected instances read from, at any distance",
     "-downstream": "Run also what reads from the selected instances, at any distance",
+    "-accept": "Make the results of what ran the expected ones; the exit code is 1 if that changed any",
     "-durations-update": "Write to the file of durations what the good runs of this session took",
     "-baseline-update": "Write the warnings of this session to the baseline, and fail on none",
     "-baseline-strict": "Fail also if a warning of the baseline no longer occurs",

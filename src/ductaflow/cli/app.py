@@ -470,6 +470,38 @@ def _words(text: str | None) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()] if text else []
 
 
+@main.command("accept")
+@click.argument("arguments", nargs=-1, required=True, metavar="ID... [FILE]...")
+@click.option("--dry-run", is_flag=True, help="Show as Markdown what would be accepted, and write nothing.")
+@click.option("--remove", is_flag=True, help="Remove what is expected and the run does not have.")
+@click.option("--large", is_flag=True, help="Accept files of more than 1 MB too.")
+@_project_option
+def accept_command(
+    arguments: Sequence[str], dry_run: bool, remove: bool, large: bool, folder: Path | None
+) -> None:
+    """Make the results of the last runs those that are expected, and judge them again.
+
+    They are written to expected/<flow>/<instance>/, to be committed: the first time the metrics, then what is
+    there already. A FILE in the run folders, or a glob, is accepted alone and as a whole: name what is new
+    once. A bound is not accepted: it is changed in the config.
+    """
+    from ductaflow.cli.diff_lines import acceptance_lines
+    from ductaflow.project.graph import collect
+    from ductaflow.session.accept import accept, named_instances
+
+    seen, files = named_instances(collect(_project(folder)), arguments)
+    done, faults = [], []
+    for one in seen:
+        try:
+            done.append(accept(one, files, remove=remove, large=large, dry_run=dry_run))
+        except DuctaflowError as exc:
+            faults.append(exc)
+    _say(*acceptance_lines(done, dry_run=dry_run))
+    _say(*(f"Error: {fault}" for fault in faults), stream=sys.stderr)
+    if faults:
+        click.get_current_context().exit(UNUSABLE)
+
+
 @main.command("logs")
 @click.argument("targets", nargs=-1, metavar="[ID|FOLDER]...")
 @click.option("--warnings", is_flag=True, help="Only warning lines, each with its place.")

@@ -1,4 +1,4 @@
-"""What `ductaflow diff` says: of one pair everything, of many what moved most."""
+"""What `ductaflow diff` says, of one pair everything, of many what moved most; and `ductaflow accept`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 
-from ductaflow.common.text import clean, first_line, listed
+from ductaflow.common.text import clean, first_line, listed, markdown_row
 from ductaflow.comparison.difference import (
     ValueDifference,
     file_lines,
@@ -15,6 +15,7 @@ from ductaflow.comparison.difference import (
     spelled_value,
     value_lines,
 )
+from ductaflow.session.accept import Accepted
 from ductaflow.session.diff import Diff
 
 #: So many values are shown of many instances, and so many cells of each file of a pair in Markdown.
@@ -102,14 +103,26 @@ def markdown(diffs: Sequence[Diff], left_out: Sequence[str]) -> Iterator[str]:
         rows += [(diff.new, f"only in {diff.old}: {name}", "", "", "") for name in diff.gone]
         rows += [(diff.new, f"only in {diff.new}: {name}", "", "", "") for name in diff.added]
     if rows[2:]:
-        yield from (
-            f"| {' | '.join(clean(cell).replace('|', chr(92) + '|') for cell in row)} |" for row in rows
-        )
+        yield from map(markdown_row, rows)
         yield ""
     yield from (
         f"- {first_line(text, None)}" for text in (*(n for diff in diffs for n in diff.notes), *left_out)
     )
     yield f"{sum(not diff.is_alike for diff in diffs)} of {len(diffs)} differ"
+
+
+def acceptance_lines(done: Sequence[Accepted], *, dry_run: bool) -> Iterator[str]:
+    """What was accepted; in a dry run as a table of Markdown, the largest relative change first."""
+    values = [(one.id, file, value) for one in done for file, value in one.values]
+    if dry_run and values:
+        yield markdown_row(("", "file", "what", "expected", "found", "change"))
+        yield "|---|---|---|---:|---:|---:|"
+        for id, file, value in sorted(values, key=lambda row: -abs(row[2].change or 0)):
+            yield markdown_row((id, file, *_cells(value)))
+    for one in done:
+        yield from (f"{one.id}: {clean(note)}" for note in one.notes) if dry_run else one.lines
+    if not any(one.writes for one in done):
+        yield "Nothing to accept."
 
 
 def _cells(one: ValueDifference) -> tuple[str, str, str, str]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 
-from ductaflow.common.text import clean, duration, listed, number, shorten
+from ductaflow.common.text import clean, duration, listed, markdown_row, number, shorten
 from ductaflow.session.across import OWN_COLUMNS, ResultTable
 from ductaflow.session.tables import NAME_COLUMN
 
@@ -75,7 +75,7 @@ class ResultDisplay:
             head, *rows = zip(*(_cells(part, name) for name in names), strict=True)
             rule = ["---:" if _is_numeric(part, name) else "---" for name in names]
             for row in (head, rule, *rows):
-                yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |"
+                yield markdown_row(row)
 
     def _names(self, table: ResultTable) -> Sequence[str]:
         own = [name for name in OWN_COLUMNS if name != "note"]

@@ -143,6 +143,15 @@ def listed(names: Sequence[str], most: int | None) -> str:
     return f"{', '.join(names[:most])}{more}"
 
 
+def markdown_row(cells: Iterable[str]) -> str:
+    """Spell a row of a table of Markdown; whatever a cell holds, it stays one.
+
+    >>> print(markdown_row(["rmse", "a|b\\nc"]))
+    | rmse | a\\|b c |
+    """
+    return f"| {' | '.join(' '.join(clean(cell).splitlines()).replace('|', chr(92) + '|') for cell in cells)} |"
+
+
 # --- numbers, times, places --------------------------------------------------------------------------------
 
 

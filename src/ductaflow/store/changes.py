@@ -317,7 +317,7 @@ def _of_inputs(site: Site, last: _Last, others: _Others) -> Iterator[Change]:
             yield Change("input", name, f"{name} was changed while the last run read it")
     for entry in last.result.inputs:
         name = entry["path"]
-        fault = _fault(site, site.absolute(name), entry)
+        fault = fault_of_file(site, site.absolute(name), entry)
         if not fault or name in lineage["changed"]:
             continue
         if name not in lineage["written"] or not _was_left_by(others, site, entry):
@@ -425,12 +425,12 @@ def _new_inputs(site: Site, last: _Last, named: Mapping[str, os.stat_result]) ->
 def _of_outputs(site: Site, last: _Last, others: _Others) -> Iterator[Change]:
     for entry in last.result.outputs:
         path = os.path.join(last.folder, entry["path"])
-        if fault := _fault(site, path, entry):
+        if fault := fault_of_file(site, path, entry):
             name = site.relative(path)
             yield Change("output", name, f"{name} {fault}")
     for entry in last.lineage["made"]:
         name = entry["path"]
-        fault = _fault(site, site.absolute(name), entry)
+        fault = fault_of_file(site, site.absolute(name), entry)
         if fault and not _was_left_by(others, site, entry):
             yield Change("output", name, f"{name}, which it wrote, {fault}")
     # The saved config, which `load_instance` and `run FOLDER` trust.
@@ -443,8 +443,14 @@ def _of_outputs(site: Site, last: _Last, others: _Others) -> Iterator[Change]:
         yield Change("output", name, f"{name} {unread(exc)}")
 
 
-def _fault(site: Site, path: str, entry: FileEntry) -> str | None:
-    """Return what is wrong with a file; None if it is as recorded."""
+def fault_of_file(site: Site, path: str, entry: FileEntry) -> str | None:
+    """Return what is wrong with an input or output; None if it is as recorded.
+
+    Args:
+        site: gives hashes of files.
+        path: where it is.
+        entry: its record.
+    """
     if "kind" in entry:
         return fault_of_kind(path, entry)
     try:

@@ -72,7 +72,13 @@ class Expected:
 
     @classmethod
     def of(cls, folder: Path, rules: Expectations, site: Site, flows: Sequence[str] = ()) -> Expected | None:
-        """Return what is expected of a run; None if nothing is.
+        """Return what is expected of a run; None if nothing is. Arguments as of `at`."""
+        found = cls.at(folder, rules, site, flows)
+        return found if found.files or found.faults or any(rules.bounds) else None
+
+    @classmethod
+    def at(cls, folder: Path, rules: Expectations, site: Site, flows: Sequence[str] = ()) -> Expected:
+        """Return what is expected of a run, perhaps nothing.
 
         Args:
             folder: where the expected files are.
@@ -86,8 +92,7 @@ class Expected:
                 files[name] = folder / name
             else:
                 faults[name] = f"is a {state.kind} in {folder}, not a file"
-        found = cls(folder, rules, files, faults, site)
-        return found if files or faults or any(rules.bounds) else None
+        return cls(folder, rules, files, faults, site)
 
     def key(self, outputs: Sequence[FileEntry]) -> str:
         """Return what stands for all that a judgement depends on."""
@@ -216,7 +221,7 @@ def judge_unchanged(last: Result, spec: RunSpec) -> Result:
         return last
     with held(Path(spec.folder), Path(spec.runs_root)):
         found = recorded_result(Path(spec.folder))
-        return _judged_again(found, Path(spec.expected), rules, Site.of(spec)) if found.is_complete else found
+        return judged_again(found, Path(spec.expected), rules, Site.of(spec)) if found.is_complete else found
 
 
 def is_judged(result: Result, folder: Path, rules: Expectations, site: Site) -> bool:
@@ -235,10 +240,20 @@ def is_judged(result: Result, folder: Path, rules: Expectations, site: Site) -> 
     return all(is_judged(flow, folder / name, _saved_rules(flow), site) for name, flow in _flows(result))
 
 
-def _judged_again(result: Result, folder: Path, rules: Expectations, site: Site) -> Result:
+def parts_of(
+    result: Result, folder: Path, rules: Expectations, site: Site
+) -> Iterator[tuple[Result, Expected]]:
+    """Yield a run with what is expected of it, then the flows of a build. Arguments as of `is_judged`."""
+    yield result, Expected.at(folder, rules, site, result.children)
+    for name, flow in _flows(result):
+        yield from parts_of(flow, folder / name, _saved_rules(flow), site)
+
+
+def judged_again(result: Result, folder: Path, rules: Expectations, site: Site) -> Result:
+    """Judge a complete run whose folder is held here, and write what is new. Arguments as of `is_judged`."""
     assert result.folder is not None
     flows = [
-        _judged_again(flow, folder / name, _saved_rules(flow), site) if flow.is_complete else flow
+        judged_again(flow, folder / name, _saved_rules(flow), site) if flow.is_complete else flow
         for name, flow in _flows(result)
     ]
     expected = Expected.of(folder, rules, site, result.children)
