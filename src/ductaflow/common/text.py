@@ -149,7 +149,9 @@ def markdown_row(cells: Iterable[str]) -> str:
     >>> print(markdown_row(["rmse", "a|b\\nc"]))
     | rmse | a\\|b c |
     """
-    return f"| {' | '.join(' '.join(clean(cell).splitlines()).replace('|', chr(92) + '|') for cell in cells)} |"
+    return (
+        f"| {' | '.join(' '.join(clean(cell).splitlines()).replace('|', chr(92) + '|') for cell in cells)} |"
+    )
 
 
 # --- numbers, times, places --------------------------------------------------------------------------------
