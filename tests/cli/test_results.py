@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from support import TinyProject, a_result, stored
+from support import TinyProject, a_result, cli, stored
 
 from ductaflow.cli.results import ResultDisplay, as_csv
 from ductaflow.common.errors import ConfigError
@@ -144,6 +144,14 @@ def test_conducted_rows_are_shown_when_asked(project: TinyProject) -> None:
     assert "1 not stored (row)" in project.cli("results", "demand").stderr
     assert "row" not in project.cli("results", "demand/s0").output
     assert "not stored" in project.cli("results", "demand", "--conducted").stdout
+
+
+def test_nothing_stored_is_said(tmp_path: Path) -> None:
+    """On standard error, so that JSON is an empty list."""
+    TinyProject(tmp_path)
+    done = [cli("results", "--format", form, "--project", tmp_path) for form in ("table", "json", "markdown")]
+    assert [(0, "nothing is stored\n")] * 3 == [(one.exit_code, one.stderr) for one in done]
+    assert [] == json.loads(done[1].stdout)
 
 
 # --- what fits ---------------------------------------------------------------------------------------------

@@ -219,6 +219,7 @@ def test_configs_of_any_shape_have_columns(runs: Runs) -> None:
         ([True, 1], "object"),
         ([True, 0.5], "object"),
         (["a", 1], "object"),
+        (["\ud800", None], "object"),
         ([None, None], "object"),
         ([[1], [2]], "object"),
         ([{}, None], "object"),

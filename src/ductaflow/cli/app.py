@@ -410,7 +410,7 @@ def results_command(
         display = ResultDisplay(asked, everything, keys, width)
         _say(*(display.markdown(table) if language == "markdown" else display.lines(table)))
     rows = f"{len(table.flows)} of {len(seen)} rows" if where is not None else ""
-    notes = [rows, f"left out: {without}" if without else "", *faults]
+    notes = [rows, "" if seen else NOTHING_STORED, f"left out: {without}" if without else "", *faults]
     _say(*filter(None, notes), stream=sys.stderr)
 
 

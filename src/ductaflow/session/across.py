@@ -28,6 +28,7 @@ from ductaflow.project.options import load_saved_config
 from ductaflow.project.orphans import Orphan, Orphans
 from ductaflow.project.secrets import masked
 from ductaflow.project.settings import Project
+from ductaflow.project.strict_json import LONE_SURROGATE
 from ductaflow.session.last_runs import LastRun, last_runs
 from ductaflow.session.request import find_project
 from ductaflow.session.tables import NAME_COLUMN, kind_of_flow
@@ -96,7 +97,9 @@ def series(values: list[object]) -> Series[Any]:
         return pd.Series(values, dtype="Int64" if has_gaps else "int64")
     if kinds == {float} or (kinds == {int, float} and max(numbers) <= _EXACT_FLOAT):
         return pd.Series(values, dtype="float64")
-    return pd.Series(values) if kinds == {str} else pd.Series(values, dtype=object)
+    # half a surrogate pair, from a file of a flow, is no text for pandas
+    is_text = kinds == {str} and not any(LONE_SURROGATE.search(str(text)) for text in values)
+    return pd.Series(values) if is_text else pd.Series(values, dtype=object)
 
 
 def differ(values: Sequence[object]) -> bool:
