@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ductaflow.session.across import results as results
     from ductaflow.session.conductor import conduct as conduct
     from ductaflow.session.debug import debug_flow as debug_flow
-    from ductaflow.session.joined import outputs as outputs
+    from ductaflow.session.output_files import outputs as outputs
     from ductaflow.session.runner import run_instance as run_instance
     from ductaflow.session.runner import run_notebook as run_notebook
     from ductaflow.session.runner import run_step_flow as run_step_flow
@@ -61,7 +61,7 @@ _NAMES = {
     "session.across": ("results",),
     "session.conductor": ("conduct",),
     "session.debug": ("debug_flow",),
-    "session.joined": ("outputs",),
+    "session.output_files": ("outputs",),
     "session.runner": ("run_instance", "run_notebook", "run_step_flow"),
     "session.tables": ("scenarios", "store_instances"),
     "store.logs": ("analyze_execution_logs",),

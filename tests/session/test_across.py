@@ -109,10 +109,11 @@ def test_parameters_are_those_that_ran(runs: Runs) -> None:
     """A config that was edited since is marked, and its row has the values of the run."""
     runs.add("a", x=1)
     runs.add("b", x=2)
-    runs.project.config("flows/demand/a.json", x=7)
-    found = runs.results()
-    assert [1, 2] == list(found["x"])
-    assert ["config changed since", ""] == list(found["note"])
+    for edited in (7, True, 1.0, "1"):
+        runs.project.config("flows/demand/a.json", x=edited)
+        found = runs.results()
+        assert [1, 2] == list(found["x"])
+        assert ["config changed since", ""] == list(found["note"])
 
 
 def test_a_project_that_was_moved_has_not_changed(runs: Runs) -> None:

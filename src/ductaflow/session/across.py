@@ -2,7 +2,7 @@
 
     results("demand")                  a row for each stored instance: status, seconds, parameters, metrics
     outputs("demand", "hourly.csv")    the rows of one file of every complete run
-    columns_of([{..}], ["x"], "metrics")     what `conduct` puts beside its columns
+    with_metrics(table, results)       what `conduct` puts beside its columns
 
     instances, saved configs, results -> ResultTable: columns as lists -> DataFrame, or lines of a command
 
@@ -11,6 +11,7 @@ In a column None is what is missing, and JSON's null. pandas is imported when a 
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -218,7 +219,7 @@ def _ran(project: Project, one: Instance | Orphan, last: LastRun) -> Ran:
             config = load_saved_config(saved, project_root=project.root)
         except ConfigError as exc:
             notes.append(f"the saved config cannot be read: {exc.message}")
-        if isinstance(one, Instance) and not one.problem and config and config != one.config:
+        if isinstance(one, Instance) and not one.problem and config and _text(config) != _text(one.config):
             notes.append(CHANGED)
     elif last.status == "never" and isinstance(one, Instance):
         config = one.config
@@ -230,6 +231,11 @@ def _ran(project: Project, one: Instance | Orphan, last: LastRun) -> Ran:
         notes.append(first_line(one.problem.message))
     # The place for what is known of its expectation: that the run was not judged since that changed.
     return Ran(one, last, _parameters(config), "; ".join(notes))
+
+
+def _text(config: Mapping[str, object]) -> str:
+    """A config as text, in which 1, 1.0 and true are not the same, and the order of keys is no matter."""
+    return json.dumps(config, sort_keys=True)
 
 
 def _parameters(config: Mapping[str, object]) -> dict[str, object]:

@@ -140,20 +140,20 @@ def _frame(ran: Ran, name: str, read: Callable[[Path], object]) -> DataFrame:
     """
     import pandas as pd
 
-    folder, again = ran.one.run_folder.path, f"Run it again: ductaflow run {ran.one.id}"
+    folder = ran.one.run_folder.path
     recorded = {output["path"]: output for output in (ran.complete.outputs if ran.complete else ())}
     if name not in recorded:
-        wrote = listed(list(recorded), _NAMED) or "nothing"
-        hint = did_you_mean(name, recorded) or f"{ran.one.id} wrote {wrote}."
-        raise InstanceError(f"no {name}", hint=hint)
+        wrote = f"{ran.one.id} wrote {listed(list(recorded), _NAMED) or 'nothing'}."
+        raise InstanceError(f"no {name}", hint=did_you_mean(name, recorded) or wrote)
     if fault := _fault(folder, recorded[name]):
-        raise InstanceError(f"{name} {fault}", hint=again)
+        raise InstanceError(f"{name} {fault}", hint=f"Run it again: ductaflow run {ran.one.id}")
     try:
         frame = read(folder / name)
         if not isinstance(frame, pd.DataFrame):
             raise TypeError(f"the reader gives {type(frame).__name__}, not a DataFrame")
-        is_count = frame.index.name is None and [*map(str, frame.index)] == [*map(str, range(len(frame)))]
-        frame = frame.reset_index(drop=is_count)
+        count = pd.RangeIndex(len(frame))
+        is_count = frame.index.equals(count) or frame.index.equals(count.astype(str))
+        frame = frame.reset_index(drop=is_count and frame.index.name is None)
         if frame.columns.nlevels > 1 or not frame.columns.is_unique:
             raise ValueError("its columns have several levels, or two have one name")
     except ImportError as exc:
