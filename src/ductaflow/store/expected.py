@@ -50,6 +50,8 @@ from ductaflow.store.verdict import as_judged
 
 #: Raised when a judgement of the same files may come to another end.
 _VERSION = 1
+#: So many values of a file that differ are told; `ductaflow diff` tells more.
+_CELLS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,7 +293,7 @@ def difference_lines(judged: Judged, *, bounds: str = "") -> Iterator[str]:
         yield f"{line}  ({bounds})" if bounds and one.kind == "bound" else line
     for difference in judged.differences:
         if difference.file:
-            yield from file_lines(difference.file, EXPECTED)
+            yield from file_lines(difference.file, EXPECTED, most=_CELLS)
 
 
 def unexpected_lines(result: Result, id: str, shown: str, *, bounds: str) -> Iterator[str]:
