@@ -161,6 +161,22 @@ def test_a_run_that_is_only_not_as_expected_has_its_metrics(runs: Runs) -> None:
     assert {} == found.attrs["left_out"]
 
 
+def test_what_was_not_judged_since_is_noted(runs: Runs) -> None:
+    """Another expectation, in a file or in the config, makes no difference to a row but its note."""
+    runs.add("a", metrics={"rmse": 1}, x=1)
+    runs.project.config("flows/demand/b.json", x=1, _run={"expect": {"metrics": {"rmse": {"max": 5}}}})
+    runs.ran("b", metrics={"rmse": 1}, x=1)
+    said = "not judged since its expectation changed"
+    assert ["", said] == list(runs.results()["note"])
+    expected = runs.project.root / "expected" / "demand" / "a" / "metrics.json"
+    expected.parent.mkdir(parents=True)
+    expected.write_text('{"rmse": 2}')
+    assert [(said, "success")] * 2 == [
+        *zip(*(runs.results()[name] for name in ("note", "status")), strict=True)
+    ]
+    assert 2 == runs.project.cli("status").output.count(said)
+
+
 def test_a_name_that_is_taken_gets_a_prefix(runs: Runs) -> None:
     """A metric like a parameter is `metrics.<name>`, a parameter like one of our columns `config.<name>`."""
     runs.add("a", metrics={"x": 2, "status": "fine", "rmse": 3}, x=1, note="s", metrics_={"x": 0})

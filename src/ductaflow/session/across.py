@@ -30,7 +30,7 @@ from ductaflow.project.orphans import Orphan, Orphans
 from ductaflow.project.secrets import masked
 from ductaflow.project.settings import Project
 from ductaflow.project.strict_json import LONE_SURROGATE
-from ductaflow.session.last_runs import LastRun, last_runs
+from ductaflow.session.last_runs import NOT_JUDGED, LastRun, last_runs
 from ductaflow.session.request import find_project
 from ductaflow.session.tables import NAME_COLUMN, kind_of_flow
 from ductaflow.session.targets import find_stored
@@ -229,7 +229,8 @@ def _ran(project: Project, one: Instance | Orphan, last: LastRun) -> Ran:
         notes.append(NOT_STORED)
     elif one.problem:
         notes.append(first_line(one.problem.message))
-    # The place for what is known of its expectation: that the run was not judged since that changed.
+    if not last.is_judged:
+        notes.append(NOT_JUDGED)
     return Ran(one, last, _parameters(config), "; ".join(notes))
 
 
@@ -360,7 +361,7 @@ def results(
         - `instance`; `status`, which is that of the last run, `running`, `lost`, `never`, `unreadable`;
           `seconds`;
         - `note`, empty where there is nothing to say: `config changed since`, if the stored config is not the
-          one that ran; `not stored`;
+          one that ran; `not judged since its expectation changed`; `not stored`;
         - the parameters that ran, nested keys with dots, passwords masked. One that is called like a column
           before it is `config.<name>`. For an instance that has never run they are those stored;
         - the metrics of complete runs, status `success` or `warning`, or an error that is only one of

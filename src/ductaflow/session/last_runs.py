@@ -7,11 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ductaflow.common.errors import DuctaflowError
+from ductaflow.project.expect import Expectations
 from ductaflow.project.instances import Instance
 from ductaflow.project.orphans import Orphan
 from ductaflow.project.settings import Project
+from ductaflow.session.request import spec_of_instance
 from ductaflow.store.folder import begun
+from ductaflow.store.record import Site
 from ductaflow.store.result import Result, Status, read_result
+from ductaflow.store.sessions import session_of
+
+NOT_JUDGED = "not judged since its expectation changed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +28,7 @@ class LastRun:
         name: as a person names it on the command line.
         moment: when it finished, or began if it is running; UTC.
         result: what it says of itself, if it came to its end.
+        is_judged: its results were judged by what is expected of them now; nothing is judged here.
     """
 
     name: str
@@ -29,6 +36,7 @@ class LastRun:
     moment: str | None = None
     message: str = ""
     result: Result | None = None
+    is_judged: bool = True
 
     @property
     def seconds(self) -> float | None:
@@ -64,6 +72,20 @@ def _finished(one: Instance | Orphan) -> LastRun:
     if result is None:
         problem = one.problem if isinstance(one, Instance) else None
         return LastRun(one.shown, "never", message=problem.message if problem else "")
-    notes = one.notes or () if isinstance(one, Instance) else ()
-    message = "; ".join(filter(None, [result.message, *notes]))
-    return LastRun(one.shown, result.status.value, result.finished, message, result)
+    notes = [*(one.notes or ())] if isinstance(one, Instance) else []
+    judged = not isinstance(one, Instance) or _is_judged(one, result)
+    message = "; ".join(filter(None, [result.message, *notes, "" if judged else NOT_JUDGED]))
+    return LastRun(one.shown, result.status.value, result.finished, message, result, judged)
+
+
+def _is_judged(one: Instance, result: Result) -> bool:
+    expected_dir = one.project.root / one.project.settings.expected_dir
+    known = one.options.expect or result.judged or expected_dir.is_dir()
+    if not known or not result.is_complete or one.problem:
+        return True
+    # most projects expect nothing
+    from ductaflow.store.expected import is_judged
+
+    spec = spec_of_instance(one, session=session_of().id)
+    rules = Expectations(one.options.expect or {})
+    return not spec.expected or is_judged(result, Path(spec.expected), rules, Site.of(spec))
