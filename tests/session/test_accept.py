@@ -457,6 +457,26 @@ def test_a_dry_run(desk: Desk) -> None:
     assert before == _tree(desk.root)
 
 
+def test_what_is_seen_of_it(desk: Desk) -> None:
+    """`show` says how much was judged, or what differs; if that is stale, `status` and `results` too."""
+    desk.ran({"rmse": 0.347, "n": 1}, a_csv="x\n1\n")
+    desk.accept("fit/a", "*")
+    assert "  judged: 2 metrics, 1 file\n" in desk.output("show", "fit/a")
+    stale = "not judged since its expectation changed"
+    assert stale not in desk.output("status") + desk.output("results")
+
+    desk.expect("fit/a/metrics.json", '{"rmse": 0.312, "n": 1}')
+    assert f"  {stale}: ductaflow run --changed fit/a\n" in desk.output("show", "fit/a")
+    assert stale in desk.output("status")
+    assert stale in desk.output("results", "--format", "csv")
+
+    desk.accept("fit/a", "a.csv")
+    shown = desk.output("show", "fit/a")
+    assert stale not in shown
+    assert "\nnot as expected\n  rmse  expected 0.312  found 0.347  +11.2 %  rtol 1e-06\n" in shown
+    assert (1, True) == ((done := desk.cli("status")).exit_code, "1 of 2 metrics differ" in done.output)
+
+
 def test_named_instances(desk: Desk) -> None:
     """What comes first are instances, the rest are files, also if one is called like a flow."""
     desk.ran({"n": 1}, id="fit/a")

@@ -22,8 +22,9 @@ from ductaflow.project.options import load_saved_config
 from ductaflow.project.orphans import Orphans
 from ductaflow.project.secrets import masked
 from ductaflow.project.settings import Project
-from ductaflow.session.last_runs import LastRun, last_runs
+from ductaflow.session.last_runs import NOT_JUDGED, LastRun, last_runs
 from ductaflow.session.leftovers import Leftover
+from ductaflow.store.expected import difference_lines
 from ductaflow.store.logs import is_warning_line, log_lines
 from ductaflow.store.metrics import read_metrics
 from ductaflow.store.result import FileEntry, Result, read_result
@@ -187,7 +188,9 @@ def show_lines(project: Project, one: Instance) -> Iterator[str]:
     yield f"{one.shown}: {'  '.join(filter(None, verdict))}"
     if result:
         yield from _cause(result)
-    if result:
+        if not row.is_judged:
+            yield f"  {NOT_JUDGED}: ductaflow run --changed {one.shown}"
+        yield from _judgement(result)
         yield from _metrics(project, result)
     yield from _config(one)
     if result:
@@ -208,6 +211,14 @@ def _cause(result: Result) -> Iterator[str]:
         for entry in result.failure.source:
             mark = ">" if entry["line"] == result.failure.line else " "
             yield f"  {mark} {entry['line']:>5}  {strip_ansi(entry['text'])}".rstrip()
+
+
+def _judgement(result: Result) -> Iterator[str]:
+    """How much was judged, or what is not as expected."""
+    judged = result.judged
+    if judged and not judged.differences and judged.metrics + judged.files:
+        yield f"  {judged.summary}"
+    yield from _section("not as expected", difference_lines(judged) if judged else ())
 
 
 def _metrics(project: Project, result: Result) -> Iterator[str]:
