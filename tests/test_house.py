@@ -226,11 +226,12 @@ def test_one_module_spells_folder_and_file_names() -> None:
 HEAVY = ["papermill", "IPython", "jupytext", "pandas", "nbconvert", "nbformat", "jinja2", "psutil", "asyncio"]
 
 
-@pytest.mark.parametrize(
-    "module", ["ductaflow", "ductaflow.session.runner", "ductaflow.script", "pytest_ductaflow.items"]
-)
+ASKING = ["ductaflow", "ductaflow.session.runner", "ductaflow.script", "pytest_ductaflow.items"]
+
+
+@pytest.mark.parametrize("module", [*ASKING, "ductaflow.execution.server"])
 def test_the_asking_process_stays_light(module: str) -> None:
-    """Who asks for a run imports nothing that only the child needs."""
+    """Who asks for a run imports nothing that only the child needs, nor the server before it looks at it."""
     code = f"import sys, {module}; print(sorted(set({HEAVY!r}) & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = done.stdout.strip()

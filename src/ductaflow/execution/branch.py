@@ -32,7 +32,7 @@ from ductaflow.common import host
 from ductaflow.common.decode import decode
 from ductaflow.execution import child, supervise
 from ductaflow.execution.import_state import ImportWatch
-from ductaflow.execution.warm import RunRequest, why_not_warm
+from ductaflow.execution.warm import MESSAGE, RunRequest, refuse, why_not_warm
 from ductaflow.notebook import shell
 from ductaflow.notebook.export import make_page
 from ductaflow.notebook.source import read_ahead
@@ -42,8 +42,6 @@ from ductaflow.store.spec import RunSpec
 TaskKind = Literal["import", "read", "run"]
 #: What a branch answers: a task is done, or why it cannot be kept; the pid of a supervisor.
 AnswerKind = Literal["done", "left out", "forked"]
-#: Bytes of one message between server and branch.
-MESSAGE = 1 << 16
 #: What packages import at their first use for something that most flows do.
 WITH: dict[str, tuple[str, ...]] = {
     "pandas": ("pandas.io.formats.csvs", "pandas.io.formats.html", "pandas.io.formats.string"),
@@ -258,12 +256,6 @@ class Shelf:
                 setattr(sys.modules[parent], last, one)
         if not self._modules:
             sys.meta_path.remove(self)
-
-
-def refuse(connection: socket.socket, why: str) -> None:
-    """Tell a session that its run has to start without the server."""
-    with contextlib.suppress(OSError), connection:
-        connection.sendall(json.dumps({"event": "unable", "message": why}).encode() + b"\n")
 
 
 def look_after_one(

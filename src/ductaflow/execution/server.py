@@ -9,6 +9,8 @@ The server knows nothing about runs and executes nothing of flows: it only accep
 import of a flow can hang or end it. It limits how long a branch may take, kills one that does not go on, and
 remembers for the session which packages cannot be kept warm. A run whose server or branch is gone goes on
 under its supervisor. It ends when the pipe from its session does, and its branches end with it.
+
+What takes long to import is imported by functions: the session may end meanwhile, and somebody has to look.
 """
 
 from __future__ import annotations
@@ -33,18 +35,19 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from ductaflow.common import host
 from ductaflow.common.decode import UnreadableError, prepare
-from ductaflow.execution import branch as branches
-from ductaflow.execution.warm import RunRequest, Wanted, variables_of
-from ductaflow.notebook import shell
+from ductaflow.execution.warm import MESSAGE, RunRequest, Wanted, refuse, variables_of
 from ductaflow.notebook.papermill_hooks import load_papermill
 from ductaflow.store.folder import Marker
 from ductaflow.store.result import Result, Versioned
 from ductaflow.store.spec import RunSpec
 from ductaflow.store.verdict import RunEvent
+
+if TYPE_CHECKING:
+    from ductaflow.execution.branch import AnswerKind, TaskKind
 
 #: What every run needs.
 BASE = (
@@ -119,7 +122,7 @@ class _Branch:
     key: _Key
     pid: int
     control: socket.socket
-    tasks: deque[tuple[branches.TaskKind, str]]
+    tasks: deque[tuple[TaskKind, str]]
     since: float | None = None
     limit: float = 0.0
     worked: float = 0.0
@@ -182,6 +185,9 @@ class Server:
         # A package that keeps the working directory of its import is known by it.
         os.chdir(self._folder)
         load_papermill()
+        from ductaflow.execution import branch
+        from ductaflow.notebook import shell
+
         for name in BASE:
             importlib.import_module(name)
         shell.make_ready()
@@ -189,7 +195,7 @@ class Server:
         with warnings.catch_warnings(), contextlib.suppress(Exception):
             # The HTML of each run would fail in the same way and report it; runs go on without it.
             use_once()
-        branches.settle_memory()
+        branch.settle_memory()
 
     def _when(self, what: socket.socket | int, then: Callable[[], None]) -> None:
         self._selector.register(what, selectors.EVENT_READ, then)
@@ -215,9 +221,9 @@ class Server:
     def _read(self, connection: socket.socket) -> None:
         """Read the first line of a connection, and nothing behind it: that is for the supervisor."""
         try:
-            ahead = connection.recv(branches.MESSAGE, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            ahead = connection.recv(MESSAGE, socket.MSG_PEEK | socket.MSG_DONTWAIT)
             line, end, _ = ahead.partition(b"\n")
-            if not end and ahead and len(ahead) < branches.MESSAGE:
+            if not end and ahead and len(ahead) < MESSAGE:
                 # The rest is on its way.
                 return
             self._selector.unregister(connection)
@@ -241,7 +247,7 @@ class Server:
                 raise OSError("its processes end at once")
             branch = self._prepared(imports, run.wanted)
         except OSError as exc:
-            branches.refuse(run.connection, f"the warm server cannot fork: {exc.strerror or exc}")
+            refuse(run.connection, f"the warm server cannot fork: {exc.strerror or exc}")
             return
         branch.waiting.append(run)
         self._go_on(branch)
@@ -294,7 +300,9 @@ class Server:
             os.closerange(3, control.fileno())
             os.closerange(control.fileno() + 1, os.sysconf("SC_OPEN_MAX"))
             own = None if variables == variables_of(self._environment) else variables
-            branches.Branch(control, self._environment, own, hides).serve()
+            from ductaflow.execution.branch import Branch
+
+            Branch(control, self._environment, own, hides).serve()
             code = 0
         except BaseException:
             traceback.print_exc()
@@ -330,14 +338,14 @@ class Server:
     def _hear(self, branch: _Branch) -> None:
         """Take an answer of a branch."""
         try:
-            answer = branch.control.recv(branches.MESSAGE, socket.MSG_DONTWAIT)
+            answer = branch.control.recv(MESSAGE, socket.MSG_DONTWAIT)
         except OSError:
             answer = b""
         if not answer:
             # Its end comes by a signal too, with the reason.
             self._selector.unregister(branch.control)
             return
-        kind: branches.AnswerKind
+        kind: AnswerKind
         kind, value = json.loads(answer)
         if kind == "forked":
             branch.supervisors.add(value)

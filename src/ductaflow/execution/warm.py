@@ -36,6 +36,8 @@ _RUNS_FLOW = re.compile(r"""["'](?:[^"'\n]*/)?flows/(\w[\w.+-]*?)\.(?:py|md|ipyn
 _READ_AT_START = ("PYTHONPATH", "PYTHONHASHSEED", "LD_")
 #: Variables that differ from run to run and that no package reads.
 _OF_RUNS = ("DUCTAFLOW_", "PYTEST_", "COV_CORE_")
+#: Bytes of one message between server and branch.
+MESSAGE = 1 << 16
 #: A request that is longer, in bytes, does not fit into the buffer of a socket.
 _LONGEST_REQUEST = 100_000
 
@@ -142,6 +144,12 @@ class RunRequest:
     def dump(self) -> str:
         """Return one line of JSON."""
         return f'{{"spec": {self.spec.dump()}, "environment": {json.dumps(self.environment)}}}'
+
+
+def refuse(connection: socket.socket, why: str) -> None:
+    """Tell a session that its run has to start without the server."""
+    with contextlib.suppress(OSError), connection:
+        connection.sendall(json.dumps({"event": "unable", "message": why}).encode() + b"\n")
 
 
 #: Held while a server is started and its folder put into the environment.
