@@ -513,6 +513,8 @@ def test_conduct_has_metrics_beside_parameters(tmp_path: Path) -> None:
         ConfigError, match=r"results of an earlier call, and rmse, metrics\.x, n may be metrics"
     ):
         conduct(lost, "demand", **options)
+    planned = conduct(done[["instance", "rmse"]], "demand", config={"x": 1}, dry_run=True, **options)
+    assert 0.25 == conduct(planned, "demand", config={"x": 1}, dry_run=True, **options)["rmse"][0]
     conducted = results("demand", conducted=True, project_root=tmp_path)
     assert ["a", "b"] == list(conducted["instance"])
 

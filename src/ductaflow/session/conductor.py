@@ -249,18 +249,20 @@ def _without_results(table: DataFrame) -> DataFrame:
     Raises:
         ConfigError: some of them may be metrics, and nothing says which.
     """
-    for names in (RESULT_COLUMNS, FORECAST_COLUMNS):
-        if all(name in getattr(table, "columns", ()) for name in names):
-            columns = list(table.columns)
-            behind = columns[max(map(columns.index, names)) + 1 :]
-            if behind and names is RESULT_COLUMNS and "metrics" not in table.attrs:
-                raise ConfigError(
-                    f"the table has results of an earlier call, and {listed(behind, 5)} may be metrics of it",
-                    hint="Drop the columns that are no parameters; a table that was merged or saved has no "
-                    "attrs that tell.",
-                )
-            metrics = [name for name in table.attrs.get("metrics", ()) if name in columns]
-            table = table.drop(columns=[*names, *metrics])
+    columns = list(getattr(table, "columns", ()))
+    if all(name in columns for name in FORECAST_COLUMNS):
+        table = table.drop(columns=list(FORECAST_COLUMNS))
+    if all(name in columns for name in RESULT_COLUMNS):
+        behind = columns[max(map(columns.index, RESULT_COLUMNS)) + 1 :]
+        if behind and "metrics" not in table.attrs:
+            raise ConfigError(
+                f"the table has results of an earlier call, and {listed(behind, 5)} may be metrics of it",
+                hint="Drop the columns that are no parameters: a table that was merged or saved has no attrs "
+                "that tell them.",
+            )
+        # without those columns a table may have metrics as parameters, on purpose
+        metrics = [name for name in table.attrs.get("metrics", ()) if name in columns]
+        table = table.drop(columns=[*RESULT_COLUMNS, *metrics])
     added = [column for column in RESULT_COLUMNS if column in getattr(table, "columns", ())]
     if added:
         raise ConfigError(
