@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from ductaflow.common.rules import Rule
 from ductaflow.common.text import first_line, shown_path, size
-from ductaflow.comparison.difference import KEPT, FileDifference, Format, ValueDifference, other_value, plain
+from ductaflow.comparison.difference import KEPT, FileDifference, Format, ValueDifference, plain
 
 T = TypeVar("T")
 _SUFFIXES: dict[Format, str] = {
@@ -176,29 +176,33 @@ def read_lines_of(path: Path) -> list[str]:
 
 def compare_lines(file: str, old: list[str], new: list[str]) -> FileDifference | None:
     """Return how two texts differ; None if all lines are the same."""
-    if old == new:
-        return None
-    found = list(_lines_that_differ(old, new))
+    worst: list[ValueDifference] = []
+    count = 0
+    for count, (x, y) in enumerate(_lines_that_differ(old, new), start=1):
+        if count > KEPT:
+            continue
+        if x is not None and y is not None:
+            worst.append(ValueDifference(f"line {y + 1}", "other", plain(old[x]), plain(new[y])))
+        elif x is not None:
+            worst.append(ValueDifference(f"line {x + 1}", "gone", plain(old[x])))
+        elif y is not None:
+            worst.append(ValueDifference(f"line {y + 1}", "added", None, plain(new[y])))
     compared = max(len(old), len(new))
-    return FileDifference(
-        file, "text", unit="lines", compared=compared, differing=len(found), worst=tuple(found[:KEPT])
-    )
+    found = FileDifference(file, "text", unit="lines", compared=compared, differing=count, worst=tuple(worst))
+    return found if count else None
 
 
-def _lines_that_differ(old: list[str], new: list[str]) -> Iterator[ValueDifference]:
-    short, exact = min(len(old), len(new)), Rule(rtol=0.0, atol=0.0)
+def _lines_that_differ(old: list[str], new: list[str]) -> Iterator[tuple[int | None, int | None]]:
+    """Yield the positions of lines that differ; None for one that the other side does not have."""
+    short = min(len(old), len(new))
     first = next((at for at in range(short) if old[at] != new[at]), short)
     last = next((at for at in range(short - first) if old[-1 - at] != new[-1 - at]), short - first)
-    a, b = old[first : len(old) - last], new[first : len(new) - last]
-    blocks: list[tuple[int, ...]] = [(0, len(a), 0, len(b))]
+    a, b = range(first, len(old) - last), range(first, len(new) - last)
+    blocks = [(a, b)]
     if max(len(a), len(b)) <= _MATCHED:
-        codes = difflib.SequenceMatcher(None, a, b).get_opcodes()
-        blocks = [tuple(places) for tag, *places in codes if tag != "equal"]
-    for a_from, a_to, b_from, b_to in blocks:
-        for x, y in itertools.zip_longest(range(a_from, a_to), range(b_from, b_to)):
-            if y is None:
-                yield ValueDifference(f"line {first + x + 1}", "gone", plain(a[x]))
-            elif x is None:
-                yield ValueDifference(f"line {first + y + 1}", "added", None, plain(b[y]))
-            elif a[x] != b[y]:
-                yield other_value(f"line {first + y + 1}", a[x], b[y], exact)
+        codes = difflib.SequenceMatcher(None, old[a.start : a.stop], new[b.start : b.stop]).get_opcodes()
+        blocks = [(a[i:j], b[k:m]) for tag, i, j, k, m in codes if tag != "equal"]
+    for pair in blocks:
+        for x, y in itertools.zip_longest(*pair):
+            if x is None or y is None or old[x] != new[y]:
+                yield x, y

@@ -184,7 +184,7 @@ class _Comparison:
         self.frames = old.frame, new.frame
         #: Columns that are the same where they are.
         self.same: frozenset[str] = frozenset()
-        before, now = ([name for name in one.columns if not rule.ignores(name)] for one in self.frames)
+        before, now = ({name: 0 for name in one.columns if not rule.ignores(name)} for one in self.frames)
         self.common = [name for name in before if name in now]
         self.gone = [name for name in before if name not in now]
         self.added = [name for name in now if name not in before]

@@ -5,14 +5,14 @@ The rule is that of `numpy.isclose`, with the expected value as its second argum
 
 from __future__ import annotations
 
+import heapq
 import json
 import math
-import re
 from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, TypeGuard, TypeVar
+from typing import Generic, Literal, NamedTuple, TypeGuard, TypeVar
 
 from ductaflow.common.json_tree import MAX_LEVELS, KeyPath, spelled, walk
 from ductaflow.common.rules import Rule
@@ -24,6 +24,7 @@ from ductaflow.comparison.difference import (
     ValueDifference,
     other_value,
     plain,
+    relative_change,
 )
 
 K = TypeVar("K")
@@ -41,21 +42,35 @@ def compare_values(
         new: the others.
         rule_of: returns the rule for a name. Its bounds are for the new value.
     """
-    beyond = (beyond_bounds(name, value, rule_of(name)) for name, value in new.items())
-    return [*_differences(old, new, rule_of, str), *filter(None, beyond)]
+    found = [one.recorded(one.key, rule_of(one.key)) for one in _differences(old, new, rule_of)]
+    return [*found, *filter(None, (beyond_bounds(name, new[name], rule_of(name)) for name in new))]
+
+
+class _Found(NamedTuple, Generic[K]):
+    """What differs, before it is put into a record: there may be millions."""
+
+    key: K
+    kind: Literal["other", "gone", "added"]
+    old: object
+    new: object
+
+    def recorded(self, name: str, rule: Rule) -> ValueDifference:
+        if self.kind == "other":
+            return other_value(name, self.old, self.new, rule)
+        return ValueDifference(name, self.kind, plain(self.old), plain(self.new))
 
 
 def _differences(
-    old: Mapping[K, Any], new: Mapping[K, Any], rule_of: Callable[[K], Rule], spell: Callable[[K], str]
-) -> Iterator[ValueDifference]:
+    old: Mapping[K, object], new: Mapping[K, object], rule_of: Callable[[K], Rule]
+) -> Iterator[_Found[K]]:
     for key, value in old.items():
         if key not in new:
-            yield ValueDifference(spell(key), "gone", plain(value))
-        elif not is_same(value, new[key], rule := rule_of(key)):
-            yield other_value(spell(key), value, new[key], rule)
+            yield _Found(key, "gone", value, None)
+        elif not is_same(value, new[key], rule_of(key)):
+            yield _Found(key, "other", value, new[key])
     for key in new:
         if key not in old:
-            yield ValueDifference(spell(key), "added", None, plain(new[key]))
+            yield _Found(key, "added", None, new[key])
 
 
 def beyond_bounds(name: str, value: Scalar, rule: Rule) -> ValueDifference | None:
@@ -175,13 +190,17 @@ def compare_json(
     file: str, old: Mapping[KeyPath, object], new: Mapping[KeyPath, object], rule: Rule
 ) -> FileDifference | None:
     """Return how the values of two files of JSON differ; None if they do not."""
-    found = list(_differences(old, new, lambda _: rule, lambda keys: spelled(keys) or "the whole"))
+    found = list(_differences(old, new, lambda _: rule))
     if not found:
         return None
-    sums: dict[str, list[ValueDifference]] = {}
-    for one in found if len(found) > KEPT else ():
-        sums.setdefault(re.sub(r"\[\d+\]", "[*]", one.name), []).append(one)
-    worst = sorted(found, key=lambda one: -abs(one.change or math.inf))
+    changes = [relative_change(one.old, one.new) for one in found]
+    sums: dict[KeyPath, tuple[int, float]] = {}
+    for one, change in zip(found, changes, strict=True) if len(found) > KEPT else ():
+        path = tuple("*" if isinstance(key, int) else key for key in one.key)
+        count, largest = sums.get(path, (0, 0.0))
+        sums[path] = count + 1, max(largest, change or 0.0, key=abs)
+    # what has no relative change is the worst, then what comes first in the file
+    worst = heapq.nsmallest(KEPT, range(len(found)), key=lambda at: -abs(changes[at] or math.inf))
     return FileDifference(
         file,
         "json",
@@ -189,9 +208,9 @@ def compare_json(
         compared=len(old.keys() | new.keys()),
         differing=len(found),
         columns=tuple(
-            ColumnDifference(name, len(some), max((one.change or 0.0 for one in some), key=abs) or None)
-            for name, some in sums.items()
+            ColumnDifference(spelled(path).replace('["*"]', "[*]"), count, change or None)
+            for path, (count, change) in sums.items()
         ),
-        worst=tuple(worst[:KEPT]),
+        worst=tuple(found[at].recorded(spelled(found[at].key) or "the whole", rule) for at in worst),
         only_added=all(one.kind == "added" for one in found),
     )
