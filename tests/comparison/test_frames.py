@@ -235,6 +235,7 @@ def test_a_named_key_that_is_none(compare: Compare, new: str, fault: str) -> Non
     assert found is not None
     assert fault in found.fault
     assert str(Path("new", "t.csv")) in found.fault
+    assert "cannot be read" not in found.fault
 
 
 # --- columns -----------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
+from ductaflow.common.errors import DuctaflowError
 from ductaflow.common.rules import Rule
 from ductaflow.common.text import first_line, shown_path, size
 from ductaflow.comparison.difference import KEPT, FileDifference, Format, ValueDifference, plain
@@ -31,7 +32,7 @@ _SUFFIXES: dict[Format, str] = {
 _FORMATS = {suffix: format for format, suffixes in _SUFFIXES.items() for suffix in suffixes.split()}
 #: A larger file, in bytes, is compared by content only: read, it takes many times its size.
 LARGEST: dict[Format, int] = {
-    "json": 20_000_000,
+    "json": 10_000_000,
     "table": 1_000_000_000,
     "array": 1_000_000_000,
     "text": 50_000_000,
@@ -128,6 +129,8 @@ def _read(reader: Callable[[Path], T], path: Path) -> T:
     except ImportError as exc:
         name = _READERS.get(format_of(path.name, Rule(atol=1.0)), exc.name)
         raise _UnlikeItsName(f"other content; to compare it any closer: pip install {name}") from exc
+    except DuctaflowError as exc:
+        raise _UnlikeItsName(exc.message) from exc
     except RecursionError as exc:
         raise _UnlikeItsName(f"{where}: nested too deeply") from exc
     except UnicodeDecodeError as exc:

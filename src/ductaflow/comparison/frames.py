@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from ductaflow.common.errors import DuctaflowError
 from ductaflow.common.rules import Rule
 from ductaflow.common.text import listed, shown_path
 from ductaflow.comparison.cells import Column, Mask, Rows, Tally, differing
@@ -240,7 +241,7 @@ class _Comparison:
         """Pair rows by key; None if there is none.
 
         Raises:
-            ValueError: the key that is named is none.
+            DuctaflowError: the key that is named is none.
         """
         if not (key := self._named_key() or self._obvious_key()):
             return None
@@ -261,10 +262,10 @@ class _Comparison:
         for table in (self.old, self.new) if key else ():
             where = shown_path(table.path)
             if lacking := [name for name in key if name not in table.frame.columns]:
-                raise ValueError(f"{where} has no column {lacking[0]}, which is to be its key")
+                raise DuctaflowError(f"{where} has no column {lacking[0]}, which is to be its key")
             if (repeated := table.frame.duplicated(key)).any():
                 place = _place(table.frame, int(repeated.to_numpy().argmax()), key)
-                raise ValueError(f"the key is not unique: {place} is twice in {where}")
+                raise DuctaflowError(f"the key is not unique: {place} is twice in {where}")
         return key
 
     def _obvious_key(self) -> list[str]:
@@ -329,7 +330,7 @@ def compare_tables(file: str, old: Table, new: Table, rule: Rule) -> FileDiffere
     Columns may be in any order, and rows too where the rule names their key.
 
     Raises:
-        ValueError: the key that the rule names is none.
+        DuctaflowError: the key that the rule names is none.
     """
     both = _Comparison(old, new, rule)
     pairs, moved = both.by_position(), ""

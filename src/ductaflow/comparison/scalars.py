@@ -28,6 +28,8 @@ from ductaflow.comparison.difference import (
 )
 
 K = TypeVar("K")
+#: Most values are one of these.
+_PLAIN = frozenset((str, int, float, bool))
 #: Beyond it a float does not tell one integer from the next.
 EXACT = 1 << 53
 
@@ -101,6 +103,8 @@ def is_same(old: object, new: object, rule: Rule) -> bool:
     >>> is_same(1, 1.0, Rule()), is_same(1, 2, Rule()), is_same(True, 1, Rule())
     (True, False, False)
     """
+    if type(old) is type(new) in _PLAIN and old == new:
+        return True
     # a cell of a table may be a scalar or an array of numpy
     old, new = (value.tolist() if hasattr(value, "tolist") else value for value in (old, new))
     if _is_missing(old) or _is_missing(new):
