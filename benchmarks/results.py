@@ -25,6 +25,8 @@ TABLE = "Table of all runs: the whole command, processor time"
 FRAME = "results() of all runs: the whole process"
 PACKAGES = ("pandas", "msgspec")
 JUDGED = "Unchanged runs, 10 metrics each: `ductaflow run --changed`, processor time"
+COMPARED = "Two CSV files, read and compared: processor time without imports"
+ALIKE, OTHER = "alike but for the last digits", "one cell differs"
 CHANGED = [sys.executable, "-m", "ductaflow", "run", "--changed"]
 COLUMNS = 10
 PLAN = {
@@ -34,6 +36,8 @@ PLAN = {
     # unchanged ones, of which so many have really run
     "judged": (1000, 6),
     "real": (50, 2),
+    # of each of the two files
+    "cells": (1_000_000, 10_000),
     "repeats": (5, 1),
 }
 FLOW = Flow(
@@ -188,7 +192,67 @@ def measure_judging(bench: Bench) -> None:
         bench.turns(f"judging: {repeat} of {bench.plan.repeats}", run_again, folders)
 
 
-PIECES = {"table": measure_table, "frame": measure_frame, "judging": measure_judging}
+TABLES = """
+import sys
+import numpy as np, pandas as pd
+rows = int(sys.argv[1]) // 10
+table = pd.DataFrame(np.random.default_rng(1).normal(size=(rows, 9)).round(6)).add_prefix("c")
+table.insert(0, "hour", pd.date_range("2030-01-01", periods=rows, freq="min").strftime("%Y-%m-%d %H:%M"))
+for name, factor in (("old", 1), ("alike", 1 + 1e-9), ("other", 1.1)):
+    changed = table.copy()
+    changed.loc[rows // 2, "c4"] *= factor
+    changed.to_csv(f"{name}.csv", index=False)
+"""
+COMPARING = {
+    "ours": """
+from pathlib import Path
+import ductaflow.comparison.frames
+from ductaflow.common.rules import Rule
+from ductaflow.comparison.compare import compare_files
+def is_alike(old, new): return compare_files(Path(old), Path(new), Rule()) is None
+""",
+    "pandas": """
+import pandas as pd
+def is_alike(old, new):
+    try:
+        pd.testing.assert_frame_equal(pd.read_csv(old), pd.read_csv(new), rtol=1e-6, atol=1e-12)
+    except AssertionError:
+        return False
+    return True
+""",
+}
+TIMED = """
+import sys, time
+is_alike("old.csv", "old.csv")
+start = time.process_time()
+print(is_alike("old.csv", sys.argv[1]), time.process_time() - start)
+"""
+
+
+def measure_comparing(bench: Bench) -> None:
+    """Two tables of the same numbers, and with one that is another, by ours and by pandas.testing."""
+    folder = bench.folder("tables")
+    bench.run([sys.executable, "-c", TABLES, str(bench.plan.cells)], folder)
+
+    def compare(name: str) -> None:
+        for file, case in (("alike.csv", ALIKE), ("other.csv", OTHER)):
+            command = [sys.executable, "-c", COMPARING[name] + TIMED, file]
+            _, shown = processor_time(command, folder, bench.environment)
+            is_alike, seconds = shown.split()
+            if (is_alike == "True") != (case is ALIKE):
+                raise RuntimeError(f"{name} says that {file} is alike: {is_alike}")
+            bench.add(COMPARED, f"{name}, {case}", "s", float(seconds))
+
+    for repeat in range(bench.plan.repeats):
+        bench.turns(f"comparing: {repeat + 1} of {bench.plan.repeats}", compare, COMPARING)
+
+
+PIECES = {
+    "table": measure_table,
+    "frame": measure_frame,
+    "judging": measure_judging,
+    "comparing": measure_comparing,
+}
 
 
 def conclude(bench: Bench) -> None:
@@ -201,6 +265,10 @@ def conclude(bench: Bench) -> None:
     bench.target(what, faster, 3, 10)
     ratio = bench.ratio(JUDGED, "s", "metrics are expected", "nothing is expected")
     bench.target(f"{bench.plan.judged:,} unchanged runs judged / not judged", ratio, 1.2, 1.05)
+    for case in (ALIKE, OTHER):
+        ratio = bench.ratio(COMPARED, "s", f"ours, {case}", f"pandas, {case}")
+        what = f"CSV files of {bench.plan.cells:,} cells, {case}: ours / pandas.testing after reading"
+        bench.target(what, ratio, 1.3, 1.1)
     seconds = bench.median(FRAME, f"{bench.plan.many:,} runs", "processor time, s")
     bench.target(f"`results()` of {bench.plan.many:,} runs, the whole process", seconds, 3, 2, " s")
 

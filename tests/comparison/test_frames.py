@@ -241,6 +241,16 @@ def test_a_named_key_that_is_none(compare: Compare, new: str, fault: str) -> Non
 # --- columns -----------------------------------------------------------------------------------------------
 
 
+def test_lists_in_cells_are_no_key(tmp_path: Path) -> None:
+    """They have no hash; rows are compared by position then."""
+    pytest.importorskip("pyarrow")
+    old = pd.DataFrame({"parts": [[1.5], [2.5, 3.5]], "mw": [1.5, 2.5]})
+    old.to_parquet(tmp_path / "old.parquet")
+    old[::-1].reset_index(drop=True).to_parquet(tmp_path / "new.parquet")
+    found = compare_files(tmp_path / "old.parquet", tmp_path / "new.parquet", Rule())
+    assert "new.parquet  4 of 4 cells: parts 2, mw 2 (+66.7 %)" == told(found)[0]
+
+
 def test_columns_that_came_and_went(compare: Compare) -> None:
     """The others are compared; an additional column alone is told apart."""
     found = compare("a,b\n1,2\n", "a,c\n1,3\n")

@@ -30,6 +30,8 @@ from ductaflow.comparison.scalars import EXACT
 _UNPACK: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 #: What programs call a missing number that do not leave its cell empty.
 _NO_NUMBER = frozenset(("NA", "N/A", "#N/A", "n/a", "NULL", "null", "None", "<NA>", "-nan", "-NaN"))
+#: What a key has that pandas keeps as objects; lists would be no key.
+_NAMES = ("string", "integer", "date", "time", "bytes", "datetime", "empty")
 _PEEK = 1 << 16
 #: A key that nobody named has as many columns at most.
 _KEY_COLUMNS = 4
@@ -197,6 +199,9 @@ class _Comparison:
 
     def _compared(self, name: str, rows: tuple[Rows, Rows] | None) -> Compared:
         tables = self.old, self.new
+        if rows is None and self._are_equal_texts(name):
+            nothing = Column(np.empty(0, object), np.empty(0, bool))
+            return Compared(name, nothing, nothing, np.zeros(len(self.old.frame), bool))
         old, new = self._taken([table.column(name) for table in tables], rows)
         found = differing(old, new, self.rule)
         kinds = {old.values.dtype.kind, new.values.dtype.kind}
@@ -206,6 +211,11 @@ class _Comparison:
             old, new = self._taken([table.column_of_texts(name) for table in tables], rows)
             found = differing(old, new, self.rule)
         return Compared(name, old, new, found)
+
+    def _are_equal_texts(self, name: str) -> bool:
+        """Return whether pandas says so: it has no need of an object for each."""
+        old, new = (frame[name] for frame in self.frames)
+        return isinstance(old.dtype, pd.StringDtype) and old.equals(new)
 
     @staticmethod
     def _taken(columns: list[Column], rows: tuple[Rows, Rows] | None) -> tuple[Column, Column]:
@@ -288,17 +298,16 @@ class _Comparison:
         return not any(frame.duplicated(names).any() for frame in frames)
 
     def _may_be_key(self, name: str) -> bool:
-        types = pd.api.types
-        is_none = any(
-            types.is_float_dtype(one) or types.is_bool_dtype(one) or one.isna().any()
-            for one in (frame[name] for frame in self.frames)
-        )
-        return not is_none and not self._is_counter(name)
+        for one in (frame[name] for frame in self.frames):
+            is_named = one.dtype != object or pd.api.types.infer_dtype(one) in _NAMES
+            if getattr(one.dtype, "kind", "O") in "fcb" or not is_named or one.isna().any():
+                return False
+        return not self._is_counter(name)
 
     def _is_counter(self, name: str) -> bool:
         """Return whether a column only has the numbers of the rows, from 0 or 1."""
         for one in (frame[name] for frame in self.frames):
-            if not len(one) or not pd.api.types.is_integer_dtype(one) or one.isna().any():
+            if not len(one) or getattr(one.dtype, "kind", "O") not in "iu" or one.isna().any():
                 return False
             start = one.iloc[0]
             if start not in (0, 1) or not (one.to_numpy() == np.arange(start, start + len(one))).all():
@@ -309,9 +318,13 @@ class _Comparison:
         """Return whether the new table has exactly the rows of the old one, in another order."""
         if [*self.frames[0][self.common].dtypes] != [*self.frames[1][self.common].dtypes]:
             return False
-        old, new = (
-            pd.util.hash_pandas_object(one[self.common], index=False).to_numpy() for one in self.frames
-        )
+        try:
+            old, new = (
+                pd.util.hash_pandas_object(one[self.common], index=False).to_numpy() for one in self.frames
+            )
+        except TypeError:
+            # lists in cells
+            return False
         return np.array_equal(np.sort(old), np.sort(new)) and not np.array_equal(old, new)
 
 
