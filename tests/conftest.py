@@ -16,13 +16,20 @@ pytest_plugins = "pytester"
 
 #: By this variable each new interpreter measures its coverage (`patch` in `pyproject.toml`).
 MEASURES = "COVERAGE_PROCESS_CONFIG"
-#: Where `slow` tests take the ways of the others once more, in hundreds of sessions.
-REPEAT = tuple(Path(__file__).parent / name for name in ("campaigns", "features", "session/test_decide.py"))
+#: Where `slow` tests go through lines that no other tests reach. The rest are hundreds of sessions more.
+REACH = (
+    *("execution", "notebook", "store"),
+    *(f"session/test_{name}.py" for name in ("conductor", "dask", "order")),
+    *(f"plugin/test_{name}.py" for name in ("baseline", "debugger", "github", "plugin", "session")),
+    *(f"plugin/test_{name}.py" for name in ("session_end", "shards", "terminal")),
+    *(f"features/test_{name}.py" for name in ("lineage", "process_end", "runs")),
+)
 
 
 def is_repeated(item: pytest.Item) -> bool:
     """Whether coverage leaves out the processes of a test: a run takes five times as long when measured."""
-    return item.get_closest_marker("slow") is not None and any(map(item.path.is_relative_to, REPEAT))
+    here = item.path.relative_to(Path(__file__).parent)
+    return item.get_closest_marker("slow") is not None and not any(map(here.is_relative_to, REACH))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
