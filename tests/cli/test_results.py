@@ -171,6 +171,14 @@ def test_forty_parameters_and_ten_metrics_fit_into_80_columns() -> None:
     )
 
 
+def test_a_wide_column_gives_way_to_narrow_ones() -> None:
+    """What does not fit is left out, and what comes behind it is still shown if it fits."""
+    wide = {"path": ["x" * 32, "y" * 32], "wide": ["x" * 32, "y" * 31], "n": [1, 2]}
+    head, *_, rest = ResultDisplay(width=72).lines(table_of({"m": [1, 2]}, wide))
+    assert ["path", "n", "m"] == head.split()[3:]
+    assert "1 more column (wide): --columns a,b or --all" == rest
+
+
 def test_cells_are_of_one_line() -> None:
     """Long texts are cut, escape sequences and line ends are gone, what is missing is a dash."""
     values = ["x" * 100, "\x1b[31mred\x1b[0m\nsecond", None, [1, {"a": "ü"}]]

@@ -64,7 +64,8 @@ class ResultDisplay:
             for row in zip(*(_aligned(part, name, texts[name], widths[name]) for name in shown), strict=True):
                 yield "  ".join(row).rstrip()
             if hidden := [name for name in texts if name not in shown]:
-                yield f"{len(hidden)} more columns ({listed(hidden, _MAX_NAMED)}): --columns a,b or --all"
+                word = "columns" if hidden[1:] else "column"
+                yield f"{len(hidden)} more {word} ({listed(hidden, _MAX_NAMED)}): --columns a,b or --all"
 
     def markdown(self, table: ResultTable) -> Iterator[str]:
         """A table of Markdown for each flow."""
@@ -91,10 +92,8 @@ class ResultDisplay:
         first = {*OWN_COLUMNS, *self.keys, *(key.removeprefix("-") for key in self.keys)}
         turns = chain.from_iterable(zip_longest(table.metrics, table.parameters))
         for name in (*(name for name in widths if name in first), *turns):
-            if name in widths and name not in chosen:
+            if name in widths and name not in chosen and (name in first or widths[name] + 2 <= left):
                 left -= widths[name] + 2
-                if left < 0 and name not in first:
-                    break
                 chosen.add(name)
         return [name for name in widths if name in chosen]
 
