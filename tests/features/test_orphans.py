@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from support import TinyProject
 
-from ductaflow import conduct, find_instances, run_instance
+from ductaflow import conduct, find_instances, run_instance, run_notebook
 from ductaflow.project.settings import Project
 from ductaflow.store.result import Status
 
@@ -99,6 +99,32 @@ def test_a_reader_of_an_orphan_is_a_warning_in_a_script_and_from_python(chain: T
         (chain.folder("agg", "default") / "result.json").unlink(missing_ok=True)
         run()
         warned(chain, NAMED)
+
+
+SCRIPT = f"""
+from ductaflow import is_notebook_execution, load_cli_config
+if not is_notebook_execution():
+    config = load_cli_config("none.json", "Sum")
+{AGG}"""
+
+
+@pytest.mark.parametrize("way", ["python", "script"])
+def test_a_call_is_warned_of_what_its_pattern_finds(chain: TinyProject, way: str) -> None:
+    """Who calls knows the runs of other calls by name, but not what else a pattern finds."""
+    chain.flow("agg", SCRIPT)
+    read_then_removed(chain, "runs/prep/a/clean.csv")
+    found = "agg/called reads runs/prep/*/clean.csv, and so prep/b, which is not stored (any more)"
+    for files, expected in (("runs/prep/b/clean.csv", []), ("runs/prep/*/clean.csv", [found])):
+        file = chain.root / "called.json"
+        file.write_text(json.dumps({"files": files}))
+        if way == "python":
+            folder = chain.folder("agg", "called")
+            run_notebook(chain.root / "flows/agg.py", config={"files": files}, execution_dir=folder)
+        else:
+            command = [sys.executable, "flows/agg.py", "--config", str(file)]
+            subprocess.run(command, cwd=chain.root, check=True)
+        warnings = [warning.text for warning in chain.result("agg", "called").warnings]
+        assert expected == [text[text.index("agg/") :].partition(":")[0] for text in warnings]
 
 
 @pytest.mark.parametrize(

@@ -102,13 +102,24 @@ def check(instances: Sequence[Instance], stored: Iterable[str] | None = None) ->
     return graph.with_notes(graph.with_problems(instances), stored)
 
 
-def noted(instance: Instance) -> Instance:
-    """Return an instance with the notes on it, which depend on what else its project stores."""
+def noted(instance: Instance, *, of_call: bool = False) -> Instance:
+    """Return an instance with the notes on it, which depend on what else its project stores.
+
+    Args:
+        instance: a stored one, or one that a call has made.
+        of_call: leave out what a config names by itself: who calls knows the runs of other calls, but not
+            what a pattern finds.
+    """
     if instance.notes is not None:
         return instance
-    stored = find_instances(instance.project) if runs_tree(instance.project).is_in(instance.config) else ()
+    tree = runs_tree(instance.project)
+    named = (reference for _, text in strings_of(instance.config) for _, reference in tree.references(text))
+    if of_call and not any(is_pattern(reference.id) for reference in named):
+        return instance
+    stored = find_instances(instance.project) if tree.is_in(instance.config) else ()
     others = (other for other in stored if other.id != instance.id)
-    return Graph([instance, *others]).with_notes([instance], [one.id for one in stored])[0]
+    graph, ids = Graph([instance, *others]), [one.id for one in stored]
+    return graph.with_notes([instance], ids, of_call=of_call)[0]
 
 
 class Graph:
@@ -361,24 +372,27 @@ class Graph:
         )
 
     def with_notes(
-        self, instances: Sequence[Instance], stored: Iterable[str] | None = None
+        self, instances: Sequence[Instance], stored: Iterable[str] | None = None, *, of_call: bool = False
     ) -> tuple[Instance, ...]:
         """Return instances, with a note on each whose config names an orphan.
 
         Args:
             instances: some of the graph.
             stored: ids of all that are stored; by default those of the graph are.
+            of_call: only where a pattern finds it.
         """
         if not instances:
             return ()
         orphans = Orphans(instances[0].project, self._positions if stored is None else stored)
         return tuple(
-            replace(instance, notes=tuple(dict.fromkeys(self._notes(instance, orphans))))
+            replace(instance, notes=tuple(dict.fromkeys(self._notes(instance, orphans, of_call))))
             for instance in instances
         )
 
-    def _notes(self, instance: Instance, orphans: Orphans) -> Iterator[str]:
+    def _notes(self, instance: Instance, orphans: Orphans, of_call: bool) -> Iterator[str]:
         for text, reference, _ in self._named.get(instance.id, ()):
+            if of_call and not is_pattern(reference.id):
+                continue
             note = orphans.note(instance.id, reference, text)
             if note and not self._is_of_build(instance, reference):
                 yield note

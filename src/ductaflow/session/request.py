@@ -22,6 +22,7 @@ from ductaflow.common.paths import (
     below,
     kind_of,
 )
+from ductaflow.project.graph import noted
 from ductaflow.project.instances import Instance, load_stored
 from ductaflow.project.options import RunOptions, split_run
 from ductaflow.project.settings import Project, Settings
@@ -116,7 +117,8 @@ def spec_of_call(
         file=RunFolder(folder, source.stem).config,
         saved=folder,
     )
-    return spec_of_instance(called)
+    # In a build the paths of its flows may mean its own runs folder.
+    return spec_of_instance(called if current_run() else noted(called, of_call=True))
 
 
 def find_notebook(notebook_file: str | os.PathLike[str], project: Project | None = None) -> Path:
