@@ -242,8 +242,11 @@ def reads(path: AnyPath) -> AnyPath:
 # --- what a flow found -------------------------------------------------------------------------------------
 
 
+_NOT_GIVEN = object()
+
+
 def record(
-    name: str | Mapping[str, object] | None = None, value: object = None, /, **metrics: object
+    name: str | Mapping[str, object] | None = None, value: object = _NOT_GIVEN, /, **metrics: object
 ) -> None:
     """Keep numbers that say what a run found, in `metrics.json` of its run folder.
 
@@ -258,7 +261,7 @@ def record(
         metrics: more of them, by name.
 
     Raises:
-        ConfigError: a value is no metric, such as a list or an array.
+        ConfigError: a value is no metric, such as a list or an array; a name has no value, or two.
 
     Example:
         In a run both lines write, and print nothing.
@@ -268,8 +271,18 @@ def record(
         >>> record(rmse=0.31, hours=8760)
         record: rmse, hours: this is no run, so nothing is written
     """
-    first = name if isinstance(name, Mapping) else {} if name is None else {name: value}
-    values = mapped({**first, **metrics}, _metric, lambda path, item: isinstance(item, (list, tuple)))
+    has_value = value is not _NOT_GIVEN
+    if has_value != (name is not None and not isinstance(name, Mapping)):
+        problem = "a value without its name" if has_value else f"{name!r} has no value"
+        raise ConfigError(f"record: {problem}", hint='Write record("rmse", 0.31) or record(rmse=0.31).')
+    values: dict[str, JsonValue] = {}
+    for some in (name if isinstance(name, Mapping) else {name: value} if has_value else {}, metrics):
+        for path, leaf in leaves(some, lambda _, item: isinstance(item, (list, tuple))):
+            if not isinstance(leaf, Mapping) or leaf:
+                metric = _metric(path, leaf)
+                if (dotted := ".".join(map(str, path))) in values:
+                    raise ConfigError(f"record: {spelled(path)} is given twice")
+                values[dotted] = metric
     run = current_run()
     if run is None:
         names = ", ".join(values)

@@ -83,6 +83,8 @@ def test_the_same_tables(compare: Compare, old: str, new: str) -> None:
         ("a,b\n1,inf\n", "a,b\n1,1e300\n", ["row 1: inf -> 1e+300"]),
         ("country,x\nNA,1.5\n", "country,x\n,1.5\n", ["row 1: NA -> None"]),
         ("a\nTrue\nFalse\n", "a\n1\n0\n", ["row 1: True -> 1", "row 2: False -> 0"]),
+        ("a\n10\n", "a\n1_0\n", ["row 1: 10 -> 1_0"]),
+        ("a\n10\n", "a\n\uff11\uff10\n", ["row 1: 10 -> \uff11\uff10"]),
         ("version\n1.1\nx\n", "version\n1.10\nx\n", ["row 1: 1.1 -> 1.10"]),
         ("a\n9007199254740993\n", "a\n9007199254740992\n", ["row 1: 9007199254740993 -> 9007199254740992"]),
         ("a\n18446744073709551615\n", "a\n18446744073709551614\n", None),

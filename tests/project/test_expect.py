@@ -48,6 +48,8 @@ def test_the_rule_of_a_file() -> None:
         ({"rtol": "1"}, 'x.rtol takes a number, not "1"'),
         ({"rtol": True}, "x.rtol takes a number, not true"),
         ({"atol": float("inf")}, "x.atol takes a number, not Infinity"),
+        ({"atol": 10**400}, "x.atol takes a number, not 1000"),
+        ({"metrics": {"a": {"min": -(10**400)}}}, "x.metrics.a.min takes a number, not -1000"),
         ({"metrics": ["rmse"]}, 'x.metrics takes an object, not ["rmse"]'),
         ({"metrics": {"rmse": 0.5}}, "x.metrics.rmse takes an object, not 0.5"),
         ({"metrics": {"rmse": {"maxx": 1}}}, 'x.metrics.rmse: unknown key "maxx"\nDid you mean max?'),

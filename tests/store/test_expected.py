@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from ductaflow.comparison import apart
+from ductaflow.comparison.difference import FileDifference
 from ductaflow.project.expect import Expectations
+from ductaflow.store import expected
 from ductaflow.store.expected import Expected, difference_lines, is_judged, unexpected_lines
 from ductaflow.store.hashes import Hashes
 from ductaflow.store.record import Site
@@ -51,8 +53,8 @@ class Desk:
             (self.expected / key.replace("_", ".")).write_text(text)
 
     def judged(self, result: Result, **rules: Any) -> Judged | None:
-        expected = Expected.of(self.expected, Expectations(rules), self.site)
-        return expected.judge(result) if expected else None
+        found = Expected.of(self.expected, Expectations(rules), self.site)
+        return found.judge(result) if found else None
 
 
 @pytest.fixture
@@ -114,7 +116,17 @@ METRICS: dict[str, tuple[str, dict[str, Metric], dict[str, Any], str, list[str]]
         {"a": 1},
         {},
         "1 of 1 files differ",
-        ["metrics.json  {folder}: metrics.json:1:9: not JSON"],
+        ["metrics.json  expected/fit/a: metrics.json:1:9: not JSON"],
+    ),
+    "what is no metric cannot be judged": (
+        json.dumps({"a": 1, "curve": [1, 3], "note": "y" * 1001}),
+        {"a": 1},
+        {},
+        "2 of 2 files differ",
+        [
+            'metrics.json  expected/fit/a: metrics.json: "curve" is a list, which is no metric',
+            'metrics.json  expected/fit/a: metrics.json: "note" is a text of 1,001 characters',
+        ],
     ),
 }
 
@@ -122,9 +134,9 @@ METRICS: dict[str, tuple[str, dict[str, Metric], dict[str, Any], str, list[str]]
 @pytest.mark.parametrize("name", METRICS)
 def test_metrics(desk: Desk, name: str) -> None:
     """Those expected are judged by their keys, bounds without them, and all others are counted."""
-    expected, found, rules, summary, lines = METRICS[name]
-    if expected:
-        desk.expect(metrics_json=expected)
+    text, found, rules, summary, lines = METRICS[name]
+    if text:
+        desk.expect(metrics_json=text)
     judged = desk.judged(desk.result(found), **rules)
 
     assert judged
@@ -132,7 +144,7 @@ def test_metrics(desk: Desk, name: str) -> None:
     told = list(difference_lines(judged))
     assert len(lines) == len(told)
     for line, begin in zip(told, lines, strict=True):
-        assert line.startswith(begin.format(folder=desk.expected))
+        assert line.startswith(begin)
 
 
 def test_nothing_is_expected(desk: Desk) -> None:
@@ -173,8 +185,8 @@ def test_what_is_no_file(desk: Desk) -> None:
 
     assert judged
     assert [
-        f"link.json  is a link in {desk.expected}, not a file",
-        f"pipe  is a pipe in {desk.expected}, not a file",
+        "link.json  is a link in expected/fit/a, not a file",
+        "pipe  is a pipe in expected/fit/a, not a file",
         "b.txt  is a link, not a file",
     ] == list(difference_lines(judged))
     assert "3 of 4 files differ" == judged.summary
@@ -199,6 +211,48 @@ def test_a_table_that_ends_the_process(desk: Desk, monkeypatch: pytest.MonkeyPat
     assert [f"{name}.csv  not compared: it took longer than 0 s" for name in "ab"] == list(
         difference_lines(judged)
     )
+
+
+def test_what_was_not_compared_is_judged_again(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A judgement that was cut short, or lacked a library, holds for nothing, not even for no expectation."""
+    desk.expect(a_csv="x\n1\n")
+    result = desk.result(a_csv="x\n1.0\n")
+    cut = FileDifference("a.csv", "content", "not compared: the session ended", is_settled=False)
+    for found, holds in ([cut], False), ([replace(cut, is_settled=True)], True):
+        monkeypatch.setattr(expected, "compare_apart", lambda pairs, stopped, found=found: found)
+        judged = as_judged(result, desk.judged(result), [])
+        assert "1 of 1 files differ" == judged.message
+        assert holds == is_judged(judged, desk.expected, Expectations({}), desk.site)
+        assert not is_judged(judged, desk.expected / "none", Expectations({}), desk.site)
+
+
+def test_what_changes_while_it_is_judged(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The judgement is one of what was read: it does not hold for what lies there since."""
+    desk.expect(a_csv="x\n1\n")
+    result = desk.result(a_csv="x\n1.0\n")
+
+    def compared(*_: object) -> list[None]:
+        desk.expect(a_csv="x\n2\n")
+        return [None]
+
+    monkeypatch.setattr(expected, "compare_apart", compared)
+    judged = as_judged(result, desk.judged(result), [])
+    assert Status.SUCCESS == judged.status
+    assert not is_judged(judged, desk.expected, Expectations({}), desk.site)
+
+
+@pytest.mark.slow
+def test_paths_of_faults(desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are those of the project, from whatever folder it was judged."""
+    desk.expect(a_json="{", b_csv="k\n1\n1\n")
+    result = desk.result(a_json="[", b_csv="k\n1\n")
+    for folder in (tmp_path, desk.run, Path("/")):
+        monkeypatch.chdir(folder)
+        judged = desk.judged(result, files={"*.csv": {"key": ["k"]}})
+        assert judged
+        faults = [one.file.fault for one in judged.differences if one.file]
+        assert faults[0].startswith("expected/fit/a/a.json: cannot be read as json")
+        assert faults[1].endswith("k 1 is twice in expected/fit/a/b.csv")
 
 
 def test_when_a_judgement_holds(desk: Desk) -> None:

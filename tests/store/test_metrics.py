@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support import TinyProject
@@ -148,7 +149,7 @@ def test_outside_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     record(b=2, c={"d": 3})
 
     lines = capsys.readouterr().out.splitlines()
-    assert [f"record: {names}: this is no run, so nothing is written" for names in ("a", "b, c")] == lines
+    assert [f"record: {names}: this is no run, so nothing is written" for names in ("a", "b, c.d")] == lines
 
 
 @pytest.mark.parametrize(
@@ -169,6 +170,27 @@ def test_what_is_no_metric(value: object, message: str) -> None:
         record("a", value)
 
 
+@pytest.mark.parametrize(
+    ("positional", "named", "message"),
+    [
+        (("a",), {}, "record: 'a' has no value"),
+        (("a",), {"b": 1}, "record: 'a' has no value"),
+        (({"a": 1}, 2), {}, "record: a value without its name"),
+        ((None, 2), {}, "record: a value without its name"),
+        (("a", 1), {"a": 2}, "record: a is given twice"),
+        (({"a": {"b": 1}, "a.b": 2},), {}, "is given twice"),
+        (({"a": {"b": 1}},), {"a": {"b": 1}}, "record: a.b is given twice"),
+        ((3, 1), {}, "names of metrics are strings"),
+    ],
+)
+def test_names_and_values_go_together(
+    positional: tuple[Any, ...], named: dict[str, Any], message: str
+) -> None:
+    """A forgotten value is no null, and of two values for a name neither is dropped."""
+    with pytest.raises(ConfigError, match=message):
+        record(*positional, **named)
+
+
 FLOW = """
 # %%
 import multiprocessing, os, subprocess, sys
@@ -180,6 +202,7 @@ with concurrent.futures.ThreadPoolExecutor(8) as threads:
     list(threads.map(lambda number: record(f"t{number}", number), range(200)))
 record(rmse=np.float32(0.25), ok=np.bool_(True), hours=np.int64(8760), gap=np.nan, whole=np.array(3))
 record({"fit": {"a": 1, "b": {"c": 2}}})
+record(fit={"d": 3}, empty={})
 
 # %%
 def work(number):
@@ -201,7 +224,14 @@ record(peak_mw=813)
 """
 RECORDED = {
     **{"peak_mw": 813, "rmse": 0.25, "ok": True, "hours": 8760, "gap": None, "whole": 3, "fit.a": 1},
-    **{"fit.b.c": 2, "forked": 1, "started": 1, "late": 1, **{f"p{number}": number for number in range(8)}},
+    **{
+        "fit.b.c": 2,
+        "fit.d": 3,
+        "forked": 1,
+        "started": 1,
+        "late": 1,
+        **{f"p{number}": number for number in range(8)},
+    },
     **{f"t{number}": number for number in range(200)},
 }
 

@@ -68,7 +68,9 @@ def compare_apart(
         fault = f"the process that read them {how}"
     found = [decode(line, _Answer, where="a comparison").difference for line in answers.splitlines()]
     left = pairs[len(found) :]
-    return found + [FileDifference(new.name, "content", f"not compared: {fault}") for _, new, _ in left]
+    return found + [
+        FileDifference(new.name, "content", f"not compared: {fault}", is_settled=False) for _, new, _ in left
+    ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,13 +80,16 @@ def compare_files(old: Path, new: Path, rule: Rule) -> FileDifference | None:
         return _compare(format, old, new, rule)
     except OSError as exc:
         fault = f"{shown_path(Path(exc.filename or new))}: {exc.strerror or exc}"
-        return FileDifference(new.name, "content", fault=fault)
+        return FileDifference(new.name, "content", fault=fault, is_settled=False)
     except _UnlikeItsName as exc:
         found_lines = None
         if format in ("json", "table") and found <= LARGEST["text"]:
             with suppress(_UnlikeItsName):
                 found_lines = compare_lines(new.name, _read(read_lines_of, old), _read(read_lines_of, new))
-        return replace(found_lines or FileDifference(new.name, "content"), fault=str(exc))
+        unlike = found_lines or FileDifference(new.name, "content")
+        # what the machine lacked, it may have the next time
+        is_settled = not isinstance(exc.__cause__, ImportError | OSError | MemoryError)
+        return replace(unlike, fault=str(exc), is_settled=is_settled)
 
 
 def _compare(format: Format, old: Path, new: Path, rule: Rule) -> FileDifference | None:
@@ -134,7 +137,10 @@ def _read(reader: Callable[[Path], T], path: Path) -> T:
     except RecursionError as exc:
         raise _UnlikeItsName(f"{where}: nested too deeply") from exc
     except UnicodeDecodeError as exc:
-        raise _UnlikeItsName(f"{where}: not UTF-8: {exc.reason} at byte {exc.start:,}") from exc
+        # pandas says where in a cell
+        is_all = len(exc.object) == path.stat().st_size
+        place = f" at byte {exc.start:,}" if is_all else ""
+        raise _UnlikeItsName(f"{where}: not UTF-8: {exc.reason}{place}") from exc
     except Exception as exc:
         # pandas, pyarrow, numpy and Pillow have classes of their own for what is wrong with a file
         text = first_line(str(exc)) or type(exc).__name__

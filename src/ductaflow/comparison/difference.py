@@ -81,6 +81,7 @@ class FileDifference:
         columns: sums of the columns in which something differs.
         worst: the worst of the values that differ.
         only_added: nothing differs but that the new one has more columns or keys.
+        is_settled: it would be the same another time. What was stopped, or lacks a library, may not be.
     """
 
     file: str
@@ -93,6 +94,7 @@ class FileDifference:
     columns: tuple[ColumnDifference, ...] = ()
     worst: tuple[ValueDifference, ...] = ()
     only_added: bool = False
+    is_settled: bool = True
 
 
 def other_value(name: str, old: object, new: object, rule: Rule, *, column: str = "") -> ValueDifference:

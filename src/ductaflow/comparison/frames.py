@@ -81,6 +81,9 @@ class Table:
 
 
 def _number(text: str) -> int | float | str:
+    # What Python takes beyond that, `1_0` and digits of other scripts, nobody writes as a number.
+    if "_" in text or not text.isascii():
+        return text
     for kind in (int, float):
         try:
             return kind(text)

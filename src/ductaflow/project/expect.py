@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -23,10 +23,12 @@ from ductaflow.project import checks
 
 _Check = Callable[[object, str], object]
 _NOTHING: Mapping[str, object] = MappingProxyType({})
+_LARGEST = sys.float_info.max
 
 
 def _number(value: object, where: str) -> float:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    # An integer beyond the largest float could not be added to one.
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST
     return value if is_number else checks.refuse(where, "takes a number", value)  # type: ignore[return-value]
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from pathlib import Path
 from ductaflow.common.files import Snapshot, snapshot
 from ductaflow.common.paths import METRICS, TEMP_PREFIX, RunFolder
 from ductaflow.common.rules import glob_matches
-from ductaflow.common.text import duration, listed
+from ductaflow.common.text import duration, listed, shown_path
 from ductaflow.comparison.apart import compare_apart
 from ductaflow.comparison.compare import compare_files, format_of
 from ductaflow.comparison.difference import (
@@ -49,7 +50,9 @@ from ductaflow.store.spec import RunSpec
 from ductaflow.store.verdict import as_judged
 
 #: Raised when a judgement of the same files may come to another end.
-_VERSION = 1
+_VERSION = 2
+#: The key of a judgement that holds for nothing: what could not be compared is compared the next time.
+UNSETTLED = "unsettled"
 #: So many values of a file that differ are told; `ductaflow diff` tells more.
 _CELLS = 3
 
@@ -93,8 +96,12 @@ class Expected:
             if state.kind == "file":
                 files[name] = folder / name
             else:
-                faults[name] = f"is a {state.kind} in {folder}, not a file"
+                faults[name] = f"is a {state.kind} in {site.relative(str(folder))}, not a file"
         return cls(folder, rules, files, faults, site)
+
+    @property
+    def _place(self) -> str:
+        return self.site.relative(str(self.folder))
 
     def key(self, outputs: Sequence[FileEntry]) -> str:
         """Return what stands for all that a judgement depends on."""
@@ -116,11 +123,14 @@ class Expected:
             result: the record of the run; its folder is read.
             stopped: asked while files are compared; True ends that.
         """
+        # First: what changes while it is read is judged again.
+        key = self.key(result.outputs)
         expected = read_metrics(self.folder, [METRICS] if METRICS in self.files else [])
         values = compare_values(expected.values, result.metrics, self.rules.of_metric)
         values += self._missing(expected.values, result.metrics)
         # What is wrong in an expected file would be judged less strictly than somebody meant.
-        files = [FileDifference(METRICS, "json", f"{self.folder}: {text}") for text in expected.warnings]
+        unclear = [*expected.warnings, *expected.notes]
+        files = [FileDifference(METRICS, "json", f"{self._place}: {text}") for text in unclear]
         files += [FileDifference(name, "content", fault) for name, fault in self.faults.items()]
         count = len(files) + len(self.files.keys() - {METRICS})
         files += self._files(result, stopped)
@@ -133,7 +143,7 @@ class Expected:
                 *(Difference(metric=one) for one in values if one.kind != "added"),
                 *(Difference(file=one) for one in files if not one.only_added),
             ),
-            key=self.key(result.outputs),
+            key=key if all(one.is_settled for one in files) else UNSETTLED,
         )
 
     def _bounded(self, found: Mapping[str, Metric]) -> set[str]:
@@ -168,14 +178,21 @@ class Expected:
                 yield FileDifference(name, "content", f"is a {output['kind']}, not a file")
             elif format_of(name, self.rules.of_file(name)) == "json":
                 if found := compare_files(path, result.folder / name, self.rules.of_file(name)):
-                    yield replace(found, file=name)
+                    yield self._spelled(found, name, path, result.folder / name)
             else:
                 apart.append(name)
         pairs = [(self.files[name], result.folder / name, self.rules.of_file(name)) for name in apart]
         differences = compare_apart(pairs, stopped) if pairs else []
-        for name, difference in zip(apart, differences, strict=True):
+        for name, (old, new, _), difference in zip(apart, pairs, differences, strict=True):
             if difference:
-                yield replace(difference, file=name)
+                yield self._spelled(difference, name, old, new)
+
+    def _spelled(self, difference: FileDifference, name: str, *paths: Path) -> FileDifference:
+        """Spell paths from the project: a result is read from anywhere."""
+        names = {shown_path(path): self.site.relative(str(path)) for path in paths}
+        anywhere = re.compile("|".join(sorted(map(re.escape, names), key=len, reverse=True)))
+        fault = anywhere.sub(lambda found: names[found[0]], difference.fault)
+        return replace(difference, file=name, fault=fault)
 
 
 def entries_expected(folder: Path, flows: Sequence[str] = ()) -> Snapshot:
