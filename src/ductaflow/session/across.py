@@ -219,7 +219,7 @@ def _ran(project: Project, one: Instance | Orphan, last: LastRun) -> Ran:
             config = load_saved_config(saved, project_root=project.root)
         except ConfigError as exc:
             notes.append(f"the saved config cannot be read: {exc.message}")
-        if isinstance(one, Instance) and not one.problem and config and _text(config) != _text(one.config):
+        if isinstance(one, Instance) and not one.problem and config and _differ(config, one.config):
             notes.append(CHANGED)
     elif last.status == "never" and isinstance(one, Instance):
         config = one.config
@@ -234,9 +234,11 @@ def _ran(project: Project, one: Instance | Orphan, last: LastRun) -> Ran:
     return Ran(one, last, _parameters(config), "; ".join(notes))
 
 
-def _text(config: Mapping[str, object]) -> str:
-    """A config as text, in which 1, 1.0 and true are not the same, and the order of keys is no matter."""
-    return json.dumps(config, sort_keys=True)
+def _differ(one: Mapping[str, object], other: Mapping[str, object]) -> bool:
+    """Whether two configs differ as JSON, in which 1, 1.0 and true are not the same."""
+    if one != other or str(one) == str(other):
+        return one != other
+    return json.dumps(one, sort_keys=True) != json.dumps(other, sort_keys=True)
 
 
 def _parameters(config: Mapping[str, object]) -> dict[str, object]:
