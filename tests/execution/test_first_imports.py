@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from support import TinyProject
 
-from ductaflow.execution.imports import first_imports
+from ductaflow.execution.imports import first_imports, hidden_packages
 
 
 def first(project: TinyProject, code: str) -> list[str]:
@@ -129,3 +129,32 @@ def test_a_notebook_and_a_text(project: TinyProject) -> None:
     assert {"a.md": ("import click",), "a.ipynb": ("import click",)} == found
     for name in ("broken.ipynb", "latin.py", "missing.py"):
         assert () == first_imports(flows / name, project.root)
+
+
+def test_a_folder_that_becomes_a_package_hides_one(project: TinyProject) -> None:
+    """In a process that has asked before, too; and without the file it is a folder again."""
+    source = project.flow("fit", "# %%\nimport psutil, click\n")
+    begins = project.root / "psutil" / "__init__.py"
+    begins.parent.mkdir()
+    for is_package in (False, True, False):
+        if is_package:
+            begins.write_text("import pandas\n")
+        else:
+            begins.unlink(missing_ok=True)
+        assert (("psutil",) if is_package else ()) == hidden_packages(source, project.root)
+        expected = ("import pandas",) if is_package else ("import psutil",)
+        assert (*expected, "import click") == first_imports(source, project.root)
+
+
+def test_a_module_that_was_not_there_is_followed(project: TinyProject) -> None:
+    """In a folder that a flow imports from, whatever else lies there."""
+    lib = project.root / "lib"
+    lib.mkdir()
+    (lib / "__init__.py").touch()
+    source = project.flow("fit", "# %%\nfrom lib import late\nfrom lib.sub import x\nimport click\n")
+    assert ("import click",) == first_imports(source, project.root)
+    (lib / "late.py").write_text("import pandas\n")
+    assert ("import pandas", "import click") == first_imports(source, project.root)
+    (lib / "sub").mkdir()
+    (lib / "sub" / "__init__.py").write_text("import psutil\n")
+    assert ("import pandas", "import psutil", "import click") == first_imports(source, project.root)

@@ -126,17 +126,22 @@ class _Walk:
         own = (Path(entry) for entry in sys.path if is_own_code(entry, (str(project_root),)))
         self._roots = tuple(dict.fromkeys((source.parent, project_root, *own)))
         self._project_root = project_root
-        #: Of the files that were read, and of the folders in which a new one may hide a package.
+        #: Of the files that were read or looked for, and of folders in which a new one may hide a package.
         self.stamps = {path: _stamp(path) for path in (source, *self._roots)}
         #: The statements, each once.
         self.found: dict[str, None] = {}
 
     def hides(self) -> tuple[str, ...]:
         """Return the installed packages that have the name of a module of the project."""
-        modules = [path.stem for root in self._roots for path in root.glob("*.py")]
-        packages = [path.parent.name for root in self._roots for path in root.glob("*/__init__.py")]
-        own = {*modules, *packages} - {"__init__", self._source.stem}
-        return tuple(sorted(name for name in own if is_installed(name, self._project_root)))
+        files = {path.stem for root in self._roots for path in root.glob("*.py")}
+        own = {name for name in files if is_installed(name, self._project_root)}
+        for folder in (path for root in self._roots for path in root.glob("[!.]*/")):
+            if is_installed(folder.name, self._project_root):
+                begins = folder / "__init__.py"
+                # The folder is one like any while it has no such file.
+                if self.stamps.setdefault(begins, _stamp(begins)):
+                    own.add(folder.name)
+        return tuple(sorted(own - {"__init__", self._source.stem}))
 
     def flow(self) -> None:
         """Walk through the flow."""
@@ -225,8 +230,10 @@ class _Walk:
         if top == "__main__":
             return True
         for root in self._roots:
-            if (root / f"{top}.py").is_file() or (root / top / "__init__.py").is_file():
+            files = (root / f"{top}.py", root / top / "__init__.py")
+            if any(map(Path.is_file, files)):
                 return self._runs_files(root, [top, *rest], taken, maybe)
+            self.stamps.update(dict.fromkeys(files))
         if top in _ACTS_ON_SHELL or not is_installed(top, self._project_root):
             # Perhaps a folder of the project without an `__init__.py`; else the import fails.
             roots = [root for root in self._roots if (root / top).is_dir()]
@@ -253,9 +260,11 @@ class _Walk:
         return all(self._runs_file(file, maybe) for file in files)
 
     def _runs_file(self, file: Path, maybe: bool) -> bool:
-        if file in self.stamps or not file.is_file():
+        if file in self.stamps:
             return True
         self.stamps[file] = _stamp(file)
+        if not file.is_file():
+            return True
         raw = _read(file)
         tree = module_tree(raw) if raw is not None else None
         return tree is not None and self.passes(tree.body, {}, file, maybe=maybe)
