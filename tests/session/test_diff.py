@@ -200,6 +200,26 @@ def test_a_folder_of_files(project: TinyProject, tmp_path: Path) -> None:
     assert "metrics  2 of 2 differ" in found
 
 
+def test_all_runs_of_two_checkouts(project: TinyProject, tmp_path: Path) -> None:
+    """Folders with run folders in them are compared by what the runs wrote, not by what we did."""
+    for name, mw in (("p", 1), ("q", 2)):
+        for instance in "ab":
+            leave(
+                tmp_path / name / "runs" / "fit" / instance,
+                code=[f"x = {mw}"],
+                files={"x.csv": f"mw\n{mw}\n"},
+            )
+        (tmp_path / name / "runs" / ".ductaflow").mkdir()
+        (tmp_path / name / "runs" / ".ductaflow" / "kept").write_text(name)
+    assert [
+        "fit/a/x.csv  1 of 1 cells, all in mw",
+        "  row 1  old 1  new 2  +100 %",
+        "fit/b/x.csv  1 of 1 cells, all in mw",
+        "  row 1  old 1  new 2  +100 %",
+        "compared: 0 metrics, 4 files",
+    ] == lines(project, tmp_path / "p" / "runs", tmp_path / "q" / "runs")[1:]
+
+
 def test_a_run_that_is_not_stored_any_more(project: TinyProject) -> None:
     """An id names its run folder, stored or not; so does the folder, also of a flow inside a build."""
     leave(project.folder("fit", "gone"))

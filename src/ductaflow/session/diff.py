@@ -22,7 +22,7 @@ from typing import Any, Literal, TypedDict
 from ductaflow.common.decode import UnreadableError, read_json
 from ductaflow.common.errors import InstanceError
 from ductaflow.common.files import snapshot
-from ductaflow.common.paths import METRICS, RunFolder, flow_of
+from ductaflow.common.paths import CACHE_DIR, METRICS, RunFolder, flow_of, is_ours
 from ductaflow.common.rules import Rule
 from ductaflow.common.text import shown_path
 from ductaflow.comparison.compare import compare_files, compare_lines
@@ -84,7 +84,7 @@ _GIVE = "Give ID, ID@previous, ID@expected, or a run folder; an ID is flow/insta
 _MISSING: dict[Role, tuple[str, str]] = {
     "run": ("has not run", "ductaflow run {}"),
     "previous": ("is not kept", "A run keeps what the last good one wrote, unless keep_previous is false."),
-    "expected": ("is not stored", "Copy what is right below the folder of expected results."),
+    "expected": ("is not stored", "What a run found becomes that by: ductaflow accept {}"),
 }
 
 
@@ -201,6 +201,7 @@ class _Content:
     def of(cls, version: Version) -> _Content:
         folder = version.folder
         text, hint = _MISSING[version.role]
+        hint = hint.format(version.shown.removesuffix(f"@{version.role}"))
         if not folder.is_dir():
             raise InstanceError(
                 f"{version.shown} {text}: there is no {folder}", hint=hint.format(version.shown)
@@ -215,9 +216,14 @@ class _Content:
                 version, result, f"{version.shown} runs, or was killed: it has no outputs to compare", {}
             )
         if result is None and version.flow:
-            raise InstanceError(f"{version.shown} has no finished run", hint=hint.format(version.shown))
+            raise InstanceError(f"{version.shown} has no finished run", hint=hint)
         if result is None:
-            return cls(version, None, "", {name: entry.kind for name, entry in snapshot(folder).items()})
+            # any folder, perhaps with run folders in it
+            found = snapshot(folder).items()
+            files: dict[str, str] = {
+                name: entry.kind for name, entry in found if not _is_of_ours(folder, name)
+            }
+            return cls(version, None, "", files)
         if not result.is_complete:
             fault = f"{version.shown} failed, so it has no outputs to compare: {result.message}"
             return cls(version, result, fault, {})
@@ -226,6 +232,10 @@ class _Content:
     @property
     def run_folder(self) -> RunFolder:
         return RunFolder(self.version.folder, self.version.flow)
+
+
+def _is_of_ours(folder: Path, name: str) -> bool:
+    return name.startswith(f"{CACHE_DIR}/") or is_ours(str(folder / name))
 
 
 def _of_config(old: _Content, new: _Content) -> Iterator[ValueDifference]:
