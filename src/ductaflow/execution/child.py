@@ -389,8 +389,8 @@ def seed_anew() -> None:
         if isinstance(generator, random.Random):
             random.Random.seed(generator)
         else:
-            new = type(generator)()
-            generator.__setstate__((new.state, new.seed_seq))
+            # One of numpy: what its state is differs between versions.
+            generator.__setstate__(type(generator)().__getstate__())
     for name, seed in _SEEDS.items():
         if (module := sys.modules.get(name)) is not None:
             seed(module)
