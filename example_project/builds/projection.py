@@ -12,6 +12,7 @@ from ductaflow import (
     display_config_summary,
     is_notebook_execution,
     load_cli_config,
+    record,
     run_notebook,
     unpack_config,
 )
@@ -73,14 +74,14 @@ judged = run_notebook(
 # ## Summary
 
 # %%
-record = json.loads(prepared.with_name("summary.json").read_text(encoding="utf-8"))
+prepared_summary = json.loads(prepared.with_name("summary.json").read_text(encoding="utf-8"))
 model = json.loads(fitted.with_name("model.json").read_text(encoding="utf-8"))
 scores = json.loads(judged.with_name("scores.json").read_text(encoding="utf-8"))
 summary = {
     "until": until,
     "degree": degree,
     "horizon": horizon,
-    "missing_weeks": record["missing"],
+    "missing_weeks": prepared_summary["missing"],
     "fitted_weeks": model["weeks"],
     "residual_std": round(model["residual_std"], 3),
     "rmse": scores["rmse"],
@@ -89,6 +90,7 @@ summary = {
     "final_forecast": scores["final_forecast"],
 }
 Path("summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+record({name: summary[name] for name in ("fitted_weeks", "residual_std", "rmse", "bias", "coverage")})
 print(
     f"Degree {degree}, fitted up to {until}: after {horizon} years {scores['final_forecast']} {unit}, "
     f"RMSE {scores['rmse']} {unit}, {scores['coverage']:.0%} of the weeks inside the band"

@@ -9,7 +9,13 @@
 config = {}
 
 # %%
-from ductaflow import display_config_summary, is_notebook_execution, load_cli_config, unpack_config
+from ductaflow import (
+    display_config_summary,
+    is_notebook_execution,
+    load_cli_config,
+    record,
+    unpack_config,
+)
 
 if not is_notebook_execution():
     config = load_cli_config("config/flows/data_prep.json", "Clean the weekly record")
@@ -66,4 +72,5 @@ summary = {
     "mean": round(float(clean["co2"].mean()), 2),
 }
 Path("summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+record(weeks=len(clean), missing=int(missing.sum()), mean=float(clean["co2"].mean()))
 print(f"{len(clean)} weeks from {summary['first']} to {summary['last']}, mean {summary['mean']} {unit}")

@@ -8,7 +8,13 @@
 config = {}
 
 # %%
-from ductaflow import display_config_summary, is_notebook_execution, load_cli_config, unpack_config
+from ductaflow import (
+    display_config_summary,
+    is_notebook_execution,
+    load_cli_config,
+    record,
+    unpack_config,
+)
 
 if not is_notebook_execution():
     config = load_cli_config("config/flows/fit_trend.json", "Fit trend and season")
@@ -62,6 +68,7 @@ model = {
     "covariance": covariance.tolist(),
 }
 Path("model.json").write_text(json.dumps(model, indent=2) + "\n", encoding="utf-8")
+record(weeks=len(weeks), residual_std=residual_std, growth_per_decade=float(coefficients[1]))
 print(f"Fitted {len(weeks)} weeks up to {until}, residual standard deviation {residual_std:.2f} {unit}")
 
 # %% [markdown]

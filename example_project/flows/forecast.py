@@ -8,7 +8,13 @@
 config = {}
 
 # %%
-from ductaflow import display_config_summary, is_notebook_execution, load_cli_config, unpack_config
+from ductaflow import (
+    display_config_summary,
+    is_notebook_execution,
+    load_cli_config,
+    record,
+    unpack_config,
+)
 
 if not is_notebook_execution():
     config = load_cli_config("config/flows/forecast.json", "Forecast and judge")
@@ -78,6 +84,13 @@ scores = {
     "final_half_width": round(float(half_width[-1]), 2),
 }
 Path("scores.json").write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
+record(
+    judged_weeks=len(judged),
+    rmse=float(np.sqrt((error**2).mean())),
+    bias=float(error.mean()),
+    coverage=float(inside.mean()),
+    final_forecast=float(expected[-1]),
+)
 
 print(f"{until + 1} to {end_year}: RMSE {scores['rmse']} {unit}, bias {scores['bias']:+} {unit}")
 print(f"{dates.iloc[-1].date()}: {scores['final_forecast']} ± {scores['final_half_width']} {unit}")

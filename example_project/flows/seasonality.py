@@ -9,7 +9,13 @@
 config = {}
 
 # %%
-from ductaflow import display_config_summary, is_notebook_execution, load_cli_config, unpack_config
+from ductaflow import (
+    display_config_summary,
+    is_notebook_execution,
+    load_cli_config,
+    record,
+    unpack_config,
+)
 
 if not is_notebook_execution():
     config = load_cli_config("config/flows/seasonality.json", "How large is the yearly cycle?")
@@ -30,7 +36,9 @@ clean["decade"] = clean["date"].dt.year // 10 * 10
 clean["week"] = (clean["date"].dt.day_of_year - 1) // 7
 
 mean_year = clean.groupby(["decade", "week"])["anomaly"].mean().unstack("decade")
-swing = (mean_year.max() - mean_year.min()).loc[1960:1990].round(2)
+swing = (mean_year.max() - mean_year.min()).loc[1960:1990]
+record({f"swing_{decade}": float(value) for decade, value in swing.items()})
+swing = swing.round(2)
 swing.rename("swing").to_csv("seasonality.csv")
 print(f"Yearly swing: {swing.loc[1960]} {unit} in the 1960s, {swing.loc[1990]} {unit} in the 1990s")
 

@@ -45,7 +45,7 @@ def test_the_first_session_of_a_new_project_is_green(tmp_path: Path, monkeypatch
     assert titles == set(session.ran)
     assert (root / "runs/all-of-it/default/runs/prep/result.json").is_file()
     ignored = (root / ".gitignore").read_text().splitlines()
-    assert {"runs/", "__pycache__/"} <= set(ignored)
+    assert {"/runs/", "__pycache__/"} <= set(ignored)
     assert {".github", ".gitignore", "README.md", "builds", "config", "flows", "requirements.txt"} == {
         path.name for path in root.iterdir()
     } - {"runs", ".pytest_cache", "__pycache__"}

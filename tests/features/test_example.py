@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from support import cli
 
 pytestmark = pytest.mark.slow
 
@@ -60,10 +64,25 @@ def run_pytest(project: Path, *options: str) -> subprocess.CompletedProcess[str]
 
 def statuses(runs: Path) -> dict[str, str]:
     """`flow/instance` -> status of every run directly below the runs folder."""
+    return {name: record["status"] for name, record in records(runs).items()}
+
+
+def records(runs: Path) -> dict[str, dict[str, Any]]:
+    """`flow/instance` -> the record of every run directly below the runs folder."""
     return {
-        result.parent.relative_to(runs).as_posix(): json.loads(result.read_bytes())["status"]
+        result.parent.relative_to(runs).as_posix(): json.loads(result.read_bytes())
         for result in runs.glob("*/*/result.json")
     }
+
+
+def _the_tables_of_the_readme(project: Path) -> None:
+    """Those of `ductaflow results` are what the commands above them print."""
+    text = (project / "README.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^\$ ductaflow (results .*)\n```\n\n((?:\|.*\n)+)", text, re.MULTILINE)
+    assert 2 == len(shown)
+    for command, table in shown:
+        done = cli(*shlex.split(command), "--project", project)
+        assert table == done.stdout
 
 
 def scores(runs: Path, instance: str) -> dict[str, float]:
@@ -82,6 +101,10 @@ def test_every_instance_of_the_example_runs_and_the_honest_ones_are_orange(proje
     named = {instance["id"] for instance in report["instances"]}
     assert named == GREEN | ORANGE
     assert "59 of 2284 weeks have no measurement" in session.stdout
+    judged = {name: result["judged"] for name, result in records(runs).items() if result["judged"]}
+    assert 8 == len(judged)
+    assert not any(one["differences"] for one in judged.values())
+    _the_tables_of_the_readme(project)
     # The numbers that the example's README quotes.
     assert scores(runs, "scenario_A")["rmse"] == pytest.approx(3.68, abs=0.005)
     assert scores(runs, "scenario_B")["rmse"] == pytest.approx(0.64, abs=0.005)

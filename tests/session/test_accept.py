@@ -518,3 +518,7 @@ def test_two_people(desk: Desk) -> None:
     found = json.loads((desk.root / "expected/fit/a/metrics.json").read_text())
     assert {**many, "m1": 7, "m8": 7} == found
     assert "fit/b/metrics.json" in desk.expected()
+
+    (desk.root / ".gitignore").write_text("c/\n")
+    desk.ran({"n": 1}, id="fit/c")
+    assert f"Warning: git ignores {desk.root}/expected/fit/c/metrics.json" in desk.output("accept", "fit/c")

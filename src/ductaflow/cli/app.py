@@ -487,9 +487,10 @@ def accept_command(
     """
     from ductaflow.cli.diff_lines import acceptance_lines
     from ductaflow.project.graph import collect
-    from ductaflow.session.accept import accept, named_instances
+    from ductaflow.session.accept import accept, ignored_by_git, named_instances
 
-    seen, files = named_instances(collect(_project(folder)), arguments)
+    project = _project(folder)
+    seen, files = named_instances(collect(project), arguments)
     done, faults = [], []
     for one in seen:
         try:
@@ -497,6 +498,11 @@ def accept_command(
         except DuctaflowError as exc:
             faults.append(exc)
     _say(*acceptance_lines(done, dry_run=dry_run))
+    if ignored := ignored_by_git([path for one in done for path in one.writes], project.root):
+        why = (
+            f"git ignores {ignored[0]}, so nobody else would get it: write /runs/ into .gitignore, not runs/"
+        )
+        _say(f"Warning: {why}", stream=sys.stderr)
     _say(*(f"Error: {fault}" for fault in faults), stream=sys.stderr)
     if faults:
         click.get_current_context().exit(UNUSABLE)

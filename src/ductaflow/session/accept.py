@@ -10,6 +10,7 @@ Only complete runs whose files are as the run left them are accepted. Nothing is
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
@@ -319,6 +320,18 @@ def _metric(written: Written) -> Metric:
     value = plain_value(written)
     assert value is None or isinstance(value, bool | int | float | str)
     return value
+
+
+def ignored_by_git(paths: Iterable[Path], root: Path) -> list[str]:
+    """Return those of some files that git leaves out of a repository; none without git."""
+    command = ["git", "-C", str(root), "check-ignore", "--stdin", "-z"]
+    try:
+        done = subprocess.run(
+            command, input="\0".join(map(str, paths)), capture_output=True, text=True, timeout=10, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return [name for name in done.stdout.split("\0") if name]
 
 
 def _write(writes: Mapping[Path, str | bytes | None], root: Path) -> None:

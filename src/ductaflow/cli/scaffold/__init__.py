@@ -21,7 +21,7 @@ _DOT = "dot-"
 #: What a folder may have already, and how a project wants it.
 _KEPT = {
     "README.md": "",
-    ".gitignore": ": runs/ and junit.xml belong into it",
+    ".gitignore": ": /runs/ and junit.xml belong into it",
     "requirements.txt": ": pytest-ductaflow belongs into it",
 }
 _SHOWN = 5
