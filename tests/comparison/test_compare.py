@@ -331,7 +331,7 @@ def test_lines_of_metrics_are_aligned() -> None:
     )
     assert [
         "rmse     expected 0.312  found 0.347  +11.2 %",
-        'name     expected "x"  found NaN',
+        'name     expected "x\\u001b[31m"  found NaN',
         "n        expected 1.00000001  found 1.00000002  +1e-06 %",
         "peak_mw  found 812.4  added",
         "peak_mw  found 812.4 > max 800",

@@ -267,6 +267,13 @@ def test_columns_that_came_and_went(compare: Compare) -> None:
     assert not found.only_added
 
 
+def test_names_of_any_length(compare: Compare) -> None:
+    """They are shortened where they are shown, and made visible."""
+    found = told(compare(f"{'a' * 10_000},k\x07\n{'b' * 10_000},1\n", f"k\x07,{'c' * 10_000}\n2,3\n"))
+    assert all(len(line) < 200 for line in found)
+    assert "t.csv  1 of 1 cells, all in k\\x07" == found[0]
+
+
 def test_columns_that_are_ignored(compare: Compare) -> None:
     """They are neither compared nor a key."""
     rule = Rule(ignore=("created", "run_*"))

@@ -23,7 +23,7 @@ from ductaflow.comparison.difference import KEPT, FileDifference, Format, ValueD
 
 T = TypeVar("T")
 _SUFFIXES: dict[Format, str] = {
-    "json": ".json .geojson .jsonl .ndjson",
+    "json": ".json .geojson .ipynb .jsonl .ndjson",
     "table": ".csv .tsv .tab .parquet .pq .feather .arrow",
     "array": ".npy .npz",
     "text": ".txt .md .rst .log .yaml .yml .toml .ini .cfg .tex .html .htm .xml .svg .py .r .sql .dat .out",

@@ -142,11 +142,8 @@ def plain(value: object) -> Scalar:
 def spelled_value(value: Scalar, other: Scalar) -> str:
     """Spell a value; a number in six digits, or in as many as tell it from the other one."""
     if isinstance(value, str):
-        return (
-            value
-            if _NUMBER.fullmatch(value)
-            else json.dumps(shorten(visible(value), _SHOWN), ensure_ascii=False)
-        )
+        quoted = visible(json.dumps(shorten(value, _SHOWN), ensure_ascii=False))
+        return value if _NUMBER.fullmatch(value) else quoted
     return repr(value) if repr(value) != repr(other) and number(value) == number(other) else number(value)
 
 
@@ -157,7 +154,9 @@ def spelled_change(change: float | None) -> str:
 
 def value_lines(differences: Sequence[ValueDifference], words: Words = CHANGED) -> Iterator[str]:
     """Yield a line for each value that differs, with the names aligned."""
-    names = [visible(", ".join(filter(None, (one.name, one.column)))) for one in differences]
+    names = [
+        shorten(visible(", ".join(filter(None, (one.name, one.column)))), 2 * _SHOWN) for one in differences
+    ]
     width = max(map(len, names), default=0)
     for name, one in zip(names, differences, strict=True):
         old = f"{words.old} {spelled_value(one.old, one.new)}"
@@ -174,7 +173,7 @@ def value_lines(differences: Sequence[ValueDifference], words: Words = CHANGED) 
 def file_lines(one: FileDifference, words: Words = CHANGED, *, most: int = KEPT) -> Iterator[str]:
     """Yield what differs in a file: a line for the whole, and indented ones for at most so many parts."""
     parts = [one.fault] if one.fault else []
-    names = [visible(column.column) for column in one.columns]
+    names = [shorten(visible(column.column), _SHOWN) for column in one.columns]
     if one.differing:
         counts = (
             f"{name} {column.differing:,}{f' ({spelled_change(column.change)})' if column.change else ''}"

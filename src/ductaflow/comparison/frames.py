@@ -22,7 +22,7 @@ import pandas as pd
 
 from ductaflow.common.errors import DuctaflowError
 from ductaflow.common.rules import Rule
-from ductaflow.common.text import listed, shown_path
+from ductaflow.common.text import listed, shorten, shown_path
 from ductaflow.comparison.cells import Column, Mask, Rows, Tally, differing
 from ductaflow.comparison.difference import FileDifference
 from ductaflow.comparison.scalars import EXACT
@@ -337,7 +337,7 @@ def _index(frame: pd.DataFrame, key: list[str]) -> pd.Index[Any]:
 
 def _place(frame: pd.DataFrame, row: int, key: Sequence[str]) -> str:
     """Spell the place of a row: by its key, or its number from 1."""
-    return ", ".join(f"{name} {frame[name].iloc[row]}" for name in key) or f"row {row + 1}"
+    return ", ".join(f"{name} {shorten(str(frame[name].iloc[row]))}" for name in key) or f"row {row + 1}"
 
 
 def compare_tables(file: str, old: Table, new: Table, rule: Rule) -> FileDifference | None:
@@ -367,7 +367,7 @@ def compare_tables(file: str, old: Table, new: Table, rule: Rule) -> FileDiffere
     for name, a, b, found in columns:
         tally.add(name, a, b, found, lambda at: _place(new.frame, int(pairs.new[at]), pairs.key))
     notes = [
-        f"columns {word}: {listed(names, _NAMED)}"
+        f"columns {word}: {listed([shorten(name, 60) for name in names], _NAMED)}"
         for word, names in (("gone", both.gone), ("added", both.added))
         if names
     ]

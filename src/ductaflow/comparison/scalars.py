@@ -152,7 +152,7 @@ def read_values(path: Path, rule: Rule) -> dict[KeyPath, object]:
         RecursionError: it is nested far too deeply.
     """
     text = path.read_bytes().decode("utf-8-sig")
-    lines = [text] if path.suffix.lower() in (".json", ".geojson") else None
+    lines = [text] if path.suffix.lower() not in (".jsonl", ".ndjson") else None
     values = [
         json.loads(line, object_pairs_hook=_unique, parse_float=_in_range)
         for line in lines or text.split("\n")

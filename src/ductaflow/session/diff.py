@@ -203,9 +203,7 @@ class _Content:
         text, hint = _MISSING[version.role]
         hint = hint.format(version.shown.removesuffix(f"@{version.role}"))
         if not folder.is_dir():
-            raise InstanceError(
-                f"{version.shown} {text}: there is no {folder}", hint=hint.format(version.shown)
-            )
+            raise InstanceError(f"{version.shown} {text}: there is no {folder}", hint=hint)
         if version.role == "expected":
             entries = entries_expected(folder)
             return cls(version, None, "", {name: entry.kind for name, entry in entries.items()})
