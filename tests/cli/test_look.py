@@ -258,9 +258,17 @@ def test_show_has_metrics_and_what_is_none(tmp_path: Path) -> None:
     stored(tmp_path / "runs", a_result("success", metrics=metrics, outputs=outputs))
     (folder / "metrics.json").write_text('{"hours": [1, 2]}')
     TinyProject(tmp_path).config("flows/fit/a.json")
+    line = {
+        "session_id": "s0",
+        "finished": "2026-11-01T12:00:00Z",
+        "numbers": {"fit/a": {"m0": 4, "rmse": 0.31249999}},
+    }
+    (tmp_path / "runs" / ".ductaflow").mkdir()
+    (tmp_path / "runs" / ".ductaflow" / "metrics.jsonl").write_text(json.dumps(line))
     shown = cli("show", "fit/a", "--project", tmp_path).output
     lines = shown.partition("\nmetrics\n")[2].partition("\n\n")[0].split("\n")
-    assert ["  rmse     0.3125", "  peak.mw  NaN", "  zone     n", "  m0       0"] == lines[:4]
+    assert ["  rmse     0.3125", "  peak.mw  NaN", "  zone     n"] == lines[:3]
+    assert lines[3].startswith("  m0       0  was 4 on 2026-11-01 ")
     assert ["  and 3 more", '  metrics.json: "hours" is a list, which is no metric'] == lines[-2:]
 
 

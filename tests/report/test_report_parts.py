@@ -23,6 +23,7 @@ from ductaflow.report.history import (
     append_history,
     history_file,
     newly_red,
+    numbers_before,
     read_history,
     session_line,
 )
@@ -436,6 +437,28 @@ def test_session_that_touched_nothing_is_no_line(tmp_path: Path) -> None:
     LiveReport(tmp_path, session_id="s1").close()
 
     assert not history_file(tmp_path).exists()
+
+
+def test_numbers_of_earlier_sessions(tmp_path: Path) -> None:
+    """A session keeps what its own runs found, 40 numbers of an instance; the last one counts."""
+    many = {"word": "x", "yes": True, "gap": None, **{f"m{n}": n for n in range(50)}}
+    for session, value in (("s1", 1.5), ("s2", 2), ("s3", 3)):
+        live = LiveReport(tmp_path, session_id=session)
+        result = a_result(session_id=session, run_id=session, metrics={"rmse": value, **many})
+        live.update(Entry(result))
+        live.update(Entry(replace(result, instance="earlier", session_id="s0")))
+        live.close()
+
+    found = numbers_before(tmp_path, "fit/a", "s3")
+    assert found
+    assert ("s2", {"rmse": 2, **{f"m{n}": n for n in range(39)}}) == (
+        found["session_id"],
+        found["numbers"]["fit/a"],
+    )
+    assert numbers_before(tmp_path, "fit/a", "s4") != found
+    assert numbers_before(tmp_path, "fit/earlier", "s3") is None
+    (tmp_path / ".ductaflow" / "metrics.jsonl").write_text('{"session_id": 1}\n[')
+    assert numbers_before(tmp_path, "fit/a", "s3") is None
 
 
 def test_half_a_line_costs_only_itself(tmp_path: Path) -> None:

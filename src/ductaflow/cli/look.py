@@ -22,6 +22,7 @@ from ductaflow.project.options import load_saved_config
 from ductaflow.project.orphans import Orphans
 from ductaflow.project.secrets import masked
 from ductaflow.project.settings import Project
+from ductaflow.report.history import numbers_before
 from ductaflow.session.last_runs import NOT_JUDGED, LastRun, last_runs
 from ductaflow.session.leftovers import Leftover
 from ductaflow.store.expected import difference_lines
@@ -223,9 +224,14 @@ def _judgement(result: Result) -> Iterator[str]:
 
 def _metrics(project: Project, result: Result) -> Iterator[str]:
     """The metrics of a run, and what is left out of its files since it is no metric."""
-    found = {clean(name): first_line(number(value)) for name, value in result.metrics.items()}
-    width = max(map(len, found), default=0)
-    lines = [f"{name:<{width}}  {text}" for name, text in found.items()]
+    line = numbers_before(project.runs_dir, result.id, result.session_id)
+    before = line["numbers"][result.id] if line else {}
+    width = max((len(clean(name)) for name in result.metrics), default=0)
+    lines = []
+    for name, value in result.metrics.items():
+        is_other = line and name in before and before[name] != value
+        was = f"  was {number(before[name])} on {_local(line['finished'])}" if line and is_other else ""
+        lines.append(f"{clean(name):<{width}}  {first_line(number(value))}{was}")
     files = {output["path"] for output in result.outputs}.intersection(project.settings.metrics)
     notes = read_metrics(result.folder, sorted(files)).notes if result.folder else []
     yield from _section("metrics", [*_first(lines, len(lines)), *map(clean, notes)])

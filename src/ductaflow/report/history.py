@@ -1,4 +1,8 @@
-"""The sessions of a runs folder, one line each: `runs/.ductaflow/history.jsonl`, only added to."""
+"""The sessions of a runs folder, one line each, only added to.
+
+runs/.ductaflow/history.jsonl    what came of them
+runs/.ductaflow/metrics.jsonl    the numbers that their runs found
+"""
 
 from __future__ import annotations
 
@@ -6,15 +10,17 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from ductaflow.common.decode import read_lines
 from ductaflow.common.paths import CACHE_DIR
-from ductaflow.report.schema import Head, SessionLine
-from ductaflow.store.result import Status
+from ductaflow.report.schema import Head, NumbersLine, SessionLine
+from ductaflow.store.result import Result, Status
 
 HISTORY = "history.jsonl"
-#: Sessions that a report shows, and failed ids that a line keeps.
-MAX_SESSIONS, MAX_RED = 40, 250
+NUMBERS = "metrics.jsonl"
+#: Sessions that a report shows, failed ids that a line keeps, and numbers that it keeps of an instance.
+MAX_SESSIONS, MAX_RED, MAX_NUMBERS = 40, 250, 40
 
 
 def history_file(runs_dir: Path) -> Path:
@@ -87,13 +93,46 @@ def newly_red(red: Iterable[str], session_id: str, history: Sequence[SessionLine
     return [id for id in red if id not in known and (end is None or [id] < end)]
 
 
-def append_history(runs_dir: Path, line: SessionLine) -> None:
-    """Add a session, in one write, so that two sessions that end together do not mix.
+def numbers_of(result: Result) -> dict[str, float]:
+    """Return the first metrics of a run that are numbers."""
+    numbers = {
+        name: value
+        for name, value in result.metrics.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+    return dict([*numbers.items()][:MAX_NUMBERS])
+
+
+def numbers_before(runs_dir: Path, id: str, session_id: str) -> NumbersLine | None:
+    """Return the last of the last sessions before one that has numbers of an instance; None without any.
+
+    Lines that cannot be read say nothing.
+
+    Args:
+        runs_dir: the runs folder.
+        id: of the instance.
+        session_id: the session of the run whose numbers are known.
+    """
+    lines, _ = read_lines(runs_dir / CACHE_DIR / NUMBERS, NumbersLine, last=MAX_SESSIONS)
+    found = (line for line in reversed(lines) if line["session_id"] != session_id and id in line["numbers"])
+    return next(found, None)
+
+
+def append_history(
+    runs_dir: Path, line: SessionLine, numbers: Mapping[str, Mapping[str, float]] = MappingProxyType({})
+) -> None:
+    """Add a session and the numbers of its runs, each in one write: sessions that end together do not mix.
 
     Raises:
         OSError: it cannot be written.
     """
-    path = history_file(runs_dir)
+    _append(history_file(runs_dir), line)
+    if numbers:
+        found = {"session_id": line["session_id"], "finished": line["finished"], "numbers": numbers}
+        _append(runs_dir / CACHE_DIR / NUMBERS, found)
+
+
+def _append(path: Path, line: Mapping[str, object]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab", buffering=0) as file:
         # A line that a power cut left without an end must not swallow this one.

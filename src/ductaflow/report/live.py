@@ -142,6 +142,7 @@ class LiveReport:
         self._causes = Causes()
         self._history: tuple[list[SessionLine], list[str]] | None = None
         self._kept: dict[str, _Kept] = {}
+        self._numbers: dict[str, dict[str, float]] = {}
         #: What is planned, until the first write makes ready what has no news.
         self._planned: dict[str, Entry] = {}
         self._earlier: dict[str, _Kept] | None = None
@@ -170,6 +171,8 @@ class LiveReport:
         """Show the result of an instance, in place of what the page shows now."""
         with self._lock:
             self._kept[entry.result.id] = self._keep(entry)
+            if entry.result.session_id == self._session_id and (numbers := history.numbers_of(entry.result)):
+                self._numbers[entry.result.id] = numbers
             if self._waits_for_run and entry.result.status is not Status.UNCHANGED:
                 self._waits_for_run = False
                 self._next_write = min(self._next_write, self.clock())
@@ -207,7 +210,7 @@ class LiveReport:
             if self._kept and not self._is_noted:
                 kept_in = history.history_file(self._runs_dir)
                 try:
-                    history.append_history(self._runs_dir, line)
+                    history.append_history(self._runs_dir, line, self._numbers)
                 except OSError as exc:
                     raise DuctaflowError(
                         f"{kept_in}: the session cannot be noted: {exc.strerror or exc}",

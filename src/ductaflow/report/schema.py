@@ -181,6 +181,14 @@ class SessionLine(TypedDict):
     carried: NotRequired[list[str]]
 
 
+class NumbersLine(TypedDict):
+    """The numbers that the runs of a session found, by instance and metric."""
+
+    session_id: str
+    finished: str
+    numbers: dict[str, dict[str, float]]
+
+
 class Alive(TypedDict):
     """The last sign of life of a session that has not ended, or was killed.
 
