@@ -388,8 +388,8 @@ class InstanceItem(pytest.Item):
             return result
         try:
             accepted = accept(self.instance)
-        except DuctaflowError as exc:
-            self.accepted = [clean(str(exc))], True
+        except (DuctaflowError, OSError) as exc:
+            self.accepted = [clean(f"accepting {self.instance.id}: {exc}")], True
             return result
         self.accepted = [clean(line) for line in accepted.lines], bool(accepted.writes)
         judged = replace(accepted.result, flow=result.flow, instance=result.instance)

@@ -273,6 +273,14 @@ def _conflict(desk: Desk) -> None:
     desk.expect("fit/a/metrics.json", '{\n<<<<<<< HEAD\n"n": 1}')
 
 
+def _expecting(text: str | bytes) -> Callable[[Desk], object]:
+    def make(desk: Desk) -> None:
+        desk.ran({"n": 1})
+        desk.expect("fit/a/metrics.json").write_bytes(text.encode() if isinstance(text, str) else text)
+
+    return make
+
+
 def _link(desk: Desk) -> None:
     desk.ran({"n": 1})
     desk.expect("outside.json")
@@ -323,6 +331,13 @@ REFUSED: dict[str, tuple[Callable[[Desk], object], list[str], str]] = {
     "a way out": (_ours, ["../b/metrics.json"], "has no file ../b/metrics.json"),
     "a hidden file": (_hidden, [".x"], "has no file .x"),
     "a conflict of git": (_conflict, [], "metrics.json:2:1: not JSON"),
+    "an expected list": (_expecting("[1]"), [], "metrics.json:1:1: metrics are a JSON object, not a list"),
+    "an infinite number": (_expecting('{"n": 1e999}'), [], '"n" is infinite'),
+    "a number of many digits": (_expecting(f'{{"n": {"9" * 5000}}}'), [], "metrics.json cannot be read"),
+    "a key that is twice": (_expecting('{"n": 1, "n": 2}'), [], '"n" is given twice'),
+    "a deep one": (_expecting('{"n":' * 100_000), [], "metrics.json cannot be read: nested too deeply"),
+    "a huge one": (_expecting(f'{{"n": "{"x" * 5_000_000}"}}'), [], "metrics.json has 5.0 MB"),
+    "another encoding": (_expecting('{"n": 1}'.encode("utf-16")), [], "is UTF-16 or UTF-32, not UTF-8"),
     "an expected link": (_link, [], "metrics.json is a link"),
     "a folder that is a link": (_link_to_a_folder, [], "expected/fit/a is a link to"),
     "a link above": (_link_above, [], "expected is a link to"),
@@ -349,6 +364,35 @@ def _tree(root: Path) -> dict[str, bytes | None]:
         for path in sorted(root.rglob("*"))
         if ".ductaflow" not in path.parts
     }
+
+
+def test_a_renamed_instance(desk: Desk) -> None:
+    """What was expected of it moves with it as a folder; without that it expects nothing, and is new."""
+    desk.ran({"n": 1}, id="fit/old")
+    desk.accept("fit/old")
+    (desk.root / "config/flows/fit/old.json").unlink()
+    desk.ran({"n": 2}, id="fit/new")
+    with pytest.raises(DuctaflowError, match=r"fit has no stored instance .old.\nDid you mean|There is new"):
+        named_instances(Instances(Project.at(desk.root)), ["fit/old"])
+    assert desk.output("status", "fit/new").startswith("success")
+
+    (desk.root / "expected/fit/old").rename(desk.root / "expected/fit/new")
+    assert "not judged since" in desk.output("status", "fit/new")
+    desk.accept("fit/new")
+    assert {"fit/new/metrics.json": '{"n":2}'} == desk.expected()
+
+
+def test_a_deleted_expectation(desk: Desk) -> None:
+    """Nothing is expected any more, of a file or at all: the next accepting is the first one again."""
+    desk.ran({"n": 1}, a_csv="x")
+    desk.accept("fit/a", "*")
+    (desk.root / "expected/fit/a/a.csv").unlink()
+    assert [] == list(desk.accept().writes)
+    assert (1, 0) == ((judged := desk.judged().judged) and judged.metrics, judged and judged.files)
+
+    (desk.root / "expected/fit/a/metrics.json").unlink()
+    desk.accept()
+    assert ["fit/a/metrics.json"] == list(desk.expected())
 
 
 def test_a_large_file_on_purpose(desk: Desk) -> None:
