@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ductaflow.common.rules import Rule
 from ductaflow.comparison import apart
 from ductaflow.comparison.difference import FileDifference
 from ductaflow.project.expect import Expectations
@@ -211,6 +213,24 @@ def test_a_table_that_ends_the_process(desk: Desk, monkeypatch: pytest.MonkeyPat
     assert [f"{name}.csv  not compared: it took longer than 0 s" for name in "ab"] == list(
         difference_lines(judged)
     )
+
+
+def test_a_comparison_ends_with_who_waits_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C in a notebook leaves no process behind."""
+    started: list[subprocess.Popen[str]] = []
+
+    class Watched(subprocess.Popen[str]):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            started.append(self)
+
+    def interrupted() -> bool:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess, "Popen", Watched)
+    with pytest.raises(KeyboardInterrupt):
+        apart.compare_apart([(tmp_path / "a.csv", tmp_path / "b.csv", Rule())], interrupted)
+    assert [True] == [process.returncode is not None for process in started]
 
 
 def test_what_was_not_compared_is_judged_again(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,6 +62,11 @@ def compare_apart(
             if stopped() or time.monotonic() > limit:
                 fault = "the session ended" if stopped() else f"it took longer than {_LIMIT:g} s"
                 process.kill()
+        except BaseException:
+            # Ctrl-C in a notebook: its process lives on, and nobody waits for this one
+            process.kill()
+            process.wait()
+            raise
     if process.returncode and not fault:
         code = process.returncode
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
