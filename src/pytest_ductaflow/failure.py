@@ -15,14 +15,15 @@ import pytest
 from ductaflow.common.errors import Failure
 from ductaflow.common.text import clean, cut, shown_path
 from ductaflow.project.instances import Instance
-from ductaflow.store.causes import origin_of
 from ductaflow.store.logs import is_warning_line, log_lines
-from ductaflow.store.result import MAX_MESSAGE_CHARS, Result
+from ductaflow.store.result import MAX_MESSAGE_CHARS, Result, readable_result
 from pytest_ductaflow.projects import Projects
 
 LOG_LINES = 20
 MAX_LINE = 300
 MAX_TRACEBACK_LINES = 80
+#: So many runs of a build that differ are told.
+_MAX_RUNS = 5
 #: The place in the message of a run that was ended.
 _LINE = re.compile(r"( in cell \d+ of \d+) \(line (\d+)\)")
 
@@ -47,12 +48,26 @@ def failure_text(result: Result, instance: Instance, projects: Projects) -> str:
 def _unexpected(result: Result, instance: Instance, projects: Projects) -> Iterator[str]:
     from ductaflow.store.expected import unexpected_lines
 
-    origin = origin_of(result)
-    shown = instance.id
-    if origin is not result and origin.folder:
-        shown = shown_path(Path(os.path.normpath(origin.folder)), projects.invocation_dir)
     config = f"{shown_path(instance.file, projects.invocation_dir)}, _run.expect"
-    yield from unexpected_lines(origin, instance.id, shown, bounds=config)
+    for number, one in enumerate([*_runs_that_differ(result)] or [result]):
+        shown = instance.id
+        if one is not result and one.folder:
+            shown = shown_path(Path(os.path.normpath(one.folder)), projects.invocation_dir)
+        if number == _MAX_RUNS:
+            yield f"more flows differ, such as {shown}"
+            return
+        name = shown if number else instance.id
+        yield from unexpected_lines(one, instance.id, shown, name=name, bounds=config)
+
+
+def _runs_that_differ(result: Result) -> Iterator[Result]:
+    """Yield the run itself if its own results differ, and the flows of a build whose results do."""
+    if result.judged and result.judged.differences:
+        yield result
+    for child in result.children:
+        inner = readable_result(result.folder / child) if result.folder else None
+        if inner and inner.cause == "expectation":
+            yield from _runs_that_differ(inner)
 
 
 def paint(report: pytest.TestReport) -> None:

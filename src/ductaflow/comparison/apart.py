@@ -43,7 +43,8 @@ def compare_apart(
     asked: str | None = json.dumps([(str(old), str(new), asdict(rule)) for old, new, rule in pairs])
     # The process belongs to no run: it is not watched, and it is not measured.
     environment = {name: value for name, value in os.environ.items() if name != CONTEXT and "COV" not in name}
-    process = subprocess.Popen(
+    fault, limit = "", time.monotonic() + _LIMIT
+    with subprocess.Popen(
         [sys.executable, "-X", "utf8", "-P", "-m", "ductaflow.comparison.apart", str(os.getpid())],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -51,21 +52,20 @@ def compare_apart(
         env=environment,
         text=True,
         encoding="utf-8",
-    )
-    fault, limit = "", time.monotonic() + _LIMIT
-    while True:
+    ) as process:
         try:
-            answers, _ = process.communicate(asked, timeout=_TICK)
-            break
-        except subprocess.TimeoutExpired:
-            asked = None  # it is on its way
-            if stopped() or time.monotonic() > limit:
-                fault = "the session ended" if stopped() else f"it took longer than {_LIMIT:g} s"
-                process.kill()
+            answers: str | None = None
+            while answers is None:
+                try:
+                    answers, _ = process.communicate(asked, timeout=_TICK)
+                except subprocess.TimeoutExpired:
+                    asked = None  # it is on its way
+                    if stopped() or time.monotonic() > limit:
+                        fault = "the session ended" if stopped() else f"it took longer than {_LIMIT:g} s"
+                        process.kill()
         except BaseException:
-            # Ctrl-C in a notebook: its process lives on, and nobody waits for this one
+            # Ctrl-C in a notebook: its process lives on, and nobody waits for this one.
             process.kill()
-            process.wait()
             raise
     if process.returncode and not fault:
         code = process.returncode

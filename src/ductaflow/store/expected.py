@@ -313,7 +313,7 @@ def difference_lines(judged: Judged, *, bounds: str = "") -> Iterator[str]:
             yield from file_lines(difference.file, EXPECTED, most=_CELLS)
 
 
-def unexpected_lines(result: Result, id: str, shown: str, *, bounds: str) -> Iterator[str]:
+def unexpected_lines(result: Result, id: str, shown: str, *, bounds: str, name: str = "") -> Iterator[str]:
     """Yield what a person needs who finds that results are not as expected.
 
     Args:
@@ -321,10 +321,11 @@ def unexpected_lines(result: Result, id: str, shown: str, *, bounds: str) -> Ite
         id: of the instance.
         shown: of the run that differs: its id, or its folder where it is that of a flow inside a build.
         bounds: where bounds are set.
+        name: of the run in the first line, where it is not the id.
     """
     judged = result.judged
     assert judged
-    yield f"{id}: {judged.message} (the run ended well, {duration(result.seconds)})"
+    yield f"{name or id}: {judged.message} (the run ended well, {duration(result.seconds)})"
     yield from (f"  {line}" for line in difference_lines(judged, bounds=bounds))
     if result.reasons:
         yield f"  since the last good run: {listed([*result.reasons], 3)}"
