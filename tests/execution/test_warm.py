@@ -238,7 +238,7 @@ def test_a_server_whose_session_ends_while_it_starts(tmp_path: Path) -> None:
 def test_many_runs_leave_nothing(project: TinyProject) -> None:
     """Many runs, eight in flight: no zombie, no descriptor and no process is left in session or server."""
     source = project.flow("fit", "# %%\nprint('x')\n")
-    count = 200
+    count = 100
     run_notebook(source, config={}, execution_dir=project.folder("fit", "first"), export_html=False)
     own = warm.own_server()
     assert own is not None
@@ -313,21 +313,20 @@ def test_what_runs_fresh(project: TinyProject, line: str, fresh: bool) -> None:
     assert why_not_warm(after, {}, {}) is None
 
 
+SETS = [
+    "import os; os.environ['TRY_ME'] = '1'",
+    "import os\nos.environ |= {'TRY_ME': '1'}",
+    "from os import environ as e\ne['TRY_ME'] = '1'",
+    "import os\nvariables = os.environ\nvariables.update(TRY_ME='1')",
+    "import setenv",
+    "from package.inner import X",
+    "# %set_env TRY_ME 1",
+]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "first",
-    [
-        "import os; os.environ['TRY_ME'] = '1'",
-        "import os\nos.environ |= {'TRY_ME': '1'}",
-        "from os import environ as e\ne['TRY_ME'] = '1'",
-        "import os\nvariables = os.environ\nvariables.update(TRY_ME='1')",
-        "import setenv",
-        "from package.inner import X",
-        "# %set_env TRY_ME 1",
-    ],
-)
 def test_a_package_finds_the_variables_that_come_first(
-    project: TinyProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str
+    project: TinyProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However a flow sets them, and in modules of the project that it imports first."""
     (tmp_path / "readsenv.py").write_text("import os\nFOUND = os.environ.get('TRY_ME')\n")
@@ -337,16 +336,16 @@ def test_a_package_finds_the_variables_that_come_first(
     for file in ("setenv.py", "package/other.py"):
         (project.root / file).write_text("import os\nX = 1\nos.environ['TRY_ME'] = '1'\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    project.flow("fit", f"# %%\n{first}\nimport readsenv\nassert readsenv.FOUND == '1', readsenv.FOUND\n")
-    project.flow("other", "# %%\nimport readsenv\nassert readsenv.FOUND is None, readsenv.FOUND\n")
-    for flow in ("fit", "other"):
+    finds = "import readsenv\nassert readsenv.FOUND == '1', readsenv.FOUND\n"
+    flows = {f"fit{number}": f"# %%\n{first}\n{finds}" for number, first in enumerate(SETS)}
+    flows["other"] = "# %%\nimport readsenv\nassert readsenv.FOUND is None, readsenv.FOUND\n"
+    for flow, code in flows.items():
+        project.flow(flow, code)
         project.config(f"flows/{flow}/a.json")
     session = project.pytest("--ductaflow-no-html")
 
     assert 0 == session.code, session.out
-    assert {"fit[a]": "success", "other[a]": "success"} == {
-        f"{one['flow']}[{one['instance']}]": one["status"] for one in session.report()["instances"]
-    }
+    assert {f"{flow}/a": "success" for flow in flows} == session.statuses()
 
 
 @pytest.mark.slow

@@ -129,24 +129,23 @@ def test_the_same_reason_in_three_sessions_is_told(project: TinyProject) -> None
 # --- saved files of upstreams ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "name", ["prep_config.json", "prep_execution_output.txt", "prep.ipynb", "result.json"]
-)
-@pytest.mark.parametrize("way", ["named", "read"])
-def test_what_we_write_of_an_upstream_counts_by_its_content(
-    project: TinyProject, name: str, way: str
-) -> None:
-    """Whoever reads the saved config, log, notebook or result of another run depends on it."""
+def test_what_we_write_of_an_upstream_counts_by_its_content(project: TinyProject) -> None:
+    """Whoever names or reads the saved config, log, notebook or result of another run depends on it."""
     project.settings("html = false")
     project.flow("prep", '# %%\nopen("x.txt", "w").write("same")\nprint(config["x"])')
     project.config("flows/prep/a.json", x=1)
-    project.flow("collect", f'# %%\ntext = open(config["_project_root"] + "/runs/prep/a/{name}").read()\n')
-    reads = f"runs/prep/a/{name}" if way == "named" else "runs/prep/a/x.txt"
-    project.config("flows/collect.json", data=reads)
-    assert {"prep/a", "collect/default"} == ran(project)
+    readers = set()
+    for name in ("prep_config.json", "prep_execution_output.txt", "prep.ipynb", "result.json"):
+        flow = f"collect_{name.partition('.')[0]}"
+        code = f'# %%\ntext = open(config["_project_root"] + "/runs/prep/a/{name}").read()\n'
+        for way, reads in (("named", name), ("read", "x.txt")):
+            project.flow(flow, code)
+            project.config(f"flows/{flow}/{way}.json", data=f"runs/prep/a/{reads}")
+            readers.add(f"{flow}/{way}")
+    assert {"prep/a", *readers} == ran(project)
     assert (set(), set()) == (ran(project), ran(project))
     project.config("flows/prep/a.json", x=2)
-    assert {"prep/a", "collect/default"} == ran(project)
+    assert {"prep/a", *readers} == ran(project)
     assert (set(), set()) == (ran(project), ran(project))
 
 

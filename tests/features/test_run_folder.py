@@ -9,7 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import pytest
@@ -83,26 +83,29 @@ def names_in(folder: Path) -> set[str]:
     return {name for name in found if not name.startswith((f"{flow}.", f"{flow}_", "result.json"))}
 
 
-def by_library(project: TinyProject) -> None:
-    for name in MAKES:
+Names = Collection[str]
+
+
+def by_library(project: TinyProject, flows: Names) -> None:
+    for name in flows:
         result = project.run(f"{name}/default")
         assert Status.SUCCESS == result.status, result.message
 
 
-def by_command(project: TinyProject) -> None:
-    project.output("run", *MAKES)
+def by_command(project: TinyProject, flows: Names) -> None:
+    project.output("run", *flows)
 
 
-def by_pytest(project: TinyProject) -> None:
+def by_pytest(project: TinyProject, flows: Names) -> None:
     session = project.pytest("-q")
     assert 0 == session.code, session.out
 
 
-def by_conduct(project: TinyProject) -> None:
+def by_conduct(project: TinyProject, flows: Names) -> None:
     script = project.root / "go.py"
     script.write_text(
         "import pandas as pd\nfrom ductaflow import conduct\n"
-        f"for flow in {list(MAKES)}:\n"
+        f"for flow in {list(flows)}:\n"
         '    table = pd.DataFrame({"instance": ["default"]})\n'
         "    done = conduct(table, flow, only_changed=False, progress=False)\n"
         '    assert ["success"] == list(done["status"]), done["message"][0]\n'
@@ -110,34 +113,46 @@ def by_conduct(project: TinyProject) -> None:
     subprocess.run([sys.executable, script], cwd=project.root, check=True, capture_output=True)
 
 
-def by_script(project: TinyProject) -> None:
-    for name in MAKES:
+def by_script(project: TinyProject, flows: Names) -> None:
+    for name in flows:
         source = project.root / "flows" / f"{name}.py"
         command = [sys.executable, source, "--output-dir", f"runs/{name}/default"]
         done = subprocess.run(command, cwd=project.root, check=False, capture_output=True, text=True)
         assert 0 == done.returncode, done.stdout + done.stderr
 
 
-WAYS = [by_library, by_command, by_pytest, by_conduct, by_script]
+Way = Callable[[TinyProject, Names], None]
+#: Besides the library with the warm engine, which does it all in one server.
+WAYS: list[tuple[Way, str]] = [
+    *((way, "warm") for way in (by_command, by_pytest, by_conduct, by_script)),
+    (by_library, "fresh"),
+]
+#: How a claim treats an entry does not depend on who makes it: each way makes some.
+SOME = ("link", "nested_empty", "pipe", "locked", "over_a_link")
 
 
 @pytest.mark.parametrize(
-    ("way", "engine"),
-    [(way, "warm") for way in WAYS] + [(by_library, "fresh")],
-    ids=lambda value: getattr(value, "__name__", value),
+    ("way", "engine", "flows"),
+    [
+        pytest.param(by_library, "warm", tuple(MAKES), id="all"),
+        *(pytest.param(way, engine, SOME, id=f"{way.__name__}-{engine}") for way, engine in WAYS),
+        *(
+            pytest.param(*one, tuple(MAKES), id=f"{one[0].__name__}-{one[1]}-all", marks=pytest.mark.campaign)
+            for one in WAYS
+        ),
+    ],
 )
 def test_a_flow_works_again_whatever_it_made(
-    project: TinyProject, way: object, engine: str, monkeypatch: pytest.MonkeyPatch
+    project: TinyProject, way: Way, engine: str, flows: Names, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every kind of entry is an output, and the next run moves it away, never through a link."""
     if engine == "fresh":
         monkeypatch.setenv(warm.SERVER, warm.OFF)
-    for name, code in MAKES.items():
-        make(project, name, code)
-    assert callable(way)
+    for name in flows:
+        make(project, name, MAKES[name])
     for _ in range(2):
-        way(project)
-        for name in MAKES:
+        way(project, flows)
+        for name in flows:
             outputs = {output["path"] for output in project.result(name, "default").outputs}
             assert names_in(project.folder(name, "default")) == outputs != set(), name
         (project.root / "again").touch()

@@ -124,14 +124,24 @@ def _claim(folder: RunFolder, runs: Path, at: int, fault: str, run_id: str) -> i
     return HELD if seen >= at else NO_FAULT
 
 
+def alone(tmp_path: Path, deed: Callable[[Path, str], None], fault: str) -> None:
+    """Do something in a process of its own: it forks hundreds of times, which is cheap in a small one."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
+    command = [sys.executable, __file__, deed.__name__, str(tmp_path), fault]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert 0 == done.returncode, done.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", ["kill", "ENOSPC", "EIO"])
-def test_the_last_good_version_survives_a_fault_at_any_call(
-    folder: RunFolder, runs: Path, fault: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_last_good_version_survives_a_fault_at_any_call(tmp_path: Path, fault: str) -> None:
     """It is whole in one of its two places after the fault, and after the claims that follow."""
-    # Nobody pulls the plug here, and the disk takes most of the time.
-    monkeypatch.setattr("os.fsync", lambda _: None)
+    alone(tmp_path, survive_a_fault_at_any_call, fault)
+
+
+def survive_a_fault_at_any_call(tmp_path: Path, fault: str) -> None:
+    runs = tmp_path / "runs"
+    folder = RunFolder(runs / "fit" / "a", "fit")
     kept = previous_folder(runs, folder.path)
 
     def check(at: int) -> None:
@@ -160,11 +170,14 @@ def test_the_last_good_version_survives_a_fault_at_any_call(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", ["ENOSPC", "EDQUOT"])
-def test_a_claim_that_fails_leaves_no_run_that_was_lost(
-    folder: RunFolder, runs: Path, fault: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_claim_that_fails_leaves_no_run_that_was_lost(tmp_path: Path, fault: str) -> None:
     """The folder is as it was: its result is that of the last run, and nothing says that one never ended."""
-    monkeypatch.setattr("os.fsync", lambda _: None)
+    alone(tmp_path, lose_no_run, fault)
+
+
+def lose_no_run(tmp_path: Path, fault: str) -> None:
+    runs = tmp_path / "runs"
+    folder = RunFolder(runs / "fit" / "a", "fit")
     refused = 0
     for at in itertools.count(1):
         run_once(folder, runs, "good")
@@ -314,3 +327,11 @@ def _lock_and_claim(folder: RunFolder, runs: Path) -> int:
         claim.release(finished=True)
     Claim.take(folder, runs, owner("three")).release(finished=True)
     return 3 if list(folder.path.iterdir()) else 0
+
+
+if __name__ == "__main__":
+    # Nobody pulls the plug here, and the disk would take most of the time.
+    os.fsync = lambda _: None
+    {one.__name__: one for one in (survive_a_fault_at_any_call, lose_no_run)}[sys.argv[1]](
+        Path(sys.argv[2]), sys.argv[3]
+    )
