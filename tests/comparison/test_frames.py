@@ -106,6 +106,21 @@ def test_cells_that_differ(compare: Compare, old: str, new: str, cells: list[str
         assert sorted(cells) == shown
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "is_same"),
+    [
+        ("a,b\n1000000,1\n,2\n", "a,b\n1000001,1\n,2\n", False),
+        ("a,b\n1000000,1\n3,2\n", "a,b\n1000001,1\n,2\n", False),
+        ("a,b\n1000000,1\n,2\n", "a,b\n1000000.0,1\n,2\n", True),
+        ("a,b\n1000000.0,1\n,2\n", "a,b\n1000000.5,1\n,2\n", True),
+        ("a,b\n1000000.0,1\n,2\n", "a,b\n1000001.0,1\n,2\n", True),
+    ],
+)
+def test_integers_beside_a_gap_stay_integers(compare: Compare, old: str, new: str, is_same: bool) -> None:
+    """For pandas they are floats then; they are compared exactly all the same."""
+    assert is_same is (compare(old, new) is None)
+
+
 def test_the_worst_cells_and_sums(compare: Compare) -> None:
     """Thousands of cells are summed up by column; the worst are shown with both values."""
     hours = range(1, 8761)

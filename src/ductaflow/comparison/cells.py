@@ -49,15 +49,18 @@ class Column(NamedTuple):
         """Return some of the cells."""
         return Column(self.values[rows], self.missing[rows])
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether it has whole numbers only, whatever their type."""
+        known = self.values[~self.missing]
+        return known.dtype.kind in "iuf" and bool((np.isfinite(known) & (known == np.floor(known))).all())
+
     def cell(self, row: int) -> object:
         """Return the value of a cell as one of Python's; a moment as text."""
         if self.missing[row]:
             return None
-        return (
-            str(self.values[row])
-            if self.values.dtype.kind in "mM"
-            else self.values[row : row + 1].tolist()[0]
-        )
+        value = self.values[row]
+        return str(value) if self.values.dtype.kind in "mM" else getattr(value, "tolist", lambda: value)()
 
 
 def differing(old: Column, new: Column, rule: Rule) -> Mask:

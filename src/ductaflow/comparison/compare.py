@@ -113,7 +113,8 @@ def _compare(format: Format, old: Path, new: Path, rule: Rule) -> FileDifference
             from ductaflow.comparison.cells import compare_arrays, read_arrays, read_pixels
 
             reader = read_pixels if format == "picture" else read_arrays
-            return compare_arrays(new.name, _read(reader, old), _read(reader, new), rule, format)
+            x, y = _read(reader, old), _read(reader, new)
+            return _read(lambda path: compare_arrays(path.name, x, y, rule, format), new)
 
 
 class _UnlikeItsName(Exception):

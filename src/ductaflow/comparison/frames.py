@@ -59,7 +59,7 @@ class Table:
         if isinstance(dtype, np.dtype):
             values = series.to_numpy()
             if self.texts and dtype.kind == "f" and missing.any() and (np.abs(values) >= EXACT).any():
-                # perhaps integers, which are floats only because some are missing
+                # perhaps integers, of which a float does not tell one from the next
                 return self.column_of_texts(name)
             return Column(values, missing)
         kind = getattr(dtype, "numpy_dtype", None)
@@ -207,13 +207,23 @@ class _Comparison:
             return Compared(name, nothing, nothing, np.zeros(len(self.old.frame), bool))
         old, new = self._taken([table.column(name) for table in tables], rows)
         found = differing(old, new, self.rule)
-        kinds = {old.values.dtype.kind, new.values.dtype.kind}
-        is_text = "O" in kinds and all(table.texts for table in tables) and found.any()
-        if is_text and (len(kinds) == 2 or all(table.has_numbers(name) for table in tables)):
-            # because of a word among numbers, perhaps on one side only
+        if all(table.texts for table in tables) and self._are_unlike_their_texts(name, old, new, found):
             old, new = self._taken([table.column_of_texts(name) for table in tables], rows)
             found = differing(old, new, self.rule)
         return Compared(name, old, new, found)
+
+    def _are_unlike_their_texts(self, name: str, old: Column, new: Column, found: Mask) -> bool:
+        """Return whether pandas read a column of a CSV as another kind because of some of its cells.
+
+        Numbers are text beside a word, perhaps on one side only; integers are floats beside a gap.
+        """
+        kinds = {old.values.dtype.kind, new.values.dtype.kind}
+        if "O" in kinds:
+            is_mixed = len(kinds) == 2 or all(table.has_numbers(name) for table in (self.old, self.new))
+            return is_mixed and bool(found.any())
+        has_gaps = any(one.missing.any() and one.is_whole for one in (old, new))
+        differ = (old.values != new.values) & ~(old.missing & new.missing)
+        return has_gaps and not self.rule.is_named and bool(differ.any())
 
     def _are_equal_texts(self, name: str) -> bool:
         """Return whether pandas says so: it has no need of an object for each."""
