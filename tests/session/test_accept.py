@@ -485,15 +485,19 @@ def test_the_command(desk: Desk) -> None:
 
 def test_a_dry_run(desk: Desk) -> None:
     """It writes nothing, and shows the largest relative change first, ready for a pull request."""
-    desk.ran({"small": 101, "large": 3.0, "word": "b", "new": 1}, x_csv="h,x\n1,2\n")
-    desk.expect("fit/a/metrics.json", '{"small": 100, "large": 1.0, "word": "a"}')
-    desk.expect("fit/a/x.csv", "h,x\n1,1\n")
+    table = "h,x\n1,2\n2,1\n3,1\n4,1\n"
+    desk.ran({"small": 101, "large": 3.0, "word": "b", "new": 1, "from_0": 1e-9}, x_csv=table)
+    desk.expect("fit/a/metrics.json", '{"small": 100, "large": 1.0, "word": "a", "from_0": 0.0}')
+    desk.expect("fit/a/x.csv", "h,x\n1,1\n2,1.01\n3,1.02\n4,1.03\n")
     before = _tree(desk.root)
     assert [
         "|  | file | what | expected | found | change |",
         "|---|---|---|---:|---:|---:|",
+        "| fit/a | metrics.json | from_0 | 0 | 1e-09 |  |",
         "| fit/a | metrics.json | large | 1 | 3 | +200 % |",
-        "| fit/a | x.csv | row 1, x | 1 | 2 | +100 % |",
+        "| fit/a | x.csv | row 1 (worst of 4), x | 1 | 2 | +100 % |",
+        "| fit/a | x.csv | row 4, x | 1.03 | 1 | -2.91 % |",
+        "| fit/a | x.csv | row 3, x | 1.02 | 1 | -1.96 % |",
         "| fit/a | metrics.json | small | 100 | 101 | +1 % |",
         '| fit/a | metrics.json | word | "a" | "b" |  |',
         "fit/a: 1 more metric is not expected; to expect all: ductaflow accept fit/a metrics.json",

@@ -117,12 +117,19 @@ def acceptance_lines(done: Sequence[Accepted], *, dry_run: bool) -> Iterator[str
     if dry_run and values:
         yield markdown_row(("", "file", "what", "expected", "found", "change"))
         yield "|---|---|---|---:|---:|---:|"
-        for id, file, value in sorted(values, key=lambda row: -abs(row[2].change or 0)):
+        for id, file, value in sorted(values, key=lambda row: -_moved(row[2])):
             yield markdown_row((id, file, *_cells(value)))
     for one in done:
         yield from (f"{one.id}: {clean(note)}" for note in one.notes) if dry_run else one.lines
     if not any(one.writes for one in done):
         yield "Nothing to accept."
+
+
+def _moved(one: ValueDifference) -> float:
+    """How far a value moved; from 0 it is infinitely far, and a word does not move."""
+    if one.change is None:
+        return math.inf if one.old == 0 and isinstance(one.new, float | int) else 0.0
+    return abs(one.change)
 
 
 def _cells(one: ValueDifference) -> tuple[str, str, str, str]:

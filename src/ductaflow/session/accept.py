@@ -13,7 +13,7 @@ import os
 import subprocess
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -48,6 +48,8 @@ from ductaflow.store.sessions import session_of
 
 #: A larger file, in bytes, is accepted only where that is asked for: expected files are committed.
 LARGE = 1_000_000
+#: So many values of a file are listed.
+_WORST = 3
 _JSON, _TABLES = (".json", ".geojson"), (".csv", ".tsv", ".tab")
 
 
@@ -284,7 +286,7 @@ class _Part:
             return
         to.writes[path] = content
         whole = ValueDifference("", "other" if is_there else "added", None, size(len(content)))
-        to.values += ((shown, one) for one in (difference and difference.worst) or [whole])
+        to.values += ((shown, one) for one in (_worst(difference) if difference else ()) or [whole])
 
     def _content(self, name: str, *, is_there: bool, is_whole: bool, remove: bool) -> bytes:
         """Return the content of the expected file: that of the run's, where it can be with the old text."""
@@ -303,6 +305,14 @@ class _Part:
             if suffix in _TABLES and is_there:
                 return updated_table(name, old.decode(), new.decode(), rule).encode()
         return new
+
+
+def _worst(difference: FileDifference) -> list[ValueDifference]:
+    """Return the worst values of a file; the first one says how many there are, if these are not all."""
+    worst = [*difference.worst[:_WORST]]
+    if difference.differing > len(worst) > 0:
+        worst[0] = replace(worst[0], name=f"{worst[0].name} (worst of {difference.differing:,})")
+    return worst
 
 
 def _written_metrics(path: Path) -> dict[str, Written]:
