@@ -383,8 +383,10 @@ def test_a_renamed_instance(desk: Desk) -> None:
 
 
 def test_a_deleted_expectation(desk: Desk) -> None:
-    """Nothing is expected any more, of a file or at all: the next accepting is the first one again."""
+    """Nothing is expected any more, of a file or at all: the next accepting is the first one again. An empty
+    folder expects nothing."""
     desk.ran({"n": 1}, a_csv="x")
+    (desk.root / "expected/fit/a/sub").mkdir(parents=True)
     desk.accept("fit/a", "*")
     (desk.root / "expected/fit/a/a.csv").unlink()
     assert [] == list(desk.accept().writes)
@@ -437,19 +439,21 @@ def test_hostile_names(desk: Desk) -> None:
     """Names of files and metrics are only names: in the file, in the terminal, in the table."""
     metrics = {"a|b\nc": 1, "\x1b[31m": 2, '"\\': 3, "warning: ": 4, "é\ud800": 5}
     folder = desk.ran(metrics)
-    (folder / "a|b\n.txt").write_text("x")
     result = desk.judged()
-    spec = spec_of_instance(load_stored(Project.at(desk.root), "fit/a"))
-    entry = Site.of(spec).entry(str(folder / "a|b\n.txt"), "a|b\n.txt")
-    stored_at(folder, replace(result, outputs=(*result.outputs, entry)))
+    site = Site.of(spec_of_instance(load_stored(Project.at(desk.root), "fit/a")))
+    names = ["a|b\n.txt", "b\udcff.txt", "-f", "[x]*.txt"]
+    for name in names:
+        (folder / name).write_text("x")
+    entries = [site.entry(str(folder / name), name) for name in names]
+    stored_at(folder, replace(result, outputs=(*result.outputs, *entries)))
     table = desk.output("accept", "fit/a", "*", "--dry-run").splitlines()
     assert [] == list(desk.expected())
     rows = [line for line in table if line.startswith("|")]
-    assert 2 + 6 == len(rows)
+    assert 2 + len(metrics) + len(names) == len(rows)
     assert {7} == {line.replace("\\|", "").count("|") for line in rows}
     assert "\x1b" not in desk.output("accept", "fit/a", "*")
     assert metrics == json.loads((desk.root / "expected/fit/a/metrics.json").read_text())
-    assert (desk.root / "expected/fit/a/a|b\n.txt").is_file()
+    assert {*names, "metrics.json"} == {path.name for path in (desk.root / "expected/fit/a").iterdir()}
     assert "success" == desk.judged().status
 
 

@@ -335,13 +335,12 @@ def _metric(written: Written) -> Metric:
 def ignored_by_git(paths: Iterable[Path], root: Path) -> list[str]:
     """Return those of some files that git leaves out of a repository; none without git."""
     command = ["git", "-C", str(root), "check-ignore", "--stdin", "-z"]
+    given = b"\0".join(map(os.fsencode, paths))
     try:
-        done = subprocess.run(
-            command, input="\0".join(map(str, paths)), capture_output=True, text=True, timeout=10, check=False
-        )
+        done = subprocess.run(command, input=given, capture_output=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return []
-    return [name for name in done.stdout.split("\0") if name]
+    return [os.fsdecode(name) for name in done.stdout.split(b"\0") if name]
 
 
 def _write(writes: Mapping[Path, str | bytes | None], root: Path) -> None:

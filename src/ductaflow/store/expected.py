@@ -196,13 +196,18 @@ class Expected:
 
 
 def entries_expected(folder: Path, flows: Sequence[str] = ()) -> Snapshot:
-    """Return what lies in a folder of expected files, without hidden entries; see `Expected.of`."""
+    """Return what lies in a folder of expected files, without hidden entries and empty folders.
+
+    An empty folder is what is left of files that were removed; git keeps none. See `Expected.at`.
+    """
     theirs = tuple(f"{flow}/" for flow in flows)
     found = snapshot(folder) if folder.is_dir() else {}
     return {
         name: state
         for name, state in sorted(found.items())
-        if not (name.startswith((*theirs, ".")) or "/." in name or TEMP_PREFIX in name)
+        if not (
+            name.startswith((*theirs, ".")) or "/." in name or TEMP_PREFIX in name or state.kind == "folder"
+        )
     }
 
 
