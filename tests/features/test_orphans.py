@@ -15,6 +15,8 @@ from ductaflow import conduct, find_instances, run_instance, run_notebook
 from ductaflow.project.settings import Project
 from ductaflow.store.result import Status
 
+pytestmark = pytest.mark.slow
+
 PREP = """
 # %%
 from pathlib import Path

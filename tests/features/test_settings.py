@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import pickle
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -142,9 +143,17 @@ def check_tree(root: Path) -> None:
     assert [] == [page for page in root.rglob("*.html") if page.name != "conductor_status_report.html"]
 
 
+def ways() -> Iterator[object]:
+    """Each way from the root of the project; from elsewhere one of each process that looks for it."""
+    looks = ("pytest", "run", "script --instance", "run_notebook")
+    for way, place in itertools.product(RUNS, PLACES):
+        is_one = place is from_root or way in looks
+        marks = () if is_one else pytest.mark.campaign
+        yield pytest.param(way, place, marks=marks, id=f"{way}-{place.__name__}")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("way", RUNS)
+@pytest.mark.parametrize(("way", "place"), list(ways()))
 def test_every_way_of_running(renamed: Path, way: str, place: Place) -> None:
     """It finds what is stored, runs into the runs folder of the project, and follows its settings."""
     RUNS[way](*place(renamed))

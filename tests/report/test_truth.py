@@ -54,6 +54,7 @@ def row(project: TinyProject, id: str) -> dict[str, Any]:
 FACTS = ("nodeid", "tags", "upstreams", "debug")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["pytest", "run", "conduct", "report"])
 def test_the_facts_of_what_is_stored_do_not_depend_on_what_ran(chain: TinyProject, part: str) -> None:
     """After a session of a part the rest keeps node id, tags, upstreams and commands."""
@@ -77,6 +78,7 @@ def test_the_facts_of_what_is_stored_do_not_depend_on_what_ran(chain: TinyProjec
     assert "ductaflow run read/a" == after["read/a"]["rerun"]
 
 
+@pytest.mark.slow
 def test_a_blocked_one_has_its_stored_config(chain: TinyProject) -> None:
     """What is blocked, skipped, or could not start is found by its parameters."""
     chain.config("flows/prep/c.json", rate=3, region="C", _run={"skip": "later"})
@@ -88,6 +90,7 @@ def test_a_blocked_one_has_its_stored_config(chain: TinyProject) -> None:
         assert region == row(chain, id)["parameters"]["region"]
 
 
+@pytest.mark.slow
 def test_run_again_of_a_blocked_one_works(chain: TinyProject) -> None:
     """The command runs what blocks it first, with what is stored now."""
     chain.pytest()
@@ -98,6 +101,7 @@ def test_run_again_of_a_blocked_one_works(chain: TinyProject) -> None:
     assert {"success"} == {instances(chain)[id]["status"] for id in ("prep/b", "read/b")}, out
 
 
+@pytest.mark.slow
 def test_run_again_uses_the_stored_config(chain: TinyProject) -> None:
     """After a session of another part too; the saved config is for what is not stored."""
     chain.pytest()
@@ -112,6 +116,7 @@ def test_run_again_uses_the_stored_config(chain: TinyProject) -> None:
     )
 
 
+@pytest.mark.slow
 def test_an_instance_that_could_not_start_does_not_show_an_older_run(chain: TinyProject) -> None:
     """The log in its folder is that of a run of before, which is not why it failed."""
     chain.pytest("-k", "prep or read")
@@ -121,6 +126,7 @@ def test_an_instance_that_could_not_start_does_not_show_an_older_run(chain: Tiny
     assert ("error", "input", "", {}) == (one["status"], one["cause"], one["log_tail"], one["links"])
 
 
+@pytest.mark.slow
 def test_ductaflow_run_refreshes_the_page(chain: TinyProject) -> None:
     """It has the new status, says where it is, and is a session of the trend."""
     chain.pytest()
@@ -133,6 +139,7 @@ def test_ductaflow_run_refreshes_the_page(chain: TinyProject) -> None:
     assert {"success": 1} == {key: count for key, count in report(chain)["summary"].items() if count}
 
 
+@pytest.mark.slow
 def test_a_flow_of_a_build_that_runs_by_itself_refreshes_the_page(project: TinyProject) -> None:
     """What its build is now is on the page too."""
     project.settings("html = false")
@@ -153,6 +160,7 @@ def test_a_flow_of_a_build_that_runs_by_itself_refreshes_the_page(project: TinyP
     assert "success" == instances(project)["study/one"]["flows"][0]["status"]
 
 
+@pytest.mark.slow
 def test_where_no_page_is_wanted_a_command_makes_none(chain: TinyProject) -> None:
     """The setting of the project counts for every command."""
     chain.settings("html = false\nreport = false")
@@ -160,6 +168,7 @@ def test_where_no_page_is_wanted_a_command_makes_none(chain: TinyProject) -> Non
     assert not (chain.root / "runs" / REPORT_HTML).exists()
 
 
+@pytest.mark.slow
 def test_this_session_and_all_known_are_counted_apart(chain: TinyProject) -> None:
     """What is not stored any more is in neither count of the project."""
     chain.pytest()
@@ -181,6 +190,7 @@ def test_this_session_and_all_known_are_counted_apart(chain: TinyProject) -> Non
     assert counts["orphan_summary"] == {k: v for k, v in report(chain)["orphan_summary"].items() if v}
 
 
+@pytest.mark.slow
 def test_a_new_warning_that_fails_its_test_is_on_the_page(chain: TinyProject) -> None:
     """The run is a warning, its test has failed: row, panel and totals say so."""
     chain.flow("noisy", 'print("Warning: known")\nprint("Warning: something new")\n')
@@ -229,6 +239,7 @@ def test_other_words_are_other_causes() -> None:
     assert 2 == len(grouped(found))
 
 
+@pytest.mark.slow
 def test_a_build_is_told_by_what_happened_in_its_flow(project: TinyProject) -> None:
     """One cause in the terminal and on the page, for the flow by itself and for its build."""
     project.settings("html = false")
@@ -250,6 +261,7 @@ def test_a_build_is_told_by_what_happened_in_its_flow(project: TinyProject) -> N
 # --- why it ran --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_an_old_error_is_never_the_reason_of_a_new_one(project: TinyProject) -> None:
     """With -v, what is in brackets is why it ran; the short summary has room for what happened."""
     project.settings("html = false")
@@ -287,6 +299,7 @@ def words(text: str) -> str:
     return " ".join(text.split())
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here: apt-get install chromium")
 def test_the_page_after_a_session_of_a_part(chain: TinyProject, desk: Desk) -> None:
@@ -317,6 +330,7 @@ def test_the_page_after_a_session_of_a_part(chain: TinyProject, desk: Desk) -> N
     assert "read/a" not in left_out
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here: apt-get install chromium")
 def test_a_failure_of_the_ratchet_is_seen(chain: TinyProject, desk: Desk) -> None:
