@@ -106,6 +106,16 @@ def test_the_same_arrays(tmp_path: Path, old: np.ndarray, new: np.ndarray) -> No
         ),
         (np.array([np.nan]), np.array([0.0]), ["b.npy  1 of 1 cells", "  [0]  old NaN  new 0"]),
         (
+            np.array([7200], "m8[s]"),
+            np.array([3 * 3600 * 10**9 + 1000], "m8[ns]"),
+            ["b.npy  1 of 1 cells", '  [0]  old "2:00:00"  new "3:00:00.000001"'],
+        ),
+        (
+            np.array(["2030-01-01T00:00"], "M8[ns]"),
+            np.array(["2030-01-01T12:30"], "M8[ms]"),
+            ["b.npy  1 of 1 cells", '  [0]  old "2030-01-01T00:00:00"  new "2030-01-01T12:30:00"'],
+        ),
+        (
             np.array(["2030-01-01"], "M8[D]"),
             np.array(["2030-01-02"], "M8[D]"),
             ["b.npy  1 of 1 cells", '  [0]  old "2030-01-01"  new "2030-01-02"'],

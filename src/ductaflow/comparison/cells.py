@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import operator
+import re
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -56,11 +57,16 @@ class Column(NamedTuple):
         return known.dtype.kind in "iuf" and bool((np.isfinite(known) & (known == np.floor(known))).all())
 
     def cell(self, row: int) -> object:
-        """Return the value of a cell as one of Python's; a moment as text."""
+        """Return the value of a cell as one of Python's; moments and durations as text."""
         if self.missing[row]:
             return None
         value = self.values[row]
-        return str(value) if self.values.dtype.kind in "mM" else getattr(value, "tolist", lambda: value)()
+        match self.values.dtype.kind:
+            case "M":
+                return re.sub(r"\.0+$", "", str(value))
+            case "m":
+                return str(value.astype("m8[us]").item())
+        return getattr(value, "tolist", lambda: value)()
 
 
 def differing(old: Column, new: Column, rule: Rule) -> Mask:
