@@ -327,6 +327,23 @@ def test_what_moved_most_over_all_instances(project: TinyProject) -> None:
     assert found == lines(project, "fit")
 
 
+def test_files_without_cells_to_show(project: TinyProject) -> None:
+    """Other content, and rows that came or went, are said by file; many lines are cut, and counted."""
+    files = {"x.bin": "1", "h.csv": "id,mw\nq,1\nr,1\n"}
+    leave(previous(project, "a"), files=files)
+    leave(project.folder("fit", "a"), files={"x.bin": "2", "h.csv": "id,mw\nq,1\n"})
+    leave(previous(project, "b"), files={f"{number}.bin": "1" for number in range(30)})
+    leave(project.folder("fit", "b"), files={f"{number}.bin": "2" for number in range(30)})
+    found = lines(project, "fit")
+    assert [
+        "2 of 2 instances differ",
+        "fit/a: h.csv 1 row gone: id r",
+        "fit/a: x.bin other content",
+    ] == found[:3]
+    assert "and 12 more such lines; --format json has all" == found[-1]
+    assert 22 == len(found)
+
+
 def test_only_left_out_is_no_success(project: TinyProject) -> None:
     """That nothing differs cannot be said then."""
     leave(previous(project, "a"))

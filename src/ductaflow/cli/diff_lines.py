@@ -67,7 +67,7 @@ def _results(diff: Diff) -> Iterator[ValueDifference]:
     """The metrics that differ, and the worst cell of each file, with the instance as their name."""
     yield from (replace(one, name=diff.new, column=one.name) for one in diff.metrics)
     for one in diff.files:
-        for cell in one.worst[:1] or [ValueDifference("other content", "other")]:
+        for cell in one.worst[:1]:
             place = " ".join(filter(None, (one.file, cell.name, cell.column)))
             yield replace(cell, name=diff.new, column=place)
 
@@ -87,8 +87,15 @@ def moved_lines(diffs: Sequence[Diff], left_out: Sequence[str]) -> Iterator[str]
     ):
         if parts:
             yield f"{word} in {len(parts)}: {listed(parts, _NAMED)}"
-    yield from (first_line(note, None) for diff in diffs for note in diff.notes)
-    yield from (f"left out: {first_line(text, None)}" for text in left_out)
+    whole = ((diff.new, one) for diff in others for one in diff.files if not one.worst)
+    texts = [
+        *(f"{name}: {' '.join(' '.join(file_lines(one)).split())}" for name, one in whole),
+        *(first_line(note, None) for diff in diffs for note in diff.notes),
+        *(f"left out: {first_line(text, None)}" for text in left_out),
+    ]
+    yield from texts[:_MOVED]
+    if texts[_MOVED:]:
+        yield f"and {len(texts) - _MOVED} more such lines; --format json has all"
 
 
 def markdown(diffs: Sequence[Diff], left_out: Sequence[str]) -> Iterator[str]:
