@@ -16,10 +16,10 @@ from ductaflow.comparison import apart
 from ductaflow.comparison.difference import FileDifference
 from ductaflow.project.expect import Expectations
 from ductaflow.store import expected
-from ductaflow.store.expected import Expected, difference_lines, is_judged, unexpected_lines
+from ductaflow.store.expected import Expected, difference_lines, is_judged, judged_again, unexpected_lines
 from ductaflow.store.hashes import Hashes
 from ductaflow.store.record import Site
-from ductaflow.store.result import FileEntry, Judged, Metric, Result, Status
+from ductaflow.store.result import FileEntry, Judged, Metric, Result, Status, recorded_result
 from ductaflow.store.verdict import as_judged, unjudged
 
 
@@ -296,6 +296,20 @@ def test_when_a_judgement_holds(desk: Desk) -> None:
         path.unlink()
     assert not holds()
     assert result == unjudged(judged)
+
+
+def test_a_result_of_an_earlier_version(desk: Desk) -> None:
+    """Its metrics are those of its file, and what its numbers make of it does not undo that it ran well."""
+    desk.expect(metrics_json='{"a": 1}')
+    result = replace(desk.result(metrics_json='{"a": 1}'), run_status=None)
+    found = judged_again(result, desk.expected, Expectations({}), desk.site)
+    assert (Status.SUCCESS, {"a": 1}) == (found.status, found.metrics)
+
+    desk.expect(metrics_json='{"a": 2}')
+    found = judged_again(result, desk.expected, Expectations({}), desk.site)
+    assert (Status.ERROR, Status.SUCCESS, True) == (found.status, found.run_status, found.is_complete)
+    assert found == recorded_result(desk.run)
+    assert Status.SUCCESS is as_judged(replace(result, run_status=None), found.judged, []).run_status
 
 
 def test_judging_a_build() -> None:

@@ -281,10 +281,18 @@ def judged_again(result: Result, folder: Path, rules: Expectations, site: Site) 
         for name, flow in _flows(result)
     ]
     expected = Expected.of(folder, rules, site, result.children)
-    found = as_judged(result, expected.judge(result) if expected else None, flows)
+    known = result if result.run_status else _with_metrics(result)
+    found = as_judged(known, expected.judge(known) if expected else None, flows)
     if found != result:
         write_result(found, result.folder)
     return found
+
+
+def _with_metrics(result: Result) -> Result:
+    """Read the metrics of a run that an earlier version recorded without them."""
+    assert result.folder is not None
+    written = [METRICS for output in result.outputs if output["path"] == METRICS]
+    return replace(result, run_status=result.ran, metrics=read_metrics(result.folder, written).values)
 
 
 def _flows(build: Result) -> Iterator[tuple[str, Result]]:

@@ -226,6 +226,7 @@ def as_judged(result: Result, judged: Judged | None, flows: Sequence[Result]) ->
     return replace(
         run,
         status=Status.ERROR,
+        run_status=run.ran,
         cause="expectation",
         message="; ".join(filter(None, [message, run.message])),
         judged=replace(judged or Judged(0, 0), message=message),
