@@ -106,7 +106,7 @@ class InstanceHooks:
         self, collection_path: Path, config: pytest.Config
     ) -> Generator[None, bool | None, bool | None]:
         ignored = yield
-        if self.projects.is_runs(collection_path) or self.projects.is_sources(collection_path):
+        if self.projects.is_results(collection_path) or self.projects.is_sources(collection_path):
             return True
         if ignored and self.projects.root_of_config(collection_path) and collection_path.is_dir():
             # A flow may be called `dist` or `venv`; only what a person left out is left out.
@@ -115,7 +115,7 @@ class InstanceHooks:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collect_directory(self, path: Path, parent: pytest.Collector) -> pytest.Collector | None:
-        if self.projects.is_runs(path) or self.projects.is_sources(path):
+        if self.projects.is_results(path) or self.projects.is_sources(path):
             closed: pytest.Collector = ClosedFolder.from_parent(parent, path=path)
             return closed
         return None

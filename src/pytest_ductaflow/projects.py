@@ -102,10 +102,13 @@ class Projects:
         project = self.around(folder) if path.name in KIND_DIRS.values() else None
         return project.root if project and folder == project.config_dir else None
 
-    def is_runs(self, path: Path) -> bool:
-        """Whether it is the runs folder of a project."""
+    def is_results(self, path: Path) -> bool:
+        """Whether it is the folder of the runs of a project, or of its expected results."""
         project = self.around(path.parent)
-        return project is not None and path == project.runs_dir
+        return project is not None and path in (
+            project.runs_dir,
+            project.root / project.settings.expected_dir,
+        )
 
     def is_sources(self, path: Path) -> bool:
         """Whether it is the `flows` or `builds` folder of a project."""

@@ -264,13 +264,14 @@ def test_a_message_without_end_is_cut(project: TinyProject, text: str) -> None:
 
 
 @pytest.mark.slow
-def test_runs_are_never_collected(project: TinyProject) -> None:
-    """What a flow wrote is no test, whatever it is called, even if it is asked for."""
+def test_results_are_never_collected(project: TinyProject) -> None:
+    """What a flow wrote is no test, whatever it is called and asked for, nor is what it is to write."""
     project.flow("fit", PLAIN)
     project.config("flows/fit.json")
-    written = project.folder("fit", "default") / "test_it.py"
-    written.parent.mkdir(parents=True)
-    written.write_text("def test_it(): pass\n")
+    for folder in (project.folder("fit", "default"), project.root / "expected" / "fit" / "default"):
+        folder.mkdir(parents=True)
+        (folder / "test_it.py").write_text("def test_it(): pass\n")
+        (folder / "conftest.py").write_text("raise ValueError\n")
 
     assert collected(project.root) == ["config/flows/fit.json::fit[default]"]
     assert collected(project.root, "runs/fit/default/test_it.py") == []

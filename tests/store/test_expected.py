@@ -7,16 +7,25 @@ import os
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from ductaflow.common.errors import RunFolderError
 from ductaflow.common.rules import Rule
 from ductaflow.comparison import apart
 from ductaflow.comparison.difference import FileDifference
 from ductaflow.project.expect import Expectations
 from ductaflow.store import expected
-from ductaflow.store.expected import Expected, difference_lines, is_judged, judged_again, unexpected_lines
+from ductaflow.store.expected import (
+    Expected,
+    difference_lines,
+    is_judged,
+    judge_unchanged,
+    judged_again,
+    unexpected_lines,
+)
 from ductaflow.store.hashes import Hashes
 from ductaflow.store.record import Site
 from ductaflow.store.result import FileEntry, Judged, Metric, Result, Status, recorded_result
@@ -296,6 +305,21 @@ def test_when_a_judgement_holds(desk: Desk) -> None:
         path.unlink()
     assert not holds()
     assert result == unjudged(judged)
+
+
+def test_a_disk_that_is_full(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be judged again says so: no run was to start."""
+    desk.expect(metrics_json='{"a": 1}')
+    spec: Any = SimpleNamespace(folder=desk.run, runs_root=desk.run.parent.parent, expected=desk.expected)
+    spec.options = SimpleNamespace(expect=None)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(expected, "held", full)
+    monkeypatch.setattr(Site, "of", lambda _: desk.site)
+    with pytest.raises(RunFolderError, match="results cannot be judged again: No space left on device"):
+        judge_unchanged(desk.result({"a": 1}), spec)
 
 
 def test_a_result_of_an_earlier_version(desk: Desk) -> None:

@@ -100,6 +100,17 @@ def test_what_is_no_file_of_the_run_folder(tmp_path: Path, kind: str) -> None:
     assert ({}, [expected], False) == (found.values, found.warnings, found.is_whole)
 
 
+def test_a_folder_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its file is not taken for one that is not there."""
+
+    def refused(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "lstat", refused)
+    found = read_metrics(tmp_path, ["metrics.json"])
+    assert (["metrics.json cannot be read: Permission denied"], False) == (found.warnings, found.is_whole)
+
+
 def test_several_files_are_one_set(tmp_path: Path) -> None:
     """Metrics of all files count; a name in two of them is a warning."""
     (tmp_path / "metrics.json").write_text('{"a": 1}')

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ductaflow.common.errors import RunFolderError
 from ductaflow.common.files import Snapshot, snapshot
 from ductaflow.common.paths import METRICS, TEMP_PREFIX, RunFolder
 from ductaflow.common.rules import glob_matches
@@ -238,14 +239,22 @@ def judge_unchanged(last: Result, spec: RunSpec) -> Result:
     flows of a build.
 
     Raises:
-        RunFolderError: somebody else holds the run folder.
+        RunFolderError: somebody else holds the run folder, or the result cannot be written.
     """
     rules = Expectations(spec.options.expect or {})
     if not spec.expected or is_judged(last, Path(spec.expected), rules, Site.of(spec)):
         return last
-    with held(Path(spec.folder), Path(spec.runs_root)):
-        found = recorded_result(Path(spec.folder))
-        return judged_again(found, Path(spec.expected), rules, Site.of(spec)) if found.is_complete else found
+    try:
+        with held(Path(spec.folder), Path(spec.runs_root)):
+            found = recorded_result(Path(spec.folder))
+            return (
+                judged_again(found, Path(spec.expected), rules, Site.of(spec)) if found.is_complete else found
+            )
+    except OSError as exc:
+        raise RunFolderError(
+            f"{spec.folder}: its results cannot be judged again: {exc.strerror or exc}",
+            hint="Make the runs folder writable and see that the disk has room, then run again.",
+        ) from exc
 
 
 def is_judged(result: Result, folder: Path, rules: Expectations, site: Site) -> bool:

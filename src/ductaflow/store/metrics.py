@@ -81,12 +81,17 @@ def read_metrics(folder: Path, names: Iterable[str]) -> Metrics:
     """
     found = Metrics()
     for name in names:
-        if os.path.lexists(folder / name):
-            try:
-                _add(found, name, _parsed(folder, name))
-            except DuctaflowError as exc:
-                found.is_whole = False
-                found.warnings.append(str(exc).replace("\n", ". "))
+        try:
+            os.lstat(folder / name)
+            _add(found, name, _parsed(folder, name))
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as exc:
+            found.is_whole = False
+            found.warnings.append(f"{name} cannot be read: {exc.strerror}")
+        except DuctaflowError as exc:
+            found.is_whole = False
+            found.warnings.append(str(exc).replace("\n", ". "))
     if len(found.values) > MAX_METRICS:
         found.warnings.append(
             f"{len(found.values):,} metrics: the first {MAX_METRICS:,} are kept. Write tables to another file"
