@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
@@ -14,6 +16,7 @@ from ductaflow.common.paths import RunFolder
 from ductaflow.notebook.export import (
     atomic_output,
     convert_notebook_to_html,
+    html_of,
     make_page,
     remove_error_marks,
     settle_output,
@@ -212,6 +215,37 @@ def test_page_of_a_notebook(tmp_path: Path) -> None:
     assert "<script>alert(1)" not in page
     assert "&lt;script&gt;alert(1)" in page
     assert "<img src=x" not in page
+
+
+def shown(kind: str, text: str) -> object:
+    return executed(nbformat.v4.new_output("display_data", {kind: text}), source="price = '$1' or '$2'")
+
+
+def page_with(text: str, **metadata: object) -> object:
+    return nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text)], metadata=metadata)
+
+
+@pytest.mark.parametrize(
+    ("notebook", "scripts"),
+    [
+        (shown("text/html", "<b>1</b>"), []),
+        (shown("image/png", "iVBORw0KGgo="), []),
+        (shown("text/plain", "require('x') costs $1 or $2"), []),
+        (shown("text/html", "<script>require(['plotly'], show)</script>"), ["require.js"]),
+        (shown("application/javascript", "requirejs.config({})"), ["require.js"]),
+        (shown("text/latex", "$$x$$"), ["mathjax"]),
+        (shown("text/html", "<p>\\(x\\)</p>"), ["mathjax"]),
+        (page_with("# A title"), []),
+        (page_with("$x$ is large"), ["mathjax"]),
+        (page_with("\\begin{align} x \\end{align}"), ["mathjax"]),
+        (page_with("<script>require(['x'])</script> $x$"), ["mathjax", "require.js"]),
+        (page_with("text", widgets={}), ["require.js"]),
+    ],
+)
+def test_a_page_asks_others_for_what_it_needs(notebook: Any, scripts: list[str]) -> None:
+    """A page without formulas, widgets and scripts that load modules opens without the network."""
+    asked = re.findall(r'<script src="https?://[^"]*/(mathjax|require\.js)/', html_of(notebook, "x"))
+    assert scripts == sorted(asked)
 
 
 def test_tags_of_the_page(tmp_path: Path) -> None:

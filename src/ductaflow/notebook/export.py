@@ -6,6 +6,7 @@ import functools
 import html
 import logging
 import os
+import re
 import warnings
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -96,10 +97,44 @@ def _write_page_instead(folder: RunFolder, why: str, begin: str = _BEGIN) -> Non
 
 
 def html_of(notebook: NotebookNode, name: str) -> str:
-    """Return a notebook as one HTML page with a title."""
+    """Return a notebook as one HTML page with a title.
+
+    The page asks other hosts for a script only where something in it needs one: formulas, widgets, and
+    outputs that load modules.
+    """
+    resources = {"metadata": {"name": name}, "needs": _scripts_needed_by(notebook)}
     page: str
-    page, _ = _html_exporter().from_notebook_node(notebook, resources={"metadata": {"name": name}})
+    page, _ = _html_exporter().from_notebook_node(notebook, resources=resources)
     return page
+
+
+#: nbconvert's page, without the scripts from other hosts that nothing in it needs.
+_TEMPLATE = """{%- extends 'index.html.j2' -%}
+{%- block html_head_js_requirejs -%}
+{%- if 'require' in resources.needs -%}{{ super() }}{%- endif -%}
+{%- endblock html_head_js_requirejs -%}
+{%- block html_head_js_mathjax -%}
+{%- if 'mathjax' in resources.needs -%}{{ super() }}{%- endif -%}
+{%- endblock html_head_js_mathjax -%}
+"""
+_SHOWN_TYPES = ("text/html", "text/markdown", "text/latex", "text/x-latex", "application/javascript")
+#: How formulas begin, for MathJax as nbconvert sets it up.
+_FORMULA = re.compile(r"\$|\\\(|\\\[|\\begin\{")
+
+
+def _scripts_needed_by(notebook: NotebookNode) -> list[str]:
+    shown: list[str] = []
+    for cell in notebook.cells:
+        if cell.cell_type != "code":
+            shown.append(cell.source)
+        for output in cell.get("outputs", ()):
+            data = output.get("data", {})
+            shown += ("".join(data[kind]) for kind in _SHOWN_TYPES if kind in data)
+    needs = {
+        "require": "widgets" in notebook.metadata or any("require" in text for text in shown),
+        "mathjax": any(map(_FORMULA.search, shown)),
+    }
+    return [script for script, is_needed in needs.items() if is_needed]
 
 
 # --- the notebook that papermill writes --------------------------------------------------------------------
@@ -199,4 +234,4 @@ def _html_exporter() -> HTMLExporter:
     log = logging.getLogger("ductaflow.nbconvert")
     log.addHandler(logging.NullHandler())
     log.propagate = False
-    return HTMLExporter(config=config, log=log)  # type: ignore[no-untyped-call]
+    return HTMLExporter(config=config, log=log, raw_template=_TEMPLATE)  # type: ignore[no-untyped-call]
