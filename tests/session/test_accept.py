@@ -224,7 +224,11 @@ def test_a_build(desk: Desk) -> None:
     assert "plan/x/runs/fit/hourly.csv" in desk.expected()
 
     desk.ran({"rmse": 2}, id="plan/x", inside="runs/fit", hourly_csv="x\n1\n")
-    desk.accept("plan/x")
+    desk.expect("plan/x/runs/fit/metrics.json", '{"rmse": 1, "old": 1}')
+    assert "plan/x: runs/fit: old is expected, and the run does not have it; --remove removes it" in [
+        *desk.accept("plan/x").lines
+    ]
+    desk.accept("plan/x", remove=True)
     assert '{"rmse":2}' == desk.expected()["plan/x/runs/fit/metrics.json"]
     flow = read_result(desk.folder("plan", "x") / "runs/fit")
     assert flow

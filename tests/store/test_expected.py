@@ -114,6 +114,13 @@ METRICS: dict[str, tuple[str, dict[str, Metric], dict[str, Any], str, list[str]]
         "1 of 1 metrics differ",
         ["peak_mw  found 812.4 > max 800"],
     ),
+    "neither as expected nor within bounds": (
+        '{"peak_mw": 790}',
+        {"peak_mw": 812},
+        {"metrics": {"peak_*": {"max": 800}}},
+        "1 of 1 metrics differ",
+        ["peak_mw  expected 790  found 812", "peak_mw  found 812 > max 800"],
+    ),
     "within bounds": ("", {"a": 1}, {"metrics": {"a": {"min": 1, "max": 1}}}, "judged: 1 metric", []),
     "nothing under a bound": (
         '{"a": 1}',

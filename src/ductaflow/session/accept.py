@@ -237,14 +237,16 @@ class _Part:
         beyond = {one.name: one for one in differences if one.kind == "bound"}
         more = 0
         for one in differences:
-            name = one.name
+            name, where = one.name, f"{self.prefix[:-1]}: " if self.prefix else ""
             if one.kind == "bound":
                 why = f"{number(one.new)} {one.limit}, and a bound is not accepted"
-                to.notes.append(f"{name} stays: {why}: change it in the config, _run.expect")
+                to.notes.append(f"{where}{name} stays: {why}: change it in the config, _run.expect")
             elif name in beyond:
                 continue
             elif one.kind == "gone" and not remove:
-                to.notes.append(f"{name} is expected, and the run does not have it; --remove removes it")
+                to.notes.append(
+                    f"{where}{name} is expected, and the run does not have it; --remove removes it"
+                )
             elif one.kind == "added" and not is_whole:
                 more += 1
             else:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
@@ -280,8 +279,10 @@ class Judged:
     def summary(self) -> str:
         """What differs, of how much: `2 of 9 metrics, 1 of 1 files differ`; or how much was judged."""
         counts = {"metric": self.metrics, "file": self.files}
-        wrong = Counter("file" if one.file else "metric" for one in self.differences)
-        if wrong:
+        # A metric that is neither as expected nor within its bounds is one.
+        metrics = {one.metric.name for one in self.differences if one.metric}
+        wrong = {"metric": len(metrics), "file": sum(one.file is not None for one in self.differences)}
+        if any(wrong.values()):
             parts = [f"{wrong[word]} of {counts[word]} {word}s" for word in counts if wrong[word]]
             return f"{', '.join(parts)} differ"
         parts = [f"{count} {word}{'s'[: count != 1]}" for word, count in counts.items() if count]
