@@ -11,7 +11,7 @@ import pytest
 from support import TinyProject
 
 from ductaflow import ConfigError, DuctaflowError, record
-from ductaflow.store.metrics import MAX_METRICS, Metrics, read_metrics, record_metrics
+from ductaflow.store.metrics import MAX_METRICS, Metrics, Recorder, read_metrics, record_metrics
 
 #: What a file holds: its metrics, its warnings, its notes.
 FILES: dict[str, tuple[str | bytes, dict[str, object], str, str]] = {
@@ -152,6 +152,21 @@ def test_recording_over_something_else(tmp_path: Path, content: str) -> None:
         record_metrics(tmp_path, {"b": 5})
 
     assert content == (tmp_path / "metrics.json").read_text()
+
+
+def test_two_folders_of_one_process(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What waits to be written stays with its run, also if it cannot be written."""
+    recorder = Recorder()
+    for name in ("x", "y", "broken"):
+        (tmp_path / name).mkdir()
+        for metric in "abc":
+            recorder.add(tmp_path / name, {metric: name})
+    (tmp_path / "broken" / "metrics.json").write_text("[")
+    recorder.end_run()
+    assert "Warning: metrics could not be written: " in capsys.readouterr().out
+    recorder.add(tmp_path / "x", {"d": "x"})
+    for name, metrics in (("x", "abcd"), ("y", "abc")):
+        assert dict.fromkeys(metrics, name) == json.loads((tmp_path / name / "metrics.json").read_text())
 
 
 def test_outside_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,6 +27,7 @@ from ductaflow.execution.audit import Watch
 from ductaflow.execution.child import stand_in_project
 from ductaflow.execution.recorded_run import RecordedRun
 from ductaflow.notebook.failures import exit_code_of, failure_of, line_in_source
+from ductaflow.store.metrics import recorder
 from ductaflow.store.result import Result
 from ductaflow.store.spec import RunSpec
 from ductaflow.store.verdict import ChildEnd, Told
@@ -250,6 +251,8 @@ class _RunHere(_InPlace):
                 trace = self._trace_in_flow(exc)
                 if self._note(exc.with_traceback(trace)):
                     self._look(exc, trace)
+            finally:
+                recorder().end_run()
 
     def _look(self, exc: BaseException, trace: TracebackType | None) -> None:
         begun = time.monotonic()

@@ -228,7 +228,10 @@ class Recorder:
         with self._lock:
             if self._folder is None:
                 atexit.register(self._end)
-            self._folder = folder
+            if self._folder != folder:
+                # Under a debugger one process makes several runs.
+                self._write()
+                self._folder, self._due = folder, 0.0
             self._pending.update(values)
             if time.monotonic() >= self._due:
                 self._write()
@@ -244,10 +247,15 @@ class Recorder:
             return
         # What other exit handlers record is written at once.
         self._due = self._interval = 0.0
+        self.end_run()
+
+    def end_run(self) -> None:
+        """Write what is left at the end of a run; a line says if it cannot be written."""
         try:
             with self._lock:
                 self._write()
         except (DuctaflowError, OSError) as exc:
+            self._pending = {}
             print(f"Warning: metrics could not be written: {exc}".replace("\n", ". "), flush=True)
 
 
