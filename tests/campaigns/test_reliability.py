@@ -319,9 +319,13 @@ class Campaign:
         }
 
     def check_all(self, role: str, process: int, what: str, every: int = EVERY) -> None:
-        """Let faults happen at the events of a process, of which `every` says how many are passed by."""
+        """Let faults happen at the events of a process, of which `every` says how many are passed by.
+
+        Of a process that has few, such as a branch of the server, more are tried.
+        """
         kinds = self.count(role, process or 1)
-        assert len(kinds) > 5, "the events are not seen"
+        assert len(kinds) > 3, "the events are not seen"
+        every = min(every, max(len(kinds) // 6, 1))
         for at in range(1 + OFFSET % every, len(kinds) + 1, every):
             happens = what if what == "SIGKILL" else error_for(kinds[at - 1], at)
             self.check(Fault(role, at, happens, process))
@@ -448,7 +452,8 @@ class Sessions(Campaign):
         yield from super().after_fault(statuses if self.arguments[0] == "pytest" else {})
         if self.code == 0 and not all(self.is_complete(self.folder(id), NEW) for id in self.instances):
             yield f"exit code 0, and not all is there\n{self.said}"
-        if "INTERNALERROR" in self.said:
+        # A worker that dies before it answers at all is too early for pytest-xdist.
+        if "INTERNALERROR" in self.said and "in setup_nodes" not in self.said:
             yield self.said
 
     def after_next(self, statuses: dict[str, str], n: str, good: dict[str, str]) -> Iterator[str]:
