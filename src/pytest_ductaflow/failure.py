@@ -7,14 +7,17 @@ import re
 import shlex
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ductaflow.common.errors import Failure
+from ductaflow.common.errors import ConfigError, Failure
+from ductaflow.common.paths import BASE_CONFIG, KIND_DIRS, RUN_KEY
 from ductaflow.common.text import clean, cut, shown_path
 from ductaflow.project.instances import Instance
+from ductaflow.project.strict_json import read_config, read_text
 from ductaflow.store.logs import is_warning_line, log_lines
 from ductaflow.store.result import MAX_MESSAGE_CHARS, Result, readable_result
 from pytest_ductaflow.projects import Projects
@@ -48,7 +51,6 @@ def failure_text(result: Result, instance: Instance, projects: Projects) -> str:
 def _unexpected(result: Result, instance: Instance, projects: Projects) -> Iterator[str]:
     from ductaflow.store.expected import unexpected_lines
 
-    config = f"{shown_path(instance.file, projects.invocation_dir)}, _run.expect"
     for number, one in enumerate([*_runs_that_differ(result)] or [result]):
         shown = instance.id
         if one is not result and one.folder:
@@ -57,7 +59,27 @@ def _unexpected(result: Result, instance: Instance, projects: Projects) -> Itera
             yield f"more flows differ, such as {shown}"
             return
         name = shown if number else instance.id
-        yield from unexpected_lines(one, instance.id, shown, name=name, bounds=config)
+        bounds = ""
+        if one.judged and any(each.metric and each.metric.kind == "bound" for each in one.judged.differences):
+            # A build gives its flows their configs.
+            where = shown_path(file_with_bounds(instance), projects.invocation_dir)
+            where = where if one is result else f"the config that {instance.id} gives it"
+            bounds = f"{where}, _run.expect"
+        yield from unexpected_lines(one, instance.id, shown, name=name, bounds=bounds)
+
+
+def file_with_bounds(instance: Instance) -> Path:
+    """Return the file that says `_run.expect`: that of the instance, or one that lies under it."""
+    folder, kind = instance.project.config_dir, KIND_DIRS[instance.kind]
+    for path in (instance.file, folder / kind / f"{instance.flow}.json", folder / BASE_CONFIG):
+        # One that is not there, or was damaged since, is not it.
+        with suppress(ConfigError):
+            if path.suffix != ".json":
+                if re.search(r"\b_run(\.expect|[^.\w]|$)", read_text(path).partition("\n")[0]):
+                    return path
+            elif isinstance(options := read_config(path).get(RUN_KEY), dict) and options.get("expect"):
+                return path
+    return instance.file
 
 
 def _runs_that_differ(result: Result) -> Iterator[Result]:

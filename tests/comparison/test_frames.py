@@ -78,9 +78,9 @@ def test_the_same_tables(compare: Compare, old: str, new: str) -> None:
         ("a\n1.0\n", "a\n1.1\n", ["row 1: 1.0 -> 1.1"]),
         ("a\nx\n", "a\ny\n", ["row 1: x -> y"]),
         ("a\n1\n2\n", "a\n1\nx\n", ["row 2: 2 -> x"]),
-        ("a,b\n1,\n", "a,b\n1,2\n", ["row 1: None -> 2"]),
-        ("a,b\n1,inf\n", "a,b\n1,-inf\n", ["row 1: inf -> -inf"]),
-        ("a,b\n1,inf\n", "a,b\n1,1e300\n", ["row 1: inf -> 1e+300"]),
+        ("a,b\n1,\n", "a,b\n1,2\n", ["a 1: None -> 2"]),
+        ("a,b\n1,inf\n", "a,b\n1,-inf\n", ["a 1: inf -> -inf"]),
+        ("a,b\n1,inf\n", "a,b\n1,1e300\n", ["a 1: inf -> 1e+300"]),
         ("country,x\nNA,1.5\n", "country,x\n,1.5\n", ["row 1: NA -> None"]),
         ("a\nTrue\nFalse\n", "a\n1\n0\n", ["row 1: True -> 1", "row 2: False -> 0"]),
         ("a\n10\n", "a\n1_0\n", ["row 1: 10 -> 1_0"]),
@@ -132,9 +132,35 @@ def test_the_worst_cells_and_sums(compare: Compare) -> None:
     assert found is not None
     lines = list(file_lines(found, EXPECTED, most=2))
     assert "hourly.csv  131 of 35,040 cells, all in load_mw; worst:" == lines[0]
-    assert "  row 117  expected 71.2  found 79.88  +12.2 %  rtol 0.001" == lines[1]
+    assert "  hour 117  expected 71.2  found 79.88  +12.2 %  rtol 0.001" == lines[1]
     assert 3 == len(lines)
     assert 10 == len(found.worst)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "lines"),
+    [
+        ("hour,x\n0,5\n1,6\n", "hour,x\n0,5\n1,7\n", ["  hour 1  old 6  new 7  +16.7 %"]),
+        ("x,hour\n5,1\n", "x,hour\n5,1\n6,2\n7,3\n", ["  2 rows added: hour 2, hour 3"]),
+        ("x,hour\n5,1\n6,2\n", "x,hour\n5,1\n", ["  1 row gone: hour 2"]),
+        # The others were numbered again.
+        (
+            "hour,x\n0,5\n1,6\n2,7\n",
+            "hour,x\n0,5\n1,7\n",
+            ["  1 row gone: row 2", "  row 2  old 2  new 1  -50 %"],
+        ),
+        ("hour,x\n0,5\n", "hour,x\n1,5\n", ["  row 1  old 0  new 1"]),
+        # The index of a DataFrame.
+        (",x\n0,5\n1,6\n", ",x\n0,5\n1,7\n", ["  row 2  old 6  new 7  +16.7 %"]),
+    ],
+)
+def test_a_column_that_numbers_the_rows_names_them(
+    compare: Compare, old: str, new: str, lines: list[str]
+) -> None:
+    """Rows that have kept their places are called by it, as far as both tables number alike."""
+    found = compare(old, new)
+    assert found is not None
+    assert lines == list(file_lines(found))[1:]
 
 
 def test_several_columns_are_named_by_what_is_worst(compare: Compare) -> None:

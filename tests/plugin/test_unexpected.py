@@ -6,10 +6,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from support import TinyProject
+
 from ductaflow.comparison.difference import ValueDifference
+from ductaflow.project.instances import load_stored
+from ductaflow.project.settings import Project
 from ductaflow.store.result import Difference, Judged, Result, Status, write_result
 from ductaflow.store.verdict import as_judged
-from pytest_ductaflow.failure import failure_text
+from pytest_ductaflow.failure import failure_text, file_with_bounds
 
 
 def ran(folder: Path, *flows: Result, found: float | None = None) -> Result:
@@ -62,3 +66,32 @@ def test_a_build_and_its_flows_differ(tmp_path: Path) -> None:
     many = [ran(build / "runs" / f"r{number}", found=2) for number in range(9)]
     told = text_of(ran(build, *many), tmp_path)
     assert (21, "more flows differ, such as runs/plan/x/runs/r5") == (len(told), told[-1])
+
+
+def test_which_file_has_the_bounds(project: TinyProject) -> None:
+    """That of the instance or its table, or the base that lies under it, where they say so."""
+    rule = {"expect": {"metrics": {"a": {"max": 1}}}}
+    project.flow("fit", "config = {}")
+    base = project.config("flows/fit.json", _run=rule)
+    own = project.config("flows/fit/b.json", _run={"tags": ["slow"]})
+    table = project.root / "config" / "flows" / "fit.csv"
+
+    def found(name: str) -> Path:
+        return file_with_bounds(load_stored(Project.at(project.root), f"fit/{name}"))
+
+    for head, where in (
+        ("instance,x,_run.tags", base),
+        ("instance,x,_run.expect.rtol", table),
+        ("instance;_run;x", table),
+        ("instance,x_run,y", base),
+    ):
+        table.write_text(f"{head}\na,1,\n" if "," in head else f"{head}\na;;1\n")
+        assert where == found("a")
+    assert base == found("b")
+    project.config("flows/fit/b.json", _run=rule)
+    assert own == found("b")
+    base.unlink()
+    table.unlink()
+    common = project.config("base.json", _run=rule)
+    project.config("flows/fit/b.json")
+    assert common == found("b")

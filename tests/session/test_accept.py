@@ -497,6 +497,7 @@ def test_the_command(desk: Desk) -> None:
     ):
         done = desk.cli("accept", *arguments)
         assert (2, True) == (done.exit_code, message in done.output)
+        assert "Nothing to accept" not in done.output
 
 
 def test_a_dry_run(desk: Desk) -> None:
@@ -511,9 +512,9 @@ def test_a_dry_run(desk: Desk) -> None:
         "|---|---|---|---:|---:|---:|",
         "| fit/a | metrics.json | from_0 | 0 | 1e-09 |  |",
         "| fit/a | metrics.json | large | 1 | 3 | +200 % |",
-        "| fit/a | x.csv | row 1 (worst of 4), x | 1 | 2 | +100 % |",
-        "| fit/a | x.csv | row 4, x | 1.03 | 1 | -2.91 % |",
-        "| fit/a | x.csv | row 3, x | 1.02 | 1 | -1.96 % |",
+        "| fit/a | x.csv | h 1 (worst of 4), x | 1 | 2 | +100 % |",
+        "| fit/a | x.csv | h 4, x | 1.03 | 1 | -2.91 % |",
+        "| fit/a | x.csv | h 3, x | 1.02 | 1 | -1.96 % |",
         "| fit/a | metrics.json | small | 100 | 101 | +1 % |",
         '| fit/a | metrics.json | word | "a" | "b" |  |',
         "fit/a: 1 more metric is not expected; to expect all: ductaflow accept fit/a metrics.json",

@@ -128,6 +128,13 @@ def test_a_tolerance(project: TinyProject) -> None:
     lines(project, "fit/a", "fit/b", "--atol", "1e-6", code=0)
 
 
+@pytest.mark.parametrize("value", ["nan", "inf", "-1", "1%"])
+def test_a_tolerance_that_is_none(project: TinyProject, value: str) -> None:
+    """It is refused: nothing is within NaN, and everything within an infinite one."""
+    done = project.cli("diff", "fit/a", "--rtol", value)
+    assert (2, True) == (done.exit_code, "Invalid value for '--rtol'" in done.output)
+
+
 def test_the_previous_run_of_a_real_one(project: TinyProject) -> None:
     """What the last good run wrote is all there: its config, code and metrics too; the page never counts."""
     code = """
@@ -281,6 +288,8 @@ def test_a_run_that_failed_has_no_outputs_to_compare(project: TinyProject) -> No
         (["fit/b", "fit/empty"], "fit/b has not run: there is no "),
         (["fit/c"], 'fit has no stored instance "c"'),
         (["fit/a@last"], 'fit has no stored instance "a@last"'),
+        (["fit/a@previus"], 'fit has no stored instance "a@previus"\nDid you mean previous?'),
+        (["fti"], '"fti" is not the id of an instance\nDid you mean fit?'),
         (["@previous"], ""),
         (["fit", "fit/a"], "fit names 2 instances and fit/a 1: they do not pair by name"),
     ],
@@ -307,7 +316,7 @@ def test_a_broken_notebook_costs_nothing_else(project: TinyProject) -> None:
 
 
 def test_what_moved_most_over_all_instances(project: TinyProject) -> None:
-    """The largest relative change comes first, then what has none; what is left out is named."""
+    """The largest relative change comes first, words last; what is left out is named."""
     project.config("flows/fit/c.json", horizon=2030)
     leave(previous(project, "a"), metrics={"x": 1.0, "zone": "n"}, files={"h.csv": "id,mw\nq,1\n"})
     leave(project.folder("fit", "a"), metrics={"x": 1.1, "zone": "s"}, files={"h.csv": "id,mw\nq,3\n"})
@@ -321,10 +330,20 @@ def test_what_moved_most_over_all_instances(project: TinyProject) -> None:
         "  fit/b, x              old 2  new 1  -50 %",
         "  fit/a, x              old 1  new 1.1  +10 %",
         '  fit/a, zone           old "n"  new "s"',
-        "config or code in 1: fit/b",
+        "config in 1: fit/b",
     ] == found[:-1]
     assert found[-1].startswith("left out: fit/c@previous is not kept")
     assert found == lines(project, "fit")
+
+
+def test_what_is_no_number_any_more_moved_most(project: TinyProject) -> None:
+    """So did what was 0, came or went; all of them come before the smallest change that is one."""
+    leave(previous(project, "a"), metrics={"x": 1.0, "nan": 2.0, "zero": 0, "went": 3, "word": "n"})
+    leave(project.folder("fit", "a"), metrics={"x": 9.0, "nan": None, "zero": 4, "came": 5, "word": "s"})
+    leave(previous(project, "b"))
+    leave(project.folder("fit", "b"))
+    found = [line.split()[1] for line in lines(project, "fit@previous")[1:]]
+    assert ({"nan", "zero", "went", "came"}, ["x", "word"]) == ({*found[:4]}, found[4:6])
 
 
 def test_files_without_cells_to_show(project: TinyProject) -> None:

@@ -5,6 +5,7 @@ Each command imports what it needs when it is called, so that the others do not 
 
 from __future__ import annotations
 
+import math
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -414,11 +415,18 @@ def results_command(
     _say(*filter(None, notes), stream=sys.stderr)
 
 
+def _tolerance(_context: click.Context, _option: click.Parameter, value: float) -> float:
+    # `FloatRange` lets NaN pass
+    if not 0 <= value < math.inf:
+        raise click.BadParameter(f"{value} is no number from 0 on.")
+    return value
+
+
 @main.command("diff")
 @click.argument("old", metavar="A")
 @click.argument("new", metavar="[B]", required=False)
-@click.option("--rtol", type=click.FloatRange(min=0), default=0.0, help="Relative tolerance of numbers.")
-@click.option("--atol", type=click.FloatRange(min=0), default=0.0, help="Absolute tolerance of numbers.")
+@click.option("--rtol", callback=_tolerance, default=0.0, help="Relative tolerance of numbers.")
+@click.option("--atol", callback=_tolerance, default=0.0, help="Absolute tolerance of numbers.")
 @click.option(
     "--format",
     "language",
@@ -497,7 +505,7 @@ def accept_command(
             done.append(accept(one, files, remove=remove, large=large, dry_run=dry_run))
         except DuctaflowError as exc:
             faults.append(exc)
-    _say(*acceptance_lines(done, dry_run=dry_run))
+    _say(*acceptance_lines(done, dry_run=dry_run, are_all=not faults))
     if ignored := ignored_by_git([path for one in done for path in one.writes], project.root):
         why = (
             f"git ignores {ignored[0]}, so nobody else would get it: write /runs/ into .gitignore, not runs/"

@@ -77,12 +77,13 @@ def moved_lines(diffs: Sequence[Diff], left_out: Sequence[str]) -> Iterator[str]
     others = [diff for diff in diffs if not diff.is_alike]
     yield f"{len(others)} of {len(diffs)} instances differ"
     found = [one for diff in others for one in _results(diff)]
-    found.sort(key=lambda one: math.inf if one.change is None else -abs(one.change))
+    found.sort(key=_moved, reverse=True)
     yield from _indented(value_lines(found[:_MOVED]))
     if found[_MOVED:]:
         yield f"  and {len(found) - _MOVED} more; of one instance all: ductaflow diff {others[0].new}"
     for word, parts in (
-        ("config or code", [diff.new for diff in others if diff.config or diff.code]),
+        ("config", [diff.new for diff in others if diff.config]),
+        ("code", [diff.new for diff in others if diff.code]),
         ("files on one side only", [diff.new for diff in others if diff.gone or diff.added]),
     ):
         if parts:
@@ -118,25 +119,28 @@ def markdown(diffs: Sequence[Diff], left_out: Sequence[str]) -> Iterator[str]:
     yield f"{sum(not diff.is_alike for diff in diffs)} of {len(diffs)} differ"
 
 
-def acceptance_lines(done: Sequence[Accepted], *, dry_run: bool) -> Iterator[str]:
-    """What was accepted; in a dry run as a table of Markdown, the largest relative change first."""
+def acceptance_lines(done: Sequence[Accepted], *, dry_run: bool, are_all: bool = True) -> Iterator[str]:
+    """What was accepted; in a dry run as a table of Markdown, the largest relative change first.
+
+    Unless these `are_all`, because others were refused, it is not said that there is nothing to accept.
+    """
     values = [(one.id, file, value) for one in done for file, value in one.values]
     if dry_run and values:
         yield markdown_row(("", "file", "what", "expected", "found", "change"))
         yield "|---|---|---|---:|---:|---:|"
-        for id, file, value in sorted(values, key=lambda row: -_moved(row[2])):
+        for id, file, value in sorted(values, key=lambda row: _moved(row[2]), reverse=True):
             yield markdown_row((id, file, *_cells(value)))
     for one in done:
         yield from (f"{one.id}: {clean(note)}" for note in one.notes) if dry_run else one.lines
-    if not any(one.writes for one in done):
+    if are_all and not any(one.writes for one in done):
         yield "Nothing to accept."
 
 
 def _moved(one: ValueDifference) -> float:
-    """How far a value moved; from 0 it is infinitely far, and a word does not move."""
-    if one.change is None:
-        return math.inf if one.old == 0 and isinstance(one.new, float | int) else 0.0
-    return abs(one.change)
+    """How far a value moved: from 0, and to or from no number, infinitely far; a word does not move."""
+    if one.change is not None:
+        return abs(one.change)
+    return math.inf if any(type(value) in (int, float) for value in (one.old, one.new)) else 0.0
 
 
 def _cells(one: ValueDifference) -> tuple[str, str, str, str]:

@@ -327,6 +327,13 @@ class _Comparison:
                 return False
         return True
 
+    def numbered(self, pairs: Pairs) -> tuple[str, ...]:
+        """Return the column that numbers the rows where they have kept their places: people know `hour 0`."""
+        if not np.array_equal(pairs.old, pairs.new):
+            return ()
+        named = (name for name in self.common if not name.startswith("Unnamed:") and self._is_counter(name))
+        return tuple([name for name in named if self.frames[0][name][0] == self.frames[1][name][0]][:1])
+
     def are_shuffled(self) -> bool:
         """Return whether the new table has exactly the rows of the old one, in another order."""
         if [*self.frames[0][self.common].dtypes] != [*self.frames[1][self.common].dtypes]:
@@ -373,9 +380,10 @@ def compare_tables(file: str, old: Table, new: Table, rule: Rule) -> FileDiffere
             moved = f"by {', '.join(pairs.key)}" if pairs.are_moved and not rule.key else ""
         elif pairs.are_all and both.are_shuffled():
             columns, moved = [], "all are there"
+    names = pairs.key or both.numbered(pairs)
     tally = Tally(rule)
     for name, a, b, found in columns:
-        tally.add(name, a, b, found, lambda at: _place(new.frame, int(pairs.new[at]), pairs.key))
+        tally.add(name, a, b, found, lambda at: _place(new.frame, int(pairs.new[at]), names))
     notes = [
         f"columns {word}: {listed([shorten(name, 60) for name in names], _NAMED)}"
         for word, names in (("gone", both.gone), ("added", both.added))
@@ -384,7 +392,7 @@ def compare_tables(file: str, old: Table, new: Table, rule: Rule) -> FileDiffere
     of_columns = len(notes)
     for word, frame, rows in (("gone", old.frame, pairs.gone), ("added", new.frame, pairs.added)):
         if len(rows):
-            places = [_place(frame, int(row), pairs.key) for row in rows[:_NAMED]]
+            places = [_place(frame, int(row), names) for row in rows[:_NAMED]]
             named = listed([*places, *[""] * (len(rows) - len(places))], _NAMED)
             notes.append(f"{len(rows):,} row{'s' if len(rows) > 1 else ''} {word}: {named}")
     if moved:

@@ -191,10 +191,11 @@ def load_stored(project: Project, id: str, *, over: Mapping[str, JsonValue] = _U
         ('fit/scenario_A', 1)
     """
     match = re.fullmatch(r"([^/\[\]]+)(?:/([^/\[\]]+)|\[([^/\[\]]+)\])", id)
-    if match is None:
-        raise InstanceError(f"{quoted(id)} is not the id of an instance", hint="Write flow/instance.")
-    flow, name = match[1], match[2] or match[3]
     finder = _Finder(project)
+    if match is None:
+        hint = did_you_mean(id, sorted({entry.flow for entry in finder.stored})) or "Write flow/instance."
+        raise InstanceError(f"{quoted(id)} is not the id of an instance", hint=hint)
+    flow, name = match[1], match[2] or match[3]
     stored = [entry for entry in finder.stored if entry.flow == flow]
     if not stored:
         flows = sorted({entry.flow for entry in finder.stored})

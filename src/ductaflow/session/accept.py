@@ -174,7 +174,8 @@ def _by_name(parts: Sequence[_Part], files: Iterable[str]) -> list[str]:
         if pattern in own:
             raise DuctaflowError(f"{given} is a file of ductaflow", hint="Accept what the run itself wrote.")
         if not any(glob_matches(pattern, name) for name in names):
-            hint = did_you_mean(given, names) or f"There is {listed(sorted(names), 10) or 'none'}."
+            there = f"There is {listed(sorted(names), 10) or 'none'}; ids come before files."
+            hint = did_you_mean(given, names) or there
             raise DuctaflowError(f"{parts[0].run.id} has no file {given} to accept", hint=hint)
         found.append(pattern)
     return found

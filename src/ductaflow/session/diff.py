@@ -24,7 +24,7 @@ from ductaflow.common.errors import InstanceError
 from ductaflow.common.files import snapshot
 from ductaflow.common.paths import CACHE_DIR, METRICS, RunFolder, flow_of, is_ours
 from ductaflow.common.rules import Rule
-from ductaflow.common.text import shown_path
+from ductaflow.common.text import did_you_mean, shown_path
 from ductaflow.comparison.compare import compare_files, compare_lines
 from ductaflow.comparison.difference import FileDifference, ValueDifference, other_value, plain
 from ductaflow.comparison.scalars import compare_values
@@ -148,9 +148,15 @@ def find_versions(instances: Instances, old: str, new: str | None = None) -> lis
 
 
 def _named(instances: Instances, argument: str) -> tuple[Role, list[Version]]:
-    target, _, suffix = argument.rpartition("@")
+    target, at, suffix = argument.rpartition("@")
     role: Role = "previous" if suffix == "previous" else "expected" if suffix == "expected" else "run"
-    return role, list(_runs(instances, argument if role == "run" else target))
+    try:
+        return role, list(_runs(instances, argument if role == "run" else target))
+    except InstanceError as exc:
+        # No name has an `@`.
+        if at and role == "run" and (meant := did_you_mean(suffix, ("previous", "expected"))):
+            raise InstanceError(exc.message, hint=f"{meant} {_GIVE}") from exc
+        raise
 
 
 def _runs(instances: Instances, target: str) -> Iterator[Version]:
