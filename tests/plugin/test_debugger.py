@@ -253,7 +253,7 @@ def test_a_run_here_leaves_the_process_as_it_was(
 
 def test_runs_here_record_each_into_its_own_folder(project: TinyProject) -> None:
     """What the first one said last is written at its end, and by no other run of the process."""
-    project.flow("fit", "from ductaflow import record\nfor name in 'abc': record(name, config['x'])\n")
+    project.flow("fit", "# %%\nfrom ductaflow import record\nfor name in 'abc': record(name, config['x'])\n")
     for name, x in (("a", 1), ("b", 2)):
         project.config(f"flows/fit/{name}.json", x=x)
         spec = spec_of_instance(load_stored(Project.at(project.root), f"fit/{name}"))
