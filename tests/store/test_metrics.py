@@ -11,6 +11,7 @@ import pytest
 from support import TinyProject
 
 from ductaflow import ConfigError, DuctaflowError, record
+from ductaflow.store import metrics
 from ductaflow.store.metrics import MAX_METRICS, Metrics, Recorder, read_metrics, record_metrics
 
 #: What a file holds: its metrics, its warnings, its notes.
@@ -165,8 +166,24 @@ def test_two_folders_of_one_process(tmp_path: Path, capsys: pytest.CaptureFixtur
     recorder.end_run()
     assert "Warning: metrics could not be written: " in capsys.readouterr().out
     recorder.add(tmp_path / "x", {"d": "x"})
-    for name, metrics in (("x", "abcd"), ("y", "abc")):
-        assert dict.fromkeys(metrics, name) == json.loads((tmp_path / name / "metrics.json").read_text())
+    for name, letters in (("x", "abcd"), ("y", "abc")):
+        assert dict.fromkeys(letters, name) == json.loads((tmp_path / name / "metrics.json").read_text())
+
+
+def test_a_handler_that_records_while_its_thread_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal may come at any moment: nothing waits for itself, and nothing is lost."""
+    recorder = Recorder()
+
+    def interrupted(folder: Path, values: dict[str, Any]) -> None:
+        recorder.add(folder, {"late": 2})
+        record_metrics(folder, values)
+
+    monkeypatch.setattr(metrics, "record_metrics", interrupted)
+    recorder.add(tmp_path, {"a": 1})
+    recorder.end_run()
+    assert {"a": 1, "late": 2} == json.loads((tmp_path / "metrics.json").read_text())
 
 
 def test_outside_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

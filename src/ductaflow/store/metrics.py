@@ -216,7 +216,8 @@ class Recorder:
         self._pending: dict[str, JsonValue] = {}
         self._folder: Path | None = None
         self._due, self._interval = 0.0, _INTERVAL
-        self._lock = threading.Lock()
+        # A handler of a signal may record while this thread writes: that waits for the next time.
+        self._lock, self._is_writing = threading.RLock(), False
 
     def add(self, folder: Path, values: Mapping[str, JsonValue]) -> None:
         """Record metrics in a run folder; see `record_metrics` for what it raises."""
@@ -237,10 +238,17 @@ class Recorder:
                 self._write()
 
     def _write(self) -> None:
-        if self._pending and self._folder:
-            record_metrics(self._folder, self._pending)
-            self._pending = {}
+        if self._is_writing or not self._pending or not self._folder:
+            return
+        values, self._pending, self._is_writing = self._pending, {}, True
+        try:
+            record_metrics(self._folder, values)
             self._due = time.monotonic() + self._interval
+        except BaseException:
+            self._pending = {**values, **self._pending}
+            raise
+        finally:
+            self._is_writing = False
 
     def _end(self) -> None:
         if os.getpid() != self._pid:
