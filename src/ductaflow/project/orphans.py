@@ -11,7 +11,7 @@ import glob
 import os
 import re
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -117,7 +117,9 @@ class Orphans:
 
 
 def lost_expectations(project: Project, stored: Iterable[str]) -> str | None:
-    """Return a warning about expected results of nothing that is stored; None without any.
+    """Return a warning about expected results of nothing that is stored, or at no place for them.
+
+    None if there are none.
 
     Args:
         project: whose folder of expected results it is.
@@ -127,15 +129,21 @@ def lost_expectations(project: Project, stored: Iterable[str]) -> str | None:
     root = project.root / project.settings.expected_dir
     expected = {f"{flow}/{name}" for flow in _folders(root) for name in _folders(root / flow)}
     lost = sorted(expected - known)
+    place = project.settings.expected_dir
     if not lost:
-        return None
+        files = [*_entries(root, os.DirEntry.is_file)]
+        files += [
+            f"{flow}/{name}" for flow in _folders(root) for name in _entries(root / flow, os.DirEntry.is_file)
+        ]
+        files = sorted(file for file in files if Path(file).stem.upper() != "README")
+        what = f"Warning: nothing judges {listed(files, _NAMED)} in {place}"
+        return f"{what}: expected files lie in {place}/FLOW/INSTANCE" if files else None
     flow, _, name = lost[0].partition("/")
     import difflib
 
     free = [id.partition("/")[2] for id in sorted(known - expected) if id.startswith(f"{flow}/")]
     # With one that expects nothing there is no doubt; of several it is the one whose name is alike.
     near = free if len(free) == 1 else difflib.get_close_matches(name, free, n=1)
-    place = project.settings.expected_dir
     folders = [f"{place}/{flow}/{one}" for one in (name, *(near or ["NAME"]))]
     what = f"results are expected of {listed(lost, _NAMED)}, which {'are' if lost[1:] else 'is'} not stored"
     mend = f"If it was renamed: git mv {shlex.join(folders)}; else remove the folder"
@@ -144,9 +152,13 @@ def lost_expectations(project: Project, stored: Iterable[str]) -> str | None:
 
 def _folders(parent: Path) -> list[str]:
     """Return the names of the folders in a folder, links to some included, without hidden ones."""
+    return _entries(parent, os.DirEntry.is_dir)
+
+
+def _entries(parent: Path, is_wanted: Callable[[os.DirEntry[str]], bool]) -> list[str]:
     try:
         with os.scandir(parent) as entries:
-            return sorted(entry.name for entry in entries if entry.name[0] != "." and entry.is_dir())
+            return sorted(entry.name for entry in entries if entry.name[0] != "." and is_wanted(entry))
     except OSError:
         # None yet, or not readable: who reads what lies there gets the error.
         return []
