@@ -394,6 +394,27 @@ def test_many_formats_are_read(runs: Runs) -> None:
     assert "reader=" in error.value.hint
 
 
+def test_a_csv_is_read_as_it_is_separated(runs: Runs) -> None:
+    """As `diff` reads it: with semicolons, and decimal commas then; options that say it are obeyed."""
+    german = "h;v\n1;2,5\n"
+    with_unit = "# in MW; hourly; v1\nh,v\n1,2.5\n"
+    files = {
+        "g.csv": german,
+        "g.csv.gz": gzip.compress(german.encode()),
+        "e.csv": "h,v\n1,2.5\n",
+        "c.csv": with_unit,
+    }
+    runs.add("a", files={**files, "one.csv": "h\n1\n", "t.tsv": "1\t2;5\n"})
+    for name, options in (("g.csv", {}), ("g.csv.gz", {}), ("e.csv", {}), ("c.csv", {"comment": "#"})):
+        assert ["a", 1, 2.5] == runs.outputs(name, **options).iloc[0].tolist()
+    assert "2,5" == runs.outputs("g.csv", sep=";")["v"][0]
+    assert 25 == runs.outputs("g.csv", decimal=".", thousands=",")["v"][0]
+    assert ["instance", "h;v"] == list(runs.outputs("g.csv", sep="\t"))
+    assert ["a", 1] == runs.outputs("one.csv").iloc[0].tolist()
+    assert ["a", 1, "2;5"] == runs.outputs("t.tsv", header=None).iloc[0].tolist()
+    assert ["a", 1, "2;5"] == runs.outputs("t.tsv", header=None, delimiter="\t").iloc[0].tolist()
+
+
 def test_an_index_is_a_column_unless_it_counts(runs: Runs) -> None:
     """Nothing of a file is lost; a mere count is no part of it."""
     frames = {

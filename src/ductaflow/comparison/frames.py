@@ -122,14 +122,20 @@ def _flat(frame: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
-def _csv_options(path: Path) -> dict[str, Any]:
-    """Return how to read a CSV: what is between its cells, the decimal sign, whether it has a header."""
+def dialect_of(path: Path) -> tuple[str, str, str]:
+    """Return what is between the cells of a CSV, the decimal sign, and the first line."""
     with _UNPACK.get(path.suffix.lower(), open)(path, "rb") as file:
         text = file.read(_PEEK).decode("utf-8", "replace").lstrip("\ufeff\r\n")
     head = text.partition("\n")[0]
     is_tsv = re.search(r"\.(tsv|tab)\b", path.name.lower())
     sep = "\t" if is_tsv else max(",;\t|", key=re.sub(r'"[^"]*"', "", head).count)
     decimal = "," if sep == ";" and re.search(r"(^|;)-?\d+,\d+(;|\r?$)", text, re.MULTILINE) else "."
+    return sep, decimal, head
+
+
+def _csv_options(path: Path) -> dict[str, Any]:
+    """Return how to read a CSV: as its dialect is, and whether it has a header."""
+    sep, decimal, head = dialect_of(path)
     cells = [_number(cell.strip().replace(decimal, ".")) for cell in head.split(sep)]
     # a header of numbers is one of whole numbers: years, positions
     has_header = any(isinstance(cell, str) for cell in cells) or all(isinstance(cell, int) for cell in cells)

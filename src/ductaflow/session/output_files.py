@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _READERS: dict[str, tuple[str, dict[str, object]]] = {
     ".csv": ("read_csv", {}),
-    ".tsv": ("read_csv", {"sep": "\t"}),
+    ".tsv": ("read_csv", {}),
     ".parquet": ("read_parquet", {}),
     ".feather": ("read_feather", {}),
     # as written: texts of digits stay texts, and numbers are exact
@@ -33,6 +33,8 @@ _READERS: dict[str, tuple[str, dict[str, object]]] = {
 }
 #: Outputs that are named where the one that is asked for is not there.
 _NAMED = 5
+#: Options of `pandas.read_csv` that say how a file is written, or that its first line is none of the table.
+_OF_DIALECTS = {"sep", "delimiter", "dialect", "skiprows", "comment", "header"}
 _COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".zip")
 
 
@@ -52,8 +54,8 @@ def outputs(
 
     Args:
         flow: name of a flow or build of the project.
-        file: its path in the run folder: CSV or TSV, Parquet, Feather or JSON; the first and the last one may
-            be compressed (`.gz`).
+        file: its path in the run folder: CSV, also with semicolons and decimal commas, TSV, Parquet, Feather
+            or JSON; the first and the last one may be compressed (`.gz`).
         reader: a function that makes a DataFrame of a path, for other files.
         conducted, project_root: as of `results`.
         options: go to the reader, such as `parse_dates=["hour"]` for `pandas.read_csv`.
@@ -125,11 +127,27 @@ def _reader(
         )
     import pandas as pd
 
+    if known[0] == "read_csv":
+        return functools.partial(_csv, options=options)
     function, usual = getattr(pd, known[0]), dict(known[1])
     if getattr(inspect.signature(function).parameters.get("convert_dates"), "default", None) is True:
         # dates only when asked, as newer versions of pandas have it
         usual["convert_dates"] = False
     return functools.partial(function, **{**usual, **options})
+
+
+def _csv(path: Path, options: Mapping[str, Any]) -> object:
+    """Read a CSV, also with semicolons and decimal commas; unless options say how, or where it begins."""
+    import pandas as pd
+
+    from ductaflow.comparison.frames import dialect_of
+
+    usual = {}
+    if ".tsv" in [suffix.lower() for suffix in path.suffixes[-2:]]:
+        usual = {} if "delimiter" in options else {"sep": "\t"}
+    elif not options.keys() & _OF_DIALECTS and path.suffix.lower() not in (".zip", ".zst"):
+        usual = dict(zip(("sep", "decimal"), dialect_of(path), strict=False))
+    return pd.read_csv(path, **{**usual, **options})
 
 
 def _frame(ran: Ran, name: str, read: Callable[[Path], object]) -> DataFrame:
