@@ -14,6 +14,8 @@ from support import TinyProject, files_below, held_elsewhere
 
 from ductaflow.store.result import Status
 
+pytestmark = pytest.mark.slow
+
 PREP = """
 # %%
 from pathlib import Path
