@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ductaflow.common.errors import RunFolderError
+from ductaflow.common.errors import DuctaflowError, RunFolderError
 from ductaflow.common.rules import Rule
 from ductaflow.comparison import apart
 from ductaflow.comparison.difference import FileDifference
@@ -28,7 +28,7 @@ from ductaflow.store.expected import (
 )
 from ductaflow.store.hashes import Hashes
 from ductaflow.store.record import Site
-from ductaflow.store.result import FileEntry, Judged, Metric, Result, Status, recorded_result
+from ductaflow.store.result import FileEntry, Judged, Metric, Result, Status, recorded_result, write_result
 from ductaflow.store.verdict import as_judged, unjudged
 
 
@@ -327,6 +327,20 @@ def test_a_disk_that_is_full(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(Site, "of", lambda _: desk.site)
     with pytest.raises(RunFolderError, match="results cannot be judged again: No space left on device"):
         judge_unchanged(desk.result({"a": 1}), spec)
+
+
+def test_a_flow_of_a_build_whose_config_is_broken(desk: Desk) -> None:
+    """Who asks about many gets an answer for all; judging the build says what is broken."""
+    flow = desk.result({"a": 1})
+    write_result(flow, desk.run)
+    (desk.run / "fit_config.json").write_text("{}")
+    build = replace(flow, flow="plan", children=("a",), folder=desk.run.parent)
+    asked: Any = (build, desk.expected / "none", Expectations({}), desk.site)
+    assert is_judged(*asked)
+    (desk.run / "fit_config.json").write_text("{")
+    assert not is_judged(*asked)
+    with pytest.raises(DuctaflowError, match=r"fit_config\.json"):
+        judged_again(*asked)
 
 
 def test_a_result_of_an_earlier_version(desk: Desk) -> None:

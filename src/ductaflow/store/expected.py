@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ductaflow.common.errors import RunFolderError
+from ductaflow.common.errors import DuctaflowError, RunFolderError
 from ductaflow.common.files import Snapshot, snapshot
 from ductaflow.common.paths import METRICS, TEMP_PREFIX, RunFolder
 from ductaflow.common.rules import glob_matches
@@ -270,7 +270,11 @@ def is_judged(result: Result, folder: Path, rules: Expectations, site: Site) -> 
     key = result.judged.key if result.judged else ""
     if key != (expected.key(result.outputs) if expected else ""):
         return False
-    return all(is_judged(flow, folder / name, _saved_rules(flow), site) for name, flow in _flows(result))
+    try:
+        return all(is_judged(flow, folder / name, _saved_rules(flow), site) for name, flow in _flows(result))
+    except DuctaflowError:
+        # A saved config that is none: judging it again says so, of this instance alone.
+        return False
 
 
 def parts_of(
