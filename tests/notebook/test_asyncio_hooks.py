@@ -45,6 +45,10 @@ ACROSS_CELLS = {
         "q = asyncio.Queue()\nt = asyncio.create_task(q.get())\n# %%\nawait q.put(5)\n# %%\nprint(await t)",
         "5",
     ),
+    "a function with the name of a magic": (
+        "def save(value):\n    print(value)\nt = asyncio.create_task(work())\n# %%\nsave(await t)",
+        "42",
+    ),
     "progress": (
         "t = asyncio.create_task(work())\n# %%\nawait asyncio.sleep(0.1)\n# %%\nprint(t.result())",
         "42",

@@ -309,7 +309,8 @@ class FlowShell(hooks.HookedShell):
         if "await" not in source and "async" not in source:
             return False
         try:
-            transformed = self.transform_cell(source)  # type: ignore[no-untyped-call]
+            # Not by the shell, for which `save(await x)` is its magic as long as the flow has no `save`.
+            transformed = self.input_transformer_manager.transform_cell(source)
         except SyntaxError:
             return False
         return bool(self.should_run_async(source, transformed_cell=transformed))
