@@ -7,6 +7,7 @@ import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 from support import TinyProject, TinyPython
 
@@ -86,7 +87,9 @@ def test_generators_are_seeded_anew(project: TinyProject, tmp_path: Path) -> Non
     runs = two_runs_each(project, tmp_path, GENERATORS, "import LIB\nprint(LIB.draw(), LIB.draw())\n")
     for library, two in zip(GENERATORS, runs, strict=True):
         assert set() == set(two.first[0].split()) & set(two.second[0].split()), library
-        assert "" == two.notes.strip(), library
+        # What seeds the children of a generator of numpy 1 cannot be replaced.
+        is_cold = np.__version__ < "2" and "numpy" in library
+        assert is_cold == ("draws random numbers" in two.notes), library
 
 
 #: What a package keeps, and what the note says of it.

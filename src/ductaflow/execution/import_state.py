@@ -132,7 +132,13 @@ class ImportWatch:
         bits = [one for one in found if id(one) not in self._known]
         self.generators = [generator for generator, _ in self._seeded.values()] + bits
         has_token = "other" in self._draws and not TOKENS_SURVIVE & self.packages
-        if has_token or any(one.getstate() != state for one, state in self._seeded.values()):
+        # What seeds the children of a generator of numpy 1 cannot be replaced.
+        has_children = any(
+            one is not sys.modules["numpy.random"].get_bit_generator()
+            and not isinstance(one.__getstate__(), tuple)
+            for one in bits
+        )
+        if has_token or has_children or any(one.getstate() != state for one, state in self._seeded.values()):
             yield "draws random numbers"
 
     def _kinds(self, modules: Iterable[ModuleType]) -> set[str]:
