@@ -137,6 +137,14 @@ def test_the_worst_cells_and_sums(compare: Compare) -> None:
     assert 10 == len(found.worst)
 
 
+def test_a_name_stays_on_its_line(compare: Compare) -> None:
+    """Whatever the cells of a key have, a table of a flow begins no line of ours."""
+    found = compare('k,"x\n"\n"a\n::b",1\nc,2\n', 'k,"x\n"\n"a\n::b",3\n')
+    assert found is not None
+    lines = ["1 of 2 cells, all in x\\n", "  1 row gone: k c", "  k a\\n::b  old 1  new 3  +200 %"]
+    assert lines == [line.replace("t.csv  ", "") for line in file_lines(found)]
+
+
 @pytest.mark.parametrize(
     ("old", "new", "lines"),
     [

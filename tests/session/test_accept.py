@@ -476,6 +476,18 @@ def test_an_edited_config(desk: Desk) -> None:
     assert "fit/a: its config was edited since that run: ductaflow run fit/a" in desk.accept().lines
 
 
+def test_a_run_without_metrics(desk: Desk) -> None:
+    """What can be accepted of it is said: no word would look as if it had been."""
+    desk.ran({}, h_csv="a\n1\n", x_csv="a\n2\n")
+    assert ["fit/a: it has no metrics to accept; name files: h.csv, x.csv"] == list(desk.accept().lines)
+    desk.accept("fit/a", "h.csv")
+    assert not list(desk.accept().lines)
+    desk.ran({}, id="fit/b")
+    assert ["fit/b: it has no metrics to accept; name files: it wrote none"] == list(
+        desk.accept(id="fit/b").lines
+    )
+
+
 # --- the command -------------------------------------------------------------------------------------------
 
 

@@ -265,7 +265,7 @@ def test_links_and_folders(project: TinyProject) -> None:
 
 
 def test_a_run_that_failed_has_no_outputs_to_compare(project: TinyProject) -> None:
-    """Its config and code are compared; what is not is said, and the exit code is not 0."""
+    """Its config and code are compared; what is not is said, and if nothing differs the exit code is 2."""
     leave(previous(project, "a"))
     folder = leave(project.folder("fit", "a"), status="error", config={"horizon": 2031})
     assert [
@@ -274,6 +274,14 @@ def test_a_run_that_failed_has_no_outputs_to_compare(project: TinyProject) -> No
         "config",
         "  horizon  old 2030  new 2031  +0.0493 %",
     ] == lines(project, "fit/a")
+    stored_at(folder, a_result("error", instance="a", message="it broke"), horizon=2030)
+    failed = "fit/a failed, so it has no outputs to compare: it broke"
+    assert failed in " ".join(lines(project, "fit/a", code=2))
+    project.config("flows/fit/b.json")
+    leave(previous(project, "b"), metrics={"x": 1})
+    leave(project.folder("fit", "b"), metrics={"x": 1})
+    assert ["0 of 2 instances differ", failed] == lines(project, "fit", code=2)
+    assert "0 of 2 differ" == lines(project, "fit", "--format", "markdown", code=2)[-1]
     red = a_result("error", instance="a", run_status="success", cause="expectation")
     stored_at(folder, red, horizon=2030)
     assert ["fit/a@previous and fit/a are alike: 2 metrics, 0 files"] == lines(project, "fit/a", code=0)

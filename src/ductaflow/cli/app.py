@@ -467,9 +467,9 @@ def diff_command(
         _say(*markdown(diffs, left_out))
     else:
         _say(*(diff_lines(diffs[0]) if len(pairs) == 1 else moved_lines(diffs, left_out)))
-    if not all(diff.is_alike for diff in diffs):
+    if any(diff.has_differences for diff in diffs):
         click.get_current_context().exit(FAILED)
-    if left_out:
+    if left_out or not all(diff.is_alike for diff in diffs):
         click.get_current_context().exit(UNUSABLE)
 
 

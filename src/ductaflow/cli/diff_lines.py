@@ -74,7 +74,7 @@ def _results(diff: Diff) -> Iterator[ValueDifference]:
 
 def moved_lines(diffs: Sequence[Diff], left_out: Sequence[str]) -> Iterator[str]:
     """What moved most over many instances, the largest relative change first."""
-    others = [diff for diff in diffs if not diff.is_alike]
+    others = [diff for diff in diffs if diff.has_differences]
     yield f"{len(others)} of {len(diffs)} instances differ"
     found = [one for diff in others for one in _results(diff)]
     found.sort(key=_moved, reverse=True)
@@ -116,7 +116,7 @@ def markdown(diffs: Sequence[Diff], left_out: Sequence[str]) -> Iterator[str]:
     yield from (
         f"- {first_line(text, None)}" for text in (*(n for diff in diffs for n in diff.notes), *left_out)
     )
-    yield f"{sum(not diff.is_alike for diff in diffs)} of {len(diffs)} differ"
+    yield f"{sum(diff.has_differences for diff in diffs)} of {len(diffs)} differ"
 
 
 def acceptance_lines(done: Sequence[Accepted], *, dry_run: bool, are_all: bool = True) -> Iterator[str]:

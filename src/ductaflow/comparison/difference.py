@@ -139,6 +139,11 @@ def plain(value: object) -> Scalar:
 # --- as people read it -------------------------------------------------------------------------------------
 
 
+def _line(text: str) -> str:
+    """Spell a name, visible and on one line."""
+    return visible(text).replace("\n", "\\n")
+
+
 def spelled_value(value: Scalar, other: Scalar) -> str:
     """Spell a value; a number in six digits, or in as many as tell it from the other one."""
     if isinstance(value, str):
@@ -155,7 +160,7 @@ def spelled_change(change: float | None) -> str:
 def value_lines(differences: Sequence[ValueDifference], words: Words = CHANGED) -> Iterator[str]:
     """Yield a line for each value that differs, with the names aligned."""
     names = [
-        shorten(visible(", ".join(filter(None, (one.name, one.column)))), 2 * _SHOWN) for one in differences
+        shorten(_line(", ".join(filter(None, (one.name, one.column)))), 2 * _SHOWN) for one in differences
     ]
     width = max(map(len, names), default=0)
     for name, one in zip(names, differences, strict=True):
@@ -173,7 +178,7 @@ def value_lines(differences: Sequence[ValueDifference], words: Words = CHANGED) 
 def file_lines(one: FileDifference, words: Words = CHANGED, *, most: int = KEPT) -> Iterator[str]:
     """Yield what differs in a file: a line for the whole, and indented ones for at most so many parts."""
     parts = [one.fault] if one.fault else []
-    names = [shorten(visible(column.column), _SHOWN) for column in one.columns]
+    names = [shorten(_line(column.column), _SHOWN) for column in one.columns]
     if one.differing:
         counts = (
             f"{name} {column.differing:,}{f' ({spelled_change(column.change)})' if column.change else ''}"
@@ -186,8 +191,8 @@ def file_lines(one: FileDifference, words: Words = CHANGED, *, most: int = KEPT)
     shown = one.worst[:most]
     if shown and len(shown) < one.differing:
         parts.append("worst:")
-    yield "  ".join(filter(None, [visible(one.file), "; ".join(parts)]))
-    yield from (f"  {note}" for note in one.notes)
+    yield "  ".join(filter(None, [_line(one.file), "; ".join(parts)]))
+    yield from (f"  {_line(note)}" for note in one.notes)
     # one column is named above
     shown = tuple(replace(cell, column="") for cell in shown) if len(names) == 1 else shown
     lines = _text_lines(shown) if one.format == "text" else value_lines(shown, words)

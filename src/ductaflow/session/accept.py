@@ -146,6 +146,9 @@ def accept(
                     part.take_metrics(accepted, is_whole=is_whole, remove=remove)
                 else:
                     part.take_file(name, accepted, is_whole=is_whole, remove=remove, large=large)
+        if is_first and not named and not accepted.values and not accepted.notes:
+            there = listed(sorted(part.prefix + name for part in parts for name in part.names), 3)
+            accepted.notes.append(f"it has no metrics to accept; name files: {there or 'it wrote none'}")
         if accepted.result.config_hash != config_hash(spec.config, spec.project_root):
             accepted.notes.append(f"its config was edited since that run: ductaflow run {one.id}")
         if not dry_run:

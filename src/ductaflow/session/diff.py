@@ -116,8 +116,12 @@ class Diff:
     @property
     def is_alike(self) -> bool:
         """Whether nothing differs, and everything was compared."""
-        parts = (self.notes, self.config, self.code, self.metrics, self.files, self.gone, self.added)
-        return not any(parts)
+        return not self.notes and not self.has_differences
+
+    @property
+    def has_differences(self) -> bool:
+        """Whether something of what was compared differs."""
+        return any((self.config, self.code, self.metrics, self.files, self.gone, self.added))
 
 
 # --- what is meant -----------------------------------------------------------------------------------------
