@@ -393,3 +393,10 @@ def test_the_text_of_a_failure(desk: Desk) -> None:
         "  look:   ductaflow diff fit/a@expected fit/a",
         "  accept: ductaflow accept fit/a   (not peak_mw: a bound)",
     ] == list(unexpected_lines(told, "fit/a", "fit/a", bounds="fit.json, _run.expect"))
+
+    desk.expect(metrics_json=json.dumps({"peak_mw": 700}))
+    beyond = as_judged(result, desk.judged(result, metrics={"peak_mw": {"max": 800}}), [])
+    assert (
+        "  a bound is not accepted: change it in fit.json, _run.expect"
+        == list(unexpected_lines(beyond, "fit/a", "fit/a", bounds="fit.json, _run.expect"))[-1]
+    )

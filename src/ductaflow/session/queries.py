@@ -18,7 +18,7 @@ from ductaflow.common.text import did_you_mean, first_line, listed
 from ductaflow.project.values import is_missing
 from ductaflow.session.across import ResultTable
 
-_NOT_TRUE_OR_FALSE = "it is not true or false for each row"
+_NOT_TRUE_OR_FALSE = "it is not true or false for each row, as `x == 3` is"
 _SHOWN_COLUMNS = 20
 #: Python's words that pandas reads as such; a column may be called like any other.
 _OPERATORS = {"and", "or", "not", "in", "is", "True", "False", "None"}
