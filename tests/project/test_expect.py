@@ -50,6 +50,7 @@ def test_the_rule_of_a_file() -> None:
         ({"atol": float("inf")}, "x.atol takes a number, not Infinity"),
         ({"atol": 10**400}, "x.atol takes a number, not 1000"),
         ({"metrics": {"a": {"min": -(10**400)}}}, "x.metrics.a.min takes a number, not -1000"),
+        ({"metrics": {"a": {"min": 2, "max": 1}}}, "x.metrics.a: no number is both at least 2 and at most 1"),
         ({"metrics": ["rmse"]}, 'x.metrics takes an object, not ["rmse"]'),
         ({"metrics": {"rmse": 0.5}}, "x.metrics.rmse takes an object, not 0.5"),
         ({"metrics": {"rmse": {"maxx": 1}}}, 'x.metrics.rmse: unknown key "maxx"\nDid you mean max?'),

@@ -48,14 +48,28 @@ def expectations(value: object, where: str) -> Mapping[str, JsonValue]:
     Raises:
         ConfigError: a key is unknown, or a value is not what it takes.
     """
-    rules = _by_glob(_OF_METRICS), _by_glob(_OF_FILES)
+    rules = _by_glob(_OF_METRICS, _bounded), _by_glob(_OF_FILES)
     return _checked(value, where, {**_TOLERANCES, "metrics": rules[0], "files": rules[1]})
 
 
-def _by_glob(known: Mapping[str, _Check]) -> _Check:
+def _bounded(rule: dict[str, JsonValue], where: str) -> None:
+    least, most = rule.get("min"), rule.get("max")
+    if isinstance(least, int | float) and isinstance(most, int | float) and least > most:
+        raise ConfigError(
+            f"{where}: no number is both at least {least} and at most {most}", hint="Swap them."
+        )
+
+
+def _by_glob(
+    known: Mapping[str, _Check], agree: Callable[[dict[str, JsonValue], str], None] = lambda *_: None
+) -> _Check:
+    def check_one(value: object, where: str) -> object:
+        found = _checked(value, where, known)
+        agree(found, where)
+        return found
+
     def check(value: object, where: str) -> object:
-        globs = value.keys() if isinstance(value, Mapping) else ()
-        return _checked(value, where, dict.fromkeys(globs, lambda one, place: _checked(one, place, known)))
+        return _checked(value, where, dict.fromkeys(value if isinstance(value, Mapping) else (), check_one))
 
     return check
 
