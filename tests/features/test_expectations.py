@@ -115,6 +115,10 @@ def test_a_bound_needs_no_file_and_is_red_in_every_way_of_running(project: TinyP
     assert Status.ERROR is project.run("fit/a").status
     missing = project.config("flows/fit/a.json", _run={"expect": {"metrics": {"mae": {"max": 0.2}}}})
     assert "1 of 1 metrics differ" == project.run("fit/a").message
+    missing.write_text(json.dumps({"_run": {"expect": {"files": {"hourly.cvs": {"rtol": 0.2}}}}}))
+    mistyped = project.run("fit/a")
+    assert (Status.WARNING, "1 warning line") == (mistyped.status, mistyped.message)
+    assert "Did you mean hourly.csv?" in mistyped.warnings[0].text
     missing.write_text(json.dumps({"_run": {"expect": {"metrics": {"mae": {"maxx": 0.2}}}}}))
     assert "Did you mean max?" in project.cli("run", "fit/a").output
 

@@ -65,3 +65,17 @@ def test_what_is_refused(said: object, message: str) -> None:
         expectations(said, "x")
 
     assert message in str(caught.value)
+
+
+def test_rules_that_nothing_has() -> None:
+    """A name that is mistyped is said, with what may be meant; globs and bounds may match nothing."""
+    said = {
+        "metrics": {"rmsee": {"rtol": 0.1}, "peak": {"max": 1}, "x_*": {"rtol": 1}, "n": {"atol": 1}},
+        "files": {"hourly.cvs": {"rtol": 0.1}, "*.txt": {"rtol": 0.1}, "a.csv": {"rtol": 1}},
+    }
+    found = list(Expectations(expectations(said, "x")).without_match(["rmse", "n"], ["hourly.csv", "a.csv"]))
+
+    assert [
+        '_run.expect.metrics has a rule for "rmsee", which is not there. Did you mean rmse?',
+        '_run.expect.files has a rule for "hourly.cvs", which is not there. Did you mean hourly.csv?',
+    ] == found

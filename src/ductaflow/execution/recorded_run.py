@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ductaflow.common.decode import UnreadableError, decode, read_regular
-from ductaflow.common.files import set_aside, state_of, write_atomic
+from ductaflow.common.files import set_aside, snapshot, state_of, write_atomic
 from ductaflow.common.text import iso_moment
+from ductaflow.project.expect import Expectations
 from ductaflow.project.mentions import strings_of
 from ductaflow.project.references import RunsTree
 from ductaflow.project.values import dump_config
@@ -236,6 +237,10 @@ class RecordedRun:
             # What another run was about to say says nothing.
             self._metrics = self._read_metrics(told, outputs)
         ours = [*_lines_of_ours(spec, told, children), *(f"⚠ {text}" for text in self._metrics.warnings)]
+        if spec.expected and spec.options.expect and judge(ending).status.is_good:
+            files = {output["path"] for output in outputs}.union(snapshot(Path(spec.expected)))
+            rules = Expectations(spec.options.expect)
+            ours += (f"⚠ {text}" for text in rules.without_match(self._metrics.values, files))
         for line in ours:
             append_line(spec.log, line)
         log = scan_log(spec.log)

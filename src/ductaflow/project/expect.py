@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 from ductaflow.common.errors import ConfigError
 from ductaflow.common.json_tree import JsonValue
 from ductaflow.common.rules import Rule, glob_matches
-from ductaflow.common.text import did_you_mean, key_path
+from ductaflow.common.text import did_you_mean, key_path, quoted
 from ductaflow.project import checks
 
 _Check = Callable[[object, str], object]
@@ -111,6 +111,25 @@ class Expectations:
     def files(self) -> tuple[str, ...]:
         """Names and globs of files that have a rule: they are expected."""
         return tuple(self._rules("files"))
+
+    def without_match(self, metrics: Collection[str], files: Collection[str]) -> Iterator[str]:
+        """Yield what to say of names that rules are for and that nothing has; a glob may match nothing.
+
+        Args:
+            metrics: the metrics of a run.
+            files: the files that it wrote, and those that are expected.
+        """
+        bounded = {name for name, _ in self.bounds}
+        for part, there in (("metrics", metrics), ("files", files)):
+            for name in self._rules(part):
+                # A bound without its metric is red.
+                if (
+                    name not in there
+                    and not set("*?") & set(name)
+                    and not (part == "metrics" and name in bounded)
+                ):
+                    hint = did_you_mean(name, there) or "Nothing is judged by it."
+                    yield f"_run.expect.{part} has a rule for {quoted(name)}, which is not there. {hint}"
 
     def _rules(self, part: str) -> Mapping[str, object]:
         rules = self.raw.get(part)
