@@ -158,3 +158,18 @@ def test_a_module_that_was_not_there_is_followed(project: TinyProject) -> None:
     (lib / "sub").mkdir()
     (lib / "sub" / "__init__.py").write_text("import psutil\n")
     assert ("import pandas", "import psutil", "import click") == first_imports(source, project.root)
+
+
+def test_a_folder_that_cannot_be_listed_raises_nothing(
+    project: TinyProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is done ahead then, and the next time it is asked again."""
+    source = project.flow("fit", "# %%\nimport psutil\n")
+
+    def refused(*_: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pathlib.Path.glob", refused)
+        assert () == first_imports(source, project.root) == hidden_packages(source, project.root)
+    assert ("import psutil",) == first_imports(source, project.root)

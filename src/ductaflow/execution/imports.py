@@ -94,8 +94,13 @@ def _look(source: Path, project_root: Path) -> _Known:
     known = _known.get((source, project_root))
     if known is None or not known.is_current:
         walk = _Walk(source, project_root)
-        walk.flow()
-        known = _known[source, project_root] = _Known(tuple(walk.found), walk.hides(), walk.stamps)
+        try:
+            walk.flow()
+            hides = walk.hides()
+        except OSError:
+            # Nothing is done ahead. If the run cannot read it either, it says so.
+            return _Known((), (), {})
+        known = _known[source, project_root] = _Known(tuple(walk.found), hides, walk.stamps)
     return known
 
 
