@@ -478,10 +478,10 @@ EDITS: dict[str, tuple[Callable[[Path], None], list[str]]] = {
     # results
     "a result gone": (removed("runs/fit/B/result.json"), ["fit/B"]),
     "half a result": (written("runs/fit/B/result.json", '{"schema": 1, "status": "succ'), ["fit/B"]),
-    "a red result": (result_edited("fit/B", status="error", message="no"), ["fit/B"]),
+    "a red result": (result_edited("fit/B", status="error", run_status="error", message="no"), ["fit/B"]),
     "a result of an older version": (result_edited("fit/B", lineage={}), ["fit/B"]),
     "a red result of a flow of a build": (
-        result_edited("projection/s/runs/step", status="error"),
+        result_edited("projection/s/runs/step", status="error", run_status="error"),
         ["projection/s"],
     ),
     "a record that was edited": (result_edited("fit/B", inputs=[{"file": "x"}]), ["fit/B"]),

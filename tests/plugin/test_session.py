@@ -91,7 +91,7 @@ def test_the_end_says_counts_causes_and_where_the_report_is(parallel: Session) -
     section = parallel.out.partition(" ductaflow =")[2]
 
     assert "1 success, 1 warning, 1 error, 2 blocked" in section
-    assert "error    prep/scenario_C: flows/prep.py:9: ValueError: negative price" in section
+    assert "error    prep/scenario_C: flows/prep.py:14: ValueError: negative price" in section
     assert f"report: {Path('runs/conductor_status_report.html')}" in section
 
 
@@ -99,9 +99,9 @@ def test_a_failure_says_where_why_and_what_to_do(parallel: Session) -> None:
     """Place and source first, the flow's own traceback, the log, the paths, the commands."""
     text = parallel.out.partition("prep[scenario_C] _")[2].partition("====")[0]
     expected = [
-        r"flows/prep.py:9: ValueError: negative price",
-        r"^ +8  if config\[\"name\"\] == \"scenario_C\":",
-        r"^> +9      raise ValueError\(\"negative price\"\)",
+        r"flows/prep.py:14: ValueError: negative price",
+        r"^ +13  if config\[\"name\"\] == \"scenario_C\":",
+        r"^> +14      raise ValueError\(\"negative price\"\)",
         r"^Traceback \(most recent call last\):",
         r"^ValueError: negative price",
         r"^Last lines of the log:",
@@ -128,7 +128,7 @@ def test_a_failure_says_where_why_and_what_to_do(parallel: Session) -> None:
 def test_blocked_names_the_cause_at_any_distance(parallel: Session) -> None:
     """A skip whose reason is the red instance and the way to it."""
     assert (
-        "fit/D blocked: prep/scenario_C failed: flows/prep.py:9: ValueError: negative price" in parallel.out
+        "fit/D blocked: prep/scenario_C failed: flows/prep.py:14: ValueError: negative price" in parallel.out
     )
     assert "fit/E blocked: fit/D is blocked: prep/scenario_C failed" in parallel.out
 

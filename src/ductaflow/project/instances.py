@@ -193,7 +193,8 @@ def load_stored(project: Project, id: str, *, over: Mapping[str, JsonValue] = _U
     match = re.fullmatch(r"([^/\[\]]+)(?:/([^/\[\]]+)|\[([^/\[\]]+)\])", id)
     finder = _Finder(project)
     if match is None:
-        hint = did_you_mean(id, sorted({entry.flow for entry in finder.stored})) or "Write flow/instance."
+        near = did_you_mean(id, sorted({entry.flow for entry in finder.stored}))
+        hint = f"{near} Write flow/instance.".lstrip()
         raise InstanceError(f"{quoted(id)} is not the id of an instance", hint=hint)
     flow, name = match[1], match[2] or match[3]
     stored = [entry for entry in finder.stored if entry.flow == flow]
