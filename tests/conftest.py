@@ -23,7 +23,8 @@ REACH = (
     *(f"session/test_{name}.py" for name in ("conductor", "dask", "order")),
     *(f"plugin/test_{name}.py" for name in ("baseline", "debugger", "github", "plugin", "session")),
     *(f"plugin/test_{name}.py" for name in ("session_end", "shards", "terminal")),
-    *(f"features/test_{name}.py" for name in ("lineage", "process_end", "runs")),
+    *(f"plugin/test_{name}.py" for name in ("accepting", "unexpected")),
+    *(f"features/test_{name}.py" for name in ("expectations", "lineage", "process_end", "runs")),
 )
 
 
