@@ -105,10 +105,7 @@ class Projects:
     def is_results(self, path: Path) -> bool:
         """Whether it is the folder of the runs of a project, or of its expected results."""
         project = self.around(path.parent)
-        return project is not None and path in (
-            project.runs_dir,
-            project.root / project.settings.expected_dir,
-        )
+        return project is not None and path in (project.runs_dir, project.expected_dir)
 
     def is_sources(self, path: Path) -> bool:
         """Whether it is the `flows` or `builds` folder of a project."""

@@ -17,6 +17,7 @@ from ductaflow.common.rules import Rule
 from ductaflow.comparison import apart
 from ductaflow.comparison.difference import FileDifference
 from ductaflow.project.expect import Expectations
+from ductaflow.project.options import RunOptions
 from ductaflow.store import expected
 from ductaflow.store.expected import (
     Expected,
@@ -128,6 +129,13 @@ METRICS: dict[str, tuple[str, dict[str, Metric], dict[str, Any], str, list[str]]
         {"metrics": {"peak_*": {"min": 1, "max": 800}}},
         "1 of 2 metrics differ",
         ["peak_*  found nothing for min 1 and max 800"],
+    ),
+    "a bound on what is gone": (
+        '{"peak_mw": 1}',
+        {},
+        {"metrics": {"peak_*": {"max": 5}}},
+        "1 of 1 metrics differ",
+        ["peak_mw  expected 1  gone"],
     ),
     "an expected file that is none": (
         '{"a": 1,}',
@@ -318,7 +326,7 @@ def test_a_disk_that_is_full(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Non
     """What cannot be judged again says so: no run was to start."""
     desk.expect(metrics_json='{"a": 1}')
     spec: Any = SimpleNamespace(folder=desk.run, runs_root=desk.run.parent.parent, expected=desk.expected)
-    spec.options = SimpleNamespace(expect=None)
+    spec.options = RunOptions()
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")

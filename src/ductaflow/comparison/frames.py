@@ -25,6 +25,7 @@ from ductaflow.common.rules import Rule
 from ductaflow.common.text import listed, shorten, shown_path
 from ductaflow.comparison.cells import Column, Mask, Rows, Tally, differing
 from ductaflow.comparison.difference import FileDifference
+from ductaflow.comparison.kept_text import separator_of
 from ductaflow.comparison.scalars import EXACT
 
 _UNPACK: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
@@ -127,8 +128,7 @@ def dialect_of(path: Path) -> tuple[str, str, str]:
     with _UNPACK.get(path.suffix.lower(), open)(path, "rb") as file:
         text = file.read(_PEEK).decode("utf-8", "replace").lstrip("\ufeff\r\n")
     head = text.partition("\n")[0]
-    is_tsv = re.search(r"\.(tsv|tab)\b", path.name.lower())
-    sep = "\t" if is_tsv else max(",;\t|", key=re.sub(r'"[^"]*"', "", head).count)
+    sep = separator_of(path.name, head)
     decimal = "," if sep == ";" and re.search(r"(^|;)-?\d+,\d+(;|\r?$)", text, re.MULTILINE) else "."
     return sep, decimal, head
 

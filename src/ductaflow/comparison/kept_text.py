@@ -11,12 +11,11 @@ from __future__ import annotations
 import json
 import re
 from itertools import starmap
-from pathlib import Path
 from typing import TypeAlias
 
 from ductaflow.common.json_tree import KeyPath, spelled
 from ductaflow.common.rules import Rule
-from ductaflow.comparison.scalars import is_same
+from ductaflow.comparison.scalars import is_same, unique_object
 
 
 class WrittenNumber(str):
@@ -37,19 +36,12 @@ def read_written(text: str) -> Written:
     """
     found: Written = json.loads(
         text,
-        object_pairs_hook=_unique,
+        object_pairs_hook=unique_object,
         parse_int=WrittenNumber,
         parse_float=WrittenNumber,
         parse_constant=WrittenNumber,
     )
     return found
-
-
-def _unique(pairs: list[tuple[str, Written]]) -> dict[str, Written]:
-    made = dict(pairs)
-    if len(made) < len(pairs):
-        raise ValueError("a key is twice in an object")
-    return made
 
 
 def plain_value(value: Written) -> object:
@@ -106,6 +98,16 @@ def spelled_json(value: Written, indent: str = "\n") -> str:
     return value if isinstance(value, WrittenNumber) else json.dumps(value, ensure_ascii=False)
 
 
+def separator_of(name: str, head: str) -> str:
+    """Return what is between the cells of a CSV or TSV, by its name and its first line.
+
+    >>> separator_of("a.csv", 'hour;"load, MW"'), separator_of("a.tsv.gz", "hour,min")
+    (';', '\\t')
+    """
+    is_tsv = re.search(r"\.(tsv|tab)\b", name.lower())
+    return "\t" if is_tsv else max(",;\t|", key=re.sub(r'"[^"]*"', "", head).count)
+
+
 def updated_table(name: str, old: str, new: str, rule: Rule) -> str:
     """Return the text of a new CSV or TSV, with cells that are the same by a rule as the old one has them.
 
@@ -115,7 +117,7 @@ def updated_table(name: str, old: str, new: str, rule: Rule) -> str:
     # Cells in quotes may have separators and lines in them.
     if before[0] != after[0] or '"' in old + new or "\r" in old + new:
         return new
-    separator = "\t" if Path(name).suffix.lower() != ".csv" else max(",;\t|", key=after[0].count)
+    separator = separator_of(name, after[0])
     columns = after[0].split(separator)
     for at, (old_line, new_line) in enumerate(zip(before, after, strict=False)):
         rows = [line.split(separator) for line in (old_line, new_line)]

@@ -154,7 +154,7 @@ def read_values(path: Path, rule: Rule) -> dict[KeyPath, object]:
     text = path.read_bytes().decode("utf-8-sig")
     lines = [text] if path.suffix.lower() not in (".jsonl", ".ndjson") else None
     values = [
-        json.loads(line, object_pairs_hook=_unique, parse_float=_in_range)
+        json.loads(line, object_pairs_hook=unique_object, parse_float=_in_range)
         for line in lines or text.split("\n")
         if lines or line.strip()
     ]
@@ -174,8 +174,13 @@ def read_values(path: Path, rule: Rule) -> dict[KeyPath, object]:
     return found
 
 
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    made: dict[str, object] = {}
+def unique_object(pairs: list[tuple[str, K]]) -> dict[str, K]:
+    """Make an object of JSON of its keys and values.
+
+    Raises:
+        ValueError: a key is twice in it.
+    """
+    made: dict[str, K] = {}
     for key, value in pairs:
         if key in made:
             raise ValueError(f"the key {json.dumps(key)} is twice in one object")

@@ -20,9 +20,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ductaflow.common.decode import UnreadableError, decode, read_regular
-from ductaflow.common.files import set_aside, snapshot, state_of, write_atomic
+from ductaflow.common.files import set_aside, state_of, write_atomic
 from ductaflow.common.text import iso_moment
-from ductaflow.project.expect import Expectations
 from ductaflow.project.mentions import strings_of
 from ductaflow.project.references import RunsTree
 from ductaflow.project.values import dump_config
@@ -233,14 +232,11 @@ class RecordedRun:
             allow_exit=spec.options.allow_exit,
             children=children,
         )
+        ours = [*_lines_of_ours(spec, told, children)]
         if judge(ending).status.is_good:
             # What another run was about to say says nothing.
             self._metrics = self._read_metrics(told, outputs)
-        ours = [*_lines_of_ours(spec, told, children), *(f"⚠ {text}" for text in self._metrics.warnings)]
-        if spec.expected and spec.options.expect and judge(ending).status.is_good:
-            files = {output["path"] for output in outputs}.union(snapshot(Path(spec.expected)))
-            rules = Expectations(spec.options.expect)
-            ours += (f"⚠ {text}" for text in rules.without_match(self._metrics.values, files))
+            ours += (f"⚠ {text}" for text in self._warnings_of_results(outputs))
         for line in ours:
             append_line(spec.log, line)
         log = scan_log(spec.log)
@@ -307,6 +303,14 @@ class RecordedRun:
             if name not in written and (self.spec.run_folder.path / name).exists():
                 told.notes.append(f"{name} was there before the run, so its metrics are not those of the run")
         return read_metrics(self.spec.run_folder.path, [name for name in names if name in written])
+
+    def _warnings_of_results(self, outputs: Sequence[FileEntry]) -> Iterator[str]:
+        """Yield what is wrong with the metrics, and rules of what is expected that are for nothing."""
+        yield from self._metrics.warnings
+        if self.spec.expected and self.spec.options.expect:
+            from ductaflow.store.expected import rules_without_match
+
+            yield from rules_without_match(self.spec, self._metrics.values, outputs)
 
     def _record(
         self, told: Told, outputs: list[FileEntry], stopped: Callable[[], bool], *, is_good: bool

@@ -13,7 +13,7 @@ from ductaflow.common.json_tree import JsonValue, KeyPath, mapped
 from ductaflow.common.paths import ROOT_KEY, RUN_KEY
 from ductaflow.project import checks
 from ductaflow.project.checks import checked, checked_values, shown_json
-from ductaflow.project.expect import expectations
+from ductaflow.project.expect import Expectations, expectations
 from ductaflow.project.strict_json import json_kind, read_config
 
 
@@ -65,6 +65,11 @@ class RunOptions:
         return cls(**checked_values(cls, raw, where=where, what="option"))
 
     @property
+    def expectations(self) -> Expectations:
+        """The rules that `expect` gives."""
+        return Expectations(self.expect or {})
+
+    @property
     def of_execution(self) -> dict[str, Any]:
         """The given options that affect how a run is executed; with its config, enough to run it again."""
         names = (one.name for one in fields(self) if "of_execution" in one.metadata)
@@ -110,6 +115,15 @@ def load_saved_config(path: str | Path, *, project_root: str | Path) -> dict[str
     if isinstance(old, str) and len(old) > 1 and old != root:
         config = _moved(config, old.rstrip("/"), root)
     return {**config, ROOT_KEY: root}
+
+
+def saved_options(path: Path) -> RunOptions:
+    """Load what `_run` of the config that a run left says; the defaults if it left none.
+
+    Raises:
+        ConfigError: see `read_config` and `split_run`.
+    """
+    return split_run(read_config(path), where=str(path))[1] if path.exists() else RunOptions()
 
 
 def _moved(config: Mapping[str, object], old: str, new: str) -> dict[str, JsonValue]:

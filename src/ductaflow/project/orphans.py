@@ -126,7 +126,7 @@ def lost_expectations(project: Project, stored: Iterable[str]) -> str | None:
         stored: ids of the stored instances.
     """
     known = set(stored)
-    root = project.root / project.settings.expected_dir
+    root = project.expected_dir
     expected = {f"{flow}/{name}" for flow in _folders(root) for name in _folders(root / flow)}
     lost = sorted(expected - known)
     place = project.settings.expected_dir

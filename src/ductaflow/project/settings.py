@@ -219,6 +219,11 @@ class Project:
         moves = values.keys() & {"config_dir", "runs_dir"}
         return type(self).at(self.root, settings) if moves else replace(self, settings=settings)
 
+    @property
+    def expected_dir(self) -> Path:
+        """The folder of the expected results, usually `root / "expected"`."""
+        return self.root / self.settings.expected_dir
+
     def source_dir(self, kind: Kind) -> Path:
         return self.root / KIND_DIRS[kind]
 

@@ -33,13 +33,12 @@ from ductaflow.comparison.kept_text import (
     updated_table,
 )
 from ductaflow.comparison.scalars import compare_values
-from ductaflow.project.expect import Expectations
 from ductaflow.project.instances import Instance, Instances
 from ductaflow.project.strict_json import read_text
 from ductaflow.session.request import spec_of_instance
 from ductaflow.session.targets import find_stored
 from ductaflow.store.changes import fault_of_file
-from ductaflow.store.expected import Expected, judged_again, parts_of
+from ductaflow.store.expected import Expected, is_shown, judged_again, parts_of
 from ductaflow.store.folder import held
 from ductaflow.store.metrics import read_metrics
 from ductaflow.store.record import Site, config_hash
@@ -126,7 +125,7 @@ def accept(
     """
     spec = spec_of_instance(one, session=session_of().id)
     folder, target, site = Path(spec.folder), Path(spec.expected), Site.of(spec)
-    rules, again = Expectations(one.options.expect or {}), f"Run it again: ductaflow run {one.id}"
+    rules, again = one.options.expectations, f"Run it again: ductaflow run {one.id}"
     if not folder.is_dir():
         raise InstanceError(f"{one.id} has not run", hint=f"Run it: ductaflow run {one.id}")
     with nullcontext() if dry_run else held(folder, Path(spec.runs_root)):
@@ -204,8 +203,7 @@ class _Part:
     @cached_property
     def names(self) -> set[str]:
         """What may be accepted: files of the run, and those expected; its metrics are `metrics.json`."""
-        # Hidden files are not judged.
-        shown = {name for name in self.outputs if not name.startswith(".") and "/." not in name}
+        shown = set(filter(is_shown, self.outputs))
         metrics = {METRICS} if self.run.metrics else set()
         return (shown - {*self.metrics_files, METRICS}) | metrics | self.expected.files.keys()
 

@@ -464,6 +464,6 @@ class _Session:
     def _lost(self) -> str | None:
         """What is expected of nothing that is stored; None in a run, whose session says it."""
         project = self.plan[0].project if self.plan else None
-        if project is None or current_run() or not (project.root / project.settings.expected_dir).is_dir():
+        if project is None or current_run() or not project.expected_dir.is_dir():
             return None
         return lost_expectations(project, [one.id for one in find_instances(project)])

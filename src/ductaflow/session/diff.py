@@ -76,7 +76,7 @@ class Version:
             raise InstanceError(f"{self.shown} is no run folder of {self.project.root}", hint=_GIVE)
         folder = previous_folder(tree, inside)
         if role == "expected":
-            folder = self.project.root / self.project.settings.expected_dir / inside.relative_to(tree)
+            folder = self.project.expected_dir / inside.relative_to(tree)
         return replace(self, shown=f"{self.shown}@{role}", folder=folder, role=role)
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ductaflow.common.errors import DuctaflowError
-from ductaflow.project.expect import Expectations
 from ductaflow.project.instances import Instance
 from ductaflow.project.orphans import Orphan
 from ductaflow.project.settings import Project
@@ -79,13 +78,12 @@ def _finished(one: Instance | Orphan) -> LastRun:
 
 
 def _is_judged(one: Instance, result: Result) -> bool:
-    expected_dir = one.project.root / one.project.settings.expected_dir
-    known = one.options.expect or result.judged or expected_dir.is_dir()
+    known = one.options.expect or result.judged or one.project.expected_dir.is_dir()
     if not known or not result.is_complete or one.problem:
         return True
     # most projects expect nothing
     from ductaflow.store.expected import is_judged
 
     spec = spec_of_instance(one, session=session_of().id)
-    rules = Expectations(one.options.expect or {})
-    return not spec.expected or is_judged(result, Path(spec.expected), rules, Site.of(spec))
+    rules, site = one.options.expectations, Site.of(spec)
+    return not spec.expected or is_judged(result, Path(spec.expected), rules, site)

@@ -70,7 +70,7 @@ def spec_of_instance(
 def _expected_of(instance: Instance, folder: Path) -> str:
     """The folder of what is expected of a run; empty for what nobody stores."""
     project = instance.project
-    expected = project.root / project.settings.expected_dir
+    expected = project.expected_dir
     if instance.is_stored:
         return str(expected / instance.flow / instance.name)
     run = current_run()

@@ -20,9 +20,8 @@ from ductaflow.common.errors import DuctaflowError
 from ductaflow.common.paths import RunFolder
 from ductaflow.common.text import show_on_console
 from ductaflow.project.instances import Instance
-from ductaflow.project.options import RunOptions, split_run
+from ductaflow.project.options import saved_options
 from ductaflow.project.settings import Project
-from ductaflow.project.strict_json import read_config
 from ductaflow.session.decide import NOT_STARTED, refused, unrun
 from ductaflow.session.request import spec_of_instance
 from ductaflow.session.runner import run_spec
@@ -136,8 +135,7 @@ def _judge(build: Path, ran: Result) -> None:
     if last is None:
         # it was killed, or somebody has removed its result: there is nothing to update
         return
-    saved = RunFolder(build, last.flow).config
-    options = split_run(read_config(saved), where=str(saved))[1] if saved.exists() else RunOptions()
+    options = saved_options(RunFolder(build, last.flow).config)
     children = [stored.recorded_result(build / child) for child in last.children]
     result = judge_again(last, children, ran, allow_exit=options.allow_exit)
     stored.write_result(result, build)

@@ -21,10 +21,9 @@ from ductaflow.project.compose import merge
 from ductaflow.project.graph import check
 from ductaflow.project.instances import Instance, Instances, load_stored
 from ductaflow.project.names import check_name, spelling
-from ductaflow.project.options import RunOptions, load_saved_config, split_run
+from ductaflow.project.options import RunOptions, load_saved_config, saved_options, split_run
 from ductaflow.project.references import runs_tree
 from ductaflow.project.settings import Project
-from ductaflow.project.strict_json import read_config
 from ductaflow.project.values import parse_cell, row_config
 from ductaflow.store.result import readable_result
 
@@ -42,8 +41,7 @@ def saved_run(project: Project, folder: Path) -> Instance:
     kind, source = _source_of(project, folder, flow)
     file = RunFolder(folder, flow).config
     config = load_saved_config(file, project_root=project.root)
-    _, options = split_run(read_config(file), where=str(file))
-    return Instance(kind, flow, folder.name, project, config, options, source, file, saved=folder)
+    return Instance(kind, flow, folder.name, project, config, saved_options(file), source, file, saved=folder)
 
 
 def _is_own(run: Instance) -> bool:

@@ -1,8 +1,8 @@
 """Whether the results of a run are those that its project expects.
 
-    expected = Expected.of(spec)                what `expected/fit/scenario_A/` and `_run.expect` say
-    if expected.judged_by(result): ...          an earlier judgement that still holds
-    judged = expected.judge(result)             Judged(9, 1, differences)
+    judge_run(result, spec, flows)              the result after judging what the run found
+    judge_unchanged(last, spec)                 the same of a run that is not made again
+    is_judged(last, folder, rules, site)        whether that would be something new
 
 `metrics.json` there is judged by its keys, every other file against the run's file of that name. Bounds need
 no file. JSON is compared here; tables and whatever else takes a library in a process of its own.
@@ -13,13 +13,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ductaflow.common.errors import DuctaflowError, RunFolderError
 from ductaflow.common.files import Snapshot, snapshot
-from ductaflow.common.paths import METRICS, TEMP_PREFIX, RunFolder
+from ductaflow.common.paths import METRICS, RunFolder
 from ductaflow.common.rules import glob_matches
 from ductaflow.common.text import duration, listed, shown_path
 from ductaflow.comparison.apart import compare_apart
@@ -33,8 +33,7 @@ from ductaflow.comparison.difference import (
 )
 from ductaflow.comparison.scalars import compare_values
 from ductaflow.project.expect import Expectations
-from ductaflow.project.options import RunOptions, split_run
-from ductaflow.project.strict_json import read_config
+from ductaflow.project.options import saved_options
 from ductaflow.store.folder import held
 from ductaflow.store.metrics import read_metrics
 from ductaflow.store.record import Site
@@ -42,7 +41,6 @@ from ductaflow.store.result import (
     Difference,
     FileEntry,
     Judged,
-    Metric,
     Result,
     recorded_result,
     write_result,
@@ -65,7 +63,7 @@ class Expected:
     Attributes:
         folder: the folder with the expected files; it need not be there.
         rules: what `_run.expect` says.
-        files: the expected files by their paths in the run folder, `metrics.json` apart.
+        files: the expected files by their paths in the run folder, `metrics.json` among them.
         faults: entries of the folder that are no files, each with why.
         site: gives hashes of files.
     """
@@ -127,15 +125,16 @@ class Expected:
         # First: what changes while it is read is judged again.
         key = self.key(result.outputs)
         expected = read_metrics(self.folder, [METRICS] if METRICS in self.files else [])
+        bounded = self._bounded([*expected.values, *result.metrics])
         values = compare_values(expected.values, result.metrics, self.rules.of_metric)
-        values += self._missing(expected.values, result.metrics)
+        values += (self._missing(glob) for glob, names in bounded.items() if not names)
         # What is wrong in an expected file would be judged less strictly than somebody meant.
         unclear = [*expected.warnings, *expected.notes]
         files = [FileDifference(METRICS, "json", f"{self._place}: {text}") for text in unclear]
         files += [FileDifference(name, "content", fault) for name, fault in self.faults.items()]
         count = len(files) + len(self.files.keys() - {METRICS})
         files += self._files(result, stopped)
-        judged = expected.values.keys() | self._bounded(result.metrics)
+        judged = {*expected.values, *(one for glob, names in bounded.items() for one in names or [glob])}
         return Judged(
             metrics=len(judged),
             files=count,
@@ -147,22 +146,16 @@ class Expected:
             key=key if all(one.is_settled for one in files) else UNSETTLED,
         )
 
-    def _bounded(self, found: Mapping[str, Metric]) -> set[str]:
-        """The metrics that a bound is for, and bounds that no metric is under."""
-        names: set[str] = set()
-        for glob, _ in self.rules.bounds:
-            names.update([name for name in found if glob_matches(glob, name)] or [glob])
-        return names
+    def _bounded(self, metrics: Sequence[str]) -> dict[str, list[str]]:
+        """Return the metrics under each bound."""
+        return {glob: [one for one in metrics if glob_matches(glob, one)] for glob, _ in self.rules.bounds}
 
-    def _missing(
-        self, expected: Mapping[str, Metric], found: Mapping[str, Metric]
-    ) -> Iterator[ValueDifference]:
-        """Yield bounds that no metric is under."""
-        for glob, rule in self.rules.bounds:
-            if not any(glob_matches(glob, name) for name in (*expected, *found)):
-                bounds = {"min": rule.min, "max": rule.max}
-                limits = [f"{word} {bound:g}" for word, bound in bounds.items() if bound is not None]
-                yield ValueDifference(glob, "bound", limit=f"for {' and '.join(limits)}")
+    def _missing(self, glob: str) -> ValueDifference:
+        """Return the record of a bound that no metric is under."""
+        rule = self.rules.of_metric(glob)
+        bounds = {"min": rule.min, "max": rule.max}
+        limits = [f"{word} {bound:g}" for word, bound in bounds.items() if bound is not None]
+        return ValueDifference(glob, "bound", limit=f"for {' and '.join(limits)}")
 
     def _files(self, result: Result, stopped: Callable[[], bool]) -> Iterator[FileDifference]:
         """Yield the expected files that the run has not written, or otherwise."""
@@ -206,10 +199,21 @@ def entries_expected(folder: Path, flows: Sequence[str] = ()) -> Snapshot:
     return {
         name: state
         for name, state in sorted(found.items())
-        if not (
-            name.startswith((*theirs, ".")) or "/." in name or TEMP_PREFIX in name or state.kind == "folder"
-        )
+        if is_shown(name) and not name.startswith(theirs) and state.kind != "folder"
     }
+
+
+def is_shown(name: str) -> bool:
+    """Return whether a file may be expected, by its path in the run folder: hidden ones are not judged."""
+    return "/." not in f"/{name}"
+
+
+def rules_without_match(
+    spec: RunSpec, metrics: Collection[str], outputs: Sequence[FileEntry]
+) -> Iterator[str]:
+    """Yield what to say of rules of `_run.expect` that are for nothing; see `Expectations.without_match`."""
+    files = {*entries_expected(Path(spec.expected)), *(output["path"] for output in outputs)}
+    return spec.options.expectations.without_match(metrics, files)
 
 
 def judge_run(
@@ -225,9 +229,8 @@ def judge_run(
     """
     judged = None
     if spec.expected and result.is_complete:
-        expected = Expected.of(
-            Path(spec.expected), Expectations(spec.options.expect or {}), Site.of(spec), result.children
-        )
+        rules = spec.options.expectations
+        expected = Expected.of(Path(spec.expected), rules, Site.of(spec), result.children)
         judged = expected.judge(result, stopped) if expected else None
     return as_judged(result, judged, flows)
 
@@ -241,7 +244,7 @@ def judge_unchanged(last: Result, spec: RunSpec) -> Result:
     Raises:
         RunFolderError: somebody else holds the run folder, or the result cannot be written.
     """
-    rules = Expectations(spec.options.expect or {})
+    rules = spec.options.expectations
     if not spec.expected or is_judged(last, Path(spec.expected), rules, Site.of(spec)):
         return last
     try:
@@ -316,9 +319,7 @@ def _flows(build: Result) -> Iterator[tuple[str, Result]]:
 def _saved_rules(flow: Result) -> Expectations:
     """What `_run.expect` of the saved config of a flow inside a build says."""
     assert flow.folder is not None
-    saved = RunFolder(flow.folder, flow.flow).config
-    options = split_run(read_config(saved), where=str(saved))[1] if saved.exists() else RunOptions()
-    return Expectations(options.expect or {})
+    return saved_options(RunFolder(flow.folder, flow.flow).config).expectations
 
 
 # --- as people read it -------------------------------------------------------------------------------------
