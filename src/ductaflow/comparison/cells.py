@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import heapq
 import operator
 import re
@@ -176,7 +177,7 @@ def _ranks(old: Column, new: Column, at: Rows) -> npt.NDArray[np.float64]:
 
 
 def read_arrays(path: Path) -> dict[str, Values]:
-    """Read the arrays of a `.npz` by name, or that of a `.npy`, which has none. Pickles are refused.
+    """Read the arrays of a `.npz` by name; the one array of a `.npy` has an empty name. Pickles are refused.
 
     Raises:
         ValueError: it is none, needs pickle, or is too large; numpy raises errors of other classes too.
@@ -221,12 +222,16 @@ def compare_arrays(
             notes.append(f"shape{f' of {name}' if name else ''} {a.shape} -> {b.shape}")
             continue
         x, y = (Column(one.reshape(-1), _missing(one.reshape(-1))) for one in (a, b))
-        places = lambda at, shape=a.shape: str([*map(int, np.unravel_index(at, shape))])  # noqa: E731
-        tally.add(name, x, y, differing(x, y, rule), places)
+        tally.add(name, x, y, differing(x, y, rule), functools.partial(_place, a.shape))
     if not notes and not tally.differing:
         return None
     unit = "cells" if format == "array" else "channels of pixels"
     return tally.difference(file, format, unit, notes, only_added=not is_other)
+
+
+def _place(shape: tuple[int, ...], at: int) -> str:
+    """Spell the place of a cell by its position in the flattened array."""
+    return str([*map(int, np.unravel_index(at, shape))])
 
 
 def _missing(values: Values) -> Mask:

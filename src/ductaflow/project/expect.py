@@ -27,9 +27,10 @@ _LARGEST = sys.float_info.max
 
 
 def _number(value: object, where: str) -> float:
-    # An integer beyond the largest float could not be added to one.
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST
-    return value if is_number else checks.refuse(where, "takes a number", value)  # type: ignore[return-value]
+    # An integer beyond the largest float could not be added to one. NaN is not below anything.
+    if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) <= _LARGEST:
+        checks.refuse(where, "takes a number", value)
+    return value
 
 
 def _tolerance(value: object, where: str) -> float:
@@ -81,8 +82,9 @@ def _checked(value: object, where: str, known: Mapping[str, _Check]) -> dict[str
         if key not in known:
             hint = did_you_mean(key, known) or f"It takes {', '.join(known)}."
             raise ConfigError(f"{where}: unknown key {checks.shown_json(key)}", hint=hint)
-    found = {key: known[key](one, key_path(where, key)) for key, one in value.items() if one is not None}
-    return {key: list(one) if isinstance(one, tuple) else one for key, one in found.items()}  # type: ignore[misc]
+    given = ((key, known[key], one) for key, one in value.items() if one is not None)
+    found: dict[str, Any] = {key: check(one, key_path(where, key)) for key, check, one in given}
+    return {key: list(one) if isinstance(one, tuple) else one for key, one in found.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +133,7 @@ class Expectations:
                     hint = did_you_mean(name, there) or "Nothing is judged by it."
                     yield f"_run.expect.{part} has a rule for {quoted(name)}, which is not there. {hint}"
 
-    def _rules(self, part: str) -> Mapping[str, object]:
+    def _rules(self, part: str) -> Mapping[str, Any]:
         rules = self.raw.get(part)
         return rules if isinstance(rules, Mapping) else _NOTHING
 
@@ -140,6 +142,6 @@ class Expectations:
         matching = [glob for glob in rules if glob != name and glob_matches(glob, name)]
         found: dict[str, Any] = {key: value for key, value in self.raw.items() if key in _TOLERANCES}
         for glob in [*matching, *([name] if name in rules else [])]:
-            found.update(rules[glob])  # type: ignore[call-overload]
+            found.update(rules[glob])
         lists = {key: tuple(value) for key, value in found.items() if isinstance(value, list)}
         return Rule(**{**found, **lists})

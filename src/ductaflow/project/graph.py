@@ -362,7 +362,7 @@ class Graph:
         return "\n".join([" -> ".join((*cycle[:_SHOWN_MEMBERS], *more, cycle[0])), *lines])
 
     def with_problems(self, instances: Iterable[Instance], *, needs: bool = True) -> tuple[Instance, ...]:
-        """Return instances; one without a problem gets that of its cycle, or of its unknown `needs`."""
+        """Return the instances, each with its problem if it has one: its own, a cycle, an unknown `needs`."""
         problems = {**self.cycle_problems(), **(self.unknown_problems() if needs else {})}
         return tuple(
             replace(instance, problem=instance.problem or problems[instance.id])

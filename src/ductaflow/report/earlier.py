@@ -197,7 +197,7 @@ def _entries(project: Project, stored: Stored, faults: list[str], *, since: str)
 
 
 def _with_old_orphans(entries: Sequence[Entry]) -> list[Entry]:
-    """Mark the orphans of earlier sessions; those of the last session are its own runs."""
+    """Mark the orphans among what earlier sessions ran. What the last session ran is its own."""
     ran = [entry.result for entry in entries if entry.result.finished]
     last = max(ran, key=lambda result: str(result.finished), default=None)
     return [

@@ -16,6 +16,7 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from ductaflow.common.errors import DuctaflowError, InstanceError, of_system
 from ductaflow.common.files import sweep_temporary, write_atomic
@@ -185,7 +186,7 @@ def _by_name(parts: Sequence[_Part], files: Iterable[str]) -> list[str]:
 
 @dataclass
 class _Part:
-    """A run, or that of a flow in the folder `inside` of a build, and what is expected of it."""
+    """A run and what is expected of it; `inside` is the folder of a flow in that of its build."""
 
     run: Result
     expected: Expected
@@ -293,7 +294,7 @@ class _Part:
         to.values += ((shown, one) for one in (_worst(difference) if difference else ()) or [whole])
 
     def _content(self, name: str, *, is_there: bool, is_whole: bool, remove: bool) -> bytes:
-        """Return the content of the expected file: that of the run's, where it can be with the old text."""
+        """Return the new content of an expected file: the run's, with the old text where it may stay."""
         assert self.run.folder is not None
         new, rule = (self.run.folder / name).read_bytes(), self.expected.rules.of_file(name)
         old = self.expected.files[name].read_bytes() if is_there else b""
@@ -326,8 +327,10 @@ def _written_metrics(path: Path) -> dict[str, Written]:
         raise DuctaflowError(
             f"{path.parent}: {known.warnings[0]}", hint="Mend the file, or remove it and accept again."
         )
-    written = {".".join(map(str, keys)): value for keys, value in leaves(read_written(read_text(path)))}
-    return {name: written[name] for name in known.values}  # type: ignore[misc]
+    written: dict[str, Any] = {
+        ".".join(map(str, keys)): value for keys, value in leaves(read_written(read_text(path)))
+    }
+    return {name: written[name] for name in known.values}
 
 
 def _metric(written: Written) -> Metric:
@@ -337,7 +340,7 @@ def _metric(written: Written) -> Metric:
 
 
 def ignored_by_git(paths: Iterable[Path], root: Path) -> list[str]:
-    """Return those of some files that git leaves out of a repository; none without git."""
+    """Return which of the files git ignores; none where there is no git."""
     command = ["git", "-C", str(root), "check-ignore", "--stdin", "-z"]
     given = b"\0".join(map(os.fsencode, paths))
     try:
