@@ -9,6 +9,7 @@ import nbformat
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from support import TinyProject, files_below
+from traitlets.config import Config
 
 from ductaflow.notebook.commands import MAGICS
 from ductaflow.notebook.source import load_notebook
@@ -111,7 +112,10 @@ def test_magics_of_extensions(tmp_path: Path) -> None:
 
 def test_all_magics_of_this_ipython_are_known() -> None:
     """A magic that a new IPython brings has to be named here."""
-    shell = InteractiveShell()
+    config = Config()
+    # It would open a database, and nobody closes it.
+    config.HistoryManager.enabled = False
+    shell = InteractiveShell(config=config)
     for extension in ("storemagic", "autoreload"):
         shell.run_line_magic("load_ext", extension)
     magics = shell.magics_manager.magics

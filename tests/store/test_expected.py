@@ -138,11 +138,11 @@ METRICS: dict[str, tuple[str, dict[str, Metric], dict[str, Any], str, list[str]]
         ["peak_mw  expected 1  gone"],
     ),
     "an expected file that is none": (
-        '{"a": 1,}',
+        '{"a" 1}',
         {"a": 1},
         {},
         "1 of 1 files differ",
-        ["metrics.json  expected/fit/a: metrics.json:1:9: not JSON"],
+        ["metrics.json  expected/fit/a: metrics.json:1:6: not JSON: Expecting ':' delimiter."],
     ),
     "what is no metric cannot be judged": (
         json.dumps({"a": 1, "curve": [1, 3], "note": "y" * 1001}),
