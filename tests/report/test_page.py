@@ -11,7 +11,7 @@ from desk import Desk, a_page, a_red, a_run_of, a_session, needs_browser, new_de
 from support import DURATIONS, a_result
 
 from ductaflow.common.paths import REPORT_HTML
-from ductaflow.report import Entry, build_report, render_html
+from ductaflow.report import Entry
 from ductaflow.store.result import Result, Status, write_result
 
 if TYPE_CHECKING:
@@ -411,7 +411,7 @@ def test_new_is_what_was_not_red_when_it_ran_last(desk: Desk, tmp_path: Path) ->
     assert "New:" not in desk.panel.inner_text()
 
 
-# --- causes, timeline, graph, trend ------------------------------------------------------------------------
+# --- causes, views -----------------------------------------------------------------------------------------
 
 
 def test_causes_are_grouped_with_what_their_instances_share(report: Desk) -> None:
@@ -534,20 +534,6 @@ def test_place_and_parameters_stand_beside_the_title(desk: Desk, tmp_path: Path)
     assert "cause:1" == desk.page.input_value("#search")  # which are not parameters of these
 
 
-def test_timeline_has_workers_and_the_longest_chain(report: Desk) -> None:
-    """Who ran when, on which worker; a bar opens its instance, and so does the table."""
-    report.page.get_by_role("tab", name="Timeline").click()
-    view = report.page.locator("#view-timeline")
-    assert {"gw0", "gw1"} == set(view.locator(".lane-name").all_inner_texts())
-    assert 9 == view.locator(".bar-run").count()
-    chain = view.locator("section").first
-    assert "The longest chain" in chain.inner_text()
-    assert view.locator(".bar-run.critical").count() == chain.locator("tbody tr").count() >= 2
-    chain.locator("button").first.click()
-    report.page.wait_for_selector("#panel-name")
-    assert "view=timeline" in report.page.evaluate("location.hash")
-
-
 def test_durations_are_those_of_the_terminal(desk: Desk, tmp_path: Path) -> None:
     """The script makes them itself: a page of 10,000 rows has the number alone."""
     results = [
@@ -557,145 +543,6 @@ def test_durations_are_those_of_the_terminal(desk: Desk, tmp_path: Path) -> None
     desk.open(a_page(tmp_path, [Entry(result) for result in results]))
     shown = {result.id: desk.row(result.id).locator(".time").inner_text() for result in results}
     assert {result.id: text for result, (_, text) in zip(results, DURATIONS, strict=True)} == shown
-
-
-def test_timeline_has_as_many_lanes_as_a_worker_ran_at_a_time(desk: Desk, tmp_path: Path) -> None:
-    """A worker may run several at a time; no bar hides another, and a name is found however it is written."""
-
-    def entry(name: str, worker: str | None, begin: int, seconds: float, status: str = "success") -> Entry:
-        ran = a_result(status, instance=name, started=f"2030-01-01T00:00:{begin:02}Z", seconds=seconds)
-        return Entry(ran, f"n::{name}", worker=worker)
-
-    entries = [
-        entry("a", "Node-10", 0, 20),
-        entry("b", "Node-10", 10, 20),
-        entry("c", "Node-10", 25, 5),
-        entry("d", "Node-2", 0, 30),
-        entry("e", None, 5, 5),
-    ]
-    page = tmp_path / "lanes.html"
-    page.write_text(
-        render_html(build_report(entries, session_id="s", started="", finished="x", runs_dir=tmp_path))
-    )
-    desk.open(page, "#view=timeline")
-    view = desk.page.locator("#view-timeline")
-    lanes = [
-        (lane.locator(".lane-name").inner_text(), lane.locator(".bar-run").count())
-        for lane in view.locator(".lane").all()
-    ]
-    assert [("Node-2", 1), ("Node-10", 2), ("Node-10 (2)", 1), ("at a time 1", 1)] == lanes
-    assert "5 runs in 30.0 s on 3 workers, 4 at a time" in view.locator("p").first.inner_text()
-    desk.page.click("#tab-list")
-    assert {"fit/a", "fit/b", "fit/c"} == set(desk.search("worker:Node-10"))
-
-
-def test_timeline_leaves_out_what_is_unchanged(desk: Desk, tmp_path: Path) -> None:
-    """Its times are those of its last run, perhaps days before this session."""
-    entries = [
-        Entry(a_result("success", instance="new", started="2030-01-05T00:00:00Z", seconds=30), worker="w0"),
-        Entry(a_result("unchanged", instance="old", started="2030-01-01T00:00:00Z", seconds=30)),
-    ]
-    page = tmp_path / "unchanged.html"
-    page.write_text(
-        render_html(build_report(entries, session_id="s", started="", finished="x", runs_dir=tmp_path))
-    )
-    desk.open(page, "#view=timeline")
-    view = desk.page.locator("#view-timeline")
-    assert ["w0"] == view.locator(".lane-name").all_inner_texts()
-    assert "1 run in 30.0 s on 1 worker;" in view.locator("p").first.inner_text()
-
-
-def test_timeline_has_round_marks(desk: Desk, tmp_path: Path) -> None:
-    """As many as there is room for; no column for workers that nobody knows; all runs are listed."""
-    began = "2030-01-01T00:00:00Z"
-    entries = [
-        Entry(
-            a_result("success", instance=f"i{number}", started=began, seconds=0.1 * number + 0.07),
-            f"n::{number}",
-        )
-        for number in range(25)
-    ]
-    desk.open(a_page(tmp_path, entries), "#view=timeline")
-    view = desk.page.locator("#view-timeline")
-    marks = view.locator(".axis span").all_inner_texts()
-    assert ["0 s", "0.5 s", "1 s", "1.5 s", "2 s"] == marks
-    assert ["Instance", "Status", "Took", "Started"] == view.locator("thead th").all_inner_texts()
-    assert 20 == view.locator("tbody tr").count()
-    view.get_by_role("button", name="Show all 25 runs").press("Enter")
-    assert 25 == view.locator("tbody tr").count()
-    assert "fit/i4" == desk.page.evaluate("document.activeElement.textContent")
-
-
-def test_graph_takes_the_room_that_there_is(desk: Desk, tmp_path: Path) -> None:
-    """No text of a box is cut, on a desktop or a phone; what has no place in it is named."""
-
-    def entry(flow: str, status: str, *upstreams: str) -> Entry:
-        made = Result(flow, status, "flow", Status(status), message="it broke" if status == "error" else "")
-        return Entry(made, f"n::{flow}[{status}]", upstreams=upstreams)
-
-    statuses = ("error", "blocked", "warning", "success", "unchanged", "not_run")
-    entries = [
-        *(entry("preparation_of_the_data", status) for status in statuses),
-        *(entry("fit", status, f"preparation_of_the_data/{status}") for status in statuses),
-        *(entry("assess", status, f"fit/{status}") for status in statuses),
-        entry("alone", "success"),
-    ]
-    page = a_page(tmp_path, entries)
-    for width in (1400, 390):
-        desk.page.set_viewport_size({"width": width, "height": 900})
-        desk.open(page, "#view=graph")
-        desk.page.reload()
-        view = desk.page.locator("#view-graph")
-        view.get_by_role("button", name="Flows").click()
-        assert 3 == view.locator(".box").count()
-        assert "1 error, 1 blocked, 1 warning, 1 success, 1 unchanged, 1 not run" in view.inner_text()
-        cut = "all => all.filter(one => one.scrollWidth > one.clientWidth + 1).map(one => one.textContent)"
-        assert [] == view.locator(".box, .box *:not(.unseen)").evaluate_all(cut)
-        assert "1 flow is not shown" in view.locator(".left-out").inner_text()
-        assert view.locator(".left-out").inner_text().endswith(": alone.")
-        view.locator("path.edge").nth(1).wait_for(state="attached")
-        boxes = [box.bounding_box() for box in view.locator(".box").all()]
-        if width == 1400:
-            assert boxes[-1]["x"] + boxes[-1]["width"] > 1250
-        else:
-            assert boxes[0]["width"] <= 160
-    view.get_by_role("button", name="Instances").click()
-    assert "1 instance is not shown" in view.inner_text()
-
-
-def test_graph_by_instance_and_by_flow(report: Desk) -> None:
-    """Boxes with their status in words; a flow lists its instances."""
-    report.page.get_by_role("tab", name="Graph").click()
-    view = report.page.locator("#view-graph")
-    assert 10 == view.locator(".box").count()
-    assert 8 == view.locator("path.edge").count()
-    view.get_by_role("button", name="Flows").click()
-    assert 4 == view.locator(".box").count()
-    assert "2 error, 3 success" in view.inner_text()
-    assert "1 error, 1 blocked, 1 not run" in view.inner_text()  # also what stands alone: it is listed too
-    view.locator(".box").get_by_text("plot", exact=True).click()
-    assert {"plot/EU", "plot/US", "plot/later"} == set(report.names())
-
-
-def test_trend_has_both_sessions(report: Desk) -> None:
-    """One line of the history for each; what became red is named."""
-    report.page.get_by_role("tab", name="Trend").click()
-    table = report.page.locator("#view-trend table")
-    assert 2 == table.locator("tbody tr").count()
-    assert "fit/US_2030, fit/US_2050, plot/EU" in table.locator("tbody tr").first.inner_text()
-
-
-def test_trend_has_a_scale(desk: Desk, tmp_path: Path) -> None:
-    """Numbers and dates beside the columns, which take the width that there is."""
-    history = [a_session(f"s{number}", {"success": 30, "error": number}, 3.0) for number in range(40)]
-    desk.open(a_page(tmp_path, [a_red("a")], history=history), "#view=trend")
-    assert ["80\n40\n0", "4 s\n2 s\n0 s"] == desk.page.locator(".scale").all_inner_texts()
-    columns = desk.page.locator(".columns").first
-    assert columns.locator(".date").count() > 2
-    right = "one => one.getBoundingClientRect().right"
-    assert abs(columns.evaluate(right) - columns.locator(".column").last.evaluate(right)) < 2
-    charts = desk.page.locator(".plot").evaluate_all("all => all.map(one => one.getBoundingClientRect())")
-    assert charts[1]["right"] - charts[0]["left"] > 1300
 
 
 def test_tabs_by_keyboard(report: Desk) -> None:

@@ -81,7 +81,7 @@ MAX_MESSAGE, MAX_PARAMETER, MAX_PARAMETERS = 200, 60, 40
 #: Rows that a browser without scripts is shown.
 MAX_PLAIN_ROWS = 100
 STYLES = ("base.css", "list.css", "detail.css", "views.css")
-SCRIPTS = ("model.js", "dom.js", "list.js", "detail.js", "views.js", "main.js")
+SCRIPTS = ("model.js", "dom.js", "list.js", "detail.js", "timeline.js", "graph.js", "trend.js", "main.js")
 
 
 @dataclass(frozen=True, slots=True)
