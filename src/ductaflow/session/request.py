@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 import os
-import subprocess
 import sys
 import uuid
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from ductaflow.common.ci import checkout_of
 from ductaflow.common.errors import ConfigError, InstanceError
 from ductaflow.common.host import is_notebook_execution
 from ductaflow.common.paths import (
@@ -223,18 +223,5 @@ def _git_of(root: Path, session: str | None) -> GitState | None:
 @functools.lru_cache(maxsize=16)
 def _git_state(root: Path, session: str = "") -> GitState | None:
     """The commit of a project, and whether it has uncommitted changes; None without git. Once a session."""
-
-    def git(*arguments: str) -> str | None:
-        try:
-            done = subprocess.run(
-                ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=10, check=False
-            )
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    commit = git("rev-parse", "HEAD")
-    if commit is None:
-        return None
-    changes = git("status", "--porcelain", "--untracked-files=no")
-    return GitState(commit=commit, dirty=bool(changes))
+    found = checkout_of(root)
+    return GitState(commit=found.commit, dirty=found.dirty) if found else None
