@@ -18,6 +18,7 @@ from ductaflow.common.paths import BASE_CONFIG, KIND_DIRS, RUN_KEY
 from ductaflow.common.text import clean, cut, shown_path
 from ductaflow.project.instances import Instance
 from ductaflow.project.strict_json import read_config, read_text
+from ductaflow.store.causes import origin_of, root_of
 from ductaflow.store.logs import is_warning_line, log_lines
 from ductaflow.store.result import MAX_MESSAGE_CHARS, Result, readable_result
 from pytest_ductaflow.projects import Projects
@@ -35,12 +36,15 @@ def failure_text(result: Result, instance: Instance, projects: Projects) -> str:
     """Return the whole text: place, source, traceback, the end of the log, paths and commands."""
     if result.cause == "expectation":
         return clean("\n".join(_unexpected(result, instance, projects)))
-    path, line, message = _place(result, instance, projects)
-    parts = [f"{path}:{line}: {message}" if line else f"{path}: {message}"]
-    if result.failure and result.failure.source:
-        parts.append("\n".join(_source(result.failure)))
-    if result.failure and result.failure.traceback:
-        parts.append("\n".join(_traceback(result.failure)))
+    # What made a build fail is in one of its flows.
+    root, origin = root_of(result), origin_of(result)
+    path, line, message = _place(origin, instance, projects)
+    where = f" ({root.where})" if root else ""
+    parts = [f"{path}:{line}: {message}{where}" if line else f"{path}: {message}{where}"]
+    if origin.failure and origin.failure.source:
+        parts.append("\n".join(_source(origin.failure)))
+    if origin.failure and origin.failure.traceback:
+        parts.append("\n".join(_traceback(origin.failure)))
     if tail := _log_tail(instance.run_folder.log):
         parts.append("\n".join(["Last lines of the log:", *tail]))
     parts.append("\n".join(_ways_on(instance, projects)))

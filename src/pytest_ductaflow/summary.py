@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from ductaflow.common.text import clean, duration, first_line, in_numbers, listed
-from ductaflow.store.causes import Failed, cause_of, grouped, origin_of
+from ductaflow.common.text import duration, first_line, in_numbers, listed
+from ductaflow.store.causes import Failed, cause_of, grouped, origin_of, root_of
 from ductaflow.store.result import Result, Status
 
 #: How many causes, and how many instances of each, are named; the report has all, and so has `-v`.
@@ -51,30 +51,22 @@ class _Most(NamedTuple):
 
 def _causes(failed: Sequence[Result], most: _Most) -> Iterator[str]:
     by_id = {result.id: result for result in failed}
-    groups = grouped((result.id, *cause_of(_failed(result), result.instance)) for result in failed)
+    causes = ((result.id, Failed.of(origin_of(result)), result.instance) for result in failed)
+    groups = grouped((id, *cause_of(failed, instance)) for id, failed, instance in causes if failed)
     if len(failed) > 1:
         yield f"{len(failed)} errors, {len(groups)} cause{'s' if len(groups) > 1 else ''}:"
     for group in groups[: most.causes]:
         first = by_id[group.names[0]]
         if len(group.names) == 1:
             # The message of a build is a chain of flows, whose end says what happened.
-            text = group.line if origin_of(first) is not first else first.message
+            root = root_of(first)
+            text = root.line if root else first.message
             yield f"  error    {first.id}: {first_line(text)}"
             continue
         yield f"  error    {len(group.names)} x {first_line(group.line)}"
         yield f"           {listed(group.names, most.ids)}"
     if most.causes and len(groups) > most.causes:
         yield f"  and {len(groups) - most.causes} more causes"
-
-
-def _failed(result: Result) -> Failed:
-    run = origin_of(result)
-    failed = Failed(run.instance, run.cause, clean(run.message), flow=run.flow)
-    if failure := run.failure:
-        failed = failed._replace(
-            ename=failure.ename, evalue=clean(failure.evalue), file=failure.file, line=failure.line
-        )
-    return failed
 
 
 def _blocked(results: Iterable[Result], most: _Most) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -12,7 +12,7 @@ from support import TinyProject, page_data, report
 
 from ductaflow import conduct
 from ductaflow.common.paths import REPORT_HTML
-from ductaflow.store.causes import Failed, cause_of, grouped
+from ductaflow.store.causes import Failed, Root, cause_of, grouped, way_to_root
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -239,6 +239,47 @@ def test_other_words_are_other_causes() -> None:
     assert 2 == len(grouped(found))
 
 
+def a_failed(name: str, cause: str, message: str = "", flows: Sequence[Any] = ()) -> Any:
+    return Failed(name, cause, message, flow=name), flows
+
+
+GOOD = (None, ())
+
+
+@pytest.mark.parametrize(
+    ("cause", "message", "flows", "way"),
+    [
+        ("exception", "", [], []),
+        ("exception", "", [GOOD, a_failed("b", "exit")], ["b"]),
+        ("exception", "a[a] failed: b[b] failed", [a_failed("b", "exit"), a_failed("a", "exit")], ["a"]),
+        ("exit", "flow b/b: x", [a_failed("a", "exit"), a_failed("b", "exit")], ["b"]),
+        ("exception", "", [a_failed("a", "expectation"), a_failed("b", "exit")], ["b"]),
+        ("exception", "", [a_failed("a", "exception", "", [a_failed("b", "lost")])], ["a", "b"]),
+        ("timeout", "did not finish", [a_failed("a", "interrupted")], []),
+        ("timeout", "flow a/a: did not finish", [a_failed("a", "timeout")], ["a"]),
+        ("expectation", "1 of 2 metrics differ", [a_failed("a", "expectation")], []),
+        ("expectation", "flow a/a: 1 of 2 metrics differ", [a_failed("a", "expectation")], ["a"]),
+    ],
+)
+def test_a_build_leads_to_the_flow_that_made_it_fail(
+    cause: str, message: str, flows: Sequence[Any], way: Sequence[str]
+) -> None:
+    """The one that it names, else the first that failed; what ended it from outside is its own."""
+    found = way_to_root(
+        a_failed("build", cause, message, flows), lambda one: one[0], lambda one: iter(one[1])
+    )
+    assert way == [one[0].instance for one in found]
+
+
+def test_the_root_of_a_build_is_said_in_one_line() -> None:
+    """Place, exception and the way there; a flow that is called like its instance is named once."""
+    inner = Failed("EU_2040", "exception", "", "FlowFailed", "x", "builds/regional.py", 12, "regional")
+    deepest = Failed("dispatch", "exception", "", "KeyError", "'price'", "flows/dispatch.py", 26, "dispatch")
+    root = Root.of([inner, deepest])
+    assert root
+    assert "flows/dispatch.py:26: KeyError: 'price' (in regional/EU_2040 \u203a dispatch)" == root.line
+
+
 @pytest.mark.slow
 def test_a_build_is_told_by_what_happened_in_its_flow(project: TinyProject) -> None:
     """One cause in the terminal and on the page, for the flow by itself and for its build."""
@@ -255,7 +296,11 @@ def test_a_build_is_told_by_what_happened_in_its_flow(project: TinyProject) -> N
     assert "2 errors, 1 cause" in session.out
     assert 1 == len(report(project)["causes"])
     alone = project.pytest("-k", "study")
-    assert "error    study/national: flows/demand.py:4: ValueError: demand of North is negative" in alone.out
+    line = "flows/demand.py:4: ValueError: demand of North is negative (in demand)"
+    assert f"error    study/national: {line}" in alone.out
+    # the failure itself begins with it too, and has its source
+    assert f"\n{line}\n" in alone.out
+    assert '>     4  raise ValueError("demand of North is negative")' in alone.out
 
 
 # --- why it ran --------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from operator import and_
 from typing import NamedTuple
 
 from ductaflow.report.schema import Cause, InstanceTwin
-from ductaflow.store.causes import CauseKey, Failed, Group, Said, cause_of, grouped
+from ductaflow.store.causes import CauseKey, Failed, Group, Root, Said, cause_of, grouped, way_to_root
 from ductaflow.store.result import Status
 
 #: Parameters that are looked at in pairs and triples, and how many one answer has at most.
@@ -48,7 +48,8 @@ class Causes:
     def add(self, instance: InstanceTwin) -> None:
         """Add an instance of the twin."""
         status = Status(instance["status"])
-        cause, said = cause_of(_failed(instance), instance["instance"]) if status.is_error else (None, ())
+        failed = _facts_of([instance, *_way_of(instance)][-1])
+        cause, said = cause_of(failed, instance["instance"]) if failed else (None, ())
         is_blocked = status is Status.BLOCKED
         self._facts[instance["id"]] = _Facts(
             instance["flow"],
@@ -141,17 +142,29 @@ def _smallest(candidates: Sequence[int], having: Mapping[int, int]) -> list[tupl
     return []
 
 
-def _failed(instance: InstanceTwin) -> Failed:
-    """Return what failed first: a flow of a build, at any depth, or the instance itself."""
-    for flow in instance["flows"]:
-        if Status(flow["status"]).is_error:
-            return _failed(flow)
-    failed = Failed(instance["instance"], instance["cause"], instance["message"], flow=instance["flow"])
-    if failure := instance["failure"]:
-        failed = failed._replace(
-            ename=failure["ename"], evalue=failure["evalue"], file=failure["file"], line=failure["line"]
-        )
-    return failed
+def _way_of(instance: InstanceTwin) -> list[InstanceTwin]:
+    return way_to_root(instance, _facts_of, lambda one: one["flows"])
+
+
+def _facts_of(instance: InstanceTwin) -> Failed | None:
+    if not Status(instance["status"]).is_error:
+        return None
+    failure = instance["failure"]
+    return Failed(
+        instance["instance"],
+        instance["cause"],
+        instance["message"],
+        failure["ename"] if failure else "",
+        failure["evalue"] if failure else "",
+        failure["file"] if failure else None,
+        failure["line"] if failure else None,
+        instance["flow"],
+    )
+
+
+def root_of_instance(instance: InstanceTwin) -> Root | None:
+    """Return where the failure of a build began; None if it is the instance's own."""
+    return Root.of([failed for one in _way_of(instance) if (failed := _facts_of(one))])
 
 
 def find_causes(instances: Iterable[InstanceTwin]) -> list[Cause]:

@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from ductaflow.common.text import duration, moment, shorten, visible
-from ductaflow.report.cause_groups import parameters_of
+from ductaflow.report.cause_groups import parameters_of, root_of_instance
 from ductaflow.report.schema import Head, InstanceTwin, Twin
+from ductaflow.store.causes import Root
 from ductaflow.store.result import BY_ATTENTION, Status
 
 if TYPE_CHECKING:
@@ -240,22 +241,27 @@ def _only(instance: Mapping[str, object], keys: Iterable[str]) -> dict[str, obje
 
 def _brief(instance: InstanceTwin) -> dict[str, object]:
     """Return what a row shows of an instance or of a flow of a build."""
+    root = root_of_instance(instance)
     return {
         **_only(instance, _OF_BOTH),
-        "message": _message(instance),
+        "message": _message(instance, root),
+        "root": root and {"way": root.way, "place": root.place, "text": shorten(root.text, MAX_MESSAGE)},
         "warnings": instance["warning_count"],
         "flows": [_without_empty(_brief(flow)) for flow in instance["flows"]],
     }
 
 
-def _message(instance: InstanceTwin) -> str:
-    """Return the line of a row: the first warning says more than the number of warnings."""
+def _message(instance: InstanceTwin, root: Root | None) -> str:
+    """Return the line of a row: the first warning says more than the number of warnings, and the root of a
+    failed build more than the chain of its flows."""
     warnings = instance["warnings"]
     text = instance["message"]
     if fails := instance.get("fails"):
         text = f"fails its test: {fails}"
     elif warnings and (Status(instance["status"]).has_good_run or not text):
         text = warnings[0]["text"]
+    elif root:
+        text = root.line
     return shorten(" ".join(text.split()), MAX_MESSAGE)
 
 

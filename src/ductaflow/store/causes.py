@@ -1,17 +1,24 @@
 """What makes two failures the same: exception, place, and the message without what differs from run to run.
 
-A build that failed by one of its flows has the cause of that flow.
+A build that failed by one of its flows has the cause of that flow, its root: `way_to_root` finds it for all
+who say why a build failed.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple, TypeVar
 
+from ductaflow.common.text import clean, first_line
 from ductaflow.store.result import Result, readable_result
 
 MAX_TITLE = 300
+#: Builds inside builds deeper than this are not looked into.
+MAX_DEPTH = 20
+#: Causes that are a build's own unless it names a flow: it was ended with its flows, or its results differ.
+_ITS_OWN = frozenset(["timeout", "interrupted", "signal", "expectation"])
+Run = TypeVar("Run")
 
 
 # --- what differs from run to run, as patterns -------------------------------------------------------------
@@ -63,6 +70,115 @@ class Failed(NamedTuple):
     line: int | None = None
     flow: str = ""
 
+    @classmethod
+    def of(cls, result: Result) -> Failed | None:
+        """Return the facts of a result; None if it is no error."""
+        if not result.status.is_error:
+            return None
+        failure = result.failure
+        return cls(
+            result.instance,
+            result.cause,
+            clean(result.message),
+            failure.ename if failure else "",
+            clean(failure.evalue) if failure else "",
+            failure.file if failure else None,
+            failure.line if failure else None,
+            result.flow,
+        )
+
+    @property
+    def place(self) -> str:
+        """`flows/fit.py:41`, as far as known."""
+        return (f"{self.file}:{self.line}" if self.line else self.file) if self.file else ""
+
+    @property
+    def text(self) -> str:
+        """Exception and message in one line, or what else the run said."""
+        if not self.ename:
+            return first_line(self.message, None)
+        return first_line(f"{self.ename}: {self.evalue}" if self.evalue.strip() else self.ename, None)
+
+    @property
+    def _is_own(self) -> bool:
+        """Whether it failed by itself, whatever came of its flows."""
+        return self.cause in _ITS_OWN and not self.message.startswith("flow ")
+
+    def _place_of(self, flow: Failed) -> int:
+        """Return how far behind its words name a flow; what they do not name comes last."""
+        words = f"{self.evalue}\n{self.message}"
+        found = [
+            words.find(name)
+            for name in (f"{flow.flow}[{flow.instance}] failed", f"flow {flow.flow}/{flow.instance}:")
+        ]
+        return min((place for place in found if place >= 0), default=len(words))
+
+
+def way_to_root(
+    run: Run,
+    facts_of: Callable[[Run], Failed | None],
+    flows_of: Callable[[Run], Iterable[Run]],
+) -> list[Run]:
+    """Return the flows from below a build down to the one that made it fail; empty if that is the run itself.
+
+    At each step that is the failed flow that the build names first, or else its first failed one. One whose
+    results are not as expected comes after those that failed. A build that was ended from outside, or whose
+    own results are not as expected, is its own root.
+
+    Args:
+        run: a build, or anything else.
+        facts_of: gives the facts of a run; None if it is no error.
+        flows_of: gives the flows of a build.
+    """
+    way: list[Run] = []
+    said = facts_of(run)
+    while said and not said._is_own and len(way) < MAX_DEPTH:
+        best: tuple[tuple[bool, int], Run, Failed] | None = None
+        for flow in flows_of(run):
+            if facts := facts_of(flow):
+                rank = facts.cause == "expectation", said._place_of(facts)
+                if best is None or rank < best[0]:
+                    best = rank, flow, facts
+                if rank == (False, 0):
+                    break
+        if best is None:
+            break
+        _, run, said = best
+        way.append(run)
+    return way
+
+
+class Root(NamedTuple):
+    """Where the failure of a build began.
+
+    Attributes:
+        way: ids of the flows from below the build down to it.
+        place, text: of its failure; see `Failed`.
+    """
+
+    way: tuple[str, ...]
+    place: str
+    text: str
+
+    @classmethod
+    def of(cls, way: Sequence[Failed]) -> Root | None:
+        """Return the root at the end of a way; None if there is none."""
+        if not way:
+            return None
+        return cls(tuple(f"{one.flow}/{one.instance}" for one in way), way[-1].place, way[-1].text)
+
+    @property
+    def line(self) -> str:
+        """All in one line: `flows/dispatch.py:26: KeyError: 'price' (in EU/low › dispatch)`."""
+        said = f"{self.place}: {self.text}" if self.place else self.text
+        return f"{said} ({self.where})"
+
+    @property
+    def where(self) -> str:
+        """The way in words: `in regional/EU_2040 › dispatch`."""
+        names = (id if flow != name else flow for id in self.way for flow, _, name in [id.partition("/")])
+        return f"in {' › '.join(names)}"
+
 
 def cause_of(failed: Failed, instance: str) -> tuple[CauseKey, Said]:
     """Return the cause of a failure, and its message for `title_of`.
@@ -74,10 +190,8 @@ def cause_of(failed: Failed, instance: str) -> tuple[CauseKey, Said]:
     # A name that is the flow's own does not differ from run to run.
     names = sorted({instance, failed.instance} - {failed.flow}, key=len, reverse=True)
     if failed.ename:
-        line = f":{failed.line}" if failed.line else ""
-        place = f"{failed.file}{line}" if failed.file else ""
         said = in_parts(f"{failed.ename}: {failed.evalue}" if failed.evalue else failed.ename, names)
-        return CauseKey(failed.cause or "exception", failed.ename, place, pattern_of(said)), said
+        return CauseKey(failed.cause or "exception", failed.ename, failed.place, pattern_of(said)), said
     said = in_parts(failed.message, names)
     return CauseKey(failed.cause or "error", "", "", pattern_of(said)), said
 
@@ -112,17 +226,25 @@ def grouped(failures: Iterable[tuple[str, CauseKey, Said]]) -> list[Group]:
     return sorted(groups.values(), key=lambda group: -len(group.names))
 
 
-def origin_of(result: Result) -> Result:
-    """Return the flow inside a build that failed first, at any depth, or the result itself.
+def flows_on_disk(result: Result) -> Iterator[Result]:
+    """Yield the flows of a build from their run folders.
 
-    It is read from the run folders of the flows. A result that cannot be read does not count: the build's own
-    message names it.
+    A result that cannot be read does not count: the build's own message names it.
     """
     for child in result.children:
-        inner = readable_result(result.folder / child) if result.folder else None
-        if inner and inner.status.is_error:
-            return origin_of(inner)
-    return result
+        if result.folder and (inner := readable_result(result.folder / child)):
+            yield inner
+
+
+def origin_of(result: Result) -> Result:
+    """Return the flow inside a build that made it fail, at any depth, or the result itself."""
+    return [result, *way_to_root(result, Failed.of, flows_on_disk)][-1]
+
+
+def root_of(result: Result) -> Root | None:
+    """Return where the failure of a build began; None if it is the run's own."""
+    way = way_to_root(result, Failed.of, flows_on_disk)
+    return Root.of([failed for one in way if (failed := Failed.of(one))])
 
 
 def in_parts(message: str, names: Sequence[str] = ()) -> Said:
