@@ -82,7 +82,21 @@ MAX_MESSAGE, MAX_PARAMETER, MAX_PARAMETERS = 200, 60, 40
 #: Rows that a browser without scripts is shown.
 MAX_PLAIN_ROWS = 100
 STYLES = ("base.css", "list.css", "detail.css", "views.css")
-SCRIPTS = ("model.js", "dom.js", "list.js", "detail.js", "timeline.js", "graph.js", "trend.js", "main.js")
+SCRIPTS = (
+    "model.js",
+    "dom.js",
+    "address.js",
+    "list.js",
+    "detail.js",
+    "timeline.js",
+    "graph.js",
+    "trend.js",
+    "causes.js",
+    "search.js",
+    "panel.js",
+    "running.js",
+    "main.js",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,57 @@
+// What the page shows, which lives in its address, so that a link and a refresh keep it.
+
+const state = { q: "", statuses: new Set(), scope: "", id: null, missing: null, view: "list", expanded: new Set() };
+
+// Which rows the counts of a group are of. An address without one means all.
+const SCOPES = {
+  session: ({ row }) => !row.earlier,
+  known: ({ row }) => !(row.earlier && row.orphan),
+};
+
+const inAddress = (text) => encodeURIComponent(text).replace(/%2F/g, "/").replace(/%20/g, "+").replace(/%3A/g, ":").replace(/%3D/g, "=");
+
+function address() {
+  const parts = [];
+  if (state.view !== "list") parts.push("view=" + state.view);
+  if (state.statuses.size) parts.push("status=" + [...state.statuses].join(","));
+  if (state.statuses.size && state.scope) parts.push("scope=" + state.scope);
+  if (state.q) parts.push("q=" + inAddress(state.q));
+  if (state.id || state.missing) parts.push("id=" + inAddress(state.id || state.missing));
+  for (const key of state.expanded) parts.push("open=" + inAddress(key));
+  return "#" + parts.join("&");
+}
+
+function readAddress() {
+  const found = new URLSearchParams(location.hash.slice(1));
+  state.q = found.get("q") || "";
+  state.view = VIEWS.some(([name]) => name === found.get("view")) ? found.get("view") : "list";
+  state.statuses = new Set((found.get("status") || "").split(",").filter((status) => ORDER.includes(status)));
+  state.scope = Object.hasOwn(SCOPES, found.get("scope")) ? found.get("scope") : "";
+  const id = found.get("id");
+  state.id = byKey.has(id) ? id : null;
+  sayMissing(state.id ? null : id);
+  state.expanded = new Set(found.getAll("open").filter((key) => byKey.has(key)));
+}
+
+// What is not for sharing, but should survive a refresh.
+function remembered() {
+  const focused = document.activeElement;
+  const log = panel.querySelector(".log");
+  return {
+    scroll: scrollY, panel: panel.scrollTop, log: log ? log.scrollTop : null, folded: [...folded], paused,
+    focus: focused && focused.id ? focused.id : null,
+    active: tree.active ? tree.active.key : null,
+    caret: focused === box ? [box.selectionStart, box.selectionEnd] : null,
+  };
+}
+
+let saving = 0;
+// Browsers limit how often the address may change; a search changes it with each key.
+function stateChanged() {
+  clearTimeout(saving);
+  saving = setTimeout(saveState, 250);
+}
+function saveState() {
+  clearTimeout(saving);
+  history.replaceState(remembered(), "", address());
+}

@@ -1,0 +1,83 @@
+// The panel of the opened instance: how it opens, closes and goes on to the next.
+
+const panel = h("aside.panel", { id: "panel", hidden: true, tabindex: "-1", "aria-label": "Instance" });
+
+let pageScroll = 0;
+
+// Open an instance. `followed`: the person moves through the list, so the focus stays there.
+function openNode(node, followed = false) {
+  const wasOpen = state.id !== null;
+  if (!wasOpen) pageScroll = scrollY;
+  state.id = node.key;
+  sayMissing(null);
+  for (let above = node.parent; above; above = above.parent) state.expanded.add(above.key);
+  if (node.parent) tree.show(tree.found);
+  tree.active = tree.rows.includes(node) ? node : tree.active;
+  tree.drawn = "";
+  if (followed) stateChanged();
+  else history[wasOpen ? "replaceState" : "pushState"](remembered(), "", address());
+  return showNode(node, !followed);
+}
+
+let showing = 0;
+async function showNode(node, focus) {
+  const turn = ++showing;
+  document.body.classList.add("opened");
+  panel.hidden = false;
+  tree.draw();
+  if (tree.active === node && WIDE.matches && !list.hidden) tree.reveal(node);
+  let content;
+  try {
+    const details = await detailsOf(node);
+    if (turn !== showing) return;
+    content = detailOf(node, details);
+  } catch (trouble) {
+    if (turn !== showing) return;
+    content = [h("p.note", "The details cannot be unpacked here: " + trouble.message + ". They are in conductor_status_report.json beside this page.")];
+  }
+  const at = tree.rows.indexOf(node);
+  panel.className = "panel s-" + node.row.status;
+  const name = wayTo(node);
+  panel.setAttribute("aria-label", name);
+  panel.replaceChildren(h("div.panel-head",
+    h("div.panel-bar", badge(node.row.status), h("span.note", duration(node.row.seconds)),
+      node.row.orphan ? h("span.tag.orphan", "not stored") : null,
+      node.row.earlier ? h("span.tag.earlier", "earlier result") : null,
+      h("span.fill"),
+      button("\u2039", () => step(-1), { class: "icon", "aria-label": "Previous instance", disabled: at <= 0 }),
+      button("\u203a", () => step(1), { class: "icon", "aria-label": "Next instance", disabled: at < 0 || at + 1 >= tree.rows.length }),
+      copyButton(() => location.href.split("#")[0] + "#id=" + inAddress(node.key), "Link", "link to this instance"),
+      button("\u00d7", () => closePanel(), { class: "icon", id: "close", "aria-label": "Close" })),
+    h("h2", { id: "panel-name", tabindex: "-1" }, instanceName(name))),
+  ...content.flat(Infinity).filter(Boolean));
+  panel.scrollTop = 0;
+  if (!WIDE.matches) scrollTo(0, 0);
+  if (focus && !WIDE.matches) document.getElementById("panel-name").focus({ preventScroll: true });
+  else if (focus) announce("Opened " + name + ", " + statusOf(node).word);
+}
+
+function step(by) {
+  const at = tree.rows.indexOf(byKey.get(state.id));
+  const next = tree.rows[at + by];
+  if (!next) return;
+  openNode(next, true);
+  showNode(next, false).then(() => {
+    const name = by < 0 ? "Previous instance" : "Next instance";
+    const again = panel.querySelector(`[aria-label="${name}"]:not([disabled])`) || document.getElementById("close");
+    again.focus();
+  });
+}
+
+function closePanel(focus = true) {
+  if (state.id === null) return;
+  showing += 1;
+  state.id = null;
+  document.body.classList.remove("opened");
+  panel.hidden = true;
+  panel.replaceChildren();
+  if (!WIDE.matches) scrollTo(0, pageScroll);
+  tree.drawn = "";
+  tree.draw();
+  stateChanged();
+  if (focus && !list.hidden) list.focus({ preventScroll: true });
+}

@@ -1,0 +1,87 @@
+// The search box, the chips of statuses, and what both let through.
+
+const chips = [...document.querySelectorAll(".chip[data-status]")];
+const box = h("input", {
+  id: "search", type: "search", autocomplete: "off", spellcheck: "false",
+  placeholder: "Search: a name, a piece of a message, status:warning, horizon=2030",
+});
+const shown = h("span.shown", { id: "shown", role: "status" });
+const unknown = h("p.unknown", { id: "unknown", role: "status" });
+const copies = h("div.copies", { hidden: true, role: "group" });
+const empty = h("p.empty", { hidden: true }, "Nothing matches. ", button("Show everything", () => reset()));
+
+function apply() {
+  const fits = searchTest(state.q);
+  const isMeant = (node) => state.statuses.has(node.row.status) && (!state.scope || SCOPES[state.scope](node));
+  const found = roots.filter((node) => (!state.statuses.size || isMeant(node)) && fits(node));
+  const isOn = ({ status, scope }) => state.statuses.has(status) && (!state.scope || state.scope === scope);
+  for (const element of chips) element.setAttribute("aria-pressed", String(isOn(element.dataset)));
+  const filtered = state.statuses.size > 0 || state.q.trim() !== "";
+  const words = filtered ? found.length.toLocaleString("en") + " of " + roots.length.toLocaleString("en") + " shown" : plural(roots.length, "instance");
+  if (shown.textContent !== words) shown.textContent = words;
+  const trouble = unknownTerms(state.q).map(({ token, known }) => "Unknown term " + token + "; known are " + known + ".").join(" ");
+  if (unknown.textContent !== trouble) unknown.textContent = trouble;
+  empty.hidden = found.length > 0 || roots.length === 0;
+  list.hidden = found.length === 0;
+  tree.show(found);
+  showCopies(found.filter((node) => statusOf(node).is_error || node.row.status === "blocked" || node.row.fails), filtered);
+}
+
+function showCopies(failed, filtered) {
+  copies.hidden = failed.length === 0;
+  if (!failed.length) return;
+  const stored = failed.filter((node) => node.row.nodeid);
+  const blocked = failed.filter((node) => node.row.status === "blocked").length;
+  const which = failed.length === 1 ? (blocked ? "what is blocked" : "this failure")
+    : (filtered ? "the " + failed.length + " shown that " : "all " + failed.length + " that ")
+      + (blocked === failed.length ? "are blocked" : blocked ? "failed or are blocked" : "failed");
+  // Earlier results and rows of a conductor have no node id.
+  const some = stored.length < failed.length ? " of " + stored.length : "";
+  copies.setAttribute("aria-label", "Copy for " + which);
+  copies.replaceChildren(...[h("span.note", "Copy for " + which + ":"),
+    copyButton(() => rerunOfAll(failed), "Run again", plural(failed.length, "command")),
+    stored.length ? copyButton(() => debugOfAll(stored), "Debug" + some, plural(stored.length, "command")) : null,
+    stored.length ? copyButton(() => idsOfAll(stored), (stored.length === 1 ? "Node id" : "Node ids") + some, plural(stored.length, "node id")) : null,
+  ].filter(Boolean));
+}
+
+function search(query) {
+  state.q = query;
+  state.statuses.clear();
+  sayMissing(null);
+  box.value = query;
+  if (!WIDE.matches) closePanel(false);
+  showView("list", false);
+  apply();
+  history.pushState(remembered(), "", address());
+  announce(shown.textContent);
+  box.focus({ preventScroll: true });
+  document.querySelector(".tools").scrollIntoView({ block: "nearest" });
+}
+
+function reset() {
+  state.q = box.value = "";
+  state.statuses.clear();
+  sayMissing(null);
+  apply();
+  stateChanged();
+  box.focus();
+}
+
+function help() {
+  const row = (term, meaning) => h("div", h("dt", button(term, () => search(term), { class: "link" })), h("dd", meaning));
+  // Examples that find something here, as far as there is something.
+  const first = (found, otherwise) => { for (const node of roots) { const one = found(node); if (one) return one; } return otherwise; };
+  return h("details.help", h("summary", "What can be searched"), h("dl",
+    row(asTerm(first(({ row: { id } }) => id.slice(id.indexOf("/") + 1))), "a piece of a name, of a message or of a flow of a build"),
+    row("status:error,blocked", "the status: " + VALUES.status.told.join(", ")),
+    row("flow:" + asValue(first(({ row: { flow } }) => flow) + "*"), "the flow or build; * stands for anything"),
+    row("tag:" + asValue(first(({ row: { tags } }) => tags && tags[0], "slow")), "a tag of _run"),
+    row(first((node) => parametersOf(node).map(parameterTerm)[0], "horizon=2030"), "a parameter of the config, also nested: database.host or host"),
+    row("cause:" + first(({ row: { cause } }) => cause, "timeout"), "why it failed: " + Object.keys(CAUSE).join(", ")),
+    row("is:new", "an error that the last session with a result of it did not have"),
+    row("is:session", "what this session touched; is:earlier for earlier results"),
+    roots.some(({ row: { orphan } }) => orphan) ? row("is:orphan", "a run of nothing that is stored (any more); is:stored for all others") : null,
+    head.failing ? row("is:failing", "its test fails although its run is good: a new warning, for example") : null,
+    row("-status:success", "a minus: not this. Several terms must all fit; \"quotes\" keep words together")));
+}
