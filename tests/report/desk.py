@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -95,6 +96,27 @@ def a_page(folder: Path, entries: Sequence[Entry], **head: Any) -> Path:
     page = folder / "page.html"
     page.write_text(render_html(data))
     return page
+
+
+def with_rows(page: Path, more: Mapping[str, Mapping[str, Any]]) -> None:
+    """Put values into rows of a page; parameters, metrics and what moved by their names, as in a twin."""
+    text = page.read_text()
+    head, rows = (
+        json.loads(found)
+        for found in re.findall(r'type="application/json" id=.*?>(.*?)</script>', text, re.S)
+    )
+    for row in rows:
+        for key, value in more.get(row["id"], {}).items():
+            if isinstance(value, Mapping):
+                head["shapes"].append(list(value))
+                value = [len(head["shapes"]) - 1, *value.values()]
+            row[key] = value
+    for id, data in (("head", head), ("rows", rows)):
+        start = text.index(f'id="{id}">') + len(f'id="{id}">')
+        text = (
+            text[:start] + json.dumps(data).replace("<", "\\u003c") + text[text.index("</script>", start) :]
+        )
+    page.write_text(text)
 
 
 def a_red(name: str, *, earlier: bool = False, message: str = "it broke") -> Entry:

@@ -84,6 +84,8 @@ MAX_PLAIN_ROWS = 100
 STYLES = ("base.css", "list.css", "detail.css", "views.css")
 SCRIPTS = (
     "model.js",
+    "values.js",
+    "terms.js",
     "dom.js",
     "address.js",
     "list.js",

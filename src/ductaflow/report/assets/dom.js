@@ -40,6 +40,8 @@ const badge = (status) => h("span.badge", sign(status), h("span", wordOf(status)
 
 const plural = (count, word) => count.toLocaleString("en") + " " + word + (count === 1 ? "" : "s");
 
+const listed = (names, most) => names.slice(0, most).join(", ") + (names.length > most ? " and " + (names.length - most) + " more" : "");
+
 // The same as `duration` of common/text.py; empty for no time at all.
 function duration(seconds) {
   if (!seconds) return "";

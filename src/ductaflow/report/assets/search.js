@@ -19,7 +19,7 @@ function apply() {
   const filtered = state.statuses.size > 0 || state.q.trim() !== "";
   const words = filtered ? found.length.toLocaleString("en") + " of " + roots.length.toLocaleString("en") + " shown" : plural(roots.length, "instance");
   if (shown.textContent !== words) shown.textContent = words;
-  const trouble = unknownTerms(state.q).map(({ token, known }) => "Unknown term " + token + "; known are " + known + ".").join(" ");
+  const trouble = unknownTerms(state.q).map(({ said }) => said).join(" ");
   if (unknown.textContent !== trouble) unknown.textContent = trouble;
   empty.hidden = found.length > 0 || roots.length === 0;
   list.hidden = found.length === 0;
@@ -78,6 +78,7 @@ function help() {
     row("flow:" + asValue(first(({ row: { flow } }) => flow) + "*"), "the flow or build; * stands for anything"),
     row("tag:" + asValue(first(({ row: { tags } }) => tags && tags[0], "slow")), "a tag of _run"),
     row(first((node) => parametersOf(node).map(parameterTerm)[0], "horizon=2030"), "a parameter of the config, also nested: database.host or host"),
+    row("seconds>1", "a number: <, <=, >, >=, a..b; of a parameter or metric by its name, of seconds>2min, memory>2GB, warnings>0, started>11:30 (UTC)"),
     row("cause:" + first(({ row: { cause } }) => cause, "timeout"), "why it failed: " + Object.keys(CAUSE).join(", ")),
     row("is:new", "an error that the last session with a result of it did not have"),
     row("is:session", "what this session touched; is:earlier for earlier results"),
