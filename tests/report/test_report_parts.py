@@ -15,6 +15,7 @@ from support import a_result, page_data, stored
 from ductaflow.common.errors import DuctaflowError, Failure
 from ductaflow.common.paths import REPORT_JSON, RunFolder
 from ductaflow.report import Entry, LiveReport, build_report, merge_reports, render_html, write_report
+from ductaflow.report.before import GoodRunsBefore
 from ductaflow.report.cause_groups import find_causes
 from ductaflow.report.configs import Configs, shown_value
 from ductaflow.report.excerpts import LOG_END, MAX_GOOD, MAX_PLACES, FigureBudget, figures_of, log_parts
@@ -93,7 +94,8 @@ def test_short_log_is_whole(tmp_path: Path) -> None:
 
 def configs_of(root: Path, result: Result, *, is_stored: bool = True) -> dict[str, Any]:
     folder = RunFolder(root / "runs" / result.flow / result.instance, result.flow)
-    return Configs(root / "config", root / "runs").of(result, folder, stored=is_stored)
+    before = GoodRunsBefore(root / "runs").of(result, folder, nested=False)
+    return Configs(root / "config").of(result, folder, None, before, stored=is_stored)
 
 
 def test_config_is_flat_beside_its_base(tmp_path: Path) -> None:

@@ -18,9 +18,11 @@ import re
 import stat
 import sys
 import typing
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from ductaflow.common.errors import DuctaflowError, of_system
 
@@ -102,18 +104,49 @@ def read_lines(path: Path, kind: type[T], *, last: int = 0) -> tuple[list[T], li
         The values of the lines that can be read, and for each other one what is wrong with it, with file and
         number of the line. A file that cannot be read is one fault; one that is not there has no lines.
     """
-    try:
-        data = read_regular(path) or b""
-    except UnreadableError as exc:
-        return [], [exc.message]
     values, faults = [], []
-    lines = [(number, line) for number, line in enumerate(data.split(b"\n"), start=1) if line.strip()]
-    for number, line in lines[-last:]:
-        try:
-            values.append(decode(line, kind, where=f"{path}:{number}"))
-        except UnreadableError as exc:
-            faults.append(exc.message)
+    try:
+        for place, line in last_lines(path, last):
+            try:
+                values.append(decode(line, kind, where=path))
+            except UnreadableError as exc:
+                # Lines are not counted where all are good: a file may have become long.
+                number = 1 + (read_regular(path) or b"")[:place].count(b"\n")
+                faults.append(exc.message.replace(str(path), f"{path}:{number}", 1))
+    except UnreadableError as exc:
+        faults.append(exc.message)
     return values, faults
+
+
+def last_lines(path: Path, last: int = 0, *, most: int = LARGEST) -> list[tuple[int, bytes]]:
+    """Read the last lines of a file, without empty ones.
+
+    Args:
+        path: the file; one that is not there has none.
+        last: so many lines; 0 for all.
+        most: read no more than so many bytes, from the end.
+
+    Returns:
+        Where each line begins in the file, and the line.
+
+    Raises:
+        UnreadableError: as of `read_regular`.
+    """
+    size = min(1 << 20, most) if last else LARGEST
+    while True:
+        with _opened(path, "") as file:
+            end = file.seek(0, os.SEEK_END) if file else 0
+            begin = file.seek(max(0, end - size)) if file else 0
+            data = file.read() if file else b""
+        lines = []
+        for line in data.split(b"\n"):
+            lines.append((begin, line))
+            begin += len(line) + 1
+        # The first one may be half a line.
+        lines = [pair for pair in (lines if size >= end else lines[1:]) if pair[1].strip()]
+        if size >= min(end, most) or len(lines) >= last:
+            return lines[-last:]
+        size = min(4 * size, most)
 
 
 def read_regular(path: Path, *, hint: str = "") -> bytes | None:
@@ -122,18 +155,25 @@ def read_regular(path: Path, *, hint: str = "") -> bytes | None:
     Raises:
         UnreadableError: it is no regular file, or absurdly large; a RefusedError: the system refuses it.
     """
+    with _opened(path, hint) as file:
+        size = os.fstat(file.fileno()).st_size if file else 0
+        if size > LARGEST:
+            raise UnreadableError(f"{path}: is too large to be ours: {size:,} bytes", hint=hint)
+        return file.read() if file else None
+
+
+@contextmanager
+def _opened(path: Path, hint: str) -> Iterator[BinaryIO | None]:
+    """Open a regular file, None if there is none; what goes wrong while it is read is told too."""
     try:
         # O_NONBLOCK: opening a pipe in the place of the file would wait for a writer.
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         with os.fdopen(handle, "rb") as file:
-            status = os.fstat(handle)
-            if not stat.S_ISREG(status.st_mode):
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
                 raise UnreadableError(f"{path}: is no regular file", hint=hint)
-            if status.st_size > LARGEST:
-                raise UnreadableError(f"{path}: is too large to be ours: {status.st_size:,} bytes", hint=hint)
-            return file.read()
+            yield file
     except FileNotFoundError:
-        return None
+        yield None
     except ValueError as exc:
         # a NUL in it, say, since the name comes from another file
         raise UnreadableError(f"{str(path)!r} is no name of a file", hint=hint) from exc

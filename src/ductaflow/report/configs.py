@@ -13,9 +13,9 @@ from ductaflow.common.paths import BASE_CONFIG, KIND_DIRS, ROOT_KEY, RUN_KEY, Ru
 from ductaflow.common.text import cut
 from ductaflow.project.compose import fill_placeholders, merge
 from ductaflow.project.secrets import masked
+from ductaflow.report.before import NO_RUN, Before
 from ductaflow.report.schema import ConfigParts, Flat
-from ductaflow.store.previous import previous_folder
-from ductaflow.store.result import Result, readable_result
+from ductaflow.store.result import Result
 
 MAX_KEYS = 120
 MAX_VALUE = 300
@@ -30,12 +30,10 @@ class Configs:
 
     Args:
         config_dir: the folder of the stored instances; without it, no run has a base.
-        runs_dir: the tree of the runs, in which the last good outputs are kept.
     """
 
-    def __init__(self, config_dir: Path | None, runs_dir: Path) -> None:
+    def __init__(self, config_dir: Path | None) -> None:
         self._config_dir = config_dir
-        self._runs_dir = runs_dir
         self._bases: dict[tuple[str, str], dict[str, JsonValue]] = {}
 
     def of(
@@ -43,6 +41,7 @@ class Configs:
         result: Result,
         folder: RunFolder | None,
         without_run: Mapping[str, object] | None = None,
+        before: Before = NO_RUN,
         *,
         stored: bool,
     ) -> ConfigParts:
@@ -51,17 +50,18 @@ class Configs:
         Args:
             result: of the run; folder: its run folder, None for an instance that did not run.
             without_run: the config of an instance that did not run.
+            before: the last good run before.
             stored: whether it is an instance of its own; a flow of a build has no base.
         """
         config = _read(folder.config) if folder else without_run
         shown, left_out = _flat(config)
-        good, finished = self._last_good(result, folder) if folder else (None, None)
+        good = _read(before.folder.config) if before.folder else None
         return {
             "config": None if config is None else shown,
             "config_left_out": left_out,
             "base_config": self._base(result, config) if stored and config is not None else None,
-            "good_config": good,
-            "good_finished": finished,
+            "good_config": None if good is None else _flat(good)[0],
+            "good_finished": before.result.finished if good is not None and before.result else None,
         }
 
     def _base(self, result: Result, config: Mapping[str, object]) -> Flat | None:
@@ -75,17 +75,6 @@ class Configs:
         base = self._bases[kind, flow]
         filled = {key: _filled(key, value, result, config) for key, value in base.items()}
         return _flat(filled)[0] if base else None
-
-    def _last_good(self, result: Result, folder: RunFolder) -> tuple[Flat | None, str | None]:
-        try:
-            kept = RunFolder(previous_folder(self._runs_dir.absolute(), folder.path.absolute()), result.flow)
-        except ValueError:
-            return None, None  # the run folder lies elsewhere
-        config = _read(kept.config)
-        if config is None:
-            return None, None
-        last = readable_result(kept.path)
-        return _flat(config)[0], last.finished if last else None
 
 
 def _filled(key: str, value: object, result: Result, config: Mapping[str, object]) -> object:

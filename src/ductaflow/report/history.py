@@ -9,18 +9,23 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 
-from ductaflow.common.decode import read_lines
+from ductaflow.common.decode import UnreadableError, decode, last_lines, read_lines
 from ductaflow.common.paths import CACHE_DIR
 from ductaflow.report.schema import Head, NumbersLine, SessionLine
+from ductaflow.store.metrics import numbers_in
 from ductaflow.store.result import Result, Status
 
 HISTORY = "history.jsonl"
 NUMBERS = "metrics.jsonl"
 #: Sessions that a report shows, failed ids that a line keeps, and numbers that it keeps of an instance.
 MAX_SESSIONS, MAX_RED, MAX_NUMBERS = 40, 250, 40
+#: Bytes of the file of numbers that a report reads, at its end: 10 numbers of 10,000 instances take 3 MB.
+MAX_NUMBERS_READ = 16_000_000
 
 
 def history_file(runs_dir: Path) -> Path:
@@ -95,12 +100,7 @@ def newly_red(red: Iterable[str], session_id: str, history: Sequence[SessionLine
 
 def numbers_of(result: Result) -> dict[str, float]:
     """Return the first metrics of a run that are numbers."""
-    numbers = {
-        name: value
-        for name, value in result.metrics.items()
-        if isinstance(value, int | float) and not isinstance(value, bool)
-    }
-    return dict([*numbers.items()][:MAX_NUMBERS])
+    return dict([*numbers_in(result.metrics).items()][:MAX_NUMBERS])
 
 
 def numbers_before(runs_dir: Path, id: str, session_id: str) -> NumbersLine | None:
@@ -116,6 +116,36 @@ def numbers_before(runs_dir: Path, id: str, session_id: str) -> NumbersLine | No
     lines, _ = read_lines(runs_dir / CACHE_DIR / NUMBERS, NumbersLine, last=MAX_SESSIONS)
     found = (line for line in reversed(lines) if line["session_id"] != session_id and id in line["numbers"])
     return next(found, None)
+
+
+class KeptNumbers:
+    """The numbers that runs of earlier sessions found, read once.
+
+    Args:
+        runs_dir: the runs folder.
+    """
+
+    def __init__(self, runs_dir: Path) -> None:
+        self._path = runs_dir / CACHE_DIR / NUMBERS
+
+    def before(self, id: str, session_id: str) -> Mapping[str, float]:
+        """Return the last numbers of an instance that another session found; none if none are known."""
+        return next((numbers for by, numbers in self._by_id.get(id, ()) if by != session_id), {})
+
+    @cached_property
+    def _by_id(self) -> dict[str, list[tuple[str, dict[str, float]]]]:
+        """For each instance the numbers of the last two sessions that have some, the latest first."""
+        found: dict[str, list[tuple[str, dict[str, float]]]] = {}
+        for _, raw in reversed(last_lines(self._path, MAX_SESSIONS, most=MAX_NUMBERS_READ)):
+            # As in `numbers_before`, lines that cannot be read say nothing.
+            with suppress(UnreadableError):
+                line = decode(raw, NumbersLine, where=self._path)
+                session = line["session_id"]
+                for id, numbers in line["numbers"].items():
+                    known = found.setdefault(id, [])
+                    if len(known) < 2 and (not known or known[0][0] != session):
+                        known.append((session, numbers))
+        return found
 
 
 def append_history(

@@ -22,7 +22,9 @@ from typing import TYPE_CHECKING, cast
 from ductaflow.common.text import duration, moment, shorten, visible
 from ductaflow.report.cause_groups import parameters_of, root_of_instance
 from ductaflow.report.schema import Head, InstanceTwin, Twin
+from ductaflow.report.twin import NOT_YET
 from ductaflow.store.causes import Root
+from ductaflow.store.metrics import numbers_in
 from ductaflow.store.result import BY_ATTENTION, Status
 
 if TYPE_CHECKING:
@@ -61,6 +63,10 @@ class Packer:
         """Return the number of a set of names, which thousands of rows share."""
         return self.shapes.setdefault(names, len(self.shapes))
 
+    def shaped(self, values: Mapping[str, object]) -> list[object] | None:
+        """Return values behind the number of their names; None if there are none."""
+        return [self.shape(tuple(values)), *values.values()] if values else None
+
     def blocks(self) -> Iterator[str]:
         """Yield all blocks, the one that is not full last."""
         for block in self._full:
@@ -77,8 +83,8 @@ def _packed(texts: list[str]) -> bytes:
 
 #: Seconds after which the page of a running session loads itself again.
 REFRESH_SECONDS = 5
-#: Of one row: characters of its message and of a parameter's value, and number of parameters to search.
-MAX_MESSAGE, MAX_PARAMETER, MAX_PARAMETERS = 200, 60, 40
+#: Of one row: characters of its message and of a value, and number of parameters and of metrics.
+MAX_MESSAGE, MAX_VALUE, MAX_VALUES = 200, 60, 40
 #: Rows that a browser without scripts is shown.
 MAX_PLAIN_ROWS = 100
 STYLES = ("base.css", "list.css", "detail.css", "views.css")
@@ -126,10 +132,11 @@ def render_html(data: Twin) -> str:
 def row_of(instance: InstanceTwin, packer: Packer) -> PageRow:
     """Return the row of an instance of the twin, and pack its details."""
     shown = cast(InstanceTwin, _all_visible(instance))
-    first = list(parameters_of(shown).items())[:MAX_PARAMETERS]
-    parameters = {name: value[:MAX_PARAMETER] for name, value in first}
-    # Thousands of planned or blocked instances have no more than their row.
-    has_details = Status(shown["status"]).has_run or shown["links"] or shown["config"]
+    first = list(parameters_of(shown).items())[:MAX_VALUES]
+    parameters = {name: value[:MAX_VALUE] for name, value in first}
+    # Thousands of planned or blocked instances have no more than their row; details cannot be taken back.
+    is_known = bool(shown["links"] or shown["config"]) and shown["message"] != NOT_YET
+    has_details = Status(shown["status"]).has_run or is_known
     is_plain = shown["rerun"] == f"ductaflow run {shlex.quote(shown['id'])}"
     row = _brief(shown)
     row |= {
@@ -137,7 +144,8 @@ def row_of(instance: InstanceTwin, packer: Packer) -> PageRow:
         "orphan": shown.get("orphan"),
         "fails": shown.get("fails"),
         "rerun": None if shown["nodeid"] and is_plain else shown["rerun"],
-        "parameters": [packer.shape(tuple(parameters)), *parameters.values()] if parameters else None,
+        "parameters": packer.shaped(parameters),
+        **_results(shown, packer),
         "at": packer.add(_json(_details(shown))) if has_details else None,
     }
     return PageRow(instance["status"], _json(_without_empty(row)))
@@ -264,6 +272,24 @@ def _brief(instance: InstanceTwin) -> dict[str, object]:
         "root": root and {"way": root.way, "place": root.place, "text": shorten(root.text, MAX_MESSAGE)},
         "warnings": instance["warning_count"],
         "flows": [_without_empty(_brief(flow)) for flow in instance["flows"]],
+    }
+
+
+def _results(instance: InstanceTwin, packer: Packer) -> dict[str, object]:
+    """Return what a row shows of what a run found.
+
+    `moved` are the numbers before of those metrics that are other numbers now; `judged` is how many metrics
+    and files were compared with what is expected, and how many differ.
+    """
+    first = [*instance.get("metrics", {}).items()][:MAX_VALUES]
+    metrics = {name: value[:MAX_VALUE] if isinstance(value, str) else value for name, value in first}
+    numbers, before = numbers_in(metrics), numbers_in(instance.get("metrics_before", {}))
+    judged = instance.get("judged")
+    return {
+        "metrics": packer.shaped(metrics),
+        "moved": packer.shaped({name: before[name] for name in numbers if name in before}),
+        "judged": [judged[key] for key in ("metrics", "files", "differing")] if judged else None,
+        "memory": instance["peak_memory"],
     }
 
 

@@ -5,10 +5,11 @@ Long texts are cut in the middle, and say so. `common.decode` reads these from f
 
 from __future__ import annotations
 
-from typing import NotRequired, TypedDict
+from typing import Literal, NotRequired, TypedDict
 
 from ductaflow.common.errors import SourceLine
 from ductaflow.common.paths import Kind
+from ductaflow.comparison.difference import Format, Scalar
 from ductaflow.store.result import FileEntry, Metric, Status
 
 SCHEMA = 1
@@ -81,8 +82,72 @@ class CellsTwin(TypedDict):
     total: int
 
 
+class ValueTwin(TypedDict):
+    """A metric or a value in a file that is not as expected; see `ValueDifference`."""
+
+    name: str
+    kind: Literal["other", "gone", "added", "bound"]
+    old: Scalar
+    new: Scalar
+    change: float | None
+    limit: str
+    column: str
+
+
+class ColumnTwin(TypedDict):
+    """How many values differ in a column; see `ColumnDifference`."""
+
+    column: str
+    differing: int
+    change: float | None
+
+
+class FileTwin(TypedDict):
+    """A file that is not as expected; see `FileDifference`."""
+
+    file: str
+    format: Format
+    fault: str
+    unit: str
+    compared: int
+    differing: int
+    notes: list[str]
+    columns: list[ColumnTwin]
+    worst: list[ValueTwin]
+    only_added: bool
+    is_settled: bool
+
+
+class DifferenceTwin(TypedDict):
+    """A metric or a file that is not as expected: one of the two is given."""
+
+    metric: ValueTwin | None
+    file: FileTwin | None
+
+
+class JudgedTwin(TypedDict):
+    """What came of comparing the results of a run with those expected; see `Judged`.
+
+    `metrics` and `files` are how many were judged, `differing` how many of those are not as expected,
+    `additional` how many other metrics there are. `differences` are the first of them.
+    """
+
+    metrics: int
+    files: int
+    additional: int
+    differing: int
+    summary: str
+    message: str
+    differences: list[DifferenceTwin]
+    differences_left_out: int
+
+
 class ResultTwin(TypedDict):
-    """Every field of `result.json` but `lineage`."""
+    """Every field of `result.json` but `lineage`.
+
+    `metrics_before` are the metrics of the last good run before that this run has otherwise, or not at all.
+    `reasons` are why it ran, each with in how many sessions in a row it was one.
+    """
 
     schema: int
     flow: str
@@ -114,6 +179,9 @@ class ResultTwin(TypedDict):
     run_status: NotRequired[Status | None]
     metrics: NotRequired[dict[str, Metric]]
     metrics_left_out: NotRequired[int]
+    metrics_before: NotRequired[dict[str, Metric]]
+    judged: NotRequired[JudgedTwin | None]
+    reasons: NotRequired[dict[str, int]]
 
 
 class InstanceTwin(ResultTwin, LogParts, ConfigParts, FigureParts):

@@ -7,7 +7,7 @@ import os
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypedDict, cast
@@ -16,20 +16,22 @@ from urllib.parse import quote
 from ductaflow.common.paths import RESULT, RunFolder, relative
 from ductaflow.common.text import cut_middle, iso_moment
 from ductaflow.project.settings import Project
+from ductaflow.report.before import NO_RUN, GoodRunsBefore
 from ductaflow.report.cause_groups import find_causes
 from ductaflow.report.configs import Configs
 from ductaflow.report.excerpts import GOOD_LOG_END, LOG_END, NO_FIGURES, FigureBudget, figures_of, log_parts
 from ductaflow.report.history import newly_red, read_history
-from ductaflow.report.schema import SCHEMA, Head, InstanceTwin, ResultTwin, Twin
-from ductaflow.store.result import Result, Status, recorded_result
+from ductaflow.report.schema import SCHEMA, Head, InstanceTwin, JudgedTwin, ResultTwin, Twin
+from ductaflow.store.result import Judged, Metric, Result, Status, recorded_result
 
 MAX_TEXT = 20_000
 MAX_LINE = 2_000
 #: Builds inside builds deeper than this are shown without their flows.
 MAX_DEPTH = 20
-#: Files that an instance lists as read or written, metrics, and upstreams.
+#: Files that an instance lists as read or written, metrics, what is not as expected, and upstreams.
 MAX_FILES = 100
 MAX_METRICS = 100
+MAX_DIFFERENCES = 40
 MAX_UPSTREAMS = 100
 #: Message of an instance that waits for its turn.
 NOT_YET = "has not run yet"
@@ -88,7 +90,8 @@ class Sources:
     def __init__(self, runs_dir: Path, project_root: Path | None) -> None:
         self.runs_dir = runs_dir
         self.project = Project.at(project_root) if project_root else None
-        self.configs = Configs(self.project.config_dir if self.project else None, runs_dir)
+        self.configs = Configs(self.project.config_dir if self.project else None)
+        self.before = GoodRunsBefore(runs_dir)
         self.figures = FigureBudget()
 
 
@@ -199,16 +202,17 @@ def _instance(
     # The folder of an instance that did not run has what an earlier session left.
     could_start = bool(result.run_id) or result.cause != "input"
     ran = folder if result.status.has_run and could_start else None
-    # One that waits for its turn will have the config that it ran with.
-    stored = None if result.message == NOT_YET else entry.config
     log = _log_of(ran) if ran else None
     is_good = not (former or result).status.needs_attention
+    before = sources.before.of(result, ran, nested=nested) if ran else NO_RUN
     metrics = dict([*result.metrics.items()][:MAX_METRICS])
     lists = {
         **_first(result, "inputs"),
         **_first(result, "outputs"),
         "metrics": metrics,
         "metrics_left_out": len(result.metrics) - len(metrics),
+        "metrics_before": _otherwise(result.metrics, before.metrics),
+        "judged": _judged(result.judged),
     }
     fields = {**result.to_dict(), **lists}
     # The lineage is as long as the files that were read are many; `ductaflow why` reads it.
@@ -232,7 +236,7 @@ def _instance(
         "fails": entry.fails,
         "links": _links(ran, log, runs_dir) if ran else {},
         **log_parts(log, GOOD_LOG_END if is_good else LOG_END, (warning.line for warning in result.warnings)),
-        **sources.configs.of(result, ran, stored, stored=not nested),
+        **sources.configs.of(result, ran, entry.config, before, stored=not nested),
         **(figures_of(ran.notebook, sources.figures, is_good=is_good) if ran else NO_FIGURES),
         "flows": [],
     }
@@ -256,6 +260,29 @@ def _first(result: Result, name: str) -> dict[str, object]:
     """Return the files that a run read or wrote, as many as are listed, and the number of others."""
     files = getattr(result, name)
     return {name: files[:MAX_FILES], f"{name}_left_out": max(0, len(files) - MAX_FILES)}
+
+
+def _otherwise(metrics: Mapping[str, Metric], before: Mapping[str, Metric]) -> dict[str, Metric]:
+    """Return the metrics before that a run has otherwise, or not at all; none of a run without metrics."""
+    if not metrics:
+        return {}
+    gone = object()
+    other = [(name, value) for name, value in before.items() if metrics.get(name, gone) != value]
+    return dict(other[:MAX_METRICS])
+
+
+def _judged(judged: Judged | None) -> JudgedTwin | None:
+    if judged is None:
+        return None
+    shown = asdict(replace(judged, differences=judged.differences[:MAX_DIFFERENCES]))
+    # Whether it still holds is for those who judge.
+    del shown["key"]
+    left_out = max(0, len(judged.differences) - MAX_DIFFERENCES)
+    differing = judged.differing
+    return cast(
+        JudgedTwin,
+        {**shown, "summary": judged.summary, "differing": differing, "differences_left_out": left_out},
+    )
 
 
 def _flow(folder: Path, build: Entry, sources: Sources, rerun: str, above: frozenset[Path]) -> InstanceTwin:

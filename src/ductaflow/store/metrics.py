@@ -163,6 +163,15 @@ def _plain(value: object) -> Metric:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
+def numbers_in(metrics: Mapping[str, Metric]) -> dict[str, float]:
+    """Return those metrics that are numbers."""
+    return {
+        name: value
+        for name, value in metrics.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+
+
 # --- recording ---------------------------------------------------------------------------------------------
 
 

@@ -276,12 +276,20 @@ class Judged:
     message: str = ""
 
     @property
+    def differing(self) -> int:
+        """How many metrics and files are not as expected."""
+        return sum(self._wrong().values())
+
+    def _wrong(self) -> dict[str, int]:
+        # A metric that is neither as expected nor within its bounds is one.
+        metrics = {one.metric.name for one in self.differences if one.metric}
+        return {"metric": len(metrics), "file": sum(one.file is not None for one in self.differences)}
+
+    @property
     def summary(self) -> str:
         """What differs, of how much: `2 of 9 metrics, 1 of 1 files differ`; or how much was judged."""
         counts = {"metric": self.metrics, "file": self.files}
-        # A metric that is neither as expected nor within its bounds is one.
-        metrics = {one.metric.name for one in self.differences if one.metric}
-        wrong = {"metric": len(metrics), "file": sum(one.file is not None for one in self.differences)}
+        wrong = self._wrong()
         if any(wrong.values()):
             parts = [f"{wrong[word]} of {counts[word]} {word}s" for word in counts if wrong[word]]
             return f"{', '.join(parts)} differ"

@@ -2,7 +2,7 @@
 
 const CAUSE = {
   exception: "Exception", exit: "Exit", signal: "Killed by a signal", timeout: "Timeout",
-  interrupted: "Interrupted", lost: "Lost", input: "Missing input",
+  interrupted: "Interrupted", lost: "Lost", input: "Missing input", expectation: "Not as expected",
 };
 
 const parsed = (id) => JSON.parse(document.getElementById(id).textContent);
