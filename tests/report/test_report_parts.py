@@ -9,16 +9,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
 from support import a_result, page_data, stored
 
 from ductaflow.common.errors import DuctaflowError, Failure
 from ductaflow.common.paths import REPORT_JSON, RunFolder
+from ductaflow.notebook.export import html_of
 from ductaflow.report import Entry, LiveReport, build_report, merge_reports, render_html, write_report
 from ductaflow.report.before import GoodRunsBefore
 from ductaflow.report.cause_groups import find_causes
 from ductaflow.report.configs import Configs, shown_value
-from ductaflow.report.excerpts import LOG_END, MAX_GOOD, MAX_PLACES, FigureBudget, figures_of, log_parts
+from ductaflow.report.excerpts import LOG_END, MAX_PLACES, log_parts
+from ductaflow.report.figures import MAX_GOOD, MAX_NOTEBOOK, FigureBudget, figures_of
 from ductaflow.report.history import (
     MAX_RED,
     append_history,
@@ -198,10 +201,8 @@ def test_figures_are_numbered_as_cells_are(tmp_path: Path) -> None:
 
     found = figures_of(notebook, FigureBudget(), is_good=True)
 
-    assert {
-        "figures": [{"cell": 1, "type": "image/png", "data": PNG, "text": ""}],
-        "figures_left_out": 0,
-    } == found
+    assert [{"cell": 1, "type": "image/png", "data": PNG, "text": ""}] == found["figures"]
+    assert (0, []) == (found["figures_left_out"], found["interactive"])
 
 
 @pytest.mark.parametrize("image", ["javascript:alert(1)", '"><script>', 7, None, {"a": 1}])
@@ -220,6 +221,63 @@ def test_broken_notebook_has_no_figures(tmp_path: Path, content: bytes) -> None:
 
     assert [] == figures_of(path, FigureBudget(), is_good=True)["figures"]
     assert [] == figures_of(tmp_path / "none.ipynb", FigureBudget(), is_good=True)["figures"]
+
+
+PLOTLY = "application/vnd.plotly.v1+json"
+ALTAIR_HTML = "<div id=altair-viz></div><script>vegaEmbed('#altair-viz', {})</script>"
+
+
+@pytest.mark.parametrize(
+    ("bundle", "library"),
+    [
+        ({PLOTLY: {"data": []}, "text/html": "<b>x</b>"}, "Plotly"),
+        ({"application/vnd.vegalite.v5+json": {}}, "Vega-Altair"),
+        ({"text/html": ALTAIR_HTML}, "Vega-Altair"),
+        ({"application/vnd.bokehjs_exec.v0+json": "", "application/javascript": ""}, "Bokeh"),
+        ({"text/html": "<p>how to call vegaEmbed</p>"}, ""),
+        ({"application/vnd.bokehjs_load.v0+json": ""}, ""),
+    ],
+)
+def test_interactive_figures_are_named_with_their_place(
+    tmp_path: Path, bundle: dict[str, Any], library: str
+) -> None:
+    """By MIME type, or by what the HTML calls; a library that is only loaded shows nothing."""
+    cell = {"cell_type": "code", "id": "b1", "outputs": [{"output_type": "display_data", "data": bundle}]}
+    path = tmp_path / "fit.ipynb"
+    path.write_text(json.dumps({"cells": [{"cell_type": "markdown"}, cell]}))
+
+    found = figures_of(path, FigureBudget(), is_good=True)["interactive"]
+
+    expected = {"cell": 1, "library": library, "anchor": "cell-id=b1", "picture": False}
+    assert ([expected] if library else []) == found
+
+
+def test_an_interactive_figure_is_shown_as_a_picture_where_it_has_one(tmp_path: Path) -> None:
+    """Also as SVG; of a cell that is not in the page of the notebook no place is named."""
+    svg = {"image/svg+xml": ["<svg>", "</svg>"], PLOTLY: {}}
+    cell = {"cell_type": "code", "id": "b1", "metadata": {"tags": ["remove-cell"]}}
+    path = tmp_path / "fit.ipynb"
+    path.write_text(json.dumps({"cells": [cell | {"outputs": [{"output_type": "x", "data": svg}]}]}))
+
+    found = figures_of(path, FigureBudget(), is_good=True)
+
+    (figure,), (interactive,) = found["figures"], found["interactive"]
+    assert ("image/svg+xml", b"<svg></svg>") == (figure["type"], base64.b64decode(figure["data"]))
+    assert ("", True) == (interactive["anchor"], interactive["picture"])
+
+
+def test_a_notebook_that_is_not_searched_is_said(tmp_path: Path) -> None:
+    """Figures are never left out in silence."""
+    path = tmp_path / "fit.ipynb"
+    path.write_bytes(b" " * (MAX_NOTEBOOK + 1))
+    assert figures_of(path, FigureBudget(), is_good=True)["notebook_too_large"]
+
+
+def test_the_place_of_a_cell_is_in_the_page_of_its_notebook(tmp_path: Path) -> None:
+    """The page of a notebook has the id that links lead to."""
+    cell = nbformat.v4.new_code_cell("1", id="b1-x")
+    page = html_of(nbformat.v4.new_notebook(cells=[cell]), "fit")
+    assert 'id="cell-id=b1-x"' in page
 
 
 def test_green_runs_leave_room_for_red_ones(tmp_path: Path) -> None:

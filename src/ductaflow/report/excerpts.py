@@ -1,106 +1,16 @@
-"""The excerpts of logs and the figures of runs in a report, bounded so that the page stays small."""
+"""The excerpts of logs in a report, bounded so that the page stays small."""
 
 from __future__ import annotations
 
 import codecs
 import os
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, groupby
 from pathlib import Path
-from typing import NotRequired, TypedDict
 
-from ductaflow.common.decode import UnreadableError, decode
 from ductaflow.common.errors import SourceLine
 from ductaflow.common.text import strip_ansi
-from ductaflow.report.schema import Figure, FigureParts, LogParts
-
-#: A notebook longer than this, in bytes, is not searched.
-MAX_NOTEBOOK = 8_000_000
-#: Figures of one run, and characters (base64) of one figure.
-MAX_FIGURES, MAX_FIGURE = 4, 400_000
-#: Characters of all figures of a report, and of those of successful runs.
-MAX_ALL, MAX_GOOD = 6_000_000, 4_000_000
-#: The figures of an instance that did not run.
-NO_FIGURES: FigureParts = {"figures": [], "figures_left_out": 0}
-_TYPES = ("image/png", "image/jpeg")
-_BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
-
-
-class FigureBudget:
-    """The room for figures in a report. The last third is for runs that are no success."""
-
-    def __init__(self) -> None:
-        self._taken = 0
-
-    def take(self, characters: int, *, is_good: bool) -> bool:
-        """Reserve room for a figure of so many characters; False if there is none."""
-        fits = self._taken + characters <= (MAX_GOOD if is_good else MAX_ALL)
-        self._taken += characters if fits else 0
-        return fits
-
-
-def figures_of(notebook: Path, budget: FigureBudget, *, is_good: bool) -> FigureParts:
-    """Return the figures of an executed notebook for the twin."""
-    found: list[Figure] = []
-    left_out = 0
-    for figure in _images(notebook):
-        size = len(figure["data"])
-        if len(found) < MAX_FIGURES and size <= MAX_FIGURE and budget.take(size, is_good=is_good):
-            found.append(figure)
-        else:
-            left_out += 1
-    return {"figures": found, "figures_left_out": left_out}
-
-
-class _Output(TypedDict):
-    data: NotRequired[dict[str, object]]
-
-
-class _Metadata(TypedDict):
-    tags: NotRequired[list[str]]
-
-
-class _Cell(TypedDict):
-    cell_type: str
-    metadata: NotRequired[_Metadata]
-    outputs: NotRequired[list[_Output]]
-
-
-class _Notebook(TypedDict):
-    """What figures depend on in a notebook."""
-
-    cells: list[_Cell]
-
-
-def _images(notebook: Path) -> Iterator[Figure]:
-    try:
-        raw = notebook.read_bytes() if notebook.stat().st_size <= MAX_NOTEBOOK else b""
-        # Looking for the word first: most notebooks have no figure, and parsing is what costs.
-        if not any(kind.encode() in raw for kind in _TYPES):
-            return
-        cells = decode(raw, _Notebook, where=notebook)["cells"]
-    except (OSError, ValueError, UnreadableError):
-        return  # a half or foreign notebook: the page links to it, and shows what it can of the run
-    number = 0
-    for cell in cells:
-        if cell["cell_type"] == "code":
-            # The cell that papermill adds does not count, here as in a result.
-            number += "injected-parameters" not in cell.get("metadata", {}).get("tags", ())
-            for output in cell.get("outputs", ()):
-                bundle = output.get("data", {})
-                kind = next((kind for kind in _TYPES if kind in bundle), "")
-                data = "".join(_text(bundle.get(kind)).split())
-                if _BASE64.fullmatch(data):
-                    text = " ".join(_text(bundle.get("text/plain")).split())[:200]
-                    shown = "" if text.startswith("<") else text
-                    yield {"cell": number, "type": kind, "data": data, "text": shown}
-
-
-def _text(value: object) -> str:
-    """Join a text of a notebook, which may be a list of lines."""
-    return "".join(map(str, value)) if isinstance(value, list) else value if isinstance(value, str) else ""
-
+from ductaflow.report.schema import LogParts
 
 #: The end of a log that is shown: lines and bytes, of a success and of any other run.
 GOOD_LOG_END = (20, 2 * 1024)

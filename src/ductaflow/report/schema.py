@@ -56,11 +56,28 @@ class Figure(TypedDict):
     text: str
 
 
+class Interactive(TypedDict):
+    """An interactive figure: the number of its code cell, the library that draws it, and where it is.
+
+    `anchor` is that of its cell in the page of the notebook, empty if it is not there; `picture`: one of
+    `figures` shows it.
+    """
+
+    cell: int
+    library: str
+    anchor: str
+    picture: bool
+
+
 class FigureParts(TypedDict):
-    """Figures of a run, and how many more it has."""
+    """Figures of a run, and how many more it has. A notebook that is too large is not searched."""
 
     figures: list[Figure]
     figures_left_out: int
+    # twins of older versions lack these
+    interactive: NotRequired[list[Interactive]]
+    interactive_left_out: NotRequired[int]
+    notebook_too_large: NotRequired[bool]
 
 
 class FailureTwin(TypedDict):

@@ -19,7 +19,8 @@ from ductaflow.project.settings import Project
 from ductaflow.report.before import NO_RUN, GoodRunsBefore
 from ductaflow.report.cause_groups import find_causes
 from ductaflow.report.configs import Configs
-from ductaflow.report.excerpts import GOOD_LOG_END, LOG_END, NO_FIGURES, FigureBudget, figures_of, log_parts
+from ductaflow.report.excerpts import GOOD_LOG_END, LOG_END, log_parts
+from ductaflow.report.figures import NO_FIGURES, FigureBudget, figures_of
 from ductaflow.report.history import newly_red, read_history
 from ductaflow.report.schema import SCHEMA, Head, InstanceTwin, JudgedTwin, ResultTwin, Twin
 from ductaflow.store.result import Judged, Metric, Result, Status, recorded_result
