@@ -93,6 +93,7 @@ SCRIPTS = (
     "values.js",
     "terms.js",
     "dom.js",
+    "past.js",
     "address.js",
     "list.js",
     "detail.js",

@@ -35,6 +35,7 @@ function detailOf(node, details) {
     known ? config(it) : null,
     relatives(node),
     files(it),
+    pastPart(node),
     facts(it, node),
   ];
 }

@@ -92,7 +92,7 @@ class Tree {
     h("span.what",
       h("span.line", h("span.name", shortName(row.id)), h("span.tags", this.tags(node))),
       row.message ? h("span.message", row.message) : null),
-    h("span.time", duration(row.seconds)));
+    h("span.time", pastDots(node), duration(row.seconds)));
     element.style.setProperty("--depth", node.depth);
     return element;
   }
@@ -101,6 +101,7 @@ class Tree {
     const { row } = node;
     return [
       isNew(node) ? h("span.tag.new", "new") : null,
+      pastTags(node),
       row.kind === "build" && row.flows ? h("span.tag", plural(row.flows.length, "flow")) : null,
       row.warnings ? h("span.tag.warn", plural(row.warnings, "warning")) : null,
       row.fails ? h("span.tag.new", "fails its test") : null,

@@ -80,7 +80,7 @@ function help() {
     row(first((node) => parametersOf(node).map(parameterTerm)[0], "horizon=2030"), "a parameter of the config, also nested: database.host or host"),
     row("seconds>1", "a number: <, <=, >, >=, a..b; of a parameter or metric by its name, of seconds>2min, memory>2GB, warnings>0, started>11:30 (UTC)"),
     row("cause:" + first(({ row: { cause } }) => cause, "timeout"), "why it failed: " + Object.keys(CAUSE).join(", ")),
-    row("is:new", "an error that the last session with a result of it did not have"),
+    row("is:new", "an error that the last session with a result of it did not have; is:fixed for those that are good now, is:flaky for good and error by turns, is:slower for more than twice the usual seconds"),
     row("is:session", "what this session touched; is:earlier for earlier results"),
     roots.some(({ row: { orphan } }) => orphan) ? row("is:orphan", "a run of nothing that is stored (any more); is:stored for all others") : null,
     head.failing ? row("is:failing", "its test fails although its run is good: a new warning, for example") : null,

@@ -4,7 +4,7 @@ const STATUS_NAMES = Object.fromEntries(head.statuses.flatMap(({ name, synonyms 
 // Fields that take only certain values: those that are named to people, and a test for all that are accepted.
 const VALUES = {
   status: { told: ORDER, takes: (value) => Object.hasOwn(STATUS_NAMES, value) },
-  is: { told: ["new", "session", "earlier", "stored", "orphan", "failing"] },
+  is: { told: ["new", "fixed", "flaky", "slower", "session", "earlier", "stored", "orphan", "failing"] },
   kind: { told: ["flow", "build"] },
   cause: { told: [...Object.keys(CAUSE), ...head.causes.length ? ["1 to " + head.causes.length] : []], takes: (value) => Object.hasOwn(CAUSE, value) || head.causes[value - 1] },
 };
@@ -44,7 +44,8 @@ const FIELD_TESTS = {
   id: (value) => { const fits = matcher(value); return (node) => fits(node.row.id.toLowerCase()); },
   is: (value) => {
     const tests = {
-      new: isNew, session: ({ row }) => !row.earlier, earlier: ({ row }) => Boolean(row.earlier),
+      new: isNew, fixed: isFixed, flaky: isFlaky, slower: (one) => timesSlower(one) > 0,
+      session: ({ row }) => !row.earlier, earlier: ({ row }) => Boolean(row.earlier),
       stored: ({ row }) => !row.orphan, orphan: ({ row }) => Boolean(row.orphan), failing: ({ row }) => Boolean(row.fails),
     };
     return Object.hasOwn(tests, value) ? (node) => tests[value](node) : () => false;
