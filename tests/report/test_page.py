@@ -129,7 +129,10 @@ def test_link_to_what_is_not_there_says_so(report: Desk) -> None:
             "status:bogus; known are status: error, blocked, warning, success, unchanged, not_run.",
         ),
         ("status:red,bogus", "status:red,bogus; known are status: error,"),
-        ("-is:foo", "-is:foo; known are is: new, fixed, flaky, slower, session, earlier, stored, orphan, failing."),
+        (
+            "-is:foo",
+            "-is:foo; known are is: new, fixed, flaky, slower, session, earlier, stored, orphan, failing.",
+        ),
         ("cause:7", "cause:7; known are cause: exception, exit,"),
         ("cause:7", "1 to 2."),
         ("foo:bar", "foo:bar; known are status: flow: tag:"),
