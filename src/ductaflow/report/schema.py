@@ -47,6 +47,14 @@ class ConfigParts(TypedDict):
     good_finished: str | None
 
 
+class SinceGood(TypedDict):
+    """What has changed since the last good run, which ended at `finished`; what its record does not say."""
+
+    finished: str | None
+    changes: list[str]
+    unknown: list[str]
+
+
 class Figure(TypedDict):
     """A figure in base64: the number of its code cell, its MIME type, what the notebook has beside it."""
 
@@ -207,7 +215,8 @@ class InstanceTwin(ResultTwin, LogParts, ConfigParts, FigureParts):
     An instance that is `unchanged` has everything else from its last run, and as `former_status` the status
     of that run. `earlier`: this session did not touch it. `orphan`: no instance of that id is stored. `fails`
     is why its test fails although its run is good, such as a warning that the baseline does not know.
-    `folder` and `links` are relative to the page.
+    `folder` and `links` are relative to the page. `target` is how a command names a flow of a build: by its
+    run folder, as seen from the project.
     """
 
     id: str
@@ -224,6 +233,8 @@ class InstanceTwin(ResultTwin, LogParts, ConfigParts, FigureParts):
     links: dict[str, str]
     flows: list[InstanceTwin]
     # twins of older versions lack these
+    since_good: NotRequired[SinceGood | None]
+    target: NotRequired[str]
     orphan: NotRequired[bool]
     fails: NotRequired[str]
 

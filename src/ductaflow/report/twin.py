@@ -23,6 +23,7 @@ from ductaflow.report.excerpts import GOOD_LOG_END, LOG_END, log_parts
 from ductaflow.report.figures import NO_FIGURES, FigureBudget, figures_of
 from ductaflow.report.history import newly_red, read_history
 from ductaflow.report.schema import SCHEMA, Head, InstanceTwin, JudgedTwin, ResultTwin, Twin
+from ductaflow.report.since_good import since_good
 from ductaflow.store.result import Judged, Metric, Result, Status, recorded_result
 
 MAX_TEXT = 20_000
@@ -206,6 +207,7 @@ def _instance(
     log = _log_of(ran) if ran else None
     is_good = not (former or result).status.needs_attention
     before = sources.before.of(result, ran, nested=nested) if ran else NO_RUN
+    configs = sources.configs.of(result, ran, entry.config, before, stored=not nested)
     metrics = dict([*result.metrics.items()][:MAX_METRICS])
     lists = {
         **_first(result, "inputs"),
@@ -237,7 +239,11 @@ def _instance(
         "fails": entry.fails,
         "links": _links(ran, log, runs_dir) if ran else {},
         **log_parts(log, GOOD_LOG_END if is_good else LOG_END, (warning.line for warning in result.warnings)),
-        **sources.configs.of(result, ran, entry.config, before, stored=not nested),
+        **configs,
+        "target": relative(folder.path, sources.project.root)
+        if nested and folder and sources.project
+        else "",
+        "since_good": since_good(result, before, configs["config"], configs["good_config"]),
         **(figures_of(ran.notebook, sources.figures, is_good=is_good) if ran else NO_FIGURES),
         "flows": [],
     }
