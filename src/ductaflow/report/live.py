@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from ductaflow.common.errors import DuctaflowError
 from ductaflow.common.files import write_atomic
@@ -20,7 +21,8 @@ from ductaflow.common.paths import REPORT_HTML, REPORT_JSON
 from ductaflow.report import history
 from ductaflow.report.cause_groups import Causes
 from ductaflow.report.earlier import all_earlier
-from ductaflow.report.page import Packer, PageRow, page_chunks, prepare, render_html, row_of
+from ductaflow.report.page import Packer, PageRow, page_chunks, prepare, render_html, row_of, with_past
+from ductaflow.report.past import Past, Touched, packed_touched
 from ductaflow.report.schema import Head, SessionLine, ShardTwin, Twin
 from ductaflow.report.stored import Stored
 from ductaflow.report.twin import Entry, Sources, instance_data, report_head, utc_now
@@ -89,8 +91,17 @@ class _Kept:
     twin: bytes
     row: bytes
     status: Status
+    seconds: float | None = None
     orphan: bool = False
     fails: str = ""
+
+
+class _History(NamedTuple):
+    """The sessions before, what is wrong with lines that cannot be read, and what came of each instance."""
+
+    sessions: list[SessionLine]
+    faults: list[str]
+    past: Past
 
 
 class LiveReport:
@@ -140,7 +151,7 @@ class LiveReport:
         self._sources = Sources(runs_dir, project_root)
         self._packer = Packer()
         self._causes = Causes()
-        self._history: tuple[list[SessionLine], list[str]] | None = None
+        self._history: _History | None = None
         self._kept: dict[str, _Kept] = {}
         self._numbers: dict[str, dict[str, float]] = {}
         #: What is planned, until the first write makes ready what has no news.
@@ -203,14 +214,18 @@ class LiveReport:
                 self._history = None
             finished = finished or utc_now()
             head = self._head(finished)
-            statuses = {kept.id: kept.status for kept in self._kept.values()}
+            touched = {kept.id: Touched(kept.status, kept.seconds) for kept in self._kept.values()}
+            statuses = {id: one.status for id, one in touched.items()}
             line = history.session_line(head, self.clock() - self._begin, statuses, head["history"])
             head["history"] = [*head["history"], line][-history.MAX_SESSIONS :]
-            path = self._write(head)
+            path = self._write(
+                head, self._read_history().past.followed_by(touched, most=history.MAX_SESSIONS)
+            )
             if self._kept and not self._is_noted:
                 kept_in = history.history_file(self._runs_dir)
                 try:
-                    history.append_history(self._runs_dir, line, self._numbers)
+                    kept: SessionLine = {**line, "touched": packed_touched(touched)}
+                    history.append_history(self._runs_dir, kept, self._numbers)
                 except OSError as exc:
                     raise DuctaflowError(
                         f"{kept_in}: the session cannot be noted: {exc.strerror or exc}",
@@ -254,7 +269,7 @@ class LiveReport:
         # `close` writes again, and raises if that is still not possible.
         with suppress(DuctaflowError):
             self._make_ready()
-            self._write(self._head(None))
+            self._write(self._head(None), self._read_history().past)
         spent = 0.0 if self._is_first else self.work() - begin
         # The first write also reads what earlier sessions left, once.
         self._is_first = False
@@ -288,9 +303,7 @@ class LiveReport:
             finished=finished,
             project_root=self._project_root,
         )
-        if self._history is None:
-            self._history = history.read_history(self._runs_dir)
-        head["history"], faults = self._history
+        head["history"], faults, _ = self._read_history()
         head["notes"] = [*self._faults, *faults]
         head["shard"] = self._shard()
         failed = [kept.id for kept in self._kept.values() if kept.status.is_error]
@@ -308,13 +321,22 @@ class LiveReport:
             }
         return head
 
+    def _read_history(self) -> _History:
+        """Read the sessions before, once."""
+        if self._history is None:
+            sessions, faults = history.read_history(self._runs_dir)
+            self._history = _History(sessions, faults, Past(sessions))
+        return self._history
+
     def _all(self) -> list[_Kept]:
         return list({**(self._earlier or {}), **self._kept}.values())
 
-    def _write(self, head: Head) -> Path:
+    def _write(self, head: Head, past: Past) -> Path:
         kept = self._all()
-        rows = [PageRow(entry.status.value, _text(entry.row)) for entry in kept]
-        twins = (_text(entry.twin) for entry in kept)
+        rows = [
+            PageRow(entry.status.value, with_past(_text(entry.row), past.text(entry.id))) for entry in kept
+        ]
+        twins = (with_past(_text(entry.twin), past.text(entry.id)) for entry in kept)
         return _write(self._runs_dir, _twin_chunks(head, twins), page_chunks(head, rows, self._packer))
 
     def _keep(self, entry: Entry) -> _Kept:
@@ -324,7 +346,8 @@ class LiveReport:
         self._causes.add(data)
         twin = json.dumps(data, allow_nan=False)
         row = row_of(data, self._packer).text
-        facts = (entry.result.status, entry.orphan, entry.fails)
+        seconds = entry.result.seconds if entry.result.status.is_verdict and entry.result.run_id else None
+        facts = (entry.result.status, seconds, entry.orphan, entry.fails)
         return _Kept(data["id"], entry.earlier, _packed(twin), _packed(row), *facts)
 
 

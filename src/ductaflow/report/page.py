@@ -148,8 +148,15 @@ def row_of(instance: InstanceTwin, packer: Packer) -> PageRow:
         "parameters": packer.shaped(parameters),
         **_results(shown, packer),
         "at": packer.add(_json(_details(shown))) if has_details else None,
+        # the last one: see `with_past`
+        "past": shown.get("past"),
     }
     return PageRow(instance["status"], _json(_without_empty(row)))
+
+
+def with_past(text: str, past: str) -> str:
+    """Add to an instance in JSON what came of it before, also in JSON; empty if nothing is known."""
+    return f'{text[:-1]},"past":{past}}}' if past else text
 
 
 def page_chunks(head: Head, rows: Sequence[PageRow], packer: Packer) -> Iterator[str]:
@@ -257,7 +264,7 @@ def _verdict(head: Head) -> str:
 #: What a row has as it stands in the twin: of an instance or a flow of a build, and of an instance alone.
 _OF_BOTH = ("id", "flow", "status", "kind", "cause", "seconds", "started")
 _OF_INSTANCE = ("earlier", "nodeid", "tags", "upstreams", "worker")
-_IN_ROW = frozenset(("schema", "flows", *_OF_BOTH, *_OF_INSTANCE))
+_IN_ROW = frozenset(("schema", "flows", "past", *_OF_BOTH, *_OF_INSTANCE))
 
 
 def _only(instance: Mapping[str, object], keys: Iterable[str]) -> dict[str, object]:

@@ -15,6 +15,9 @@ from ductaflow.store.result import FileEntry, Metric, Status
 SCHEMA = 1
 #: Number of instances by status; every status is there, also with 0.
 Counts = dict[str, int]
+#: What came of an instance in the sessions of the history, the oldest first: a letter for each (of its
+#: status, `.` for no result, `?` where the line does not tell), and the seconds of a run.
+PastTwin = list[str | list[float | None]]
 #: A config: key paths and values as text.
 Flat = dict[str, str]
 
@@ -237,6 +240,7 @@ class InstanceTwin(ResultTwin, LogParts, ConfigParts, FigureParts):
     target: NotRequired[str]
     orphan: NotRequired[bool]
     fails: NotRequired[str]
+    past: NotRequired[PastTwin]
 
 
 class Cause(TypedDict):
@@ -263,6 +267,7 @@ class SessionLine(TypedDict):
     `red` are the instances that have an error as far as is known after the session: its own, and those that
     had one before and have no result of this session. The latter are named in `carried` too. So the last
     line alone tells whether an error is new, whatever that session ran.
+    `touched` is what it made of each instance; see `past`.
     """
 
     schema: NotRequired[int]
@@ -275,6 +280,9 @@ class SessionLine(TypedDict):
     # lines of older versions lack these
     red_left_out: NotRequired[int]
     carried: NotRequired[list[str]]
+    commit: NotRequired[str | None]
+    # only in the file
+    touched: NotRequired[str]
 
 
 class NumbersLine(TypedDict):

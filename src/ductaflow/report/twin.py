@@ -22,6 +22,7 @@ from ductaflow.report.configs import Configs
 from ductaflow.report.excerpts import GOOD_LOG_END, LOG_END, log_parts
 from ductaflow.report.figures import NO_FIGURES, FigureBudget, figures_of
 from ductaflow.report.history import newly_red, read_history
+from ductaflow.report.past import Past
 from ductaflow.report.schema import SCHEMA, Head, InstanceTwin, JudgedTwin, ResultTwin, Twin
 from ductaflow.report.since_good import since_good
 from ductaflow.store.result import Judged, Metric, Result, Status, recorded_result
@@ -129,8 +130,14 @@ def build_report(
 
 
 def fill_history(head: Head, runs_dir: Path, instances: Sequence[InstanceTwin]) -> None:
-    """Fill in causes, history, and which errors are new."""
+    """Fill in causes, history, what came of each instance in it, and which errors are new."""
     head["history"], faults = read_history(runs_dir)
+    past = Past(head["history"])
+    for instance in instances:
+        # Those of a twin that is merged are of the sessions there.
+        instance.pop("past", None)
+        if known := past.of(instance["id"]):
+            instance["past"] = known
     head["notes"] += faults
     head["new"] = newly_red(red_ids(instances), head["session_id"], head["history"])
     head["causes"] = find_causes(instances)
@@ -221,7 +228,7 @@ def _instance(
     # The lineage is as long as the files that were read are many; `ductaflow why` reads it.
     del fields["lineage"]
     record = cast(ResultTwin, json_value(fields))
-    data: InstanceTwin = {
+    fields = {
         **record,
         "status": result.status,
         "id": result.id if result.flow else result.instance,
@@ -247,6 +254,7 @@ def _instance(
         **(figures_of(ran.notebook, sources.figures, is_good=is_good) if ran else NO_FIGURES),
         "flows": [],
     }
+    data = cast(InstanceTwin, fields)
     if ran:
         data["flows"] = [_flow(ran.path / child, entry, sources, rerun, above) for child in result.children]
     return data
