@@ -17,13 +17,14 @@ from ductaflow.common.text import first_line, shown_path
 from ductaflow.project.instances import Instance
 from ductaflow.project.orphans import lost_expectations
 from ductaflow.project.settings import Project
-from ductaflow.report import NOT_YET, Entry, LiveReport, Stored
+from ductaflow.report import NOT_YET, Entry, LiveReport, Stored, build_report
+from ductaflow.report.earlier import former_head, former_instances
 from ductaflow.session.decide import NOT_STARTED, unrun
 from ductaflow.store.folder import unfinished
 from ductaflow.store.result import Result, Status, readable_result, result_of_session
 from pytest_ductaflow import items
 from pytest_ductaflow.failure import paint, run_again
-from pytest_ductaflow.github import InstanceOutcome
+from pytest_ductaflow.github import InstanceOutcome, SessionTwin
 from pytest_ductaflow.projects import Projects
 from pytest_ductaflow.shards import Sharding
 from pytest_ductaflow.summary import summary_lines
@@ -156,9 +157,26 @@ class Artifact:
             if nodeid in tree.results
         ]
 
-    def pages(self) -> list[Path]:
-        """Return the pages that were written."""
-        return [tree.page for tree in self._trees.values() if tree.page]
+    def twins(self) -> Iterator[SessionTwin]:
+        """Yield the twin of each project, from its file where one was written."""
+        for tree in self._trees.values():
+            project, faults = tree.project, list[str]()
+            expected = frozenset(tree.results[nodeid].id for nodeid in tree.xfailed & tree.results.keys())
+            head = former_head(project.runs_dir, faults) if tree.page else None
+            if head:
+                instances = former_instances(project.runs_dir)
+            else:
+                entries = (self._entry(tree, id, _whole(result)) for id, result in tree.results.items())
+                twin = build_report(
+                    map(self._stored(project).with_facts, entries),
+                    session_id=self._session_id,
+                    started="",
+                    finished="",
+                    runs_dir=project.runs_dir,
+                    project_root=project.root,
+                )
+                head, instances = twin, iter(twin["instances"])
+            yield SessionTwin(head, instances, project.root, tree.page, expected)
 
     def summary(self, terminal: pytest.TerminalReporter) -> None:
         """Write the section at the end of the session; not with `-qq`, nor without an instance."""
@@ -246,6 +264,14 @@ class Artifact:
             yield f"report: {shown_path(tree.page, self._projects.invocation_dir)}"
         if tree.trouble:
             yield tree.trouble
+
+
+def _whole(result: Result) -> Result:
+    """Return a result with its texts, from its folder, as far as it is there still."""
+    found = readable_result(result.folder) if result.folder else None
+    if found is None or found.run_id != result.run_id:
+        return result
+    return replace(found, status=result.status, former_status=result.former_status, message=result.message)
 
 
 def _reason(report: pytest.TestReport) -> str:

@@ -202,8 +202,7 @@ class ControllerHooks:
         for line in [*self._said, *(self._baseline.lines(self._projects) if self._baseline else [])]:
             terminalreporter.write_line(line)
         if self._github:
-            outcomes = self._artifact.outcomes()
-            if trouble := self._github.write_summary(outcomes, self._artifact.pages()):
+            if trouble := self._github.write_summary(self._artifact.twins()):
                 terminalreporter.write_line(trouble)
-            for line in self._github.lines(outcomes):
+            for line in self._github.lines(self._artifact.outcomes()):
                 terminalreporter.write_line(line)

@@ -2,39 +2,38 @@
 
     ::error file=flows/fit.py,line=41,title=fit/scenario_A and 36 more::ValueError: ...
 
-Both come from the controller at the end, from the results that it has. GitHub shows ten annotations of a
-level for a step and drops a summary of more than a megabyte whole, so both are cut here, worst first.
+Both come from the controller at the end. GitHub shows ten annotations of a level for a step, so those that
+concern most instances come first. `ductaflow.report.markdown` has the text of the summary.
 """
 
 from __future__ import annotations
 
-import html
 import os
-import re
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import pytest
 
-from ductaflow.common.text import are_watched, clean, in_numbers, listed, shorten
+from ductaflow.common.ci import SourceLinks
+from ductaflow.common.errors import DuctaflowError
+from ductaflow.common.text import are_watched, clean, listed, shorten
 from ductaflow.project.instances import Instance
+from ductaflow.report.printed_at import PrintedAt
+from ductaflow.report.schema import Head, InstanceTwin
 from ductaflow.store.causes import origin_of
 from ductaflow.store.result import Result, Status, readable_result
 from ductaflow.store.spec import current_run
 from pytest_ductaflow.failure import place_of, run_again
 from pytest_ductaflow.projects import Projects
 
+#: What GitHub shows of a level for one step.
 MAX_ANNOTATIONS = 10
-#: GitHub drops a summary of more than 1 MiB.
-MAX_SUMMARY_BYTES = 900_000
-#: So many results of flows inside builds are read to find where a build went wrong.
+#: So many results are read to find where a build went wrong, and which lines are warnings.
 MAX_LOOKS = 500
 _MAX_MESSAGE = 2_000
-_MAX_CELL = 300
-_NAMED = 3
+_NAMED, _ALIKE = 3, 10
 Level = Literal["error", "warning", "notice"]
 
 
@@ -53,16 +52,35 @@ class InstanceOutcome:
     expected: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class SessionTwin:
+    """The twin of one project of the session, instance by instance.
+
+    Attributes:
+        expected: ids of failures that their configs expect (`_run.xfail`).
+    """
+
+    head: Head
+    instances: Iterable[InstanceTwin]
+    root: Path
+    page: Path | None
+    expected: frozenset[str]
+
+
 @dataclass
 class Annotation:
-    """One remark beside the code; instances with the same message at the same line share it."""
+    """One remark beside the code; instances with the same message at the same line share it.
+
+    Attributes:
+        path: absolute; None for a remark without a place.
+        line: from 1; None for the file as a whole.
+        messages: those that are told, each once.
+    """
 
     level: Level
-    #: Absolute; None for a remark without a place.
     path: Path | None
-    #: From 1; None for the file as a whole.
     line: int | None
-    message: str
+    messages: dict[str, None]
     instances: list[Instance] = field(default_factory=list)
 
 
@@ -80,6 +98,7 @@ class GitHub:
         self._workspace = Path(os.environ.get("GITHUB_WORKSPACE") or projects.rootdir)
         summary = os.environ.get("GITHUB_STEP_SUMMARY")
         self._summary = Path(summary) if summary else None
+        self._sources: dict[Path | None, PrintedAt] = {}
         # good runs whose test fails: new warnings, -W error
         self._failed: dict[str, str] = {}
 
@@ -90,30 +109,43 @@ class GitHub:
             self._failed[report.nodeid] = crash.message
 
     def lines(self, outcomes: Iterable[InstanceOutcome]) -> Iterator[str]:
-        """Yield the workflow commands: ten annotations, errors first, and how many are left out."""
-        found = self._annotations(outcomes)
-        found.sort(key=lambda one: one.level != "error")
-        for one in found[:MAX_ANNOTATIONS]:
-            yield self._command(one)
-        left = len(found) - MAX_ANNOTATIONS
-        if left > 0:
-            yield self._command(Annotation("notice", None, None, f"and {left} more: see the report"))
+        """Yield the workflow commands: ten of each level, and how many are left out."""
+        found = sorted(self._annotations(outcomes), key=lambda one: -len(one.instances))
+        left_out = []
+        for level in ("error", "warning"):
+            of_level = [one for one in found if one.level == level]
+            yield from map(self._command, of_level[:MAX_ANNOTATIONS])
+            if more := len(of_level[MAX_ANNOTATIONS:]):
+                left_out.append(f"{more} more {level}{'s' * (more > 1)}")
+        if left_out:
+            message = f"and {' and '.join(left_out)}: see the summary of the step and the report"
+            yield self._command(Annotation("notice", None, None, {message: None}))
 
-    def write_summary(self, outcomes: Sequence[InstanceOutcome], pages: Iterable[Path]) -> str:
+    def write_summary(self, twins: Iterable[SessionTwin]) -> str:
         """Add to the summary of the step.
+
+        Args:
+            twins: of the projects of the session.
 
         Returns:
             What went wrong; empty if nothing did.
         """
-        if self._summary is None or not outcomes:
+        if self._summary is None:
             return ""
+        # Outside of CI nobody needs it.
+        from ductaflow.report.markdown import MAX_BYTES, Summary
+
         try:
-            there = self._summary.stat().st_size if self._summary.exists() else 0
-            shown = [self._shown(page) for page in pages]
-            text = summary_text(outcomes, shown, MAX_SUMMARY_BYTES - there, failed=self._failed)
-            with self._summary.open("ab") as file:
-                file.write(text.encode("utf-8", "backslashreplace"))
-        except OSError as exc:
+            for twin in twins:
+                there = self._summary.stat().st_size if self._summary.exists() else 0
+                summary = Summary(twin.head, twin.root, SourceLinks(twin.root).url, expected=twin.expected)
+                for instance in twin.instances:
+                    summary.add(instance)
+                page = self._shown(twin.page) if twin.page else ""
+                text = summary.text(MAX_BYTES - there, page=page if page != ".." else "")
+                with self._summary.open("ab") as file:
+                    file.write(text.encode("utf-8", "backslashreplace"))
+        except (OSError, DuctaflowError) as exc:
             return f"no summary of the step: {exc}"
         return ""
 
@@ -124,21 +156,53 @@ class GitHub:
             result, instance = outcome.result, outcome.instance
             if result.status.is_error and not outcome.expected:
                 looks -= len(result.children)
-                one = self._red(result, instance, look=looks > 0)
+                remarks = [self._red(result, instance, look=looks > 0)]
             elif outcome.nodeid in self._failed and not result.status.is_error:
-                one = Annotation("error", instance.source, None, self._failed[outcome.nodeid])
+                remarks = [self._failing(self._failed[outcome.nodeid], result, instance)]
             elif result.status is Status.WARNING:
-                one = Annotation("warning", instance.source, None, result.message)
+                looks -= 1 + len(result.children)
+                remarks = [*self._orange(result, instance, look=looks > 0)]
             else:
                 continue
-            kind = one.message.partition(":")[0]
-            found.setdefault((one.level, one.path, one.line, kind), one).instances.append(instance)
+            for one in remarks:
+                # Whatever instances print at a line, it is the line.
+                kind = "" if one.level == "warning" else next(iter(one.messages)).partition(":")[0]
+                known = found.setdefault((one.level, one.path, one.line, kind), one)
+                known.messages |= one.messages
+                if instance not in known.instances[-1:]:
+                    known.instances.append(instance)
         return list(found.values())
+
+    def _failing(self, message: str, result: Result, instance: Instance) -> Annotation:
+        """Return the remark on a good run whose test fails, mostly for a warning."""
+        found = self._printed(instance.source).find(message) if result.warning_count == 1 else None
+        return Annotation("error", instance.source, found.line if found else None, {message: None})
+
+    def _orange(self, result: Result, instance: Instance, *, look: bool) -> Iterator[Annotation]:
+        """Yield a remark for each line that printed warnings, and one for those of which it is not known."""
+        rest: list[str] = []
+        at: dict[tuple[Path | None, int], dict[str, None]] = {}
+        for source, text in _warnings_of(result, instance) if look else ():
+            if found := self._printed(source).find(text):
+                at.setdefault((source, found.line), {})[clean(text)] = None
+            else:
+                rest.append(clean(text))
+        for (source, line), texts in at.items():
+            yield Annotation("warning", source, line, texts)
+        if rest or not at:
+            yield Annotation(
+                "warning", instance.source, None, {"\n".join([clean(result.message), *rest]): None}
+            )
+
+    def _printed(self, source: Path | None) -> PrintedAt:
+        if source not in self._sources:
+            self._sources[source] = PrintedAt(source or Path())
+        return self._sources[source]
 
     def _red(self, result: Result, instance: Instance, *, look: bool) -> Annotation:
         deepest = origin_of(result) if look else result
         path, line, message = place_of(deepest, instance, self._projects)
-        return Annotation("error", self._projects.invocation_dir / path, line, message)
+        return Annotation("error", self._projects.invocation_dir / path, line, {message: None})
 
     def _command(self, one: Annotation) -> str:
         properties = {}
@@ -151,10 +215,11 @@ class GitHub:
         return f"::{one.level} {given}::{escape_data(text)}"
 
     def _text(self, one: Annotation) -> Iterator[str]:
-        message = one.message
-        if one.level == "warning":
-            message = "\n".join([message, *_warning_lines(one.instances[0])])
-        yield shorten(message, _MAX_MESSAGE)
+        # Those of an error differ in what differs from instance to instance.
+        texts = [*one.messages][: _ALIKE if one.level == "warning" else 1]
+        yield shorten("\n".join(texts), _MAX_MESSAGE)
+        if one.level == "warning" and one.messages.keys() - texts:
+            yield f"and {len(one.messages) - len(texts)} more like it"
         if one.instances:
             yield f"Run again: {run_again(self._projects, one.instances[:1])}"
 
@@ -177,58 +242,16 @@ def escape_property(text: str) -> str:
     return escape_data(text).replace(":", "%3A").replace(",", "%2C")
 
 
-def _warning_lines(instance: Instance) -> list[str]:
+def _warnings_of(result: Result, instance: Instance) -> Iterator[tuple[Path | None, str]]:
+    """Yield source and text of the warnings of a run, and of the flows of a build."""
     # Without a result, the number of lines is known all the same.
-    result = readable_result(instance.run_folder.path)
-    return [clean(warning.text) for warning in result.warnings] if result else []
-
-
-# --- the summary -------------------------------------------------------------------------------------------
-
-
-def summary_text(
-    outcomes: Sequence[InstanceOutcome], pages: Sequence[str], max_bytes: int, *, failed: Collection[str] = ()
-) -> str:
-    """Return the summary of a step in Markdown: counts, then a table of instances that need attention.
-
-    Args:
-        outcomes: of the session.
-        pages: the reports, from the root of the repository.
-        max_bytes: the most that it takes as UTF-8; empty if not even the counts fit.
-        failed: node ids of failed tests of good runs; they come behind the errors.
-    """
-    counts = Counter("xfail" if one.expected else one.result.status for one in outcomes)
-    head = f"### ductaflow: {in_numbers(counts, (*Status, 'xfail'))}\n\n"
-    end = "".join(f"\nThe report: `{page}`\n" for page in pages if page != "..")
-    bad = [
-        one
-        for one in outcomes
-        if (one.result.status.needs_attention or one.nodeid in failed) and not one.expected
-    ]
-    bad.sort(
-        key=lambda one: (not one.result.status.is_error, one.nodeid not in failed, one.result.status.place)
-    )
-    rows = ["| | instance | what |\n|---|---|---|\n"] if bad else []
-    room = max_bytes - _size(head) - _size(end) - 200
-    if room < 0:
-        return ""
-    for number, one in enumerate(bad):
-        result = one.result
-        marked = Status.ERROR if one.nodeid in failed else result.status
-        row = f"| {marked.mark} {result.status} | {_cell(result.id)} | {_cell(clean(result.message))} |\n"
-        room -= _size(row)
-        if room < 0:
-            rows.append(f"\nand {len(bad) - number} more\n")
-            break
-        rows.append(row)
-    return "".join([head, *rows, end])
-
-
-def _cell(text: str) -> str:
-    """Escape text for a cell of a table: one line without markup, links or mentions."""
-    line = shorten(" ".join(text.split()), _MAX_CELL)
-    return re.sub(r"[^\w\s,;&-]|_", lambda found: f"&#{ord(found[0])};", html.escape(line, quote=False))
-
-
-def _size(text: str) -> int:
-    return len(text.encode("utf-8", "backslashreplace"))
+    pending = [(instance.run_folder.path, instance.source)]
+    for folder, source in pending:
+        found = readable_result(folder)
+        for warning in found.warnings if found else ():
+            yield source, warning.text
+        for child in found.children if found else ():
+            inner = folder / child
+            flow = readable_result(inner)
+            if flow and flow.status is Status.WARNING:
+                pending.append((inner, instance.project.source_dir(flow.kind) / f"{flow.flow}.py"))

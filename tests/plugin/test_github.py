@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from support import TinyProject, report
 
 from ductaflow.common.text import begun_at_end, without_commands
-from ductaflow.store.result import Result, Status, read_result
-from pytest_ductaflow.github import InstanceOutcome, escape_data, escape_property, summary_text
+from ductaflow.store.result import read_result
+from pytest_ductaflow.github import escape_data, escape_property
 
 pytestmark = pytest.mark.usefixtures("no_process_left")
 
@@ -144,6 +144,12 @@ def loud(project: TinyProject) -> TinyProject:
     return project
 
 
+def line_of(project: TinyProject, flow: str, begin: str) -> int:
+    """The line of a source that begins like this."""
+    lines = (project.root / "flows" / f"{flow}.py").read_text(encoding="utf-8").splitlines()
+    return next(number for number, line in enumerate(lines, start=1) if line.startswith(begin))
+
+
 def own(text: str) -> list[str]:
     return [line for line in text.splitlines() if re.match(r"::(error|warning|notice) ", line)]
 
@@ -163,46 +169,46 @@ def test_no_print_of_a_flow_is_a_command(loud: TinyProject, options: tuple[str, 
 def test_annotations_are_at_the_true_line(loud: TinyProject) -> None:
     """Errors first; one for all instances that fail alike, a build's at the line of its flow."""
     done = in_actions(loud.root, "-m", "pytest", "--ductaflow", "-n", "2")
-    source = loud.root / "flows" / "red.py"
-    line = 1 + source.read_text(encoding="utf-8").splitlines().index(
-        'raise ValueError("::error::j\\n::error::k ##[error]l, 100%")'
-    )
+    line = line_of(loud, "red", "raise ValueError")
+    warned = line_of(loud, "orange", 'print("Warning')
     error, warning = own(done.stdout)
     title = "outer/default%2C red/one%2C red/two"
     assert error.startswith(f"::error file=project/flows/red.py,line={line},title={title}::ValueError: ")
     assert "100%25" in error
     assert warning.startswith(
-        "::warning file=project/flows/orange.py,line=1,title=orange/one::1 warning line%0A"
+        f"::warning file=project/flows/orange.py,line={warned},title=orange/one::Warning: ## [error]i%0A"
     )
-    assert "%0AWarning: ## [error]i%0A" in warning
     assert 'Run again: pytest --ductaflow "config/flows/orange/one.json::orange[one]"' in warning
 
 
 @pytest.mark.slow
-def test_ten_annotations_and_how_many_more(project: TinyProject) -> None:
-    """Errors come before warnings that ran earlier; what is left out is counted."""
+def test_ten_annotations_of_a_level_and_how_many_more(project: TinyProject) -> None:
+    """Errors before warnings, those of most instances first; what is left out is counted."""
     project.flow("calm", '# %%\nprint("Warning: low")\n')
     project.config("flows/calm/one.json")
+    project.flow("red99", "# %%\n1 / 0\n")
+    project.config("flows/red99/one.json")
+    project.config("flows/red99/two.json")
     for number in range(12):
         project.flow(f"red{number:02}", "# %%\n1 / 0\n")
         project.config(f"flows/red{number:02}/one.json")
     found = own(
         in_actions(project.root, "-m", "pytest", "--ductaflow", "-n", "2", "--ductaflow-no-html").stdout
     )
-    assert ["error"] * 10 + ["notice"] == [re.split("[: ]", line)[2] for line in found]
-    assert "and 3 more: see the report" in found[-1]
+    assert ["error"] * 10 + ["warning", "notice"] == [re.split("[: ]", line)[2] for line in found]
+    assert "title=red99/one%2C red99/two::" in found[0]
+    assert "and 3 more errors: see the summary of the step and the report" in found[-1]
 
 
 @pytest.mark.slow
 def test_a_warning_that_the_session_makes_an_error(project: TinyProject) -> None:
-    """It is an error at the flow, not at a log that the repository does not have."""
+    """It is an error at the line that printed it, not at a log that the repository does not have."""
     project.flow("calm", '# %%\nprint("Warning: low")\n')
     project.config("flows/calm/one.json")
     done = in_actions(project.root, "-m", "pytest", "--ductaflow", "-W", "error::ductaflow.FlowWarning")
     (error,) = own(done.stdout)
-    assert error.startswith(
-        "::error file=project/flows/calm.py,line=1,title=calm/one::FlowWarning: Warning: low"
-    )
+    place = f"file=project/flows/calm.py,line={line_of(project, 'calm', 'print')}"
+    assert error.startswith(f"::error {place},title=calm/one::FlowWarning: Warning: low")
 
 
 @pytest.mark.slow
@@ -216,41 +222,30 @@ def test_a_new_warning_is_told_everywhere(project: TinyProject) -> None:
     new = "2 new warnings: Warning: low; Warning: high"
     assert error.startswith(f"::error file=project/flows/calm.py,line=1,title=calm/one::{new}")
     summary = (project.root / "summary.md").read_text(encoding="utf-8")
-    (row,) = [line for line in summary.splitlines() if "🔴" in line]
-    assert "🔴 warning | calm&#47;one |" in row
-    assert "2 new warnings" in row
+    assert "### ductaflow: 1 orange, 1 fails its test" in summary
+    (block,) = [line for line in summary.splitlines() if "🔴" in line]
+    assert f"<td><code>calm/one</code></td><td><code>{new}</code></td>" in block
     (entry,) = report(project)["instances"]
     assert ("warning", f"2 warning lines; fails its test: {new}") == (entry["status"], entry["message"])
 
 
 @pytest.mark.slow
-def test_the_summary_of_the_step(loud: TinyProject) -> None:
-    """What is there stays; counts, and a table of what is not green in which nothing is markup."""
+@pytest.mark.parametrize("options", [(), ("--ductaflow-no-report",)])
+def test_the_summary_of_the_step(loud: TinyProject, options: tuple[str, ...]) -> None:
+    """What is there stays; counts, causes and warnings, also of a session that writes no page."""
     (loud.root / "summary.md").write_text("before\n")
-    in_actions(loud.root, "-m", "pytest", "--ductaflow", "-n", "2")
-    before, head, *rest = (loud.root / "summary.md").read_text(encoding="utf-8").splitlines()
-    assert ("before", "### ductaflow: 1 warning, 3 error") == (before, head)
-    rows = [line for line in rest if line.startswith("| 🔴") or line.startswith("| 🟠")]
-    assert [4, 4, 4, 4] == [row.count("|") for row in rows]
-    assert "orange&#47;one" in rows[-1]
-    assert "The report: `project/runs/conductor_status_report.html`" in rest
-
-
-def test_the_summary_is_never_dropped() -> None:
-    """With thousands of failures it stays below the limit and says how many it leaves out."""
-    outcomes = [
-        InstanceOutcome(
-            "",
-            None,  # type: ignore[arg-type]
-            Result("fit", f"i{number}", "flow", Status.ERROR, message="<b>|" * 200),
-        )
-        for number in range(10_000)
-    ]
-    text = summary_text(outcomes, [], 900_000)
-    assert 800_000 < len(text.encode()) < 900_000
-    shown = text.count("\n| 🔴")
-    assert f"and {10_000 - shown} more" in text
-    assert "" == summary_text(outcomes, [], 100)
+    in_actions(loud.root, "-m", "pytest", "--ductaflow", "-n", "2", *options)
+    text = (loud.root / "summary.md").read_text(encoding="utf-8")
+    before, head, *rest = text.splitlines()
+    assert ("before", "### ductaflow: 3 red in 1 cause, 1 orange") == (before, head)
+    (cause,) = [line for line in rest if "🔴" in line]
+    assert "<b>3 ×</b> <code>ValueError: ::error::j</code>" in cause
+    assert f"<code>flows/red.py:{line_of(loud, 'red', 'raise')}</code>" in cause
+    assert "raise ValueError(" in cause
+    warned = line_of(loud, "orange", 'print("Warning')
+    assert f"<code>flows/orange.py:{warned}</code>" in text
+    page = "project/runs/conductor_status_report.html"
+    assert ("The page:" not in text) if options else (f"The page: <code>{page}</code>" in rest)
 
 
 @pytest.mark.slow

@@ -12,9 +12,10 @@ readers, so that 1,000 readers of 1,000 instances are 2,000 edges and not a mill
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Literal
+from types import MappingProxyType
+from typing import Literal, NamedTuple
 
 from ductaflow.common.paths import Kind
 from ductaflow.project.graph import Graph, Wildcard
@@ -164,19 +165,39 @@ def to_json(diagram: Diagram) -> str:
     return json.dumps(diagram.to_dict(), indent=1)
 
 
-def to_mermaid(diagram: Diagram) -> str:
+class Look(NamedTuple):
+    """What else a node shows: a line below its label, and a style in the language of Mermaid."""
+
+    text: str
+    style: str
+
+
+def to_mermaid(diagram: Diagram, looks: Mapping[str, Look] = MappingProxyType({})) -> str:
     """A flowchart of Mermaid, from left to right.
 
     Builds have a double frame, wildcards are hexagons, orphans are round, with dashed arrows.
+
+    Args:
+        diagram: the graph.
+        looks: of nodes, by id.
     """
     shapes = {"flow": '["{}"]', "build": '[["{}"]]', "wildcard": '{{{{"{}"}}}}', "orphan": '(["{}"])'}
     lines = _lines(
         diagram,
-        lambda node: shapes[node.kind].format(_mermaid_label(node.label)),
+        lambda node: shapes[node.kind].format(
+            "<br/>".join(
+                map(_mermaid_label, [node.label, looks[node.id].text] if node.id in looks else [node.label])
+            )
+        ),
         "{} --> {}",
         "{} -.-> {}",
     )
-    return "\n".join(["flowchart LR", *lines])
+    styles = [
+        f"  style n{number} {looks[node.id].style}"
+        for number, node in enumerate(diagram.nodes)
+        if node.id in looks
+    ]
+    return "\n".join(["flowchart LR", *lines, *styles])
 
 
 def to_dot(diagram: Diagram) -> str:

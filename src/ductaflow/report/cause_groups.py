@@ -48,7 +48,7 @@ class Causes:
     def add(self, instance: InstanceTwin) -> None:
         """Add an instance of the twin."""
         status = Status(instance["status"])
-        failed = _facts_of([instance, *_way_of(instance)][-1])
+        failed = _facts_of([instance, *way_of(instance)][-1])
         cause, said = cause_of(failed, instance["instance"]) if failed else (None, ())
         is_blocked = status is Status.BLOCKED
         self._facts[instance["id"]] = _Facts(
@@ -142,7 +142,8 @@ def _smallest(candidates: Sequence[int], having: Mapping[int, int]) -> list[tupl
     return []
 
 
-def _way_of(instance: InstanceTwin) -> list[InstanceTwin]:
+def way_of(instance: InstanceTwin) -> list[InstanceTwin]:
+    """Return the flows from a build down to the one that made it fail; none for another failure."""
     return way_to_root(instance, _facts_of, lambda one: one["flows"])
 
 
@@ -164,7 +165,7 @@ def _facts_of(instance: InstanceTwin) -> Failed | None:
 
 def root_of_instance(instance: InstanceTwin) -> Root | None:
     """Return where the failure of a build began; None if it is the instance's own."""
-    return Root.of([failed for one in _way_of(instance) if (failed := _facts_of(one))])
+    return Root.of([failed for one in way_of(instance) if (failed := _facts_of(one))])
 
 
 def find_causes(instances: Iterable[InstanceTwin]) -> list[Cause]:

@@ -15,7 +15,7 @@ from ductaflow.common.decode import UnreadableError, decode
 from ductaflow.common.errors import DuctaflowError
 from ductaflow.common.paths import REPORT_JSON, RESULT
 from ductaflow.project.settings import Project
-from ductaflow.report.schema import Alive, Head, Twin
+from ductaflow.report.schema import Alive, Head, InstanceTwin, Twin
 from ductaflow.report.stored import Stored
 from ductaflow.report.twin import NOT_YET, Entry, build_report, read_run
 from ductaflow.store.folder import unfinished
@@ -65,6 +65,19 @@ def former_head(runs_dir: Path, faults: list[str]) -> Head | None:
     except UnreadableError as exc:
         faults.append(f"{exc.message}. What it alone knew of instances is lost.")
         return None
+
+
+def former_instances(runs_dir: Path) -> Iterator[InstanceTwin]:
+    """Yield the instances of the last twin, one after the other.
+
+    Raises:
+        UnreadableError: it is damaged.
+    """
+    lines = _lines(runs_dir)
+    next(lines, None)
+    for number, line in enumerate(lines, start=2):
+        if line not in (b"", b"]}"):
+            yield decode(line, InstanceTwin, where=f"{runs_dir / REPORT_JSON}:{number}")
 
 
 def former_entries(runs_dir: Path, faults: list[str], *, stored: Stored | None = None) -> Iterator[Entry]:
