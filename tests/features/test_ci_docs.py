@@ -74,7 +74,7 @@ def test_the_plain_workflow(root: Path) -> None:
         run(command, root, GITHUB_ACTIONS="true", GITHUB_STEP_SUMMARY=str(root / "summary.md"))
     kept = PLAIN["jobs"]["scenarios"]["steps"][-1]["with"]["path"].split()
     assert [] == [pattern for pattern in kept if not glob.glob(pattern, root_dir=root, recursive=True)]
-    assert "### ductaflow: 3 success" in (root / "summary.md").read_text(encoding="utf-8")
+    assert "### ductaflow: 3 green" in (root / "summary.md").read_text(encoding="utf-8")
 
 
 @needs_merge

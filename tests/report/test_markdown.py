@@ -11,11 +11,12 @@ from typing import cast
 import pytest
 
 from ductaflow.common.errors import Failure, SourceLine
+from ductaflow.comparison.difference import ValueDifference
 from ductaflow.report import Entry, build_report
 from ductaflow.report.markdown import MAX_CAUSES, Summary
 from ductaflow.report.printed_at import PrintedAt
 from ductaflow.report.schema import InstanceTwin
-from ductaflow.store.result import LogWarning, Result, Status
+from ductaflow.store.result import Difference, Judged, LogWarning, Result, Status
 
 HOSTILE = "</code></pre></summary></details>\n\n# <img src=x> | `a` [b](c) **d** @me #1 ::error::e\u202e"
 
@@ -132,6 +133,16 @@ def test_warnings_are_grouped_by_the_line_that_printed_them(tmp_path: Path) -> N
     assert f"<td>3</td><td><code>Warning: … gaps in …</code></td><td>{place}</td>" in rows[0]
     assert "<td>3</td><td><code>⚠ … m</code></td><td></td>" in rows[1]
     assert len(rows) == 2
+
+
+def test_what_is_red_for_its_numbers_has_expected_and_found(tmp_path: Path) -> None:
+    """And the commands that look and accept, in place of a traceback."""
+    moved = ValueDifference("rmse", "other", 0.3, 0.36, 0.2, "rtol 0.001")
+    judged = Judged(3, 0, differences=(Difference(moved),), message="1 of 3 metrics differ")
+    given = result("fit/a", Status.ERROR, judged.message, cause="expectation", judged=judged)
+    (block,) = [line for line in summary([given], tmp_path).splitlines() if "🔴" in line]
+    assert "<pre>rmse  expected 0.3  found 0.36  +20 %  rtol 0.001</pre>" in block
+    assert "ductaflow diff fit/a@expected fit/a&#10;ductaflow accept fit/a" in block
 
 
 def test_metrics_that_moved_come_largest_change_first(tmp_path: Path) -> None:

@@ -16,7 +16,6 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
 
 from ductaflow.common.decode import convert
 from ductaflow.common.paths import KIND_DIRS
@@ -28,7 +27,7 @@ from ductaflow.report.printed_at import Literal, PrintedAt
 from ductaflow.report.schema import Cause, FailureTwin, Head, InstanceTwin
 from ductaflow.store.causes import Said, in_parts, pattern_of, title_of
 from ductaflow.store.expected import difference_lines
-from ductaflow.store.result import Judged, Metric, Status
+from ductaflow.store.result import Judged, Status
 
 #: What GitHub takes for one step, in bytes of UTF-8.
 MAX_BYTES = 1024 * 1024
@@ -163,7 +162,7 @@ class Summary:
                 group.ids.append(instance["id"])
 
     def _add_moved(self, instance: InstanceTwin) -> None:
-        before = cast(dict[str, Metric], instance.get("metrics_before", {}))
+        before = instance.get("metrics_before", {})
         for name, now in instance.get("metrics", {}).items():
             if name not in before or before[name] == now:
                 continue
@@ -370,7 +369,7 @@ def _unexpected(instance: InstanceTwin) -> str:
 
 
 def _judged_in(instance: InstanceTwin) -> Iterator[InstanceTwin]:
-    judged = cast("dict[str, object] | None", instance.get("judged"))
+    judged = instance.get("judged")
     if judged and judged["differences"]:
         yield instance
     for flow in instance["flows"]:
