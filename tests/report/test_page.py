@@ -32,8 +32,8 @@ def test_failures_come_first(report: Desk) -> None:
 
 
 def test_names_are_whole_where_there_is_room(report: Desk) -> None:
-    """No flow's name in the list is cut while its row is wide enough."""
-    names = report.page.locator(".row .name .flow")
+    """No name in the list is cut while its row is wide enough."""
+    names = report.page.locator(".row .name")
     assert names.count() > 2
     assert [] == names.evaluate_all(
         "all => all.filter(n => n.scrollWidth > n.clientWidth).map(n => n.textContent)"
@@ -233,10 +233,13 @@ def test_commands_are_copied(report: Desk) -> None:
             "() => document.querySelector('#said').textContent.startsWith('Copied')"
         )
         assert text == report.copied()
-    report.page.click(".copies >> text=Debug")
-    report.page.wait_for_function("() => document.querySelector('#said').textContent.includes('4 commands')")
+    report.page.click(".copies >> text=Node ids")
+    report.page.wait_for_function("() => document.querySelector('#said').textContent.includes('4 node ids')")
     failed = ["fit/US_2030", "fit/US_2050", "plot/EU", "plot/US"]
-    assert sorted(f"ductaflow debug {id}" for id in failed) == sorted(report.copied().split("\n"))
+    assert sorted(f"config/flows/{id}.json::{id.replace('/', '[')}]" for id in failed) == sorted(
+        report.copied().split("\n")
+    )
+    assert 0 == report.page.locator(".copies >> text=Debug").count()  # a debugger takes one at a time
     report.search("flow:fit")
     report.page.click(".copies >> text=Run again")
     report.page.wait_for_function("() => document.querySelector('#said').textContent.includes('2 commands')")
@@ -498,8 +501,13 @@ def test_causes_leave_room_for_the_list(desk: Desk, tmp_path: Path) -> None:
     assert 19 == causes.count()
     causes.last.locator("button").click()
     assert ["fit/i18"] == desk.names()
+    assert (1, "true") == (causes.count(), causes.locator(".cause-row").get_attribute("aria-pressed"))
+    desk.page.click("text=19 errors, 19 causes")
+    assert 19 == causes.count()
     desk.page.click("text=Show only the first 4")
-    assert 4 == causes.count()
+    assert 5 == causes.count()  # the pressed one too
+    causes.last.locator("button").click()
+    assert (4, 19) == (causes.count(), len(desk.names()))
 
 
 def test_place_and_parameters_stand_beside_the_title(desk: Desk, tmp_path: Path) -> None:

@@ -102,8 +102,10 @@ SCRIPTS = (
     "trend.js",
     "causes.js",
     "search.js",
+    "suggest.js",
     "panel.js",
     "running.js",
+    "keys.js",
     "main.js",
 )
 

@@ -1,6 +1,6 @@
 // What the page shows, which lives in its address, so that a link and a refresh keep it.
 
-const state = { q: "", statuses: new Set(), scope: "", id: null, missing: null, view: "list", expanded: new Set() };
+const state = { q: "", statuses: new Set(), scope: "", sort: "status", reversed: false, id: null, missing: null, view: "list", expanded: new Set() };
 
 // Which rows the counts of a group are of. An address without one means all.
 const SCOPES = {
@@ -16,6 +16,7 @@ function address() {
   if (state.statuses.size) parts.push("status=" + [...state.statuses].join(","));
   if (state.statuses.size && state.scope) parts.push("scope=" + state.scope);
   if (state.q) parts.push("q=" + inAddress(state.q));
+  if (state.sort !== "status" || state.reversed) parts.push("order=" + (state.reversed ? "-" : "") + state.sort);
   if (state.id || state.missing) parts.push("id=" + inAddress(state.id || state.missing));
   for (const key of state.expanded) parts.push("open=" + inAddress(key));
   return "#" + parts.join("&");
@@ -27,6 +28,9 @@ function readAddress() {
   state.view = VIEWS.some(([name]) => name === found.get("view")) ? found.get("view") : "list";
   state.statuses = new Set((found.get("status") || "").split(",").filter((status) => ORDER.includes(status)));
   state.scope = Object.hasOwn(SCOPES, found.get("scope")) ? found.get("scope") : "";
+  const [, minus, sort] = /^(-?)(.*)$/.exec(found.get("order") || "");
+  state.sort = Object.hasOwn(SORTS, sort) ? sort : "status";
+  state.reversed = minus === "-" && state.sort === sort;
   const id = found.get("id");
   state.id = byKey.has(id) ? id : null;
   sayMissing(state.id ? null : id);
@@ -54,4 +58,38 @@ function stateChanged() {
 function saveState() {
   clearTimeout(saving);
   history.replaceState(remembered(), "", address());
+}
+
+let inStep = false;
+// Do what the browser's Back takes back: a filter, a view, another instance.
+function asStep(change) {
+  if (inStep) return change();
+  saveState();
+  const left = address();
+  inStep = true;
+  try {
+    return change();
+  } finally {
+    inStep = false;
+    clearTimeout(saving);
+    history[address() === left ? "replaceState" : "pushState"](remembered(), "", address());
+  }
+}
+
+// --- what this browser remembers ----------------------------------------------------------------------------
+
+// A wish of the person for every page: how high rows are, whether there are keys. A browser may keep nothing for files.
+function recalled(name) {
+  try {
+    return localStorage.getItem("ductaflow." + name);
+  } catch (refused) {
+    return null;
+  }
+}
+function remember(name, value) {
+  try {
+    localStorage.setItem("ductaflow." + name, value);
+  } catch (refused) {
+    announce("This browser keeps nothing for this page: the choice holds until it is closed");
+  }
 }

@@ -19,7 +19,8 @@ const folded = new Map(); // name of a part -> whether a person closed it
 const code = (label, ...content) => h("pre.code", { tabindex: "0", role: "region", "aria-label": label }, content);
 
 function detailOf(node, details) {
-  const it = { ...details, ...node.row, parameters_said: details && details.parameters };
+  // A row has the metrics too, in another shape.
+  const it = { ...details, ...node.row, metrics: details && details.metrics, parameters_said: details && details.parameters };
   const known = details !== null;
   return [
     causeLine(node, it, details),

@@ -38,6 +38,11 @@ const sign = (status) => s("svg", { "aria-hidden": "true" }, s("use", { href: "#
 
 const badge = (status) => h("span.badge", sign(status), h("span", wordOf(status)));
 
+// The same of a row: a run that is red for its numbers alone is told apart from one that failed.
+const isDiffering = (row) => row.cause === "expectation";
+const DIFFERS = { sign: "differs", word: "differs" };
+const badgeOf = (row) => (isDiffering(row) ? h("span.badge", { title: wordOf(row.status) + ": it ran, and what it found is not as expected" }, sign(DIFFERS.sign), h("span", DIFFERS.word)) : badge(row.status));
+
 const plural = (count, word) => count.toLocaleString("en") + " " + word + (count === 1 ? "" : "s");
 
 const listed = (names, most) => names.slice(0, most).join(", ") + (names.length > most ? " and " + (names.length - most) + " more" : "");
@@ -72,6 +77,15 @@ function size(bytes) {
 function moment(iso) {
   const found = /^(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)/.exec(iso || "");
   return found ? found[1] + " " + found[2] + " UTC" : iso || "";
+}
+
+// A moment, with the time of this place to read when pointed at.
+const when = (iso) => inPlace(h("time", { datetime: iso || null }, moment(iso)));
+
+function inPlace(element) {
+  const at = new Date(element.dateTime);
+  if (!Number.isNaN(at.getTime())) element.title = at.toLocaleString("en", { dateStyle: "medium", timeStyle: "long" });
+  return element;
 }
 
 const quoted = (text) => (/^[\w@%+=:,./-]+$/.test(text) ? text : "'" + text.replace(/'/g, "'\"'\"'") + "'");
@@ -124,10 +138,11 @@ function wayTo(node) {
   return node.parent ? wayTo(node.parent) + " \u203a " + (id === flow + "/" + flow ? flow : id) : id;
 }
 
-// A name in one line. Of a long one the middle is left out: what tells scenarios apart is often at their end.
+// A name in one line. Of a long one the middle is left out where there is no room: what tells scenarios apart is often
+// at their end. Up to there it is one run of text, which the browser's own search finds.
+const MAX_NAME = 34;
 const shortName = (id) => {
   const cut = id.indexOf("/") + 1;
-  const own = id.slice(cut);
-  const end = own.length > 24 ? own.length - 12 : own.length;
-  return [cut ? h("span.flow", id.slice(0, cut)) : null, h("span.own", own.slice(0, end)), end < own.length ? h("span.end", own.slice(end)) : null];
+  const end = id.length > MAX_NAME ? Math.max(id.length - 12, cut) : id.length;
+  return [h("span.start", cut ? h("span.flow", id.slice(0, cut)) : null, h("span.own", id.slice(cut, end))), end < id.length ? h("span.end", id.slice(end)) : null];
 };

@@ -1,11 +1,52 @@
-// The instances as a tree; only visible rows exist, and builds open to their flows.
+// The instances as a tree; builds open to their flows. Up to some number of rows all of them are in the page, so that
+// the browser's own search finds them; of more only those on the screen.
 
-const ROW = 60; // pixels, as in list.css
+const MAX_REAL = 1500; // rows
+const MAX_PRINTED = 2000;
+const HEIGHTS = { compact: 36, comfortable: 60 }; // pixels, as in list.css
+
+// --- order --------------------------------------------------------------------------------------------------
+
+const NAMES = new Intl.Collator("en", { numeric: true });
+const causeNumber = (node) => causesOf.get(node.row.id);
+// How the list can be sorted: what a person reads, the value that is compared, and whether the largest comes first.
+const SORTS = {
+  status: { told: "Status" },
+  name: { told: "Name", of: ({ row }) => row.id, compare: NAMES.compare },
+  seconds: { told: "Seconds", of: ({ row }) => row.seconds || undefined, down: true },
+  started: { told: "Started", of: ({ row }) => row.started || undefined },
+  cause: { told: "Cause", of: causeNumber },
+};
+
+const orders = new Map();
+// All instances in an order; those without a value come last, and what is alike stays in the order of attention.
+function inOrder({ sort, reversed }) {
+  const key = sort + reversed;
+  if (!orders.has(key)) orders.set(key, sortedBy(SORTS[sort], reversed));
+  return orders.get(key);
+}
+
+function sortedBy({ of, compare = (a, b) => (a < b ? -1 : a > b ? 1 : 0), down = false }, reversed) {
+  if (!of) return reversed ? [...roots].reverse() : roots;
+  const way = down === reversed ? 1 : -1;
+  const valued = roots.filter((node) => of(node) !== undefined);
+  return [...valued.sort((a, b) => way * compare(of(a), of(b))), ...roots.filter((node) => of(node) === undefined)];
+}
+
+// What stands above instances with the same cause, or with none and the same status.
+function groupOf(node) {
+  const number = causeNumber(node);
+  const cause = head.causes[number - 1];
+  return cause ? { key: "cause " + number, status: node.row.status, said: cause.title || CAUSE[cause.cause] || "no message" }
+    : { key: "status " + node.row.status, status: node.row.status, said: wordOf(node.row.status) };
+}
+
+// --- tree ---------------------------------------------------------------------------------------------------
 
 class Tree {
   // state: what is opened, active and expanded; opened(node): called when a row is chosen.
   constructor(element, state, chosen, expandedChanged) {
-    Object.assign(this, { element, state, chosen, expandedChanged, found: [], rows: [], active: null, drawn: "", printing: false, elements: new Map() });
+    Object.assign(this, { element, state, chosen, expandedChanged, found: [], rows: [], lines: [], active: null, drawn: "", printing: false, density: "compact", elements: new Map(), made: new Map() });
     element.addEventListener("keydown", (event) => this.key(event));
     element.addEventListener("click", (event) => this.click(event));
     element.addEventListener("focus", () => { if (!this.active && this.rows.length) this.activate(this.rows[0], false); });
@@ -16,20 +57,42 @@ class Tree {
     }
   }
 
+  get height() { return HEIGHTS[this.density]; }
+
+  // Whether only rows on the screen exist.
+  get isVirtual() { return !this.printing && this.lines.length > MAX_REAL; }
+
+  setDensity(density) {
+    this.density = density;
+    this.element.dataset.density = density;
+    this.show(this.found);
+  }
+
   // Show some top-level instances, with the flows of those that are expanded; on paper that is all.
   show(found) {
     this.found = found;
     this.rows = [];
+    this.lines = [];
     const add = (node, position, all) => {
       node.position = position + 1;
       node.siblings = all.length;
       this.rows.push(node);
+      this.lines.push(node);
       if (node.flows.length && this.isOpen(node)) node.flows.forEach((flow, index) => add(flow, index, node.flows));
     };
-    found.forEach((node, index) => add(node, index, found));
+    let group = null;
+    found.forEach((node, index) => {
+      if (this.state.sort === "cause") {
+        const own = groupOf(node);
+        if (!group || group.key !== own.key) this.lines.push(group = { ...own, count: 0 });
+        group.count += 1;
+      }
+      add(node, index, found);
+    });
     if (this.active && !this.rows.includes(this.active)) this.active = null;
-    this.element.style.height = this.rows.length * ROW + "px";
-    this.element.dataset.rest = this.rows.length > MAX_PRINTED ? plural(this.rows.length - MAX_PRINTED, "more row") : "";
+    this.element.classList.toggle("virtual", this.isVirtual);
+    this.element.style.height = this.isVirtual ? this.lines.length * this.height + "px" : "";
+    this.element.dataset.rest = this.lines.length > MAX_PRINTED ? plural(this.lines.length - MAX_PRINTED, "more row") : "";
     this.drawn = "";
     this.draw();
   }
@@ -38,12 +101,14 @@ class Tree {
 
   draw() {
     if (!this.element.offsetParent && !this.printing && this.rows.length) return; // another view is on the screen
-    const top = -this.element.getBoundingClientRect().top;
-    let first = Math.max(0, Math.floor(top / ROW) - 6);
-    // not below 0, though the list may lie far below the screen
-    let last = Math.max(0, Math.min(this.rows.length, Math.ceil((top + innerHeight) / ROW) + 6));
-    if (this.printing) [first, last] = [0, Math.min(this.rows.length, MAX_PRINTED)];
-    const active = this.active ? this.rows.indexOf(this.active) : -1;
+    let [first, last] = [0, Math.min(this.lines.length, this.printing ? MAX_PRINTED : this.lines.length)];
+    if (this.isVirtual) {
+      const top = -this.element.getBoundingClientRect().top;
+      first = Math.max(0, Math.floor(top / this.height) - 6);
+      // not below 0, though the list may lie far below the screen
+      last = Math.max(0, Math.min(this.lines.length, Math.ceil((top + innerHeight) / this.height) + 6));
+    }
+    const active = this.active ? this.lines.indexOf(this.active) : -1;
     const drawn = [first, last, this.active && this.active.key, this.state.id, this.printing].join("|");
     if (drawn === this.drawn) return;
     this.drawn = drawn;
@@ -61,12 +126,19 @@ class Tree {
   place(wanted) {
     const kept = new Map();
     for (const index of wanted) {
-      const node = this.rows[index];
-      kept.set(node.key, this.elements.get(node.key) || this.row(node));
-      this.update(kept.get(node.key), node, index);
+      const line = this.lines[index];
+      const element = this.elements.get(line.key) || this.made.get(line.key) || (line.row ? this.row(line) : this.group());
+      kept.set(line.key, element);
+      this.update(element, line, index);
     }
     for (const [key, element] of this.elements) if (!kept.has(key)) element.remove();
     this.elements = kept;
+    if (this.isVirtual) this.made.clear();
+    else {
+      // Rows that a search takes away are likely to come back with the next key.
+      if (this.made.size > 2 * MAX_REAL) this.made.clear();
+      for (const [key, element] of kept) this.made.set(key, element);
+    }
     let next = this.element.firstChild;
     for (const element of kept.values()) {
       if (element === next) next = next.nextSibling;
@@ -74,21 +146,33 @@ class Tree {
     }
   }
 
-  update(element, node, index) {
-    element.style.top = index * ROW + "px";
+  update(element, line, index) {
+    const top = this.isVirtual ? index * this.height + "px" : "";
+    if (element.style.top !== top) element.style.top = top;
+    if (!line.row) {
+      const said = line.said + " (" + line.count.toLocaleString("en") + ")";
+      if (element.textContent !== said) element.textContent = said;
+      element.className = "group s-" + line.status;
+      return;
+    }
     const attributes = {
-      "aria-posinset": node.position, "aria-setsize": node.siblings, "aria-selected": this.state.id === node.key,
-      "aria-expanded": node.flows.length ? this.isOpen(node) : null,
+      "aria-posinset": line.position, "aria-setsize": line.siblings, "aria-selected": this.state.id === line.key,
+      "aria-expanded": line.flows.length ? this.isOpen(line) : null,
     };
+    const told = Object.values(attributes).join("|") + (line === this.active);
+    if (element.told === told) return;
+    element.told = told;
     for (const [name, value] of Object.entries(attributes)) if (value !== null) element.setAttribute(name, String(value));
-    element.toggleAttribute("data-active", node === this.active);
+    element.toggleAttribute("data-active", line === this.active);
   }
+
+  group() { return h("div.group"); }
 
   row(node) {
     const { row } = node;
     const element = h("div.row.s-" + row.status, { role: "treeitem", id: "row-" + node.number, "data-key": node.key, "aria-level": node.depth + 1 },
     h("span.twisty", { "aria-hidden": "true", "data-twisty": node.flows.length > 0 }),
-    badge(row.status),
+    badgeOf(row),
     h("span.what",
       h("span.line", h("span.name", shortName(row.id)), h("span.tags", this.tags(node))),
       row.message ? h("span.message", row.message) : null),
@@ -127,14 +211,20 @@ class Tree {
     this.draw();
   }
 
+  // The row that is so many rows away from the active one, or from the opened one.
+  along(by) {
+    const at = this.rows.indexOf(this.active || byKey.get(this.state.id));
+    return this.rows[Math.min(Math.max(at + by, 0), this.rows.length - 1)];
+  }
+
   // Scroll so that a row is seen.
   reveal(node) {
-    const index = this.rows.indexOf(node);
+    const index = this.lines.indexOf(node);
     if (index < 0) return;
-    const at = this.element.getBoundingClientRect().top + index * ROW;
-    const margin = 90;
+    const at = this.element.getBoundingClientRect().top + index * this.height;
+    const margin = document.querySelector(".top").offsetHeight + 34;
     if (at < margin) scrollBy(0, at - margin);
-    else if (at + ROW > innerHeight - 20) scrollBy(0, at + ROW - innerHeight + 20);
+    else if (at + this.height > innerHeight - 20) scrollBy(0, at + this.height - innerHeight + 20);
   }
 
   click(event) {
@@ -149,12 +239,11 @@ class Tree {
 
   key(event) {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
-    const at = this.active ? this.rows.indexOf(this.active) : -1;
-    const page = Math.max(1, Math.floor(innerHeight / ROW) - 3);
-    const steps = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: this.rows.length - 1, PageDown: at + page, PageUp: at - page };
+    const page = Math.max(1, Math.floor(innerHeight / this.height) - 3);
+    const steps = { ArrowDown: 1, ArrowUp: -1, Home: -Infinity, End: Infinity, PageDown: page, PageUp: -page };
     if (event.key in steps) {
       if (this.rows.length) {
-        this.activate(this.rows[Math.min(Math.max(steps[event.key], 0), this.rows.length - 1)]);
+        this.activate(this.along(steps[event.key]));
         if (this.state.id) this.chosen(this.active, true);
       }
     } else if (this.active && (event.key === "Enter" || event.key === " ")) {
@@ -166,13 +255,9 @@ class Tree {
     } else if (this.active && event.key === "ArrowLeft") {
       if (this.state.expanded.has(this.active.key)) this.toggle(this.active, false);
       else if (this.active.parent) this.activate(this.active.parent);
-    } else if (event.key === "/") {
-      document.getElementById("search").focus();
     } else {
       return;
     }
     event.preventDefault();
   }
 }
-
-const MAX_PRINTED = 2000;

@@ -8,7 +8,7 @@ const VIEWS = [["list", "Instances", null], ["timeline", "Timeline", timelineVie
 const missing = h("p.unknown", { id: "missing", role: "status" });
 const list = h("div.tree", { id: "list", role: "tree", tabindex: "0", "aria-label": "Instances" });
 const tabs = h("div.tabs", { role: "tablist", "aria-label": "Views" }, VIEWS.map(([name, title]) => h("button.tab", {
-  type: "button", role: "tab", id: "tab-" + name, "aria-controls": "view-" + name, click: () => showView(name), keydown: tabKey,
+  type: "button", role: "tab", id: "tab-" + name, "aria-controls": "view-" + name, click: () => asStep(() => showView(name)), keydown: tabKey,
 }, title)));
 const views = VIEWS.map(([name]) => h("section.view", { id: "view-" + name, role: "tabpanel", "aria-labelledby": "tab-" + name, hidden: true }));
 const tree = new Tree(list, state, openNode, stateChanged);
@@ -18,7 +18,7 @@ function tabKey(event) {
   const next = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: VIEWS.length - 1 }[event.key];
   if (next === undefined) return;
   event.preventDefault();
-  showView(VIEWS[(next + VIEWS.length) % VIEWS.length][0]);
+  asStep(() => showView(VIEWS[(next + VIEWS.length) % VIEWS.length][0]));
   document.getElementById("tab-" + state.view).focus();
 }
 
@@ -27,18 +27,32 @@ function sayMissing(id) {
   missing.textContent = id ? id + " is not in this report." : "";
 }
 
-function showView(name, focus = true) {
+const isView = (name) => VIEWS.some(([view]) => view === name);
+// Whether a view shows what the search finds; search and chips lead from the others to the list.
+const isFollowing = (name) => name === "list" || VIEWS.some(([view, , , follows]) => view === name && follows);
+
+const madeOf = new Map(); // view -> what was found when it was made
+
+function showView(name) {
   state.view = name;
-  VIEWS.forEach(([view, , make], index) => {
+  VIEWS.forEach(([view], index) => {
     const on = view === name;
     const tab = tabs.children[index];
     tab.setAttribute("aria-selected", String(on));
     tab.tabIndex = on ? 0 : -1;
     views[index].hidden = !on;
-    if (on && make && !views[index].childElementCount) views[index].append(...[make()].flat().filter(Boolean));
   });
+  makeView();
   if (name === "list") tree.draw();
-  if (focus) stateChanged();
+  stateChanged();
+}
+
+function makeView() {
+  const index = VIEWS.findIndex(([name]) => name === state.view);
+  const [name, , make, follows] = VIEWS[index];
+  if (!make || (madeOf.has(name) && (!follows || madeOf.get(name) === found))) return;
+  madeOf.set(name, found);
+  views[index].replaceChildren(...[make()].flat().filter(Boolean));
 }
 
 function proportions() {
@@ -52,42 +66,70 @@ function proportions() {
   }
 }
 
+// Above the list: how it is sorted and how high its rows are.
+const sortBy = h("select", { id: "sort", change: () => asStep(() => { state.sort = sortBy.value; state.reversed = false; apply(); }) },
+  Object.entries(SORTS).map(([name, { told }]) => h("option", { value: name }, told)));
+const turn = button("\u21c5", () => asStep(() => { state.reversed = !state.reversed; apply(); }), { class: "icon", "aria-label": "The other way round", title: "The other way round" });
+const density = button("", () => {
+  tree.setDensity(tree.density === "compact" ? "comfortable" : "compact");
+  remember("rows", tree.density);
+  nameDensity();
+}, { class: "copy" });
+const listBar = h("div.list-bar", h("label", { for: "sort" }, "Sorted by"), sortBy, turn, density, copies);
+
+function nameDensity() {
+  density.textContent = tree.density === "compact" ? "Higher rows" : "Compact rows";
+}
+
+// Of the errors those that are red for their numbers alone.
+function differing() {
+  const group = document.querySelector(".top .chips");
+  const count = roots.filter(({ row }) => isDiffering(row) && !row.earlier).length;
+  if (!count || !group) return;
+  group.append(h("button.chip.s-error", { type: "button", title: "Of the errors: they ran, and what they found is not as expected", click: () => search("cause:expectation is:session") },
+    sign(DIFFERS.sign), h("strong", count.toLocaleString("en")), " ", h("span", count === 1 ? "differs" : "differ")));
+}
+
 function fromAddress(kept) {
   readAddress();
-  box.value = state.q;
-  showView(state.view, false);
-  apply();
-  if (kept && kept.active && byKey.has(kept.active)) tree.active = byKey.get(kept.active);
-  if (state.id) return showNode(byKey.get(state.id), false);
-  if (!panel.hidden) { document.body.classList.remove("opened"); panel.hidden = true; }
+  sortBy.value = state.sort;
+  showView(state.view);
+  setQuery(state.q);
+  const opened = state.id && byKey.get(state.id);
+  const active = kept && byKey.get(kept.active);
+  if (active || opened) tree.active = tree.rows.find((node) => node === (active || opened)) || null;
+  tree.drawn = "";
+  if (opened) return showNode(opened, false);
+  if (!panel.hidden) { showing += 1; document.body.classList.remove("opened"); panel.hidden = true; panel.replaceChildren(); tree.draw(); }
   return Promise.resolve();
 }
 
+// What was on the screen when this step was left.
+function showAgain(kept) {
+  scrollTo(0, kept.scroll || 0);
+  panel.scrollTop = kept.panel || 0;
+}
+
 function listen() {
-  for (const element of chips) {
-    element.addEventListener("click", () => {
-      const { status, scope } = element.dataset;
-      if (state.statuses.size && state.scope && state.scope !== scope) state.statuses.clear();
-      // Where there is nothing else, an address has only the status.
-      state.scope = roots.some(({ row }) => row.earlier) ? scope : "";
-      if (!state.statuses.delete(status)) state.statuses.add(status);
-      if (state.view !== "list") showView("list", false);
-      apply();
-      stateChanged();
-    });
-  }
+  for (const element of chips) element.addEventListener("click", () => pressChip(element.dataset));
   for (const element of document.querySelectorAll(".chip[data-query]")) {
     element.addEventListener("click", () => search(element.dataset.query));
   }
-  box.addEventListener("input", () => { touched = Date.now(); state.q = box.value; apply(); stateChanged(); });
+  document.querySelector(".skip").addEventListener("click", (event) => {
+    event.preventDefault(); // the fragment has what is shown
+    const view = views[VIEWS.findIndex(([name]) => name === state.view)];
+    (state.view === "list" && !list.hidden ? list : view.querySelector("button, a, input, select, [tabindex='0']") || tabs.children[0]).focus();
+  });
+  box.addEventListener("input", () => { typed(); suggesting.soon(); });
+  box.addEventListener("click", () => { if (!box.value) suggesting.open(); });
+  box.addEventListener("blur", () => { isTyping = false; suggesting.close(); });
   box.addEventListener("keydown", (event) => {
+    if (suggesting.key(event)) return;
     if (event.key === "Escape" && (state.q || state.statuses.size)) { event.stopPropagation(); reset(); }
-    if (event.key === "ArrowDown" && !list.hidden) { event.preventDefault(); list.focus(); }
+    if (event.key === "ArrowDown" && state.view === "list" && !list.hidden) { event.preventDefault(); list.focus(); }
   });
-  document.addEventListener("keydown", (event) => {
-    if (event.key === "Escape" && state.id !== null) closePanel();
-  });
-  addEventListener("popstate", (event) => fromAddress(event.state));
+  document.addEventListener("keydown", pressKey);
+  addEventListener("popstate", (event) => fromAddress(event.state).then(() => { if (event.state) showAgain(event.state); }));
   addEventListener("scroll", () => { touched = Math.max(touched, Date.now() - 1000); stateChanged(); }, { passive: true });
   panel.addEventListener("scroll", stateChanged, { passive: true });
   WIDE.addEventListener("change", () => { tree.drawn = ""; tree.draw(); });
@@ -102,16 +144,22 @@ function start() {
   for (const [name, closed] of (kept && kept.folded) || []) folded.set(name, closed);
   paused = Boolean(kept && kept.paused);
   proportions();
+  differing();
+  document.querySelectorAll("time").forEach(inPlace);
   banners();
   if (!roots.length) return;
-  views[0].append(...[causesPart(), h("div.tools", h("label.unseen", { for: "search" }, "Search"), box, shown, help()), unknown, copies, empty, list].filter(Boolean));
-  app.append(missing, tabs, h("div.layout", h("div.left", views), panel));
+  const wish = recalled("rows");
+  tree.setDensity(Object.hasOwn(HEIGHTS, wish) ? wish : innerWidth < 640 ? "comfortable" : "compact");
+  nameDensity();
+  views[0].append(...[causes.part(), listBar, empty, list].filter(Boolean));
+  const keys = button("Keys", () => showSheet(), { class: "link keys", "aria-haspopup": "dialog" });
+  app.append(missing, h("div.ways", tabs, h("div.tools", h("div.finder", box, suggestions), shown, help(), keys)), hint, unknown, terms,
+    h("div.layout", h("div.left", views), panel), sheet);
   app.hidden = false;
   listen();
   fromAddress(kept).then(() => {
     if (!kept) return;
-    scrollTo(0, kept.scroll || 0);
-    panel.scrollTop = kept.panel || 0;
+    showAgain(kept);
     requestAnimationFrame(() => requestAnimationFrame(() => {
       const log = panel.querySelector(".log");
       if (log && kept.log !== null && kept.log !== undefined) log.scrollTop = kept.log;

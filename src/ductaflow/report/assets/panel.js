@@ -6,16 +6,21 @@ let pageScroll = 0;
 
 // Open an instance. `followed`: the person moves through the list, so the focus stays there.
 function openNode(node, followed = false) {
-  const wasOpen = state.id !== null;
-  if (!wasOpen) pageScroll = scrollY;
-  state.id = node.key;
-  sayMissing(null);
-  for (let above = node.parent; above; above = above.parent) state.expanded.add(above.key);
-  if (node.parent) tree.show(tree.found);
-  tree.active = tree.rows.includes(node) ? node : tree.active;
-  tree.drawn = "";
-  if (followed) stateChanged();
-  else history[wasOpen ? "replaceState" : "pushState"](remembered(), "", address());
+  const change = () => {
+    if (state.id === null) pageScroll = scrollY;
+    state.id = node.key;
+    sayMissing(null);
+    for (let above = node.parent; above; above = above.parent) state.expanded.add(above.key);
+    if (node.parent) tree.show(tree.found);
+    tree.active = tree.rows.includes(node) ? node : tree.active;
+    tree.drawn = "";
+  };
+  if (followed && state.id !== null) {
+    change();
+    stateChanged();
+  } else {
+    asStep(change);
+  }
   return showNode(node, !followed);
 }
 
@@ -40,13 +45,13 @@ async function showNode(node, focus) {
   const name = wayTo(node);
   panel.setAttribute("aria-label", name);
   panel.replaceChildren(h("div.panel-head",
-    h("div.panel-bar", badge(node.row.status), h("span.note", duration(node.row.seconds)),
+    h("div.panel-bar", badgeOf(node.row), h("span.note", whichOf(node)), h("span.note", duration(node.row.seconds)),
       node.row.orphan ? h("span.tag.orphan", "not stored") : null,
       node.row.earlier ? h("span.tag.earlier", "earlier result") : null,
       h("span.fill"),
       button("\u2039", () => step(-1), { class: "icon", "aria-label": "Previous instance", disabled: at <= 0 }),
       button("\u203a", () => step(1), { class: "icon", "aria-label": "Next instance", disabled: at < 0 || at + 1 >= tree.rows.length }),
-      copyButton(() => location.href.split("#")[0] + "#id=" + inAddress(node.key), "Link", "link to this instance"),
+      copyButton(() => linkTo(node), "Link", "link to this instance"),
       button("\u00d7", () => closePanel(), { class: "icon", id: "close", "aria-label": "Close" })),
     h("h2", { id: "panel-name", tabindex: "-1" }, instanceName(name))),
   ...content.flat(Infinity).filter(Boolean));
@@ -54,6 +59,21 @@ async function showNode(node, focus) {
   if (!WIDE.matches) scrollTo(0, 0);
   if (focus && !WIDE.matches) document.getElementById("panel-name").focus({ preventScroll: true });
   else if (focus) announce("Opened " + name + ", " + statusOf(node).word);
+}
+
+// The place of an instance among those that are shown; of an error among the errors.
+function whichOf(node) {
+  const root = rootOf(node);
+  const alike = statusOf(root).is_error ? found.filter((one) => statusOf(one).is_error) : found;
+  const at = alike.indexOf(root);
+  if (at < 0) return null;
+  return (at + 1).toLocaleString("en") + " of " + (alike === found ? alike.length.toLocaleString("en") : plural(alike.length, "error"));
+}
+
+// An address on this machine leads nobody else anywhere, so the id goes with it.
+function linkTo(node) {
+  const link = location.href.split("#")[0] + "#id=" + inAddress(node.key);
+  return location.protocol === "file:" ? node.key + "\n" + link : link;
 }
 
 function step(by) {
@@ -71,13 +91,14 @@ function step(by) {
 function closePanel(focus = true) {
   if (state.id === null) return;
   showing += 1;
-  state.id = null;
-  document.body.classList.remove("opened");
-  panel.hidden = true;
-  panel.replaceChildren();
-  if (!WIDE.matches) scrollTo(0, pageScroll);
-  tree.drawn = "";
-  tree.draw();
-  stateChanged();
+  asStep(() => {
+    state.id = null;
+    document.body.classList.remove("opened");
+    panel.hidden = true;
+    panel.replaceChildren();
+    if (!WIDE.matches) scrollTo(0, pageScroll);
+    tree.drawn = "";
+    tree.draw();
+  });
   if (focus && !list.hidden) list.focus({ preventScroll: true });
 }

@@ -2,29 +2,58 @@
 
 const chips = [...document.querySelectorAll(".chip[data-status]")];
 const box = h("input", {
-  id: "search", type: "search", autocomplete: "off", spellcheck: "false",
+  id: "search", type: "search", autocomplete: "off", spellcheck: "false", "aria-label": "Search",
+  role: "combobox", "aria-autocomplete": "list", "aria-expanded": "false", "aria-controls": "suggestions",
   placeholder: "Search: a name, a piece of a message, status:warning, horizon=2030",
 });
 const shown = h("span.shown", { id: "shown", role: "status" });
 const unknown = h("p.unknown", { id: "unknown", role: "status" });
+const terms = h("div.terms", { role: "group", "aria-label": "Terms of the search", hidden: true });
 const copies = h("div.copies", { hidden: true, role: "group" });
 const empty = h("p.empty", { hidden: true }, "Nothing matches. ", button("Show everything", () => reset()));
+
+let found = roots; // what search and chips let through, in the order of the list
+let isFiltered = false;
 
 function apply() {
   const fits = searchTest(state.q);
   const isMeant = (node) => state.statuses.has(node.row.status) && (!state.scope || SCOPES[state.scope](node));
-  const found = roots.filter((node) => (!state.statuses.size || isMeant(node)) && fits(node));
+  found = inOrder(state).filter((node) => (!state.statuses.size || isMeant(node)) && fits(node));
   const isOn = ({ status, scope }) => state.statuses.has(status) && (!state.scope || state.scope === scope);
   for (const element of chips) element.setAttribute("aria-pressed", String(isOn(element.dataset)));
-  const filtered = state.statuses.size > 0 || state.q.trim() !== "";
-  const words = filtered ? found.length.toLocaleString("en") + " of " + roots.length.toLocaleString("en") + " shown" : plural(roots.length, "instance");
+  isFiltered = state.statuses.size > 0 || state.q.trim() !== "";
+  const words = isFiltered ? found.length.toLocaleString("en") + " of " + roots.length.toLocaleString("en") + " shown" : plural(roots.length, "instance");
   if (shown.textContent !== words) shown.textContent = words;
   const trouble = unknownTerms(state.q).map(({ said }) => said).join(" ");
   if (unknown.textContent !== trouble) unknown.textContent = trouble;
+  showTerms();
+  causes.follow(state.q, isFiltered);
   empty.hidden = found.length > 0 || roots.length === 0;
   list.hidden = found.length === 0;
+  listBar.hidden = found.length === 0;
   tree.show(found);
-  showCopies(found.filter((node) => statusOf(node).is_error || node.row.status === "blocked" || node.row.fails), filtered);
+  makeView();
+  showCopies(found.filter((node) => statusOf(node).is_error || node.row.status === "blocked" || node.row.fails), isFiltered);
+}
+
+// The terms that are on, each to be taken away.
+function showTerms() {
+  const tokens = termsOf(state.q).map(({ token }) => token);
+  terms.hidden = !tokens.length;
+  if (terms.dataset.shown === tokens.join(" ")) return;
+  terms.dataset.shown = tokens.join(" ");
+  const without = (index) => asStep(() => {
+    setQuery(tokens.filter((_, place) => place !== index).join(" "));
+    announce(shown.textContent);
+    const left = terms.querySelectorAll("button")[Math.min(index, tokens.length - 2)];
+    (left || box).focus();
+  });
+  terms.replaceChildren(...tokens.map((token, index) => h("span.term", h("code", token), button("\u00d7", () => without(index), { "aria-label": "Remove " + token }))));
+}
+
+function setQuery(query) {
+  state.q = box.value = query;
+  apply();
 }
 
 function showCopies(failed, filtered) {
@@ -38,34 +67,58 @@ function showCopies(failed, filtered) {
   // Earlier results and rows of a conductor have no node id.
   const some = stored.length < failed.length ? " of " + stored.length : "";
   copies.setAttribute("aria-label", "Copy for " + which);
-  copies.replaceChildren(...[h("span.note", "Copy for " + which + ":"),
+  copies.replaceChildren(...[h("span.note", "Copy", h("span.which", " for " + which), ":"),
     copyButton(() => rerunOfAll(failed), "Run again", plural(failed.length, "command")),
-    stored.length ? copyButton(() => debugOfAll(stored), "Debug" + some, plural(stored.length, "command")) : null,
+    // A debugger takes one at a time.
+    failed.length === 1 && stored.length ? copyButton(() => debugOfAll(stored), "Debug", "1 command") : null,
     stored.length ? copyButton(() => idsOfAll(stored), (stored.length === 1 ? "Node id" : "Node ids") + some, plural(stored.length, "node id")) : null,
   ].filter(Boolean));
 }
 
 function search(query) {
-  state.q = query;
-  state.statuses.clear();
-  sayMissing(null);
-  box.value = query;
-  if (!WIDE.matches) closePanel(false);
-  showView("list", false);
-  apply();
-  history.pushState(remembered(), "", address());
+  asStep(() => {
+    state.statuses.clear();
+    sayMissing(null);
+    if (!WIDE.matches) closePanel(false);
+    if (!isFollowing(state.view)) showView("list");
+    setQuery(query);
+  });
   announce(shown.textContent);
   box.focus({ preventScroll: true });
-  document.querySelector(".tools").scrollIntoView({ block: "nearest" });
+  document.querySelector(".ways").scrollIntoView({ block: "nearest" });
 }
 
 function reset() {
-  state.q = box.value = "";
-  state.statuses.clear();
-  sayMissing(null);
-  apply();
-  stateChanged();
+  asStep(() => {
+    state.statuses.clear();
+    sayMissing(null);
+    setQuery("");
+  });
   box.focus();
+}
+
+function pressChip({ status, scope }) {
+  asStep(() => {
+    if (state.statuses.size && state.scope && state.scope !== scope) state.statuses.clear();
+    // Where there is nothing else, an address has only the status.
+    state.scope = roots.some(({ row }) => row.earlier) ? scope : "";
+    if (!state.statuses.delete(status)) state.statuses.add(status);
+    if (!isFollowing(state.view)) showView("list");
+    apply();
+  });
+}
+
+let isTyping = false; // a search that is typed is one step back
+function typed() {
+  touched = Date.now();
+  const change = () => setQuery(box.value);
+  if (isTyping) {
+    change();
+    stateChanged();
+  } else {
+    isTyping = true;
+    asStep(change);
+  }
 }
 
 function help() {
