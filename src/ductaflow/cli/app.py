@@ -647,11 +647,32 @@ def clean_command(
     type=click.Path(file_okay=False, path_type=Path),
     help="With --merge: the folder to write to, instead of the project's runs/.",
 )
+@click.option(
+    "--bundle",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE.zip",
+    help="Write the page and the files that it links to of what is not good, to be sent or kept by CI.",
+)
+@click.option(
+    "--summary",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE.md",
+    help="Add a summary in Markdown to a file, such as $GITHUB_STEP_SUMMARY.",
+)
 @_project_option
-def report_command(paths: Sequence[Path], merge: bool, output: Path | None, folder: Path | None) -> None:
+def report_command(
+    paths: Sequence[Path],
+    merge: bool,
+    output: Path | None,
+    bundle: Path | None,
+    summary: Path | None,
+    folder: Path | None,
+) -> None:
     """Make the status page and its JSON twin again from what lies in runs/, or in the folder RUNS.
 
-    With --merge the exit code is 1 if a shard is missing or a session did not end; the page says which.
+    --bundle and --summary take the report that is there, if its session has ended; it knows more than the run
+    folders, such as which tests failed. With --merge the exit code is 1 if a shard is missing or a session
+    did not end; the page says which.
     """
     from dataclasses import replace
 
@@ -665,6 +686,7 @@ def report_command(paths: Sequence[Path], merge: bool, output: Path | None, fold
         target = output or _project(folder).runs_dir
         merged = merge_reports(paths, target)
         _write_page(merged.twin, target)
+        _write_extras(merged.twin, target, bundle, summary, _root(folder), roots=[p.parent for p in paths])
         if not merged.is_whole:
             click.get_current_context().exit(FAILED)
         return
@@ -677,7 +699,59 @@ def report_command(paths: Sequence[Path], merge: bool, output: Path | None, fold
         project = replace(Project.around(runs_dir) or Project.at(runs_dir.parent), runs_dir=runs_dir)
     else:
         raise DuctaflowError(f"{paths[0]} is not a folder", hint="Give a runs folder, or --merge and files.")
-    _write_page(rebuild_report(project), project.runs_dir)
+    twin = _whole_report(project.runs_dir) if bundle or summary else None
+    if twin is None:
+        twin = rebuild_report(project)
+        _write_page(twin, project.runs_dir)
+    _write_extras(twin, project.runs_dir, bundle, summary, project.root)
+
+
+def _root(folder: Path | None) -> Path:
+    """The folder of the project; the working directory if there is none around it."""
+    from ductaflow.project.settings import Project
+
+    around = Project.around(Path.cwd())
+    return folder or (around.root if around else Path.cwd())
+
+
+def _whole_report(runs_dir: Path) -> Twin | None:
+    """Read the report of a session that has ended; None if there is none."""
+    from ductaflow.common.paths import REPORT_JSON
+    from ductaflow.report.merge import read_twin
+
+    if not (runs_dir / REPORT_JSON).is_file():
+        return None
+    twin, faults = read_twin(runs_dir / REPORT_JSON)
+    twin["notes"] += faults
+    return twin if twin["finished"] and not twin["alive"] else None
+
+
+def _write_extras(
+    twin: Twin,
+    runs_dir: Path,
+    bundle: Path | None,
+    summary: Path | None,
+    root: Path,
+    *,
+    roots: Sequence[Path] = (),
+) -> None:
+    """Write what is asked for besides the page."""
+    if bundle:
+        from ductaflow.report.bundle import write_bundle
+
+        made = write_bundle(twin, runs_dir, bundle, roots=roots)
+        _say(str(made.path), made.line)
+    if summary:
+        from ductaflow.common.ci import SourceLinks
+        from ductaflow.report.markdown import MAX_BYTES, Summary
+
+        there = summary.stat().st_size if summary.exists() else 0
+        made_of = Summary(twin, root, SourceLinks(root).url)
+        for instance in twin["instances"]:
+            made_of.add(instance)
+        with summary.open("a", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
+            file.write(made_of.text(MAX_BYTES - there))
+        _say(str(summary))
 
 
 def _write_page(twin: Twin, runs_dir: Path) -> None:

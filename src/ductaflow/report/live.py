@@ -53,10 +53,10 @@ def write_report(data: Twin, runs_dir: Path) -> Path:
         DuctaflowError: it cannot be written; an older report is still there.
     """
     instances = (json.dumps(instance, allow_nan=False) for instance in data["instances"])
-    return _write(runs_dir, _twin_chunks(data, instances), [render_html(data)])
+    return _write(runs_dir, twin_chunks(data, instances), [render_html(data)])
 
 
-def _twin_chunks(head: Head, instances: Iterable[str]) -> Iterator[str]:
+def twin_chunks(head: Head, instances: Iterable[str]) -> Iterator[str]:
     """The JSON twin in ASCII, one instance a line."""
     frame = json.dumps({**head, "instances": []}, allow_nan=False)
     yield frame.removesuffix("]}")
@@ -337,7 +337,7 @@ class LiveReport:
             PageRow(entry.status.value, with_past(_text(entry.row), past.text(entry.id))) for entry in kept
         ]
         twins = (with_past(_text(entry.twin), past.text(entry.id)) for entry in kept)
-        return _write(self._runs_dir, _twin_chunks(head, twins), page_chunks(head, rows, self._packer))
+        return _write(self._runs_dir, twin_chunks(head, twins), page_chunks(head, rows, self._packer))
 
     def _keep(self, entry: Entry) -> _Kept:
         if self._stored:

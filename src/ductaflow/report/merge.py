@@ -173,8 +173,12 @@ def _moved(instance: InstanceTwin, way: str) -> InstanceTwin:
     if way == ".":
         return {**instance}
     folder = instance["folder"]
+    moved: InstanceTwin = {**instance}
+    if bundle := instance.get("bundle"):
+        held = {path: f"{quote(way)}/{href}" for path, href in bundle["held"].items()}
+        moved["bundle"] = {**bundle, "held": held}
     return {
-        **instance,
+        **moved,
         "folder": f"{way}/{folder}" if folder and not Path(folder).is_absolute() else folder,
         "links": {
             name: href if href.startswith("file:") else f"{quote(way)}/{href}"
@@ -195,7 +199,7 @@ def _read_all(files: Sequence[Path]) -> tuple[list[tuple[Path, Twin]], list[str]
     twins, faults, lost = [], [], []
     for file in files:
         try:
-            twin, unread = _read(file)
+            twin, unread = read_twin(file)
         except DuctaflowError as exc:
             lost.append(exc)
             faults.append(f"{exc.message}. Its instances are missing.")
@@ -207,7 +211,12 @@ def _read_all(files: Sequence[Path]) -> tuple[list[tuple[Path, Twin]], list[str]
     return twins, faults
 
 
-def _read(file: Path) -> tuple[Twin, list[str]]:
+def read_twin(file: Path) -> tuple[Twin, list[str]]:
+    """Read a twin, and what is wrong with instances that are left out.
+
+    Raises:
+        DuctaflowError: it is not there, or not the twin of a report.
+    """
     found = read_json(file, _File, hint=_HINT)
     if found is None:
         raise DuctaflowError(f"{file}: there is no such file", hint=_HINT)

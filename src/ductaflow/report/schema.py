@@ -212,6 +212,19 @@ class ResultTwin(TypedDict):
     reasons: NotRequired[dict[str, int]]
 
 
+class BundledTwin(TypedDict):
+    """Which of the files of an instance a bundle has beside the page.
+
+    `why` it has none at all; else why it lacks some, by the name of the link and by the path of the output.
+    `held` are links to outputs, by path.
+    """
+
+    why: str
+    links: dict[str, str]
+    outputs: dict[str, str]
+    held: dict[str, str]
+
+
 class InstanceTwin(ResultTwin, LogParts, ConfigParts, FigureParts):
     """One instance.
 
@@ -240,6 +253,8 @@ class InstanceTwin(ResultTwin, LogParts, ConfigParts, FigureParts):
     target: NotRequired[str]
     orphan: NotRequired[bool]
     fails: NotRequired[str]
+    # only a twin in a bundle has it
+    bundle: NotRequired[BundledTwin]
     past: NotRequired[PastTwin]
 
 
