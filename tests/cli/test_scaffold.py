@@ -55,11 +55,12 @@ def test_the_ci_file_of_a_new_project(tmp_path: Path) -> None:
     """It installs what the project names, runs its scenarios, and keeps the report whatever comes of them."""
     init_project(tmp_path)
     workflow = yaml.safe_load((tmp_path / ".github/workflows/scenarios.yml").read_text())
-    *_, install, run, keep = workflow["jobs"]["scenarios"]["steps"]
+    *_, install, run, pack, keep = workflow["jobs"]["scenarios"]["steps"]
     assert "pip install -r requirements.txt" == install["run"]
     assert "pytest-ductaflow\n" == (tmp_path / "requirements.txt").read_text()
     assert run["run"].startswith("pytest --ductaflow")
-    assert ("always()", True) == (keep["if"], "runs/conductor_status_report.*" in keep["with"]["path"])
+    assert ("always()", "ductaflow report --bundle report") == (pack["if"], pack["run"])
+    assert ("always()", True) == (keep["if"], "report/" in keep["with"]["path"])
 
 
 def test_init_replaces_nothing(tmp_path: Path) -> None:

@@ -80,16 +80,17 @@ def test_the_plain_workflow(root: Path) -> None:
 @needs_merge
 def test_the_sharded_workflow(root: Path) -> None:
     """The shards run what there is, and the merged report has it all."""
-    (command,) = steps(SHARDED, "scenarios")
+    command, pack = steps(SHARDED, "scenarios")
     for shard in SHARDED["jobs"]["scenarios"]["strategy"]["matrix"]["shard"]:
         run(command.replace("${{ matrix.shard }}", str(shard)), root)
-        target = root / "shards" / f"shard-{shard}"
-        target.mkdir(parents=True)
-        shutil.copy(root / "runs/conductor_status_report.json", target)
+        run(pack, root)
+        (root / "shards").mkdir(exist_ok=True)
+        (root / "report").rename(root / "shards" / f"shard-{shard}")
         shutil.rmtree(root / "runs")
     (merge,) = steps(SHARDED, "report")
-    run(merge, root)
-    page = (root / "runs/conductor_status_report.json").read_text(encoding="utf-8")
+    run(merge, root, GITHUB_STEP_SUMMARY="summary.md")
+    page = (root / "report/conductor_status_report.json").read_text(encoding="utf-8")
+    assert "### ductaflow: 3 green" in (root / "summary.md").read_text(encoding="utf-8")
     assert [] == [name for name in ("growth", "low", "high") if name not in page]
 
 
@@ -97,6 +98,8 @@ def test_the_file_of_gitlab(root: Path) -> None:
     """Its job runs by the variables that GitLab gives; each job has a stage that there is."""
     assert {"scenarios", "report"} == {GITLAB[job]["stage"] for job in ("scenarios", "report")}
     assert GITLAB["stages"] == ["scenarios", "report"]
+    (pack,) = GITLAB["scenarios"]["after_script"]
+    assert pack.endswith("ductaflow report --bundle shards/$CI_NODE_INDEX")
     install, command = GITLAB["scenarios"]["script"]
     assert "pip install -r requirements.txt" == install
     run(command, root, CI_NODE_INDEX="2", CI_NODE_TOTAL=str(GITLAB["scenarios"]["parallel"]))

@@ -649,8 +649,8 @@ def clean_command(
 )
 @click.option(
     "--bundle",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE.zip",
+    type=click.Path(path_type=Path),
+    metavar="FILE.zip|DIR",
     help="Write the page and the files that it links to of what is not good, to be sent or kept by CI.",
 )
 @click.option(
@@ -702,6 +702,10 @@ def report_command(
     twin = _whole_report(project.runs_dir) if bundle or summary else None
     if twin is None:
         twin = rebuild_report(project)
+        if (bundle or summary) and not twin["instances"]:
+            # An empty share of a session over several machines leaves nothing to keep, and is no error.
+            _say(f"{project.runs_dir}: nothing has run", stream=sys.stderr)
+            return
         _write_page(twin, project.runs_dir)
     _write_extras(twin, project.runs_dir, bundle, summary, project.root)
 

@@ -1,4 +1,4 @@
-"""A report with the files that it links to, in one archive that works wherever it is unpacked.
+"""A report with the files that it links to, in an archive or a folder that works wherever it is put.
 
     conductor_status_report.html    the page, whose links lead to what is beside it
     conductor_status_report.json
@@ -14,16 +14,19 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import stat
 import unicodedata
 import zipfile
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, NamedTuple
 from urllib.parse import quote, unquote_to_bytes
 
+from ductaflow.common.errors import DuctaflowError
 from ductaflow.common.files import temporary_prefix
 from ductaflow.common.paths import REPORT_HTML, REPORT_JSON
 from ductaflow.common.text import in_numbers, size
@@ -34,6 +37,8 @@ from ductaflow.store.result import Status
 
 #: The largest output, and the largest file of ours, that a bundle takes; and all of them together, in bytes.
 MAX_OUTPUT, MAX_FILE, MAX_ALL = 5_000_000, 50_000_000, 1_000_000_000
+#: Lies in a folder that is a bundle, which may be replaced.
+MARK = ".ductaflow-bundle"
 #: Why a file is not there, as the page says it.
 IS_GOOD = "the run is good"
 TOO_LARGE = "too large"
@@ -69,7 +74,7 @@ class Bundle:
 
 
 class _Found(NamedTuple):
-    """A file to take, and its name in the archive."""
+    """A file to take, and its name in the bundle."""
 
     path: str
     name: str
@@ -81,22 +86,58 @@ def write_bundle(twin: Twin, runs_dir: Path, target: Path, *, roots: Iterable[Pa
     Args:
         twin: its links are relative to `runs_dir`.
         runs_dir: the folder of the report.
-        target: the archive.
+        target: the archive, by its suffix `.zip`, or the folder; an older bundle is replaced.
         roots: other folders from which files may come, such as those of merged shards.
 
     Raises:
+        DuctaflowError: there is a folder that is no bundle.
         OSError: it cannot be written; an older one is as it was.
     """
     temporary = target.parent / f"{temporary_prefix()}{os.urandom(8).hex()}"
-    try:
-        with zipfile.ZipFile(temporary, "x", zipfile.ZIP_DEFLATED) as archive:
-            made = _Archive(archive, runs_dir, [runs_dir, *roots])
+    if target.suffix == ".zip":
+        try:
+            with zipfile.ZipFile(temporary, "x", zipfile.ZIP_DEFLATED) as archive:
+                made = _Contents(partial(_open_in_archive, archive), runs_dir, [runs_dir, *roots])
+                made.fill(twin)
+            os.replace(temporary, target)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    else:
+        if target.exists() and not (target / MARK).is_file() and (target.is_file() or any(target.iterdir())):
+            raise DuctaflowError(
+                f"{target} is there and no bundle, so it stays as it is",
+                hint="Give another folder, or FILE.zip for one file.",
+            )
+        try:
+            temporary.mkdir()
+            made = _Contents(partial(_open_in_folder, temporary), runs_dir, [runs_dir, *roots])
             made.fill(twin)
-        os.replace(temporary, target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+            (temporary / MARK).touch()
+            former = temporary.with_name(f"{temporary.name}-former")
+            if target.exists():
+                os.rename(target, former)
+            os.rename(temporary, target)
+            shutil.rmtree(former, ignore_errors=True)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
     return Bundle(target, made.files, made.size, made.left_out)
+
+
+def _open_in_archive(archive: zipfile.ZipFile, name: str) -> IO[bytes]:
+    info = zipfile.ZipInfo(name, _MOMENT)
+    info.compress_type = zipfile.ZIP_DEFLATED
+    # By default it is what the system is that makes it.
+    info.create_system = 3
+    info.external_attr = (stat.S_IFREG | 0o644) << 16
+    return archive.open(info, "w", force_zip64=True)
+
+
+def _open_in_folder(folder: Path, name: str) -> IO[bytes]:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.open("xb")
 
 
 def _told(files: int, total: int, left_out: Counter[str]) -> str:
@@ -111,14 +152,14 @@ def needs_files(instance: InstanceTwin) -> bool:
     return Status(status).needs_attention or bool(instance.get("fails"))
 
 
-class _Archive:
-    """An archive that is being filled."""
+class _Contents:
+    """A bundle that is being filled; `create` opens a new file in it."""
 
-    def __init__(self, archive: zipfile.ZipFile, runs_dir: Path, roots: Sequence[Path]) -> None:
-        self._archive, self._runs_dir = archive, runs_dir
+    def __init__(self, create: Callable[[str], IO[bytes]], runs_dir: Path, roots: Sequence[Path]) -> None:
+        self._create, self._runs_dir = create, runs_dir
         self._roots = [os.path.join(os.path.realpath(root), "") for root in roots]
-        # Names in the archive, as systems that take two spellings for one see them, and whose they are.
-        self._names = {_folded(name): "" for name in (REPORT_HTML, REPORT_JSON)}
+        # Names in the bundle, as systems that take two spellings for one see them, and whose they are.
+        self._names = {_folded(name): "" for name in (REPORT_HTML, REPORT_JSON, MARK)}
         self._held: dict[str, str] = {}
         self.files = self.size = 0
         self.left_out: Counter[str] = Counter()
@@ -143,7 +184,7 @@ class _Archive:
         if not needs_files(instance):
             self.left_out[IS_GOOD] += len(instance["links"])
             nothing: BundledTwin = {"why": IS_GOOD, "links": {}, "outputs": {}, "held": {}}
-            return {**instance, "flows": flows, "bundle": nothing}
+            return {**instance, "flows": flows, "links": {}, "bundle": nothing}
         # A shard that was a bundle has told what it lacks.
         former = instance.get("bundle")
         missing, outputs = (dict(former["links"]), dict(former["outputs"])) if former else ({}, {})
@@ -197,7 +238,7 @@ class _Archive:
         return _Found(real, self._name(path, real))
 
     def _name(self, path: str, real: str) -> str:
-        """Return the name of a file in the archive: its path, without what other systems do not take."""
+        """Return the name of a file in the bundle: its path, without what other systems do not take."""
         parts = [_safe(part) for part in path.split("/") if part not in ("", ".", "..")]
         *folders, last = parts or ["_"]
         stem, dot, suffix = last.partition(".")
@@ -209,7 +250,7 @@ class _Archive:
             number += 1
 
     def _copy(self, found: _Found) -> bool:
-        """Copy a file into the archive; False if it cannot be read any more."""
+        """Copy a file into the bundle; False if it cannot be read any more."""
         try:
             # Nor through a link that has come into its place since.
             descriptor = os.open(found.path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | _NO_WAIT)
@@ -221,7 +262,7 @@ class _Archive:
                 return False
             # A log may grow while it is read.
             left = state.st_size
-            with self._open(found.name) as kept:
+            with self._create(found.name) as kept:
                 while left and (piece := source.read(min(left, 1 << 20))):
                     kept.write(piece)
                     left -= len(piece)
@@ -231,16 +272,9 @@ class _Archive:
         return True
 
     def _write(self, name: str, texts: Iterable[str]) -> None:
-        with self._open(name) as kept:
+        with self._create(name) as kept:
             for text in texts:
                 kept.write(text.encode("ascii"))
-
-    def _open(self, name: str) -> IO[bytes]:
-        info = zipfile.ZipInfo(name, _MOMENT)
-        info.compress_type = zipfile.ZIP_DEFLATED
-        info.create_system = 3
-        info.external_attr = (stat.S_IFREG | 0o644) << 16
-        return self._archive.open(info, "w", force_zip64=True)
 
 
 #: A pipe that has come into the place of a file is not waited for.

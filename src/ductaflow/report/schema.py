@@ -216,7 +216,7 @@ class BundledTwin(TypedDict):
     """Which of the files of an instance a bundle has beside the page.
 
     `why` it has none at all; else why it lacks some, by the name of the link and by the path of the output.
-    `held` are links to outputs, by path.
+    `held` are links to outputs, by path. The `links` of the instance are those that work.
     """
 
     why: str
