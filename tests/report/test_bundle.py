@@ -16,7 +16,7 @@ import pytest
 from support import cli
 
 from ductaflow.common.errors import DuctaflowError
-from ductaflow.common.paths import REPORT_HTML, REPORT_JSON, RunFolder
+from ductaflow.common.paths import BUNDLE_MARK, REPORT_HTML, REPORT_JSON, RunFolder
 from ductaflow.report import Entry, build_report, merge_reports, write_report
 from ductaflow.report import bundle as bundles
 from ductaflow.report.bundle import write_bundle
@@ -241,7 +241,7 @@ def test_a_bundle_may_be_a_folder(tmp_path: Path) -> None:
     files = {
         path.relative_to(tmp_path / "out"): path for path in (tmp_path / "out").rglob("*") if path.is_file()
     }
-    assert files.keys() - {Path(bundles.MARK)} == {
+    assert files.keys() - {Path(BUNDLE_MARK)} == {
         path.relative_to(tmp_path / "elsewhere")
         for path in (tmp_path / "elsewhere").rglob("*")
         if path.is_file()

@@ -27,6 +27,8 @@ METRICS = "metrics.json"
 REPORT_HTML = "conductor_status_report.html"
 REPORT_JSON = "conductor_status_report.json"
 CACHE_DIR = ".ductaflow"
+#: Lies in a folder that is a bundle of a report, which may be replaced.
+BUNDLE_MARK = ".ductaflow-bundle"
 #: Temporary files of ours start like this, so that a later run knows them as ours.
 TEMP_PREFIX = ".ductaflow-tmp-"
 

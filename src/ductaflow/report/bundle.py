@@ -28,7 +28,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 from ductaflow.common.errors import DuctaflowError
 from ductaflow.common.files import temporary_prefix
-from ductaflow.common.paths import REPORT_HTML, REPORT_JSON
+from ductaflow.common.paths import BUNDLE_MARK, REPORT_HTML, REPORT_JSON
 from ductaflow.common.text import in_numbers, size
 from ductaflow.report.live import twin_chunks
 from ductaflow.report.page import Packer, page_chunks, row_of
@@ -37,8 +37,6 @@ from ductaflow.store.result import Status
 
 #: The largest output, and the largest file of ours, that a bundle takes; and all of them together, in bytes.
 MAX_OUTPUT, MAX_FILE, MAX_ALL = 5_000_000, 50_000_000, 1_000_000_000
-#: Lies in a folder that is a bundle, which may be replaced.
-MARK = ".ductaflow-bundle"
 #: Why a file is not there, as the page says it.
 IS_GOOD = "the run is good"
 TOO_LARGE = "too large"
@@ -104,7 +102,11 @@ def write_bundle(twin: Twin, runs_dir: Path, target: Path, *, roots: Iterable[Pa
             temporary.unlink(missing_ok=True)
             raise
     else:
-        if target.exists() and not (target / MARK).is_file() and (target.is_file() or any(target.iterdir())):
+        if (
+            target.exists()
+            and not (target / BUNDLE_MARK).is_file()
+            and (target.is_file() or any(target.iterdir()))
+        ):
             raise DuctaflowError(
                 f"{target} is there and no bundle, so it stays as it is",
                 hint="Give another folder, or FILE.zip for one file.",
@@ -113,7 +115,7 @@ def write_bundle(twin: Twin, runs_dir: Path, target: Path, *, roots: Iterable[Pa
             temporary.mkdir()
             made = _Contents(partial(_open_in_folder, temporary), runs_dir, [runs_dir, *roots])
             made.fill(twin)
-            (temporary / MARK).touch()
+            (temporary / BUNDLE_MARK).touch()
             former = temporary.with_name(f"{temporary.name}-former")
             if target.exists():
                 os.rename(target, former)
@@ -159,7 +161,7 @@ class _Contents:
         self._create, self._runs_dir = create, runs_dir
         self._roots = [os.path.join(os.path.realpath(root), "") for root in roots]
         # Names in the bundle, as systems that take two spellings for one see them, and whose they are.
-        self._names = {_folded(name): "" for name in (REPORT_HTML, REPORT_JSON, MARK)}
+        self._names = {_folded(name): "" for name in (REPORT_HTML, REPORT_JSON, BUNDLE_MARK)}
         self._held: dict[str, str] = {}
         self.files = self.size = 0
         self.left_out: Counter[str] = Counter()
