@@ -8,20 +8,30 @@ from desk import Desk, a_page, a_red, a_session, needs_browser
 from support import a_result
 
 from ductaflow.report import Entry, build_report, render_html
-from ductaflow.store.result import Result, Status
+from ductaflow.store.result import Result, Status, write_result
 
 pytestmark = needs_browser
 
 
+def tip_at(desk: Desk, lane: int, second: float) -> str:
+    """Which run the timeline names at a place: lanes count from 0, all of them are on the screen."""
+    box = desk.page.locator(".bars").bounding_box()
+    span = desk.page.evaluate(
+        """() => Number(/ to ([0-9.]+) s/.exec(document.querySelector(".bars").ariaLabel)[1])"""
+    )
+    desk.page.mouse.move(box["x"] + box["width"] * second / span, box["y"] + 24 * lane + 12)
+    return desk.page.locator(".tip strong").inner_text()
+
+
 def test_timeline_has_workers_and_the_longest_chain(report: Desk) -> None:
-    """Who ran when, on which worker; a bar opens its instance, and so does the table."""
+    """Who ran when, on which worker; builds with their flows; the tables open instances."""
     report.page.get_by_role("tab", name="Timeline").click()
     view = report.page.locator("#view-timeline")
-    assert {"gw0", "gw1"} == set(view.locator(".lane-name").all_inner_texts())
-    assert 9 == view.locator(".bar-run").count()
-    chain = view.locator("section").first
+    view.get_by_role("img", name="11 runs from 0 s to ").wait_for()  # two of them are flows of the build
+    assert {"gw0", "gw1", ""} == set(view.locator(".lane-name").all_inner_texts())
+    chain = view.locator("section").nth(1)
     assert "The longest chain" in chain.inner_text()
-    assert view.locator(".bar-run.critical").count() == chain.locator("tbody tr").count() >= 2
+    assert chain.locator("tbody tr").count() >= 2
     chain.locator("button").first.click()
     report.page.wait_for_selector("#panel-name")
     assert "view=timeline" in report.page.evaluate("location.hash")
@@ -47,12 +57,14 @@ def test_timeline_has_as_many_lanes_as_a_worker_ran_at_a_time(desk: Desk, tmp_pa
     )
     desk.open(page, "#view=timeline")
     view = desk.page.locator("#view-timeline")
-    lanes = [
-        (lane.locator(".lane-name").inner_text(), lane.locator(".bar-run").count())
-        for lane in view.locator(".lane").all()
+    view.get_by_role("img", name="5 runs from 0 s to 30 s.").wait_for()
+    assert ["Node-2", "Node-10", "Node-10 (2)", "at a time 1"] == view.locator(".lane-name").all_inner_texts()
+    assert ["fit/d", "fit/a", "fit/b"] == [
+        tip_at(desk, lane, second) for lane, second in ((0, 12), (1, 12), (2, 12))
     ]
-    assert [("Node-2", 1), ("Node-10", 2), ("Node-10 (2)", 1), ("at a time 1", 1)] == lanes
-    assert "5 runs in 30.0 s on 3 workers, 4 at a time" in view.locator("p").first.inner_text()
+    assert "fit/c" == tip_at(desk, 1, 27)
+    view.get_by_role("img", name="How many ran at a time: up to 3").wait_for()
+    assert "5 runs in 30.0 s on 3 workers;" in view.locator("p").first.inner_text()
     desk.page.click("#tab-list")
     assert {"fit/a", "fit/b", "fit/c"} == set(desk.search("worker:Node-10"))
 
@@ -73,6 +85,102 @@ def test_timeline_leaves_out_what_is_unchanged(desk: Desk, tmp_path: Path) -> No
     assert "1 run in 30.0 s on 1 worker;" in view.locator("p").first.inner_text()
 
 
+def a_flow_of(folder: Path, name: str, begin: int, seconds: float) -> str:
+    """A flow that a build ran; returns its folder as the build names it."""
+    ran = a_result("success", "dispatch", name, started=f"2030-01-01T00:00:{begin:02}Z", seconds=seconds)
+    (folder / "runs" / name).mkdir(parents=True)
+    write_result(ran, folder / "runs" / name)
+    return f"runs/{name}"
+
+
+def a_page_of_runs(folder: Path) -> Path:
+    """Three runs on one worker, of which the second waits for the first, and a build with two flows."""
+    flows = (a_flow_of(folder / "build", "eu", 31, 10), a_flow_of(folder / "build", "us", 41, 5))
+    began = "2030-01-01T00:00:{:02}Z".format
+    build = a_result(
+        "success",
+        "outlook",
+        "all",
+        "build",
+        started=began(30),
+        seconds=20,
+        children=flows,
+        folder=folder / "build",
+    )
+    runs = [
+        Entry(a_result("success", instance="a", started=began(0), seconds=10), "n::a", worker="gw0"),
+        Entry(
+            a_result("error", instance="b", started=began(15), seconds=5, message="it broke"),
+            "n::b",
+            worker="gw0",
+            upstreams=["fit/a"],
+        ),
+        Entry(a_result("success", instance="c", started=began(20), seconds=30), "n::c", worker="gw1"),
+        Entry(build, "n::all", worker="gw0"),
+    ]
+    return a_page(folder, runs)
+
+
+def test_timeline_is_zoomed_by_mouse_and_keys(desk: Desk, tmp_path: Path) -> None:
+    """A drag shows that part of the time, keys go along; the address keeps it; a click opens a run."""
+    page = a_page_of_runs(tmp_path)
+    view = desk.open(page, "#view=timeline").page.locator("#view-timeline")
+    view.get_by_role("img", name="6 runs from 0 s to 50 s.").wait_for()
+    assert "fit/b" == tip_at(desk, 0, 17)
+    assert "waited 5.00 s" in view.locator(".tip").inner_text()
+    assert "outlook/all \u203a dispatch/eu" == tip_at(desk, 1, 35)
+    mouse, box = desk.page.mouse, view.locator(".bars").bounding_box()
+    mouse.move(box["x"] + 0.2 * box["width"], box["y"] + 5)
+    mouse.down()
+    mouse.move(box["x"] + 0.4 * box["width"], box["y"] + 5, steps=3)
+    mouse.up()
+    view.get_by_role("img", name="2 runs from 10").wait_for()  # b and c
+    desk.page.focus(".lanes")
+    desk.page.keyboard.press("0")
+    view.get_by_role("img", name="6 runs from 0 s to 50 s.").wait_for()
+    assert view.get_by_role("button", name="Everything").is_disabled()
+    desk.page.keyboard.press("+")
+    desk.page.keyboard.press("ArrowRight")
+    view.get_by_role("img", name="5 runs from 17.5 s to 42.5 s.").wait_for()
+    desk.page.wait_for_function("() => location.hash.includes('span=17.5-42.5')")
+    desk.page.reload()
+    view.get_by_role("img", name="5 runs from 17.5 s to 42.5 s.").wait_for()
+    view.locator(".bars").click(position={"x": 20, "y": 12})
+    desk.wait_for("fit/b")
+
+
+def test_timeline_run_by_run_follows_the_search(desk: Desk, tmp_path: Path) -> None:
+    """A row for each run and each flow of a build; a table says where the time goes."""
+    view = desk.open(a_page_of_runs(tmp_path), "#view=timeline&lanes=runs").page.locator("#view-timeline")
+    names = view.locator(".lane-name")
+    names.nth(5).wait_for()
+    assert [
+        "fit/a",
+        "fit/b",
+        "fit/c",
+        "outlook/all",
+        "dispatch/eu",
+        "dispatch/us",
+    ] == names.all_text_contents()
+    by_flow = view.locator("section").first.locator("tbody tr")
+    shown = [line.replace("\n", "").split("\t") for line in by_flow.all_inner_texts()]
+    assert [
+        ["fit", "3", "45.0 s", "10.0 s", "30.0 s", "fit/c"],
+        ["outlookbuild", "1", "20.0 s", "20.0 s", "20.0 s", "outlook/all"],
+        ["dispatch", "2", "15.0 s", "7.50 s", "10.0 s", "outlook/all \u203a dispatch/eu"],
+    ] == shown
+    view.get_by_role("button", name="Flows of builds").first.click()
+    names.nth(4).wait_for(state="detached")
+    view.get_by_role("button", name="Flows of outlook/all").press("Enter")
+    names.nth(5).wait_for()
+    assert "Flows of outlook/all" == desk.page.evaluate("document.activeElement.ariaLabel")
+    desk.page.fill("#search", "status:error")
+    view.get_by_role("heading", name="1 of 4 runs shown, the slowest first").wait_for()
+    assert ["fit/b"] == names.all_text_contents()
+    names.get_by_role("button").click()
+    desk.wait_for("fit/b")
+
+
 def test_timeline_has_round_marks(desk: Desk, tmp_path: Path) -> None:
     """As many as there is room for; no column for workers that nobody knows; all runs are listed."""
     began = "2030-01-01T00:00:00Z"
@@ -87,10 +195,11 @@ def test_timeline_has_round_marks(desk: Desk, tmp_path: Path) -> None:
     view = desk.page.locator("#view-timeline")
     marks = view.locator(".axis span").all_inner_texts()
     assert ["0 s", "0.5 s", "1 s", "1.5 s", "2 s"] == marks
-    assert ["Instance", "Status", "Took", "Started"] == view.locator("thead th").all_inner_texts()
-    assert 20 == view.locator("tbody tr").count()
+    runs = view.locator("section").last
+    assert ["Instance", "Status", "Took", "Started"] == runs.locator("thead th").all_inner_texts()
+    assert 20 == runs.locator("tbody tr").count()
     view.get_by_role("button", name="Show all 25 runs").press("Enter")
-    assert 25 == view.locator("tbody tr").count()
+    assert 25 == runs.locator("tbody tr").count()
     assert "fit/i4" == desk.page.evaluate("document.activeElement.textContent")
 
 

@@ -1,6 +1,8 @@
 // What the page shows, which lives in its address, so that a link and a refresh keep it.
 
-const state = { q: "", statuses: new Set(), scope: "", sort: "status", reversed: false, id: null, missing: null, view: "list", expanded: new Set() };
+const state = { q: "", statuses: new Set(), scope: "", sort: "status", reversed: false, id: null, missing: null, view: "list", expanded: new Set(), options: new Map() };
+// How a view shows what is shown: rows, part of the time, and flows of the timeline; boxes of the graph.
+const OPTIONS = ["lanes", "span", "flows", "boxes"];
 
 // Which rows the counts of a group are of. An address without one means all.
 const SCOPES = {
@@ -17,6 +19,7 @@ function address() {
   if (state.statuses.size && state.scope) parts.push("scope=" + state.scope);
   if (state.q) parts.push("q=" + inAddress(state.q));
   if (state.sort !== "status" || state.reversed) parts.push("order=" + (state.reversed ? "-" : "") + state.sort);
+  for (const [name, value] of state.options) parts.push(name + "=" + inAddress(value));
   if (state.id || state.missing) parts.push("id=" + inAddress(state.id || state.missing));
   for (const key of state.expanded) parts.push("open=" + inAddress(key));
   return "#" + parts.join("&");
@@ -26,6 +29,7 @@ function readAddress() {
   const found = new URLSearchParams(location.hash.slice(1));
   state.q = found.get("q") || "";
   state.view = VIEWS.some(([name]) => name === found.get("view")) ? found.get("view") : "list";
+  state.options = new Map(OPTIONS.filter((name) => found.has(name)).map((name) => [name, found.get(name)]));
   state.statuses = new Set((found.get("status") || "").split(",").filter((status) => ORDER.includes(status)));
   state.scope = Object.hasOwn(SCOPES, found.get("scope")) ? found.get("scope") : "";
   const [, minus, sort] = /^(-?)(.*)$/.exec(found.get("order") || "");

@@ -3,7 +3,7 @@
 const app = document.getElementById("app");
 const WIDE = matchMedia("(min-width: 1000px)");
 
-const VIEWS = [["list", "Instances", null], ["timeline", "Timeline", timelineView], ["graph", "Graph", graphView], ["trend", "Trend", trendView]];
+const VIEWS = [["list", "Instances", null], ["timeline", "Timeline", () => timeline.show(found), true], ["graph", "Graph", graphView], ["trend", "Trend", trendView]];
 
 const missing = h("p.unknown", { id: "missing", role: "status" });
 const list = h("div.tree", { id: "list", role: "tree", tabindex: "0", "aria-label": "Instances" });
@@ -12,6 +12,7 @@ const tabs = h("div.tabs", { role: "tablist", "aria-label": "Views" }, VIEWS.map
 }, title)));
 const views = VIEWS.map(([name]) => h("section.view", { id: "view-" + name, role: "tabpanel", "aria-labelledby": "tab-" + name, hidden: true }));
 const tree = new Tree(list, state, openNode, stateChanged);
+const timeline = new Timeline();
 
 function tabKey(event) {
   const at = VIEWS.findIndex(([name]) => name === state.view);
@@ -52,7 +53,9 @@ function makeView() {
   const [name, , make, follows] = VIEWS[index];
   if (!make || (madeOf.has(name) && (!follows || madeOf.get(name) === found))) return;
   madeOf.set(name, found);
-  views[index].replaceChildren(...[make()].flat().filter(Boolean));
+  const made = [make()].flat().filter(Boolean);
+  // One element that follows by itself stays, with its focus and its scroll.
+  if (made.length !== 1 || made[0] !== views[index].firstChild) views[index].replaceChildren(...made);
 }
 
 function proportions() {

@@ -1,14 +1,14 @@
 // What came of an instance in the last sessions: how this session differs from them, and how that is drawn.
 
 const LETTERS = { e: "error", w: "warning", s: "success", u: "unchanged", b: "blocked", n: "not_run" };
-const letterOf = (status) => Object.keys(LETTERS).find((letter) => LETTERS[letter] === status);
+const LETTER_OF = Object.fromEntries(Object.entries(LETTERS).map(([letter, status]) => [status, letter]));
 
 // The place of this session in the history, which has it as soon as it has ended.
 const placeNow = head.history.findIndex((session) => session.session_id === head.session_id);
 
 // What this session made of an instance; a dot for one that it did not touch, or that still waits for its turn.
 function letterNow({ row }) {
-  return row.earlier || (head.finished === null && row.status === "not_run") ? "." : letterOf(row.status);
+  return row.earlier || (head.finished === null && row.status === "not_run") ? "." : LETTER_OF[row.status];
 }
 
 // One letter for each session of the history before this one, the oldest first.
@@ -17,21 +17,33 @@ function lettersBefore(node) {
   return placeNow < 0 ? letters : letters.slice(0, placeNow);
 }
 
-const isGoodLetter = (letter) => "wsu".includes(letter);
+const isGoodLetter = (letter) => letter === "s" || letter === "w" || letter === "u";
 // Blocked and not run are no results.
-const onlyResults = (letters) => letters.replace(/[^ewsu]/g, "");
+const isResult = (letter) => letter === "e" || isGoodLetter(letter);
 
 // --- is:fixed, is:flaky, is:slower; docs/report.md has the rules --------------------------------------------
 
 function isFixed(node) {
-  return isGoodLetter(letterNow(node)) && onlyResults(lettersBefore(node)).endsWith("e");
+  if (!isGoodLetter(letterNow(node))) return false;
+  const letters = lettersBefore(node);
+  let place = letters.length - 1;
+  while (place >= 0 && !isResult(letters[place])) place -= 1;
+  return letters[place] === "e";
 }
 
 const RESULTS_JUDGED = 10, CHANGES = 3;
 
 function isFlaky(node) {
-  const last = onlyResults(lettersBefore(node) + letterNow(node)).slice(-RESULTS_JUDGED);
-  return [...last].filter((letter, index) => index && isGoodLetter(letter) !== isGoodLetter(last[index - 1])).length >= CHANGES;
+  const letters = lettersBefore(node) + letterNow(node);
+  let [results, changes, after] = [0, 0, ""];
+  for (let place = letters.length - 1; place >= 0 && results < RESULTS_JUDGED; place -= 1) {
+    const letter = letters[place];
+    if (!isResult(letter)) continue;
+    if (after && isGoodLetter(letter) !== isGoodLetter(after)) changes += 1;
+    after = letter;
+    results += 1;
+  }
+  return changes >= CHANGES;
 }
 
 const TIMES_SLOWER = 2, SECONDS_SLOWER = 1, RUNS_COMPARED = 3;
@@ -46,7 +58,7 @@ function median(numbers) {
 // The usual seconds of a run: the median of its good ones before this session; undefined for fewer than three.
 function usualSeconds(node) {
   const letters = lettersBefore(node);
-  const seconds = [...letters].map((letter, place) => (letter === "s" || letter === "w" ? node.row.past[1][place] : null)).filter((one) => one !== null);
+  const seconds = node.row.past ? node.row.past[1].filter((one, place) => one !== null && (letters[place] === "s" || letters[place] === "w")) : [];
   return seconds.length >= RUNS_COMPARED ? median(seconds) : undefined;
 }
 
@@ -55,8 +67,8 @@ const hasRunNow = (node) => "ews".includes(letterNow(node)) && !node.parent;
 // How many times as long as usual the run of this session took; 0 where that is no news.
 function timesSlower(node) {
   if (!hasRunNow(node) || !node.row.past) return 0;
-  const usual = usualSeconds(node);
   const now = node.row.seconds || 0;
+  const usual = now > SECONDS_SLOWER ? usualSeconds(node) : undefined;
   return usual && now > TIMES_SLOWER * usual && now >= usual + SECONDS_SLOWER ? now / usual : 0;
 }
 
