@@ -69,6 +69,24 @@ def kinds_of(result: Result, log: Path) -> dict[str, LogWarning]:
     return found
 
 
+def and_more(texts: Sequence[str], left_out: int) -> str:
+    """Return what one warning says of the other warning lines of its run; nothing where it is the only one.
+
+    >>> and_more(["Warning: 3 gaps", "Warning: 4 gaps", "Warning: no unit"], 0)
+    ' (and 2 more lines, 2 kinds)'
+
+    Args:
+        texts: the lines that are known, of which the first is shown.
+        left_out: how many more there are.
+    """
+    more = len(texts) - 1 + left_out
+    if not more:
+        return ""
+    kinds = len({normalised(text) for text in texts})
+    counted = f", {'at least ' if left_out else ''}{kinds} kinds" if kinds > 1 else ""
+    return f" (and {more:,} more line{'s'[: more > 1]}{counted})"
+
+
 def _warnings(result: Result, log: Path) -> Iterable[LogWarning]:
     if not result.warning_count:
         # stopped early, or a build whose flow has a warning that its log does not repeat

@@ -14,7 +14,7 @@ from pytest_ductaflow.artifact import Artifact
 from pytest_ductaflow.collection import InstanceHooks
 from pytest_ductaflow.items import TestStatus, teststatus, without_source
 from pytest_ductaflow.progress import Live
-from pytest_ductaflow.pytest_hooks import given_dist, is_covered
+from pytest_ductaflow.pytest_hooks import given_dist, is_covered, with_folders
 from pytest_ductaflow.runtime import Warming
 from pytest_ductaflow.shards import write_durations
 from pytest_ductaflow.signals import Workers
@@ -58,6 +58,8 @@ class ControllerHooks:
     @pytest.hookimpl(trylast=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         nodeids = [item.nodeid for item in session.items]
+        if reporter := self._config.pluginmanager.get_plugin("terminalreporter"):
+            with_folders(reporter, self._projects.folder_of)
         self._warming.expect(nodeids)
         self._artifact.expect(nodeids)
         self._live.expect(nodeids, workers=1)

@@ -29,7 +29,7 @@ from ductaflow.project.instances import Instance
 from ductaflow.session.decide import UNFINISHED, Decision, SharedSession, Would, refused
 from ductaflow.store.changes import Change, look_back
 from ductaflow.store.result import Cause, Result, Status, result_of_session
-from pytest_ductaflow.baseline import Baseline, complaint, headline, kinds_of
+from pytest_ductaflow.baseline import Baseline, and_more, complaint, headline, kinds_of
 from pytest_ductaflow.failure import failure_text, place_of, run_again
 from pytest_ductaflow.projects import Projects
 from pytest_ductaflow.pytest_hooks import tell_allure
@@ -42,6 +42,15 @@ if TYPE_CHECKING:
 UNCHANGED = Status.UNCHANGED.value
 #: Category, letter and word of a test, as `pytest_report_teststatus` gives them; None leaves them to pytest.
 TestStatus = tuple[str, str, str | tuple[str, dict[str, bool]]] | None
+#: Word of a run that is an error for its numbers alone.
+DIFFERS = "differs"
+#: Letter, word and colour of what pytest has no word for, each with the outcome that it goes with.
+_OWN_WORDS = {
+    UNCHANGED: ("passed", "u", "UNCHANGED", "cyan"),
+    Status.WARNING.value: ("passed", "w", "WARNED", "yellow"),
+    Status.BLOCKED.value: ("skipped", "b", "BLOCKED", "purple"),
+    DIFFERS: ("failed", "D", "DIFFERS", "red"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -439,16 +448,27 @@ class InstanceItem(pytest.Item):
         return kind(text, pytrace=False)  # type: ignore[call-arg]
 
     def _warn(self, result: Result) -> Iterator[tuple[int, str]]:
-        """Issue the warnings of a run, and yield those that the session's filters turn into errors."""
+        """Issue the warnings of a run, and yield those that the session's filters turn into errors.
+
+        The filters see every line. Of what they let through one warning is shown, and with -v all.
+        """
         lines = [(warning.line, clean(warning.text)) for warning in result.warnings]
         if Status.WARNING in (result.status, result.former_status) and not lines:
             # A build may be orange for a flow whose lines it does not repeat.
             lines = [(1, clean(result.message))]
-        for line, text in lines:
-            try:
-                warnings.warn_explicit(FlowWarning(text), None, str(self.instance.run_folder.log), line)
-            except FlowWarning:
-                yield line, text
+        log = str(self.instance.run_folder.log)
+        with warnings.catch_warnings(record=True) as passed:
+            for line, text in lines:
+                try:
+                    warnings.warn_explicit(FlowWarning(text), None, log, line)
+                except FlowWarning:
+                    yield line, text
+        told = [(one.lineno, str(one.message)) for one in passed]
+        if told and self.config.get_verbosity() < 1:
+            left_out = result.warning_count - len(result.warnings)
+            told = [(told[0][0], told[0][1] + and_more([text for _, text in told], left_out))]
+        for line, text in told:
+            warnings.showwarning(FlowWarning(text), FlowWarning, log, line)
 
     def _stop(self, decision: Decision) -> None:
         self._keep(ItemOutcome(Status(decision.would.value), decision.message, decision.cause))
@@ -469,10 +489,10 @@ class InstanceItem(pytest.Item):
 
     def complete(self, report: pytest.TestReport) -> None:
         """Add to a report what the controller needs, and the place that a person looks for."""
+        if self.outcome:
+            report.ductaflow_word = self._word(self.outcome)  # type: ignore[attr-defined]
+            report.ductaflow_why = self._why()  # type: ignore[attr-defined]
         if report.when == "call":
-            report.ductaflow_word = self._word()  # type: ignore[attr-defined]
-            if self.beyond and self.config.get_verbosity() > 0:
-                report.ductaflow_beyond = self.beyond  # type: ignore[attr-defined]
             if self._is_unchanged and report.passed and hasattr(report, "wasxfail"):
                 # XPASS is news of a run, and there was none; a strict one stays the failure that it was
                 del report.wasxfail
@@ -498,35 +518,38 @@ class InstanceItem(pytest.Item):
     def _is_unchanged(self) -> bool:
         return self.outcome is not None and self.outcome.status is Status.UNCHANGED
 
-    def _word(self) -> str:
-        """Word for the terminal: that nothing had to run, or with -v why it ran."""
-        if self._is_unchanged:
-            return UNCHANGED
+    def _word(self, outcome: ItemOutcome) -> str:
+        """What the terminal calls it, where pytest has no word for it; see `_OWN_WORDS`."""
+        return DIFFERS if outcome.cause == "expectation" else outcome.status.value
+
+    def _why(self) -> str:
+        """With -v, why it ran, or as far as what it is unchanged."""
         verbosity = self.config.get_verbosity()
-        if not self.why or verbosity < 1:
-            return ""
+        if verbosity < 1 or self._is_unchanged:
+            return self.beyond if verbosity > 0 else ""
         told = self.why if verbosity > 1 else self.why[:1]
         more = len(self.why) - len(told)
-        return f"ran since: {'; '.join(told)}" + (f", and {more} more" if more else "")
+        return f"ran since: {'; '.join(told)}" + (f", and {more} more" if more else "") if told else ""
 
 
 def teststatus(report: pytest.TestReport, *, is_over: bool) -> TestStatus:
-    """Category, letter and word of an item that is unchanged, or has why it ran; None for all others.
+    """Category, letter and word of an item for which pytest has none, or which has why it ran; else None.
 
     Args:
         report: of the item.
         is_over: all have run: what failed is listed once more, and has to have room for how.
     """
-    word = getattr(report, "ductaflow_word", "")
-    if not word or hasattr(report, "wasxfail"):
+    word, why = getattr(report, "ductaflow_word", ""), getattr(report, "ductaflow_why", "")
+    if not word or hasattr(report, "wasxfail") or (is_over and word != UNCHANGED):
         return None
-    if word != UNCHANGED:
-        if is_over:
-            return None
-        return report.outcome, "." if report.passed else "F", f"{report.outcome.upper()} ({word})"
-    beyond = getattr(report, "ductaflow_beyond", "")
-    shown = UNCHANGED.upper() + (f" ({beyond})" if beyond else "")
-    return (UNCHANGED, "u", (shown, {"cyan": True})) if report.passed else None
+    outcome, letter, shown, colour = _OWN_WORDS.get(word, ("", "", "", ""))
+    why = f" ({why})" if why else ""
+    if report.outcome == outcome:
+        # what is unchanged is counted by itself, all others as pytest does
+        return UNCHANGED if word == UNCHANGED else outcome, letter, (f"{shown}{why}", {colour: True})
+    if not why or report.when != "call" or word == UNCHANGED:
+        return None
+    return report.outcome, "." if report.passed else "F", f"{report.outcome.upper()}{why}"
 
 
 class Pause(pytest.Item):

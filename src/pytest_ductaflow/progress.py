@@ -1,6 +1,7 @@
 """The status line of a session in a terminal: progress, running items, time left.
 
     12/300  9 success, 1 warning, 2 error  about 4 min left  running: fit[EU_2030], fit[EU_2040] and 2 more
+    12/300  9 ok 1 warn 2 err  ~4 min  fit[EU_2030] +3                       in less than 100 columns
 
 It stands below what pytest writes. A thread draws it, since pytest itself waits for runs. Every write of
 pytest passes through `StatusLine`, which first takes the line away: so pytest's own output stays as it is.
@@ -26,6 +27,18 @@ from pytest_ductaflow.projects import Projects
 #: Seconds between two looks at what has changed, and after which the line is drawn anew in any case.
 TICK, REFRESH = 0.2, 1.0
 MAX_RUNNING = 4
+#: A narrower terminal gets the short form.
+WIDE = 100
+SHORT_WORDS = {
+    Status.SUCCESS: "ok",
+    Status.WARNING: "warn",
+    Status.ERROR: "err",
+    Status.BLOCKED: "blk",
+    Status.NOT_RUN: "skip",
+    Status.UNCHANGED: "same",
+}
+#: Text and markup.
+Piece = tuple[str, dict[str, bool]]
 
 
 class Progress:
@@ -64,8 +77,8 @@ class Progress:
                 ran = status is not None and status.is_verdict
                 self._estimate.finish(self._places[nodeid], seconds if ran else 0.0)
 
-    def parts(self) -> list[tuple[str, dict[str, bool]]]:
-        """The line in pieces, each with its markup."""
+    def parts(self, room: int = WIDE) -> list[Piece]:
+        """The line in pieces, each with its markup; names as far as there is room for them."""
         with self._lock:
             # An item with a status is done, although pytest still has to tear it down.
             running = {id: since for id, since in self._running.items() if id not in self._counted}
@@ -75,16 +88,33 @@ class Progress:
             places = [(self._places[nodeid], now - since) for nodeid, since in running.items()]
             left = self._estimate.left(places)
             total = f"{len(done)}/{len(self._places)}"
-        pieces: list[tuple[str, dict[str, bool]]] = [(total, {"bold": True})]
+        # The last column of a terminal stays empty.
+        is_short = room < WIDE - 1
+        pieces: list[Piece] = [(total, {"bold": True})]
         for status in (status for status in Status if counts[status]):
-            pieces.append(("  " if len(pieces) == 1 else ", ", {}))
-            pieces.append((f"{counts[status]} {status.word}", {status.colour: True} if status.colour else {}))
+            pieces.append(("  " if len(pieces) == 1 else " " if is_short else ", ", {}))
+            word = SHORT_WORDS[status] if is_short else status.word
+            pieces.append((f"{counts[status]} {word}", {status.colour: True} if status.colour else {}))
         if left is not None:
-            pieces.append((f"  about {duration(left, rough=True)} left", {}))
+            spelled = duration(left, rough=True)
+            pieces.append((f"  ~{spelled}" if is_short else f"  about {spelled} left", {}))
         if running:
             names = [clean(nodeid.rpartition("::")[2]) for nodeid in running]
-            pieces.append((f"  running: {listed(names, MAX_RUNNING)}", {}))
+            left_over = room - sum(_width(text) for text, _ in pieces)
+            pieces.append((_some(names, left_over) if is_short else f"  running: {listed(names, MAX_RUNNING)}", {}))
         return pieces
+
+
+def _some(names: Sequence[str], room: int) -> str:
+    """As many names as there is room for, and how many more there are; the first one in any case."""
+    more = ""
+    for count in range(min(len(names), MAX_RUNNING), 0, -1):
+        more = f" +{len(names) - count}" if names[count:] else ""
+        text = f"  {', '.join(names[:count])}{more}"
+        if _width(text) <= room:
+            return text
+    # The number stays, which would be what is cut at the end of the line.
+    return f"  {names[0][: max(1, room - len(more) - 3)]}…{more}"
 
 
 def _like(report: pytest.TestReport) -> Status | None:
@@ -182,7 +212,7 @@ class StatusLine:
 
     def _text(self, room: int) -> str:
         text = ""
-        for piece, markup in self._progress.parts():
+        for piece, markup in self._progress.parts(room):
             if _width(piece) > room:
                 while piece and _width(piece) >= room:
                     piece = piece[:-1]

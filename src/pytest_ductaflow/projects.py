@@ -187,6 +187,13 @@ class Projects:
             self._titles[name] = {instance.title: instance for instance in stored}
         return self._titles[name].get(title)
 
+    def folder_of(self, nodeid: str) -> str | None:
+        """The folder of all stored configs of a flow, from the rootdir, of a node id in it; else None."""
+        instance = self.instance(nodeid)
+        if instance is None or instance.file.parent.name != instance.flow:
+            return None
+        return self.relative(instance.file.parent)
+
     def upstreams(self, instance: Instance) -> list[Instance]:
         """The stored instances that an instance reads from."""
         return self.of(instance).upstreams(instance)

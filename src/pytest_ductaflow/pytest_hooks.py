@@ -6,7 +6,7 @@ version has dropped. (pytest's own "hooks", `pytest_...`, are public.)
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -31,6 +31,25 @@ def without_capture(config: pytest.Config) -> Iterator[None]:
         yield
     finally:
         capture.resume()
+
+
+def with_folders(reporter: pytest.TerminalReporter, folder_of: Callable[[str], str | None]) -> None:
+    """Let the dots of some node ids stand behind their folder, instead of one line for each file.
+
+    Since pytest 5.3: `write_fspath_result`, which writes the file of a node id before its first dot.
+
+    Args:
+        folder_of: gives for a node id what to show, a path from the root; None leaves it to pytest.
+    """
+    write = getattr(reporter, "write_fspath_result", None)
+    if write is None:
+        # a reporter of another plugin
+        return
+
+    def write_folder(nodeid: str, res: str, **markup: bool) -> None:
+        write(folder_of(nodeid) or nodeid, res, **markup)
+
+    reporter.write_fspath_result = write_folder  # type: ignore[method-assign]
 
 
 def given_dist(config: pytest.Config) -> str | None:

@@ -17,6 +17,9 @@ PROBES = {
     "capturemanager.resume": "config.pluginmanager.getplugin('capturemanager').resume",
     "TerminalWriter.width_of_current_line": "config.get_terminal_writer().width_of_current_line",
     "TerminalWriter.write": "config.get_terminal_writer().write",
+    "TerminalReporter.write_fspath_result": (
+        "config.pluginmanager.getplugin('terminalreporter').write_fspath_result"
+    ),
     "option usepdb": "config.option.usepdb",
     "option usepdb_cls": "config.option.usepdb_cls",
     "option trace": "config.option.trace",
