@@ -5,14 +5,16 @@ There is one report for each runs folder, whatever the number of workers.
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
 from ductaflow.common.errors import DuctaflowError
+from ductaflow.common.terminal import link_to, shows_links
 from ductaflow.common.text import first_line, shown_path
 from ductaflow.project.instances import Instance
 from ductaflow.project.orphans import lost_expectations
@@ -20,6 +22,7 @@ from ductaflow.project.settings import Project
 from ductaflow.report import NOT_YET, Entry, LiveReport, Stored, build_report
 from ductaflow.report.earlier import former_head, former_instances
 from ductaflow.session.decide import NOT_STARTED, unrun
+from ductaflow.store.causes import Group
 from ductaflow.store.folder import unfinished
 from ductaflow.store.result import Result, Status, readable_result, result_of_session
 from pytest_ductaflow import items
@@ -27,7 +30,7 @@ from pytest_ductaflow.failure import paint, run_again
 from pytest_ductaflow.github import InstanceOutcome, SessionTwin
 from pytest_ductaflow.projects import Projects
 from pytest_ductaflow.shards import Sharding
-from pytest_ductaflow.summary import summary_lines
+from pytest_ductaflow.summary import SessionResults, cause_lines, summary_lines
 
 #: How many unfinished runs of earlier sessions the terminal names.
 MAX_NAMED = 30
@@ -48,6 +51,15 @@ class _Tree:
     failing: dict[str, str] = field(default_factory=dict)
     page: Path | None = None
     trouble: str = ""
+
+    @property
+    def session(self) -> SessionResults:
+        return SessionResults(self.results, self.xfailed, self.failing)
+
+    @functools.cached_property
+    def causes(self) -> list[Group]:
+        """The causes of failures; asked when all results are there."""
+        return self.session.causes()
 
 
 class Artifact:
@@ -178,6 +190,10 @@ class Artifact:
                 head, instances = twin, iter(twin["instances"])
             yield SessionTwin(head, instances, project.root, tree.page, expected)
 
+    def causes(self) -> list[Sequence[str]]:
+        """Return the node ids of failed tests, by their causes."""
+        return [group.names for tree in self._trees.values() for group in tree.causes]
+
     def summary(self, terminal: pytest.TerminalReporter) -> None:
         """Write the section at the end of the session; not with `-qq`, nor without an instance."""
         if not self._trees or terminal.verbosity < -1:
@@ -186,7 +202,7 @@ class Artifact:
         for tree in self._trees.values():
             if len(self._trees) > 1:
                 terminal.write_line(f"{shown_path(tree.project.root, self._projects.invocation_dir)}:")
-            for line in self._lines(tree, terminal.verbosity):
+            for line in self._lines(tree, terminal):
                 terminal.write_line(line)
 
     def _tree(self, instance: Instance) -> _Tree:
@@ -252,18 +268,34 @@ class Artifact:
             return unrun(instance, Status.ERROR, "the session ended while it ran", "interrupted")
         return unrun(instance, Status.NOT_RUN, NOT_STARTED)
 
-    def _lines(self, tree: _Tree, verbosity: int) -> Iterator[str]:
-        yield from summary_lines(tree.results, tree.xfailed, verbosity)
+    def _lines(self, tree: _Tree, terminal: pytest.TerminalReporter) -> Iterator[str]:
+        verbosity = terminal.verbosity
+        width = terminal.config.get_terminal_writer().fullwidth
+        yield from summary_lines(tree.session, verbosity, width=width)
         left = list(self._unfinished(tree))
         yield from left[:MAX_NAMED]
         if len(left) > MAX_NAMED:
             yield f"and {len(left) - MAX_NAMED} more unfinished"
         stored = self._projects.at(tree.project.root).instances
         yield from filter(None, [lost_expectations(tree.project, stored.by_id)])
-        if tree.page:
-            yield f"report: {shown_path(tree.page, self._projects.invocation_dir)}"
         if tree.trouble:
             yield tree.trouble
+        # What failed is what a person reads, so that is last.
+        shared = tree.report.shared_parameters() if tree.report else {}
+        yield from cause_lines(tree.session, tree.causes, verbosity, width=width, shared=shared)
+        if tree.causes:
+            yield self._next_command(tree, tree.causes[0])
+        if tree.page:
+            shown = shown_path(tree.page, self._projects.invocation_dir)
+            is_link = terminal.isatty and terminal.hasmarkup and shows_links()
+            yield f"report: {link_to(tree.page, shown) if is_link else shown}"
+
+    def _next_command(self, tree: _Tree, cause: Group) -> str:
+        """Return the one command that matters most: for the first instance of the first cause."""
+        instance = tree.expected[cause.names[0]]
+        if cause.key.kind == "expectation":
+            return f"look: ductaflow diff {instance.id}@expected {instance.id}"
+        return f"run again: {run_again(self._projects, [instance])}"
 
 
 def _whole(result: Result) -> Result:

@@ -16,6 +16,7 @@ from pytest_ductaflow.items import TestStatus, teststatus, without_source
 from pytest_ductaflow.progress import Live
 from pytest_ductaflow.pytest_hooks import given_dist, is_covered, with_folders
 from pytest_ductaflow.runtime import Warming
+from pytest_ductaflow.sections import Sections
 from pytest_ductaflow.shards import write_durations
 from pytest_ductaflow.signals import Workers
 from pytest_ductaflow.xdist_scheduler import GraphScheduling
@@ -197,7 +198,25 @@ class ControllerHooks:
         if blocked and cache is not None:
             cache.set(LAST_FAILED, {**cache.get(LAST_FAILED, {}), **dict.fromkeys(blocked, True)})
 
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_terminal_summary(
+        self, terminalreporter: pytest.TerminalReporter
+    ) -> Generator[None, object, object]:
+        """pytest's own sections first, shortened; ours is the last."""
+        self._sections = Sections(terminalreporter, self._artifact.causes())
+        self._sections.shorten_failures()
+        try:
+            return (yield)
+        finally:
+            self._sections.restore()
+            self._write_section(terminalreporter)
+
+    @pytest.hookimpl(trylast=True, specname="pytest_terminal_summary")
+    def pytest_terminal_summary_between(self) -> None:
+        """After pytest has shown the failures, before it lists them."""
+        self._sections.shorten_summary()
+
+    def _write_section(self, terminalreporter: pytest.TerminalReporter) -> None:
         self._artifact.summary(terminalreporter)
         if line := self._common.sharding.line():
             terminalreporter.write_line(line)

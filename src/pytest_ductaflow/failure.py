@@ -14,42 +14,57 @@ from typing import Any
 import pytest
 
 from ductaflow.common.errors import ConfigError, Failure
-from ductaflow.common.paths import BASE_CONFIG, KIND_DIRS, RUN_KEY
+from ductaflow.common.paths import BASE_CONFIG, KIND_DIRS, RUN_KEY, RunFolder
 from ductaflow.common.text import clean, cut, shown_path
 from ductaflow.project.instances import Instance
 from ductaflow.project.strict_json import read_config, read_text
 from ductaflow.store.causes import origin_of, root_of
-from ductaflow.store.logs import is_warning_line, log_lines
+from ductaflow.store.logs import is_frame_line, is_warning_line, log_lines
 from ductaflow.store.result import MAX_MESSAGE_CHARS, Result, readable_result
+from ductaflow.store.spec import run_title
 from pytest_ductaflow.projects import Projects
 
-LOG_LINES = 20
+LOG_LINES, SHORT_LOG_LINES = 20, 3
 MAX_LINE = 300
 MAX_TRACEBACK_LINES = 80
 #: So many runs of a build that differ are told.
 _MAX_RUNS = 5
+_FRAME = '  File "'
 #: The place in the message of a run that was ended.
 _LINE = re.compile(r"( in cell \d+ of \d+) \(line (\d+)\)")
 
 
-def failure_text(result: Result, instance: Instance, projects: Projects) -> str:
-    """Return the whole text: place, source, traceback, the end of the log, paths and commands."""
+def failure_text(result: Result, instance: Instance, projects: Projects, *, is_short: bool = False) -> str:
+    """Return the text of a failure: place, source, traceback, the end of the log, paths and commands.
+
+    Nothing is said twice: the traceback is without the message, and is left out where its only frame is the
+    place; the end of the log is without both.
+
+    Args:
+        is_short: place, source and a few lines of the log, where many fail.
+    """
     if result.cause == "expectation":
         return clean("\n".join(_unexpected(result, instance, projects)))
     # What made a build fail is in one of its flows.
     root, origin = root_of(result), origin_of(result)
     path, line, message = _place(origin, instance, projects)
     where = f" ({root.where})" if root else ""
-    parts = [f"{path}:{line}: {message}{where}" if line else f"{path}: {message}{where}"]
-    if origin.failure and origin.failure.source:
-        parts.append("\n".join(_source(origin.failure)))
-    if origin.failure and origin.failure.traceback:
-        parts.append("\n".join(_traceback(origin.failure)))
-    if tail := _log_tail(instance.run_folder.log):
-        parts.append("\n".join(["Last lines of the log:", *tail]))
-    parts.append("\n".join(_ways_on(instance, projects)))
+    parts = [[f"{path}:{line}: {message}{where}" if line else f"{path}: {message}{where}"]]
+    if origin.failure:
+        parts.append([*_source(origin.failure, around=1 if is_short else None)])
+        parts.append([] if is_short else [*_traceback(origin.failure)])
+    log = RunFolder(origin.folder, origin.flow).log if root and origin.folder else instance.run_folder.log
+    if tail := _log_tail(log, origin, SHORT_LOG_LINES if is_short else LOG_LINES):
+        own = (
+            "the log"
+            if log == instance.run_folder.log and not is_short
+            else shown_path(log, projects.invocation_dir)
+        )
+        parts.append([f"Last lines of {own}:", *tail])
+    if not is_short:
+        parts.append([*_ways_on(instance, projects)])
     # Each part is clean, but joined they may begin a line with a command.
-    return clean("\n\n".join(parts))
+    return clean(("\n" if is_short else "\n\n").join("\n".join(lines) for lines in parts if lines))
 
 
 def _unexpected(result: Result, instance: Instance, projects: Projects) -> Iterator[str]:
@@ -96,20 +111,20 @@ def _runs_that_differ(result: Result) -> Iterator[Result]:
             yield from _runs_that_differ(inner)
 
 
-def paint(report: pytest.TestReport) -> None:
-    """Colour the text of a failure where the terminal has colours."""
+def paint(report: pytest.TestReport, text: str | None = None) -> None:
+    """Colour the text of a failure where the terminal has colours, or another text in its place."""
     longrepr: Any = report.longrepr
     plain = getattr(longrepr, "toterminal", None)
     if plain is None:
         return
 
     def toterminal(writer: Any) -> None:
-        if not writer.hasmarkup:
+        if text is None and not writer.hasmarkup:
             plain(writer)
             return
-        lines = report.longreprtext.split("\n")
+        lines = (report.longreprtext if text is None else text).split("\n")
         # The report itself begins with the name of the worker that it comes from.
-        for number, line in enumerate(lines[1:] if hasattr(report, "node") else lines):
+        for number, line in enumerate(lines[1:] if text is None and hasattr(report, "node") else lines):
             writer.line(line, **_markup(line, is_first=number == 0))
 
     longrepr.toterminal = toterminal
@@ -168,14 +183,16 @@ def _what(failure: Failure) -> str:
     return f"{failure.ename}: {value}" if value else failure.ename
 
 
-def _source(failure: Failure) -> Iterator[str]:
+def _source(failure: Failure, *, around: int | None = None) -> Iterator[str]:
     for entry in failure.source:
+        if around is not None and abs(entry["line"] - (failure.line or 0)) > around:
+            continue
         mark = ">" if entry["line"] == failure.line else " "
         yield f"{mark} {entry['line']:>5}  {cut(clean(entry['text']), MAX_LINE)}".rstrip()
 
 
 def _traceback(failure: Failure) -> Iterator[str]:
-    lines = clean(failure.traceback).splitlines()
+    lines = [*_beyond_place(failure)]
     left_out = len(lines) - MAX_TRACEBACK_LINES
     if left_out > 0:
         half = MAX_TRACEBACK_LINES // 2
@@ -183,15 +200,44 @@ def _traceback(failure: Failure) -> Iterator[str]:
     return (cut(line, MAX_LINE) for line in lines)
 
 
-def _log_tail(log: Path) -> list[str]:
+def _beyond_place(failure: Failure) -> Iterator[str]:
+    """What a traceback says besides the place and the message: more frames, other exceptions, notes."""
+    lines = clean(failure.traceback).splitlines()
+    frames = [number for number, line in enumerate(lines) if line.startswith(_FRAME)]
+    said = clean(f"{failure.ename}: {failure.evalue}" if failure.evalue else failure.ename).splitlines()
+    end = (
+        next((n for n in range(frames[-1] + 1, len(lines)) if not lines[n].startswith(" ")), 0)
+        if frames
+        else 0
+    )
+    if not end or not lines[end].endswith(said[0]):
+        # not in the form that is known, such as a group of exceptions
+        yield from lines
+        return
+    notes = lines[end + len(said) :]
+    is_place = (
+        len(frames) == 1 and f", line {failure.line}" in lines[frames[0]] and lines[0].startswith("Traceback")
+    )
+    if not is_place or not failure.source or notes:
+        yield from lines[:end]
+        yield from notes
+
+
+def _log_tail(log: Path, run: Result, most: int) -> list[str]:
+    """The last lines of a log, without its first and last, which frame it, and without the traceback."""
+    said = clean(run.failure.traceback if run.failure else "").splitlines()
     try:
-        last = deque(log_lines(log), maxlen=LOG_LINES)
+        last = deque(log_lines(log), maxlen=most + len(said) + 2)
     except FileNotFoundError:
         return []
     except OSError as exc:
         # the outcome is known without it
         return [f"{log}: cannot be read: {exc.strerror or exc}"]
-    return [f"| {cut(clean(line), MAX_LINE)}".rstrip() for line in last]
+    title = run_title(run.flow, run.instance)
+    lines = [clean(line).rstrip() for line in last if not is_frame_line(line, title)]
+    if said and lines[-len(said) :] == [line.rstrip() for line in said]:
+        del lines[-len(said) :]
+    return [f"| {cut(line, MAX_LINE)}".rstrip() for line in lines[-most:]]
 
 
 def _ways_on(instance: Instance, projects: Projects) -> Iterator[str]:

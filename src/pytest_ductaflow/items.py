@@ -27,6 +27,7 @@ from ductaflow.common.errors import DuctaflowError, FlowWarning, InstanceError
 from ductaflow.common.text import clean
 from ductaflow.project.instances import Instance
 from ductaflow.session.decide import UNFINISHED, Decision, SharedSession, Would, refused
+from ductaflow.store.causes import origin_of
 from ductaflow.store.changes import Change, look_back
 from ductaflow.store.result import Cause, Result, Status, result_of_session
 from pytest_ductaflow.baseline import Baseline, and_more, complaint, headline, kinds_of
@@ -191,6 +192,8 @@ class FlowSession:
 
 #: Metrics that JUnit gets of an instance.
 _MAX_METRICS = 20
+#: Lines of a failure where many fail, if it has no shorter text.
+_SHORT_LINES = 4
 
 
 # --- the nodes ---------------------------------------------------------------------------------------------
@@ -287,6 +290,7 @@ class InstanceItem(pytest.Item):
         self.place: tuple[str, int, str] | None = None
         self.why: tuple[str, ...] = ()
         self.beyond = ""
+        self.short = ""
         self.kinds: list[str] | None = None
         self.accepted: tuple[Sequence[str], bool] | None = None
         for tag in instance.options.tags:
@@ -420,8 +424,9 @@ class InstanceItem(pytest.Item):
         """Warn and fail as pytest does. That never changes the status of the run."""
         raised = list(self._warn(result))
         if result.status.is_error:
-            self.place = place_of(result, self.instance, self.flows.projects)
-            raise self._failed(failure_text(result, self.instance, self.flows.projects))
+            self.place = place_of(origin_of(result), self.instance, self.flows.projects)
+            told = result, self.instance, self.flows.projects
+            raise self._failed(failure_text(*told), failure_text(*told, is_short=True))
         if raised:
             log = self.flows.projects.relative(self.instance.run_folder.log)
             self.place = (log, raised[0][0], f"FlowWarning: {raised[0][1]}")
@@ -443,7 +448,8 @@ class InstanceItem(pytest.Item):
             accept = run_again(self.flows.projects, [self.instance])
             raise self._failed(complaint(told, log=log, baseline=baseline, accept=accept))
 
-    def _failed(self, text: str) -> RunFailed:
+    def _failed(self, text: str, short: str = "") -> RunFailed:
+        self.short = short or _shortened(text)
         kind = RunFailedAndSeen if self.flows.options.debug else RunFailed
         return kind(text, pytrace=False)  # type: ignore[call-arg]
 
@@ -483,6 +489,7 @@ class InstanceItem(pytest.Item):
     def _fail(self, text: str) -> None:
         text = clean(text)
         self.place = (self.flows.projects.relative(self.path), 1, text.partition("\n")[0])
+        self.short = _shortened(text)
         kind = RefusedAndSeen if self.flows.options.debug else pytest.fail.Exception
         # the text says it all: pytest would show what it was made of once more
         raise kind(text, pytrace=False) from None  # type: ignore[call-arg]
@@ -491,11 +498,14 @@ class InstanceItem(pytest.Item):
         """Add to a report what the controller needs, and the place that a person looks for."""
         if self.outcome:
             report.ductaflow_word = self._word(self.outcome)  # type: ignore[attr-defined]
-            report.ductaflow_why = self._why()  # type: ignore[attr-defined]
-        if report.when == "call":
-            if self._is_unchanged and report.passed and hasattr(report, "wasxfail"):
-                # XPASS is news of a run, and there was none; a strict one stays the failure that it was
-                del report.wasxfail
+            report.ductaflow_why = self._why(self.outcome)  # type: ignore[attr-defined]
+        is_unchanged = self.outcome is not None and self.outcome.status is Status.UNCHANGED
+        if report.when == "call" and is_unchanged and report.passed and hasattr(report, "wasxfail"):
+            # XPASS is news of a run, and there was none; a strict one stays the failure that it was
+            del report.wasxfail
+        if report.failed and self.short:
+            report.ductaflow_short = self.short  # type: ignore[attr-defined]
+            self.short = ""
         if self.outcome:
             # From a fork that a plugin makes for a test reports travel as plain data, by no hook of pytest.
             is_fork = os.getpid() != self.flows.pid
@@ -514,22 +524,23 @@ class InstanceItem(pytest.Item):
         if self.place and crash:
             crash.path, crash.lineno, crash.message = self.place
 
-    @property
-    def _is_unchanged(self) -> bool:
-        return self.outcome is not None and self.outcome.status is Status.UNCHANGED
-
     def _word(self, outcome: ItemOutcome) -> str:
         """What the terminal calls it, where pytest has no word for it; see `_OWN_WORDS`."""
         return DIFFERS if outcome.cause == "expectation" else outcome.status.value
 
-    def _why(self) -> str:
+    def _why(self, outcome: ItemOutcome) -> str:
         """With -v, why it ran, or as far as what it is unchanged."""
         verbosity = self.config.get_verbosity()
-        if verbosity < 1 or self._is_unchanged:
+        if verbosity < 1 or outcome.status is Status.UNCHANGED:
             return self.beyond if verbosity > 0 else ""
         told = self.why if verbosity > 1 else self.why[:1]
         more = len(self.why) - len(told)
         return f"ran since: {'; '.join(told)}" + (f", and {more} more" if more else "") if told else ""
+
+
+def _shortened(text: str) -> str:
+    """The first lines of the text of a failure."""
+    return "\n".join(text.split("\n")[:_SHORT_LINES])
 
 
 def teststatus(report: pytest.TestReport, *, is_over: bool) -> TestStatus:

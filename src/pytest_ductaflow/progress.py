@@ -101,7 +101,9 @@ class Progress:
         if running:
             names = [clean(nodeid.rpartition("::")[2]) for nodeid in running]
             left_over = room - sum(_width(text) for text, _ in pieces)
-            pieces.append((_some(names, left_over) if is_short else f"  running: {listed(names, MAX_RUNNING)}", {}))
+            pieces.append(
+                (_some(names, left_over) if is_short else f"  running: {listed(names, MAX_RUNNING)}", {})
+            )
         return pieces
 
 

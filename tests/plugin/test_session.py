@@ -91,19 +91,17 @@ def test_the_end_says_counts_causes_and_where_the_report_is(parallel: Session) -
     section = parallel.out.partition(" ductaflow =")[2]
 
     assert "1 success, 1 warning, 1 error, 2 blocked" in section
-    assert "error    prep/scenario_C: flows/prep.py:14: ValueError: negative price" in section
+    assert "error    prep/scenario_C: ValueError: negative price -> flows/prep.py:14" in section
     assert f"report: {Path('runs/conductor_status_report.html')}" in section
 
 
 def test_a_failure_says_where_why_and_what_to_do(parallel: Session) -> None:
-    """Place and source first, the flow's own traceback, the log, the paths, the commands."""
+    """Place and source first, the log, the paths, the commands; nothing is said twice."""
     text = parallel.out.partition("prep[scenario_C] _")[2].partition("====")[0]
     expected = [
         r"flows/prep.py:14: ValueError: negative price",
         r"^ +13  if config\[\"name\"\] == \"scenario_C\":",
         r"^> +14      raise ValueError\(\"negative price\"\)",
-        r"^Traceback \(most recent call last\):",
-        r"^ValueError: negative price",
         r"^Last lines of the log:",
         r"^\| preparing scenario_C",
         r"^log: +runs/prep/scenario_C/prep_execution_output.txt",
@@ -119,6 +117,8 @@ def test_a_failure_says_where_why_and_what_to_do(parallel: Session) -> None:
         assert found, f"{pattern} is not in, or not in this order:\n{text}"
         at = found.end()
     assert "pytest_ductaflow" not in text
+    assert 1 == text.count("ValueError: negative price")
+    assert "Traceback" not in text
     assert (
         "FAILED config/flows/prep/scenario_C.json::prep[scenario_C] - ValueError: negative price"
         in parallel.out

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from ductaflow.session.durations import UNKNOWN
 from ductaflow.session.scheduler import Estimate
 from ductaflow.store.result import Result, Status, write_result
 from pytest_ductaflow.progress import Progress
-from pytest_ductaflow.summary import summary_lines
+from pytest_ductaflow.summary import SessionResults, cause_lines, summary_lines
 
 #: A flow that runs until the file `go` lies in the project, or fails as its config says.
 FLOW = """
@@ -260,8 +261,20 @@ def other(name: str, status: Status, message: str = "", seconds: float = 0.0) ->
     return Result("fit", name, "flow", status, None, message, seconds=seconds)
 
 
-def section(results: list[Result], *, xfailed: tuple[str, ...] = (), verbosity: int = 0) -> list[str]:
-    return list(summary_lines({result.id: result for result in results}, xfailed, verbosity))
+def section(
+    results: list[Result],
+    *,
+    xfailed: tuple[str, ...] = (),
+    verbosity: int = 0,
+    width: int = 100,
+    **shared: str,
+) -> list[str]:
+    session = SessionResults({result.id: result for result in results}, xfailed)
+    causes = session.causes()
+    return [
+        *summary_lines(session, verbosity, width=width),
+        *cause_lines(session, causes, verbosity, width=width, shared=shared),
+    ]
 
 
 MANY = [red(f"EU_{year}", f"no rows for EU_{year} in {year} files") for year in range(2030, 2037)]
@@ -269,16 +282,44 @@ MANY = [red(f"EU_{year}", f"no rows for EU_{year} in {year} files") for year in 
 
 def test_red_instances_are_grouped_by_cause() -> None:
     """The cause of most first; numbers and the instance's name do not tell causes apart."""
-    lines = section([red("alone", "other"), *MANY, other("good", Status.SUCCESS)])
+    counts, slowest, *lines = section(
+        [red("alone", "other"), *MANY, other("good", Status.SUCCESS)], width=120
+    )
+    assert "1 success, 8 error" == counts
     assert [
-        "1 success, 8 error",
         "8 errors, 2 causes:",
-        "  error    7 x flows/fit.py:41: ValueError: no rows for … in … files",
+        "  error    7 x ValueError: no rows for … in … files -> flows/fit.py:41",
         "           fit/EU_2030, fit/EU_2031, fit/EU_2032, fit/EU_2033, fit/EU_2034 and 2 more",
-        "  error    fit/alone: flows/fit.py:41: ValueError: other",
-    ] == lines[:-1]
-    assert lines[-1].startswith("slowest: fit/alone 2.00 s, fit/EU_2030 2.00 s, fit/EU_2031 2.00 s, ")
-    assert 5 == lines[-1].count(" s")
+        "  error    fit/alone: ValueError: other -> flows/fit.py:41",
+    ] == lines
+    assert slowest.startswith("slowest: fit/alone 2.00 s, fit/EU_2030 2.00 s, fit/EU_2031 2.00 s")
+    assert 5 == slowest.count(" s, ") + 1
+
+
+def test_a_cause_says_what_its_instances_share_and_block_in_the_width_of_the_terminal() -> None:
+    """The names give way; what a failure of this session blocks is not told a second time."""
+    waits = [
+        other(f"late_{n}", Status.BLOCKED, f"fit/EU_{n} failed: no rows for EU_{n}") for n in (2030, 2031)
+    ]
+    lines = section([*MANY, *waits], width=80, **{MANY[0].id: "region=EU horizon=2040"})
+    assert [
+        "7 errors, 1 cause:",
+        "  error    7 x ValueError: no rows for … in … files -> flows/fit.py:41",
+        "           all with region=EU horizon=2040: fit/EU_2030, fit/EU_2031 and 5 more",
+        "           blocks fit/late_2030, fit/late_2031",
+    ] == lines[2:]
+    assert 80 >= max(map(len, lines))
+
+
+def test_what_is_only_not_as_expected_has_its_own_word() -> None:
+    """It comes after what failed; a run that was ended is told by how, not by what stopped it."""
+    differs = replace(other("tight", Status.ERROR, "2 of 9 metrics differ"), cause="expectation")
+    slow = replace(red("slow", "", line=13), cause="timeout", message="did not finish within 2 s")
+    assert [
+        "2 errors, 2 causes:",
+        "  error    fit/slow: did not finish within 2 s -> flows/fit.py:13",
+        "  differs  fit/tight: 2 of 9 metrics differ",
+    ] == section([differs, slow])[-3:]
 
 
 def test_blocked_instances_are_grouped_by_what_is_red_above_them() -> None:
@@ -308,13 +349,12 @@ def test_quiet_says_less_and_verbose_all() -> None:
 
 
 def test_what_was_expected_to_be_red_is_no_cause() -> None:
-    """It is named behind the others."""
+    """It is named before them."""
     lines = section([red("known", "as ever"), red("new", "news")], xfailed=("fit/known",))
     assert [
-        "1 error, 1 xfail",
-        "  error    fit/new: flows/fit.py:41: ValueError: news",
         "  error    fit/known (xfail): flows/fit.py:41: ValueError: as ever",
-    ] == lines[:3]
+        "  error    fit/new: ValueError: news -> flows/fit.py:41",
+    ] == lines[2:]
 
 
 def test_a_build_has_the_cause_of_its_flow(tmp_path: Path) -> None:
@@ -331,11 +371,10 @@ def test_a_build_has_the_cause_of_its_flow(tmp_path: Path) -> None:
         for name in ("b1", "b2")
     ]
     assert [
-        "2 error",
         "2 errors, 1 cause:",
-        "  error    2 x flows/fit.py:41: ValueError: 'EU'",
+        "  error    2 x ValueError: 'EU' -> flows/fit.py:41",
         "           all/b1, all/b2",
-    ] == section(builds)[:4]
+    ] == section(builds)[-3:]
 
 
 # --- with pytest -------------------------------------------------------------------------------------------
@@ -352,8 +391,104 @@ def test_the_section_in_a_session(project: TinyProject) -> None:
 
     out = project.pytest("-q").out
     assert (
-        "2 errors, 1 cause:\n  error    2 x flows/fit.py:12: ValueError: no rows for … in 12 files\n" in out
+        "2 errors, 1 cause:\n  error    2 x ValueError: no rows for … in 12 files -> flows/fit.py:12\n" in out
     )
     assert f"report: {Path('runs/conductor_status_report.html')}" in out
     assert "= ductaflow =" not in project.pytest("-qq").out
     assert "= ductaflow =" not in project.pytest("test_plain.py").out
+
+
+#: Runs as they would come, without running anything: the terminal is what is looked at.
+PLAYED = """
+from ductaflow.common.errors import Failure
+from ductaflow.store.result import LogWarning, Result, Status
+from pytest_ductaflow.items import FlowSession
+
+WAYS = {
+    "key": ("KeyError", "'ke'", 16),
+    "call": ("ValueError", "demand of {} is negative", 12),
+    "text": ("JSONDecodeError", "Expecting value: line 1 column 1 (char 0)", 20),
+}
+
+def run(self, item, explain):
+    one, folder = item.instance, item.instance.run_folder
+    folder.path.mkdir(parents=True, exist_ok=True)
+    way = one.name.partition("_")[0]
+    title = f"fit | Instance: {one.name}"
+    lines = [f"\N{ROCKET} Starting {title}", f"reading {one.name}"]
+    if way == "warn":
+        folder.log.write_text("\\n".join(lines))
+        said = "Warning: 3 gaps in the record", f"Warning: {one.name} has no unit"
+        told = {"warnings": tuple(map(LogWarning, (3, 4), said)), "warning_count": 2}
+        return Result("fit", one.name, "flow", Status.WARNING, folder=folder.path, **told)
+    ename, said, line = WAYS[way]
+    said = said.format(one.name)
+    places = [18, line] if way == "call" else [line]
+    frames = [f'  File "/p/flows/fit.py", line {at}, in <module>' for at in places]
+    text = "\\n".join(["Traceback (most recent call last):", *frames, f"{ename}: {said}"])
+    folder.log.write_text("\\n".join([*lines, text, f"\N{CROSS MARK} Failed {title} | Error: {said}", ""]))
+    source = tuple({"line": at, "text": f"line {at}"} for at in range(line - 2, line + 3))
+    failure = Failure("flows/fit.py", line, 3, ename, said, text, source)
+    message = f"flows/fit.py:{line}: {ename}: {said}"
+    return Result(
+        "fit", one.name, "flow", Status.ERROR, "exception", message, failure=failure, seconds=1.0,
+        folder=folder.path,
+    )
+
+FlowSession.run = run
+"""
+
+
+def play(root: Path, *args: str, **counts: int) -> str:
+    """What a session of so many failures of each way says at 80 columns."""
+    project = TinyProject(root)
+    project.flow("fit", "")
+    rows = [f"{way}_{n}" for way, count in counts.items() for n in range(count)]
+    (root / "config" / "flows" / "fit.csv").write_text("\n".join(["instance", *rows, ""]))
+    (root / "conftest.py").write_text(PLAYED, encoding="utf-8")
+    return project.pytest("-p", "no:xdist", *args, env={"COLUMNS": "80"}).out
+
+
+def rows_of(out: str, columns: int = 80) -> int:
+    """Rows that a text takes in a terminal of so many columns."""
+    return sum(max(1, -(-len(line) // columns)) for line in out.rstrip("\n").split("\n"))
+
+
+def test_sixty_failures_of_three_causes_take_at_most_sixty_lines(tmp_path: Path) -> None:
+    """One failure of each cause, in short, and the causes last; JUnit has the whole text of all."""
+    out = play(tmp_path, "--junitxml=junit.xml", key=20, call=20, text=20)
+    assert 60 >= rows_of(out), out
+    assert 3 == len(re.findall(r"^_+ fit\[", out, re.MULTILINE))
+    assert 3 == out.count("19 more failed for this cause") == out.count("\nFAILED ")
+    assert "= 60 failed in " in out
+    end = out.partition("= ductaflow =")[2]
+    assert "60 errors, 3 causes:\n  error    20 x KeyError: 'ke' -> flows/fit.py:16\n" in end
+    failures = [case.find("failure") for case in ET.parse(tmp_path / "junit.xml").iter("testcase")]
+    assert 60 == sum("run again: pytest" in str(one.text) for one in failures if one is not None)
+
+
+def test_ten_failures_of_one_cause_are_one_block_and_a_line_each(tmp_path: Path) -> None:
+    """The message is said once in it, and the log is without it. Runs that warn alike are named together."""
+    out = play(tmp_path, call=10, warn=2)
+    block = out.partition("= FAILURES =")[2].partition("= warnings summary =")[0]
+    assert 1 == block.count("ValueError: demand of call_0 is negative")
+    assert 1 == len(re.findall(r"^_+ fit\[", block, re.MULTILINE))
+    assert "line 18, in <module>\n" in block
+    assert "\n\nLast lines of the log:\n| reading call_0\n\nlog: " in block
+    assert "\n9 more failed for this cause\n" in block
+    lines = re.findall(r"^FAILED .*$", out, re.MULTILINE)
+    assert (10, 9) == (len(lines), sum(line.endswith(" - as fit[call_0]") for line in lines))
+    assert re.search(r"fit.csv F{10}ww ", out)
+    warned = (
+        "FlowWarning: Warning: 3 gaps in the record (and 1 more line, 2 kinds)\n  and alike in fit[warn_1]\n"
+    )
+    assert warned in out
+    assert "10 failed, 2 passed, 2 warnings in" in out
+
+
+def test_verbose_leaves_nothing_out(tmp_path: Path) -> None:
+    """Each failure, each warning line, and words for what pytest has none for."""
+    out = play(tmp_path, "-v", call=2, warn=2)
+    assert 2 == len(re.findall(r"^_+ fit\[", out, re.MULTILINE)) == out.count("] WARNED")
+    assert 2 == out.count("has no unit") == out.count("Warning: 3 gaps in the record\n")
+    assert "more" not in out.partition("= FAILURES =")[2].partition("= ductaflow =")[0]

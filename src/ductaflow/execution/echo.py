@@ -83,7 +83,7 @@ class IndentedLines:
             self._show(text)
 
     def _indent(self, line: str) -> str:
-        if is_frame_line(line, self._spec):
+        if is_frame_line(line, self._spec.title):
             return ""
         return f"  {line}\n"
 

@@ -234,6 +234,16 @@ class LiveReport:
                 self._is_noted = True
             return path
 
+    def shared_parameters(self) -> dict[str, str]:
+        """Return what the failed instances of a cause share and no good one has, by their ids."""
+        with self._lock:
+            return {
+                id: " ".join(f"{name}={value}" for name, value in cause["parameters"])
+                for cause in self._causes.find()
+                for id in cause["instances"]
+                if cause["parameters"]
+            }
+
     def _write_or_wait(self) -> None:
         """Write now if a write is due, otherwise when it is."""
         if self._closed:

@@ -18,6 +18,8 @@ MAX_TITLE = 300
 MAX_DEPTH = 20
 #: Causes that are a build's own unless it names a flow: it was ended with its flows, or its results differ.
 _ITS_OWN = frozenset(["timeout", "interrupted", "signal", "expectation"])
+#: Causes of runs that were ended from outside.
+_ENDED = frozenset(["timeout", "interrupted", "signal", "lost"])
 Run = TypeVar("Run")
 
 
@@ -95,9 +97,14 @@ class Failed(NamedTuple):
     @property
     def text(self) -> str:
         """Exception and message in one line, or what else the run said."""
-        if not self.ename:
+        if not self.ename or self.was_ended:
             return first_line(self.message, None)
         return first_line(f"{self.ename}: {self.evalue}" if self.evalue.strip() else self.ename, None)
+
+    @property
+    def was_ended(self) -> bool:
+        """Whether it was ended from outside: an exception is then only what stopped the flow."""
+        return self.cause in _ENDED
 
     @property
     def _is_own(self) -> bool:
@@ -189,11 +196,12 @@ def cause_of(failed: Failed, instance: str) -> tuple[CauseKey, Said]:
     """
     # A name that is the flow's own does not differ from run to run.
     names = sorted({instance, failed.instance} - {failed.flow}, key=len, reverse=True)
-    if failed.ename:
+    if failed.ename and not failed.was_ended:
         said = in_parts(f"{failed.ename}: {failed.evalue}" if failed.evalue else failed.ename, names)
         return CauseKey(failed.cause or "exception", failed.ename, failed.place, pattern_of(said)), said
     said = in_parts(failed.message, names)
-    return CauseKey(failed.cause or "error", "", "", pattern_of(said)), said
+    place = failed.place if failed.was_ended else ""
+    return CauseKey(failed.cause or "error", "", place, pattern_of(said)), said
 
 
 class Group(NamedTuple):

@@ -110,8 +110,8 @@ def closing_line(spec: RunSpec, *, seconds: float, error: str | None) -> str:
     return f"❌ Failed {spec.title} | Error: {error}"
 
 
-def is_frame_line(line: str, spec: RunSpec) -> bool:
-    """Return whether a line of a log is the header or the closing line of a run."""
+def is_frame_line(line: str, title: str) -> bool:
+    """Return whether a line of a log is the header or the closing line of a run, by the run's title."""
     text = line.rstrip("\r\n")
-    ends = f"✅ Completed {spec.title} | Time: ", f"❌ Failed {spec.title} | Error: "
-    return text == header_line(spec) or text.startswith(ends)
+    ends = f"✅ Completed {title} | Time: ", f"❌ Failed {title} | Error: "
+    return text == f"🚀 Starting {title}" or text.startswith(ends)

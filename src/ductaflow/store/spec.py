@@ -85,7 +85,7 @@ class RunSpec:
 
     @property
     def title(self) -> str:
-        return f"{self.flow} | Instance: {self.instance}"
+        return run_title(self.flow, self.instance)
 
     @property
     def saved_config(self) -> Mapping[str, object]:
@@ -115,6 +115,11 @@ class RunSpec:
                 {"folder": self.folder, "events": self.events, "described": os.fspath(file or "")}
             )
         return {**(os.environ if base is None else base), "PYTHONUTF8": "1", CONTEXT: text}
+
+
+def run_title(flow: str, instance: str) -> str:
+    """What the first and the last line of a log call a run."""
+    return f"{flow} | Instance: {instance}"
 
 
 def described_in(events: str) -> Path | None:
