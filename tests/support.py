@@ -180,8 +180,9 @@ def stored_at(folder: Path, result: Result, log: str | bytes = "line\n", **confi
 
 
 def cli(*args: object) -> click.testing.Result:
-    """Run a `ductaflow` command in this process, from its working directory."""
-    return CliRunner().invoke(main, [str(argument) for argument in args])
+    """Run a `ductaflow` command in this process, from its working directory, whatever colours are forced."""
+    plain = dict.fromkeys(("PY_COLORS", "FORCE_COLOR"))
+    return CliRunner(env=plain).invoke(main, [str(argument) for argument in args])
 
 
 # --- pytest in a process of its own ------------------------------------------------------------------------

@@ -52,7 +52,9 @@ def failure_text(result: Result, instance: Instance, projects: Projects, *, is_s
     parts = [[f"{path}:{line}: {message}{where}" if line else f"{path}: {message}{where}"]]
     if origin.failure:
         parts.append([*_source(origin.failure, around=1 if is_short else None)])
-        parts.append([] if is_short else [*_traceback(origin.failure)])
+        # The message of a run that was ended is not that of its traceback.
+        is_said = origin.cause == "exception"
+        parts.append([] if is_short else [*_traceback(origin.failure, is_said=is_said)])
     log = RunFolder(origin.folder, origin.flow).log if root and origin.folder else instance.run_folder.log
     if tail := _log_tail(log, origin, SHORT_LOG_LINES if is_short else LOG_LINES):
         own = (
@@ -191,8 +193,8 @@ def _source(failure: Failure, *, around: int | None = None) -> Iterator[str]:
         yield f"{mark} {entry['line']:>5}  {cut(clean(entry['text']), MAX_LINE)}".rstrip()
 
 
-def _traceback(failure: Failure) -> Iterator[str]:
-    lines = [*_beyond_place(failure)]
+def _traceback(failure: Failure, *, is_said: bool) -> Iterator[str]:
+    lines = [*_beyond_place(failure)] if is_said else clean(failure.traceback).splitlines()
     left_out = len(lines) - MAX_TRACEBACK_LINES
     if left_out > 0:
         half = MAX_TRACEBACK_LINES // 2

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from support import TinyProject, a_result, cli, stored
 
+from ductaflow.cli.app import main
 from ductaflow.store.result import FileEntry, Status, read_result, write_result
 from ductaflow.store.result import Result as Outcome
 
@@ -73,16 +75,17 @@ def words(line: str) -> list[str]:
 
 
 def test_status_tells_the_last_run_of_each(project: TinyProject) -> None:
-    """One line each with its message, the counts at the end; red makes the exit code 1."""
+    """One line each with its message, the worst first, the counts at the end; red makes the exit code 1."""
     done = cli("status")
     *lines, counts = done.output.splitlines()
 
     assert 1 == done.exit_code
-    assert [["error", "all/b"], ["warning", "fit/good"], ["never", "fit/never"], ["error", "fit/red"]] == [
+    assert [["error", "all/b"], ["error", "fit/red"], ["warning", "fit/good"], ["never", "fit/never"]] == [
         words(line)[:2] for line in lines
     ]
-    assert lines[3].endswith(PLACE)
-    assert "s" == words(lines[1])[5]
+    assert lines[0].endswith(f"{PLACE} (in fit)")
+    assert lines[1].endswith(PLACE)
+    assert "s" == words(lines[2])[5]
     assert "2 error, 1 warning, 1 never" == counts
 
 
@@ -97,7 +100,7 @@ def test_status_of_some(project: TinyProject) -> None:
 
 def test_status_of_a_flow(project: TinyProject) -> None:
     """Its name stands for all its stored instances; what takes one instance says how to find it."""
-    assert ["fit/good", "fit/never", "fit/red"] == [
+    assert ["fit/red", "fit/good", "fit/never"] == [
         words(line)[1] for line in cli("status", "fit").output.splitlines()[:-1]
     ]
     assert ["fit/good", "fit/never", "fit/red"] == cli("list", "fit", "fit/red").output.splitlines()
@@ -106,6 +109,104 @@ def test_status_of_a_flow(project: TinyProject) -> None:
     assert cli("show", "all/b").output == cli("show", "all").output
     many = cli("show", "fit")
     assert (2, True) == (many.exit_code, "fit has 3 instances" in many.output)
+
+
+@pytest.mark.parametrize(
+    ("asked", "ids", "code"),
+    [
+        ("error", ["all/b", "fit/red"], 1),
+        ("red", ["all/b", "fit/red"], 1),
+        ("warning,never", ["fit/good", "fit/never"], 0),
+        ("orange, not_run", ["fit/good", "fit/never"], 0),
+        ("lost", [], 0),
+    ],
+)
+def test_some_statuses_may_be_asked_for(project: TinyProject, asked: str, ids: list[str], code: int) -> None:
+    """By their names or by what stands for them; alike in all that show last runs."""
+    records = cli("status", "--status", asked, "--json")
+    assert (ids, code) == ([one["id"] for one in json.loads(records.output)], records.exit_code)
+    assert ids == cli("list", "--status", asked).output.split()
+    shown = cli("results", "--status", asked, "--json").output.rpartition("]")[0] + "]"
+    assert ids == [one["instance"] for one in json.loads(shown)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("status", "--status", "eror"), "Did you mean error?"),
+        (("list", "--status", "blocked"), "See also: ductaflow plan --status blocked"),
+        (("plan", "--status", "lost"), "See also: ductaflow status --status lost"),
+        (("results", "--status", ","), "--status names no status"),
+        (("graph", "--json", "--format", "dot"), "--json is --format json, and --format dot is given too."),
+    ],
+)
+def test_what_cannot_be_asked_for_is_said(
+    project: TinyProject, arguments: tuple[str, ...], said: str
+) -> None:
+    """With what to ask for instead, and exit code 2."""
+    done = cli(*arguments)
+    assert (2, True) == (done.exit_code, said in done.output), done.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "keys"),
+    [
+        (("status", "fit/red"), "id status finished started seconds cause message warnings is_error"),
+        (("list", "fit/red"), "id flow instance kind tags file source run_folder problem"),
+        (("plan", "fit/red"), "instances jobs seconds"),
+        (("why", "fit/red"), "id is_unchanged changes notes runs_before other_versions"),
+        (("graph", "fit/red"), "nodes edges"),
+        (("diff", "fit/good", "fit/good"), "diffs left_out"),
+        (("accept", "--dry-run", "fit/good"), "id values files notes"),
+    ],
+)
+def test_each_table_has_records_for_programs(
+    project: TinyProject, arguments: tuple[str, ...], keys: str
+) -> None:
+    """Programs rely on these keys; more may come."""
+    found = json.loads(cli(*arguments, "--json").output)
+    assert keys.split() == list(found[0] if isinstance(found, list) else found)
+
+
+def test_show_has_all_of_a_run_as_a_record(project: TinyProject) -> None:
+    """With the config as it is stored, secrets masked."""
+    one = json.loads(cli("show", "fit/good", "--json").output)
+    assert ("warning", {"x": 1, "api_key": "***"}, []) == (one["status"], one["config"], one["changed_since"])
+    assert ["out.csv"] == [output["path"] for output in one["result"]["outputs"]]
+    assert "hidden" not in json.dumps(one)
+
+
+@pytest.mark.parametrize("arguments", [("status", "--json"), ("list", "--json"), ("plan", "--json")])
+def test_records_of_a_broken_project_are_an_error(fresh: TinyProject, arguments: tuple[str, ...]) -> None:
+    """Said on standard error; nothing on standard output could be taken for records."""
+    (fresh.root / "pyproject.toml").write_text("[tool.ductaflow]\ntimeuot = 3\n")
+    done = cli(*arguments)
+    assert (2, "") == (done.exit_code, done.stdout)
+    assert "timeuot" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("variables", "is_red"),
+    [
+        ({}, False),
+        ({"FORCE_COLOR": "1"}, True),
+        ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, False),
+        ({"PY_COLORS": "1", "NO_COLOR": "1"}, True),
+        ({"PY_COLORS": "0", "FORCE_COLOR": "1"}, False),
+    ],
+)
+def test_colours_are_where_they_are_wanted(
+    project: TinyProject, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], is_red: bool
+) -> None:
+    """The word of a status has its colour; all else is plain, and so is what JSON gives."""
+    for name in ("FORCE_COLOR", "NO_COLOR", "PY_COLORS"):
+        monkeypatch.delenv(name, raising=False)
+    runner = CliRunner(env=dict(variables))
+    for command, word in (("status", "error     "), ("plan", "run       "), ("results", "error  ")):
+        text = runner.invoke(main, [command, "fit"]).output
+        assert is_red == (f"m{word}\x1b[0m" in text), text
+        assert text.count("\x1b[0m") == (3 if is_red and command == "plan" else 2 * is_red), text
+    assert "\x1b" not in runner.invoke(main, ["status", "--json"]).output
 
 
 @pytest.mark.parametrize("text", [None, "[1]", "{", '{"schema": 1}'])

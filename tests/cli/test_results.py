@@ -59,14 +59,14 @@ def project(tmp_path: Path) -> TinyProject:
 
 
 def test_a_table_shows_what_differs(project: TinyProject) -> None:
-    """Status, parameters that differ, metrics; below it, on standard error, what has none."""
+    """Status, parameters that differ, metrics, the worst first; on standard error, what has none."""
     done = project.cli("results", "demand")
     assert 0 == done.exit_code
     assert done.stdout == (
         "instance  status      seconds  fit.alpha      rmse  peak   zone\n"
-        "s0        success  1 min 05 s          0  0.333333  false  n|s\n"
-        "s1        warning  1 min 05 s          1      0.25  true   n|s\n"
         "s2        error    1 min 05 s          2         -  -      -\n"
+        "s1        warning  1 min 05 s          1      0.25  true   n|s\n"
+        "s0        success  1 min 05 s          0  0.333333  false  n|s\n"
     )
     assert "left out: 1 error (s2)\n" == done.stderr
 

@@ -14,6 +14,14 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
+from ductaflow.cli.completion import (
+    SHELLS,
+    complete_ids,
+    complete_targets,
+    complete_versions,
+    completes_words,
+    script_for,
+)
 from ductaflow.common.errors import DuctaflowError, of_system
 
 if TYPE_CHECKING:
@@ -51,17 +59,50 @@ class _Commands(click.Group):
 
 
 def _say(*lines: str, stream: TextIO | None = None) -> None:
-    """Print lines, whatever characters they have and the console can show."""
+    """Print lines, whatever characters they have and the console can show, in colours where it has some."""
+    from ductaflow.common.terminal import Line, wants_colours
     from ductaflow.common.text import show_on_console, visible
 
+    stream = stream or sys.stdout
+    is_coloured = wants_colours(stream)
     for line in lines:
-        show_on_console(f"{visible(line)}\n", stream)
+        text = line.painted(visible) if is_coloured and isinstance(line, Line) else visible(line)
+        show_on_console(f"{text}\n", stream)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="pytest-ductaflow", prog_name="ductaflow")
 def main() -> None:
     """Plain .py notebooks, run for many scenarios."""
+
+
+def _last_statuses() -> Sequence[str]:
+    from ductaflow.cli.statuses import LAST_STATUSES
+
+    return LAST_STATUSES
+
+
+def _would_statuses() -> Sequence[str]:
+    from ductaflow.cli.statuses import WOULD_STATUSES
+
+    return [status.replace(" ", "_") for status in WOULD_STATUSES]
+
+
+_status_option = click.option(
+    "--status",
+    "statuses",
+    metavar="STATUS,...",
+    shell_complete=completes_words(_last_statuses),
+    help="Only those whose last run has such a status: error, warning, lost, never, ...; red is error.",
+)
+_json_option = click.option("--json", "is_json", is_flag=True, help="Give records as JSON, for programs.")
+
+
+def _language(language: str, is_json: bool, default: str) -> str:
+    """What `--format` and `--json` ask for, of which the second is short for `--format json`."""
+    if is_json and language not in (default, "json"):
+        raise click.UsageError(f"--json is --format json, and --format {language} is given too.")
+    return "json" if is_json else language
 
 
 _project_option = click.option(
@@ -124,24 +165,37 @@ def new_command(kind: Kind, name: str, folder: Path | None) -> None:
 
 
 @main.command("list")
-@click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.argument("ids", nargs=-1, metavar="[ID]...", shell_complete=complete_ids)
+@_status_option
+@_json_option
 @_project_option
-def list_command(ids: Sequence[str], folder: Path | None) -> None:
-    """List the stored instances, or some, one a line: id, tags, and what is wrong with it."""
+def list_command(ids: Sequence[str], statuses: str | None, is_json: bool, folder: Path | None) -> None:
+    """List the stored instances, or some, one a line: id, tags, what is wrong with it; such come first."""
+    from ductaflow.cli.records import as_text, of_instance
+    from ductaflow.cli.statuses import LAST_STATUSES, statuses_asked
+    from ductaflow.common.terminal import Line
     from ductaflow.project.graph import collect
+    from ductaflow.session.last_runs import last_runs
 
+    asked = statuses_asked(statuses, LAST_STATUSES)
     instances = collect(_project(folder))
-    for instance in [instances.by_id[id] for id in _ids(instances, ids)] if ids else instances:
-        parts = [instance.id]
-        if instance.options.tags:
-            parts.append(f"[{' '.join(instance.options.tags)}]")
-        if instance.problem:
-            parts.append(f"!! {' '.join(instance.problem.message.split())}")
-        _say("  ".join(parts))
+    shown = [instances.by_id[id] for id in _ids(instances, ids)] if ids else [*instances]
+    if statuses is not None:
+        lasts = last_runs(instances.project, shown)
+        shown = [one for one, last in zip(shown, lasts, strict=True) if last.status in asked]
+    shown.sort(key=lambda one: one.problem is None)
+    if is_json:
+        _say(as_text([of_instance(one) for one in shown]))
+        return
+    for instance in shown:
+        tags = f"  [{' '.join(instance.options.tags)}]" if instance.options.tags else ""
+        problem = f"!! {' '.join(instance.problem.message.split())}" if instance.problem else ""
+        before = f"{instance.id}{tags}{'  ' if problem else ''}"
+        _say(Line(problem, "red", before=before))
 
 
 @main.command("run")
-@click.argument("targets", nargs=-1, metavar="[ID|FOLDER]...")
+@click.argument("targets", nargs=-1, metavar="[ID|FOLDER]...", shell_complete=complete_targets)
 @click.option("-j", "--jobs", type=click.IntRange(min=1), default=1, metavar="N", help="How many at a time.")
 @click.option(
     "--changed",
@@ -216,7 +270,7 @@ def _ids(instances: Instances, given: Sequence[str]) -> list[str]:
 
 
 @main.command("graph")
-@click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.argument("ids", nargs=-1, metavar="[ID]...", shell_complete=complete_ids)
 @click.option(
     "--format",
     "language",
@@ -226,8 +280,9 @@ def _ids(instances: Instances, given: Sequence[str]) -> list[str]:
     help="Mermaid, as Markdown pages show it; Graphviz; or nodes and edges as JSON.",
 )
 @click.option("--flows", is_flag=True, help="One node for each flow, whatever number of instances it has.")
+@_json_option
 @_project_option
-def graph_command(ids: Sequence[str], language: str, flows: bool, folder: Path | None) -> None:
+def graph_command(ids: Sequence[str], language: str, flows: bool, is_json: bool, folder: Path | None) -> None:
     """Draw who reads from whom: all stored instances, or some with all above and below them.
 
     Orphans, run folders of nothing that is stored, have a shape and arrows of their own.
@@ -236,6 +291,7 @@ def graph_command(ids: Sequence[str], language: str, flows: bool, folder: Path |
     from ductaflow.project.graph import Graph, collect
     from ductaflow.project.orphans import Orphans
 
+    language = _language(language, is_json, "mermaid")
     instances = collect(_project(folder))
     named = _ids(instances, ids) if ids else None
     orphans = Orphans(instances.project, instances.by_id)
@@ -251,14 +307,16 @@ def graph_command(ids: Sequence[str], language: str, flows: bool, folder: Path |
 
 
 @main.command("why")
-@click.argument("target", metavar="ID|FOLDER")
+@click.argument("target", metavar="ID|FOLDER", shell_complete=complete_targets)
+@_json_option
 @_project_option
-def why_command(target: str, folder: Path | None) -> None:
+def why_command(target: str, is_json: bool, folder: Path | None) -> None:
     """Show what has changed since the last run of one, field by field and file by file.
 
     A FOLDER is a run folder, also of a flow inside a build; it would run again with its saved config. Other
     versions of Python and packages are shown too; they make nothing run unless the project says so.
     """
+    from ductaflow.cli.records import as_text, of_changes
     from ductaflow.project.graph import collect
     from ductaflow.session.decide import Readiness, Would
     from ductaflow.session.forecast import forecast
@@ -273,48 +331,76 @@ def why_command(target: str, folder: Path | None) -> None:
     one = loose[0] if loose else instances.by_id[ids[0]]
     shown, spec = one.shown if loose else one.id, spec_of_instance(one)
     back = look_back(spec)
+    # Without this session, which has not begun.
+    note = recurring({text: count - 1 for text, count in back.reasons.items()})
+    before = []
+    if ids:
+        readiness = Readiness(instances)
+        above = forecast(readiness, readiness.with_upstreams(one), only_changed=True)[:-1]
+        before = [upstream for upstream in above if upstream.would is Would.RUN]
+    by_version = "environment" in project.settings.rerun_on
+    versions = () if by_version else differences_of_environment(spec)
+    if is_json:
+        notes = [*([note] if note else []), *([] if back.changes else spec.notes)]
+        _say(as_text(of_changes(shown, back.changes, notes, before, versions)))
+        return
     _say(f"{shown} has to run:" if back.changes else f"{shown} is unchanged.")
     _say(*(f"  {' '.join(change.text.split())}" for change in back.changes))
-    # Without this session, which has not begun.
-    if note := recurring({text: count - 1 for text, count in back.reasons.items()}):
+    if note:
         _say(f"Besides, {note}.")
     if not back.changes:
         _say(*(f"  {note}" for note in spec.notes))
-    if ids:
-        readiness = Readiness(instances)
-        above = readiness.with_upstreams(one)
-        for upstream in forecast(readiness, above, only_changed=True)[:-1]:
-            if upstream.would is Would.RUN:
-                _say(f"Before it would run {upstream.instance.id}: {upstream.message}")
-    if "environment" in project.settings.rerun_on:
-        return
-    if versions := differences_of_environment(spec):
+    _say(*(f"Before it would run {upstream.instance.id}: {upstream.message}" for upstream in before))
+    if versions:
         _say("Other versions than in its last run, which alone make nothing run:")
         _say(*(f"  {change.text}" for change in versions))
 
 
 @main.command("plan")
-@click.argument("ids", nargs=-1, metavar="[ID...]")
+@click.argument("ids", nargs=-1, metavar="[ID...]", shell_complete=complete_ids)
 @click.option("-j", "--jobs", type=click.IntRange(1), default=1, help="How many would run at a time.")
+@click.option(
+    "--status",
+    "statuses",
+    metavar="STATUS,...",
+    shell_complete=completes_words(_would_statuses),
+    help="Only such: error, blocked, run (and may_run), not_run, unchanged.",
+)
+@_json_option
 @_project_option
-def plan_command(ids: Sequence[str], jobs: int, folder: Path | None) -> None:
+def plan_command(
+    ids: Sequence[str], jobs: int, statuses: str | None, is_json: bool, folder: Path | None
+) -> None:
     """List what would run with `--changed` and why, what is unchanged or blocked, and for how long.
 
-    By default of all stored instances. One that reads from what would run may run: it does not if that writes
-    the same as before. Run folders of nothing that is stored come last.
+    By default of all stored instances. What cannot run comes first, then what runs, in its order. One that
+    reads from what would run may run: it does not if that writes the same as before. Run folders of nothing
+    that is stored come last.
     """
+    from ductaflow.cli.records import as_text, of_plan
+    from ductaflow.cli.statuses import WOULD_STATUSES, colour_of, rank_of, statuses_asked
+    from ductaflow.common.terminal import Line
     from ductaflow.common.text import duration, in_numbers
     from ductaflow.project.graph import collect
     from ductaflow.session.decide import Would
     from ductaflow.session.forecast import Plan
 
+    asked = statuses_asked(statuses, WOULD_STATUSES)
     instances = collect(_project(folder))
     plan = Plan.of(instances, _ids(instances, ids), jobs)
-    for one in plan.decisions:
+    shown = sorted(
+        (one for one in plan.decisions if one.would in asked),
+        key=lambda one: rank_of(one.would, WOULD_STATUSES),
+    )
+    if is_json:
+        _say(as_text(of_plan(plan, shown, jobs)))
+        return
+    for one in shown:
         is_timed = one.would.takes_time and plan.is_known
         seconds = f"about {duration(one.seconds, rough=True)}" if is_timed else ""
-        parts = [f"{one.would:<10}", one.instance.id, " ".join(one.message.split()), seconds]
-        _say("  ".join(filter(None, parts)))
+        parts = ["", one.instance.id, " ".join(one.message.split()), seconds]
+        rest = f"  {'  '.join(filter(None, parts))}"
+        _say(Line(f"{one.would:<10}", colour_of(one.would), rest))
     _say(in_numbers(Counter(one.would for one in plan.decisions), Would) or NOTHING_STORED)
     if plan.is_known:
         at_least, at_most = (duration(seconds, rough=True) for seconds in plan.span)
@@ -322,7 +408,7 @@ def plan_command(ids: Sequence[str], jobs: int, folder: Path | None) -> None:
         _say(f"By earlier runs it takes about {span}, {jobs} at a time.")
     elif any(one.would.takes_time for one in plan.decisions):
         _say("No earlier run shows how long it takes.")
-    if not ids:
+    if not ids and statuses is None:
         _say_orphans(instances)
 
 
@@ -334,29 +420,38 @@ def _say_orphans(instances: Instances) -> None:
 
 
 @main.command("status")
-@click.argument("targets", nargs=-1, metavar="[ID|FOLDER]...")
+@click.argument("targets", nargs=-1, metavar="[ID|FOLDER]...", shell_complete=complete_targets)
+@_status_option
+@_json_option
 @_project_option
-def status_command(targets: Sequence[str], folder: Path | None) -> None:
-    """Show the last run of each: status, when, seconds, message. The exit code is 1 if any failed.
+def status_command(targets: Sequence[str], statuses: str | None, is_json: bool, folder: Path | None) -> None:
+    """Show the last run of each, the worst first: status, when, seconds, message.
 
     A FOLDER is a run folder, also of a flow inside a build. Without an argument, run folders of nothing that
-    is stored come last; they do not count.
+    is stored come last; they do not count. The exit code is 1 if any that is shown failed.
     """
-    from ductaflow.cli.look import status_lines
+    from ductaflow.cli.look import status_lines, worst_first
+    from ductaflow.cli.records import as_text, of_last_run
+    from ductaflow.cli.statuses import LAST_STATUSES, statuses_asked
     from ductaflow.session.last_runs import last_runs
 
+    asked = statuses_asked(statuses, LAST_STATUSES)
     instances, seen = _see(targets, folder)
     faults: list[str] = []
-    found = last_runs(instances.project, seen, faults)
-    _say(*status_lines(found), *faults)
-    if not targets:
-        _say_orphans(instances)
+    found = worst_first(row for row in last_runs(instances.project, seen, faults) if row.status in asked)
+    if is_json:
+        _say(as_text([of_last_run(row) for row in found]))
+        _say(*faults, stream=sys.stderr)
+    else:
+        _say(*status_lines(found), *faults)
+        if not targets and statuses is None:
+            _say_orphans(instances)
     if any(row.is_error for row in found):
         click.get_current_context().exit(FAILED)
 
 
 @main.command("results")
-@click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.argument("ids", nargs=-1, metavar="[ID]...", shell_complete=complete_ids)
 @click.option("--sort", metavar="COLUMN,...", help="Sort by columns; -rmse is downwards.")
 @click.option("--columns", metavar="COLUMN,...", help="Show these columns; a * stands for any text.")
 @click.option("--all", "everything", is_flag=True, help="Show all columns, however wide that is.")
@@ -370,6 +465,8 @@ def status_command(targets: Sequence[str], folder: Path | None) -> None:
     help="CSV and JSON have all columns and all digits.",
 )
 @click.option("--conducted", is_flag=True, help="With run folders of nothing stored: rows of conductors.")
+@_status_option
+@_json_option
 @_project_option
 def results_command(
     ids: Sequence[str],
@@ -379,9 +476,11 @@ def results_command(
     where: str | None,
     language: str,
     conducted: bool,
+    statuses: str | None,
+    is_json: bool,
     folder: Path | None,
 ) -> None:
-    """Show the results of instances side by side: status, parameters that differ, metrics.
+    """Show the results of instances side by side, the worst first: status, parameters that differ, metrics.
 
     By default of all stored instances; an ID may be a flow, for all its instances. Parameters are those that
     ran, and only complete runs have metrics; a line on standard error says which do not. EXPR is one of
@@ -390,15 +489,22 @@ def results_command(
     import shutil
 
     from ductaflow.cli.results import ResultDisplay, as_csv, as_json
+    from ductaflow.cli.statuses import LAST_STATUSES, rank_of, statuses_asked
     from ductaflow.session.across import find_runs, in_words, look_at, table_of
     from ductaflow.session.queries import matching, named, ordered
     from ductaflow.session.tables import NAME_COLUMN
 
+    language = _language(language, is_json, "table")
+    asked_statuses = statuses_asked(statuses, LAST_STATUSES)
     project = _project(folder)
     seen, others = find_runs(project, ids, conducted=conducted)
     faults: list[str] = []
     table = table_of(look_at(project, seen, faults), others)
     without = in_words(table.left_out)
+    ranks = [rank_of(status, LAST_STATUSES) for status in table.columns["status"]]
+    # Programs, and pages that are compared, get them in their own order.
+    places = sorted(range(len(ranks)), key=ranks.__getitem__) if language == "table" else range(len(ranks))
+    table = table.rows(place for place in places if table.columns["status"][place] in asked_statuses)
     if where is not None:
         table = matching(table, where)
     keys = _words(sort)
@@ -410,7 +516,8 @@ def results_command(
         width = None if everything or asked else shutil.get_terminal_size().columns
         display = ResultDisplay(asked, everything, keys, width)
         _say(*(display.markdown(table) if language == "markdown" else display.lines(table)))
-    rows = f"{len(table.flows)} of {len(seen)} rows" if where is not None else ""
+    is_part = where is not None or statuses is not None
+    rows = f"{len(table.flows)} of {len(seen)} rows" if is_part else ""
     notes = [rows, "" if seen else NOTHING_STORED, f"left out: {without}" if without else "", *faults]
     _say(*filter(None, notes), stream=sys.stderr)
 
@@ -423,8 +530,8 @@ def _tolerance(_context: click.Context, _option: click.Parameter, value: float) 
 
 
 @main.command("diff")
-@click.argument("old", metavar="A")
-@click.argument("new", metavar="[B]", required=False)
+@click.argument("old", metavar="A", shell_complete=complete_versions)
+@click.argument("new", metavar="[B]", required=False, shell_complete=complete_versions)
 @click.option("--rtol", callback=_tolerance, default=0.0, help="Relative tolerance of numbers.")
 @click.option("--atol", callback=_tolerance, default=0.0, help="Absolute tolerance of numbers.")
 @click.option(
@@ -435,9 +542,16 @@ def _tolerance(_context: click.Context, _option: click.Parameter, value: float) 
     show_default=True,
     help="Text for people, a table for a comment, or all as data.",
 )
+@_json_option
 @_project_option
 def diff_command(
-    old: str, new: str | None, rtol: float, atol: float, language: str, folder: Path | None
+    old: str,
+    new: str | None,
+    rtol: float,
+    atol: float,
+    language: str,
+    is_json: bool,
+    folder: Path | None,
 ) -> None:
     """Show what differs between A and B, new minus old: config, code cells, metrics, files.
 
@@ -451,6 +565,7 @@ def diff_command(
     from ductaflow.project.graph import collect
     from ductaflow.session.diff import Diff, diff_of, find_versions
 
+    language = _language(language, is_json, "text")
     pairs = find_versions(collect(_project(folder, [old, *([new] if new else [])])), old, new)
     diffs: list[Diff] = []
     left_out: list[str] = []
@@ -479,13 +594,14 @@ def _words(text: str | None) -> list[str]:
 
 
 @main.command("accept")
-@click.argument("arguments", nargs=-1, required=True, metavar="ID... [FILE]...")
+@click.argument("arguments", nargs=-1, required=True, metavar="ID... [FILE]...", shell_complete=complete_ids)
 @click.option("--dry-run", is_flag=True, help="Show as Markdown what would be accepted, and write nothing.")
 @click.option("--remove", is_flag=True, help="Remove what is expected and the run does not have.")
 @click.option("--large", is_flag=True, help="Accept files of more than 1 MB too.")
+@_json_option
 @_project_option
 def accept_command(
-    arguments: Sequence[str], dry_run: bool, remove: bool, large: bool, folder: Path | None
+    arguments: Sequence[str], dry_run: bool, remove: bool, large: bool, is_json: bool, folder: Path | None
 ) -> None:
     """Make the results of the last runs those that are expected, and judge them again.
 
@@ -494,6 +610,7 @@ def accept_command(
     once. A bound is not accepted: it is changed in the config.
     """
     from ductaflow.cli.diff_lines import acceptance_lines
+    from ductaflow.cli.records import as_text, of_accepted
     from ductaflow.project.graph import collect
     from ductaflow.session.accept import accept, ignored_by_git, named_instances
 
@@ -505,7 +622,10 @@ def accept_command(
             done.append(accept(one, files, remove=remove, large=large, dry_run=dry_run))
         except DuctaflowError as exc:
             faults.append(exc)
-    _say(*acceptance_lines(done, dry_run=dry_run, are_all=not faults))
+    if is_json:
+        _say(as_text([of_accepted(one) for one in done]))
+    else:
+        _say(*acceptance_lines(done, dry_run=dry_run, are_all=not faults))
     if ignored := ignored_by_git([path for one in done for path in one.writes], project.root):
         why = (
             f"git ignores {ignored[0]}, so nobody else would get it: write /runs/ into .gitignore, not runs/"
@@ -517,7 +637,7 @@ def accept_command(
 
 
 @main.command("logs")
-@click.argument("targets", nargs=-1, metavar="[ID|FOLDER]...")
+@click.argument("targets", nargs=-1, metavar="[ID|FOLDER]...", shell_complete=complete_targets)
 @click.option("--warnings", is_flag=True, help="Only warning lines, each with its place.")
 @click.option("--errors", is_flag=True, help="Only why runs failed: message and traceback.")
 @click.option("--grep", "pattern", metavar="REGEX", help="Only lines that it finds something in.")
@@ -534,14 +654,22 @@ def logs_command(
 
 
 @main.command("show")
-@click.argument("target", metavar="ID|FOLDER")
+@click.argument("target", metavar="ID|FOLDER", shell_complete=complete_targets)
+@_json_option
 @_project_option
-def show_command(target: str, folder: Path | None) -> None:
+def show_command(target: str, is_json: bool, folder: Path | None) -> None:
     """Show one: verdict, cause, config, inputs, outputs, warnings, paths, and what to type next."""
-    from ductaflow.cli.look import show_lines
+    from ductaflow.cli.look import changed_keys, show_lines
+    from ductaflow.cli.records import as_text, of_run
+    from ductaflow.session.last_runs import last_runs
 
     instances, seen = _see([target], folder)
-    _say(*show_lines(instances.project, _only(target, seen)))
+    one = _only(target, seen)
+    if is_json:
+        row = last_runs(instances.project, [one])[0]
+        _say(as_text(of_run(one, row, changed_keys(one))))
+        return
+    _say(*show_lines(instances.project, one))
 
 
 def _only(target: str, found: Sequence[Instance]) -> Instance:
@@ -564,7 +692,7 @@ def _see(targets: Sequence[str], folder: Path | None) -> tuple[Instances, Sequen
 
 
 @main.command("debug")
-@click.argument("target", metavar="ID|FOLDER")
+@click.argument("target", metavar="ID|FOLDER", shell_complete=complete_targets)
 @click.option("--notebook", is_flag=True, help="Open the notebook in Jupyter, if that is installed.")
 @_project_option
 def debug_command(target: str, notebook: bool, folder: Path | None) -> None:
@@ -756,6 +884,20 @@ def _write_extras(
         with summary.open("a", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
             file.write(made_of.text(MAX_BYTES - there))
         _say(str(summary))
+
+
+@main.command("completion")
+@click.argument("shell", type=click.Choice(SHELLS))
+def completion_command(shell: str) -> None:
+    """Print the script that completes commands, options and ids in a shell.
+
+    \b
+    bash   eval "$(ductaflow completion bash)"     in ~/.bashrc
+    zsh    eval "$(ductaflow completion zsh)"      in ~/.zshrc, behind compinit
+    fish   ductaflow completion fish > ~/.config/fish/completions/ductaflow.fish
+    """
+    # as it is, and not as text of a flow
+    click.echo(script_for(shell, main))
 
 
 def _write_page(twin: Twin, runs_dir: Path) -> None:

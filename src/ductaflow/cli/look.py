@@ -14,9 +14,20 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
+from ductaflow.cli.statuses import LAST_STATUSES, colour_of, rank_of
 from ductaflow.common.errors import DuctaflowError, of_system
 from ductaflow.common.paths import ROOT_KEY, RunFolder
-from ductaflow.common.text import clean, duration, first_line, number, shown_path, size, strip_ansi
+from ductaflow.common.terminal import Line
+from ductaflow.common.text import (
+    clean,
+    duration,
+    first_line,
+    in_numbers,
+    number,
+    shown_path,
+    size,
+    strip_ansi,
+)
 from ductaflow.project.instances import Instance, Instances
 from ductaflow.project.options import load_saved_config
 from ductaflow.project.orphans import Orphans
@@ -25,6 +36,7 @@ from ductaflow.project.settings import Project
 from ductaflow.report.history import numbers_before
 from ductaflow.session.last_runs import NOT_JUDGED, LastRun, last_runs
 from ductaflow.session.leftovers import Leftover
+from ductaflow.store.causes import root_of
 from ductaflow.store.expected import difference_lines
 from ductaflow.store.logs import is_warning_line, log_lines
 from ductaflow.store.metrics import read_metrics
@@ -50,22 +62,30 @@ def orphan_lines(instances: Instances) -> Iterator[str]:
         yield ""
         yield "Not stored and not counted above; ductaflow clean moves such run folders away:"
         shown = last_runs(instances.project, orphans[:MAX_SHOWN])
-        yield from _first([f"orphan      {line}" for line in _lines_of_rows(shown)], len(orphans))
+        yield from _lines_of_rows(shown, "orphan      ")
+        yield from _first([], len(orphans))
+
+
+def worst_first(found: Iterable[LastRun]) -> list[LastRun]:
+    """The last runs, those that need a person first; otherwise as they were."""
+    return sorted(found, key=lambda row: rank_of(row.status, LAST_STATUSES))
 
 
 def status_lines(found: Sequence[LastRun]) -> Iterator[str]:
     """One line each: status, name, when, seconds, message; then the counts."""
     yield from _lines_of_rows(found)
     counts = Counter(row.status for row in found)
-    yield ", ".join(f"{count} {status}" for status, count in counts.most_common()) or "no instance"
+    yield in_numbers(counts, LAST_STATUSES) or "no instance"
 
 
-def _lines_of_rows(found: Sequence[LastRun]) -> Iterator[str]:
+def _lines_of_rows(found: Sequence[LastRun], before: str = "") -> Iterator[Line]:
     width = max((len(row.name) for row in found), default=0)
     for row in found:
         seconds = duration(row.seconds) if row.seconds else ""
-        said, when = first_line(row.message, None), _local(row.moment)
-        yield f"{row.status:<10}  {row.name:<{width}}  {when:<16}  {seconds:>11}  {said}".rstrip()
+        root = root_of(row.result) if row.result and row.is_error else None
+        said, when = root.line if root else first_line(row.message, None), _local(row.moment)
+        rest = f"  {row.name:<{width}}  {when:<16}  {seconds:>11}  {said}".rstrip()
+        yield Line(f"{row.status:<10}", colour_of(row.status), rest, before)
 
 
 def _local(moment: str | None) -> str:

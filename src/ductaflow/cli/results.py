@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 
+from ductaflow.cli.statuses import colour_of
+from ductaflow.common.terminal import Line
 from ductaflow.common.text import clean, duration, listed, markdown_row, number, shorten
 from ductaflow.session.across import OWN_COLUMNS, ResultTable
 from ductaflow.session.tables import NAME_COLUMN
@@ -62,7 +64,7 @@ class ResultDisplay:
             widths = {name: max(map(len, cells)) for name, cells in texts.items()}
             shown = self._fitting(part, widths)
             for row in zip(*(_aligned(part, name, texts[name], widths[name]) for name in shown), strict=True):
-                yield "  ".join(row).rstrip()
+                yield _line(row, shown.index("status") if "status" in shown else None)
             if hidden := [name for name in texts if name not in shown]:
                 word = "columns" if hidden[1:] else "column"
                 yield f"{len(hidden)} more {word} ({listed(hidden, _MAX_NAMED)}): --columns a,b or --all"
@@ -106,6 +108,15 @@ def _cells(table: ResultTable, name: str) -> list[str]:
     if name == NAME_COLUMN:
         return [name, *map(str, values)]
     return [clean(name), *map(_text, values)]
+
+
+def _line(cells: Sequence[str], status: int | None) -> Line:
+    """A row, in which the status has its colour."""
+    if status is None:
+        return Line("  ".join(cells).rstrip())
+    parts = ["".join(f"{cell}  " for cell in cells[:status]), cells[status]]
+    rest = "".join(f"  {cell}" for cell in cells[status + 1 :]).rstrip()
+    return Line(parts[1] if rest else parts[1].rstrip(), colour_of(parts[1].strip()), rest, parts[0])
 
 
 def _text(value: object) -> str:

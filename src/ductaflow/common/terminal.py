@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import Self, TextIO
 from urllib.parse import quote
 
 #: The numbers of the colours that statuses have.
@@ -26,16 +26,21 @@ _NAMES = ("kitty", "alacritty", "foot", "ghostty", "wezterm", "contour")
 _VTE = 5001
 
 
-class Line(NamedTuple):
-    """A line for people: its first word, whose colour is seen where there are colours, and the rest."""
+class Line(str):
+    """A line for people, in which one word has a colour where there are colours; a text like any other."""
 
-    word: str
-    colour: str = ""
-    rest: str = ""
+    __slots__ = ("parts",)
+    parts: tuple[str, str, str, str]
 
-    @property
-    def plain(self) -> str:
-        return f"{self.word}{self.rest}"
+    def __new__(cls, word: str, colour: str = "", rest: str = "", before: str = "") -> Self:
+        self = super().__new__(cls, f"{before}{word}{rest}")
+        self.parts = before, word, rest, colour
+        return self
+
+    def painted(self, clean: Callable[[str], str]) -> str:
+        """Return it with its colour; `clean` is called with what it is made of, before that."""
+        before, word, rest, colour = self.parts
+        return f"{clean(before)}{painted(clean(word), colour)}{clean(rest)}"
 
 
 def wants_colours(stream: TextIO, environ: Mapping[str, str] = os.environ) -> bool:

@@ -172,6 +172,18 @@ def find_instances(project: Project) -> tuple[Instance, ...]:
     return tuple(instance for stored in finder.stored for instance in finder.instances(stored))
 
 
+def stored_ids(project: Project) -> list[str]:
+    """List the ids of all stored instances by the names of files and rows, without reading a config.
+
+    What is wrong with an instance does not show, and one that is stored twice is there once.
+
+    Raises:
+        OSError: `config/flows` or `config/builds` cannot be listed.
+    """
+    entries = (stored for kind in sorted(KIND_DIRS) for stored in _stored(project, kind))
+    return [*dict.fromkeys(f"{entry.flow}/{draft.name}" for entry in entries for draft in _drafts(entry))]
+
+
 def load_stored(project: Project, id: str, *, over: Mapping[str, JsonValue] = _UNCHANGED) -> Instance:
     """Load one stored instance by its id, `fit/scenario_A`, or its title, `fit[scenario_A]`.
 
