@@ -154,10 +154,15 @@ def test_where_nobody_wants_it_there_is_no_line(
 @pytest.mark.slow
 @pytest.mark.parametrize("variables", [{}, {"NO_COLOR": "1"}], ids=["colours", "no-colours"])
 def test_colours_are_only_where_they_are_wanted(project: TinyProject, variables: dict[str, str]) -> None:
-    """In the status line and in a failure; a colour is never all that says something."""
+    """In the status line and in a failure; a colour is never all that says something. Links go with them."""
+    variables["FORCE_HYPERLINK"] = "1"
     text = in_terminal(make_waiting(project), wait_for="running: fit[c_wait]", **variables)
+    report = project.root / "runs" / "conductor_status_report.html"
+    assert ("NO_COLOR" not in variables) == (
+        f"{report}\x1b\\runs/conductor_status_report.html\x1b]8;;" in text
+    )
     place = "flows/fit.py:12: ValueError: no rows for b_red in 12 files"
-    if variables:
+    if "NO_COLOR" in variables:
         assert "2/4  1 success, 1 error" in text
         assert not re.search(r"\x1b\[[\d;]*m", text)
         assert f"\n{place}\r\n" in text
