@@ -283,7 +283,8 @@ class Artifact:
         # What failed is what a person reads, so that is last.
         shared = tree.report.shared_parameters() if tree.report else {}
         yield from cause_lines(tree.session, tree.causes, verbosity, width=width, shared=shared)
-        if tree.causes:
+        if sum(len(group.names) for group in tree.causes) > 1:
+            # of a single one its own text has it
             yield self._next_command(tree, tree.causes[0])
         if tree.page:
             shown = shown_path(tree.page, self._projects.invocation_dir)
