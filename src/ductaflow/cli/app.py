@@ -395,12 +395,12 @@ def plan_command(
     if is_json:
         _say(as_text(of_plan(plan, shown, jobs)))
         return
+    width = max((len(one.instance.id) for one in shown), default=0)
     for one in shown:
         is_timed = one.would.takes_time and plan.is_known
         seconds = f"about {duration(one.seconds, rough=True)}" if is_timed else ""
-        parts = ["", one.instance.id, " ".join(one.message.split()), seconds]
-        rest = f"  {'  '.join(filter(None, parts))}"
-        _say(Line(f"{one.would:<10}", colour_of(one.would), rest))
+        parts = [f"  {one.instance.id:<{width}}", " ".join(one.message.split()), seconds]
+        _say(Line(f"{one.would:<10}", colour_of(one.would), "  ".join(filter(None, parts)).rstrip()))
     _say(in_numbers(Counter(one.would for one in plan.decisions), Would) or NOTHING_STORED)
     if plan.is_known:
         at_least, at_most = (duration(seconds, rough=True) for seconds in plan.span)

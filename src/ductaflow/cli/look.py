@@ -36,7 +36,7 @@ from ductaflow.project.settings import Project
 from ductaflow.report.history import numbers_before
 from ductaflow.session.last_runs import NOT_JUDGED, LastRun, last_runs
 from ductaflow.session.leftovers import Leftover
-from ductaflow.store.causes import root_of
+from ductaflow.store.causes import origin_of, root_of
 from ductaflow.store.expected import difference_lines
 from ductaflow.store.logs import is_warning_line, log_lines
 from ductaflow.store.metrics import read_metrics
@@ -154,12 +154,13 @@ def _error_of(one: Instance, wanted: re.Pattern[str] | None) -> Iterator[str]:
     result = read_result(one.run_folder.path)
     if result is None or not result.status.is_error:
         return
-    lines = strip_ansi(result.failure.traceback if result.failure else "").splitlines()
+    failure = origin_of(result).failure
+    lines = strip_ansi(failure.traceback if failure else "").splitlines()
     if wanted:
         lines = [line for line in lines if wanted.search(line)]
         if not lines and not wanted.search(result.message):
             return
-    yield f"==> {one.shown}: {first_line(result.message, None)}"
+    yield f"==> {one.shown}: {_why(result)}"
     yield from lines
 
 
@@ -224,13 +225,20 @@ def show_lines(project: Project, one: Instance) -> Iterator[str]:
     yield from _section("commands", _commands(one))
 
 
+def _why(result: Result) -> str:
+    """Why a run is what it is, in a line; of a build by the flow that made it fail."""
+    root = root_of(result) if result.status.is_error else None
+    return root.line if root else first_line(result.message, None)
+
+
 def _cause(result: Result) -> Iterator[str]:
-    if result.message:
-        yield f"  {first_line(result.message, None)}"
-    if result.failure and result.failure.source:
+    if why := _why(result):
+        yield f"  {why}"
+    failure = origin_of(result).failure
+    if failure and failure.source:
         yield ""
-        for entry in result.failure.source:
-            mark = ">" if entry["line"] == result.failure.line else " "
+        for entry in failure.source:
+            mark = ">" if entry["line"] == failure.line else " "
             yield f"  {mark} {entry['line']:>5}  {strip_ansi(entry['text'])}".rstrip()
 
 
