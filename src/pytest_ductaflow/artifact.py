@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from ductaflow.common.errors import DuctaflowError
-from ductaflow.common.terminal import link_to, shows_links
+from ductaflow.common.terminal import Line, link_to, shows_links
 from ductaflow.common.text import first_line, shown_path
 from ductaflow.project.instances import Instance
 from ductaflow.project.orphans import lost_expectations
@@ -203,6 +203,8 @@ class Artifact:
             if len(self._trees) > 1:
                 terminal.write_line(f"{shown_path(tree.project.root, self._projects.invocation_dir)}:")
             for line in self._lines(tree, terminal):
+                if terminal.hasmarkup and isinstance(line, Line):
+                    line = line.painted(str)
                 terminal.write_line(line)
 
     def _tree(self, instance: Instance) -> _Tree:

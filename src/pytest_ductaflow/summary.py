@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from ductaflow.common.terminal import Line
 from ductaflow.common.text import duration, first_line, in_numbers, listed, shorten
 from ductaflow.store.causes import Failed, Group, cause_of, grouped, origin_of, root_of
 from ductaflow.store.result import Result, Status
@@ -115,11 +116,12 @@ def cause_lines(
         ids = [results[nodeid].id for nodeid in group.names]
         first = results[group.names[0]]
         # A name that is known from the line is not said again below it.
-        head = f"{len(ids)} x " if ids[1:] else f"{ids[0]}: "
+        title = first_line(group.title)
+        head = f"{len(ids)} x " if ids[1:] else "" if title.startswith(f"{ids[0]} ") else f"{ids[0]}: "
         root = root_of(first) if not ids[1:] else None
         end = f"{f' ({root.where})' if root else ''}{f' -> {group.key.place}' if group.key.place else ''}"
         room = max(_LEAST, width - len(_INDENT) - len(head) - len(end))
-        yield f"  {_word(group):<9}{head}{shorten(first_line(group.title), room)}{end}"
+        yield Line(f"{_word(group):<9}", "red", f"{head}{shorten(title, room)}{end}", before="  ")
         alike = (shared or {}).get(first.id, "") if ids[1:] else ""
         names = [f"all with {alike}"] if alike else []
         waiting = [id for own in ids for id in blocked.get(own, ())]

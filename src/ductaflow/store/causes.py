@@ -20,6 +20,8 @@ MAX_DEPTH = 20
 _ITS_OWN = frozenset(["timeout", "interrupted", "signal", "expectation"])
 #: Causes of runs that were ended from outside.
 _ENDED = frozenset(["timeout", "interrupted", "signal", "lost"])
+#: The line in the message of such a run, which its place has too.
+_LINE = re.compile(r" \(line \d+\)")
 Run = TypeVar("Run")
 
 
@@ -199,8 +201,8 @@ def cause_of(failed: Failed, instance: str) -> tuple[CauseKey, Said]:
     if failed.ename and not failed.was_ended:
         said = in_parts(f"{failed.ename}: {failed.evalue}" if failed.evalue else failed.ename, names)
         return CauseKey(failed.cause or "exception", failed.ename, failed.place, pattern_of(said)), said
-    said = in_parts(failed.message, names)
     place = failed.place if failed.was_ended else ""
+    said = in_parts(_LINE.sub("", failed.message, count=1) if place else failed.message, names)
     return CauseKey(failed.cause or "error", "", place, pattern_of(said)), said
 
 
