@@ -19,6 +19,7 @@ from ductaflow.report import (
     build_report,
     render_html,
 )
+from ductaflow.report.schema import Origin
 
 STARTED, FINISHED = "2030-01-02T03:04:05.000Z", "2030-01-02T03:06:10.000Z"
 
@@ -81,7 +82,7 @@ def test_live_report_ends_as_the_report_made_at_once(runs: Path) -> None:
     made = build_report(
         [Entry(result, "n")], session_id="s1", started=STARTED, finished=FINISHED, runs_dir=runs
     )
-    data = made | {"started": twin(runs)["started"]}
+    data = made | {key: twin(runs)[key] for key in ("started", *Origin.__annotations__)}
     assert data == twin(runs)
     assert render_html(data) == path.read_text()
 

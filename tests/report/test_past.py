@@ -15,12 +15,12 @@ pytestmark = needs_browser
 #: By instance: letters and seconds of the six sessions before, what came of it now, and what it is.
 PASTS: dict[str, tuple[str, Sequence[float | None], str, float, set[str]]] = {
     "mended": ("ssssse", [2] * 6, "success", 2, {"fixed"}),
-    "mended_while_blocked": ("ssse.b", [2, 2, 2, 2, None, None], "warning", 2, {"fixed"}),
+    "mended_while_blocked": ("ssse?b", [2, 2, 2, 2, None, None], "warning", 2, {"fixed"}),
     "accepted": ("ssssse", [2] * 6, "unchanged", 2, {"fixed"}),
     "long_good": ("ssesss", [2] * 6, "success", 2, set()),
     "broke_once": ("ssseee", [2] * 6, "error", 2, set()),
     "by_turns": ("sesess", [2] * 6, "success", 2, {"flaky"}),
-    "by_turns_with_gaps": ("ss.ebs", [2, 2, None, 2, None, 2], "error", 2, {"flaky"}),
+    "by_turns_with_gaps": ("ss?ebs", [2, 2, None, 2, None, 2], "error", 2, {"flaky"}),
     "slow": ("sswwee", [2, 3, 2, 2, 90, 90], "error", 4.5, {"slower"}),
     "not_twice_as_slow": ("ssssss", [2] * 6, "success", 3.9, set()),
     "of_two_runs": ("sseeee", [2] * 6, "error", 9, set()),

@@ -6,8 +6,9 @@ By the words of their keys, and in strings where a URL or a connection string ha
 from __future__ import annotations
 
 import functools
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ductaflow.common.json_tree import JsonValue, KeyPath, leaves, mapped, spelled
 
@@ -88,3 +89,32 @@ def _shown(path: KeyPath, value: object) -> object:
     if _is_secret(path, value) or isinstance(value, (Mapping, list, tuple)):
         return "***"
     return _without_secrets(value) if isinstance(value, str) else value
+
+
+def masked_arguments(arguments: Sequence[str]) -> list[str]:
+    """Return the words of a command line to show; what looks like a password or token is `***`.
+
+    >>> masked_arguments(["load", "--db-password=x", "--token", "y", "postgres://me:x@db/runs"])
+    ['load', '--db-password=***', '--token', '***', 'postgres://me:***@db/runs']
+    """
+    shown: list[str] = []
+    is_next = False
+    for word in arguments:
+        name, equals, _ = word.partition("=")
+        is_named = name.startswith("-") and _names_secret(name)
+        if is_next and not word.startswith("-"):
+            shown.append("***")
+        else:
+            shown.append(f"{name}=***" if is_named and equals else _without_secrets_in_json(word))
+        is_next = is_named and not equals
+    return shown
+
+
+def _without_secrets_in_json(word: str) -> str:
+    try:
+        value = json.loads(word) if word.startswith("{") else None
+    except (ValueError, RecursionError):
+        value = None
+    if isinstance(value, dict) and (config := masked(value)) != value:
+        return json.dumps(config, ensure_ascii=False)
+    return _without_secrets(word)

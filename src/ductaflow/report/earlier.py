@@ -15,7 +15,7 @@ from ductaflow.common.decode import UnreadableError, decode
 from ductaflow.common.errors import DuctaflowError
 from ductaflow.common.paths import REPORT_JSON, RESULT
 from ductaflow.project.settings import Project
-from ductaflow.report.schema import Alive, Head, InstanceTwin, Twin
+from ductaflow.report.schema import Alive, Head, InstanceTwin, Origin, Twin
 from ductaflow.report.stored import Stored
 from ductaflow.report.twin import NOT_YET, Entry, build_report, read_run
 from ductaflow.store.folder import unfinished
@@ -188,6 +188,7 @@ def rebuild_report(project: Project) -> Twin:
         finished=finished,
         runs_dir=project.runs_dir,
         project_root=project.root,
+        origin=_origin(former, last, session_id),
     )
     data["shard"] = former and former["shard"]
     data["notes"] += faults
@@ -196,6 +197,19 @@ def rebuild_report(project: Project) -> Twin:
         done = {result.id for result in own if result.message != NOT_YET}
         _leave_behind(data, former, alive, project, done=done)
     return data
+
+
+def _origin(former: Head | None, last: Result | None, session_id: str) -> Origin:
+    """Return where a session comes from: as its page said, else as far as its last run knows."""
+    if former and former["session_id"] == session_id:
+        return former
+    environment = last.environment if last else {}
+    git = environment.get("git")
+    return {
+        "commit": git["commit"] if git else None,
+        "dirty": git["dirty"] if git else None,
+        "host": environment.get("host"),
+    }
 
 
 def _entries(project: Project, stored: Stored, faults: list[str], *, since: str) -> Iterator[Entry]:

@@ -76,6 +76,7 @@ def session_line(
         "red": red[:MAX_RED],
         "red_left_out": len(red[MAX_RED:]) + still_left_out,
         "carried": [id for id in red[:MAX_RED] if id in carried],
+        "commit": head.get("commit"),
     }
 
 

@@ -21,9 +21,10 @@ from ductaflow.common.paths import REPORT_HTML, REPORT_JSON
 from ductaflow.report import history
 from ductaflow.report.cause_groups import Causes
 from ductaflow.report.earlier import all_earlier
+from ductaflow.report.origin import add_origin, origin_of
 from ductaflow.report.page import Packer, PageRow, page_chunks, prepare, render_html, row_of, with_past
 from ductaflow.report.past import Past, Touched, packed_touched
-from ductaflow.report.schema import Head, SessionLine, ShardTwin, Twin
+from ductaflow.report.schema import Head, Origin, SessionLine, ShardTwin, Twin
 from ductaflow.report.stored import Stored
 from ductaflow.report.twin import Entry, Sources, instance_data, report_head, utc_now
 from ductaflow.store.result import Status
@@ -302,6 +303,10 @@ class LiveReport:
     def _stored(self) -> Stored | None:
         return self._find_stored() if self._find_stored else None
 
+    @functools.cached_property
+    def _origin(self) -> Origin:
+        return origin_of(self._project_root)
+
     def _head(self, finished: str | None) -> Head:
         head = report_head(
             (
@@ -313,6 +318,7 @@ class LiveReport:
             finished=finished,
             project_root=self._project_root,
         )
+        add_origin(head, self._origin)
         head["history"], faults, _ = self._read_history()
         head["notes"] = [*self._faults, *faults]
         head["shard"] = self._shard()

@@ -10,6 +10,7 @@ from urllib.parse import quote
 from ductaflow.common.decode import UnreadableError, convert, read_json
 from ductaflow.common.errors import DuctaflowError
 from ductaflow.common.paths import REPORT_JSON, relative
+from ductaflow.report.origin import add_origin, origin_of_all
 from ductaflow.report.schema import SCHEMA, Head, InstanceTwin, Twin
 from ductaflow.report.twin import fill_history, report_head
 
@@ -84,7 +85,8 @@ def merge_reports(files: Sequence[Path], runs_dir: Path) -> Merged:
     )
     missing = [*faults, *_missing(parts)]
     head["project"] = next((part.twin["project"] for part in parts if part.twin["project"]), None)
-    head["notes"] = [*missing, *_twice(given, parts), *_said(parts)]
+    add_origin(head, origin_of_all([part.twin for part in parts]))
+    head["notes"] = [*missing, *_twice(given, parts), *_of_other_commits(parts), *_said(parts)]
     fill_history(head, runs_dir, instances)
     have_ended = all(part.twin["finished"] and not part.twin.get("alive") for part in parts)
     return Merged({**head, "instances": instances}, not missing and have_ended)
@@ -135,6 +137,13 @@ def _twice(given: Sequence[_Part], parts: Sequence[_Part]) -> Iterator[str]:
         if others:
             left_out = ", ".join(str(other.file) for other in others)
             yield f"{part.name} is given more than once: {part.file} counts, not {left_out}."
+
+
+def _of_other_commits(parts: Sequence[_Part]) -> Iterator[str]:
+    commits = [(part, commit) for part in parts if (commit := part.twin.get("commit"))]
+    if len({commit for _, commit in commits}) > 1:
+        listing = ", ".join(f"{part.file} of {commit[:10]}" for part, commit in commits)
+        yield f"These are sessions of different commits: {listing}."
 
 
 def _missing(parts: Sequence[_Part]) -> Iterator[str]:

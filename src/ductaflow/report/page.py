@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, cast
 
 from ductaflow.common.text import duration, moment, shorten, visible
 from ductaflow.report.cause_groups import parameters_of, root_of_instance
-from ductaflow.report.schema import Head, InstanceTwin, Twin
+from ductaflow.report.schema import Head, InstanceTwin, Origin, Twin
 from ductaflow.report.twin import NOT_YET
 from ductaflow.store.causes import Root
 from ductaflow.store.metrics import numbers_in
@@ -239,6 +239,10 @@ def _frame(head: Head, rows: Sequence[PageRow]) -> dict[str, object]:
             for scope, label, counts in groups
         ],
         "plain_rows": [json.loads(row.text) for row in first[:MAX_PLAIN_ROWS]],
+        "origin": {key: head.get(key) for key in Origin.__annotations__},
+        "commit": _commit(head),
+        # A twin may come from anywhere.
+        "ci_run": run if (run := head.get("ci_run") or "").startswith(("https://", "http://")) else "",
         "took": _span(head["started"], head["finished"]),
         "refresh": REFRESH_SECONDS,
         "css": css,
@@ -248,6 +252,12 @@ def _frame(head: Head, rows: Sequence[PageRow]) -> dict[str, object]:
             f"style-src '{_hash(css)}'; script-src '{_hash(js)}'"
         ),
     }
+
+
+def _commit(head: Head) -> str:
+    """Return the beginning of the commit, and whether files differed from it."""
+    commit = head.get("commit")
+    return f"{commit[:10]}{' with changes' if head.get('dirty') else ''}" if commit else ""
 
 
 def _verdict(head: Head) -> str:

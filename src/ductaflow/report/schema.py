@@ -337,7 +337,23 @@ class ShardTwin(TypedDict):
     selection: str | None
 
 
-class Head(TypedDict):
+class Origin(TypedDict, total=False):
+    """Where a session comes from; None for what is not known.
+
+    `commit` is that of the project, and `dirty` whether files differed from it when the session began;
+    `command` has its secrets masked; `ci_run` is the address of the run of CI. Twins of older versions have
+    none of these.
+    """
+
+    commit: str | None
+    dirty: bool | None
+    branch: str | None
+    command: str | None
+    host: str | None
+    ci_run: str | None
+
+
+class Head(Origin):
     """The twin without its instances.
 
     `summary` counts what this session touched. Instances that are only shown with the result of an earlier

@@ -22,8 +22,9 @@ from ductaflow.report.configs import Configs
 from ductaflow.report.excerpts import GOOD_LOG_END, LOG_END, log_parts
 from ductaflow.report.figures import NO_FIGURES, FigureBudget, figures_of
 from ductaflow.report.history import newly_red, read_history
+from ductaflow.report.origin import add_origin
 from ductaflow.report.past import Past
-from ductaflow.report.schema import SCHEMA, Head, InstanceTwin, JudgedTwin, ResultTwin, Twin
+from ductaflow.report.schema import SCHEMA, Head, InstanceTwin, JudgedTwin, Origin, ResultTwin, Twin
 from ductaflow.report.since_good import since_good
 from ductaflow.store.result import Judged, Metric, Result, Status, recorded_result
 
@@ -106,6 +107,7 @@ def build_report(
     finished: str | None,
     runs_dir: Path,
     project_root: Path | None = None,
+    origin: Origin | None = None,
 ) -> Twin:
     """Build the whole report as JSON values, instances in the order given.
 
@@ -115,6 +117,7 @@ def build_report(
         started, finished: UTC in ISO 8601; `finished` is None while the session runs.
         runs_dir: the folder in which the page lies; folders and links are relative to it.
         project_root: gives the page its name, and the configs their bases.
+        origin: where the session comes from.
     """
     sources = Sources(runs_dir, project_root)
     instances = [instance_data(entry, sources) for entry in entries]
@@ -125,6 +128,8 @@ def build_report(
         finished=finished,
         project_root=project_root,
     )
+    if origin:
+        add_origin(head, origin)
     fill_history(head, runs_dir, instances)
     return {**head, "instances": instances}
 

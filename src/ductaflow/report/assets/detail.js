@@ -19,8 +19,9 @@ const folded = new Map(); // name of a part -> whether a person closed it
 const code = (label, ...content) => h("pre.code", { tabindex: "0", role: "region", "aria-label": label }, content);
 
 function detailOf(node, details) {
-  // A row has the metrics too, in another shape.
-  const it = { ...details, ...node.row, metrics: details && details.metrics, parameters_said: details && details.parameters };
+  // A row has these too, in another shape.
+  const whole = details || {};
+  const it = { ...details, ...node.row, parameters_said: whole.parameters, metrics: whole.metrics, judged: whole.judged };
   const known = details !== null;
   return [
     causeLine(node, it, details),

@@ -11,9 +11,10 @@ function letterNow({ row }) {
   return row.earlier || (head.finished === null && row.status === "not_run") ? "." : LETTER_OF[row.status];
 }
 
-// One letter for each session of the history before this one, the oldest first.
+// One letter for each session of the history before this one, the oldest first. What the line of a session does
+// not tell, as of older versions, is nothing to show either.
 function lettersBefore(node) {
-  const letters = node.parent || !node.row.past ? "" : node.row.past[0];
+  const letters = node.parent || !node.row.past ? "" : node.row.past[0].replaceAll("?", ".");
   return placeNow < 0 ? letters : letters.slice(0, placeNow);
 }
 

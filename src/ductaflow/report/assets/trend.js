@@ -50,8 +50,9 @@ function untouchedIn(sessions) {
     let last = null;
     head.history.forEach((session, place) => {
       const letter = node.row.past[0][place] || ".";
-      if (letter !== ".") last = LETTERS[letter];
-      else if (last) add(place, last);
+      if (LETTERS[letter]) last = LETTERS[letter];
+      // A question mark: it may have been touched.
+      else if (last && letter === ".") add(place, last);
     });
   }
   const now = sessions.findIndex(({ session_id }) => session_id === head.session_id);
