@@ -117,6 +117,7 @@ def test_no_violation_of_accessibility(browser: Browser, runs: Path, scheme: str
         "#view=timeline",
         "#view=graph",
         "#view=trend",
+        "#compare=fit/EU_2030,fit/US_2030",
     ):
         desk.page.goto("about:blank")
         desk.open(runs / REPORT_HTML, address)
@@ -136,7 +137,15 @@ def test_phone_shows_one_thing_at_a_time(browser: Browser, runs: Path) -> None:
     """No sideways scrolling; an opened instance fills the screen, and closing it leads back."""
     desk = new_desk(browser, viewport={"width": 390, "height": 844}, has_touch=True)
     desk.open(runs / REPORT_HTML)
-    for address in ("", "#id=fit/US_2030", "#id=prep/EU", "#view=timeline", "#view=graph", "#view=trend"):
+    for address in (
+        "",
+        "#id=fit/US_2030",
+        "#id=prep/EU",
+        "#view=timeline",
+        "#view=graph",
+        "#view=trend",
+        "#compare=fit/EU_2030,fit/US_2030",
+    ):
         desk.page.evaluate("address => { location.hash = address; }", address)
         desk.page.wait_for_timeout(50)
         assert desk.page.evaluate("document.documentElement.scrollWidth") <= 390, address

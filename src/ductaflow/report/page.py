@@ -87,7 +87,7 @@ REFRESH_SECONDS = 5
 MAX_MESSAGE, MAX_VALUE, MAX_VALUES = 200, 60, 40
 #: Rows that a browser without scripts is shown.
 MAX_PLAIN_ROWS = 100
-STYLES = ("base.css", "list.css", "detail.css", "views.css")
+STYLES = ("base.css", "list.css", "detail.css", "compare.css", "views.css")
 SCRIPTS = (
     "model.js",
     "values.js",
@@ -95,7 +95,12 @@ SCRIPTS = (
     "dom.js",
     "past.js",
     "address.js",
+    "compare.js",
     "list.js",
+    "log.js",
+    "figures.js",
+    "expected.js",
+    "issue.js",
     "detail.js",
     "timeline.js",
     "graph.js",
@@ -193,6 +198,7 @@ _STATUSES = [
         "word": status.word,
         "is_good": status.has_good_run,
         "is_error": status.is_error,
+        "needs_look": status.needs_attention,
         "has_run": status.has_run,
         "synonyms": status.synonyms,
     }

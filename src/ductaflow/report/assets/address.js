@@ -1,6 +1,6 @@
 // What the page shows, which lives in its address, so that a link and a refresh keep it.
 
-const state = { q: "", statuses: new Set(), scope: "", sort: "status", reversed: false, id: null, missing: null, view: "list", expanded: new Set(), options: new Map() };
+const state = { q: "", statuses: new Set(), scope: "", sort: "status", reversed: false, id: null, missing: null, view: "list", expanded: new Set(), options: new Map(), compared: new Set() };
 // How a view shows what is shown: rows, part of the time, and flows of the timeline; boxes of the graph.
 const OPTIONS = ["lanes", "span", "flows", "boxes"];
 
@@ -14,7 +14,10 @@ const inAddress = (text) => encodeURIComponent(text).replace(/%2F/g, "/").replac
 
 function address() {
   const parts = [];
-  if (state.view !== "list") parts.push("view=" + state.view);
+  // What is compared says by itself that it is compared.
+  const usual = state.compared.size > 1 ? "compare" : "list";
+  if (state.view !== usual) parts.push("view=" + state.view);
+  if (state.compared.size) parts.push("compare=" + [...state.compared].map(inAddress).join(","));
   if (state.statuses.size) parts.push("status=" + [...state.statuses].join(","));
   if (state.statuses.size && state.scope) parts.push("scope=" + state.scope);
   if (state.q) parts.push("q=" + inAddress(state.q));
@@ -35,6 +38,9 @@ function readAddress() {
   const [, minus, sort] = /^(-?)(.*)$/.exec(found.get("order") || "");
   state.sort = Object.hasOwn(SORTS, sort) ? sort : "status";
   state.reversed = minus === "-" && state.sort === sort;
+  // No name has a comma.
+  state.compared = new Set((found.get("compare") || "").split(",").filter((key) => byKey.has(key)).slice(0, MAX_COMPARED));
+  if (!found.get("view") && state.compared.size > 1) state.view = "compare";
   const id = found.get("id");
   state.id = byKey.has(id) ? id : null;
   sayMissing(state.id ? null : id);

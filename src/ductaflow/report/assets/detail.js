@@ -1,4 +1,5 @@
-// One instance: why it is as it is, and what to type.
+// One instance, in the order of the question: of an error why it failed, of a warning what was said, of all others what
+// came of it.
 
 // A part of the panel that folds, and stays as a person left it.
 function part(name, title, content, { open = true, note = "" } = {}) {
@@ -18,28 +19,48 @@ const folded = new Map(); // name of a part -> whether a person closed it
 
 const code = (label, ...content) => h("pre.code", { tabindex: "0", role: "region", "aria-label": label }, content);
 
+// All that is known of a node. What its row has too, in another shape, is that of its details.
+function factsOf(node, details) {
+  const { parameters, metrics: own, judged, warnings = [] } = details || {};
+  return { ...node.row, ...details, line: node.row.message, warningCount: node.row.warnings || 0, warnings, parameters, metrics: own, judged };
+}
+
+// The flow that made a build fail, as its row names it; the node itself for all others.
+function originOf(node) {
+  let at = node;
+  for (const id of (node.row.root && node.row.root.way) || []) {
+    const next = at.flows.find((flow) => flow.row.id === id && statusOf(flow).is_error);
+    if (!next) return at;
+    at = next;
+  }
+  return at;
+}
+
+// The details of a flow at any depth below a node with known details.
+function detailsBelow(node, details, flow) {
+  if (flow === node) return details;
+  const above = detailsBelow(node, details, flow.parent);
+  return (above && above.flows && above.flows[flow.place]) || null;
+}
+
 function detailOf(node, details) {
-  // A row has these too, in another shape.
-  const whole = details || {};
-  const it = { ...details, ...node.row, parameters_said: whole.parameters, metrics: whole.metrics, judged: whole.judged };
-  const known = details !== null;
-  return [
-    causeLine(node, it, details),
-    commands(node, it),
-    known ? null : noDetails(node),
-    flowsOf(node),
-    source(it),
-    it.failure && it.failure.traceback
-      ? part("traceback", "Traceback", code("Traceback", it.failure.traceback)) : null,
-    known ? log(it, details) : null,
-    metrics(it),
-    figures(it),
-    known ? config(it) : null,
-    relatives(node),
-    files(it),
-    pastPart(node),
-    facts(it, node),
-  ];
+  const it = factsOf(node, details);
+  const origin = originOf(node);
+  // Why a build failed is in one of its flows.
+  const its = origin === node ? it : factsOf(origin, detailsBelow(node, details, origin));
+  const of = origin === node ? "" : " of " + nameBelow(origin);
+  const bar = commands(node, it, origin, its);
+  const top = [strip(node), causeLine(node, it, origin, its), bar, details === null ? noDetails(node) : null];
+  const shared = [relatives(node), files(it, false), pastPart(node), facts(it, node)];
+  if (statusOf(node).is_error) {
+    return [...top, notAsExpected(origin, its), source(its), traceback(its, of), sincePart(node, it),
+      log(its, "Log" + of), config(it), metrics(it), figures(node, it), howItGotHere(node, origin, details), flowsOf(node), ...shared];
+  }
+  if (statusOf(node).needs_look || it.fails) {
+    return [...top, flowsOf(node), warningKinds(it), log(it), metrics(it), figures(node, it), config(it), sincePart(node, it), judgedPart(it), ...shared];
+  }
+  return [...top, flowsOf(node), metrics(it), figures(node, it), files(it, true), config(it), sincePart(node, it), judgedPart(it), log(it),
+    relatives(node), pastPart(node), facts(it, node)];
 }
 
 function noDetails(node) {
@@ -47,16 +68,43 @@ function noDetails(node) {
   return h("p.note", "Nothing more is recorded of it.");
 }
 
-function causeLine(node, it, details) {
-  const failure = it.failure;
+// --- what it is, and why ------------------------------------------------------------------------------------
+
+const MAX_STRIP = 12; // parameters in one line
+
+// The parameters that differ within the flow of an instance: a click searches.
+function strip(node) {
+  const differing = node.parent ? null : differingIn(node.row.flow);
+  const own = parametersOf(node).filter(([name]) => differing && differing.has(name));
+  if (!own.length) return null;
+  return h("p.strip", { "aria-label": "Parameters that differ in " + node.row.flow }, own.slice(0, MAX_STRIP).map((pair) =>
+    button([h("span.key", pair[0] + "="), pair[1]], () => search(parameterTerm(pair)), { title: "Show all with " + pair[0] + "=" + pair[1] })),
+  own.length > MAX_STRIP ? h("span.note", "and " + (own.length - MAX_STRIP) + " more in the config") : null);
+}
+
+const placeOf = (failure) => (failure && failure.file ? failure.file + (failure.line ? ":" + failure.line : "") : "");
+
+// How a flow is called inside its build: by its flow alone where both names are one.
+const nameBelow = ({ row: { id, flow } }) => (id === flow + "/" + flow ? flow : id);
+
+// The builds above a flow, as links, down to it.
+function breadcrumb(node, origin) {
+  const nodes = [];
+  for (let at = origin; at !== node; at = at.parent) nodes.unshift(at);
+  return h("nav.breadcrumb", { "aria-label": "The way to what failed" }, h("span", node.row.id),
+    nodes.map((at) => [h("span", { "aria-hidden": "true" }, " \u203a "), button(nameBelow(at), () => openNode(at), { class: "link" })]));
+}
+
+function causeLine(node, it, origin, its) {
+  const { failure } = its;
   // The message of a run with warnings only counts them; its row has the first one.
-  const message = it.status === "warning" ? it.message : (details && details.message) || it.message;
+  const message = it.status === "warning" ? it.line : its.message || its.line;
   const said = [];
   if (it.fails) {
     said.push(h("strong", "Fails its test"), ": ", h("span.said", it.fails));
-  } else if (it.cause && statusOf(node).is_error) {
-    said.push(h("strong", CAUSE[it.cause] || it.cause));
-    if (failure && failure.file) said.push(" at ", h("code", failure.file + (failure.line ? ":" + failure.line : "")));
+  } else if (its.cause && statusOf(node).is_error) {
+    said.push(h("strong", CAUSE[its.cause] || its.cause));
+    if (placeOf(failure)) said.push(" at ", h("code", placeOf(failure)));
     if (failure && failure.ename) said.push(": ", h("code", failure.ename), failure.evalue ? [": ", h("span.said", firstLine(failure.evalue))] : null);
     else if (message) said.push(": ", h("span.said", message));
   } else if (message) {
@@ -66,15 +114,35 @@ function causeLine(node, it, details) {
   const number = causesOf.get(it.id);
   const same = number ? head.causes[number - 1].instances.length - 1 : 0;
   const row = redInARow(it.id);
+  const good = statusOf(node).is_error ? nearestGood(node) : null;
   const notes = [
-    it.status === "warning" && it.warnings > 1 ? h("span.note", "and " + plural(it.warnings - 1, "more warning line")) : null,
+    it.status === "warning" && it.warningCount > 1 ? h("span.note", "and " + plural(it.warningCount - 1, "more warning line")) : null,
     same > 0 ? button("The same cause in " + plural(same, "other"), () => search("cause:" + number), { class: "link" }) : null,
+    good ? button("Compare with the nearest good one", () => compareNodes([good, node]), { class: "link", title: good.row.id }) : null,
     !statusOf(node).is_error || it.earlier || node.parent ? null
       : isNew(node) ? h("span.note", "New: no error in the last session that had a result of it.")
         : row.count === 0 ? null
           : h("span.note", "An error in the last " + (row.count === 1 ? "session" : row.count + " sessions") + " too" + (row.wasNot ? "; before that there was none." : ".")),
   ];
-  return [said.length ? clamped(h("p.cause", said)) : null, notes.some(Boolean) ? h("p.more", notes) : null];
+  return [
+    origin === node ? null : breadcrumb(node, origin),
+    said.length ? clamped(h("p.cause" + (its.cause === "expectation" ? ".differing" : ""), said)) : null,
+    notes.some(Boolean) ? h("p.more", notes) : null,
+  ];
+}
+
+// How the failure of a flow came up to its build: what each build on the way said.
+function howItGotHere(node, origin, details) {
+  if (origin === node) return null;
+  const steps = [];
+  for (let at = origin.parent; ; at = at.parent) {
+    steps.unshift(at);
+    if (at === node) break;
+  }
+  return part("way", "How it got here", h("ol.steps", steps.map((at) => {
+    const its = factsOf(at, detailsBelow(node, details, at));
+    return h("li", at === node ? h("strong", at.row.id) : chip(at), h("span.said", its.message || its.line || ""), source(its));
+  })), { open: false, note: plural(steps.length, "step") });
 }
 
 // A text that is cut after some lines (detail.css), with a button for the rest where there is a rest.
@@ -88,30 +156,53 @@ function clamped(text) {
   return [text, more];
 }
 
-function commands(node, it) {
+// --- what can be done with one ------------------------------------------------------------------------------
+
+const allCommands = { open: false }; // whether a person wants to see the commands
+
+// One bar: what is copied most, the rest on demand, and the files.
+function commands(node, it, origin, its) {
   const root = rootOf(node);
   const rerun = rerunOf(root);
+  const own = !node.parent && it.debug;
   const line = (label, text) => h("div.command", h("span.label", label), h("code", text), copyButton(text, "Copy", label));
-  return h("div.commands",
+  const flow = origin === node ? it : its;
+  const isFlow = Boolean(origin.parent && flow.target);
+  const all = h("div.commands", { hidden: !allCommands.open, id: "commands" },
     line(node.parent ? "Run its build again" : "Run again", rerun),
-    !node.parent && it.debug ? line("Debug", it.debug) : null,
-    it.nodeid ? line("Node id", it.nodeid) : null,
-    links(it));
+    isFlow ? line("Run this flow alone", "ductaflow run " + quoted(flow.target)) : null,
+    own ? line("Debug", own) : null,
+    isFlow ? line(own ? "Debug the flow" : "Debug", "ductaflow debug " + quoted(flow.target)) : null,
+    it.since_good ? line("Since the last good run", "ductaflow diff " + quoted(it.target || it.id)) : null,
+    it.nodeid ? line("Node id", it.nodeid) : null);
+  const more = button("All commands", () => {
+    allCommands.open = !allCommands.open;
+    all.hidden = !allCommands.open;
+    more.setAttribute("aria-expanded", String(allCommands.open));
+  }, { class: "copy", "aria-expanded": String(allCommands.open), "aria-controls": "commands" });
+  return [h("div.actions",
+    copyButton(rerun, node.parent ? "Copy run its build again" : "Copy run again", rerun),
+    own ? copyButton(own, "Copy debug", own) : isFlow ? copyButton("ductaflow debug " + quoted(flow.target), "Copy debug", "ductaflow debug " + flow.target) : null,
+    statusOf(node).is_error ? copyButton(() => issueOf(node, it, origin, its), "Copy as issue", "Markdown for an issue") : null,
+    more,
+    links(flow.links ? flow : it)), all];
 }
 
 const firstLine = (text) => text.split("\n", 1)[0];
 
-const LINKS = [["log", "Log"], ["html", "Notebook as HTML"], ["notebook", "Notebook"], ["config", "Config"]];
+const LINKS = [["log", "Log"], ["html", "HTML", "The notebook as HTML"], ["notebook", "Notebook"], ["config", "Config"]];
 
 function links(it) {
   const found = LINKS.filter(([key]) => it.links && it.links[key]);
-  return found.length ? h("p.links", found.map(([key, name]) => h("a", { href: it.links[key] }, name))) : null;
+  return found.length ? h("span.links", found.map(([key, name, title]) => h("a", { href: it.links[key], title }, name))) : null;
 }
+
+// --- source and traceback -----------------------------------------------------------------------------------
 
 function source(it) {
   const failure = it.failure;
   if (!failure || !failure.source.length) return null;
-  const place = failure.file ? failure.file + (failure.line ? ":" + failure.line : "") : "";
+  const place = placeOf(failure);
   return h("figure.source", h("figcaption", place || "Source"),
     code("Source around " + (place || "the failure"), failure.source.map((line) => numbered(line.line, line.text || "", line.line === failure.line ? "here" : ""))));
 }
@@ -122,87 +213,54 @@ function numbered(number, text, kind) {
     h("span.number", { "aria-hidden": "true" }, mark + " " + (number === null ? "" : number)), text, "\n");
 }
 
-// --- log ----------------------------------------------------------------------------------------------------
+const FRAME = /^ {2}File "(.+)", line \d+/;
+const INSTALLED = /[\\/](?:site|dist)-packages[\\/]([^\\/]+)|^([\w.]+)\/.*\.(?:pyx|pxi|pxd)$/;
+const OF_PYTHON = /[\\/]lib[\\/]python3[^\\/]*[\\/]|^<frozen /;
 
-function log(it, details) {
-  if (!details.log_tail && !details.warnings) return null;
-  const warnings = details.warnings || [];
-  const count = it.warnings || 0;
-  const warned = new Set(warnings.map((warning) => warning.line));
-  const pieces = logPieces(details);
-  const lines = [];
-  let at = 1;
-  for (const piece of pieces) {
-    if (piece.line === null || piece.line > at) lines.push(gap(piece.line === null ? null : piece.line - at, it.links));
-    const texts = piece.text.replace(/\n$/, "").split("\n");
-    texts.forEach((text, index) => {
-      const number = piece.line === null ? null : piece.line + index;
-      lines.push(numbered(number, text, number !== null ? (warned.has(number) ? "warn" : "") : looksWarned(text, warnings) ? "warn" : ""));
-    });
-    at = piece.line === null ? Infinity : piece.line + texts.length;
-  }
-  const element = code("Log", lines);
-  element.classList.add("log");
-  const jumps = warnings.length || count ? jumper(element, warnings, count) : null;
-  const shownLog = details.log_tail ? [jumps, element] : null;
-  const note = [size(details.log_size), count ? plural(count, "warning line") : ""].filter(Boolean).join(", ");
-  queueMicrotask(() => requestAnimationFrame(() => { if (!jumps) element.scrollTop = element.scrollHeight; }));
-  return part("log", "Log", shownLog || warningList(warnings, null), { note });
+// The package that a frame is of; empty for code of the project.
+function packageOf(file) {
+  const found = INSTALLED.exec(file);
+  return found ? (found[1] || found[2]).replace(/\.py$/, "") : OF_PYTHON.test(file) ? "Python" : "";
 }
 
-const looksWarned = (text, warnings) => warnings.some((warning) => warning.text && text.trim() === warning.text);
-
-// The parts of the log that are shown, each with the number of its first line, null where that is not known.
-function logPieces(details) {
+// A traceback in pieces: lines as they are, and frames in packages that stand one behind the other.
+function tracebackPieces(text) {
   const pieces = [];
-  if (details.log_head) pieces.push({ line: 1, text: details.log_head });
-  pieces.push(...(details.log_middle || []));
-  pieces.push({ line: details.log_tail_line || null, text: details.log_tail || "" });
+  let last = null;
+  for (const line of text.replace(/\n$/, "").split("\n")) {
+    const frame = FRAME.exec(line);
+    if (frame || !line.startsWith("    ")) {
+      const name = frame ? packageOf(frame[1]) : "";
+      if (!last || Boolean(name) !== last.packages.length > 0) pieces.push(last = { packages: [], frames: 0, lines: [] });
+      if (name && !last.packages.includes(name)) last.packages.push(name);
+      last.frames += Boolean(name);
+    }
+    last.lines.push(line);
+  }
   return pieces;
 }
 
-function gap(lines, linked) {
-  const text = lines === null ? "part of the log is not shown here" : plural(lines, "line") + " not shown here";
-  return h("span.gap", "\u22ef " + text, linked && linked.log ? [", ", h("a", { href: linked.log }, "open the log")] : null, " \u22ef\n");
+// The traceback, with frames in packages folded where there are several.
+function traceback(it, of = "") {
+  const text = it.failure && it.failure.traceback;
+  if (!text) return null;
+  return part("traceback", "Traceback" + of, h("div.code", { tabindex: "0", role: "region", "aria-label": "Traceback" },
+    tracebackPieces(text).map(({ packages, frames, lines }) => (frames < 2 ? lines.join("\n") + "\n"
+      : h("details.frames", h("summary", plural(frames, "frame") + " in " + listed(packages, 3)), lines.join("\n"))))));
 }
 
-function jumper(element, warnings, count) {
-  const places = [...element.querySelectorAll(".line.warn")];
-  let at = -1;
-  const where = h("span.where", { role: "status" }, places.length
-    ? plural(places.length, "warning line") + (count > places.length ? " shown of " + count : "")
-    : plural(count, "warning line") + ", not in the part that is shown");
-  const go = (step) => {
-    at = Math.min(Math.max(at + step, 0), places.length - 1);
-    for (const place of places) place.classList.remove("current");
-    places[at].classList.add("current");
-    element.scrollTop += places[at].getBoundingClientRect().top - element.getBoundingClientRect().top - 60;
-    where.textContent = "Warning " + (at + 1) + " of " + places.length;
-  };
-  // People open a run with warnings for the first of them.
-  if (places.length) requestAnimationFrame(() => { go(1); where.textContent += count > places.length ? ", " + count + " in all" : ""; });
-  const hidden = warnings.filter((warning) => !places.some((place) => Number(place.dataset.line) === warning.line));
-  return h("div.jumps", where,
-    places.length > 1 ? [button("Previous", () => go(-1), { "aria-label": "Previous warning" }), button("Next", () => go(1), { "aria-label": "Next warning" })] : null,
-    hidden.length && places.every((place) => place.dataset.line) ? warningList(hidden, count) : null);
-}
+// --- since the last good run --------------------------------------------------------------------------------
 
-function warningList(warnings) {
-  return h("details.hidden-warnings", h("summary", plural(warnings.length, "warning line") + " outside of what is shown"),
-    code("Other warning lines", warnings.map((warning) => numbered(warning.line, warning.text, "warn"))));
-}
-
-// --- figures ------------------------------------------------------------------------------------------------
-
-function figures(it) {
-  const found = it.figures || [];
-  if (!found.length && !it.figures_left_out) return null;
-  return part("figures", "Figures", [
-    h("div.figures", found.map((figure) => h("figure",
-      h("img", { src: "data:" + figure.type + ";base64," + figure.data, alt: "Figure of cell " + figure.cell + (figure.text ? ": " + figure.text : ""), loading: "lazy" }),
-      h("figcaption", "Cell " + figure.cell)))),
-    it.figures_left_out ? h("p.note", plural(it.figures_left_out, "figure") + (found.length ? " more" : "") + " in the notebook; this page holds a limited number.") : null,
-  ], { note: found.length ? String(found.length) : "" });
+function sincePart(node, it) {
+  const since = it.since_good;
+  if (!since) return statusOf(node).is_error && it.started ? part("since", "Since the last good run", h("p.note", "No good run before this one is kept here.")) : null;
+  const { changes, unknown, finished } = since;
+  const isGood = statusOf(node).is_good;
+  const command = "ductaflow diff " + quoted(it.target || it.id);
+  return part("since", isGood ? "Since the good run before" : "Since the last good run", [
+    changes.length ? h("ul.changes", changes.map((text) => h("li", text))) : h("p", "No change is known."),
+    h("p.note", finished ? "It ended " + moment(finished) + ". " : "", unknown.length ? "Not known here: " + unknown.join("; ") + ". " : "", "Every value and line of code: ", h("code", command), " ", copyButton(command, "Copy", command)),
+  ], { note: changes.length ? plural(changes.length, "change") : "no change is known", open: !isGood || changes.length > 0 });
 }
 
 // --- config -------------------------------------------------------------------------------------------------
@@ -228,7 +286,6 @@ function config(it) {
   fill();
   const summary = columns.length === 1 ? plural(keys.length, "key") : different.length ? different.length + " of " + keys.length + " differ" : "no difference";
   return part("config", "Config", [
-    it.good_finished && it.good_config ? h("p.note", "The last good run before this one ended " + moment(it.good_finished) + ".") : null,
     columns.length > 1 && different.length ? h("label.only", onlyBox, " Only what differs") : null,
     h("div.scroll", { tabindex: "0", role: "region", "aria-label": "Config" }, h("table.config",
       h("thead", h("tr", h("th", { scope: "col" }, "Key"), columns.map(([name]) => h("th", { scope: "col" }, name)))), body)),
@@ -238,13 +295,34 @@ function config(it) {
 
 // --- metrics ------------------------------------------------------------------------------------------------
 
+// Metrics with what they were in the last good run before, where that is another value.
 function metrics(it) {
   const found = Object.entries(it.metrics || {});
   if (!found.length) return null;
+  const before = it.metrics_before || {};
+  const gone = Object.keys(before).filter((name) => !Object.hasOwn(it.metrics, name));
+  const spelled = (value) => (value === null ? "NaN" : String(value));
+  const moved = found.filter(([name]) => Object.hasOwn(before, name));
   return part("metrics", "Metrics", [
-    h("dl", found.map(([name, value]) => h("div", h("dt", name), h("dd", value === null ? "NaN" : String(value))))),
+    h("div.scroll", { tabindex: "0", role: "region", "aria-label": "Metrics" }, h("table.config.metrics",
+      moved.length ? h("thead", h("tr", ["Metric", "This run", "Good run before", "Difference"].map((name) => h("th", { scope: "col" }, name)))) : null,
+      h("tbody", found.map(([name, value]) => {
+        const isMoved = Object.hasOwn(before, name);
+        return h("tr" + (isMoved ? ".differs" : ""), h("th", { scope: "row" }, name), h("td", spelled(value)),
+          moved.length ? [h("td", isMoved ? spelled(before[name]) : h("span.note", "the same")), h("td", isMoved ? differenceText(before[name], value) : "")] : null);
+      })))),
+    gone.length ? h("p.note", "Gone since: " + listed(gone, 8) + ".") : null,
     it.metrics_left_out ? h("p.note", plural(it.metrics_left_out, "more metric") + " in the result.") : null,
-  ], { note: String(found.length + (it.metrics_left_out || 0)) });
+  ], { note: String(found.length + (it.metrics_left_out || 0)) + (moved.length ? ", " + moved.length + " moved" : "") });
+}
+
+// `+0.41 (+12.3 %)`: new minus old; empty where one of them is no number.
+function differenceText(old, now) {
+  if (typeof old !== "number" || typeof now !== "number") return "";
+  const signed = (number, text) => (number > 0 ? "+" : number < 0 ? "\u2212" : "") + text;
+  const by = now - old;
+  const share = old ? 100 * by / Math.abs(old) : 0;
+  return signed(by, numberText(Math.abs(by))) + (share ? " (" + signed(share, Number(Math.abs(share).toPrecision(3))) + " %)" : "");
 }
 
 // --- flows, upstreams, files, facts -------------------------------------------------------------------------
@@ -268,7 +346,7 @@ function relatives(node) {
   return part("relatives", "Around it", [list("Flow of", partOf), list("Reads from", above), list("Is read by", below)]);
 }
 
-function files(it) {
+function files(it, open) {
   const inputs = it.inputs || [];
   const outputs = it.outputs || [];
   if (!inputs.length && !outputs.length) return null;
@@ -278,9 +356,9 @@ function files(it) {
   const folder = it.folder && !it.folder.startsWith("/") && !it.folder.includes(":") ? it.folder : null;
   const inFolder = (path) => (folder + "/" + path).split("/").map(encodeURIComponent).join("/");
   return part("files", "Files", [
-    list("Read", inputs, it.inputs_left_out, null),
     list("Written", outputs, it.outputs_left_out, folder ? inFolder : null),
-  ], { note: [inputs.length ? inputs.length + " read" : "", outputs.length ? outputs.length + " written" : ""].filter(Boolean).join(", "), open: false });
+    list("Read", inputs, it.inputs_left_out, null),
+  ], { note: [inputs.length ? inputs.length + " read" : "", outputs.length ? outputs.length + " written" : ""].filter(Boolean).join(", "), open });
 }
 
 function facts(it, node) {
@@ -296,7 +374,7 @@ function facts(it, node) {
     ["Tags", (it.tags || []).join(", ")], ["Config hash", it.config_hash && it.config_hash.slice(0, 16)],
     ["Python", environment.python], ["Platform", environment.platform], ["Host", environment.host],
     ["Commit", git.commit ? git.commit.slice(0, 12) + (git.dirty ? ", with changes" : "") : ""],
-    ...Object.entries(it.parameters_said || {}),
+    ...Object.entries(it.parameters || {}),
   ].filter(([, value]) => value);
   if (!said.length) return null;
   const packages = Object.entries(environment.packages || {});

@@ -6,6 +6,7 @@ const KEYS = {
   k: ["instance before", () => goAlong(-1)],
   n: ["first instance of the next cause", () => goToCause(1)],
   p: ["first instance of the cause before", () => goToCause(-1)],
+  x: ["choose the instance to compare, or let it go", () => { if (tree.active) toggleCompared(tree.active); }],
   "/": ["search", () => { box.focus(); box.select(); }],
   "?": ["this sheet", () => showSheet()],
 };

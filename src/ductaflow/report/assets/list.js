@@ -157,7 +157,7 @@ class Tree {
     }
     const attributes = {
       "aria-posinset": line.position, "aria-setsize": line.siblings, "aria-selected": this.state.id === line.key,
-      "aria-expanded": line.flows.length ? this.isOpen(line) : null,
+      "aria-expanded": line.flows.length ? this.isOpen(line) : null, "aria-checked": this.state.compared.has(line.key),
     };
     const told = Object.values(attributes).join("|") + (line === this.active);
     if (element.told === told) return;
@@ -176,7 +176,7 @@ class Tree {
     h("span.what",
       h("span.line", h("span.name", shortName(row.id)), h("span.tags", this.tags(node))),
       row.message ? h("span.message", row.message) : null),
-    h("span.time", pastDots(node), duration(row.seconds)));
+    h("span.time", pastDots(node), duration(row.seconds), h("span.pick", { "aria-hidden": "true", title: "Compare (x)" })));
     element.style.setProperty("--depth", node.depth);
     return element;
   }
@@ -232,6 +232,7 @@ class Tree {
     if (!element || String(getSelection())) return;
     const node = byKey.get(element.dataset.key);
     this.active = node;
+    if (event.shiftKey || event.target.closest(".pick")) { toggleCompared(node); this.draw(); return; }
     if (event.target.closest("[data-twisty]")) { this.toggle(node); return; }
     this.chosen(node);
     this.draw();

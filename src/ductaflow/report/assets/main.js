@@ -3,7 +3,7 @@
 const app = document.getElementById("app");
 const WIDE = matchMedia("(min-width: 1000px)");
 
-const VIEWS = [["list", "Instances", null], ["timeline", "Timeline", () => timeline.show(found), true], ["graph", "Graph", graphView], ["trend", "Trend", trendView]];
+const VIEWS = [["list", "Instances", null], ["timeline", "Timeline", () => timeline.show(found), true], ["graph", "Graph", graphView], ["trend", "Trend", trendView], ["compare", "Compare", compareView]];
 
 const missing = h("p.unknown", { id: "missing", role: "status" });
 const list = h("div.tree", { id: "list", role: "tree", tabindex: "0", "aria-label": "Instances" });
@@ -15,11 +15,12 @@ const tree = new Tree(list, state, openNode, stateChanged);
 const timeline = new Timeline();
 
 function tabKey(event) {
-  const at = VIEWS.findIndex(([name]) => name === state.view);
-  const next = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: VIEWS.length - 1 }[event.key];
+  const names = VIEWS.map(([name]) => name).filter((name) => !document.getElementById("tab-" + name).hidden);
+  const at = names.indexOf(state.view);
+  const next = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: names.length - 1 }[event.key];
   if (next === undefined) return;
   event.preventDefault();
-  asStep(() => showView(VIEWS[(next + VIEWS.length) % VIEWS.length][0]));
+  asStep(() => showView(names[(next + names.length) % names.length]));
   document.getElementById("tab-" + state.view).focus();
 }
 
@@ -43,6 +44,8 @@ function showView(name) {
     tab.tabIndex = on ? 0 : -1;
     views[index].hidden = !on;
   });
+  compareBar.hidden = name === "compare" || !state.compared.size;
+  document.getElementById("tab-compare").hidden = name !== "compare" && state.compared.size < 2;
   makeView();
   if (name === "list") tree.draw();
   stateChanged();
@@ -97,6 +100,7 @@ function fromAddress(kept) {
   readAddress();
   sortBy.value = state.sort;
   showView(state.view);
+  comparedChanged();
   setQuery(state.q);
   const opened = state.id && byKey.get(state.id);
   const active = kept && byKey.get(kept.active);
@@ -157,7 +161,7 @@ function start() {
   views[0].append(...[causes.part(), listBar, empty, list].filter(Boolean));
   const keys = button("Keys", () => showSheet(), { class: "link keys", "aria-haspopup": "dialog" });
   app.append(missing, h("div.ways", tabs, h("div.tools", h("div.finder", box, suggestions), shown, help(), keys)), hint, unknown, terms,
-    h("div.layout", h("div.left", views), panel), sheet);
+    h("div.layout", h("div.left", views), panel), compareBar, sheet);
   app.hidden = false;
   listen();
   fromAddress(kept).then(() => {

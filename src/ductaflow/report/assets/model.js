@@ -36,6 +36,23 @@ roots.sort((a, b) =>
   || Boolean(a.row.earlier) - Boolean(b.row.earlier)
   || a.place - b.place);
 
+const differingKnown = new Map();
+// The names of the parameters that are not the same in all instances of a flow.
+function differingIn(flow) {
+  if (!differingKnown.has(flow)) {
+    const [first, found] = [new Map(), new Set()];
+    const alike = roots.filter(({ row }) => row.flow === flow && row.parameters);
+    alike.forEach(({ row: { parameters: [shape, ...values] } }, index) => head.shapes[shape].forEach((name, place) => {
+      if (!index) first.set(name, values[place]);
+      else if (first.get(name) !== values[place]) found.add(name);
+    }));
+    // One that not all of them have differs too.
+    for (const shape of new Set(alike.map(({ row }) => row.parameters[0]))) for (const name of first.keys()) if (!head.shapes[shape].includes(name)) found.add(name);
+    differingKnown.set(flow, found);
+  }
+  return differingKnown.get(flow);
+}
+
 const readers = new Map(); // id -> nodes that read from it
 for (const node of roots) {
   for (const id of node.row.upstreams || []) {

@@ -131,11 +131,12 @@ function help() {
     row("flow:" + asValue(first(({ row: { flow } }) => flow) + "*"), "the flow or build; * stands for anything"),
     row("tag:" + asValue(first(({ row: { tags } }) => tags && tags[0], "slow")), "a tag of _run"),
     row(first((node) => parametersOf(node).map(parameterTerm)[0], "horizon=2030"), "a parameter of the config, also nested: database.host or host"),
-    row("seconds>1", "a number: <, <=, >, >=, a..b; of a parameter or metric by its name, of seconds>2min, memory>2GB, warnings>0, started>11:30 (UTC)"),
+    row("seconds>" + first(({ row: { seconds } }) => seconds && String(Math.floor(seconds)), "1"), "a number: <, <=, >, >=, a..b; of a parameter or metric by its name, of seconds>2min, memory>2GB, warnings>0, started>11:30 (UTC)"),
     row("cause:" + first(({ row: { cause } }) => cause, "timeout"), "why it failed: " + Object.keys(CAUSE).join(", ")),
     row("is:new", "an error that the last session with a result of it did not have; is:fixed for those that are good now, is:flaky for good and error by turns, is:slower for more than twice the usual seconds"),
     row("is:session", "what this session touched; is:earlier for earlier results"),
     roots.some(({ row: { orphan } }) => orphan) ? row("is:orphan", "a run of nothing that is stored (any more); is:stored for all others") : null,
+    roots.some(({ row: { judged } }) => judged) ? row("is:judged", "compared with what is expected of it; is:unexpected for those that differ") : null,
     head.failing ? row("is:failing", "its test fails although its run is good: a new warning, for example") : null,
     row("-status:success", "a minus: not this. Several terms must all fit; \"quotes\" keep words together")));
 }
