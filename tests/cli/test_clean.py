@@ -59,8 +59,11 @@ def test_orphans_are_shown_apart(left: TinyProject) -> None:
 
 
 def test_a_dry_run_lists_with_sizes_and_touches_nothing(left: TinyProject) -> None:
-    """Kind, name, size, when, folder; then the sum."""
+    """Kind, name, size, when, folder; then the sum; or records for programs."""
     before = files_below(left.root)
+    (record,) = json.loads(left.output("clean", "--dry-run", "--json"))
+    assert ["kind", "name", "path", "size", "used", "kept"] == list(record)
+    assert ("orphan", "prep/b", None) == (record["kind"], record["name"], record["kept"])
     out = left.output("clean", "--dry-run")
     assert "orphan    prep/b" in out
     assert "kB" in out

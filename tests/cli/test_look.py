@@ -137,6 +137,7 @@ def test_some_statuses_may_be_asked_for(project: TinyProject, asked: str, ids: l
         (("list", "--status", "blocked"), "See also: ductaflow plan --status blocked"),
         (("plan", "--status", "lost"), "See also: ductaflow status --status lost"),
         (("results", "--status", ","), "--status names no status"),
+        (("clean", "--json"), "add --dry-run"),
         (("graph", "--json", "--format", "dot"), "--json is --format json, and --format dot is given too."),
     ],
 )

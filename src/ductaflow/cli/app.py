@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 #: asked; Ctrl-C.
 FAILED, UNUSABLE, INTERRUPTED = 1, 2, 130
 NOTHING_STORED = "nothing is stored"
+#: Failed instances that `run` names at its end.
+MAX_NAMED = 10
 
 
 class _Commands(click.Group):
@@ -229,7 +231,7 @@ def run_command(
 
     `ductaflow run --changed` brings all stored instances up to date.
     """
-    from ductaflow.common.text import in_numbers
+    from ductaflow.common.text import in_numbers, listed
     from ductaflow.session.conductor import run_targets
     from ductaflow.store.result import Status
 
@@ -256,7 +258,9 @@ def run_command(
         _say(f"{len(blocked)} blocked; when what they wait for is mended: {again}", stream=sys.stderr)
     failed = [shown for shown, result in results.items() if result.status.is_error]
     if failed:
-        _say(f"{len(failed)} of {len(results)} failed: {', '.join(failed)}", stream=sys.stderr)
+        rest = "; all: ductaflow status --status error" if failed[MAX_NAMED:] else ""
+        named = listed(failed, MAX_NAMED)
+        _say(f"{len(failed)} of {len(results)} failed: {named}{rest}", stream=sys.stderr)
         click.get_current_context().exit(FAILED)
 
 
@@ -727,9 +731,16 @@ def debug_command(target: str, notebook: bool, folder: Path | None) -> None:
 )
 @click.option("--older-than", "age", metavar="AGE", help="Only what was written to longer ago: 30d, 12h, 2w.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@_json_option
 @_project_option
 def clean_command(
-    dry_run: bool, orphans: bool, previous: bool, age: str | None, yes: bool, folder: Path | None
+    dry_run: bool,
+    orphans: bool,
+    previous: bool,
+    age: str | None,
+    yes: bool,
+    is_json: bool,
+    folder: Path | None,
 ) -> None:
     """List run folders of nothing that is stored, with their sizes, and move them away.
 
@@ -738,15 +749,18 @@ def clean_command(
     folder in which something runs. It asks before it does anything.
     """
     from ductaflow.cli.look import age_of, leftover_lines
+    from ductaflow.cli.records import as_text, of_leftover
     from ductaflow.common.text import shown_path
     from ductaflow.project.graph import collect
     from ductaflow.session.leftovers import find_leftovers, take_away
 
+    if is_json and not dry_run:
+        raise click.UsageError("--json is a list for programs, which nobody is asked about: add --dry-run.")
     project = _project(folder)
     found = find_leftovers(
         collect(project), orphans=orphans or not previous, previous=previous, older_than=age_of(age)
     )
-    _say(*leftover_lines(found))
+    _say(*([as_text([of_leftover(one) for one in found])] if is_json else leftover_lines(found)))
     if dry_run or all(one.kept for one in found):
         return
     if not yes:

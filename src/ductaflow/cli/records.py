@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from ductaflow.common.paths import ROOT_KEY
+from ductaflow.common.text import iso_moment
 from ductaflow.project.instances import Instance
 from ductaflow.project.secrets import masked
 from ductaflow.session.accept import Accepted
 from ductaflow.session.decide import Decision
 from ductaflow.session.forecast import Plan
 from ductaflow.session.last_runs import LastRun
+from ductaflow.session.leftovers import Leftover
 from ductaflow.store.changes import Change
 
 Record = dict[str, Any]
@@ -130,6 +133,13 @@ def of_accepted(one: Accepted) -> Record:
         "files": [_path(path) for path in one.writes],
         "notes": list(one.notes),
     }
+
+
+def of_leftover(one: Leftover) -> Record:
+    """`ductaflow clean --dry-run`: one of these for each."""
+    used = iso_moment(datetime.fromtimestamp(one.used, UTC)) if one.used else None
+    own = {"kind": one.kind, "name": one.name, "path": _path(one.path), "size": one.size, "used": used}
+    return {**own, "kept": one.kept or None}
 
 
 def _path(path: Path | None) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Self, TextIO
@@ -55,7 +56,9 @@ def wants_colours(stream: TextIO, environ: Mapping[str, str] = os.environ) -> bo
         return False
     if environ.get("FORCE_COLOR"):
         return True
-    return stream.isatty() and environ.get("TERM") != "dumb"
+    # Windows Terminal shows them, which an older console of Windows does not by itself.
+    is_able = sys.platform != "win32" or bool(environ.get("WT_SESSION") or environ.get("TERM"))
+    return stream.isatty() and is_able and environ.get("TERM") != "dumb"
 
 
 def painted(text: str, colour: str) -> str:

@@ -169,9 +169,9 @@ def duration(seconds: float, *, rough: bool = False) -> str:
         seconds = 60 * round(seconds / 60)
         if seconds < 5400:
             return f"{seconds // 60} min"
-    elif seconds < 60:
+    elif seconds < 59.95:
         # a half is rounded up, as browsers do
-        return f"{seconds + 1e-9:.{2 if seconds < 10 else 1}f} s"
+        return f"{seconds + 1e-9:.{2 if seconds < 9.995 else 1}f} s"
     minutes, rest = divmod(int(seconds + 0.5), 60)
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 

@@ -50,7 +50,7 @@ const listed = (names, most) => names.slice(0, most).join(", ") + (names.length 
 // The same as `duration` of common/text.py; empty for no time at all.
 function duration(seconds) {
   if (!seconds) return "";
-  if (seconds < 60) return seconds.toFixed(seconds < 10 ? 2 : 1) + " s";
+  if (seconds < 59.95) return seconds.toFixed(seconds < 9.995 ? 2 : 1) + " s";
   const [hours, minutes, rest] = clockOf(Math.round(seconds));
   const padded = (count) => String(count).padStart(2, "0");
   return hours ? hours + " h " + padded(minutes) + " min" : minutes + " min " + padded(rest) + " s";
