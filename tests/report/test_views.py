@@ -224,14 +224,13 @@ def test_graph_takes_the_room_that_there_is(desk: Desk, tmp_path: Path) -> None:
         desk.page.reload()
         view = desk.page.locator("#view-graph")
         view.get_by_role("button", name="Flows").click()
-        assert 3 == view.locator(".box").count()
+        assert 3 == view.locator(".graph .box").count()
         assert "1 error, 1 blocked, 1 warning, 1 success, 1 unchanged, 1 not run" in view.inner_text()
         cut = "all => all.filter(one => one.scrollWidth > one.clientWidth + 1).map(one => one.textContent)"
         assert [] == view.locator(".box, .box *:not(.unseen)").evaluate_all(cut)
-        assert "1 flow is not shown" in view.locator(".left-out").inner_text()
-        assert view.locator(".left-out").inner_text().endswith(": alone.")
+        assert ["alone"] == view.locator(".graph-alone .box-name").all_inner_texts()
         view.locator("path.edge").nth(1).wait_for(state="attached")
-        boxes = [box.bounding_box() for box in view.locator(".box").all()]
+        boxes = [box.bounding_box() for box in view.locator(".graph .box").all()]
         if width == 1400:
             assert boxes[-1]["x"] + boxes[-1]["width"] > 1250
         else:
@@ -246,12 +245,54 @@ def test_graph_by_instance_and_by_flow(report: Desk) -> None:
     view = report.page.locator("#view-graph")
     assert 10 == view.locator(".box").count()
     assert 8 == view.locator("path.edge").count()
-    view.get_by_role("button", name="Flows").click()
+    view.get_by_role("button", name="Flows", exact=True).click()
     assert 4 == view.locator(".box").count()
+    assert (
+        "runs inner"
+        in view.locator(".box").get_by_text("outer").locator("xpath=ancestor::button").inner_text()
+    )
     assert "2 error, 3 success" in view.inner_text()
     assert "1 error, 1 blocked, 1 not run" in view.inner_text()  # also what stands alone: it is listed too
     view.locator(".box").get_by_text("plot", exact=True).click()
+    assert "flow:plot" == report.page.input_value("#search")
+    assert "true" == view.locator('[data-box="plot"]').get_attribute("aria-pressed")
+    assert "none of 5 shown" in view.locator('[data-box="fit"]').inner_text()
+    view.get_by_role("button", name="List the 3 instances").click()
     assert {"plot/EU", "plot/US", "plot/later"} == set(report.names())
+
+
+def test_graph_shows_what_is_around_what_is_found(desk: Desk, tmp_path: Path) -> None:
+    """Of thousands of instances too; shares of statuses tell one error among many."""
+
+    def chain(number: int) -> list[Entry]:
+        status = "error" if number == 7 else "success"
+        return [
+            Entry(a_result("success", "prep", f"i{number}"), f"n::prep{number}"),
+            Entry(
+                a_result(status, "fit", f"i{number}", message="odd"),
+                f"n::fit{number}",
+                upstreams=[f"prep/i{number}"],
+            ),
+            Entry(
+                a_result("success", "plot", f"i{number}"), f"n::plot{number}", upstreams=[f"fit/i{number}"]
+            ),
+        ]
+
+    page = a_page(tmp_path, [entry for number in range(1000) for entry in chain(number)])
+    view = desk.open(page, "#view=graph").page.locator("#view-graph")
+    fit = view.locator('[data-box="fit"]')
+    assert "1 error, 999 success" in fit.inner_text()
+    assert ["1", "999"] == fit.locator(".shares span").evaluate_all(
+        "all => all.map(one => one.style.flexGrow)"
+    )
+    view.get_by_role("button", name="Instances").click()
+    assert 150 == view.locator(".box").count()
+    assert "2,850 instances have no room here" in view.inner_text()
+    desk.page.fill("#search", "fit/i7 status:error")
+    assert ["prep/i7", "fit/i7", "plot/i7"] == view.locator(".box-name").all_inner_texts()
+    assert ["prep/i7", "plot/i7"] == view.locator(".box.faint .box-name").all_inner_texts()
+    view.get_by_text("plot/i7").click()
+    desk.wait_for("plot/i7")
 
 
 def test_trend_has_both_sessions(report: Desk) -> None:

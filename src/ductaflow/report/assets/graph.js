@@ -1,65 +1,170 @@
-// Who reads from whom, by flow or by instance.
+// Who reads from whom, by flow or by instance; it follows the search.
 
-const MAX_GRAPH = 150; // more instances than this are shown by flow alone
+const MAX_BOXES = 150; // so many instances are drawn at most
+const FEW_LINKED = 40; // up to so many the graph is one of instances at first
+const NAMES_LEFT_OUT = 6; // of what is left out
 
-let graphByFlow = null;
+// Run folders of nothing that is stored have no place in the graph.
+const isInGraph = ({ row }) => !(row.orphan && row.earlier);
+const isLinked = (node) => (node.row.upstreams || []).length > 0 || readers.has(node.row.id);
+const isBuild = ({ row }) => row.kind === "build";
 
-function graphView() {
-  const linked = roots.filter((node) => (node.row.upstreams || []).length || readers.has(node.row.id));
-  if (!linked.length) return [h("p.empty", "No instance reads what another one made, so there is no graph.")];
-  if (graphByFlow === null) graphByFlow = linked.length > 40;
-  const body = h("div.graph-body");
-  const draw = () => body.replaceChildren(
-    h("p", "From left to right: what is read, and what reads from it." + (graphByFlow ? " A box is a flow; press it to list its instances." : "")),
-    drawnGraph(graphByFlow ? flowGraph(linked) : instanceGraph(linked)), leftOut(linked) || "");
-  const choice = (label, byFlow) => button(label, () => { graphByFlow = byFlow; refreshPressed(); draw(); }, { "data-by": String(byFlow) });
-  const choices = h("div.choices", { role: "group", "aria-label": "What a box stands for" }, choice("Flows", true), choice("Instances", false));
-  const refreshPressed = () => {
-    for (const element of choices.children) element.setAttribute("aria-pressed", String(element.dataset.by === String(graphByFlow)));
+class Graph {
+  constructor() {
+    const choice = (value, label) => button(label, () => asStep(() => { state.options.set("boxes", value); this.draw(); }), { "data-boxes": value });
+    this.choices = h("div.choices", { role: "group", "aria-label": "What a box stands for" }, choice("flows", "Flows"), choice("instances", "Instances"));
+    this.toList = button("", () => asStep(() => showView("list")), { class: "all" });
+    this.body = h("div.graph-body");
+    this.element = h("div.graph-view", h("div.graph-tools", this.choices, this.toList), this.body);
+    this.linked = roots.filter((node) => isInGraph(node) && isLinked(node));
+  }
+
+  // Show some instances among those around them. Return the element that does.
+  show(nodesFound) {
+    this.found = nodesFound.filter(isInGraph);
+    this.isWhole = nodesFound.length === roots.length;
+    this.draw();
+    return this.element;
+  }
+
+  get byFlow() {
+    const asked = state.options.get("boxes");
+    return asked ? asked !== "instances" : this.linked.length > FEW_LINKED;
+  }
+
+  draw() {
+    for (const element of this.choices.children) element.setAttribute("aria-pressed", String((element.dataset.boxes === "flows") === this.byFlow));
+    this.toList.hidden = this.isWhole;
+    this.toList.textContent = "List the " + plural(this.found.length, "instance") + " that the search shows";
+    const focused = this.body.contains(document.activeElement) ? document.activeElement.dataset.box : null;
+    this.body.replaceChildren(...(this.byFlow ? this.flows() : this.instances()).flat().filter(Boolean));
+    const again = focused && [...this.body.querySelectorAll("[data-box]")].find((element) => element.dataset.box === focused);
+    if (again) again.focus({ preventScroll: true });
+  }
+
+  flows() {
+    const boxes = flowBoxes(this.found, this.isWhole);
+    const read = new Set(boxes.flatMap((box) => [...box.above]));
+    const alone = boxes.filter((box) => !box.above.size && !read.has(box.key));
+    const linked = boxes.filter((box) => !alone.includes(box));
+    return [
+      h("p", linked.length ? "From left to right: what is read, and what reads from it. " : "No instance reads what one of another flow made. ",
+        "A box is a flow with its instances by status; press it to see only these, and again for all."),
+      linked.length ? drawnGraph(linked) : null,
+      alone.length ? h("section", h("h2", "Neither read from others nor are read"), h("ul.graph-alone", alone.map((box) => h("li", boxOf(box, []))))) : null,
+      leftOut([]),
+    ];
+  }
+
+  instances() {
+    const { nodes, more } = aroundThese(this.isWhole ? this.linked : this.found);
+    const chosen = new Set(nodes);
+    const meant = new Set(this.found);
+    const linked = nodes.filter(isLinked);
+    const alone = this.isWhole ? roots.filter((node) => isInGraph(node) && !isLinked(node)) : nodes.filter((node) => !isLinked(node));
+    const drawnAlone = this.isWhole ? alone.filter(isBuild).slice(0, MAX_BOXES) : alone;
+    const boxes = (some) => some.map((node) => ({ ...instanceBox(node), isFaint: !this.isWhole && !meant.has(node) }));
+    return [
+      linked.length || drawnAlone.length ? h("p", "From left to right: what is read, and what reads from it.", this.isWhole ? "" : " What is pale is around what the search shows.") : h("p.empty", "Nothing to draw here."),
+      more ? h("p.note", plural(more, "instance") + (more === 1 ? " has" : " have") + " no room here: a search shows what is around a few of them, and Flows has them all.") : null,
+      linked.length ? drawnGraph(boxes(linked.filter((node) => chosen.has(node)))) : null,
+      drawnAlone.length ? h("section", h("h2", "Neither read from others nor are read"), h("ul.graph-alone", boxes(drawnAlone).map((box) => h("li", boxOf(box, []))))) : null,
+      leftOut(this.isWhole ? alone.filter((node) => !drawnAlone.includes(node)) : []),
+    ];
+  }
+}
+
+// Instances with all that they read, and all that reads them, at any distance: around the first ones, as many as are drawn.
+function aroundThese(some) {
+  const seen = new Set();
+  const spread = (node, next) => {
+    const passed = new Set([node]);
+    for (const one of passed) { // grows while it is walked through
+      if (seen.size >= MAX_BOXES) return;
+      seen.add(one);
+      for (const other of next(one)) if (other) passed.add(other);
+    }
   };
-  refreshPressed();
-  draw();
-  return [linked.length <= MAX_GRAPH ? choices : h("p.note", plural(linked.length, "instance") + " are shown by their flows."), body];
+  for (const node of some) {
+    spread(node, ({ row }) => (row.upstreams || []).map((id) => byKey.get(id)));
+    spread(node, ({ row }) => readers.get(row.id) || []);
+    if (seen.size >= MAX_BOXES) break;
+  }
+  return { nodes: [...seen], more: some.filter((node) => !seen.has(node)).length };
 }
 
-// What has no place in the graph, since it neither reads from another instance nor is read.
-function leftOut(linked) {
-  const there = new Set(linked.map((node) => (graphByFlow ? node.row.flow : node)));
-  const alone = roots.filter((node) => !(node.row.orphan && node.row.earlier) && !there.has(graphByFlow ? node.row.flow : node));
-  const names = [...new Set(alone.map((node) => (graphByFlow ? node.row.flow : node.row.id)))];
-  const orphans = roots.filter(({ row }) => row.orphan && row.earlier);
-  const apart = orphans.length ? h("p.note.left-out", plural(orphans.length, "run folder") + " of nothing that is stored " + (orphans.length === 1 ? "is" : "are") + " not shown: "
-    + orphans.slice(0, 6).map(({ row }) => row.id).join(", ") + (orphans.length > 6 ? " and " + (orphans.length - 6) + " more" : "") + ".") : null;
-  if (!names.length) return apart;
-  const why = names.length === 1 ? " is not shown, since it neither reads from another one nor is read: " : " are not shown, since they neither read from others nor are read: ";
-  return h("div", apart, h("p.note.left-out", plural(names.length, graphByFlow ? "flow" : "instance") + why
-    + names.slice(0, 6).join(", ") + (names.length > 6 ? " and " + (names.length - 6) + " more" : "") + "."));
+// What is not drawn, in words.
+function leftOut(alone) {
+  const orphans = roots.filter((node) => !isInGraph(node));
+  const names = (nodes) => nodes.slice(0, NAMES_LEFT_OUT).map(({ row }) => row.id).join(", ") + (nodes.length > NAMES_LEFT_OUT ? " and " + (nodes.length - NAMES_LEFT_OUT).toLocaleString("en") + " more" : "") + ".";
+  return [
+    orphans.length ? h("p.note.left-out", plural(orphans.length, "run folder") + " of nothing that is stored " + (orphans.length === 1 ? "is" : "are") + " not shown: " + names(orphans)) : null,
+    alone.length ? h("p.note.left-out", plural(alone.length, "instance")
+      + (alone.length === 1 ? " is not shown, since it neither reads from another one nor is read: " : " are not shown, since they neither read from others nor are read: ") + names(alone)) : null,
+  ];
 }
 
-function flowGraph(linked) {
-  const flows = new Map();
+// --- boxes --------------------------------------------------------------------------------------------------
+
+const flowTerm = (flow) => "flow:" + asValue(flow);
+
+// A box for each flow, also for those of which the search shows nothing; `found` are counted.
+function flowBoxes(nodesFound, isWhole) {
+  const boxes = new Map();
   const flowOf = (id) => (byKey.has(id) ? byKey.get(id).row.flow || id : id.split("/")[0]);
-  for (const { row } of linked) flows.set(row.flow, { key: row.flow, label: row.flow, counts: {}, above: new Set() });
-  // A box counts what it lists: also the instances that stand alone.
-  for (const node of roots.filter(({ row }) => flows.has(row.flow) && !(row.orphan && row.earlier))) {
-    const flow = node.row.flow;
-    const box = flows.get(flow);
-    box.counts[node.row.status] = (box.counts[node.row.status] || 0) + 1;
-    for (const id of node.row.upstreams || []) if (flowOf(id) !== flow) box.above.add(flowOf(id));
+  for (const node of roots) {
+    if (!isInGraph(node)) continue;
+    const { flow, upstreams } = node.row;
+    if (!boxes.has(flow)) boxes.set(flow, { key: flow, label: flow, isBuild: isBuild(node), counts: {}, inside: {}, all: 0, above: new Set() });
+    const box = boxes.get(flow);
+    box.all += 1;
+    for (const id of upstreams || []) if (flowOf(id) !== flow) box.above.add(flowOf(id));
+    for (const one of node.flows) box.inside[one.row.flow] = (box.inside[one.row.flow] || 0) + 1;
   }
-  for (const box of flows.values()) {
-    box.status = ORDER.find((status) => box.counts[status]);
-    box.note = ORDER.filter((status) => box.counts[status]).map((status) => box.counts[status] + " " + wordOf(status)).join(", ");
-    box.press = () => search("flow:" + asValue(box.key));
+  for (const node of nodesFound) {
+    const { counts } = boxes.get(node.row.flow);
+    counts[node.row.status] = (counts[node.row.status] || 0) + 1;
   }
-  return [...flows.values()];
+  for (const box of boxes.values()) {
+    const shownOnes = ORDER.filter((status) => box.counts[status]);
+    box.isFaint = !shownOnes.length;
+    box.note = shownOnes.map((status) => box.counts[status].toLocaleString("en") + " " + wordOf(status)).join(", ") || "none of " + box.all.toLocaleString("en") + " shown";
+    box.isPressed = !isWhole && termsOf(state.q).some(({ token }) => token === flowTerm(box.key));
+    box.press = () => pressFlow(box.key);
+  }
+  return [...boxes.values()];
 }
 
-function instanceGraph(linked) {
-  return linked.map((node) => ({
-    key: node.row.id, label: node.row.id, status: node.row.status, note: statusOf(node).word,
-    above: new Set(node.row.upstreams || []), press: () => openNode(node),
-  }));
+// See only one flow; the same again takes that back. Other terms stay.
+function pressFlow(flow) {
+  const tokens = termsOf(state.q);
+  const others = tokens.filter(({ field, negated }) => field !== "flow" || negated).map(({ token }) => token);
+  const wasOn = tokens.some(({ token }) => token === flowTerm(flow));
+  asStep(() => setQuery((wasOn ? others : [...others, flowTerm(flow)]).join(" ")));
+  announce(shown.textContent);
+}
+
+function instanceBox(node) {
+  const { row } = node;
+  const inside = {};
+  for (const flow of node.flows) inside[flow.row.flow] = (inside[flow.row.flow] || 0) + 1;
+  return {
+    key: row.id, label: row.id, status: row.status, note: statusOf(node).word, isBuild: isBuild(node), inside, above: new Set(row.upstreams || []), press: () => openNode(node),
+  };
+}
+
+// The button of a box: of one instance with its status, of a flow with the shares of each status.
+function boxOf(box, reads) {
+  const inside = Object.entries(box.inside);
+  const shares = box.counts ? h("span.shares", { "aria-hidden": "true" }, ORDER.filter((status) => box.counts[status]).map((status) => {
+    const piece = h("span.s-" + status);
+    piece.style.flexGrow = box.counts[status];
+    return piece;
+  })) : null;
+  return button([h("span.box-name", box.status ? sign(box.status) : null, h("span", box.label), box.isBuild ? h("span.tag", "build") : null), shares, h("span.note", box.note),
+    inside.length ? h("span.note", "runs " + inside.map(([flow, count]) => flow + (count > 1 ? " \u00d7 " + count.toLocaleString("en") : "")).join(", ")) : null,
+    reads.length ? h("span.unseen", "; reads from " + reads.slice(0, 10).join(", ")) : null],
+  box.press, { class: "box" + (box.status ? " s-" + box.status : "") + (box.isFaint ? " faint" : ""), "data-box": box.key, "aria-pressed": box.counts ? String(box.isPressed) : null });
 }
 
 function drawnGraph(boxes) {
@@ -87,8 +192,7 @@ function drawnGraph(boxes) {
   });
   const lists = columns.map((column) => h("ul.graph-column", column.map((box) => {
     const reads = [...box.above].filter((key) => byName.has(key));
-    box.element = button([h("span.box-name", sign(box.status), h("span", box.label)), h("span.note", box.note),
-      reads.length ? h("span.unseen", "; reads from " + reads.slice(0, 10).join(", ")) : null], box.press, { class: "box s-" + box.status });
+    box.element = boxOf(box, reads);
     return h("li", box.element);
   })));
   const lines = s("svg", { "aria-hidden": "true" });

@@ -3,7 +3,7 @@
 const app = document.getElementById("app");
 const WIDE = matchMedia("(min-width: 1000px)");
 
-const VIEWS = [["list", "Instances", null], ["timeline", "Timeline", () => timeline.show(found), true], ["graph", "Graph", graphView], ["trend", "Trend", trendView], ["compare", "Compare", compareView]];
+const VIEWS = [["list", "Instances", null], ["timeline", "Timeline", () => timeline.show(found), true], ["graph", "Graph", () => graph.show(found), true], ["trend", "Trend", trendView], ["compare", "Compare", compareView]];
 
 const missing = h("p.unknown", { id: "missing", role: "status" });
 const list = h("div.tree", { id: "list", role: "tree", tabindex: "0", "aria-label": "Instances" });
@@ -13,6 +13,7 @@ const tabs = h("div.tabs", { role: "tablist", "aria-label": "Views" }, VIEWS.map
 const views = VIEWS.map(([name]) => h("section.view", { id: "view-" + name, role: "tabpanel", "aria-labelledby": "tab-" + name, hidden: true }));
 const tree = new Tree(list, state, openNode, stateChanged);
 const timeline = new Timeline();
+const graph = new Graph();
 
 function tabKey(event) {
   const names = VIEWS.map(([name]) => name).filter((name) => !document.getElementById("tab-" + name).hidden);
