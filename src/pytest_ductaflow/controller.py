@@ -13,8 +13,9 @@ from pytest_ductaflow import github
 from pytest_ductaflow.artifact import Artifact
 from pytest_ductaflow.collection import InstanceHooks
 from pytest_ductaflow.items import TestStatus, teststatus, without_source
+from pytest_ductaflow.junit import JUnit
 from pytest_ductaflow.progress import Live
-from pytest_ductaflow.pytest_hooks import given_dist, is_covered, with_folders
+from pytest_ductaflow.pytest_hooks import OtherAnnotations, given_dist, is_covered, with_folders
 from pytest_ductaflow.runtime import Warming
 from pytest_ductaflow.sections import Sections
 from pytest_ductaflow.shards import write_durations
@@ -50,9 +51,15 @@ class ControllerHooks:
         self._artifact = Artifact(common.projects, common.options, common.sharding)
         self._live = Live(config, common.projects)
         self._github = github.for_this_session(common.projects)
+        self._junit = JUnit(config, common.projects)
         self._baseline = common.flows.baseline
         self._said: list[str] = []
         self._expects_other = False
+
+    def pytest_sessionstart(self) -> None:
+        # Every plugin is there now.
+        if self._github:
+            OtherAnnotations(self._config, lambda nodeid: self._projects.instance(nodeid) is not None)
 
     # --- serial ------------------------------------------------------------------------------------------
 
@@ -140,6 +147,7 @@ class ControllerHooks:
             lines, is_other = accepted
             self._said += lines
             self._expects_other |= is_other
+        self._junit.update(report)
         if self._github:
             self._github.update(report)
         if self._baseline and (kinds := report.__dict__.pop("ductaflow_kinds", None)):

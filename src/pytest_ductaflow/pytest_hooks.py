@@ -6,11 +6,14 @@ version has dropped. (pytest's own "hooks", `pytest_...`, are public.)
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from ductaflow.common.errors import FlowWarning
 
 if TYPE_CHECKING:
     from ductaflow.execution.coverage import Measure
@@ -70,6 +73,61 @@ def tell_allure(config: pytest.Config, instance: str) -> None:
         import allure
 
         allure.dynamic.parameter("instance", instance)
+
+
+def tell_junit(
+    config: pytest.Config, report: pytest.TestReport, classname: str, file: str, line: int | None
+) -> None:
+    """Tell `--junitxml` the class of a test, and where families with such attributes have its file.
+
+    Since pytest 5.1: `LogXML.node_reporter`, `prefix`, `family`; `add_attribute`, whose values pytest keeps.
+    """
+    xml: Any = next(
+        (one for one in config.pluginmanager.get_plugins() if type(one).__name__ == "LogXML"), None
+    )
+    if xml is None:
+        return
+    reporter = xml.node_reporter(report)
+    reporter.add_attribute("classname", ".".join(filter(None, [xml.prefix, classname])))
+    if xml.family != "xunit2":
+        reporter.add_attribute("file", file)
+        reporter.add_attribute("line", line or 1)
+
+
+class OtherAnnotations:
+    """Stands for pytest-github-actions-annotate-failures, which would say of instances what we say.
+
+    Since its 0.4: the plugins `annotate_errors` and `annotate_warnings`, each with one hook.
+    """
+
+    def __init__(self, config: pytest.Config, is_ours: Callable[[str], bool]) -> None:
+        manager = config.pluginmanager
+        self._is_ours = is_ours
+        self._errors: Any = manager.getplugin("annotate_errors")
+        self._warnings: Any = manager.getplugin("annotate_warnings")
+        found = [plugin for plugin in (self._errors, self._warnings) if plugin is not None]
+        for plugin in found:
+            manager.unregister(plugin)
+        if found:
+            manager.register(self, "ductaflow_annotations")
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if self._errors is not None and not self._is_ours(report.nodeid):
+            self._errors.pytest_runtest_logreport(report=report)
+
+    def pytest_warning_recorded(
+        self,
+        warning_message: warnings.WarningMessage,
+        when: str,
+        nodeid: str,
+        location: tuple[str, int, str] | None,
+    ) -> None:
+        is_ours = issubclass(warning_message.category, FlowWarning)
+        if self._warnings is not None and not is_ours:
+            self._warnings.pytest_warning_recorded(
+                warning_message=warning_message, when=when, nodeid=nodeid, location=location
+            )
 
 
 def is_covered(config: pytest.Config) -> bool:

@@ -8,6 +8,8 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from hypothesis import example, given, settings
@@ -17,6 +19,8 @@ from support import TinyProject, report
 from ductaflow.common.text import begun_at_end, without_commands
 from ductaflow.store.result import read_result
 from pytest_ductaflow.github import escape_data, escape_property
+from pytest_ductaflow.junit import JUnit
+from pytest_ductaflow.projects import Projects
 
 pytestmark = pytest.mark.usefixtures("no_process_left")
 
@@ -285,10 +289,12 @@ def test_commands_of_ours_show_no_commands(loud: TinyProject) -> None:
 
 
 @pytest.mark.slow
-def test_properties_in_junit_xml(loud: TinyProject) -> None:
-    """Run folder, status, hash of the config and warnings of each instance, from workers too."""
+def test_junit_xml(loud: TinyProject) -> None:
+    """A class for each flow; run folder, status, hash of the config and warnings, from workers too."""
     in_actions(loud.root, "-m", "pytest", "--ductaflow", "-n", "2", "--junitxml=junit.xml", "-k", "orange")
     (case,) = ElementTree.parse(loud.root / "junit.xml").iter("testcase")
+    seconds = case.attrib.pop("time")
+    assert {"classname": "flows.orange", "name": "orange[one]"} == case.attrib, seconds
     found = {each.attrib["name"]: each.attrib["value"] for each in case.iter("property")}
     result = read_result(loud.folder("orange", "one"))
     assert result is not None
@@ -300,3 +306,79 @@ def test_properties_in_junit_xml(loud: TinyProject) -> None:
         "warning": f"{result.warnings[0].line}: Warning: ## [error]i",
     }
     assert expected == {name: found.get(name) for name in expected}
+
+
+#: As pytest-github-actions-annotate-failures registers itself.
+OTHER = """
+class Errors:
+    def pytest_runtest_logreport(self, report):
+        if report.when == "call" and report.failed:
+            print("other error:", report.nodeid)
+
+class Warnings:
+    def pytest_warning_recorded(self, warning_message, when, nodeid, location):
+        print("other warning:", warning_message.message)
+
+def pytest_configure(config):
+    config.pluginmanager.register(Errors(), "annotate_errors")
+    config.pluginmanager.register(Warnings(), "annotate_warnings")
+"""
+
+
+@pytest.mark.slow
+def test_another_plugin_annotates_ordinary_tests_alone(loud: TinyProject) -> None:
+    """Instances have one annotation, ours; files of JUnit begin at the root of the repository."""
+    (loud.root / "conftest.py").write_text(OTHER)
+    (loud.root / "test_plain.py").write_text(
+        "import warnings\n\ndef test_plain():\n    warnings.warn('mine')\n    assert 0\n"
+    )
+    options = ("-s", "-k", "one or plain", "--junitxml=junit.xml", "-o", "junit_family=xunit1")
+    done = in_actions(loud.root, "-m", "pytest", "--ductaflow", ".", *options)
+    found = [line for line in done.stdout.splitlines() if "other " in line]
+    assert ["mine", "test_plain.py::test_plain"] == sorted(line.partition(": ")[2] for line in found)
+    assert 2 == len(own(done.stdout))
+    cases = {
+        case.attrib["name"]: (case.attrib["file"], case.attrib["line"])
+        for case in ElementTree.parse(loud.root / "junit.xml").iter("testcase")
+    }
+    red = str(line_of(loud, "red", "raise"))
+    assert {
+        "orange[one]": ("project/flows/orange.py", "1"),
+        "red[one]": ("project/flows/red.py", red),
+        "test_plain": ("test_plain.py", "2"),
+    } == cases
+
+
+def test_gitlab_gets_the_line_in_the_file(project: TinyProject, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It makes a link of what a test case has as its file; a project may be a part of the repository."""
+    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
+    monkeypatch.setenv("GITLAB_CI", "true")
+    monkeypatch.setenv("CI_PROJECT_DIR", str(project.root.parent))
+    project.flow("red", "# %%\n1 / 0\n")
+    project.config("flows/red/one.json")
+    given: dict[str, object] = {}
+
+    class LogXML:
+        prefix, family = "scenarios", "xunit1"
+
+        def node_reporter(self, report: object) -> LogXML:
+            return self
+
+        def add_attribute(self, name: str, value: object) -> None:
+            given[name] = value
+
+    config = SimpleNamespace(pluginmanager=SimpleNamespace(get_plugins=lambda: {LogXML()}))
+    projects = Projects(project.root.parent, project.root)
+    crash = SimpleNamespace(path="flows/red.py", lineno=5)
+    report = SimpleNamespace(
+        nodeid="project/config/flows/red/one.json::red[one]",
+        when="call",
+        failed=True,
+        longrepr=SimpleNamespace(reprcrash=crash),
+    )
+    JUnit(cast(pytest.Config, config), projects).update(cast(pytest.TestReport, report))
+    assert {
+        "classname": "scenarios.project.flows.red",
+        "file": "project/flows/red.py#L5",
+        "line": 5,
+    } == given

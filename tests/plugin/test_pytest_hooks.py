@@ -25,6 +25,11 @@ PROBES = {
     "option trace": "config.option.trace",
     "option cov_context": "config.option.cov_context",
     **{
+        f"LogXML.{name}": "next((one for one in config.pluginmanager.get_plugins()"
+        f" if type(one).__name__ == 'LogXML'), None).{name}"
+        for name in ("node_reporter", "prefix", "family", "node_reporter('x').add_attribute")
+    },
+    **{
         f"cov_controller.{name}": f"config.pluginmanager.getplugin('_cov').cov_controller.{name}"
         for name in ("topdir", "cov_config", "cov_source", "cov_branch")
     },
@@ -47,7 +52,7 @@ def pytest_runtestloop(session):
 """
     )
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-s", "--cov", "-p", "no:cacheprovider"],
+        [sys.executable, "-m", "pytest", "-s", "--cov", "--junitxml=junit.xml", "-p", "no:cacheprovider"],
         cwd=folder,
         capture_output=True,
         text=True,
