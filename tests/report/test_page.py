@@ -490,7 +490,7 @@ def test_causes_leave_room_for_the_list(desk: Desk, tmp_path: Path) -> None:
     causes = desk.page.locator(".causes li")
     toggle = desk.page.get_by_role("button", name="Show all 19 causes")
     assert (4, "false") == (causes.count(), toggle.get_attribute("aria-expanded"))
-    assert desk.row("fit/i0").bounding_box()["y"] < 600
+    assert desk.row("fit/i0").bounding_box()["y"] < 330
     desk.page.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert 19 == causes.count()
     desk.page.evaluate("dispatchEvent(new Event('afterprint'))")

@@ -38,7 +38,16 @@ def test_thousands_of_rows_are_drawn_as_they_are_seen(desk: Desk, tmp_path: Path
     assert desk.row("fit/i2999").is_visible()
     assert len(desk.names()) < 60
     assert "3000" == desk.row("fit/i2999").get_attribute("aria-setsize")
+    # The browser's own search would find only those: its key leads to ours, and from there to the browser's.
+    desk.page.evaluate(
+        "window.addEventListener('keydown', event => { window.ours = event.defaultPrevented; })"
+    )
+    desk.page.keyboard.press("Control+f")
+    assert (True, "search") == (desk.page.evaluate("ours"), desk.page.evaluate("document.activeElement.id"))
+    assert "This searches all 3,000 instances" in desk.page.inner_text(".hint")
     assert ["fit/i2999"] == desk.search("i2999")
+    desk.page.keyboard.press("Control+f")
+    assert not desk.page.evaluate("ours")
 
 
 # --- for everyone ------------------------------------------------------------------------------------------
@@ -112,6 +121,7 @@ def test_no_violation_of_accessibility(browser: Browser, runs: Path, scheme: str
         "",
         "#q=none",
         "#q=status:bogus",
+        "#order=cause&q=cause:1",
         "#id=fit/US_2030",
         "#id=prep/EU",
         "#view=timeline",

@@ -14,6 +14,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from support import a_result, full_disk, page_data, stored, stored_at
@@ -293,7 +294,7 @@ def test_log_of_one_line_of_50_mb_is_cut(runs: Path) -> None:
     assert instance["log_tail"].strip("\N{SNOWMAN}") == ""
     assert (instance["log_size"], len(instance["log_tail"]) < 3000) == (50_009_000, True)
     assert len(json.dumps(data)) < 40_000
-    assert len(render_html(data)) < 120_000
+    assert len(render_html(data)) < len(render_html(report(runs))) + 20_000
 
 
 def test_end_of_a_long_log_and_its_beginning(runs: Path) -> None:
@@ -432,7 +433,8 @@ def test_page_needs_nothing_from_outside_and_allows_nothing(runs: Path) -> None:
     assert "unsafe" not in content
     assert "//" not in html.replace(script, "").replace(style, "")
     assert {"http://www.w3.org/2000/svg"} == set(re.findall(r"\w+://[^\"' ]+", script + style))
-    assert not page.all("link")
+    icons = [str(link["href"]).partition(",")[0] for link in page.all("link")]
+    assert ["data:image/svg+xml"] == icons
     assert not [attrs for name, attrs in page.elements if attrs.get("src")]
 
 
@@ -515,6 +517,27 @@ def test_only_a_running_page_refreshes_itself(runs: Path) -> None:
     assert running.all("body", **{"data-refresh": "5"})
     assert not final.all("meta", **{"http-equiv": "refresh"})
     assert not final.all("body", **{"data-refresh": "5"})
+
+
+@pytest.mark.parametrize(
+    ("statuses", "finished", "colour"),
+    [
+        (["success", "error", "warning"], "x", "#b9222a"),
+        (["success", "blocked"], "x", "#733a9f"),
+        (["success", "warning"], None, "#a35c00"),
+        (["success"], "x", "#17693a"),
+        (["unchanged"], "x", "#17693a"),
+        (["success"], None, "#555e6d"),
+        (["not_run"], "x", "#555e6d"),
+    ],
+)
+def test_icon_has_the_colour_of_the_worst(
+    runs: Path, statuses: list[str], finished: str | None, colour: str
+) -> None:
+    """A tab among many says what came of its session; one that still runs is green for nobody."""
+    entries = [Entry(a_result(status, instance=status)) for status in statuses]
+    ((icon,),) = [Page(render_html(report(runs, *entries, finished=finished))).all("link", rel="icon")]
+    assert quote(f'fill="{colour}"', safe="") in icon["href"]
 
 
 def test_empty_report_says_what_to_do(runs: Path) -> None:

@@ -169,7 +169,7 @@ def duration(seconds: float, *, rough: bool = False) -> str:
         seconds = 60 * round(seconds / 60)
         if seconds < 5400:
             return f"{seconds // 60} min"
-    elif seconds < 59.95:
+    elif seconds < 59.95:  # from there it reads 60.0, as from 9.995 it reads 10.00
         # a half is rounded up, as browsers do
         return f"{seconds + 1e-9:.{2 if seconds < 9.995 else 1}f} s"
     minutes, rest = divmod(int(seconds + 0.5), 60)

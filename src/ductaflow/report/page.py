@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
+from urllib.parse import quote
 
 from ductaflow.common.text import duration, moment, shorten, visible
 from ductaflow.report.cause_groups import parameters_of, root_of_instance
@@ -233,6 +234,7 @@ def _frame(head: Head, rows: Sequence[PageRow]) -> dict[str, object]:
         "running": head["finished"] is None,
         "earlier": sum(earlier.values()),
         "verdict": _verdict(head),
+        "icon": _icon(head),
         "failing": head.get("failing", 0),
         "orphans": orphans,
         "groups": [
@@ -264,6 +266,35 @@ def _commit(head: Head) -> str:
     """Return the beginning of the commit, and whether files differed from it."""
     commit = head.get("commit")
     return f"{commit[:10]}{' with changes' if head.get('dirty') else ''}" if commit else ""
+
+
+#: The icon of the page in a tab: a colour and a sign for what the session came to.
+_ICONS = {
+    Status.ERROR: ("#b9222a", "M10 10l12 12M22 10L10 22"),
+    Status.BLOCKED: ("#733a9f", "M9 16h14"),
+    Status.WARNING: ("#a35c00", "M16 8v10M16 23v.1"),
+    Status.SUCCESS: ("#17693a", "M9 16.5l5 5 9-10"),
+}
+_NO_VERDICT = ("#555e6d", "M10 16h.1M16 16h.1M22 16h.1")
+
+
+def _icon(head: Head) -> str:
+    """Return the icon as a data URL: that of the worst status, or of none yet."""
+    counts = head["summary"]
+    worst = next((status for status in _ICONS if counts[status]), None)
+    if head.get("failing"):
+        worst = Status.ERROR
+    elif worst is None and counts[Status.UNCHANGED]:
+        worst = Status.SUCCESS
+    elif worst is Status.SUCCESS and head["finished"] is None:
+        worst = None
+    colour, sign = _ICONS[worst] if worst else _NO_VERDICT
+    svg = (
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32">'
+        f'<rect width="32" height="32" rx="8" fill="{colour}"/>'
+        f'<path d="{sign}" fill="none" stroke="#fff" stroke-width="4" stroke-linecap="round"/></svg>'
+    )
+    return f"data:image/svg+xml,{quote(svg, safe='')}"
 
 
 def _verdict(head: Head) -> str:

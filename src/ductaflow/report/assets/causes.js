@@ -22,9 +22,11 @@ const causes = {
       this.draw();
       stateChanged();
     }, { class: "all" });
+    const early = head.causes.flatMap((cause) => cause.instances).filter((id) => byKey.get(id).row.earlier).length;
+    const earlier = early ? h("span.note", (early === red ? "all" : early.toLocaleString("en")) + " from earlier sessions") : null;
     addEventListener("beforeprint", () => this.draw(true));
     addEventListener("afterprint", () => this.draw());
-    this.made = h("section.causes", { "aria-labelledby": "causes" }, h("div.causes-head", h("h2", { id: "causes" }, this.fold), this.toggle), this.items);
+    this.made = h("section.causes", { "aria-labelledby": "causes" }, h("div.causes-head", h("h2", { id: "causes" }, this.fold), earlier, this.toggle), this.items);
     this.draw();
     return this.made;
   },

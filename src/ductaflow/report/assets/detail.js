@@ -367,7 +367,7 @@ function facts(it, node) {
   const git = environment.git || {};
   const failed = it.failure && it.failure.cell ? ", stopped in cell " + it.failure.cell : "";
   const said = [
-    ["Status of its last run", it.former_status && wordOf(it.former_status)], ["Run folder", it.folder], ["Started", moment(it.started)], ["Duration", duration(it.seconds)],
+    ["Status of its last run", it.former_status && wordOf(it.former_status)], ["Run folder", it.folder], ["Started", it.started && when(it.started)], ["Duration", duration(it.seconds)],
     ["Cells", cells.total ? cells.run + " of " + cells.total + " ran" + failed : ""],
     ["Exit code", it.exit_code === undefined || it.exit_code === null ? "" : String(it.exit_code)],
     ["Signal", it.signal], ["Peak memory", size(it.peak_memory)], ["Worker", it.worker],
@@ -379,7 +379,7 @@ function facts(it, node) {
   if (!said.length) return null;
   const packages = Object.entries(environment.packages || {});
   return part("facts", "Run", [
-    h("dl", said.map(([name, value]) => h("div", h("dt", name), h("dd", String(value))))),
+    h("dl", said.map(([name, value]) => h("div", h("dt", name), h("dd", value instanceof Node ? value : String(value))))),
     packages.length ? h("details.packages", h("summary", plural(packages.length, "package")), h("p", packages.map(([name, version]) => h("code", name + " " + version + " ")))) : null,
   ]);
 }

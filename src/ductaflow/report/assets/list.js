@@ -2,7 +2,9 @@
 // the browser's own search finds them; of more only those on the screen.
 
 const MAX_REAL = 1500; // rows
+const FIRST = 60; // rows that are made at once
 const MAX_PRINTED = 2000;
+const SLICE = 250; // rows that are made at a time, so that a key does not wait for all of them
 const HEIGHTS = { compact: 36, comfortable: 60 }; // pixels, as in list.css
 
 // --- order --------------------------------------------------------------------------------------------------
@@ -46,7 +48,7 @@ function groupOf(node) {
 class Tree {
   // state: what is opened, active and expanded; opened(node): called when a row is chosen.
   constructor(element, state, chosen, expandedChanged) {
-    Object.assign(this, { element, state, chosen, expandedChanged, found: [], rows: [], lines: [], active: null, drawn: "", printing: false, density: "compact", elements: new Map(), made: new Map() });
+    Object.assign(this, { element, state, chosen, expandedChanged, found: [], rows: [], lines: [], active: null, drawn: "", printing: false, density: "compact", ready: 0, timer: 0, elements: new Map(), made: new Map() });
     element.addEventListener("keydown", (event) => this.key(event));
     element.addEventListener("click", (event) => this.click(event));
     element.addEventListener("focus", () => { if (!this.active && this.rows.length) this.activate(this.rows[0], false); });
@@ -91,23 +93,32 @@ class Tree {
     });
     if (this.active && !this.rows.includes(this.active)) this.active = null;
     this.element.classList.toggle("virtual", this.isVirtual);
-    this.element.style.height = this.isVirtual ? this.lines.length * this.height + "px" : "";
+    this.element.style.height = this.lines.length * this.height + "px";
     this.element.dataset.rest = this.lines.length > MAX_PRINTED ? plural(this.lines.length - MAX_PRINTED, "more row") : "";
     this.drawn = "";
+    this.ready = 0;
     this.draw();
+    clearTimeout(this.timer);
+    if (!this.isVirtual && this.ready < this.lines.length) this.timer = setTimeout(() => this.makeReady(), 120);
+  }
+
+  // What is below the screen, in pieces.
+  makeReady() {
+    this.ready += SLICE;
+    this.draw();
+    if (this.ready < this.lines.length) this.timer = setTimeout(() => this.makeReady());
   }
 
   isOpen(node) { return this.printing || this.state.expanded.has(node.key); }
 
   draw() {
     if (!this.element.offsetParent && !this.printing && this.rows.length) return; // another view is on the screen
-    let [first, last] = [0, Math.min(this.lines.length, this.printing ? MAX_PRINTED : this.lines.length)];
-    if (this.isVirtual) {
-      const top = -this.element.getBoundingClientRect().top;
-      first = Math.max(0, Math.floor(top / this.height) - 6);
-      // not below 0, though the list may lie far below the screen
-      last = Math.max(0, Math.min(this.lines.length, Math.ceil((top + innerHeight) / this.height) + 6));
-    }
+    const top = -this.element.getBoundingClientRect().top;
+    let first = Math.max(0, Math.floor(top / this.height) - 6);
+    // not below 0, though the list may lie far below the screen
+    let last = Math.max(0, Math.min(this.lines.length, Math.ceil((top + innerHeight) / this.height) + 6));
+    if (this.printing) [first, last] = [0, Math.min(this.lines.length, MAX_PRINTED)];
+    else if (!this.isVirtual) [first, last] = [0, this.ready = Math.min(Math.max(last, this.ready, FIRST), this.lines.length)];
     const active = this.active ? this.lines.indexOf(this.active) : -1;
     const drawn = [first, last, this.active && this.active.key, this.state.id, this.printing].join("|");
     if (drawn === this.drawn) return;

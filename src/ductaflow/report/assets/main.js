@@ -146,6 +146,13 @@ function listen() {
   addEventListener("afterprint", () => { for (const element of panel.querySelectorAll("details[data-printed]")) { delete element.dataset.printed; element.open = false; } });
 }
 
+// The search reads all texts; they are made before somebody asks, a piece at a time.
+function makeTexts(from) {
+  const to = Math.min(from + 400, roots.length);
+  for (let index = from; index < to; index += 1) textOf(roots[index]);
+  if (to < roots.length) setTimeout(makeTexts, 0, to);
+}
+
 function start() {
   history.scrollRestoration = "manual";
   const kept = history.state;
@@ -165,6 +172,7 @@ function start() {
     h("div.layout", h("div.left", views), panel), compareBar, sheet);
   app.hidden = false;
   listen();
+  setTimeout(makeTexts, 400, 0);
   fromAddress(kept).then(() => {
     if (!kept) return;
     showAgain(kept);

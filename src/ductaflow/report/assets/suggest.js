@@ -50,16 +50,44 @@ function suggested(token, others) {
     return fitting(counted(there(), (node) => values(node).map((one) => (one === null ? "NaN" : String(one)))), begun.toLowerCase(), ([text]) => text)
       .map(([text, count]) => value(asTerm(name + "=" + text), count));
   }
-  const part2 = word.toLowerCase();
+  const asked = word.toLowerCase();
   const keys = [
     ...Object.keys(FIELD_TESTS).map((one) => one + ":"), ...valueNames().map((one) => asTerm(one + "=").replace(/"$/, "")), ...Object.keys(MEASURES).map((one) => one + ">"),
   ].map((text) => ({ text: minus + text, more: true }));
   const bare = ({ text }) => text.slice(minus.length).replace(/^"/, "");
-  if (!part2) return keys;
-  const pairs = () => fitting(counted(there(), (node) => parametersOf(node).map(parameterTerm)), part2, (([text]) => text.slice(text.indexOf("=") + 1)))
-    .map(([text, count]) => value(text, count));
-  const named = fitting(keys, part2, bare);
-  return named.length >= MAX_SUGGESTED ? named : [...named, ...pairs()];
+  if (!asked) return keys;
+  const named = fitting(keys, asked, bare);
+  if (named.length >= MAX_SUGGESTED) return named;
+  const pairs = pairsKnown ||= allPairs();
+  const fit = [...pairs.filter(({ own }) => own.startsWith(asked)), ...pairs.filter(({ own }) => !own.startsWith(asked) && own.includes(asked))];
+  return [...named, ...among(fit, others, there).map(({ text, count }) => value(text, count))];
+}
+
+const MAX_RECOUNTED = 30;
+// Terms as they are among what the other terms find.
+function among(pairs, others, there) {
+  if (!others.trim()) return pairs;
+  const left = there();
+  return pairs.slice(0, MAX_RECOUNTED).map(({ text }) => ({ text, count: left.filter(searchTest(text)).length }))
+    .filter(({ count }) => count).sort((a, b) => b.count - a.count);
+}
+
+let pairsKnown = null;
+// All parameters with their values as terms, with how many instances have each, the most frequent first.
+function allPairs() {
+  const byName = new Map();
+  for (const { row } of roots) {
+    if (!row.parameters) continue;
+    const names = head.shapes[row.parameters[0]];
+    for (let index = 0; index < names.length; index += 1) {
+      let counts = byName.get(names[index]);
+      if (!counts) byName.set(names[index], counts = new Map());
+      const value = row.parameters[index + 1];
+      counts.set(value, (counts.get(value) || 0) + 1);
+    }
+  }
+  const made = [...byName].flatMap(([name, counts]) => [...counts].map(([value, count]) => ({ text: parameterTerm([name, value]), own: String(value).toLowerCase(), count })));
+  return made.sort((a, b) => b.count - a.count || NAMES.compare(a.text, b.text));
 }
 
 let namesKnown = null;
