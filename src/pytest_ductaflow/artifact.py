@@ -284,7 +284,8 @@ class Artifact:
             yield tree.trouble
         # What failed is what a person reads, so that is last.
         shared = tree.report.shared_parameters() if tree.report else {}
-        yield from cause_lines(tree.session, tree.causes, verbosity, width=width, shared=shared)
+        root = str(tree.project.root)
+        yield from cause_lines(tree.session, tree.causes, verbosity, width=width, shared=shared, root=root)
         if sum(len(group.names) for group in tree.causes) > 1:
             # of a single one its own text has it
             yield self._next_command(tree, tree.causes[0])
@@ -298,7 +299,11 @@ class Artifact:
         instance = tree.expected[cause.names[0]]
         if cause.key.kind == "expectation":
             return f"look: ductaflow diff {instance.id}@expected {instance.id}"
-        return f"run again: {run_again(self._projects, [instance])}"
+        command = run_again(self._projects, [instance])
+        if cause.key.kind == "input":
+            # alone it would lack the same again
+            command = command.replace("--ductaflow", "--ductaflow --ductaflow-upstream", 1)
+        return f"run again: {command}"
 
 
 def _whole(result: Result) -> Result:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -95,6 +96,7 @@ def cause_lines(
     *,
     width: int,
     shared: Mapping[str, str] | None = None,
+    root: str = "",
 ) -> Iterator[str]:
     """Yield the causes, each with its place, and with the instances and the parameters that they share.
 
@@ -104,6 +106,7 @@ def cause_lines(
         verbosity: pytest's; above 0 every instance by its id.
         width: columns of the terminal.
         shared: parameters that the failed instances of a cause have and no good one, by their ids.
+        root: the folder of the project, which paths are told without.
     """
     results = session.results
     most = _Most() if verbosity <= 0 else _Most(None, None, None)
@@ -116,10 +119,10 @@ def cause_lines(
         ids = [results[nodeid].id for nodeid in group.names]
         first = results[group.names[0]]
         # A name that is known from the line is not said again below it.
-        title = first_line(group.title)
+        title = first_line(group.title.replace(f"{root}{os.sep}", "") if root else group.title)
         head = f"{len(ids)} x " if ids[1:] else "" if title.startswith(f"{ids[0]} ") else f"{ids[0]}: "
-        root = root_of(first) if not ids[1:] else None
-        end = f"{f' ({root.where})' if root else ''}{f' -> {group.key.place}' if group.key.place else ''}"
+        began = root_of(first) if not ids[1:] else None
+        end = f"{f' ({began.where})' if began else ''}{f' -> {group.key.place}' if group.key.place else ''}"
         room = max(_LEAST, width - len(_INDENT) - len(head) - len(end))
         yield Line(f"{_word(group):<9}", "red", f"{head}{shorten(title, room)}{end}", before="  ")
         alike = (shared or {}).get(first.id, "") if ids[1:] else ""

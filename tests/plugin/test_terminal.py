@@ -497,3 +497,20 @@ def test_verbose_leaves_nothing_out(tmp_path: Path) -> None:
     assert 2 == len(re.findall(r"^_+ fit\[", out, re.MULTILINE)) == out.count("] WARNED")
     assert 2 == out.count("has no unit") == out.count("Warning: 3 gaps in the record\n")
     assert "more" not in out.partition("= FAILURES =")[2].partition("= ductaflow =")[0]
+
+
+def test_the_one_command_at_the_end_is_one_that_helps(tmp_path: Path) -> None:
+    """What lacks an input first runs what it waits for; a fault of a config is told by a short path."""
+    project = TinyProject(tmp_path)
+    project.flow("prep", "")
+    project.flow("fit", "")
+    for name in "ab":
+        project.config(f"flows/prep/{name}.json")
+        project.config(f"flows/fit/{name}.json", data="runs/prep/{instance}/x.csv")
+    lacking = project.pytest("-k", "fit").out
+    assert (
+        '\nrun again: pytest --ductaflow --ductaflow-upstream "config/flows/fit/a.json::fit[a]"\n' in lacking
+    )
+    (tmp_path / "config" / "base.json").write_text("{")
+    end = project.pytest("-k", "fit").out.partition("= ductaflow =")[2]
+    assert f"  error    2 x {Path('config/base.json')}:1:2: " in end
