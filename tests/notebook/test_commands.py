@@ -110,8 +110,9 @@ def test_magics_of_extensions(tmp_path: Path) -> None:
     assert ["# %sql select 1"] == cells(tmp_path, "# %sql select 1")
 
 
-def test_all_magics_of_this_ipython_are_known() -> None:
+def test_all_magics_of_this_ipython_are_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A magic that a new IPython brings has to be named here."""
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
     config = Config()
     # It would open a database, and nobody closes it.
     config.HistoryManager.enabled = False
