@@ -43,6 +43,18 @@ def shown(project: TinyProject) -> dict[str, tuple[str, bool]]:
     return {each["id"]: (each["status"], each["earlier"]) for each in report(project)["instances"]}
 
 
+def test_edited_code_is_a_change_since_the_good_run_before(project: TinyProject) -> None:
+    """A session hands results on without the record of their code; the page has what it says all the same."""
+    run_pytest(project.root, "-k", "growth")
+    project.flow("growth", FLOW + "\nmore = 1\n")
+    run_pytest(project.root, "-k", "growth")
+
+    (since,) = [each["since_good"] for each in report(project)["instances"] if each["id"] == "growth/a"]
+    assert since is not None
+    assert ["code of the flow"] == since["changes"]
+    assert [] == since["unknown"]
+
+
 # --- what a session does not touch -------------------------------------------------------------------------
 
 

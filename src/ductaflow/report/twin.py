@@ -26,7 +26,7 @@ from ductaflow.report.origin import add_origin
 from ductaflow.report.past import Past
 from ductaflow.report.schema import SCHEMA, Head, InstanceTwin, JudgedTwin, Origin, ResultTwin, Twin
 from ductaflow.report.since_good import since_good
-from ductaflow.store.result import Judged, Metric, Result, Status, recorded_result
+from ductaflow.store.result import Judged, Metric, Result, Status, readable_result, recorded_result
 
 MAX_TEXT = 20_000
 MAX_LINE = 2_000
@@ -255,7 +255,12 @@ def _instance(
         "target": relative(folder.path, sources.project.root)
         if nested and folder and sources.project
         else "",
-        "since_good": since_good(result, before, configs["config"], configs["good_config"]),
+        "since_good": since_good(
+            _with_lineage(result) if before.result else result,
+            before,
+            configs["config"],
+            configs["good_config"],
+        ),
         **(figures_of(ran.notebook, sources.figures, is_good=is_good) if ran else NO_FIGURES),
         "flows": [],
     }
@@ -274,6 +279,15 @@ def _former(result: Result) -> Result | None:
     former = read_run(result.folder)
     # There may be none: a person's own conductor may call anything unchanged.
     return replace(former, flow=result.flow, instance=result.instance) if former.finished else None
+
+
+def _with_lineage(result: Result) -> Result:
+    """Return a run with its lineage, which sessions leave in the run folder."""
+    if result.lineage is not None or not result.is_complete or result.folder is None:
+        return result
+    recorded = readable_result(result.folder)
+    is_it = recorded is not None and recorded.run_id == result.run_id
+    return replace(result, lineage=recorded.lineage) if recorded and is_it else result
 
 
 def _first(result: Result, name: str) -> dict[str, object]:
