@@ -185,16 +185,26 @@ function commands(node, it, origin, its) {
     own ? copyButton(own, "Copy debug", own) : isFlow ? copyButton("ductaflow debug " + quoted(flow.target), "Copy debug", "ductaflow debug " + flow.target) : null,
     statusOf(node).is_error ? copyButton(() => issueOf(node, it, origin, its), "Copy as issue", "Markdown for an issue") : null,
     more,
-    links(flow.links ? flow : it)), all];
+    links(flow.links || flow.bundle ? flow : it)), all];
 }
 
 const firstLine = (text) => text.split("\n", 1)[0];
 
 const LINKS = [["log", "Log"], ["html", "HTML", "The notebook as HTML"], ["notebook", "Notebook"], ["config", "Config"]];
 
+// Why a bundle lacks a file, by the name of its link or the path of an output; empty for all other pages.
+const whyMissing = ({ bundle }, kind, name) => (bundle ? bundle.why || bundle[kind][name] || "" : "");
+
 function links(it) {
   const found = LINKS.filter(([key]) => it.links && it.links[key]);
-  return found.length ? h("span.links", found.map(([key, name, title]) => h("a", { href: it.links[key], title }, name))) : null;
+  const missing = new Map(); // why -> names
+  for (const [key, name] of LINKS) {
+    const why = found.some(([known]) => known === key) ? "" : whyMissing(it, "links", key);
+    if (why) missing.set(why, [...(missing.get(why) || []), name]);
+  }
+  if (!found.length && !missing.size) return null;
+  return h("span.links", found.map(([key, name, title]) => h("a", { href: it.links[key], title: title || "In the run folder beside this page" }, name)),
+    [...missing].map(([why, names]) => h("span.note.missing", names.join(", ") + " not in this bundle: " + why)));
 }
 
 // --- source and traceback -----------------------------------------------------------------------------------
@@ -351,13 +361,15 @@ function files(it, open) {
   const outputs = it.outputs || [];
   if (!inputs.length && !outputs.length) return null;
   const list = (title, found, more, linked) => (found.length ? h("div", h("h4", title), h("ul.files", found.map((file) => h("li",
-    linked ? h("a", { href: linked(file.path) }, file.path) : h("code", file.path || ""), " ", h("span.note", size(file.size)))),
+    linked(file.path) ? h("a", { href: linked(file.path) }, file.path) : h("code", file.path || ""), " ", h("span.note", size(file.size),
+      linked !== unlinked && whyMissing(it, "outputs", file.path) ? ", not in this bundle: " + whyMissing(it, "outputs", file.path) : ""))),
   more ? h("li.note", "and " + more + " more") : null)) : null);
   const folder = it.folder && !it.folder.startsWith("/") && !it.folder.includes(":") ? it.folder : null;
   const inFolder = (path) => (folder + "/" + path).split("/").map(encodeURIComponent).join("/");
+  const unlinked = () => null;
   return part("files", "Files", [
-    list("Written", outputs, it.outputs_left_out, folder ? inFolder : null),
-    list("Read", inputs, it.inputs_left_out, null),
+    list("Written", outputs, it.outputs_left_out, it.bundle ? (path) => it.bundle.held[path] : folder ? inFolder : unlinked),
+    list("Read", inputs, it.inputs_left_out, unlinked),
   ], { note: [inputs.length ? inputs.length + " read" : "", outputs.length ? outputs.length + " written" : ""].filter(Boolean).join(", "), open });
 }
 
