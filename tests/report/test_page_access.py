@@ -96,7 +96,7 @@ def test_hostile_texts_are_texts(desk: Desk, tmp_path: Path) -> None:
     page.write_text(render_html(data))
     desk.open(page)
     assert "<script>alert(1)</script>" in desk.page.inner_text("h1")
-    for view in ("Timeline", "Graph", "Trend", "Instances"):
+    for view in ("Table", "Timeline", "Graph", "Trend", "Instances"):
         desk.page.get_by_role("tab", name=view).click()
     for key in desk.names():
         desk.page.evaluate("key => { location.hash = '#id=' + encodeURIComponent(key); }", key)
@@ -124,6 +124,9 @@ def test_no_violation_of_accessibility(browser: Browser, runs: Path, scheme: str
         "#order=cause&q=cause:1",
         "#id=fit/US_2030",
         "#id=prep/EU",
+        "#view=table&flow=fit",
+        "#view=table&flow=fit&grid=",
+        "#view=table&flow=fit&plot=",
         "#view=timeline",
         "#view=graph",
         "#view=trend",
@@ -131,7 +134,7 @@ def test_no_violation_of_accessibility(browser: Browser, runs: Path, scheme: str
     ):
         desk.page.goto("about:blank")
         desk.open(runs / REPORT_HTML, address)
-        if "id=" in address:
+        if "#id=" in address:
             desk.page.wait_for_selector("#panel-name")
         else:
             desk.page.evaluate("document.querySelectorAll('details').forEach(part => { part.open = true; })")
@@ -151,6 +154,9 @@ def test_phone_shows_one_thing_at_a_time(browser: Browser, runs: Path) -> None:
         "",
         "#id=fit/US_2030",
         "#id=prep/EU",
+        "#view=table",
+        "#view=table&grid=",
+        "#view=table&plot=",
         "#view=timeline",
         "#view=graph",
         "#view=trend",

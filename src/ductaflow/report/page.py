@@ -88,7 +88,7 @@ REFRESH_SECONDS = 5
 MAX_MESSAGE, MAX_VALUE, MAX_VALUES = 200, 60, 40
 #: Rows that a browser without scripts is shown.
 MAX_PLAIN_ROWS = 100
-STYLES = ("base.css", "list.css", "detail.css", "compare.css", "views.css")
+STYLES = ("base.css", "list.css", "detail.css", "compare.css", "table.css", "views.css")
 SCRIPTS = (
     "model.js",
     "values.js",
@@ -103,6 +103,12 @@ SCRIPTS = (
     "expected.js",
     "issue.js",
     "detail.js",
+    "columns.js",
+    "export.js",
+    "sheet.js",
+    "grid.js",
+    "plot.js",
+    "table.js",
     "timeline.js",
     "graph.js",
     "trend.js",

@@ -1,8 +1,8 @@
 // What the page shows, which lives in its address, so that a link and a refresh keep it.
 
 const state = { q: "", statuses: new Set(), scope: "", sort: "status", reversed: false, id: null, missing: null, view: "list", expanded: new Set(), options: new Map(), compared: new Set() };
-// How a view shows what is shown: rows, part of the time, and flows of the timeline; boxes of the graph.
-const OPTIONS = ["lanes", "span", "flows", "boxes"];
+// How a view shows what is shown: rows, part of the time, and flows of the timeline; boxes of the graph; flow, order, columns and axes of the table.
+const OPTIONS = ["lanes", "span", "flows", "boxes", "flow", "sort", "cols", "same", "grid", "plot"];
 
 // Which rows the counts of a group are of. An address without one means all.
 const SCOPES = {
@@ -10,12 +10,12 @@ const SCOPES = {
   known: ({ row }) => !(row.earlier && row.orphan),
 };
 
-const inAddress = (text) => encodeURIComponent(text).replace(/%2F/g, "/").replace(/%20/g, "+").replace(/%3A/g, ":").replace(/%3D/g, "=");
+const inAddress = (text) => encodeURIComponent(text).replace(/%2F/g, "/").replace(/%20/g, "+").replace(/%3A/g, ":").replace(/%3D/g, "=").replace(/%2C/g, ",");
 
 function address() {
   const parts = [];
   // What is compared says by itself that it is compared.
-  const usual = state.compared.size > 1 ? "compare" : "list";
+  const usual = state.compared.size > 1 ? "compare" : firstView();
   if (state.view !== usual) parts.push("view=" + state.view);
   if (state.compared.size) parts.push("compare=" + [...state.compared].map(inAddress).join(","));
   if (state.statuses.size) parts.push("status=" + [...state.statuses].join(","));
@@ -31,7 +31,7 @@ function address() {
 function readAddress() {
   const found = new URLSearchParams(location.hash.slice(1));
   state.q = found.get("q") || "";
-  state.view = VIEWS.some(([name]) => name === found.get("view")) ? found.get("view") : "list";
+  state.view = VIEWS.some(([name]) => name === found.get("view")) ? found.get("view") : (history.state && history.state.view) || firstView();
   state.options = new Map(OPTIONS.filter((name) => found.has(name)).map((name) => [name, found.get(name)]));
   state.statuses = new Set((found.get("status") || "").split(",").filter((status) => ORDER.includes(status)));
   state.scope = Object.hasOwn(SCOPES, found.get("scope")) ? found.get("scope") : "";
@@ -52,7 +52,7 @@ function remembered() {
   const focused = document.activeElement;
   const log = panel.querySelector(".log");
   return {
-    scroll: scrollY, panel: panel.scrollTop, log: log ? log.scrollTop : null, folded: [...folded], paused,
+    view: state.view, scroll: scrollY, sheet: table.sheet.where(), panel: panel.scrollTop, log: log ? log.scrollTop : null, folded: [...folded], paused,
     focus: focused && focused.id ? focused.id : null,
     active: tree.active ? tree.active.key : null,
     caret: focused === box ? [box.selectionStart, box.selectionEnd] : null,

@@ -43,6 +43,12 @@ const isDiffering = (row) => row.cause === "expectation";
 const DIFFERS = { sign: "differs", word: "differs" };
 const badgeOf = (row) => (isDiffering(row) ? h("span.badge", { title: wordOf(row.status) + ": it ran, and what it found is not as expected" }, sign(DIFFERS.sign), h("span", DIFFERS.word)) : badge(row.status));
 
+// A function that works out its value once.
+function once(make) {
+  let made = null;
+  return () => (made ||= { value: make() }).value;
+}
+
 const plural = (count, word) => count.toLocaleString("en") + " " + word + (count === 1 ? "" : "s");
 
 const listed = (names, most) => names.slice(0, most).join(", ") + (names.length > most ? " and " + (names.length - most) + " more" : "");

@@ -15,8 +15,9 @@ let isGo = -Infinity; // when `g` was pressed
 const GO = 1500; // milliseconds for the letter after it
 
 function goAlong(by) {
-  if (!tree.rows.length || !isFollowing(state.view)) return;
+  if (!found.length || !isFollowing(state.view)) return;
   if (list.offsetParent === null && state.id !== null) { step(by); return; } // a phone shows one thing at a time
+  if (state.view === "table") table.along(by);
   if (state.view !== "list") return;
   const next = tree.along(by);
   list.focus({ preventScroll: true });
@@ -69,7 +70,8 @@ function pressKey(event) {
 
 // The browser finds only rows that exist. Of very many that is a part, so that its key leads to the search; from there it is the browser's.
 function findAll(event) {
-  if (!tree.isVirtual || state.view !== "list" || event.target === box) return;
+  const isPart = { list: tree.isVirtual, table: table.isVirtual }[state.view];
+  if (!isPart || event.target === box) return;
   event.preventDefault();
   box.focus();
   box.select();

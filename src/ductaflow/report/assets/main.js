@@ -3,7 +3,7 @@
 const app = document.getElementById("app");
 const WIDE = matchMedia("(min-width: 1000px)");
 
-const VIEWS = [["list", "Instances", null], ["timeline", "Timeline", () => timeline.show(found), true], ["graph", "Graph", () => graph.show(found), true], ["trend", "Trend", trendView], ["compare", "Compare", compareView]];
+const VIEWS = [["list", "Instances", null], ["table", "Table", () => table.show(found), true], ["timeline", "Timeline", () => timeline.show(found), true], ["graph", "Graph", () => graph.show(found), true], ["trend", "Trend", trendView], ["compare", "Compare", compareView]];
 
 const missing = h("p.unknown", { id: "missing", role: "status" });
 const list = h("div.tree", { id: "list", role: "tree", tabindex: "0", "aria-label": "Instances" });
@@ -12,6 +12,7 @@ const tabs = h("div.tabs", { role: "tablist", "aria-label": "Views" }, VIEWS.map
 }, title)));
 const views = VIEWS.map(([name]) => h("section.view", { id: "view-" + name, role: "tabpanel", "aria-labelledby": "tab-" + name, hidden: true }));
 const tree = new Tree(list, state, openNode, stateChanged);
+const table = new TableView();
 const timeline = new Timeline();
 const graph = new Graph();
 
@@ -61,6 +62,12 @@ function makeView() {
   // One element that follows by itself stays, with its focus and its scroll.
   if (made.length !== 1 || made[0] !== views[index].firstChild) views[index].replaceChildren(...made);
 }
+
+// With which view the page opens: with the failures, and where there are none with what the runs found.
+const firstView = once(() => {
+  const isGood = head.finished !== null && !roots.some((node) => statusOf(node).is_error || node.row.status === "blocked" || node.row.fails);
+  return isGood && roots.some(({ row }) => row.metrics) ? "table" : "list";
+});
 
 function proportions() {
   const bar = document.getElementById("bar");
@@ -115,6 +122,7 @@ function fromAddress(kept) {
 // What was on the screen when this step was left.
 function showAgain(kept) {
   scrollTo(0, kept.scroll || 0);
+  if (kept.sheet) table.sheet.goBack(kept.sheet);
   panel.scrollTop = kept.panel || 0;
 }
 

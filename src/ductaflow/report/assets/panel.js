@@ -30,6 +30,7 @@ async function showNode(node, focus) {
   document.body.classList.add("opened");
   panel.hidden = false;
   tree.draw();
+  table.mark();
   if (tree.active === node && WIDE.matches && !list.hidden) tree.reveal(node);
   let content;
   try {
@@ -40,7 +41,8 @@ async function showNode(node, focus) {
     if (turn !== showing) return;
     content = [h("p.note", "The details cannot be unpacked here: " + trouble.message + ". They are in conductor_status_report.json beside this page.")];
   }
-  const at = tree.rows.indexOf(node);
+  const rows = rowsShown();
+  const at = rows.indexOf(node);
   panel.className = "panel s-" + node.row.status;
   const name = wayTo(node);
   panel.setAttribute("aria-label", name);
@@ -50,7 +52,7 @@ async function showNode(node, focus) {
       node.row.earlier ? h("span.tag.earlier", "earlier result") : null,
       h("span.fill"),
       button("\u2039", () => step(-1), { class: "icon", "aria-label": "Previous instance", disabled: at <= 0 }),
-      button("\u203a", () => step(1), { class: "icon", "aria-label": "Next instance", disabled: at < 0 || at + 1 >= tree.rows.length }),
+      button("\u203a", () => step(1), { class: "icon", "aria-label": "Next instance", disabled: at < 0 || at + 1 >= rows.length }),
       copyButton(() => linkTo(node), "Link", "link to this instance"),
       button("\u00d7", () => closePanel(), { class: "icon", id: "close", "aria-label": "Close" })),
     h("h2", { id: "panel-name", tabindex: "-1" }, instanceName(name))),
@@ -76,9 +78,12 @@ function linkTo(node) {
   return location.protocol === "file:" ? node.key + "\n" + link : link;
 }
 
+// The instances in the order in which the view shows them.
+const rowsShown = () => (state.view === "table" ? table.rows : tree.rows);
+
 function step(by) {
-  const at = tree.rows.indexOf(byKey.get(state.id));
-  const next = tree.rows[at + by];
+  const rows = rowsShown();
+  const next = rows[rows.indexOf(byKey.get(state.id)) + by];
   if (!next) return;
   openNode(next, true);
   showNode(next, false).then(() => {
@@ -100,5 +105,8 @@ function closePanel(focus = true) {
     tree.drawn = "";
     tree.draw();
   });
-  if (focus && !list.hidden) list.focus({ preventScroll: true });
+  table.mark();
+  if (!focus) return;
+  if (state.view === "table") table.focus();
+  else if (!list.hidden) list.focus({ preventScroll: true });
 }

@@ -88,6 +88,13 @@ function search(query) {
   document.querySelector(".ways").scrollIntoView({ block: "nearest" });
 }
 
+// Add a term to the search, and stay in the view.
+function narrow(term) {
+  if (termsOf(state.q).some(({ token }) => token === term)) return;
+  asStep(() => setQuery((state.q + " " + term).trim()));
+  announce(shown.textContent);
+}
+
 function reset() {
   asStep(() => {
     state.statuses.clear();
