@@ -76,6 +76,12 @@ def test_dots_say_in_words_what_they_show(desk: Desk, tmp_path: Path) -> None:
     assert ["2030-01-01 00:00:00 UTC", "f00d", "error", "4.50 s"] == lines[0].replace("\n", "").split("\t")
 
 
+def test_dots_are_those_of_real_sessions(report: Desk) -> None:
+    """Two sessions of a project: what both made of an instance."""
+    report.row("fit/US_2030").get_by_role("img", name="last 2 sessions: success, error", exact=True).wait_for()
+    report.row("plot/US").get_by_role("img", name="last 2 sessions: success, blocked", exact=True).wait_for()
+
+
 def test_trend_leads_to_what_changed(desk: Desk, tmp_path: Path) -> None:
     """What is new and what is fixed opens its instance; a session of a part has the rest as it was known."""
     history = [

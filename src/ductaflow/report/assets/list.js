@@ -187,7 +187,7 @@ class Tree {
     h("span.what",
       h("span.line", h("span.name", shortName(row.id)), h("span.tags", this.tags(node))),
       row.message ? h("span.message", row.message) : null),
-    h("span.time", pastDots(node), duration(row.seconds), h("span.pick", { "aria-hidden": "true", title: "Compare (x)" })));
+    h("span.time", pastDots(node), h("span.took", duration(row.seconds)), h("span.pick", { "aria-hidden": "true", title: "Compare (x)" })));
     element.style.setProperty("--depth", node.depth);
     return element;
   }

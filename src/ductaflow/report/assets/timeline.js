@@ -308,7 +308,9 @@ class Timeline {
     const marks = [];
     for (let mark = Math.ceil(this.from / step) * step; mark <= this.to; mark += step) {
       const element = h("span", markText(mark));
-      element.style.left = 100 * (mark - this.from) / (this.to - this.from) + "%";
+      const place = (mark - this.from) / (this.to - this.from);
+      element.style.left = 100 * place + "%";
+      element.style.transform = place < 0.04 ? "none" : place > 0.95 ? "translateX(-100%)" : "";
       marks.push(element);
     }
     this.axis.replaceChildren(...marks);
