@@ -78,7 +78,9 @@ def test_dots_say_in_words_what_they_show(desk: Desk, tmp_path: Path) -> None:
 
 def test_dots_are_those_of_real_sessions(report: Desk) -> None:
     """Two sessions of a project: what both made of an instance."""
-    report.row("fit/US_2030").get_by_role("img", name="last 2 sessions: success, error", exact=True).wait_for()
+    report.row("fit/US_2030").get_by_role(
+        "img", name="last 2 sessions: success, error", exact=True
+    ).wait_for()
     report.row("plot/US").get_by_role("img", name="last 2 sessions: success, blocked", exact=True).wait_for()
 
 
