@@ -171,7 +171,7 @@ def test_builds_expand_at_any_depth(report: Desk) -> None:
     deepest.click()
     report.page.wait_for_selector("#panel-name")
     assert "Copy run its build again" in report.panel.inner_text()
-    assert "ductaflow run outer/low" == report.page.inner_text(".command code")
+    assert "ductaflow run outer/low" == report.page.inner_text("#panel .command code")
     report.page.reload()
     report.page.wait_for_selector("#panel-name")
     assert "outer/low \u203a inner \u203a fit" == report.page.inner_text("#panel-name")

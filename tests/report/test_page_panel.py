@@ -168,5 +168,8 @@ def test_parameters_that_differ_in_the_flow_are_a_click_away(report: Desk) -> No
     since = report.part("since").inner_text()
     assert "config degree: 1 -> 3" in since
     assert "Not known here: the code" in since
+    # the log does not say it a second time
+    log = report.part("log").inner_text()
+    assert ("The traceback above" in log, "in solve" in log) == (True, False)
     report.panel.locator(".strip").get_by_text("horizon=2030").click()
     assert {"fit/EU_2030", "fit/US_2030"} == set(report.names())

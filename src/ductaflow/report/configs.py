@@ -111,6 +111,8 @@ def _flat(config: Mapping[str, object] | None) -> tuple[Flat, int]:
     rest = {key: value for key, value in config.items() if key not in (ROOT_KEY, RUN_KEY)}
     flat: Flat = {}
     left_out = 0
+    if not rest:
+        return flat, left_out  # it would be a value by itself, without a key
 
     def is_leaf(path: KeyPath, value: object) -> bool:
         return isinstance(value, list) or len(path) >= MAX_SHOWN_LEVELS

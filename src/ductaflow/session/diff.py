@@ -33,6 +33,7 @@ from ductaflow.project.options import load_saved_config
 from ductaflow.project.secrets import secrets_in
 from ductaflow.project.settings import Project
 from ductaflow.session.targets import find_stored
+from ductaflow.store.causes import root_of
 from ductaflow.store.changes import config_fields
 from ductaflow.store.expected import entries_expected
 from ductaflow.store.folder import has_unfinished_run
@@ -233,7 +234,9 @@ class _Content:
             }
             return cls(version, None, "", files)
         if not result.is_complete:
-            fault = f"{version.shown} failed, so it has no outputs to compare: {result.message}"
+            root = root_of(result)
+            said = root.line if root else result.message
+            fault = f"{version.shown} failed, so it has no outputs to compare: {said}"
             return cls(version, result, fault, {})
         return cls(version, result, "", {one["path"]: one.get("kind", "file") for one in result.outputs})
 

@@ -21,6 +21,8 @@ function toggleCompared(node) {
 
 function comparedChanged() {
   const chosen = comparedNodes();
+  const view = document.getElementById("view-compare");
+  const [inBar, inView] = [compareBar, view].map((one) => one.contains(document.activeElement));
   compareBar.hidden = chosen.length === 0 || state.view === "compare";
   compareBar.replaceChildren(h("span.note", chosen.length < 2 ? "Choose one more to compare:" : "To compare:"),
     ...chosen.map((node) => h("span.chosen", wayTo(node), button("\u00d7", () => toggleCompared(node), { class: "icon", "aria-label": "Do not compare " + node.row.id }))),
@@ -31,6 +33,9 @@ function comparedChanged() {
   if (state.view === "compare") makeView();
   tree.drawn = "";
   tree.draw();
+  // What had the focus is not there any more.
+  if (inBar) (compareBar.querySelector("button:not(:disabled)") || list).focus({ preventScroll: true });
+  if (inView) document.getElementById("tab-compare").focus({ preventScroll: true });
 }
 
 const comparedNodes = () => [...state.compared].map((key) => byKey.get(key));
@@ -41,7 +46,7 @@ const compareBar = h("div.compare-bar", { hidden: true, role: "region", "aria-la
 function compareNodes(chosen) {
   asStep(() => {
     state.compared = new Set(chosen.map((node) => node.key));
-    if (!WIDE.matches) closePanel(false);
+    closePanel(false);
     showView("compare");
     comparedChanged();
   });

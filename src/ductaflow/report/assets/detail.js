@@ -337,7 +337,7 @@ function differenceText(old, now) {
 
 // --- flows, upstreams, files, facts -------------------------------------------------------------------------
 
-const chip = (node) => button([sign(node.row.status), h("span", node.row.id), h("span.unseen", ", " + statusOf(node).word)],
+const chip = (node) => button([sign(isDiffering(node.row) ? DIFFERS.sign : node.row.status), h("span", node.row.id), h("span.unseen", ", " + statusOf(node).word)],
   () => openNode(node), { class: "ref s-" + node.row.status });
 
 function flowsOf(node) {

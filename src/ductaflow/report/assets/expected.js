@@ -50,7 +50,8 @@ function acceptCommands(node, it, values, changed) {
   const held = values.filter(({ kind }) => kind === "bound").map(({ name }) => name);
   const canAccept = changed.length > 0 || values.some(({ name }) => !held.includes(name));
   return h("div.commands",
-    line("Look", "ductaflow diff " + quoted(target + "@expected") + " " + quoted(target)),
+    // Where only bounds are passed, nothing else may be expected.
+    canAccept ? line("Look", "ductaflow diff " + quoted(target + "@expected") + " " + quoted(target)) : null,
     canAccept ? line("Accept", "ductaflow accept " + quoted(rootOf(node).row.id)) : null,
     held.length ? h("p.note", "A bound is not accepted (" + listed(held, 3) + "): change it in _run.expect of the config.") : null);
 }

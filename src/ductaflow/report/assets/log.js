@@ -5,15 +5,24 @@ function log(it, title = "Log") {
   if (!it.log_tail && !warnings.length) return null;
   const warned = new Set(warnings.map((warning) => warning.line));
   const pieces = logPieces(it);
+  const trace = ((it.failure && it.failure.traceback) || "").trim().split("\n");
   const lines = [];
   let at = 1;
   for (const piece of pieces) {
     if (piece.line === null || piece.line > at) lines.push(gap(piece.line === null ? null : piece.line - at, it.links));
     const texts = piece.text.replace(/\n$/, "").split("\n");
-    texts.forEach((text, index) => {
+    const row = (text, index) => {
       const number = piece.line === null ? null : piece.line + index;
-      lines.push(numbered(number, text, number !== null ? (warned.has(number) ? "warn" : "") : looksWarned(text, warnings) ? "warn" : ""));
-    });
+      return numbered(number, text, number !== null ? (warned.has(number) ? "warn" : "") : looksWarned(text, warnings) ? "warn" : "");
+    };
+    const begin = placeOfLines(trace, texts);
+    const rows = texts.map(row);
+    const again = rows.slice(begin, begin + trace.length);
+    // What stands above has not to be read twice; a warning in it has to be seen.
+    if (begin >= 0 && !again.some((line) => line.matches(".warn"))) {
+      rows.splice(begin, trace.length, h("details.frames", h("summary", "The traceback above, " + plural(trace.length, "line")), again));
+    }
+    lines.push(...rows);
     at = piece.line === null ? Infinity : piece.line + texts.length;
   }
   const element = code("Log", lines);
@@ -23,6 +32,12 @@ function log(it, title = "Log") {
   const note = [size(it.log_size), count ? plural(count, "warning line") : ""].filter(Boolean).join(", ");
   queueMicrotask(() => requestAnimationFrame(() => { if (!jumps) element.scrollTop = element.scrollHeight; }));
   return part("log", title, shownLog || warningList(warnings), { note });
+}
+
+// Where some lines stand among others, one behind the other; -1 for nowhere.
+function placeOfLines(wanted, lines) {
+  if (wanted.length < 2) return -1;
+  return lines.findIndex((_, index) => wanted.every((line, place) => (lines[index + place] || "").trimEnd() === line.trimEnd()));
 }
 
 const looksWarned = (text, warnings) => warnings.some((warning) => warning.text && text.trim() === warning.text);
