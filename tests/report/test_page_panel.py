@@ -105,6 +105,9 @@ def test_what_is_not_as_expected_is_shown_with_what_was_allowed(desk: Desk, tmp_
     assert "1 of 100 cells differ" in text
     assert "Judged: 3 metrics, 1 file; 2 other metrics are not." in text
     assert "A bound is not accepted (cost)" in text
+    regions = desk.part("expected").get_by_role("region")
+    names = ["Metrics that are not as expected", "What differs in hourly.csv"]
+    assert names == [region.get_attribute("aria-label") for region in regions.all()]
     commands = desk.part("expected").locator(".command code").all_inner_texts()
     assert ["ductaflow diff fit/EU@expected fit/EU", "ductaflow accept fit/EU"] == commands
     opened(desk, "fit/US")

@@ -178,7 +178,7 @@ function logsBeside(nodes, all) {
       h("p.note", changed ? plural(steps.filter(({ kind }) => kind === "gone").length, "line") + " only in the first, " + plural(steps.filter(({ kind }) => kind === "added").length, "line") + " only in the second." : "No line differs.",
         cut ? " Of what this page has of the logs, " + MAX_LOG_LINES.toLocaleString("en") + " lines at most; the rest is in: " : " ",
         cut ? [all[0], all[index + 1]].filter(({ links: own }) => own && own.log).map((it, place) => [place ? ", " : "", h("a", { href: it.links.log }, "log of " + it.id)]) : null),
-      changed ? code("Lines of the logs that differ", withContext(steps)) : null);
+      changed ? code("Lines that differ from " + wayTo(old) + " to " + wayTo(now), withContext(steps)) : null);
   }));
 }
 

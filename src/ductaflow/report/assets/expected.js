@@ -10,7 +10,7 @@ function notAsExpected(node, it) {
   const values = all.flatMap(({ metric }) => (metric ? [metric] : []));
   const changed = all.flatMap(({ file }) => (file ? [file] : []));
   return part("expected", "Not as expected", [
-    values.length ? valueTable(values, "Metric") : null,
+    values.length ? valueTable(values, "Metric", "Metrics that are not as expected") : null,
     changed.map(fileDifference),
     judged.differences_left_out ? h("p.note", plural(judged.differences_left_out, "more difference") + " in the result.") : null,
     h("p.note", howMuch(judged)),
@@ -23,14 +23,14 @@ function howMuch({ metrics: judgedMetrics, files: judgedFiles, additional }) {
 }
 
 // Expected, found, difference and what was allowed, of metrics or of cells of a file.
-function valueTable(values, what) {
+function valueTable(values, what, label) {
   const cells = (one) => {
     const found = one.kind === "gone" ? h("span.note", "nothing") : valueText(one.new);
     const expected = one.kind === "bound" ? one.limit.replace(/^> max/, "at most").replace(/^< min/, "at least") : one.kind === "added" ? h("span.note", "nothing") : valueText(one.old);
     const difference = one.kind === "other" ? differenceText(one.old, one.new) : "";
     return [h("th", { scope: "row" }, [one.name, one.column].filter(Boolean).join(", ")), h("td", expected), h("td", found), h("td", difference), h("td", one.kind === "bound" ? "bound" : one.limit || (one.kind === "other" ? "exact" : ""))];
   };
-  return h("div.scroll", { tabindex: "0", role: "region", "aria-label": "What is not as expected" }, h("table.config",
+  return h("div.scroll", { tabindex: "0", role: "region", "aria-label": label }, h("table.config",
     h("thead", h("tr", [what, "Expected", "Found", "Difference", "Allowed"].map((name) => h("th", { scope: "col" }, name)))),
     h("tbody", values.map((one) => h("tr", cells(one))))));
 }
@@ -40,7 +40,7 @@ function fileDifference(file) {
   const columns = file.columns.length === 1 ? ["all in column " + file.columns[0].column] : file.columns.map(({ column, differing }) => column + " " + differing.toLocaleString("en"));
   return h("div.file", h("h4", file.file),
     h("p", [file.fault, counts, listed(columns, 5), ...file.notes].filter(Boolean).join(", ") || "other content"),
-    file.worst.length ? valueTable(file.worst, file.worst.length < file.differing ? "Worst" : "Place") : null);
+    file.worst.length ? valueTable(file.worst, file.worst.length < file.differing ? "Worst" : "Place", "What differs in " + file.file) : null);
 }
 
 // As the terminal names them: `unexpected_lines` of store/expected.py.
