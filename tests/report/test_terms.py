@@ -33,6 +33,7 @@ FOUND = {
     "port=5432..5432": "a",
     "rmse=nan": "c",
     "moved.rmse>0": "b",
+    "is:moved": "b",
     '"a<b"': "d",
 }
 SAID = {

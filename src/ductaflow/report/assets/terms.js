@@ -4,7 +4,7 @@ const STATUS_NAMES = Object.fromEntries(head.statuses.flatMap(({ name, synonyms 
 // Fields that take only certain values: those that are named to people, and a test for all that are accepted.
 const VALUES = {
   status: { told: ORDER, takes: (value) => Object.hasOwn(STATUS_NAMES, value) },
-  is: { told: ["new", "fixed", "flaky", "slower", "session", "earlier", "stored", "orphan", "failing", "judged", "unexpected"] },
+  is: { told: ["new", "fixed", "flaky", "slower", "session", "earlier", "stored", "orphan", "failing", "judged", "unexpected", "moved"] },
   kind: { told: ["flow", "build"] },
   cause: { told: [...Object.keys(CAUSE), ...head.causes.length ? ["1 to " + head.causes.length] : []], takes: (value) => Object.hasOwn(CAUSE, value) || head.causes[value - 1] },
 };
@@ -48,6 +48,7 @@ const FIELD_TESTS = {
       session: ({ row }) => !row.earlier, earlier: ({ row }) => Boolean(row.earlier),
       stored: ({ row }) => !row.orphan, orphan: ({ row }) => Boolean(row.orphan), failing: ({ row }) => Boolean(row.fails),
       judged: ({ row }) => Boolean(row.judged && row.judged[0] + row.judged[1]), unexpected: ({ row }) => row.cause === "expectation" || Boolean(row.judged && row.judged[2]),
+      moved: ({ row }) => Boolean(row.moved),
     };
     return Object.hasOwn(tests, value) ? (node) => tests[value](node) : () => false;
   },
