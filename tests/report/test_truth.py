@@ -297,7 +297,8 @@ def test_a_build_is_told_by_what_happened_in_its_flow(project: TinyProject) -> N
     assert 1 == len(report(project)["causes"])
     alone = project.pytest("-k", "study")
     line = "flows/demand.py:4: ValueError: demand of North is negative (in demand)"
-    assert f"error    study/national: {line}" in alone.out
+    told = "study/national: ValueError: demand of North is negative (in demand) -> flows/demand.py:4"
+    assert f"error    {told}\n" in alone.out
     # the failure itself begins with it too, and has its source
     assert f"\n{line}\n" in alone.out
     assert '>     4  raise ValueError("demand of North is negative")' in alone.out
