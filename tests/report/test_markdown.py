@@ -143,6 +143,11 @@ def test_what_is_red_for_its_numbers_has_expected_and_found(tmp_path: Path) -> N
     (block,) = [line for line in summary([given], tmp_path).splitlines() if "🔴" in line]
     assert "<pre>rmse  expected 0.3  found 0.36  +20 %  rtol 0.001</pre>" in block
     assert "ductaflow diff fit/a@expected fit/a&#10;ductaflow accept fit/a" in block
+    bound = ValueDifference("rmse", "bound", None, 0.36, None, "> max 0.3")
+    judged = replace(judged, differences=(Difference(bound),))
+    text = summary([replace(given, judged=judged)], tmp_path)
+    assert "<pre>rmse  found 0.36 &gt; max 0.3</pre>" in text
+    assert "ductaflow accept" not in text, "a bound is not accepted"
 
 
 def test_metrics_that_moved_come_largest_change_first(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from ductaflow.comparison.difference import relative_change, spelled_change
 from ductaflow.project.diagram import Diagram, Edge, Look, Node, beyond_mermaid, to_mermaid
 from ductaflow.report.cause_groups import way_of
 from ductaflow.report.printed_at import Literal, PrintedAt
-from ductaflow.report.schema import Cause, FailureTwin, Head, InstanceTwin
+from ductaflow.report.schema import Cause, DifferenceTwin, FailureTwin, Head, InstanceTwin
 from ductaflow.store.causes import Said, in_parts, pattern_of, title_of
 from ductaflow.store.expected import difference_lines
 from ductaflow.store.result import Judged, Status
@@ -266,7 +266,7 @@ class Summary:
         if cause["blocks"]:
             inside.append(f"<p>{cause['blocks']} blocked by it</p>")
         if cause["cause"] == "expectation":
-            inside += map(_unexpected, group.first)
+            inside += (_unexpected(one, named=len(ids) > 1) for one in group.first)
         elif failure := [first, *way_of(first)][-1]["failure"]:
             inside.append(_pre(_failure_lines(failure)))
         inside.append(_pre(_commands(first, cause)))
@@ -297,7 +297,8 @@ class Summary:
         return flow, None
 
     def _metrics(self) -> str:
-        moved = sorted(self._moved, key=lambda one: (-one.size, one.id, one.name))
+        # The last digits of a change say nothing of its size.
+        moved = sorted(self._moved, key=lambda one: (-round(one.size, 9), one.id, one.name))
         rows: list[Sequence[str]] = [
             (_code(one.id), _code(one.name), _code(one.before), _code(one.now), _code(one.change or "other"))
             for one in moved
@@ -356,15 +357,16 @@ def _failure_lines(failure: FailureTwin) -> Iterator[str]:
     yield from lines
 
 
-def _unexpected(instance: InstanceTwin) -> str:
-    """Return what is not as expected in a run, or in the flows of a build."""
+def _unexpected(instance: InstanceTwin, *, named: bool) -> str:
+    """Return what is not as expected in a run, or in the flows of a build; `named`: with its id."""
     parts = []
     for one in _judged_in(instance):
         judged = convert(one.get("judged"), Judged, where=one["id"])
         lines = [*difference_lines(judged)]
         if (left_out := len(lines) - MAX_DIFFERENCES) > 0:
             lines = [*lines[:MAX_DIFFERENCES], f"and {left_out} more lines"]
-        parts.append(f"<p>{_code(one['id'])}</p>{_pre(lines)}")
+        name = f"<p>{_code(one['id'])}</p>" if named or one is not instance else ""
+        parts.append(f"{name}{_pre(lines)}")
     return "".join(parts)
 
 
@@ -376,10 +378,18 @@ def _judged_in(instance: InstanceTwin) -> Iterator[InstanceTwin]:
         yield from _judged_in(flow)
 
 
+def _differences_in(instance: InstanceTwin) -> Iterator[DifferenceTwin]:
+    for one in _judged_in(instance):
+        if judged := one.get("judged"):
+            yield from judged["differences"]
+
+
 def _commands(instance: InstanceTwin, cause: Cause) -> Iterator[str]:
     if cause["cause"] == "expectation":
         yield f"ductaflow diff {instance['id']}@expected {instance['id']}"
-        yield f"ductaflow accept {instance['id']}"
+        # What is beyond a bound stays, whatever is accepted.
+        if any(not one["metric"] or one["metric"]["kind"] != "bound" for one in _differences_in(instance)):
+            yield f"ductaflow accept {instance['id']}"
     yield instance["rerun"]
     if instance["debug"] and cause["cause"] == "exception":
         yield instance["debug"]
