@@ -146,6 +146,7 @@ class Watched(LiveReport):
 
     ahead = 0.0
     writes = 0
+    held_up = 600.0
 
     @staticmethod
     def clock() -> float:

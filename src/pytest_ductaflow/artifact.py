@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,8 +19,10 @@ from ductaflow.common.text import first_line, shown_path
 from ductaflow.project.instances import Instance
 from ductaflow.project.orphans import lost_expectations
 from ductaflow.project.settings import Project
-from ductaflow.report import NOT_YET, Entry, LiveReport, Stored, build_report
+from ductaflow.report import NOT_YET, Entry, LiveReport, Stored, Working, build_report
 from ductaflow.report.earlier import former_head, former_instances
+from ductaflow.report.schema import AtWork
+from ductaflow.report.twin import utc_now
 from ductaflow.session.decide import NOT_STARTED, unrun
 from ductaflow.store.causes import Group
 from ductaflow.store.folder import unfinished
@@ -46,7 +48,7 @@ class _Tree:
     expected: dict[str, Instance] = field(default_factory=dict)
     results: dict[str, Result] = field(default_factory=dict)
     xfailed: set[str] = field(default_factory=set)
-    started: set[str] = field(default_factory=set)
+    started: dict[str, str] = field(default_factory=dict)
     workers: dict[str, str | None] = field(default_factory=dict)
     failing: dict[str, str] = field(default_factory=dict)
     page: Path | None = None
@@ -71,6 +73,8 @@ class Artifact:
         self._only_changed = options.only_changed
         self._sharding = sharding
         self._trees: dict[Path, _Tree] = {}
+        #: Gives the seconds that the session may still take; None if nothing is known.
+        self.left: Callable[[], float | None] = lambda: None
         self._tree_of: dict[str, _Tree] = {}
 
     # --- while it runs -----------------------------------------------------------------------------------
@@ -95,7 +99,7 @@ class Artifact:
     def start(self, nodeid: str) -> None:
         """Take note that an item began."""
         if tree := self._tree_of.get(nodeid):
-            tree.started.add(nodeid)
+            tree.started[nodeid] = utc_now()
 
     def update(self, report: pytest.TestReport) -> None:
         """Take in a report of pytest; reports of instances carry their outcomes."""
@@ -218,10 +222,21 @@ class Artifact:
                     project_root=project.root,
                     stored=lambda: self._stored(project),
                     shard=lambda: self._sharding.of_project(project.root),
+                    at_work=lambda: self._at_work(project),
                     waits_for_run=self._only_changed,
                 )
             self._trees[project.runs_dir] = _Tree(project, report)
         return self._trees[project.runs_dir]
+
+    def _at_work(self, project: Project) -> Working:
+        """Return what runs and how long that may take. A thread of the report asks."""
+        tree = self._trees[project.runs_dir]
+        running = [
+            AtWork(id=tree.expected[nodeid].id, since=since)
+            for nodeid, since in [*tree.started.items()]
+            if nodeid not in tree.results
+        ]
+        return Working(running, self.left())
 
     def _stored(self, project: Project) -> Stored:
         readiness = self._projects.at(project.root)

@@ -50,6 +50,7 @@ class ControllerHooks:
         self._worker_count = 0
         self._artifact = Artifact(common.projects, common.options, common.sharding)
         self._live = Live(config, common.projects)
+        self._artifact.left = self._live.left
         self._github = github.for_this_session(common.projects)
         self._junit = JUnit(config, common.projects)
         self._baseline = common.flows.baseline

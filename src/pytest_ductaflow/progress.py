@@ -15,7 +15,7 @@ import threading
 import time
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pytest
 
@@ -77,16 +77,26 @@ class Progress:
                 ran = status is not None and status.is_verdict
                 self._estimate.finish(self._places[nodeid], seconds if ran else 0.0)
 
+    def left(self) -> float | None:
+        """Return the seconds to the end; None if nothing is known."""
+        with self._lock:
+            return self._left(self._at_work())
+
+    def _at_work(self) -> dict[str, float]:
+        # An item with a status is done, although pytest still has to tear it down.
+        return {id: since for id, since in self._running.items() if id not in self._counted}
+
+    def _left(self, running: Mapping[str, float]) -> float | None:
+        now = time.monotonic()
+        return self._estimate.left([(self._places[nodeid], now - since) for nodeid, since in running.items()])
+
     def parts(self, room: int = WIDE) -> list[Piece]:
         """The line in pieces, each with its markup; names as far as there is room for them."""
         with self._lock:
-            # An item with a status is done, although pytest still has to tear it down.
-            running = {id: since for id, since in self._running.items() if id not in self._counted}
+            running = self._at_work()
             done = self._done | (self._counted.keys() & self._places.keys())
             counts = Counter(self._counted.values())
-            now = time.monotonic()
-            places = [(self._places[nodeid], now - since) for nodeid, since in running.items()]
-            left = self._estimate.left(places)
+            left = self._left(running)
             total = f"{len(done)}/{len(self._places)}"
         # The last column of a terminal stays empty.
         is_short = room < WIDE - 1
@@ -264,6 +274,10 @@ class Live:
             self._progress.start(nodeid)
             self._line = self._line or StatusLine(self._config, self._progress)
             self._line.change()
+
+    def left(self) -> float | None:
+        """Return the seconds that the session may still take; None if nothing is known."""
+        return self._progress.left() if self._progress else None
 
     def report(self, report: pytest.TestReport, status: Status | None) -> None:
         """See `Progress.report`."""

@@ -611,6 +611,7 @@ def entry_of(name: str, status: Status, run_id: str = "") -> Entry:
 def report_of(runs: Path, monkeypatch: pytest.MonkeyPatch, *, waits: bool = True) -> LiveReport:
     """A report that expects the instances a and b, under a clock that stands."""
     monkeypatch.setattr(LiveReport, "clock", staticmethod(lambda: 0.0))
+    monkeypatch.setattr(LiveReport, "held_up", 60.0)
     report = LiveReport(runs, session_id="s", waits_for_run=waits)
     report.expect([entry_of(name, Status.NOT_RUN) for name in "ab"])
     return report

@@ -11,6 +11,7 @@ from desk import CHROMIUM, Desk, new_desk
 from support import TinyProject
 
 from ductaflow.common.paths import REPORT_HTML
+from ductaflow.report import LiveReport
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -73,6 +74,12 @@ def store(project: TinyProject, degree: int) -> None:
     project.config("flows/plot/EU.json", model="runs/fit/EU_2030/model.json", divisor=1 if degree < 3 else 0)
     project.config("flows/plot/later.json", divisor=1, _run={"skip": "waits for data"})
     project.config("builds/outer/low.json", degree=1, _run={"needs": ["fit/EU_2050"]})
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A live report has written when a call returns, also where the machine is busy."""
+    monkeypatch.setattr(LiveReport, "held_up", 60.0)
 
 
 @pytest.fixture(scope="session")

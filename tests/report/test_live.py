@@ -16,10 +16,11 @@ from ductaflow.common.paths import REPORT_JSON, RunFolder
 from ductaflow.report import (
     Entry,
     LiveReport,
+    Working,
     build_report,
     render_html,
 )
-from ductaflow.report.schema import Origin
+from ductaflow.report.schema import AtWork, Origin
 
 STARTED, FINISHED = "2030-01-02T03:04:05.000Z", "2030-01-02T03:06:10.000Z"
 
@@ -140,17 +141,61 @@ def test_a_result_is_on_the_page_within_15_seconds(
 
 
 def test_the_first_error_is_on_the_page_at_once(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Somebody may wait for just this; the errors after it keep the distance."""
-    clock = Clock(monkeypatch)
+    """Somebody may wait for just this, on a slow disk too; the errors after it keep the distance."""
+    clock = Clock(monkeypatch, cost=0.75)
     live = LiveReport(runs, session_id="s1", min_interval=1000.0)
     live.expect([Entry(a_result("not_run", instance=name)) for name in "abc"])
     live.update(Entry(a_result(instance="a")))
     assert 1 == clock.writes
+    failed = clock.now
     live.update(Entry(a_result("error", instance="b")))
     assert (2, 1) == (clock.writes, twin(runs)["summary"]["error"])
+    assert clock.now - failed < 2
     live.update(Entry(a_result("error", instance="c")))
     assert 2 == clock.writes
     live.close()
+
+
+def test_a_slow_disk_holds_up_nobody(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The session goes on while a page is written; what fails meanwhile is on the next one, at once."""
+    from ductaflow.report import live as module
+
+    write, entered, gate = module._write, threading.Semaphore(0), threading.Semaphore(0)
+    errors: list[int] = []
+
+    def slow(*args: Any) -> Path:
+        entered.release()
+        assert gate.acquire(timeout=60)
+        path = write(*args)
+        errors.append(twin(runs)["summary"]["error"])
+        return path
+
+    monkeypatch.setattr(module, "_write", slow)
+    monkeypatch.setattr(LiveReport, "held_up", 0.0)
+    live = LiveReport(runs, session_id="s1", min_interval=1000.0)
+    live.expect([Entry(a_result("not_run", instance=name)) for name in "ab"])
+    assert entered.acquire(timeout=60)
+    live.update(Entry(a_result("error", instance="a")))
+    live.update(Entry(a_result(instance="b")))
+    assert not (runs / REPORT_JSON).exists()
+
+    gate.release()
+    assert entered.acquire(timeout=60)
+    gate.release(2)
+    live.close()
+    assert [0, 1, 1] == errors
+
+
+def test_the_page_tells_what_is_at_work(runs: Path) -> None:
+    """Twenty by name, and how long the session may still take; the page that is final has none of it."""
+    running = [AtWork(id=f"fit/{number}", since="2030-01-01T00:00:00Z") for number in range(23)]
+    live = LiveReport(runs, session_id="s1", at_work=lambda: Working(running, 95.0))
+    live.expect([Entry(a_result("not_run"))])
+
+    alive = twin(runs)["alive"]
+    assert (running[:20], 3, 95.0) == (alive["running"], alive["running_left_out"], alive["left"])
+    live.close()
+    assert twin(runs)["alive"] is None
 
 
 def test_last_result_before_a_long_run_gets_on_the_page(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,6 @@
 """The report of a session: results -> JSON twin (`twin`) -> one HTML page (`page`), written by `live`."""
 
-from ductaflow.report.live import LiveReport, write_report
+from ductaflow.report.live import LiveReport, Working, write_report
 from ductaflow.report.merge import Merged, merge_reports
 from ductaflow.report.page import render_html
 from ductaflow.report.status_report import generate_status_report
@@ -13,6 +13,7 @@ __all__ = [
     "LiveReport",
     "Merged",
     "Stored",
+    "Working",
     "build_report",
     "generate_status_report",
     "merge_reports",

@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ from ductaflow.report.earlier import all_earlier
 from ductaflow.report.origin import add_origin, origin_of
 from ductaflow.report.page import Packer, PageRow, page_chunks, prepare, render_html, row_of, with_past
 from ductaflow.report.past import Past, Touched, packed_touched
-from ductaflow.report.schema import Head, Origin, SessionLine, ShardTwin, Twin
+from ductaflow.report.schema import Alive, AtWork, Head, Origin, SessionLine, ShardTwin, Twin
 from ductaflow.report.stored import Stored
 from ductaflow.report.twin import Entry, Sources, instance_data, report_head, utc_now
 from ductaflow.store.result import Status
@@ -34,6 +34,8 @@ from ductaflow.store.result import Status
 RESTS = 200
 #: The most seconds between two writes while something happens, on however slow a disk.
 LONGEST_REST = 15.0
+#: Instances at work that a page names.
+MAX_RUNNING = 20
 #: Seconds after which a page is written again though nothing happened: a sign that the session lives.
 HEARTBEAT = 30.0
 #: Seconds after which the first page is written, even if perhaps nothing has to run: a run may take long.
@@ -105,11 +107,28 @@ class _History(NamedTuple):
     past: Past
 
 
+class Working(NamedTuple):
+    """What is at work in a session, and how many seconds it may still take; None if nothing is known."""
+
+    running: Sequence[AtWork]
+    left: float | None = None
+
+
+class _Page(NamedTuple):
+    """What is written, as it was at one moment: results that come in meanwhile do not change it."""
+
+    head: Head
+    past: Past
+    kept: Sequence[_Kept]
+    packer: Packer
+
+
 class LiveReport:
     """The report of a session, kept up to date while it runs.
 
     It writes at most once in `min_interval` seconds and spends about 0.5 % of a processor on it; a result is
-    on the page after 15 s at the latest, and the first error at once. It also writes now and then when
+    on the page after 15 s at the latest, and the first error at once. A thread writes, so that a slow disk
+    does not hold up the session. It also writes now and then when
     nothing happens: a page that was not written for long says that its session was killed. A write that fails
     while the session runs does not disturb it; the next one tries again, and `close` raises.
 
@@ -123,7 +142,7 @@ class LiveReport:
         min_interval: seconds from the end of one write to the next.
         stored: gives what the project stores, and is called once; without it, no instance has a node id, and
             every one that the last page showed counts.
-        shard: gives the `shard` of the twin; asked with every write.
+        shard, at_work: give the `shard` of the twin, and what is at work; asked with every write.
         waits_for_run: begin the page with the first result of a run, or after 2 s. If thousands of instances
             are planned and nothing has to run, showing each as planned and then as unchanged would take most
             of the session.
@@ -132,6 +151,8 @@ class LiveReport:
     #: Seconds of a clock that only goes forward, and of the processor in this thread; tests set their own.
     clock = staticmethod(time.monotonic)
     work = staticmethod(time.thread_time)
+    #: Seconds for which a session waits at most until a page is written; none is lost that takes longer.
+    held_up = 0.1
 
     def __init__(
         self,
@@ -142,6 +163,7 @@ class LiveReport:
         min_interval: float = 1.0,
         stored: Callable[[], Stored] | None = None,
         shard: Callable[[], ShardTwin | None] = lambda: None,
+        at_work: Callable[[], Working | None] = lambda: None,
         waits_for_run: bool = False,
     ) -> None:
         self._runs_dir = runs_dir
@@ -160,7 +182,7 @@ class LiveReport:
         self._earlier: dict[str, _Kept] | None = None
         self._faults: list[str] = []
         self._find_stored = stored
-        self._shard = shard
+        self._shard, self._at_work = shard, at_work
         self._waits_for_run = waits_for_run
         self._begin = self.clock()
         self._next_write = self._begin + (PATIENCE if waits_for_run else 0.0)
@@ -170,14 +192,17 @@ class LiveReport:
         self._is_first = True
         self._has_error = False
         self._is_noted = False
+        self._is_writing = self._is_urgent = False
         self._closed = False
-        self._lock = threading.RLock()
+        #: Of what is kept here; and of the files, which is taken first.
+        self._lock, self._turn = threading.RLock(), threading.Lock()
 
     def expect(self, entries: Iterable[Entry]) -> None:
         """Show planned instances, with status not_run, and write the page."""
         with self._lock:
             self._planned |= {entry.result.id: entry for entry in entries}
-            self._write_or_wait()
+            writer = self._write_or_wait()
+        self._let_write(writer)
 
     def update(self, entry: Entry) -> None:
         """Show the result of an instance, in place of what the page shows now."""
@@ -190,9 +215,15 @@ class LiveReport:
                 self._next_write = min(self._next_write, self.clock())
             if entry.result.status.is_error and not self._has_error:
                 # Somebody may wait for just this.
-                self._has_error = True
+                self._has_error = self._is_urgent = True
                 self._next_write = min(self._next_write, self.clock())
-            self._write_or_wait()
+            writer = self._write_or_wait()
+        self._let_write(writer)
+
+    def _let_write(self, writer: threading.Timer | None) -> None:
+        # Most disks are done by then; a slow one holds nobody up.
+        if writer:
+            writer.join(self.held_up)
 
     def close(self, finished: str | None = None) -> Path:
         """Write the final page.
@@ -209,6 +240,7 @@ class LiveReport:
         with self._lock:
             self._closed = True
             self._stop_timer()
+        with self._turn, self._lock:
             self._make_ready()
             if not self._is_noted:
                 # Another session may have ended meanwhile.
@@ -219,9 +251,8 @@ class LiveReport:
             statuses = {id: one.status for id, one in touched.items()}
             line = history.session_line(head, self.clock() - self._begin, statuses, head["history"])
             head["history"] = [*head["history"], line][-history.MAX_SESSIONS :]
-            path = self._write(
-                head, self._read_history().past.followed_by(touched, most=history.MAX_SESSIONS)
-            )
+            past = self._read_history().past.followed_by(touched, most=history.MAX_SESSIONS)
+            path = self._write(self._page(head, past))
             if self._kept and not self._is_noted:
                 kept_in = history.history_file(self._runs_dir)
                 try:
@@ -245,48 +276,70 @@ class LiveReport:
                 if cause["parameters"]
             }
 
-    def _write_or_wait(self) -> None:
-        """Write now if a write is due, otherwise when it is."""
+    def _write_or_wait(self) -> threading.Timer | None:
+        """See that the page is written when that is due; return what writes it if that is now."""
         if self._closed:
-            return
+            return None
+        if self._is_writing:
+            self._is_due = True
+            return None
         wait = self._next_write - self.clock()
         if wait <= 0:
-            self._write_now()
-        elif not self._is_due:
+            self._is_writing = True
+            return self._start_timer(0)
+        if not self._is_due:
             self._is_due = True
             self._start_timer(wait)
+        return None
 
-    def _start_timer(self, seconds: float) -> None:
+    def _start_timer(self, seconds: float) -> threading.Timer:
         self._stop_timer()
-        self._timer = threading.Timer(seconds, self._on_timer)
+        self._timer = threading.Timer(seconds, self._write_now)
         self._timer.daemon = True
         self._timer.start()
+        return self._timer
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _on_timer(self) -> None:
-        with self._lock:
-            if not self._closed:
-                self._write_now()
-
     def _write_now(self) -> None:
-        self._is_due = False
+        # One at a time; results come in meanwhile.
+        with self._turn:
+            with self._lock:
+                if self._closed:
+                    return
+                self._is_due = self._is_urgent = False
+                self._is_writing = True
+            try:
+                spent = self._write_one()
+            finally:
+                with self._lock:
+                    self._is_writing = False
+            with self._lock:
+                # The first write also reads what earlier sessions left, once.
+                spent = 0.0 if self._is_first else spent
+                self._is_first = False
+                most = max(self._min_interval, LONGEST_REST)
+                self._rest = min(max(self._min_interval, RESTS * spent), most)
+                self._next_write = self.clock() + (0.0 if self._is_urgent else self._rest)
+                if not self._closed:
+                    waits = max(0.0, self._next_write - self.clock())
+                    self._start_timer(waits if self._is_due else max(HEARTBEAT, self._rest))
+
+    def _write_one(self) -> float:
+        """Write what is known now; return the seconds of the processor that it took."""
         # The length of this write decides when the next one is due, and that is not loaded again.
         prepare()
         begin = self.work()
         # `close` writes again, and raises if that is still not possible.
         with suppress(DuctaflowError):
-            self._make_ready()
-            self._write(self._head(None), self._read_history().past)
-        spent = 0.0 if self._is_first else self.work() - begin
-        # The first write also reads what earlier sessions left, once.
-        self._is_first = False
-        self._rest = min(max(self._min_interval, RESTS * spent), max(self._min_interval, LONGEST_REST))
-        self._next_write = self.clock() + self._rest
-        self._start_timer(max(HEARTBEAT, self._rest))
+            with self._lock:
+                self._make_ready()
+                page = self._page(self._head(None), self._read_history().past)
+            self._write(page)
+        return self.work() - begin
 
     def _make_ready(self) -> None:
         """Make ready what is planned and, once a session, what is known of all other instances."""
@@ -328,13 +381,18 @@ class LiveReport:
         if finished is None:
             # A write that takes longer than the last one, on a busy machine, is no sign of death.
             within = 3 * max(HEARTBEAT, self._rest)
-            head["alive"] = {
+            alive: Alive = {
                 "written": utc_now(),
                 "next": round(self._rest, 1),
                 "within": round(within),
                 "pid": os.getpid(),
                 "host": socket.gethostname(),
             }
+            if working := self._at_work():
+                alive["running"] = working.running[:MAX_RUNNING]
+                alive["running_left_out"] = len(working.running[MAX_RUNNING:])
+                alive["left"] = working.left
+            head["alive"] = alive
         return head
 
     def _read_history(self) -> _History:
@@ -347,13 +405,16 @@ class LiveReport:
     def _all(self) -> list[_Kept]:
         return list({**(self._earlier or {}), **self._kept}.values())
 
-    def _write(self, head: Head, past: Past) -> Path:
-        kept = self._all()
+    def _page(self, head: Head, past: Past) -> _Page:
+        return _Page(head, past, self._all(), self._packer.copy())
+
+    def _write(self, page: _Page) -> Path:
+        head, past, kept, packer = page
         rows = [
             PageRow(entry.status.value, with_past(_text(entry.row), past.text(entry.id))) for entry in kept
         ]
         twins = (with_past(_text(entry.twin), past.text(entry.id)) for entry in kept)
-        return _write(self._runs_dir, twin_chunks(head, twins), page_chunks(head, rows, self._packer))
+        return _write(self._runs_dir, twin_chunks(head, twins), page_chunks(head, rows, packer))
 
     def _keep(self, entry: Entry) -> _Kept:
         if self._stored:

@@ -68,6 +68,13 @@ class Packer:
         """Return values behind the number of their names; None if there are none."""
         return [self.shape(tuple(values)), *values.values()] if values else None
 
+    def copy(self) -> Packer:
+        """Return what is packed now; what is added to one of the two is not in the other."""
+        other = Packer()
+        other.shapes, other._size = {**self.shapes}, self._size
+        other._full, other._open = [*self._full], [*self._open]
+        return other
+
     def blocks(self) -> Iterator[str]:
         """Yield all blocks, the one that is not full last."""
         for block in self._full:

@@ -5,6 +5,7 @@ Long texts are cut in the middle, and say so. `common.decode` reads these from f
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NotRequired, TypedDict
 
 from ductaflow.common.errors import SourceLine
@@ -308,11 +309,20 @@ class NumbersLine(TypedDict):
     numbers: dict[str, dict[str, float]]
 
 
+class AtWork(TypedDict):
+    """An instance that runs, and since when, as UTC in ISO 8601."""
+
+    id: str
+    since: str
+
+
 class Alive(TypedDict):
     """The last sign of life of a session that has not ended, or was killed.
 
     The report is not written before `next` seconds have passed, and again `within` some more if the session
-    lives. `planned` and `undone` are what `ductaflow report` found of one that was killed.
+    lives. `running` is what was at work then, in the order in which it began, and `left` how many seconds the
+    session may still take; both only as far as they are known. `planned` and `undone` are what `ductaflow
+    report` found of one that was killed.
     """
 
     written: str
@@ -320,6 +330,9 @@ class Alive(TypedDict):
     within: int
     pid: int
     host: str
+    running: NotRequired[Sequence[AtWork]]
+    running_left_out: NotRequired[int]
+    left: NotRequired[float | None]
     planned: NotRequired[int]
     undone: NotRequired[list[str]]
 

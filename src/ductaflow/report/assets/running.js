@@ -21,8 +21,19 @@ function banners() {
   const toggle = button("", () => { paused = !paused; name(); saveState(); }, {});
   const name = () => { toggle.textContent = paused ? "Refresh again" : "Pause the refresh"; };
   name();
-  place.append(h("div.banner.running", h("span.pulse", { "aria-hidden": "true" }), h("span", h("strong", "Running"), ": " + (planned - summary.not_run) + " of " + planned + " done, as of " + moment(alive.written)), toggle));
+  place.append(h("div.banner.running", h("span.pulse", { "aria-hidden": "true" }), h("span", h("strong", "Running"), ": " + (planned - summary.not_run) + " of " + planned + " done" + countsOf(summary) + (alive.left ? ", about " + duration(alive.left) + " left" : "") + ", as of " + moment(alive.written) + ".", atWork(alive)), toggle));
   later(Math.max(Number(document.body.dataset.refresh), alive.next));
+}
+
+// `, 9 success, 1 error`: what came of those that are done.
+const countsOf = (summary) => ORDER.filter((name) => name !== "not_run" && summary[name]).map((name) => ", " + summary[name] + " " + wordOf(name)).join("");
+
+// What was at work when the page was written: ids that open their instances, and since when.
+function atWork({ written, running = [], running_left_out: more }) {
+  if (!running.length) return null;
+  const since = (one) => " for " + duration(Math.max(0, (Date.parse(written) - Date.parse(one.since)) / 1000));
+  return h("span.at-work", " At work: ", running.map((one, place) => [place ? ", " : "",
+    byKey.has(one.id) ? button(one.id, () => openNode(byKey.get(one.id)), { class: "link" }) : one.id, since(one)]), more ? " and " + more + " more" : "");
 }
 
 let touched = 0; // when a person last did something that a refresh would disturb
