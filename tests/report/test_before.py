@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +73,23 @@ def test_numbers_before_come_from_the_file_of_numbers_where_the_run_is_not_kept(
     file = tmp_path / ".ductaflow/metrics.jsonl"
     file.write_text(file.read_text().replace('"before"', '"before'))
     assert {"moved": {"rmse": 0.1}} == row(twin_of(tmp_path, Entry(result)), "moved")
+
+
+def test_digits_are_on_the_page_once(tmp_path: Path) -> None:
+    """What the row has whole is not in the details; a text that is cut there is, with all others."""
+    stored(tmp_path / ".ductaflow/previous", a_result(metrics=BEFORE))
+    packed = []
+    for more in ({}, {"note": "x" * 61}):
+        result = stored(tmp_path, a_result(run_id="r", metrics={**NOW, **more}))
+        packer = Packer()
+        row_of(twin_of(tmp_path, Entry(result)), packer)
+        (block,) = (zlib.decompress(base64.b64decode(one), -zlib.MAX_WBITS) for one in packer.blocks())
+        packed += json.loads(block)
+
+    assert {"method": "ols", "gone": 1} == packed[0]["metrics_before"]
+    assert "metrics" not in packed[0]
+    assert {**NOW, "note": "x" * 61} == packed[1]["metrics"]
+    assert {"rmse", "rows", "method", "gone"} == packed[1]["metrics_before"].keys()
 
 
 def test_a_run_without_metrics_says_nothing_of_those_before(tmp_path: Path) -> None:

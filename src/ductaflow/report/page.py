@@ -26,7 +26,7 @@ from ductaflow.report.schema import Head, InstanceTwin, Origin, Twin
 from ductaflow.report.twin import NOT_YET
 from ductaflow.store.causes import Root
 from ductaflow.store.metrics import numbers_in
-from ductaflow.store.result import BY_ATTENTION, Status
+from ductaflow.store.result import BY_ATTENTION, Metric, Status
 
 if TYPE_CHECKING:
     import jinja2
@@ -168,7 +168,7 @@ def row_of(instance: InstanceTwin, packer: Packer) -> PageRow:
         "rerun": None if shown["nodeid"] and is_plain else shown["rerun"],
         "parameters": packer.shaped(parameters),
         **_results(shown, packer),
-        "at": packer.add(_json(_details(shown))) if has_details else None,
+        "at": packer.add(_json(_not_in_row(_details(shown)))) if has_details else None,
         # the last one: see `with_past`
         "past": shown.get("past"),
     }
@@ -361,6 +361,22 @@ def _results(instance: InstanceTwin, packer: Packer) -> dict[str, object]:
         "judged": [judged[key] for key in ("metrics", "files", "differing")] if judged else None,
         "memory": instance["peak_memory"],
     }
+
+
+def _not_in_row(details: dict[str, object]) -> dict[str, object]:
+    """Return the details without what the row has: digits of numbers are most of a packed page.
+
+    The script puts them together again. A row has all metrics, or the details have them.
+    """
+    metrics = cast(dict[str, Metric], details.get("metrics", {}))
+    if len(metrics) > MAX_VALUES or any(
+        len(text) > MAX_VALUE for text in metrics.values() if isinstance(text, str)
+    ):
+        return details
+    before = cast(dict[str, Metric], details.get("metrics_before", {}))
+    moved = numbers_in(metrics).keys() & numbers_in(before).keys()
+    others = {name: value for name, value in before.items() if name not in moved}
+    return _without_empty({**details, "metrics": None, "metrics_before": others})
 
 
 def _message(instance: InstanceTwin, root: Root | None) -> str:

@@ -101,7 +101,15 @@ async function detailsOf(node) {
     return above && above.flows ? above.flows[node.place] : null;
   }
   if (!node.row.at) return null;
-  return (await block(node.row.at[0]))[node.row.at[1]];
+  const details = (await block(node.row.at[0]))[node.row.at[1]];
+  // Metrics that a row has whole are only there.
+  if (!node.row.metrics || details.metrics) return details;
+  return { ...details, metrics: named(node.row.metrics), metrics_before: { ...named(node.row.moved || [0]), ...details.metrics_before } };
+}
+
+// Values by their names, of what a row has behind the number of their names.
+function named([shape, ...values]) {
+  return Object.fromEntries(values.map((value, place) => [head.shapes[shape][place], value]));
 }
 
 // --- what the sessions before say ---------------------------------------------------------------------------

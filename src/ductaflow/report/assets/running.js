@@ -21,12 +21,12 @@ function banners() {
   const toggle = button("", () => { paused = !paused; name(); saveState(); }, {});
   const name = () => { toggle.textContent = paused ? "Refresh again" : "Pause the refresh"; };
   name();
-  place.append(h("div.banner.running", h("span.pulse", { "aria-hidden": "true" }), h("span", h("strong", "Running"), ": " + (planned - summary.not_run) + " of " + planned + " done" + countsOf(summary) + (alive.left ? ", about " + duration(alive.left) + " left" : "") + ", as of " + moment(alive.written) + ".", atWork(alive)), toggle));
+  place.append(h("div.banner.running", h("span.pulse", { "aria-hidden": "true" }), h("span", h("strong", "Running"), ": " + (planned - summary.not_run) + " of " + planned + " done" + countedDone(summary) + (alive.left ? ", about " + duration(alive.left) + " left" : "") + ", as of " + moment(alive.written) + ".", atWork(alive)), toggle));
   later(Math.max(Number(document.body.dataset.refresh), alive.next));
 }
 
 // `, 9 success, 1 error`: what came of those that are done.
-const countsOf = (summary) => ORDER.filter((name) => name !== "not_run" && summary[name]).map((name) => ", " + summary[name] + " " + wordOf(name)).join("");
+const countedDone = (summary) => ORDER.filter((name) => name !== "not_run" && summary[name]).map((name) => ", " + summary[name] + " " + wordOf(name)).join("");
 
 // What was at work when the page was written: ids that open their instances, and since when.
 function atWork({ written, running = [], running_left_out: more }) {
