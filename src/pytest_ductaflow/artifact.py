@@ -265,13 +265,14 @@ class Artifact:
 
     def _keep(self, tree: _Tree, nodeid: str, result: Result, message: str | None = None) -> None:
         """Show and keep the result of an instance, with the message for the terminal."""
-        if tree.report:
-            tree.report.update(self._entry(tree, nodeid, result))
         # The report has the rest; the texts of thousands of results would add up here.
         failure = result.failure and replace(result.failure, traceback="", source=())
         kept = replace(result, failure=failure, warnings=(), inputs=(), outputs=(), lineage=None)
         message = result.message if message is None else message
         tree.results[nodeid] = replace(kept, message=message, environment={})
+        if tree.report:
+            # Last: the page names what has no result as at work.
+            tree.report.update(self._entry(tree, nodeid, result))
 
     def _entry(self, tree: _Tree, nodeid: str, result: Result) -> Entry:
         """Return what the report shows of an instance."""
