@@ -210,6 +210,16 @@ def test_causes_are_one_line_while_something_is_searched(report: Desk) -> None:
     assert 2 == items.count()
 
 
+@pytest.mark.parametrize(("earlier", "said"), [((True, False), "1 from"), ((True, True), "all from")])
+def test_causes_say_what_is_of_earlier_sessions(
+    desk: Desk, tmp_path: Path, earlier: tuple[bool, bool], said: str
+) -> None:
+    """A good session of a part is not blamed for what failed before it."""
+    entries = [a_red(f"i{place}", earlier=early) for place, early in enumerate(earlier)]
+    desk.open(a_page(tmp_path, entries))
+    assert f"{said} earlier sessions" == desk.page.locator(".causes-head .note").inner_text()
+
+
 # --- keys --------------------------------------------------------------------------------------------------
 
 
