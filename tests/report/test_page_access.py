@@ -235,5 +235,5 @@ def test_the_benchmark_works() -> None:
         assert 0 == done.returncode, done.stderr
         assert not list(Path(folder).glob("report-*"))
     assert "too little to judge" in done.stdout
-    for line in ("page", "processor time", "first paint", "a key in the search, median"):
+    for line in ("page", "processor time", "first paint", "a key in the search, list: median"):
         assert f"| {line}" in done.stdout
