@@ -29,6 +29,7 @@ from harness import Flow, copy_run, heading, parser_of, shown, table, write_proj
 
 from ductaflow import FlowFailed, run_instance
 from ductaflow.common.paths import REPORT_HTML, REPORT_JSON
+from ductaflow.common.text import iso_moment
 from ductaflow.project.settings import Settings
 from ductaflow.report import Entry, LiveReport
 from ductaflow.report.history import MAX_SESSIONS, append_history
@@ -95,7 +96,7 @@ def entries(project: Path, count: int) -> Iterator[Entry]:
         result = read_result(runs / name)
         if result is None or result.status.value != kind:
             raise SystemExit(f"{runs / name}: {result} instead of {kind}")
-        times = (datetime.fromtimestamp(1.9e9 + PACE * number + add, UTC).isoformat() for add in (0, 0.15))
+        times = (iso_moment(datetime.fromtimestamp(1.9e9 + PACE * number + add, UTC)) for add in (0, 0.15))
         yield Entry(
             replace(
                 result,

@@ -35,7 +35,7 @@ def test_rows_say_what_came_of_them_in_each_session(tmp_path: Path) -> None:
     session(tmp_path, "s3", a=("unchanged", 9.0), c=("blocked", 0.0))
 
     expected = {
-        "fit/a": ["s.u", [0.123, None, None]],
+        "fit/a": ["s.u", [0.12, None, None]],
         "fit/b": ["ew.", [1.5, 2.0, None]],
         "fit/c": ["..b", [None, None, None]],
     }
@@ -109,7 +109,7 @@ def test_thousands_of_instances_stay_small() -> None:
 
     assert len(text) < 100_000
     past = Past([{"touched": text}])  # type: ignore[typeddict-item]
-    assert [letter_of(touched[names[7]].status), [2.59]] == past.of(names[7])
+    assert [letter_of(touched[names[7]].status), [2.6]] == past.of(names[7])
 
 
 def test_each_status_has_its_letter() -> None:

@@ -62,8 +62,8 @@ def letter_of(status: Status) -> str:
 
 
 def _rounded(seconds: float) -> float:
-    """Round to three digits: that is what a person compares."""
-    return float(f"{seconds:.3g}")
+    """Round to what a person compares: a page has 400,000 of these."""
+    return float(f"{seconds:.{2 if seconds < 10 else 3}g}")
 
 
 def _unpacked(text: str) -> list[_Flow] | None:
