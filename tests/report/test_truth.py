@@ -394,7 +394,8 @@ def test_a_failure_of_the_ratchet_is_seen(chain: TinyProject, desk: Desk) -> Non
     desk.wait_for("noisy/default")
     text = words(desk.panel.inner_text())
     assert "Fails its test: new warning: Warning: something new" in text
-    assert "ductaflow run noisy/default" in text
+    desk.panel.get_by_role("button", name="Copy run again").click()
+    assert "ductaflow run noisy/default" == desk.copied()
     desk.search("")
     page.get_by_role("button", name="Run again").first.click()
     assert desk.copied().startswith("ductaflow run --upstream")

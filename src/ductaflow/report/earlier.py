@@ -172,7 +172,8 @@ def rebuild_report(project: Project) -> Twin:
     alive = former and former["alive"]
     stored = Stored.of(project)
     entries = list(_entries(project, stored, faults, since=former["started"] if former and alive else ""))
-    entries = _with_old_orphans(entries)
+    if not alive:
+        entries = _of_last_session(entries, former)
     ran = [entry.result for entry in entries if entry.result.finished and not entry.earlier]
     last = max(ran, key=lambda result: str(result.finished), default=None)
     session_id = last.session_id if last else ""
@@ -213,26 +214,27 @@ def _origin(former: Head | None, last: Result | None, session_id: str) -> Origin
 
 
 def _entries(project: Project, stored: Stored, faults: list[str], *, since: str) -> Iterator[Entry]:
-    """Yield every known instance. Earlier are runs that ended before `since`, or instances without a run."""
+    """Yield every known instance. Earlier are runs that ended before `since`."""
     seen = set()
     for entry in _on_disk(project, since, faults):
         seen.add(entry.result.id)
         yield stored.with_facts(entry)
     for entry in former_entries(project.runs_dir, faults, stored=stored):
         if entry.result.id not in seen:
-            yield stored.with_facts(replace(entry, earlier=entry.earlier or not since))
+            yield stored.with_facts(entry)
 
 
-def _with_old_orphans(entries: Sequence[Entry]) -> list[Entry]:
-    """Mark the orphans among what earlier sessions ran. What the last session ran is its own."""
+def _of_last_session(entries: Sequence[Entry], former: Head | None) -> list[Entry]:
+    """Mark as earlier what the session of the last run did not touch; without a run, as the last page said."""
     ran = [entry.result for entry in entries if entry.result.finished]
     last = max(ran, key=lambda result: str(result.finished), default=None)
-    return [
-        replace(entry, earlier=True)
-        if entry.orphan and last is not None and entry.result.session_id != last.session_id
-        else entry
-        for entry in entries
-    ]
+    session = last.session_id if last else ""
+    told = former is not None and former["session_id"] == session
+
+    def is_earlier(entry: Entry) -> bool:
+        return entry.result.session_id != session if entry.result.finished else entry.earlier or not told
+
+    return [replace(entry, earlier=is_earlier(entry)) for entry in entries]
 
 
 def _on_disk(project: Project, since: str, faults: list[str]) -> Iterator[Entry]:
