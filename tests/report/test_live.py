@@ -12,7 +12,7 @@ import pytest
 from support import a_result, full_disk, stored
 
 from ductaflow.common.errors import DuctaflowError
-from ductaflow.common.paths import REPORT_JSON, RunFolder
+from ductaflow.common.paths import REPORT_HTML, REPORT_JSON, RunFolder
 from ductaflow.report import (
     Entry,
     LiveReport,
@@ -138,6 +138,22 @@ def test_a_result_is_on_the_page_within_15_seconds(
     live.update(Entry(a_result()))
     assert 3 == clock.writes
     live.close()
+
+
+def test_twin_of_thousands_is_written_less_often(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page is written after 15 s whatever it costs; its twin, which is longer, when that is paid for."""
+    clock = Clock(monkeypatch, work=0.5)
+    live = LiveReport(runs, session_id="s1")
+    live.expect([])
+    seen = []
+    for number in range(10):
+        clock.now += 20.0
+        live.update(Entry(a_result(instance=f"a{number}")))
+        assert f"a{number}" in (runs / REPORT_HTML).read_text()
+        seen.append(len(twin(runs)["instances"]))
+    assert [1, 1, 1, 1, 1, 6, 6, 6, 6, 6] == seen
+    live.close()
+    assert 10 == len(twin(runs)["instances"])
 
 
 def test_the_first_error_is_on_the_page_at_once(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -225,7 +225,7 @@ def _entries(project: Project, stored: Stored, faults: list[str], *, since: str)
 
 
 def _of_last_session(entries: Sequence[Entry], former: Head | None) -> list[Entry]:
-    """Mark as earlier what the session of the last run did not touch; without a run, as the last page said."""
+    """Mark as earlier what the session of the last run did not touch; of what has no run, the page knows."""
     ran = [entry.result for entry in entries if entry.result.finished]
     last = max(ran, key=lambda result: str(result.finished), default=None)
     session = last.session_id if last else ""

@@ -70,10 +70,11 @@ def twin_chunks(head: Head, instances: Iterable[str]) -> Iterator[str]:
     yield "\n]}\n"
 
 
-def _write(runs_dir: Path, twin: Iterable[str], page: Iterable[str]) -> Path:
+def _write(runs_dir: Path, twin: Iterable[str] | None, page: Iterable[str]) -> Path:
     try:
         runs_dir.mkdir(parents=True, exist_ok=True)
-        write_atomic(runs_dir / REPORT_JSON, twin)
+        if twin is not None:
+            write_atomic(runs_dir / REPORT_JSON, twin)
         write_atomic(runs_dir / REPORT_HTML, page)
     except OSError as exc:
         raise DuctaflowError(
@@ -127,10 +128,11 @@ class LiveReport:
     """The report of a session, kept up to date while it runs.
 
     It writes at most once in `min_interval` seconds and spends about 0.5 % of a processor on it; a result is
-    on the page after 15 s at the latest, and the first error at once. A thread writes, so that a slow disk
-    does not hold up the session. It also writes now and then when
-    nothing happens: a page that was not written for long says that its session was killed. A write that fails
-    while the session runs does not disturb it; the next one tries again, and `close` raises.
+    on the page after 15 s at the latest, and the first error at once. The twin of thousands of instances is
+    written less often than their page. A thread writes, so that a slow disk does not hold up the session. It
+    also writes now and then when nothing happens: a page that was not written for long says that its session
+    was killed. A write that fails while the session runs does not disturb it; the next one tries again, and
+    `close` raises.
 
     Instances that the session does not touch are shown as earlier ones: with their last result, otherwise as
     the page showed them before. `close` adds the session to the history of the runs folder.
@@ -187,6 +189,8 @@ class LiveReport:
         self._begin = self.clock()
         self._next_write = self._begin + (PATIENCE if waits_for_run else 0.0)
         self._rest = min_interval
+        #: The twin is several times as long as the page: of thousands of instances it is written less often.
+        self._next_twin = self._begin
         self._timer: threading.Timer | None = None
         self._is_due = False
         self._is_first = True
@@ -338,7 +342,11 @@ class LiveReport:
             with self._lock:
                 self._make_ready()
                 page = self._page(self._head(None), self._read_history().past)
-            self._write(page)
+            with_twin = self.clock() >= self._next_twin
+            self._write(page, with_twin=with_twin)
+            spent = self.work() - begin
+            if with_twin and not self._is_first and RESTS * spent > LONGEST_REST:
+                self._next_twin = self.clock() + RESTS * spent
         return self.work() - begin
 
     def _make_ready(self) -> None:
@@ -408,13 +416,14 @@ class LiveReport:
     def _page(self, head: Head, past: Past) -> _Page:
         return _Page(head, past, self._all(), self._packer.copy())
 
-    def _write(self, page: _Page) -> Path:
+    def _write(self, page: _Page, *, with_twin: bool = True) -> Path:
         head, past, kept, packer = page
         rows = [
             PageRow(entry.status.value, with_past(_text(entry.row), past.text(entry.id))) for entry in kept
         ]
         twins = (with_past(_text(entry.twin), past.text(entry.id)) for entry in kept)
-        return _write(self._runs_dir, twin_chunks(head, twins), page_chunks(head, rows, packer))
+        twin = twin_chunks(head, twins) if with_twin else None
+        return _write(self._runs_dir, twin, page_chunks(head, rows, packer))
 
     def _keep(self, entry: Entry) -> _Kept:
         if self._stored:
