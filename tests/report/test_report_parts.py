@@ -409,6 +409,19 @@ def test_parameters_of_too_few_instances_say_nothing(red: int, good: int) -> Non
     assert ([], []) == (cause["parameters"], cause["alternatives"])
 
 
+def test_red_build_has_the_parameters_of_its_flow() -> None:
+    """Its own config names no region, the flow's does: what the others share is not lost for it."""
+    parts = scenarios(("boom", {"region": "US"}), ("boom", {"region": "US"}), ("", {"region": "EU"}))
+    flow = instance("inner", "error", "boom", region="US")
+    build = instance("world", "error", "FlowFailed", regions="EU+US") | {"flows": [flow], "id": "plan/world"}
+    west = instance("west", "success", regions="EU") | {"id": "plan/west"}
+
+    (cause,) = find_causes([*parts, build, west])
+
+    assert [["region", "US"]] == cause["parameters"]
+    assert 3 == len(cause["instances"])
+
+
 def test_red_build_has_the_cause_of_its_flow() -> None:
     """At any depth; so it is grouped with what fails alike."""
     flow = instance("inner", "error", "boom 3")

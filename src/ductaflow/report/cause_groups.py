@@ -2,7 +2,7 @@
 
 Two failures have the same cause if they have the same exception, place and message; numbers, addresses, paths
 and the instance's own name in the message do not count. The title has those that are the same in all of them.
-A build that failed by one of its flows has the cause of that flow.
+A build that failed by one of its flows has the cause of that flow, and its parameters besides its own.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ class Causes:
     def add(self, instance: InstanceTwin) -> None:
         """Add an instance of the twin."""
         status = Status(instance["status"])
-        failed = _facts_of([instance, *way_of(instance)][-1])
+        way = way_of(instance)
+        failed = _facts_of([instance, *way][-1])
         cause, said = cause_of(failed, instance["instance"]) if failed else (None, ())
         is_blocked = status is Status.BLOCKED
         self._facts[instance["id"]] = _Facts(
@@ -56,7 +57,10 @@ class Causes:
             status.has_good_run,
             cause,
             said,
-            tuple(self._pairs(instance)) if status.has_run else (),
+            # The flow that made a build fail has the parameter that tells why.
+            tuple(pair for one in [instance, *way[-1:]] for pair in self._pairs(one))
+            if status.has_run
+            else (),
             tuple(instance["upstreams"]) if status.is_error or is_blocked else (),
             is_blocked,
         )
