@@ -13,6 +13,8 @@ from ductaflow.report import Entry
 
 pytestmark = needs_browser
 
+IS_WHOLE = "start => [start, ...start.children].every(one => one.scrollWidth <= one.clientWidth)"
+
 
 def active(desk: Desk) -> str | None:
     """The row that the arrows start from."""
@@ -42,11 +44,60 @@ def test_rows_are_compact_or_high_and_stay_so(report: Desk) -> None:
     name = report.row("fit/US_2030").locator(".name")
     assert 36 == report.row("fit/US_2030").bounding_box()["height"]
     assert name.bounding_box()["x"] + name.bounding_box()["width"] < message.bounding_box()["x"]
-    page.click("text=Higher rows")
+    page.get_by_role("button", name="Comfortable").click()
     page.reload()
     assert name.bounding_box()["y"] + name.bounding_box()["height"] <= message.bounding_box()["y"] + 1
-    page.click("text=Compact rows")
+    page.get_by_role("button", name="Compact").click()
     assert 36 == report.row("fit/US_2030").bounding_box()["height"]
+
+
+@pytest.mark.parametrize(("width", "address"), [(390, ""), (1400, "#id=fit/africa_2030_very_long_case_wind")])
+def test_names_show_both_ends(desk: Desk, tmp_path: Path, width: int, address: str) -> None:
+    """On a phone and beside the panel the name has the room; messages that have none are not there."""
+    names = ("africa_gas", "africa_2030_very_long_case_gas", "africa_2030_very_long_case_wind")
+    file = a_page(tmp_path, [a_red(name) for name in names])
+    desk.page.set_viewport_size({"width": width, "height": 844})
+    desk.open(file, address)
+    for wish in ("Compact", "Comfortable"):
+        if desk.page.locator("#list").get_attribute("data-density") != wish.lower():
+            desk.page.get_by_role("button", name=wish).click()
+        for name in names:
+            row = desk.row(f"fit/{name}")
+            if row.locator(".end").count():
+                end, whole = row.locator(".end").bounding_box(), row.locator(".name").bounding_box()
+                assert end["x"] + end["width"] <= whole["x"] + whole["width"]
+            else:
+                assert row.locator(".start").evaluate(IS_WHOLE)
+            assert (wish == "Comfortable") == row.locator(".message").is_visible()
+            box = row.locator(".pick").bounding_box()
+            assert box["width"] >= 24
+            assert box["height"] >= 24
+
+
+def test_messages_begin_at_one_column(desk: Desk, tmp_path: Path) -> None:
+    """Whatever the lengths of the names are."""
+    desk.open(a_page(tmp_path, [a_red(name) for name in ("a", "a_case", "a_long_case_of_2030_in_the_north")]))
+    boxes = [one.bounding_box() for one in desk.page.locator(".row .message").all()]
+    assert 1 == len({box["x"] for box in boxes if box})
+
+
+def test_tabs_of_a_phone_scroll_to_that_of_the_view(desk: Desk, tmp_path: Path) -> None:
+    """Where there are more of them the edge fades."""
+    desk.page.set_viewport_size({"width": 390, "height": 844})
+    desk.open(a_page(tmp_path, [a_red("a")]), "#view=trend")
+    tab = desk.page.get_by_role("tab", name="Trend").bounding_box()
+    assert tab
+    assert tab["x"] + tab["width"] <= 390
+    assert [True, False] == desk.page.locator(".tabs").evaluate(
+        "tabs => ['data-before', 'data-behind'].map(name => tabs.hasAttribute(name))"
+    )
+
+
+def test_slash_leads_to_the_search_from_a_select(report: Desk) -> None:
+    """Letters choose in it; no choice begins with that."""
+    report.page.focus("#sort")
+    report.page.keyboard.press("/")
+    assert "search" == report.page.evaluate("document.activeElement.id")
 
 
 def test_list_can_be_sorted(report: Desk) -> None:

@@ -150,12 +150,23 @@ def test_unknown_terms_are_named(report: Desk, words: str, said: str) -> None:
 
 
 def test_examples_of_the_search_find_something(report: Desk) -> None:
-    """What the help offers is taken from this report."""
+    """What the help offers is taken from this report; it lies over the page, and closes by itself."""
     page = report.page
+    place = report.row("fit/US_2030").bounding_box()
     page.click(".help summary")
+    assert place == report.row("fit/US_2030").bounding_box()
     terms = page.locator(".help dt button").all_inner_texts()
+    fields = {term.split(":")[0] for term in terms}
+    assert {"status", "flow", "id", "kind", "tag", "cause", "is"} <= fields
+    page.keyboard.press("Escape")
+    assert not page.locator(".help dl").is_visible()
+    page.click(".help summary")
+    page.click("h1")
+    assert not page.locator(".help dl").is_visible()
     for term in terms:
+        page.click(".help summary")
         page.locator(".help dt").get_by_text(term, exact=True).click()
+        assert not page.locator(".help dl").is_visible()
         assert (term, True) == (page.input_value("#search"), bool(report.names()))
 
 

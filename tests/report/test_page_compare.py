@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from desk import Desk, a_page, a_run_of, needs_browser, opened
 from support import a_result
 
@@ -43,6 +44,40 @@ def test_runs_are_chosen_and_compared(report: Desk) -> None:
     assert "ductaflow diff fit/US_2030 fit/EU_2030" in page.inner_text(".compare")
     page.get_by_label("without a difference").check()
     assert "horizon\t2030\t2030" in page.get_by_role("region", name="Config").inner_text()
+
+
+def test_comparing_closes_the_panel(report: Desk) -> None:
+    """It needs the room."""
+    opened(report, "fit/US_2050")
+    for key in ("fit/US_2030", "fit/EU_2030"):
+        report.row(key).locator(".pick").click()
+    report.page.get_by_role("button", name="Compare 2").click()
+    report.page.wait_for_selector(".compare section")
+    assert not report.panel.is_visible()
+    report.page.go_back()
+    report.page.wait_for_selector("#panel-name")
+
+
+@pytest.mark.parametrize("width", [1400, 390])
+def test_facts_that_differ_are_marked(desk: Desk, tmp_path: Path, width: int) -> None:
+    """Durations always differ, so they do not count; of commits a line tells. All columns are seen."""
+
+    def of_commit(name: str, commit: str, seconds: float) -> Entry:
+        result = a_run_of(tmp_path, name, {"x": 1}).result
+        git = {"commit": commit * 40, "dirty": False}
+        return Entry(replace(result, environment={"git": git}, seconds=seconds), f"n::{name}")
+
+    desk.page.set_viewport_size({"width": width, "height": 844})
+    file = a_page(tmp_path, [of_commit("a", "1", 1.0), of_commit("b", "2", 2.0), of_commit("c", "1", 3.0)])
+    desk.open(file, "#compare=fit/a,fit/b")
+    runs = desk.page.locator(".compare section").first
+    runs.wait_for()
+    assert ["Commit"] == runs.locator("tr.differs th").all_inner_texts()
+    assert "different commits" in runs.inner_text()
+    assert runs.locator(".scroll").evaluate("box => box.scrollWidth <= box.clientWidth")
+    desk.page.evaluate("location.hash = 'compare=fit/a,fit/c'")
+    desk.page.wait_for_function("document.querySelector('.compare thead')?.textContent.includes('fit/c')")
+    assert "commits" not in runs.inner_text()
 
 
 def test_a_failure_is_compared_with_the_nearest_good_one(report: Desk) -> None:

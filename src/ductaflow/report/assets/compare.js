@@ -26,9 +26,10 @@ function comparedChanged() {
   compareBar.hidden = chosen.length === 0 || state.view === "compare";
   compareBar.replaceChildren(h("span.note", chosen.length < 2 ? "Choose one more to compare:" : "To compare:"),
     ...chosen.map((node) => h("span.chosen", wayTo(node), button("\u00d7", () => toggleCompared(node), { class: "icon", "aria-label": "Do not compare " + node.row.id }))),
-    button("Compare " + chosen.length, () => asStep(() => showView("compare")), { class: "copy primary", disabled: chosen.length < 2 }),
+    button("Compare " + chosen.length, () => goTo("compare"), { class: "copy primary", disabled: chosen.length < 2 }),
     button("Clear", () => { state.compared.clear(); comparedChanged(); stateChanged(); }, { class: "copy" }));
   document.getElementById("tab-compare").hidden = chosen.length < 2 && state.view !== "compare";
+  fadeTabs();
   madeOf.delete("compare");
   if (state.view === "compare") makeView();
   tree.drawn = "";
@@ -46,8 +47,7 @@ const compareBar = h("div.compare-bar", { hidden: true, role: "region", "aria-la
 function compareNodes(chosen) {
   asStep(() => {
     state.compared = new Set(chosen.map((node) => node.key));
-    closePanel(false);
-    showView("compare");
+    goTo("compare");
     comparedChanged();
   });
   document.getElementById("tab-compare").focus({ preventScroll: true });
@@ -80,7 +80,7 @@ function compareView() {
 
 function comparison(nodes, all) {
   return [
-    comparedTable(nodes, all, "Runs", runRows(nodes, all), { always: true }),
+    comparedTable(nodes, all, "Runs", runRows(nodes, all), { always: true, note: commitNote(all) }),
     comparedTable(nodes, all, "Metrics", rowsOf(all.map(({ metrics: own }) => own || {}), (value) => valueText(value), differenceText)),
     comparedTable(nodes, all, "Config", rowsOf(all.map(({ config: own }) => own || {}), String)),
     figuresBeside(nodes, all),
@@ -89,13 +89,29 @@ function comparison(nodes, all) {
   ].filter(Boolean);
 }
 
+const commitTold = ({ environment }) => (environment && environment.git ? environment.git.commit.slice(0, 10) + (environment.git.dirty ? ", with changes" : "") : "");
+const areSame = (texts) => texts.every((text) => text === texts[0]);
+
+// Facts of the runs. Time and memory are never the same, so that they are no difference.
 function runRows(nodes, all) {
   const rows = [
-    ["Status", (it, node) => h("span.s-" + node.row.status, badgeOf(node.row))], ["Message", (it) => it.message || it.line || ""],
-    ["Duration", (it) => duration(it.seconds)], ["Memory", (it) => size(it.peak_memory)], ["Warnings", (it) => String(it.warningCount)],
-    ["Started", (it) => moment(it.started)], ["Commit", ({ environment }) => (environment && environment.git ? environment.git.commit.slice(0, 10) + (environment.git.dirty ? ", with changes" : "") : "")],
+    ["Status", (it) => it.status + " " + isDiffering(it), (node) => h("span.s-" + node.row.status, badgeOf(node.row))], ["Message", (it) => it.message || it.line || ""],
+    ["Duration", (it) => duration(it.seconds), null], ["Memory", (it) => size(it.peak_memory), null], ["Warnings", (it) => String(it.warningCount)],
+    ["Started", (it) => moment(it.started), null], ["Commit", commitTold],
   ];
-  return rows.map(([name, value]) => ({ name, cells: nodes.map((node, index) => value(all[index], node)) })).filter(({ cells }) => cells.some(Boolean));
+  return rows.map(([name, textOfIt, shownAs]) => {
+    const texts = all.map(textOfIt);
+    return { name, cells: shownAs ? nodes.map(shownAs) : texts, differs: shownAs !== null && !areSame(texts), isKnown: texts.some(Boolean) };
+  }).filter(({ isKnown }) => isKnown);
+}
+
+// Runs of different commits may differ for their code; what was changed and not committed is in no commit.
+function commitNote(all) {
+  const commits = all.map(commitTold);
+  const known = commits.filter(Boolean);
+  if (!areSame(known.map((told) => told.slice(0, 10)))) return "The runs were made by different commits: their code may differ too.";
+  if (!areSame(known)) return "Some runs were made with changes that are in no commit: their code may differ too.";
+  return known.length && known.length < commits.length ? "The commit of some runs is not known: their code may differ too." : "";
 }
 
 // A row for each key of some objects: what is not the same, and how far from the first.
@@ -113,21 +129,24 @@ function rowsOf(objects, text, difference) {
 }
 
 // A table with a column for each run; rows that differ, and the others on demand.
-function comparedTable(nodes, all, title, rows, { always = false } = {}) {
+function comparedTable(nodes, all, title, rows, { always = false, note: said = "" } = {}) {
   if (!rows.length) return null;
   const different = rows.filter(({ differs }) => differs);
   const alike = rows.length - different.length;
   const box = h("input", { type: "checkbox" });
   const body = h("tbody");
+  const beside = h("table.config.beside",
+    h("thead", h("tr", h("th", { scope: "col" }, always ? h("span.unseen", "Fact") : title === "Config" ? "Key" : "Metric"), nodes.map((node) => h("th", { scope: "col" }, button(instanceName(wayTo(node)), () => openNode(node), { class: "link" }),
+      always && nodes.length > 2 ? button("\u00d7", () => toggleCompared(node), { class: "icon small", "aria-label": "Do not compare " + wayTo(node) }) : null)))), body);
+  beside.style.setProperty("--runs", nodes.length);
   const fill = () => body.replaceChildren(...(always || box.checked ? rows : different).map(({ name, cells, differs }) => h("tr" + (differs ? ".differs" : ""), h("th", { scope: "row" }, name), cells.map((cell) => h("td", cell)))));
   box.addEventListener("change", fill);
   fill();
   const note = always ? "" : different.length ? different.length + " of " + rows.length + " differ" : "no difference in " + rows.length;
   return h("section", h("h2", title, note ? h("span.note", " " + note) : null),
+    said ? h("p.note", said) : null,
     !always && alike ? h("label.only", box, " Also " + plural(alike, "row") + " without a difference") : null,
-    h("div.scroll", { tabindex: "0", role: "region", "aria-label": title }, h("table.config.beside",
-      h("thead", h("tr", h("th", { scope: "col" }, always ? h("span.unseen", "Fact") : title === "Config" ? "Key" : "Metric"), nodes.map((node) => h("th", { scope: "col" }, button(wayTo(node), () => openNode(node), { class: "link" }),
-        always && nodes.length > 2 ? button("\u00d7", () => toggleCompared(node), { class: "icon small", "aria-label": "Do not compare " + wayTo(node) }) : null)))), body)));
+    h("div.scroll", { tabindex: "0", role: "region", "aria-label": title }, beside));
 }
 
 function figuresBeside(nodes, all) {

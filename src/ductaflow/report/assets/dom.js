@@ -146,7 +146,7 @@ function wayTo(node) {
 
 // A name in one line. Of a long one the middle is left out where there is no room: what tells scenarios apart is often
 // at their end. Up to there it is one run of text, which the browser's own search finds.
-const MAX_NAME = 34;
+const MAX_NAME = 28;
 const shortName = (id) => {
   const cut = id.indexOf("/") + 1;
   const end = id.length > MAX_NAME ? Math.max(id.length - 12, cut) : id.length;

@@ -13,7 +13,7 @@ class Graph {
   constructor() {
     const choice = (value, label) => button(label, () => asStep(() => { state.options.set("boxes", value); this.draw(); }), { "data-boxes": value });
     this.choices = h("div.choices", { role: "group", "aria-label": "What a box stands for" }, choice("flows", "Flows"), choice("instances", "Instances"));
-    this.toList = button("", () => asStep(() => showView("list")), { class: "all" });
+    this.toList = button("", () => goTo("list"), { class: "all" });
     this.body = h("div.graph-body");
     this.element = h("div.graph-view", h("div.graph-tools", this.choices, this.toList), this.body);
     this.linked = roots.filter((node) => isInGraph(node) && isLinked(node));
@@ -161,7 +161,7 @@ function boxOf(box, reads) {
     piece.style.flexGrow = box.counts[status];
     return piece;
   })) : null;
-  return button([h("span.box-name", box.status ? sign(box.status) : null, h("span", box.label), box.isBuild ? h("span.tag", "build") : null), shares, h("span.note", box.note),
+  return button([h("span.box-name", box.status ? sign(box.status) : null, h("span", instanceName(box.label)), box.isBuild ? h("span.tag", "build") : null), shares, h("span.note", box.note),
     inside.length ? h("span.note", "runs " + inside.map(([flow, count]) => flow + (count > 1 ? " \u00d7 " + count.toLocaleString("en") : "")).join(", ")) : null,
     reads.length ? h("span.unseen", "; reads from " + reads.slice(0, 10).join(", ")) : null],
   box.press, { class: "box" + (box.status ? " s-" + box.status : "") + (box.isFaint ? " faint" : ""), "data-box": box.key, "aria-pressed": box.counts ? String(box.isPressed) : null });

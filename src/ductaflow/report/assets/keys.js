@@ -42,13 +42,13 @@ function goToCause(by) {
   const place = found.indexOf(root);
   const next = at >= 0 ? ordered[at + by] : by > 0 ? ordered.find((node) => found.indexOf(node) > place) : ordered.filter((node) => found.indexOf(node) < place).pop();
   if (!next) { announce(by > 0 ? "There is no further cause" : "There is no cause before"); return; }
-  if (state.view !== "list") asStep(() => showView("list"));
+  if (state.view !== "list") goTo("list");
   tree.activate(next);
   openNode(next, true);
   if (list.offsetParent !== null) list.focus({ preventScroll: true });
 }
 
-const isInField = (element) => Boolean(element.closest && element.closest("input, textarea, select, [contenteditable], dialog"));
+const isInField = (element) => Boolean(element.closest && element.closest("input:not([type=checkbox]), textarea, select, [contenteditable], dialog"));
 
 function pressKey(event) {
   if (event.key === "Escape" && state.id !== null && !document.querySelector("dialog[open]")) { closePanel(); return; }
@@ -57,10 +57,11 @@ function pressKey(event) {
     if (event.key.toLowerCase() === "f" && !event.shiftKey) findAll(event);
     return;
   }
-  if (isInField(event.target)) return;
+  // Letters choose in a select; no choice begins with these two.
+  if (isInField(event.target) && !(event.target.matches("select") && (event.key === "/" || event.key === "?"))) return;
   const view = event.timeStamp - isGo < GO ? Object.keys(KEYS_OF_VIEWS).find((name) => KEYS_OF_VIEWS[name] === event.key && isView(name)) : undefined;
   isGo = -Infinity;
-  if (view) { asStep(() => showView(view)); document.getElementById("tab-" + view).focus(); }
+  if (view) { goTo(view); document.getElementById("tab-" + view).focus(); }
   else if (event.key === "g") isGo = event.timeStamp;
   else if (Object.hasOwn(KEYS, event.key)) KEYS[event.key][1]();
   else if (event.key === "Enter" && event.target === document.body && tree.active) openNode(tree.active);
@@ -101,6 +102,10 @@ function showSheet() {
       VIEWS.filter(([view]) => KEYS_OF_VIEWS[view]).map(([view, title]) => line(["g", KEYS_OF_VIEWS[view]], title))),
     h("p.note", "They work anywhere but in a field. ", toggle),
     h("h3", "Always"),
-    h("dl", line(["\u2191", "\u2193", "Home", "End"], "move in the list"), line(["\u2192", "\u2190"], "open and close a build"), line(["Enter"], "open an instance"), line(["Esc"], "close it; in the search: show everything")));
+    h("dl", line(["\u2191", "\u2193", "Home", "End"], "move in the list"), line(["\u2192", "\u2190"], "open and close a build"), line(["Enter"], "open an instance"), line(["Esc"], "close it; in the search: show everything")),
+    h("h3", "Signs at the end of a row"),
+    h("p.note", "The last " + RESULTS_JUDGED + " sessions that knew it, the newest at the right:"),
+    h("p.shapes", Object.entries(SHAPES).map(([status, shape]) => h("span", s("svg", { "aria-hidden": "true", width: DOT, height: DOT }, s("path.s-" + status, { d: shape(DOT / 2, 5) })), " " + wordOf(status)))),
+    h("p.note", "The box chooses it to compare."));
   sheet.showModal();
 }

@@ -43,6 +43,15 @@ function groupOf(node) {
     : { key: "status " + node.row.status, status: node.row.status, said: wordOf(node.row.status) };
 }
 
+const TAG = 92; // pixels of a tag with its gap, about
+// About as wide as most names are, with their tags and without, in pixels: messages begin there. What is longer moves its own.
+const widthsOfNames = once(() => {
+  const most = (widths) => Math.ceil(widths.sort((a, b) => a - b)[Math.ceil(0.95 * (widths.length - 1))]);
+  const bare = ({ row }) => 9.6 * row.id.length;
+  const tagged = (node) => bare(node) + TAG * ((node.row.kind === "build" && node.row.flows ? 1 : 0) + (node.row.warnings ? 1 : 0));
+  return { "--names": most(roots.map(tagged)), "--bare-names": most(roots.map(bare)) };
+});
+
 // --- tree ---------------------------------------------------------------------------------------------------
 
 class Tree {
@@ -67,6 +76,7 @@ class Tree {
   setDensity(density) {
     this.density = density;
     this.element.dataset.density = density;
+    for (const [name, width] of Object.entries(widthsOfNames())) this.element.style.setProperty(name, width + "px");
     this.show(this.found);
   }
 

@@ -8,7 +8,7 @@ const VIEWS = [["list", "Instances", null], ["table", "Table", () => table.show(
 const missing = h("p.unknown", { id: "missing", role: "status" });
 const list = h("div.tree", { id: "list", role: "tree", tabindex: "0", "aria-label": "Instances" });
 const tabs = h("div.tabs", { role: "tablist", "aria-label": "Views" }, VIEWS.map(([name, title]) => h("button.tab", {
-  type: "button", role: "tab", id: "tab-" + name, "aria-controls": "view-" + name, click: () => asStep(() => showView(name)), keydown: tabKey,
+  type: "button", role: "tab", id: "tab-" + name, "aria-controls": "view-" + name, click: () => goTo(name), keydown: tabKey,
 }, title)));
 const views = VIEWS.map(([name]) => h("section.view", { id: "view-" + name, role: "tabpanel", "aria-labelledby": "tab-" + name, hidden: true }));
 const tree = new Tree(list, state, openNode, stateChanged);
@@ -22,7 +22,7 @@ function tabKey(event) {
   const next = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: names.length - 1 }[event.key];
   if (next === undefined) return;
   event.preventDefault();
-  asStep(() => showView(names[(next + names.length) % names.length]));
+  goTo(names[(next + names.length) % names.length]);
   document.getElementById("tab-" + state.view).focus();
 }
 
@@ -48,9 +48,32 @@ function showView(name) {
   });
   compareBar.hidden = name === "compare" || !state.compared.size;
   document.getElementById("tab-compare").hidden = name !== "compare" && state.compared.size < 2;
+  revealTab();
   makeView();
   if (name === "list") tree.draw();
   stateChanged();
+}
+
+// Go to a view, as a step that Back takes back. To compare needs the room of the panel.
+function goTo(name) {
+  asStep(() => {
+    if (name === "compare") closePanel(false);
+    showView(name);
+  });
+}
+
+// On a narrow screen the tabs scroll: the one of the view is seen, and an edge behind which there are more fades.
+function revealTab() {
+  const tab = document.getElementById("tab-" + state.view);
+  const [from, to] = [tab.offsetLeft - tabs.offsetLeft, tab.offsetLeft - tabs.offsetLeft + tab.offsetWidth];
+  if (from < tabs.scrollLeft + TAB_EDGE || to > tabs.scrollLeft + tabs.clientWidth - TAB_EDGE) tabs.scrollLeft = from - (tabs.clientWidth - tab.offsetWidth) / 2;
+  fadeTabs();
+}
+const TAB_EDGE = 32; // pixels that fade, as in list.css
+
+function fadeTabs() {
+  tabs.toggleAttribute("data-before", tabs.scrollLeft > 1);
+  tabs.toggleAttribute("data-behind", tabs.scrollLeft + tabs.clientWidth < tabs.scrollWidth - 1);
 }
 
 function makeView() {
@@ -92,7 +115,9 @@ const density = button("", () => {
 const listBar = h("div.list-bar", h("label", { for: "sort" }, "Sorted by"), sortBy, turn, density, copies);
 
 function nameDensity() {
-  density.textContent = tree.density === "compact" ? "Higher rows" : "Compact rows";
+  const isCompact = tree.density === "compact";
+  density.textContent = isCompact ? "Comfortable" : "Compact";
+  density.title = isCompact ? "Higher rows, with the message below the name" : "Lower rows, so that more of them are on the screen";
 }
 
 // Of the errors those that are red for their numbers alone.
@@ -148,6 +173,8 @@ function listen() {
   addEventListener("popstate", (event) => fromAddress(event.state).then(() => { if (event.state) showAgain(event.state); }));
   addEventListener("scroll", () => { touched = Math.max(touched, Date.now() - 1000); stateChanged(); }, { passive: true });
   panel.addEventListener("scroll", stateChanged, { passive: true });
+  tabs.addEventListener("scroll", fadeTabs, { passive: true });
+  new ResizeObserver(revealTab).observe(tabs);
   WIDE.addEventListener("change", () => { tree.drawn = ""; tree.draw(); });
   // Closed parts have to be on paper too.
   addEventListener("beforeprint", () => { for (const element of panel.querySelectorAll("details:not([open])")) { element.dataset.printed = ""; element.open = true; } });

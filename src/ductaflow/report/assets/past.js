@@ -87,6 +87,7 @@ function onlyIn(session, other) {
 // --- drawn --------------------------------------------------------------------------------------------------
 
 const DOT = 10; // pixels from one dot to the next
+const DOTS = Math.min(RESULTS_JUDGED, Math.max(head.history.length + (placeNow < 0 ? 1 : 0), 2)); // for so many there is room
 // The shape of each status, around a middle: told apart without colours.
 const SHAPES = {
   error: (x, y) => `M${x - 4} ${y - 2}l2-2 2 2 2-2 2 2-2 2 2 2-2 2-2-2-2 2-2-2 2-2z`,
@@ -106,8 +107,8 @@ function pastDots(node) {
     const status = LETTERS[letter];
     places.set(status, (places.get(status) || "") + SHAPES[status](DOT * (index + 0.5), 5));
   });
-  return s("svg.dots", { role: "img", width: DOT * RESULTS_JUDGED, height: DOT, viewBox: [DOT * (letters.length - RESULTS_JUDGED), 0, DOT * RESULTS_JUDGED, DOT].join(" ") },
-    s("title", "last " + letters.length + " sessions: " + inWords(letters)),
+  return s("svg.dots", { role: "img", width: DOT * DOTS, height: DOT, viewBox: [DOT * (letters.length - DOTS), 0, DOT * DOTS, DOT].join(" ") },
+    s("title", "Last " + letters.length + " sessions, the newest at the right: " + inWords(letters)),
     [...places].map(([status, d]) => s("path.s-" + status, { d })));
 }
 

@@ -129,21 +129,34 @@ function typed() {
 }
 
 function help() {
-  const row = (term, meaning) => h("div", h("dt", button(term, () => search(term), { class: "link" })), h("dd", meaning));
+  const row = (term, meaning) => h("div", h("dt", button(term, () => { element.open = false; search(term); }, { class: "link" })), h("dd", meaning));
   // Examples that find something here, as far as there is something.
   const first = (found, otherwise) => { for (const node of roots) { const one = found(node); if (one) return one; } return otherwise; };
-  return h("details.help", h("summary", "What can be searched"), h("dl",
+  const element = h("details.help", h("summary", "What can be searched"), h("dl",
     row(asTerm(first(({ row: { id } }) => id.slice(id.indexOf("/") + 1))), "a piece of a name, of a message or of a flow of a build"),
     row("status:error,blocked", "the status: " + VALUES.status.told.join(", ")),
     row("flow:" + asValue(first(({ row: { flow } }) => flow) + "*"), "the flow or build; * stands for anything"),
+    row("id:" + asValue(first(({ row: { id } }) => id)), "the whole name; * stands for anything"),
+    row("kind:" + first(({ row: { kind } }) => kind, "flow"), "flow or build"),
     row("tag:" + asValue(first(({ row: { tags } }) => tags && tags[0], "slow")), "a tag of _run"),
     row(first((node) => parametersOf(node).map(parameterTerm)[0], "horizon=2030"), "a parameter of the config, also nested: database.host or host"),
     row("seconds>" + first(({ row: { seconds } }) => seconds && String(Math.floor(seconds)), "1"), "a number: <, <=, >, >=, a..b; of a parameter or metric by its name, of seconds>2min, memory>2GB, warnings>0, started>11:30 (UTC)"),
     row("cause:" + first(({ row: { cause } }) => cause, "timeout"), "why it failed: " + Object.keys(CAUSE).join(", ")),
     row("is:new", "an error that the last session with a result of it did not have; is:fixed for those that are good now, is:flaky for good and error by turns, is:slower for more than twice the usual seconds"),
+    first(({ row: { worker } }) => worker) ? row("worker:" + asValue(first(({ row: { worker } }) => worker)), "the worker that ran it") : null,
     row("is:session", "what this session touched; is:earlier for earlier results"),
     roots.some(({ row: { orphan } }) => orphan) ? row("is:orphan", "a run of nothing that is stored (any more); is:stored for all others") : null,
     roots.some(({ row: { judged } }) => judged) ? row("is:judged", "compared with what is expected of it; is:unexpected for those that differ") : null,
+    roots.some(({ row: { moved } }) => moved) ? row("is:moved", "a metric is not what it was in the last good run before") : null,
     head.failing ? row("is:failing", "its test fails although its run is good: a new warning, for example") : null,
     row("-status:success", "a minus: not this. Several terms must all fit; \"quotes\" keep words together")));
+  // It lies over the page: Escape and a press beside it close it.
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || !element.open) return;
+    event.stopPropagation();
+    element.open = false;
+    element.firstChild.focus();
+  }, true);
+  for (const moment of ["pointerdown", "focusin"]) document.addEventListener(moment, (event) => { if (!element.contains(event.target)) element.open = false; });
+  return element;
 }
