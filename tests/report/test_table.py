@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 pytestmark = needs_browser
 
+#: A metric with its difference, where there is room with how many per cent it is.
+MOVED = "3.68 \u25b2 +0.41 (+12.5 %)"
+
 
 def an_entry(flow: str, name: str, status: str, parameters: dict[str, Any], **fields: Any) -> Entry:
     result = a_result(status, flow=flow, instance=name, **fields)
@@ -71,10 +74,10 @@ def test_columns_are_what_differs_and_what_was_found(desk: Desk, page: Path) -> 
     row = desk.page.locator('.cells tr[data-key="forecast/EU_2030"]').locator("td, th")
     assert [
         *("success", "EU_2030", "EU", "2030", "=1+1"),
-        *("3.68 \u25b2 +0.41", "cbc", "12.0 s", "340 MB"),
+        *(MOVED, "cbc", "12.0 s", "340 MB"),
     ] == row.all_inner_texts()
     assert "right" == row.nth(3).evaluate("cell => getComputedStyle(cell).textAlign")
-    assert "3.68; 3.27 in the last good run" == row.nth(5).get_attribute("title")
+    assert "3.68; 3.27 in the last good run, +12.5 %" == row.nth(5).get_attribute("title")
     desk.page.select_option("#table-flow", "outlook")
     assert ["Status", "Instance", "total"] == desk.page.locator(".cells thead th").all_inner_texts()
     desk.page.select_option("#table-flow", "*")
@@ -87,14 +90,17 @@ def test_columns_are_what_differs_and_what_was_found(desk: Desk, page: Path) -> 
 
 
 def test_numbers_sort_as_numbers_and_what_is_missing_comes_last(desk: Desk, page: Path) -> None:
-    """Numbers, then texts, then NaN, then nothing; the other way the last two stay last."""
+    """Numbers, the largest first, then texts, NaN, nothing; the other way the last two stay last."""
     desk.open(page, "#view=table")
     assert "none" == head_of(desk, "rmse").get_attribute("aria-sort")
     head_of(desk, "rmse").click()
-    assert "ascending" == head_of(desk, "rmse").get_attribute("aria-sort")
-    assert ["-1", "3.68 \u25b2 +0.41", "10.5", "n/a", "NaN", ""] == column(desk, "rmse")
+    assert "descending" == head_of(desk, "rmse").get_attribute("aria-sort")
+    assert ["10.5", MOVED, "-1", "n/a", "NaN", ""] == column(desk, "rmse")
     head_of(desk, "rmse").click()
-    assert ["10.5", "3.68 \u25b2 +0.41", "-1", "n/a", "NaN", ""] == column(desk, "rmse")
+    assert ["-1", MOVED, "10.5", "n/a", "NaN", ""] == column(desk, "rmse")
+    head_of(desk, "region").click()
+    assert "ascending" == head_of(desk, "region").get_attribute("aria-sort")
+    head_of(desk, "rmse").click()
     desk.page.wait_for_function("() => location.hash === '#view=table&sort=-rmse'")
     desk.page.reload()
     desk.page.wait_for_selector(".cells tbody tr")
@@ -103,18 +109,20 @@ def test_numbers_sort_as_numbers_and_what_is_missing_comes_last(desk: Desk, page
 
 
 def test_presses_search_open_and_choose(desk: Desk, page: Path) -> None:
-    """A value joins the search, a status opens, next goes by the table's order, the menu has all columns."""
+    """A parameter joins the search, all else opens, next goes by the table's order, the menu has all."""
     desk.open(page, "#view=table&sort=-seconds")
     desk.page.locator(".cells td").get_by_text("EU", exact=True).first.click()
     assert "region=EU" == desk.page.input_value("#search")
+    assert ["EU_2050", "EU_2030", "EU_2040"] == column(desk, "Instance")
     desk.page.locator(".cells td").get_by_text("highs").first.click()
-    assert "region=EU solver=highs" == desk.page.input_value("#search")
-    assert ["EU_2050", "EU_2040"] == column(desk, "Instance")
+    desk.wait_for("forecast/EU_2050")
+    assert "region=EU" == desk.page.input_value("#search")
+    desk.page.click("#close")
     desk.page.locator(".cells .badge").first.click()
     desk.wait_for("forecast/EU_2050")
     desk.page.get_by_label("Next instance").click()
-    desk.wait_for("forecast/EU_2040")
-    assert "true" == desk.page.locator('.cells tr[data-key="forecast/EU_2040"]').get_attribute(
+    desk.wait_for("forecast/EU_2030")
+    assert "true" == desk.page.locator('.cells tr[data-key="forecast/EU_2030"]').get_attribute(
         "aria-selected"
     )
     desk.page.click("#close")
@@ -139,7 +147,8 @@ def test_keys_do_everything_in_the_table(desk: Desk, page: Path) -> None:
     for _ in range(2):
         keyboard.press("ArrowRight")
     keyboard.press("Enter")
-    assert "ascending" == head_of(desk, "horizon").get_attribute("aria-sort")
+    assert "descending" == head_of(desk, "horizon").get_attribute("aria-sort")
+    keyboard.press("Enter")
     keyboard.press("Control+End")
     assert ("active-cell", "EU_2050") == (
         desk.page.get_attribute("#cells", "aria-activedescendant"),
@@ -168,7 +177,8 @@ def test_what_is_shown_is_exported(desk: Desk, page: Path) -> None:
     assert "climate-forecast.csv" == waiting.value.suggested_filename
     with Path(waiting.value.path()).open(newline="") as file:
         table = list(csv.reader(file))
-    names = ["status", "instance", "region", "note", "rmse", "moved.rmse", "solver", "seconds", "memory"]
+    names = ["status", "instance", "region", "note", "rmse", "moved.rmse", "solver"]
+    names += ["seconds", "memory_bytes"]
     moved = str(3.68 - 3.27)
     assert [
         [name for name in names if name != "solver"],
@@ -181,10 +191,58 @@ def test_what_is_shown_is_exported(desk: Desk, page: Path) -> None:
         ("Node ids", "n::EU_2030\nn::US_2030"),
         ("Ids", "forecast/EU_2030\nforecast/US_2030"),
     ):
+        desk.page.get_by_text("Copy", exact=True).click()
         desk.page.get_by_role("button", name=button, exact=True).click()
         desk.page.locator(".menu .copy").get_by_text("Copied").wait_for()
         assert text.replace("\r", "") in desk.copied().replace("\r", "")
-        desk.page.locator(".menu .copy").get_by_text("Copied").wait_for(state="detached")
+        desk.page.locator(".menu .copy").first.wait_for(state="hidden")
+        assert "SUMMARY" == desk.page.evaluate("document.activeElement.tagName")
+
+
+def test_what_moved_is_one_press_away(desk: Desk, tmp_path: Path) -> None:
+    """A line shows what moved of all flows; heads sort by how much; names are told apart; paths come last."""
+    names = [f"m{number}" for number in range(16)]
+    entries = [
+        *(
+            an_entry(
+                "fit",
+                f"f{number}",
+                "success",
+                {"file": f"in/{number}.csv", "size": number % 2, "kind": "ab"[number // 2]},
+                metrics={"size": 100.0 + number, "share": 0.5},
+            )
+            for number in range(4)
+        ),
+        an_entry("sum", "all", "success", {"size": 7}, metrics={"total": 4, **dict.fromkeys(names, 1)}),
+    ]
+    file = a_page(tmp_path, entries)
+    moved = {"fit/f1": {"size": 100.0}, "fit/f2": {"size": 152.0}, "sum/all": {"total": 2}}
+    with_rows(file, {id: {"moved": before} for id, before in moved.items()})
+    desk.open(file, "#view=list")
+    desk.page.get_by_text("3 instances moved since their last good run").first.click()
+    desk.page.wait_for_function("() => location.hash === '#q=is:moved&flow=*'")
+    assert ["fit/f1", "fit/f2", "sum/all"] == column(desk, "Instance")
+    heads = desk.page.locator(".cells thead th").all_inner_texts()
+    assert ["size", "metrics.size", "share", "total", *names[:13]] == heads[2:]
+    assert "3 more metrics are under Columns." in desk.page.inner_text("#cells-keys")
+    assert ["", "", "4 \u25b2 +2"] == column(desk, "total")
+    desk.page.fill("#search", "metrics.size>0")
+    assert ["fit (4)", "sum (0)", "all flows"] == desk.page.locator("#table-flow option").all_inner_texts()
+    assert "file" == desk.page.locator(".cells thead th").all_inner_texts()[-1]
+    desk.page.locator('.cells [data-column="metrics.size"] .by-change').click()
+    desk.page.wait_for_function("() => location.hash.includes('sort=-moved.size')")
+    assert ["f2", "f1"] == column(desk, "Instance")[:2]
+    # numbers stand in line, those without a difference too
+    ends = desk.page.evaluate(
+        """() => [...document.querySelectorAll('.cells tbody tr > :nth-child(5)')].map((cell) => {
+            const range = document.createRange();
+            range.selectNodeContents(cell.firstChild);
+            return Math.round(range.getBoundingClientRect().right);
+        })"""
+    )
+    assert ends == [ends[0]] * 4
+    desk.page.get_by_role("button", name="Grid", exact=True).click()
+    assert ["size", "kind"] == [desk.page.input_value(f"#choice-{side}") for side in ("across", "down")]
 
 
 def test_grid_crosses_two_parameters(desk: Desk, page: Path) -> None:

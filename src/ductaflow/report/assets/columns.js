@@ -2,12 +2,12 @@
 
 const GROUPS = [["parameter", "Parameters"], ["metric", "Metrics"], ["moved", "Moved since the last good run"], ["run", "The run"]];
 
-// Of a run: title, value, and the term that a press on it adds to the search.
+// Of a run: title, heading in a CSV where that names a unit, value, and the term that a press on it adds to the search.
 const FACTS = {
-  seconds: { title: "Seconds", term: (value) => "seconds>=" + value },
-  memory: { title: "Memory", term: (value) => "memory>=" + value },
-  warnings: { title: "Warnings", term: (value) => "warnings=" + value },
-  started: { title: "Started", term: (value) => "started>=" + new Date(value).toISOString().slice(0, 19) },
+  seconds: { title: "Seconds", term: null },
+  memory: { title: "Memory", heading: "memory_bytes", term: null },
+  warnings: { title: "Warnings", term: null },
+  started: { title: "Started", term: null },
   worker: { title: "Worker", of: ({ row }) => row.worker, term: (value) => "worker:" + asValue(value) },
   cause: { title: "Cause", of: ({ row }) => row.cause, text: (value) => CAUSE[value] || value, term: (value) => "cause:" + value },
   tags: { title: "Tags", of: ({ row }) => (row.tags && row.tags.length ? row.tags.join(", ") : undefined), term: (value) => "tag:" + asValue(value.split(", ")[0]) },
@@ -26,8 +26,32 @@ function memberOf(kind, name) {
 }
 
 const SIGNS = { up: "\u25b2", down: "\u25bc", minus: "\u2212" };
-// Three digits say how much something moved.
+// Three digits say how much something moved, and how many per cent of what it was.
+const percentText = (moved, value) => { const share = Math.abs(100 * moved / (value - moved)); return Number.isFinite(share) ? (moved < 0 ? SIGNS.minus : "+") + numberText(Number(share.toPrecision(share < 10 ? 2 : 3))) + " %" : ""; };
 const movementText = (value) => (value < 0 ? SIGNS.down + " " + SIGNS.minus : SIGNS.up + " +") + numberText(Number(Math.abs(value).toPrecision(3)));
+
+// The columns of some values by their names: where one is taken, `<prefix>.<name>`. The same as `column_names` of session/across.py.
+function columnNames(names, taken, prefix) {
+  const used = new Set([...taken, ...names]);
+  return names.map((name) => {
+    let column = name;
+    if (taken.has(name)) while (used.has(column)) column = prefix + "." + column;
+    used.add(column);
+    return [name, column];
+  });
+}
+
+// Whether all values that nodes have are paths, as those of inputs: they say little beside the others, and take much room.
+function isOfPaths(nodes, of) {
+  let some = false;
+  for (const node of nodes) {
+    const value = of(node);
+    if (value === undefined || value === null || value === "None") continue;
+    if (typeof value !== "string" || !value.includes("/")) return false;
+    some = true;
+  }
+  return some;
+}
 
 // All columns for which some nodes have a value, each with a key that no other one has.
 function columnsOf(nodes) {
@@ -37,14 +61,25 @@ function columnsOf(nodes) {
     return [...new Set([...shapes].flatMap((shape) => head.shapes[shape]))];
   };
   const columns = new Map();
-  const add = (group, name, column) => {
-    const key = columns.has(name) || Object.hasOwn(FACTS, name) ? group + "." + name : name;
-    columns.set(key, { key, group, name, title: name, text: valueText, term: (value) => parameterTerm([name, valueText(value) === "NaN" ? "nan" : value]), ...column });
+  const taken = new Set([STATUS_COLUMN.key, NAME_COLUMN.key, ...Object.keys(FACTS)]);
+  const add = (group, kind, columnOf) => {
+    const pairs = columnNames(names(kind), taken, PREFIXES[kind]);
+    for (const [name, key] of pairs) {
+      taken.add(key);
+      columns.set(key, { key, group, name, title: key, text: valueText, ...columnOf(name) });
+    }
+    return new Map(pairs);
   };
-  for (const name of names("parameters")) add("parameter", name, { of: memberOf("parameters", name) });
-  for (const name of names("metrics")) add("metric", name, { of: memberOf("metrics", name), moved: movementOf(name) });
+  add("parameter", "parameters", (name) => {
+    const of = memberOf("parameters", name);
+    return { of, isPath: isOfPaths(nodes, of), term: (value) => parameterTerm([name, valueText(value) === "NaN" ? "nan" : value]) };
+  });
+  // A value of a metric is hardly ever that of another run: a press opens the instance.
+  const metrics = add("metric", "metrics", (name) => ({ of: memberOf("metrics", name), moved: movementOf(name), term: null }));
   for (const name of names("moved")) {
-    columns.set(MOVED + name, { key: MOVED + name, group: "moved", name, title: name + " \u0394", of: movementOf(name), text: movementText, term: (value) => MOVED + name + (value < 0 ? "<0" : ">0") });
+    const of = movementOf(name);
+    columns.set(MOVED + name, { key: MOVED + name, group: "moved", name, title: (metrics.get(name) || name) + " \u0394", of, text: movementText, term: null,
+      order: (node) => { const moved = of(node); return moved === undefined ? moved : Math.abs(moved); } });
   }
   for (const [name, fact] of Object.entries(FACTS)) {
     const measure = Object.hasOwn(MEASURES, name) ? MEASURES[name] : { text: String };
@@ -81,11 +116,11 @@ function differs(column, nodes, counting) {
   return first !== undefined && lacking;
 }
 
-// Nodes by a column: numbers before texts, then NaN, then those without a value, which are last either way.
+// Nodes by a column, differences by their size: numbers before texts, then NaN, then those without a value, which are last either way.
 function sorted(nodes, column, down) {
   const collator = new Intl.Collator("en", { numeric: true });
   const keyed = nodes.map((node, place) => {
-    const value = column.of(node);
+    const value = (column.order || column.of)(node);
     const number = asNumber(value);
     const rank = number !== undefined ? 0 : value === undefined ? 3 : value === null ? 2 : 1;
     return { node, place, rank, value: rank === 1 ? String(value) : number };

@@ -119,14 +119,14 @@ async function toClipboard(text) {
   }
 }
 
-// A button that copies a text, which may be a function that makes it.
-function copyButton(text, label, what) {
+// A button that copies a text, which may be a function that makes it; `then` follows when it has said so for a moment.
+function copyButton(text, label, what, then = null) {
   const name = label || "Copy";
   const made = button(name, async () => {
     const done = await toClipboard(typeof text === "function" ? text() : text);
     made.textContent = done ? "Copied" : "Not allowed";
     announce(done ? "Copied: " + (what || name) : "The browser does not allow copying");
-    setTimeout(() => { made.textContent = name; }, 1500);
+    setTimeout(() => { made.textContent = name; if (done && then) then(); }, 1500);
   }, { class: "copy", "aria-label": what ? name + ": " + what : null });
   return made;
 }

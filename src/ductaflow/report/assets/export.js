@@ -8,15 +8,16 @@ function csvCell(value) {
   return /[",\r\n]/.test(safe) ? '"' + safe.replace(/"/g, '""') + '"' : safe;
 }
 
-// The values as they are, not rounded; of a metric that moved also how much.
+// The values as they are, not rounded, in seconds and bytes; of a metric that moved also how much.
 function csvOf(nodes, columns) {
   const all = columns.flatMap((column) => (column.moved && nodes.some(column.moved) && !columns.some(({ key }) => key === MOVED + column.name)
     ? [column, { key: MOVED + column.name, of: column.moved }] : [column]));
+  const headings = all.map(({ key, heading = key }) => csvCell(heading));
   const raw = (column, node) => {
     const value = column.of(node);
     return value === undefined ? value : column.key === "status" ? node.row.status : column.key === "started" ? node.row.started : value;
   };
-  return [all.map(({ key }) => csvCell(key)), ...nodes.map((node) => all.map((column) => csvCell(raw(column, node))))].map((cells) => cells.join(",") + "\r\n").join("");
+  return [headings, ...nodes.map((node) => all.map((column) => csvCell(raw(column, node))))].map((cells) => cells.join(",") + "\r\n").join("");
 }
 
 // As it is read. A cell stays one cell, and no markup.

@@ -2,14 +2,14 @@
 
 const MAX_SIDE = 60; // values on one axis
 const MAX_CHOICE = 8; // parameters among which the first two axes are looked for
+const SHORT = 20; // letters of a value that fits the head of a column
 
 class GridOfTwo {
   constructor({ chosen, narrowed }) {
     Object.assign(this, { chosen, narrowed });
     this.table = h("table.crossed", { role: "grid", "aria-label": "Grid", keydown: (event) => this.key(event) });
-    this.sheet = h("div.cells-box", this.table);
     this.legend = h("p.legend");
-    this.element = h("div", this.legend, this.sheet);
+    this.element = h("div", this.legend, edged(h("div.cells-box", this.table), this.table));
   }
 
   // `keys`: of the parameters across and down, and of the value in the cells.
@@ -37,18 +37,23 @@ class GridOfTwo {
     this.fill(rows, across, down, value);
   }
 
-  // The two axes: those asked for, else the two that leave the fewest instances in one cell.
+  // The two axes: those asked for, else the two with many cells of which few are empty, among those that vary most. Paths
+  // of inputs and long texts are no axes while there are others.
   sidesOf(rows, sides, keys) {
     const asked = [0, 1].map((place) => sides.find(({ key }) => key === keys[place]));
     if (asked[0] && asked[1] && asked[0] !== asked[1]) return asked;
     const counts = new Map(sides.map((column) => [column, new Set(rows.map(column.of)).size]));
-    const few = sides.filter((column) => counts.get(column) <= MAX_SIDE / 2);
-    const some = (few.length < 2 ? sides : few).slice(0, MAX_CHOICE);
+    const narrowed = (all, fits) => { const some = all.filter(fits); return some.length < 2 ? all : some; };
+    const plain = narrowed(sides, ({ isPath }) => !isPath);
+    const few = narrowed(plain, (column) => counts.get(column) <= MAX_SIDE / 2);
+    const short = narrowed(few, (column) => rows.every((node) => valueText(column.of(node)).length <= SHORT));
+    const some = [...short].sort((a, b) => counts.get(b) - counts.get(a)).slice(0, MAX_CHOICE);
     let best = null;
     for (const [place, first] of some.entries()) {
       for (const second of some.slice(place + 1)) {
         const cells = new Set(rows.map((node) => first.of(node) + "\n" + second.of(node))).size;
-        if (!best || cells > best.cells) best = { cells, pair: [first, second] };
+        const score = cells * cells / (counts.get(first) * counts.get(second));
+        if (!best || score > best.score) best = { score, pair: [first, second] };
       }
     }
     // The one with more values goes down: there is more room.

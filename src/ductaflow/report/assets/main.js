@@ -201,7 +201,8 @@ function start() {
   const wish = recalled("rows");
   tree.setDensity(Object.hasOwn(HEIGHTS, wish) ? wish : innerWidth < 640 ? "comfortable" : "compact");
   nameDensity();
-  views[0].append(...[causes.part(), listBar, empty, list].filter(Boolean));
+  const moved = movedButton();
+  views[0].append(...[causes.part(), moved ? h("p.moved-box", moved) : null, listBar, empty, list].filter(Boolean));
   const keys = button("Keys", () => showSheet(), { class: "link keys", "aria-haspopup": "dialog" });
   app.append(missing, h("div.ways", tabs, h("div.tools", h("div.finder", box, suggestions), shown, help(), keys)), hint, unknown, terms,
     h("div.layout", h("div.left", views), panel), compareBar, sheet);

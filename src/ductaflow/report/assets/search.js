@@ -147,7 +147,7 @@ function help() {
     row("is:session", "what this session touched; is:earlier for earlier results"),
     roots.some(({ row: { orphan } }) => orphan) ? row("is:orphan", "a run of nothing that is stored (any more); is:stored for all others") : null,
     roots.some(({ row: { judged } }) => judged) ? row("is:judged", "compared with what is expected of it; is:unexpected for those that differ") : null,
-    roots.some(({ row: { moved } }) => moved) ? row("is:moved", "a metric is not what it was in the last good run before") : null,
+    roots.some(({ row: { moved } }) => moved) ? row("is:moved", "a metric is not what it was in the last good run before; moved.NAME>0 for how much") : null,
     head.failing ? row("is:failing", "its test fails although its run is good: a new warning, for example") : null,
     row("-status:success", "a minus: not this. Several terms must all fit; \"quotes\" keep words together")));
   // It lies over the page: Escape and a press beside it close it.

@@ -4,16 +4,18 @@ const LINE = 28; // pixels, as in table.css
 const MORE = 4; // rows above and below those on the screen
 const CHUNK = 60; // rows that are made at a time while nobody waits
 const MAX_WIDTH = 300; // pixels of a column
+const MAX_MEASURED = 200; // differences whose width is looked at
 const MIN_HEIGHT = 320; // pixels of the sheet, with its head
 
 class Sheet {
-  // chosen(node), narrowed(term), sortedBy(column): what a press does.
+  // chosen(node), narrowed(term), sortedBy(column, whether by how much it moved): what a press does.
   constructor({ chosen, narrowed, sortedBy }) {
     Object.assign(this, { chosen, narrowed, sortedBy, rows: [], columns: [], made: new Map(), elements: new Map(), filled: 0, drawn: "", measures: new Map(), pen: document.createElement("canvas").getContext("2d"), active: null, at: null, printing: false });
     this.head = h("thead", { role: "rowgroup" });
     this.body = h("tbody", { role: "rowgroup" });
     this.grid = h("table.cells", { role: "grid", id: "cells", tabindex: "0", "aria-label": "Instances and their values", "aria-describedby": "cells-keys" }, this.head, this.body);
     this.element = h("div.cells-box", this.grid);
+    this.outer = edged(this.element, this.grid);
     this.scrolled = 0;
     this.element.addEventListener("scroll", () => {
       this.scrolled = this.element.scrollTop;
@@ -33,17 +35,19 @@ class Sheet {
 
   // The height that rows have on the screen, and how far they are scrolled; asked once, since each question costs a layout.
   space() {
-    this.room ??= { height: this.element.clientHeight || innerHeight };
+    this.room ??= { height: this.element.clientHeight || innerHeight, width: this.element.clientWidth || innerWidth };
     return { ...this.room, top: Math.min(this.scrolled, Math.max(0, this.rows.length * LINE - this.room.height)) };
   }
 
   // Show nodes under columns; `sort` is [key, whether downwards] or null; `short`: without the name of the flow.
   show(rows, columns, sort, short) {
-    const layout = columns.map(({ key }) => key).join("\n") + short;
+    const movers = rows.filter(({ row }) => row.moved);
+    const moving = columns.map((column) => Boolean(column.moved) && movers.some((node) => column.moved(node) !== undefined));
+    const layout = columns.map(({ key }) => key).join("\n") + short + moving.map(Number).join("");
     if (layout !== this.layout) {
       Object.assign(this, { layout, short, columns, empty: null });
       this.pen.font = "600 13px " + getComputedStyle(document.body).fontFamily;
-      this.sizes = columns.map((column) => this.measure(column, rows));
+      this.sizes = columns.map((column, index) => this.measure(column, rows, moving[index]));
       this.made.clear();
       for (const element of this.elements.values()) element.remove();
       this.elements.clear();
@@ -69,6 +73,7 @@ class Sheet {
   fit() {
     this.room = null;
     if (!this.element.offsetParent) return;
+    if (this.sizes) this.applyWidths();
     const top = this.element.getBoundingClientRect().top + scrollY;
     this.element.style.maxHeight = Math.max(MIN_HEIGHT, innerHeight - Math.min(top, innerHeight / 2) - 40) + "px";
   }
@@ -80,38 +85,68 @@ class Sheet {
     this.headFilled = filled;
     this.head.replaceChildren(h("tr", { role: "row", "aria-rowindex": 1 }, this.columns.map((column, index) => h("th" + (this.sizes[index].right ? ".number" : ""), {
       role: "columnheader", "data-column": column.key, "aria-sort": column.key === key ? (down ? "descending" : "ascending") : "none",
-      title: column.title,
-    }, h("button", { type: "button", tabindex: "-1" }, column.title)))));
+      title: column.title, "aria-label": this.sizes[index].room ? column.title : null,
+    }, h("button", { type: "button", tabindex: "-1" }, column.title), this.sizes[index].room ? this.changeButton(column, key, down) : null))));
+  }
+
+  // Sorts by how much a metric moved.
+  changeButton(column, key, down) {
+    const on = key === MOVED + column.name;
+    return h("button.by-change", { type: "button", tabindex: "-1", "aria-pressed": String(on), "data-down": on && down, title: "Sort by how much it moved", "aria-label": "Sort by how much " + column.title + " moved" });
   }
 
   // --- widths ---
 
   // What is known of a column's texts: its width in pixels, that of its longest text in letters, and whether numbers are in it.
-  measure(column, rows) {
-    const key = column.key + "\n" + this.short;
+  measure(column, rows, moving) {
+    const key = column.key + "\n" + this.short + moving;
     if (!this.measures.has(column)) this.measures.set(column, new Map());
     const known = this.measures.get(column);
     if (known.has(key)) return known.get(key);
     const every = Math.max(1, Math.floor(rows.length / 200));
-    const found = { width: 0, longest: 0, right: false };
+    const found = { width: 0, longest: 0, right: false, room: 0 };
     let widest = "";
     for (let index = 0; index < rows.length; index += every) {
-      const text = this.textOf(column, rows[index]);
+      const text = this.textOf(column, rows[index], false);
       if (text.length > widest.length) widest = text;
       found.right ||= column.group !== "own" && isNumeric(column.of(rows[index]));
     }
     found.longest = widest.length;
-    found.width = Math.ceil(Math.min(Math.max(this.pen.measureText(widest).width, this.pen.measureText(column.title).width + 22, 24) + 22, MAX_WIDTH));
+    const [value, title] = [widest, column.title].map((text) => this.pen.measureText(text).width);
+    found.width = Math.ceil(Math.min(Math.max(value, title + 22, 24) + 22, MAX_WIDTH));
+    if (moving) {
+      // Differences stand in a room of their own, so that the numbers before them stay in line.
+      this.pen.font = "13px " + getComputedStyle(document.body).fontFamily;
+      const wide = (text) => Math.ceil(this.pen.measureText(text).width);
+      const texts = roots.filter(({ row }) => row.moved).flatMap((node) => { const moved = column.moved(node); return moved === undefined ? [] : [[movementText(moved), percentText(moved, column.of(node))]]; }).slice(0, MAX_MEASURED);
+      found.room = Math.max(...texts.map(([text]) => wide(text)));
+      found.share = Math.max(...texts.map(([, text]) => wide(" (" + text + ")")));
+      found.space = this.pen.measureText(" ").width;
+      found.width = Math.ceil(Math.min(Math.max(value + found.space + found.room, title + 30) + 22, MAX_WIDTH));
+      this.pen.font = "600 " + this.pen.font;
+    }
     known.set(key, found);
     return found;
   }
 
   applyWidths() {
-    this.grid.style.setProperty("--columns", this.sizes.map(({ width }, index) => (index === 0 ? "var(--status-width)" : index === 1 ? "min(" + width + "px, var(--name-most))" : width + "px")).join(" "));
+    // Per cent as well where there is room for them.
+    const needed = this.sizes.reduce((sum, { width, share = 0 }) => sum + width + share, 0);
+    this.isRoomy = needed < this.space().width;
+    this.grid.classList.toggle("roomy", this.isRoomy);
+    this.sizes.forEach(({ room, share, space }, index) => {
+      if (!room) return;
+      const most = room + (this.isRoomy ? share : 0);
+      this.grid.style.setProperty("--moved-" + index, most + "px");
+      this.grid.style.setProperty("--unmoved-" + index, most + space + 10 + "px");
+    });
+    this.grid.style.setProperty("--columns", this.sizes.map(({ width, share }, index) => (index === 0 ? "var(--status-width)" : index === 1 ? "min(" + width + "px, var(--name-most))" : width + (this.isRoomy && share ? share : 0) + "px")).join(" "));
   }
 
-  textOf(column, node) {
-    return column === NAME_COLUMN ? this.nameOf(node) : cellText(column, node);
+  // `whole`: with how much it moved.
+  textOf(column, node, whole = true) {
+    if (column === NAME_COLUMN) return this.nameOf(node);
+    return whole || column.of(node) === undefined ? cellText(column, node) : column.text(column.of(node));
   }
 
   nameOf({ row: { id, flow } }) {
@@ -173,7 +208,7 @@ class Sheet {
     let widened = false;
     this.columns.forEach((column, index) => {
       const known = this.sizes[index];
-      const { length } = this.textOf(column, node);
+      const { length } = this.textOf(column, node, false);
       if (length <= known.longest || known.width >= MAX_WIDTH) return;
       known.width = Math.min(MAX_WIDTH, Math.ceil(known.width + 8 * (length - known.longest)));
       known.longest = length;
@@ -199,14 +234,14 @@ class Sheet {
     element.className = "s-" + node.row.status;
     element.dataset.key = node.key;
     let cell = element.firstChild;
-    for (const column of this.columns) {
-      this.fill(cell, column, node);
+    for (const [index, column] of this.columns.entries()) {
+      this.fill(cell, column, node, index);
       cell = cell.nextSibling;
     }
     return element;
   }
 
-  fill(cell, column, node) {
+  fill(cell, column, node, index) {
     if (column === STATUS_COLUMN) { cell.append(badgeOf(node.row)); return; }
     if (column === NAME_COLUMN) { cell.textContent = this.nameOf(node); cell.title = node.row.id + (node.row.message ? "\n" + node.row.message : ""); return; }
     const value = column.of(node);
@@ -214,10 +249,18 @@ class Sheet {
     const moved = column.moved ? column.moved(node) : undefined;
     if (isNumeric(value)) cell.className = "number";
     cell.textContent = column.text(value);
+    const { room } = this.sizes[index];
     if (moved !== undefined) {
-      cell.append(h("span.moved", " " + movementText(moved)));
-      cell.title = value + "; " + (value - moved) + " in the last good run";
-    } else if (cell.textContent.length > 12 || (typeof value === "number" && String(value) !== cell.textContent)) cell.title = String(value);
+      const share = percentText(moved, value);
+      const made = h("span.moved", movementText(moved), share ? h("span.share", " (" + share + ")") : null);
+      made.style.minWidth = "var(--moved-" + index + ")";
+      cell.append(" ", made);
+      cell.title = value + "; " + (value - moved) + " in the last good run" + (share ? ", " + share : "");
+      return;
+    }
+    if (room && isNumeric(value)) cell.style.paddingRight = "var(--unmoved-" + index + ")";
+    if (column.group === "moved" && node.row.metrics) cell.title = percentText(value, memberOf("metrics", column.name)(node));
+    else if (cell.textContent.length > 12 || (typeof value === "number" && String(value) !== cell.textContent)) cell.title = String(value);
   }
 
   // Which row is opened, and where the keys are.
@@ -291,9 +334,10 @@ class Sheet {
     if (state.id && this.at.node && this.at.node.key !== state.id) this.chosen(this.at.node, true);
   }
 
-  press(node, key) {
+  // `byChange`: of a head, by how much the metric moved.
+  press(node, key, byChange = false) {
     const column = this.columns.find((one) => one.key === key);
-    if (node === null) { this.sortedBy(column); return; }
+    if (node === null) { this.sortedBy(column, byChange && this.sizes[this.columns.indexOf(column)].room > 0); return; }
     const value = column.of(node);
     if (!column.term) this.chosen(node);
     else if (value !== undefined) this.narrowed(column.term(value));
@@ -306,7 +350,7 @@ class Sheet {
     const node = line.dataset.key === undefined ? null : byKey.get(line.dataset.key);
     const { key } = this.columns[cell.cellIndex];
     this.at = { node, key };
-    this.press(node, key);
+    this.press(node, key, Boolean(event.target.closest(".by-change")));
     this.drawn = "";
     this.draw();
   }
@@ -324,7 +368,7 @@ class Sheet {
     if (Object.hasOwn(steps, event.key)) {
       this.goTo(...steps[event.key]);
     } else if (event.ctrlKey || !this.at || (event.key !== "Enter" && event.key !== " ")) return;
-    else this.press(this.at.node, this.at.key);
+    else this.press(this.at.node, this.at.key, event.shiftKey);
     event.preventDefault();
   }
 }

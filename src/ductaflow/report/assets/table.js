@@ -1,6 +1,7 @@
 // The table view: what the search shows of one flow, as a table, a grid of two parameters, or a plot.
 
 const ALL_FLOWS = "*";
+const MAX_METRICS = 16; // columns of metrics that are shown of all flows unless a person chose more
 
 // A list of keys of columns in the address, and back; `-key` is what is hidden.
 const keysText = (keys) => keys.map((key) => encodeURIComponent(key).replace(/^-/, "%2D").replace(/'/g, "%27")).join(",");
@@ -12,18 +13,19 @@ class TableView {
     this.rows = []; // as they are shown
     this.known = new Map(); // columns by flow
     Object.assign(this, { columns: new Map(), chosen: new Map(), byItself: new Set(), shown: [] });
-    this.sheet = new Sheet({ chosen: openNode, narrowed: narrow, sortedBy: (column) => this.sortBy(column) });
+    this.sheet = new Sheet({ chosen: openNode, narrowed: narrow, sortedBy: (column, byChange) => this.sortBy(byChange ? this.columns.get(MOVED + column.name) : column) });
     this.flows = h("select", { id: "table-flow", change: () => this.set("flow", this.flows.value) });
     this.modes = h("div.choices", { role: "group", "aria-label": "How the instances are shown" },
       [["table", "Table"], ["grid", "Grid"], ["plot", "Plot"]].map(([mode, title]) => button(title, () => this.setMode(mode), { "data-mode": mode })));
     this.menu = h("details.menu", h("summary", "Columns"), h("div.menu-body"));
     this.copy = this.copyMenu();
+    this.moved = movedButton();
     this.axes = h("div.axes");
     this.body = h("div.table-body");
     this.said = h("p.note", { id: "cells-keys" });
     this.flowLabel = h("span.field", h("label", { for: "table-flow" }, "Flow"), this.flows);
     this.nothing = h("p.empty", "Nothing matches. ", button("Show everything", () => reset()));
-    this.content = h("div.table-content", h("div.table-tools", this.flowLabel, this.modes, this.axes, this.menu, this.copy), this.body, this.said);
+    this.content = h("div.table-content", h("div.table-tools", this.flowLabel, this.modes, this.axes, this.menu, this.copy, this.moved), this.body, this.said);
     this.element = h("div.table-view", this.nothing, this.content);
     for (const menu of [this.menu, this.copy]) closeByItself(menu);
     this.menu.addEventListener("toggle", () => { if (this.menu.open) this.fillMenu(); });
@@ -65,10 +67,10 @@ class TableView {
     return this.known.get(flow);
   }
 
-  // What is shown unless a person chose otherwise: parameters that differ, metrics, what it took. Of all flows, what two of them have.
+  // What is shown unless a person chose otherwise: parameters that differ, metrics, what it took. Of all flows, the parameters that two of them have.
   isShownByItself(column, rows) {
     const some = () => rows.some((node) => column.of(node) !== undefined);
-    if (this.flow === ALL_FLOWS && column.group !== "run") {
+    if (this.flow === ALL_FLOWS && column.group === "parameter") {
       const having = new Set();
       for (const node of rows) if (!having.has(node.row.flow) && column.of(node) !== undefined) having.add(node.row.flow);
       if (having.size < 2) return false;
@@ -79,6 +81,17 @@ class TableView {
     if (column.group === "metric") return some();
     if (column.key === "warnings") return rows.some((node) => column.of(node) > 0);
     return (column.key === "seconds" || column.key === "memory") && some();
+  }
+
+  // Of too many metrics those that moved, then those that most rows have.
+  leaveOut(rows) {
+    const metrics = [...this.byItself].map((key) => this.columns.get(key)).filter(({ group }) => group === "metric");
+    this.leftOut = 0;
+    if (this.flow !== ALL_FLOWS || metrics.length <= MAX_METRICS) return;
+    const weights = new Map(metrics.map((column) => [column, rows.filter((node) => column.of(node) !== undefined).length + (rows.some(column.moved) ? rows.length : 0)]));
+    const rest = metrics.sort((a, b) => weights.get(b) - weights.get(a)).slice(MAX_METRICS);
+    for (const { key } of rest) this.byItself.delete(key);
+    this.leftOut = rest.filter(({ key }) => !this.chosen.get(key)).length;
   }
 
   show(found) {
@@ -97,7 +110,9 @@ class TableView {
     const choices = keysOf(state.options.get("cols"));
     this.chosen = new Map(choices.filter(Boolean).map((key) => (key.startsWith("-") ? [key.slice(1), false] : [key, true])));
     this.byItself = new Set(!of.length ? [] : [...this.columns.values()].filter((column) => this.isShownByItself(column, of)).map(({ key }) => key));
-    this.shown = [STATUS_COLUMN, NAME_COLUMN, ...[...this.columns.values()].filter(({ key }) => this.isShown(key))];
+    this.leaveOut(of);
+    const own = [...this.columns.values()].filter(({ key }) => this.isShown(key));
+    this.shown = [STATUS_COLUMN, NAME_COLUMN, ...own.filter(({ isPath }) => !isPath), ...own.filter(({ isPath }) => isPath)];
     const sort = this.sortOf();
     this.rows = sort ? sorted(of, ...sort) : of;
     this.draw();
@@ -114,7 +129,8 @@ class TableView {
 
   sortBy(column) {
     const [sort, down] = this.sortOf() || [];
-    const now = sort === column && !down;
+    // Of numbers the largest are asked for first.
+    const now = sort === column ? !down : column.group !== "own" && this.rows.some((node) => isNumeric(column.of(node)));
     announce("Sorted by " + column.title + (now ? ", descending" : ", ascending"));
     this.set("sort", (now ? "-" : "") + keysText([column.key]));
   }
@@ -123,13 +139,15 @@ class TableView {
 
   fillFlows(counts) {
     const known = JSON.stringify([...counts]);
+    const every = new Set(roots.map(({ row }) => row.flow));
+    this.flowLabel.hidden = every.size < 2;
     if (known === this.flowsFilled) { this.flows.value = this.flow || ""; return; }
     this.flowsFilled = known;
-    const options = [...counts].sort(([a], [b]) => a.localeCompare(b, "en"));
-    const all = options.length > 1 ? [h("option", { value: ALL_FLOWS }, "all flows")] : [];
-    this.flows.replaceChildren(...options.map(([flow, count]) => h("option", { value: flow }, flow + " (" + count.all.toLocaleString("en") + ")")), ...all);
+    const options = [...every].sort((a, b) => a.localeCompare(b, "en")).map((flow) => [flow, counts.has(flow) ? counts.get(flow).all : 0]);
+    // Those of which the search finds nothing stay to be seen.
+    this.flows.replaceChildren(...options.map(([flow, count]) => h("option", { value: flow, disabled: !count }, flow + " (" + count.toLocaleString("en") + ")")),
+      h("option", { value: ALL_FLOWS, disabled: counts.size < 2 }, "all flows"));
     this.flows.value = this.flow || "";
-    this.flowLabel.hidden = options.length < 2;
   }
 
   draw() {
@@ -139,9 +157,11 @@ class TableView {
     this.nothing.hidden = !this.content.hidden;
     if (this.content.hidden) return;
     this.menu.hidden = mode !== "table";
+    if (this.moved) this.moved.hidden = mode !== "table" || isMovedSearched();
     if (this.menu.open) this.fillMenu();
     const view = { table: this.sheet, grid: this.grid, plot: this.plot }[mode];
-    if (this.body.firstChild !== view.element) this.body.replaceChildren(view.element);
+    const element = view.outer || view.element;
+    if (this.body.firstChild !== element) this.body.replaceChildren(element);
     if (mode === "table") {
       const [sort, down] = this.sortOf() || [];
       this.axes.replaceChildren();
@@ -175,8 +195,9 @@ class TableView {
 
   sayKeys() {
     const moved = this.shown.some((column) => column.moved && this.rows.some(column.moved));
-    this.said.textContent = (moved ? SIGNS.up + " and " + SIGNS.down + ": more and less than in the last good run before. " : "")
-      + "Press a head to sort, a value to search for it, a status or a name to open it; arrow keys move, Enter presses."
+    this.said.textContent = (this.leftOut ? plural(this.leftOut, "more metric") + (this.leftOut === 1 ? " is" : " are") + " under Columns. " : "")
+      + (moved ? SIGNS.up + " and " + SIGNS.down + ": more and less than in the last good run before; \u0394 in a head sorts by it, as Shift and Enter do. " : "")
+      + "Press a head to sort, a parameter to search for it, anything else to open the instance; arrow keys move, Enter presses."
       + (this.rows.length > MAX_REAL ? " The browser's own search finds what is on the screen; the search above finds all." : "");
   }
 
@@ -215,13 +236,51 @@ class TableView {
     const nodeids = () => this.rows.filter(({ row }) => row.nodeid);
     const name = () => (head.project || "scenarios") + "-" + (this.flow === ALL_FLOWS ? "all" : this.flow) + ".csv";
     const csv = () => csvOf(this.rows, this.shown);
-    return h("details.menu", h("summary", "Copy"), h("div.menu-body",
-      copyButton(() => markdownOf(this.rows, this.shown), "As a Markdown table"),
-      copyButton(csv, "As CSV"),
-      button("Download as CSV", () => download(csv(), name(), "text/csv;charset=utf-8"), { class: "copy" }),
-      copyButton(() => idsOfAll(nodeids()), "Node ids"),
-      copyButton(() => ids().join("\n"), "Ids")));
+    const menu = h("details.menu", h("summary", "Copy"));
+    const close = () => closeMenu(menu);
+    menu.append(h("div.menu-body",
+      copyButton(() => markdownOf(this.rows, this.shown), "As a Markdown table", null, close),
+      copyButton(csv, "As CSV", null, close),
+      button("Download as CSV", () => { download(csv(), name(), "text/csv;charset=utf-8"); close(); }, { class: "copy" }),
+      copyButton(() => idsOfAll(nodeids()), "Node ids", null, close),
+      copyButton(() => ids().join("\n"), "Ids", null, close)));
+    return menu;
   }
+}
+
+// The focus does not stay in what is closed.
+function closeMenu(menu) {
+  const focused = menu.contains(document.activeElement);
+  menu.open = false;
+  if (focused) menu.querySelector("summary").focus({ preventScroll: true });
+}
+
+// A box that scrolls, in a frame whose right edge has a shadow while there is more beyond it.
+function edged(box, inner) {
+  const frame = h("div.cells-frame", box);
+  const look = () => frame.classList.toggle("goes-on", box.scrollLeft + box.clientWidth < box.scrollWidth - 1);
+  box.addEventListener("scroll", look, { passive: true });
+  const sizes = new ResizeObserver(look);
+  for (const element of [box, inner]) sizes.observe(element);
+  return frame;
+}
+
+const isMovedSearched = () => termsOf(state.q).some(({ token }) => token === "is:moved");
+
+// What moved since the last good runs, in one line that shows it in the table; null where nothing did.
+function movedButton() {
+  const moved = roots.filter(({ row }) => row.moved);
+  if (!moved.length) return null;
+  const words = plural(moved.length, "instance") + " moved since " + (moved.length === 1 ? "its" : "their") + " last good run";
+  return button(words, () => asStep(() => {
+    if (new Set(moved.map(({ row }) => row.flow)).size > 1) state.options.set("flow", ALL_FLOWS);
+    else state.options.delete("flow");
+    state.options.delete("grid");
+    state.options.delete("plot");
+    state.statuses.clear();
+    setQuery("is:moved");
+    showView("table");
+  }), { class: "link moved-line", title: "Metrics that are not what they were: is:moved" });
 }
 
 // A menu closes with Escape, and when a person goes elsewhere.
@@ -229,8 +288,7 @@ function closeByItself(menu) {
   menu.addEventListener("keydown", (event) => {
     if (event.key !== "Escape" || !menu.open) return;
     event.stopPropagation();
-    menu.open = false;
-    menu.querySelector("summary").focus();
+    closeMenu(menu);
   });
   document.addEventListener("pointerdown", (event) => { if (!menu.contains(event.target)) menu.open = false; });
   menu.addEventListener("focusout", (event) => { if (event.relatedTarget && !menu.contains(event.relatedTarget)) menu.open = false; });

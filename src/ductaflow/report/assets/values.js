@@ -82,15 +82,20 @@ function movedBy(node, name) {
 }
 
 const MOVED = "moved.";
+// What tells a parameter and a metric of one name apart, as the columns of `ductaflow results` do.
+const PREFIXES = { parameters: "config", metrics: "metrics" };
 
 // A function that gives the values of a node under a name: parameters, metrics, what was measured, what moved.
 function valuesUnder(asked) {
   const places = placesOf(isAsked(asked));
   const movedPlaces = asked.startsWith(MOVED) ? placesOf(isAsked(asked.slice(MOVED.length))) : null;
+  const kind = Object.keys(PREFIXES).find((one) => asked.startsWith(PREFIXES[one] + "."));
+  const placesOfKind = kind ? placesOf(isAsked(asked.slice(PREFIXES[kind].length + 1))) : null;
   const measure = Object.hasOwn(MEASURES, asked) ? MEASURES[asked].of : null;
   return (node) => {
     const found = [];
     for (const own of [node.row.parameters, node.row.metrics]) if (own) for (const place of places(own[0])) found.push(own[place]);
+    if (kind && node.row[kind]) for (const place of placesOfKind(node.row[kind][0])) found.push(node.row[kind][place]);
     const measured = measure && measure(node);
     if (measured !== null && measured !== undefined) found.push(measured);
     const { moved } = node.row;
