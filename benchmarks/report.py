@@ -160,9 +160,9 @@ class Watched(LiveReport):
     def clock() -> float:
         return time.perf_counter() + Watched.ahead
 
-    def _write(self, *given: Any) -> Any:
+    def _write(self, *given: Any, **options: Any) -> Any:
         Watched.writes += 1
-        return super()._write(*given)
+        return super()._write(*given, **options)
 
 
 def session(runs: Path, given: list[Entry]) -> tuple[float, float]:
