@@ -60,7 +60,9 @@ def test_dots_say_in_words_what_they_show(desk: Desk, tmp_path: Path) -> None:
     """The last ten in the row; all in the panel, with seconds, and as a table too."""
     desk.open(a_page_with_pasts(tmp_path))
     row = desk.row("fit/mended_while_blocked")
-    dots = row.get_by_role("img", name="last 6 sessions: 3 success, error, blocked, warning", exact=True)
+    dots = row.get_by_role(
+        "img", name="Last 6 sessions, the newest at the right: 3 success, error, blocked, warning", exact=True
+    )
     assert 4 == dots.locator("path").count()  # a shape and colour for each status
     assert 0 == desk.row("fit/without_a_past").locator(".dots").count()
     desk.row("fit/slow").click()
@@ -79,9 +81,11 @@ def test_dots_say_in_words_what_they_show(desk: Desk, tmp_path: Path) -> None:
 def test_dots_are_those_of_real_sessions(report: Desk) -> None:
     """Two sessions of a project: what both made of an instance."""
     report.row("fit/US_2030").get_by_role(
-        "img", name="last 2 sessions: success, error", exact=True
+        "img", name="Last 2 sessions, the newest at the right: success, error", exact=True
     ).wait_for()
-    report.row("plot/US").get_by_role("img", name="last 2 sessions: success, blocked", exact=True).wait_for()
+    report.row("plot/US").get_by_role(
+        "img", name="Last 2 sessions, the newest at the right: success, blocked", exact=True
+    ).wait_for()
 
 
 def test_trend_leads_to_what_changed(desk: Desk, tmp_path: Path) -> None:
