@@ -208,7 +208,7 @@ def test_sigkill_of_the_session(project: TinyProject) -> None:
     folder = project.folder("fit", "a")
     code = session_code(source, folder)
     session = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL)
-    wait_until(lambda: any(p.name() == "sleep" for p in processes_of(str(project.root))))
+    wait_until(lambda: is_asleep(project))
     session.kill()
     session.wait()
     wait_until(lambda: (folder / "result.json").exists(), seconds=5)
@@ -236,7 +236,7 @@ except FlowFailed as failed:
     print('RESULT', failed.result.status, failed.result.cause, failed.result.message)
 """
     session = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-    wait_until(lambda: any(p.name() == "sleep" for p in processes_of(str(project.root))))
+    wait_until(lambda: is_asleep(project))
     for process in supervisors_of(project):
         process.kill()
     output, _ = session.communicate(timeout=15)
@@ -253,7 +253,7 @@ def test_a_supervisor_that_is_asked_to_end(project: TinyProject, number: signal.
     session = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    wait_until(lambda: any(p.name() == "sleep" for p in processes_of(str(project.root))))
+    wait_until(lambda: is_asleep(project))
     for process in supervisors_of(project):
         process.send_signal(number)
     assert 1 == session.wait(10)
@@ -308,6 +308,15 @@ def supervisors_of(project: TinyProject) -> list[psutil.Process]:
     return [psutil.Process(json.loads(marker.read_text())["owner"]["pid"]) for marker in markers]
 
 
+def is_asleep(project: TinyProject) -> bool:
+    """Whether a `sleep` runs. Other processes may end while one looks at them."""
+    for process in processes_of(str(project.root)):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if process.name() == "sleep":
+                return True
+    return False
+
+
 def session_code(source: Path, folder: Path) -> str:
     """A session of its own that runs one notebook."""
     call = f"run_notebook({str(source)!r}, config={{}}, execution_dir={str(folder)!r}, export_html=False)"
@@ -322,7 +331,7 @@ def test_a_person_s_file_survives_a_killed_run(project: TinyProject) -> None:
     session = subprocess.Popen(
         [sys.executable, "-c", session_code(source, folder)], stdout=subprocess.DEVNULL
     )
-    wait_until(lambda: any(p.name() == "sleep" for p in processes_of(str(project.root))))
+    wait_until(lambda: is_asleep(project))
     for process in [session, *supervisors_of(project), *processes_of(str(project.root))]:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
@@ -481,7 +490,7 @@ def test_nested_supervisors_are_killed(project: TinyProject) -> None:
     session = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    wait_until(lambda: any(p.name() == "sleep" for p in processes_of(str(project.root))))
+    wait_until(lambda: is_asleep(project))
     for process in supervisors_of(project):
         process.kill()
     assert 1 == session.wait(10)

@@ -10,10 +10,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import pytest
-from desk import Desk, needs_browser, opened
 from support import cli
 
 from ductaflow.common.errors import DuctaflowError
@@ -21,7 +20,6 @@ from ductaflow.common.paths import BUNDLE_MARK, REPORT_HTML, REPORT_JSON, RunFol
 from ductaflow.report import Entry, build_report, merge_reports, write_report
 from ductaflow.report import bundle as bundles
 from ductaflow.report.bundle import write_bundle
-from ductaflow.report.merge import read_twin
 from ductaflow.report.schema import Twin
 from ductaflow.store.result import FileEntry, LogWarning, Result, Status, write_result
 
@@ -301,24 +299,3 @@ def test_the_command_takes_the_report_that_is_there(tmp_path: Path, monkeypatch:
     assert (
         (tmp_path / "s.md").read_text(encoding="utf-8").startswith("before\n### ductaflow: 1 red in 1 cause")
     )
-
-
-@needs_browser
-def test_the_page_of_a_bundle(desk: Desk, runs: Path, tmp_path: Path) -> None:
-    """Every link of it leads to a file that is there; what is not there has a reason and no link."""
-    twin, faults = read_twin(runs / REPORT_JSON)
-    assert [] == faults
-    write_bundle(twin, runs, tmp_path / "out")
-    red = next(one for one in twin["instances"] if one["links"] and Status(one["status"]).is_error)
-    green = next(one for one in twin["instances"] if one["links"] and one["status"] == "success")
-    for instance in (red, green):
-        page = opened(desk.open(tmp_path / "out" / REPORT_HTML), instance["id"])
-        hrefs = page.panel.locator("a[href]").evaluate_all("all => all.map((one) => one.href)")
-        for href in hrefs:
-            assert Path(unquote(urlsplit(href).path)).is_file(), href
-        found = page.panel.locator(".links").inner_text()
-        if instance is red:
-            assert hrefs
-            assert "not in this bundle" not in found
-        else:
-            assert "Log, HTML, Notebook, Config not in this bundle: the run is good" in found
