@@ -6,6 +6,7 @@ is what runs. The edits of one flow concern no other one.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sqlite3
@@ -136,9 +137,9 @@ def nothing(here: Path, root: Path) -> None:
 
 
 def database() -> bytes:
-    connection = sqlite3.connect(":memory:")
-    connection.executescript("create table t(x); insert into t values(1)")
-    return connection.serialize()
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+        connection.executescript("create table t(x); insert into t values(1)")
+        return connection.serialize()
 
 
 DB = database()
