@@ -137,3 +137,37 @@ def test_the_first_use_loads_little() -> None:
         "import typing_extensions; assert typing_extensions.__name__ == 'typing_extensions'"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+MANY_TYPES = '''
+import dataclasses, sys, threading
+from ductaflow.common.decode import convert, decode
+
+sys.setswitchinterval(1e-6)
+for number in range(100):
+    inner = dataclasses.make_dataclass(f"Inner{number}", [(f"field_{i}", int) for i in range(20)])
+    outer = dataclasses.make_dataclass(f"Outer{number}", [(f"field_{i}", list[inner]) for i in range(20)])
+    value = {field.name: [] for field in dataclasses.fields(outer)}
+    together = threading.Barrier(2)
+
+    def of_text():
+        together.wait()
+        decode(str(value).replace("'", '"'), outer, where="text")
+
+    def of_values():
+        together.wait()
+        convert(value, outer, where="values")
+
+    threads = [threading.Thread(target=of_text), threading.Thread(target=of_values)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+'''
+
+
+def test_two_threads_meet_a_type_for_the_first_time():
+    """The thread that writes the page and the session decode their first result at once, and none crashes."""
+    ended = subprocess.run([sys.executable, "-c", MANY_TYPES], capture_output=True, text=True)
+
+    assert (0, "") == (ended.returncode, ended.stderr)

@@ -17,6 +17,7 @@ import os
 import re
 import stat
 import sys
+import threading
 import typing
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -76,6 +77,7 @@ def convert(value: object, kind: type[T], *, where: str | os.PathLike[str], hint
         UnreadableError: they are not of that type.
     """
     try:
+        prepare(kind)
         found: T = _msgspec().convert(value, kind, dec_hook=_from_json)
         return found
     except (ValueError, RecursionError) as exc:
@@ -183,30 +185,37 @@ def _opened(path: Path, hint: str) -> Iterator[BinaryIO | None]:
 
 
 def prepare(*kinds: type) -> None:
-    """Make the decoders of some types, in a process that is forked for what decodes them."""
+    """Make the decoders of some types: before a process is forked for what decodes them, or for `convert`."""
     for kind in kinds:
         _decoder(kind)
+
+
+# msgspec keeps what it learns of a type on the type: two threads that make that at once crash the process.
+_making = threading.RLock()
 
 
 # making one takes longer than to read most files
 @functools.cache
 def _decoder(kind: object) -> Decoder[Any]:
-    decoder: Decoder[Any] = _msgspec().json.Decoder(kind, dec_hook=_from_json)
+    with _making:
+        decoder: Decoder[Any] = _msgspec().json.Decoder(kind, dec_hook=_from_json)
     return decoder
 
 
+@functools.cache
 def _msgspec() -> ModuleType:
     """Import msgspec on first use, without typing_extensions.
 
     msgspec prefers that to `typing`, which has all it wants since Python 3.11, and it takes longer to import
     than msgspec itself.
     """
-    sys.modules.setdefault("typing_extensions", typing)
-    try:
-        import msgspec
-    finally:
-        if sys.modules.get("typing_extensions") is typing:
-            del sys.modules["typing_extensions"]
+    with _making:
+        sys.modules.setdefault("typing_extensions", typing)
+        try:
+            import msgspec
+        finally:
+            if sys.modules.get("typing_extensions") is typing:
+                del sys.modules["typing_extensions"]
     return msgspec
 
 
