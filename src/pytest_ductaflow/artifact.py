@@ -25,6 +25,7 @@ from ductaflow.report.schema import AtWork
 from ductaflow.report.twin import utc_now
 from ductaflow.session.decide import NOT_STARTED, unrun
 from ductaflow.store.causes import Group
+from ductaflow.store.expected import look_command
 from ductaflow.store.folder import unfinished
 from ductaflow.store.result import Result, Status, readable_result, result_of_session
 from pytest_ductaflow import items
@@ -287,9 +288,9 @@ class Artifact:
         return unrun(instance, Status.NOT_RUN, NOT_STARTED)
 
     def _lines(self, tree: _Tree, terminal: pytest.TerminalReporter) -> Iterator[str]:
-        verbosity = terminal.verbosity
+        verbosity, session = terminal.verbosity, tree.session
         width = terminal.config.get_terminal_writer().fullwidth
-        yield from summary_lines(tree.session, verbosity, width=width)
+        yield from summary_lines(session, verbosity, width=width)
         left = list(self._unfinished(tree))
         yield from left[:MAX_NAMED]
         if len(left) > MAX_NAMED:
@@ -301,7 +302,7 @@ class Artifact:
         # What failed is what a person reads, so that is last.
         shared = tree.report.shared_parameters() if tree.report else {}
         root = str(tree.project.root)
-        yield from cause_lines(tree.session, tree.causes, verbosity, width=width, shared=shared, root=root)
+        yield from cause_lines(session, tree.causes, verbosity, width=width, shared=shared, root=root)
         if sum(len(group.names) for group in tree.causes) > 1:
             # of a single one its own text has it
             yield self._next_command(tree, tree.causes[0])
@@ -314,7 +315,10 @@ class Artifact:
         """Return the one command that matters most: for the first instance of the first cause."""
         instance = tree.expected[cause.names[0]]
         if cause.key.kind == "expectation":
-            return f"look: ductaflow diff {instance.id}@expected {instance.id}"
+            judged = tree.results[cause.names[0]].judged
+            # Of bounds, and of a flow inside a build, it shows what there is.
+            is_other = judged is not None and judged.is_acceptable
+            return f"look: {look_command(instance.id) if is_other else f'ductaflow show {instance.id}'}"
         command = run_again(self._projects, [instance])
         if cause.key.kind == "input":
             # alone it would lack the same again

@@ -52,13 +52,13 @@ class ControllerHooks:
         self._live = Live(config, common.projects)
         self._artifact.left = self._live.left
         self._github = github.for_this_session(common.projects)
-        self._junit = JUnit(config, common.projects)
         self._baseline = common.flows.baseline
         self._said: list[str] = []
         self._expects_other = False
 
     def pytest_sessionstart(self) -> None:
         # Every plugin is there now.
+        self._junit = JUnit(self._config, self._projects)
         if self._github:
             OtherAnnotations(self._config, lambda nodeid: self._projects.instance(nodeid) is not None)
 

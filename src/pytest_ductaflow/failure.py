@@ -8,17 +8,18 @@ import shlex
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ductaflow.common.errors import ConfigError, Failure
+from ductaflow.common.errors import ConfigError, Failure, SourceLine, source_lines
 from ductaflow.common.paths import BASE_CONFIG, KIND_DIRS, RUN_KEY, RunFolder
-from ductaflow.common.text import clean, cut, shown_path
+from ductaflow.common.text import clean, cut, cut_lines, shown_path
 from ductaflow.project.instances import Instance
 from ductaflow.project.strict_json import read_config, read_text
-from ductaflow.store.causes import origin_of, root_of
+from ductaflow.store.causes import origin_and_root
 from ductaflow.store.logs import is_frame_line, is_warning_line, log_lines
 from ductaflow.store.result import MAX_MESSAGE_CHARS, Result, readable_result
 from ductaflow.store.spec import run_title
@@ -34,39 +35,74 @@ _FRAME = '  File "'
 _LINE = re.compile(r"( in cell \d+ of \d+) \(line (\d+)\)")
 
 
-def failure_text(result: Result, instance: Instance, projects: Projects, *, is_short: bool = False) -> str:
-    """Return the text of a failure: place, source, traceback, the end of the log, paths and commands.
+class FailureText:
+    """The text of a failure. Nothing is said twice.
 
-    Nothing is said twice: the traceback is without the message, and is left out where its only frame is the
-    place; the end of the log is without both.
-
-    Args:
-        is_short: place, source and a few lines of the log, where many fail.
+    The traceback is without the message, and is left out where its only frame is the place; the end of the
+    log is without both. What made a build fail is in one of its flows, its origin.
     """
-    if result.cause == "expectation":
-        return clean("\n".join(_unexpected(result, instance, projects)))
-    # What made a build fail is in one of its flows.
-    root, origin = root_of(result), origin_of(result)
-    path, line, message = _place(origin, instance, projects)
-    where = f" ({root.where})" if root else ""
-    parts = [[f"{path}:{line}: {message}{where}" if line else f"{path}: {message}{where}"]]
-    if origin.failure:
-        parts.append([*_source(origin.failure, around=1 if is_short else None)])
-        # The message of a run that was ended is not that of its traceback.
-        is_said = origin.cause == "exception"
-        parts.append([] if is_short else [*_traceback(origin.failure, is_said=is_said)])
-    log = RunFolder(origin.folder, origin.flow).log if root and origin.folder else instance.run_folder.log
-    if tail := _log_tail(log, origin, SHORT_LOG_LINES if is_short else LOG_LINES):
-        own = (
-            "the log"
-            if log == instance.run_folder.log and not is_short
-            else shown_path(log, projects.invocation_dir)
-        )
-        parts.append([f"Last lines of {own}:", *tail])
-    if not is_short:
-        parts.append([*_ways_on(instance, projects)])
-    # Each part is clean, but joined they may begin a line with a command.
-    return clean(("\n" if is_short else "\n\n").join("\n".join(lines) for lines in parts if lines))
+
+    def __init__(self, result: Result, instance: Instance, projects: Projects) -> None:
+        self._result, self._instance, self._projects = result, instance, projects
+        self._origin, self._root = origin_and_root(result)
+
+    @property
+    def place(self) -> tuple[str, int, str]:
+        """File, line and message, for the short summary."""
+        return place_of(self._origin, self._instance, self._projects)
+
+    def whole(self) -> str:
+        """Return place, source, traceback, the end of the log, paths and commands."""
+        if self._result.cause == "expectation":
+            return self._unexpected()
+        return self._joined("\n\n", self._parts())
+
+    def short(self) -> str:
+        """Return place, source and a few lines of the log, where many fail."""
+        if self._result.cause == "expectation":
+            return self._unexpected()
+        return self._joined("\n", self._short_parts())
+
+    def _parts(self) -> Iterator[Iterable[str]]:
+        yield [self._head()]
+        if failure := self._origin.failure:
+            yield _source(failure)
+            # The message of a run that was ended is not that of its traceback.
+            yield _traceback(failure, is_said=self._origin.cause == "exception")
+        yield self._end_of_log(LOG_LINES, "the log" if self._log == self._instance.run_folder.log else None)
+        yield _ways_on(self._instance, self._projects)
+
+    def _short_parts(self) -> Iterator[Iterable[str]]:
+        yield [self._head()]
+        if failure := self._origin.failure:
+            yield _source(failure, around=1)
+        yield self._end_of_log(SHORT_LOG_LINES)
+
+    def _joined(self, between: str, parts: Iterable[Iterable[str]]) -> str:
+        # Each part is clean, but joined they may begin a line with a command.
+        return clean(between.join(filter(None, map("\n".join, parts))))
+
+    def _head(self) -> str:
+        path, line, message = _place(self._origin, self._instance, self._projects)
+        where = f" ({self._root.where})" if self._root else ""
+        return f"{path}:{line}: {message}{where}" if line else f"{path}: {message}{where}"
+
+    @property
+    def _log(self) -> Path:
+        origin = self._origin
+        own = self._instance.run_folder.log
+        return RunFolder(origin.folder, origin.flow).log if self._root and origin.folder else own
+
+    @cached_property
+    def _tail(self) -> list[str]:
+        return _log_tail(self._log, self._origin)
+
+    def _end_of_log(self, most: int, name: str | None = None) -> list[str]:
+        shown = name or shown_path(self._log, self._projects.invocation_dir)
+        return [f"Last lines of {shown}:", *self._tail[-most:]] if self._tail else []
+
+    def _unexpected(self) -> str:
+        return clean("\n".join(_unexpected(self._result, self._instance, self._projects)))
 
 
 def _unexpected(result: Result, instance: Instance, projects: Projects) -> Iterator[str]:
@@ -113,6 +149,12 @@ def _runs_that_differ(result: Result) -> Iterator[Result]:
             yield from _runs_that_differ(inner)
 
 
+def own_text(report: pytest.TestReport) -> str:
+    """Return the text of a failure without the name of its worker, which pytest writes by itself."""
+    text = report.longreprtext
+    return text.partition("\n")[2] if hasattr(report, "node") else text
+
+
 def paint(report: pytest.TestReport, text: str | None = None) -> None:
     """Colour the text of a failure where the terminal has colours, or another text in its place."""
     longrepr: Any = report.longrepr
@@ -124,9 +166,8 @@ def paint(report: pytest.TestReport, text: str | None = None) -> None:
         if text is None and not writer.hasmarkup:
             plain(writer)
             return
-        lines = (report.longreprtext if text is None else text).split("\n")
-        # The report itself begins with the name of the worker that it comes from.
-        for number, line in enumerate(lines[1:] if text is None and hasattr(report, "node") else lines):
+        lines = (own_text(report) if text is None else text).split("\n")
+        for number, line in enumerate(lines):
             writer.line(line, **_markup(line, is_first=number == 0))
 
     longrepr.toterminal = toterminal
@@ -186,19 +227,17 @@ def _what(failure: Failure) -> str:
 
 
 def _source(failure: Failure, *, around: int | None = None) -> Iterator[str]:
-    for entry in failure.source:
-        if around is not None and abs(entry["line"] - (failure.line or 0)) > around:
-            continue
-        mark = ">" if entry["line"] == failure.line else " "
-        yield f"{mark} {entry['line']:>5}  {cut(clean(entry['text']), MAX_LINE)}".rstrip()
+    shown = (
+        SourceLine(line=entry["line"], text=cut(clean(entry["text"]), MAX_LINE))
+        for entry in failure.source
+        if around is None or abs(entry["line"] - (failure.line or 0)) <= around
+    )
+    return source_lines(shown, failure.line)
 
 
 def _traceback(failure: Failure, *, is_said: bool) -> Iterator[str]:
     lines = [*_beyond_place(failure)] if is_said else clean(failure.traceback).splitlines()
-    left_out = len(lines) - MAX_TRACEBACK_LINES
-    if left_out > 0:
-        half = MAX_TRACEBACK_LINES // 2
-        lines = [*lines[:half], f"... {left_out} lines left out; the log has them all ...", *lines[-half:]]
+    lines = [*cut_lines(lines, MAX_TRACEBACK_LINES, whole="the log has them all")]
     return (cut(line, MAX_LINE) for line in lines)
 
 
@@ -225,11 +264,11 @@ def _beyond_place(failure: Failure) -> Iterator[str]:
         yield from notes
 
 
-def _log_tail(log: Path, run: Result, most: int) -> list[str]:
+def _log_tail(log: Path, run: Result) -> list[str]:
     """The last lines of a log, without its first and last, which frame it, and without the traceback."""
     said = clean(run.failure.traceback if run.failure else "").splitlines()
     try:
-        last = deque(log_lines(log), maxlen=most + len(said) + 2)
+        last = deque(log_lines(log), maxlen=LOG_LINES + len(said) + 2)
     except FileNotFoundError:
         return []
     except OSError as exc:
@@ -239,7 +278,7 @@ def _log_tail(log: Path, run: Result, most: int) -> list[str]:
     lines = [clean(line).rstrip() for line in last if not is_frame_line(line, title)]
     if said and lines[-len(said) :] == [line.rstrip() for line in said]:
         del lines[-len(said) :]
-    return [f"| {cut(line, MAX_LINE)}".rstrip() for line in lines[-most:]]
+    return [f"| {cut(line, MAX_LINE)}".rstrip() for line in lines[-LOG_LINES:]]
 
 
 def _ways_on(instance: Instance, projects: Projects) -> Iterator[str]:

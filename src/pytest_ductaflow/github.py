@@ -16,7 +16,6 @@ from typing import Literal
 
 import pytest
 
-from ductaflow.common.ci import SourceLinks
 from ductaflow.common.errors import DuctaflowError
 from ductaflow.common.text import are_watched, clean, listed, shorten
 from ductaflow.project.instances import Instance
@@ -133,18 +132,19 @@ class GitHub:
         if self._summary is None:
             return ""
         # Outside of CI nobody needs it.
-        from ductaflow.report.markdown import MAX_BYTES, Summary
+        from ductaflow.report.markdown import append_summary
 
         try:
-            for twin in twins:
-                there = self._summary.stat().st_size if self._summary.exists() else 0
-                summary = Summary(twin.head, twin.root, SourceLinks(twin.root).url, expected=twin.expected)
-                for instance in twin.instances:
-                    summary.add(instance)
-                page = self._shown(twin.page) if twin.page else ""
-                text = summary.text(MAX_BYTES - there, page=page if page != ".." else "")
-                with self._summary.open("ab") as file:
-                    file.write(text.encode("utf-8", "backslashreplace"))
+            for one in twins:
+                page = self._shown(one.page) if one.page else ".."
+                append_summary(
+                    self._summary,
+                    one.head,
+                    one.instances,
+                    one.root,
+                    expected=one.expected,
+                    page=page if page != ".." else "",
+                )
         except (OSError, DuctaflowError) as exc:
             return f"no summary of the step: {exc}"
         return ""
@@ -179,7 +179,7 @@ class GitHub:
         return Annotation("error", instance.source, found.line if found else None, {message: None})
 
     def _orange(self, result: Result, instance: Instance, *, look: bool) -> Iterator[Annotation]:
-        """Yield a remark for each line that printed warnings, and one for those of which it is not known."""
+        """Yield a remark for each line that printed warnings, and one for warnings whose line is unknown."""
         rest: list[str] = []
         at: dict[tuple[Path | None, int], dict[str, None]] = {}
         for source, text in _warnings_of(result, instance) if look else ():

@@ -27,11 +27,10 @@ from ductaflow.common.errors import DuctaflowError, FlowWarning, InstanceError
 from ductaflow.common.text import clean
 from ductaflow.project.instances import Instance
 from ductaflow.session.decide import UNFINISHED, Decision, SharedSession, Would, refused
-from ductaflow.store.causes import origin_of
 from ductaflow.store.changes import Change, look_back
 from ductaflow.store.result import Cause, Result, Status, result_of_session
 from pytest_ductaflow.baseline import Baseline, and_more, complaint, headline, kinds_of
-from pytest_ductaflow.failure import failure_text, place_of, run_again
+from pytest_ductaflow.failure import FailureText, run_again
 from pytest_ductaflow.projects import Projects
 from pytest_ductaflow.pytest_hooks import tell_allure
 
@@ -424,9 +423,9 @@ class InstanceItem(pytest.Item):
         """Warn and fail as pytest does. That never changes the status of the run."""
         raised = list(self._warn(result))
         if result.status.is_error:
-            self.place = place_of(origin_of(result), self.instance, self.flows.projects)
-            told = result, self.instance, self.flows.projects
-            raise self._failed(failure_text(*told), failure_text(*told, is_short=True))
+            told = FailureText(result, self.instance, self.flows.projects)
+            self.place = told.place
+            raise self._failed(told.whole(), told.short())
         if raised:
             log = self.flows.projects.relative(self.instance.run_folder.log)
             self.place = (log, raised[0][0], f"FlowWarning: {raised[0][1]}")
@@ -497,26 +496,25 @@ class InstanceItem(pytest.Item):
     def complete(self, report: pytest.TestReport) -> None:
         """Add to a report what the controller needs, and the place that a person looks for."""
         if self.outcome:
-            report.ductaflow_word = self._word(self.outcome)  # type: ignore[attr-defined]
-            report.ductaflow_why = self._why(self.outcome)  # type: ignore[attr-defined]
+            _tell(report, ductaflow_word=self._word(self.outcome), ductaflow_why=self._why(self.outcome))
         is_unchanged = self.outcome is not None and self.outcome.status is Status.UNCHANGED
         if report.when == "call" and is_unchanged and report.passed and hasattr(report, "wasxfail"):
             # XPASS is news of a run, and there was none; a strict one stays the failure that it was
             del report.wasxfail
         if report.failed and self.short:
-            report.ductaflow_short = self.short  # type: ignore[attr-defined]
+            _tell(report, ductaflow_short=self.short)
             self.short = ""
         if self.outcome:
             # From a fork that a plugin makes for a test reports travel as plain data, by no hook of pytest.
             is_fork = os.getpid() != self.flows.pid
-            report.ductaflow = self.outcome.dump() if is_fork else self.outcome  # type: ignore[attr-defined]
+            _tell(report, ductaflow=self.outcome.dump() if is_fork else self.outcome)
             # told once; the items of a session live as long as it does
             self.outcome = None
         if self.accepted:
-            report.ductaflow_accepted = self.accepted  # type: ignore[attr-defined]
+            _tell(report, ductaflow_accepted=self.accepted)
             self.accepted = None
         if self.kinds is not None:
-            report.ductaflow_kinds = json.dumps(self.kinds)  # type: ignore[attr-defined]
+            _tell(report, ductaflow_kinds=json.dumps(self.kinds))
             self.kinds = None
         if report.outcome == "skipped" and isinstance(report.longrepr, tuple):
             report.longrepr = (str(self.path), 1, report.longrepr[2])
@@ -536,6 +534,11 @@ class InstanceItem(pytest.Item):
         told = self.why if verbosity > 1 else self.why[:1]
         more = len(self.why) - len(told)
         return f"ran since: {'; '.join(told)}" + (f", and {more} more" if more else "") if told else ""
+
+
+def _tell(report: pytest.TestReport, **facts: object) -> None:
+    """Add facts to a report, as pytest itself does with what it does not know (`TestReport(**extra)`)."""
+    report.__dict__.update(facts)
 
 
 def _shortened(text: str) -> str:

@@ -75,18 +75,20 @@ def tell_allure(config: pytest.Config, instance: str) -> None:
         allure.dynamic.parameter("instance", instance)
 
 
-def tell_junit(
-    config: pytest.Config, report: pytest.TestReport, classname: str, file: str, line: int | None
-) -> None:
+def junit_of(config: pytest.Config) -> Any:
+    """Return the plugin of `--junitxml`; None without that option. Since pytest 5.1: its name, `LogXML`."""
+    found = (one for one in config.pluginmanager.get_plugins() if type(one).__name__ == "LogXML")
+    return next(found, None)
+
+
+def tell_junit(xml: Any, report: pytest.TestReport, classname: str, file: str, line: int | None) -> None:
     """Tell `--junitxml` the class of a test, and where families with such attributes have its file.
 
     Since pytest 5.1: `LogXML.node_reporter`, `prefix`, `family`; `add_attribute`, whose values pytest keeps.
+
+    Args:
+        xml: of `junit_of`.
     """
-    xml: Any = next(
-        (one for one in config.pluginmanager.get_plugins() if type(one).__name__ == "LogXML"), None
-    )
-    if xml is None:
-        return
     reporter = xml.node_reporter(report)
     reporter.add_attribute("classname", ".".join(filter(None, [xml.prefix, classname])))
     if xml.family != "xunit2":

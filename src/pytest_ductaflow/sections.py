@@ -18,7 +18,7 @@ import pytest
 
 from ductaflow.common.text import listed
 from pytest_ductaflow.baseline import normalised
-from pytest_ductaflow.failure import paint
+from pytest_ductaflow.failure import own_text, paint
 
 #: More failed instances than these are many.
 MANY = 10
@@ -46,7 +46,7 @@ class Sections:
         for key in ("failed", "error"):
             for report in self._full[key]:
                 if _is_ours(report) and (self._is_many or self._groups.get(report.nodeid)):
-                    text = report.ductaflow_short if self._is_many else report.longreprtext
+                    text = report.ductaflow_short if self._is_many else own_text(report)
                     more = len(self._groups.get(report.nodeid, ()))
                     paint(
                         report, "\n".join([text, *([f"{more} more failed for this cause"] if more else [])])
@@ -88,7 +88,7 @@ class Sections:
 
 
 def _is_ours(report: Any) -> bool:
-    """Whether a failure is that of the instance, and not of a fixture around it."""
+    """Return whether the instance itself failed, and no fixture around it."""
     return hasattr(report, "ductaflow_short")
 
 

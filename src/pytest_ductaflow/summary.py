@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 from ductaflow.common.terminal import Line
@@ -55,6 +56,18 @@ class SessionResults:
             for nodeid, why in self.failing.items()
         )
         return [*groups, *grouped((nodeid, *cause_of(fact, fact.instance)) for nodeid, fact in told)]
+
+    @cached_property
+    def blocked_by(self) -> dict[str, list[str]]:
+        """The ids of blocked instances, by that of the one of this session which failed above them."""
+        failed = {result.id for result in self.results.values() if result.status.is_error}
+        found: dict[str, list[str]] = {}
+        for result in self.results.values():
+            if result.status is Status.BLOCKED:
+                above = _FAILED.match(_THROUGH.sub("", result.message))
+                if above and above[1] in failed:
+                    found.setdefault(above[1], []).append(result.id)
+        return found
 
 
 class _Most(NamedTuple):
@@ -114,7 +127,6 @@ def cause_lines(
     if errors > 1:
         count = sum(group.key.kind != "test" for group in causes)
         yield f"{errors} errors, {count} cause{'s' if count > 1 else ''}:"
-    blocked = _blocked_by(session)
     for group in causes[: most.causes]:
         ids = [results[nodeid].id for nodeid in group.names]
         first = results[group.names[0]]
@@ -127,7 +139,7 @@ def cause_lines(
         yield Line(f"{_word(group):<9}", "red", f"{head}{shorten(title, room)}{end}", before="  ")
         alike = (shared or {}).get(first.id, "") if ids[1:] else ""
         names = [f"all with {alike}"] if alike else []
-        waiting = [id for own in ids for id in blocked.get(own, ())]
+        waiting = [id for own in ids for id in session.blocked_by.get(own, ())]
         if ids[1:]:
             names.append(_fitting(ids, width - len(_INDENT) - sum(len(name) + 2 for name in names), most.ids))
         if names:
@@ -150,21 +162,9 @@ def _fitting(names: Sequence[str], room: int, most: int | None) -> str:
     return listed(names, count)
 
 
-def _blocked_by(session: SessionResults) -> dict[str, list[str]]:
-    """The blocked instances, by the one of this session that failed above them."""
-    failed = {result.id for result in session.results.values() if result.status.is_error}
-    found: dict[str, list[str]] = {}
-    for result in session.results.values():
-        if result.status is Status.BLOCKED:
-            above = _FAILED.match(_THROUGH.sub("", result.message))
-            if above and above[1] in failed:
-                found.setdefault(above[1], []).append(result.id)
-    return found
-
-
 def _blocked(session: SessionResults, most: _Most) -> Iterator[str]:
     """Yield what is blocked by what is no failure of this session; the causes name the rest."""
-    named = {id for ids in _blocked_by(session).values() for id in ids}
+    named = {id for ids in session.blocked_by.values() for id in ids}
     results = (result for result in session.results.values() if result.id not in named)
     groups = _ids_by_message(results, Status.BLOCKED)
     for why, ids in groups[: most.blocked]:

@@ -13,7 +13,7 @@ from ductaflow.project.instances import load_stored
 from ductaflow.project.settings import Project
 from ductaflow.store.result import Difference, Judged, Result, Status, write_result
 from ductaflow.store.verdict import as_judged
-from pytest_ductaflow.failure import failure_text, file_with_bounds
+from pytest_ductaflow.failure import FailureText, file_with_bounds
 
 
 def ran(folder: Path, *flows: Result, found: float | None = None) -> Result:
@@ -38,7 +38,7 @@ def ran(folder: Path, *flows: Result, found: float | None = None) -> Result:
 def text_of(result: Result, root: Path) -> list[str]:
     instance: Any = SimpleNamespace(id="plan/x", file=root / "config" / "builds" / "plan.json")
     projects: Any = SimpleNamespace(invocation_dir=root)
-    return failure_text(result, instance, projects).splitlines()
+    return FailureText(result, instance, projects).whole().splitlines()
 
 
 def test_a_build_and_its_flows_differ(tmp_path: Path) -> None:

@@ -26,6 +26,11 @@ from ductaflow.store.result import FileEntry, LogWarning, Result, Status, write_
 WARNED = {"warnings": (LogWarning(1, "Warning: low"),), "warning_count": 1}
 
 
+def folder_of(result: Result) -> Path:
+    assert result.folder is not None
+    return result.folder
+
+
 def run(runs: Path, id: str, status: Status = Status.ERROR, *outputs: str, **fields: Any) -> Result:
     """A run folder with the files of ours, as a run left it."""
     flow, _, name = id.partition("/")
@@ -143,11 +148,11 @@ def test_what_is_left_out_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     runs = tmp_path / "runs"
     orange = run(runs, "fit/orange", Status.WARNING, **WARNED)
     red = run(runs, "fit/red", Status.ERROR, "large.csv", "gone.csv", "pipe", "sub")
-    (red.folder / "large.csv").write_bytes(bytes(101))  # type: ignore[operator]
-    (red.folder / "gone.csv").unlink()  # type: ignore[operator]
-    (red.folder / "sub").unlink()  # type: ignore[operator]
-    (red.folder / "sub").mkdir()  # type: ignore[operator]
-    (orange.folder / "fit.html").write_bytes(bytes(300))  # type: ignore[operator]
+    (folder_of(red) / "large.csv").write_bytes(bytes(101))
+    (folder_of(red) / "gone.csv").unlink()
+    (folder_of(red) / "sub").unlink()
+    (folder_of(red) / "sub").mkdir()
+    (folder_of(orange) / "fit.html").write_bytes(bytes(300))
     twin = twin_of(runs, orange, red)
     made = write_bundle(twin, runs, tmp_path / "out.zip")
     shown = unpacked(tmp_path / "out.zip", tmp_path / "elsewhere")

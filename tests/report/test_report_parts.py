@@ -24,10 +24,10 @@ from ductaflow.report.excerpts import LOG_END, MAX_PLACES, log_parts
 from ductaflow.report.figures import MAX_GOOD, MAX_NOTEBOOK, FigureBudget, figures_of
 from ductaflow.report.history import (
     MAX_RED,
+    KeptNumbers,
     append_history,
     history_file,
     newly_red,
-    numbers_before,
     read_history,
     session_line,
 )
@@ -522,16 +522,17 @@ def test_numbers_of_earlier_sessions(tmp_path: Path) -> None:
         live.update(Entry(replace(result, instance="earlier", session_id="s0")))
         live.close()
 
-    found = numbers_before(tmp_path, "fit/a", "s3")
+    kept = KeptNumbers(tmp_path)
+    found = kept.before("fit/a", "s3")
     assert found
-    assert ("s2", {"rmse": 2, **{f"m{n}": n for n in range(39)}}) == (
-        found["session_id"],
-        found["numbers"]["fit/a"],
-    )
-    assert numbers_before(tmp_path, "fit/a", "s4") != found
-    assert numbers_before(tmp_path, "fit/earlier", "s3") is None
+    assert ("s2", {"rmse": 2, **{f"m{n}": n for n in range(39)}}) == (found.session_id, found.numbers)
+    assert kept.before("fit/a", "s4") != found
+    assert kept.before("fit/earlier", "s3") is None
     (tmp_path / ".ductaflow" / "metrics.jsonl").write_text('{"session_id": 1}\n[')
-    assert numbers_before(tmp_path, "fit/a", "s3") is None
+    assert KeptNumbers(tmp_path).before("fit/a", "s3") is None
+    (tmp_path / ".ductaflow" / "metrics.jsonl").unlink()
+    (tmp_path / ".ductaflow" / "metrics.jsonl").mkdir()
+    assert KeptNumbers(tmp_path).before("fit/a", "s3") is None
 
 
 def test_half_a_line_costs_only_itself(tmp_path: Path) -> None:

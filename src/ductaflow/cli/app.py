@@ -101,7 +101,7 @@ _json_option = click.option("--json", "is_json", is_flag=True, help="Give record
 
 
 def _language(language: str, is_json: bool, default: str) -> str:
-    """What `--format` and `--json` ask for, of which the second is short for `--format json`."""
+    """Return the format to write; `--json` is short for `--format json`."""
     if is_json and language not in (default, "json"):
         raise click.UsageError(f"--json is --format json, and --format {language} is given too.")
     return "json" if is_json else language
@@ -888,15 +888,9 @@ def _write_extras(
         made = write_bundle(twin, runs_dir, bundle, roots=roots)
         _say(str(made.path), made.line)
     if summary:
-        from ductaflow.common.ci import SourceLinks
-        from ductaflow.report.markdown import MAX_BYTES, Summary
+        from ductaflow.report.markdown import append_summary
 
-        there = summary.stat().st_size if summary.exists() else 0
-        made_of = Summary(twin, root, SourceLinks(root).url)
-        for instance in twin["instances"]:
-            made_of.add(instance)
-        with summary.open("a", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
-            file.write(made_of.text(MAX_BYTES - there))
+        append_summary(summary, twin, twin["instances"], root)
         _say(str(summary))
 
 

@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 
 from ductaflow.cli.statuses import LAST_STATUSES, colour_of, rank_of
-from ductaflow.common.errors import DuctaflowError, of_system
+from ductaflow.common.errors import DuctaflowError, SourceLine, of_system, source_lines
 from ductaflow.common.paths import ROOT_KEY, RunFolder
 from ductaflow.common.terminal import Line
 from ductaflow.common.text import (
@@ -33,7 +33,7 @@ from ductaflow.project.options import load_saved_config
 from ductaflow.project.orphans import Orphans
 from ductaflow.project.secrets import masked
 from ductaflow.project.settings import Project
-from ductaflow.report.history import numbers_before
+from ductaflow.report.history import KeptNumbers
 from ductaflow.session.last_runs import NOT_JUDGED, LastRun, last_runs
 from ductaflow.session.leftovers import Leftover
 from ductaflow.store.causes import origin_of, root_of
@@ -237,9 +237,8 @@ def _cause(result: Result) -> Iterator[str]:
     failure = origin_of(result).failure
     if failure and failure.source:
         yield ""
-        for entry in failure.source:
-            mark = ">" if entry["line"] == failure.line else " "
-            yield f"  {mark} {entry['line']:>5}  {strip_ansi(entry['text'])}".rstrip()
+        shown = (SourceLine(line=entry["line"], text=strip_ansi(entry["text"])) for entry in failure.source)
+        yield from (f"  {line}" for line in source_lines(shown, failure.line))
 
 
 def _judgement(result: Result) -> Iterator[str]:
@@ -252,13 +251,13 @@ def _judgement(result: Result) -> Iterator[str]:
 
 def _metrics(project: Project, result: Result) -> Iterator[str]:
     """The metrics of a run, and what is left out of its files since it is no metric."""
-    line = numbers_before(project.runs_dir, result.id, result.session_id)
-    before = line["numbers"][result.id] if line else {}
+    last = KeptNumbers(project.runs_dir).before(result.id, result.session_id)
+    before = last.numbers if last else {}
     width = max((len(clean(name)) for name in result.metrics), default=0)
     lines = []
     for name, value in result.metrics.items():
-        is_other = line and name in before and before[name] != value
-        was = f"  was {number(before[name])} on {_local(line['finished'])}" if line and is_other else ""
+        is_other = last and name in before and before[name] != value
+        was = f"  was {number(before[name])} on {_local(last.finished)}" if last and is_other else ""
         lines.append(f"{clean(name):<{width}}  {first_line(number(value))}{was}")
     files = {output["path"] for output in result.outputs}.intersection(project.settings.metrics)
     notes = read_metrics(result.folder, sorted(files)).notes if result.folder else []

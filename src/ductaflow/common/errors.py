@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
@@ -65,6 +66,12 @@ class SourceLine(TypedDict):
 
     line: int
     text: str
+
+
+def source_lines(source: Iterable[SourceLine], here: int | None) -> Iterator[str]:
+    """Yield lines of a source as people read them, with a mark at the line `here`."""
+    for entry in source:
+        yield f"{'>' if entry['line'] == here else ' '} {entry['line']:>5}  {entry['text']}".rstrip()
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,6 +137,15 @@ def cut_middle(text: str, most: int) -> str:
     return f"{text[: most - end]}\n[... {len(text) - most:,} characters left out ...]\n{text[-end:]}"
 
 
+def cut_lines(lines: Sequence[str], most: int, *, whole: str = "") -> Sequence[str]:
+    """Cut the middle out of more than `most` lines, and say how many are left out; `whole`: where all are."""
+    left_out = len(lines) - most
+    if left_out <= 0:
+        return lines
+    said = f"... {left_out} lines left out{f'; {whole}' if whole else ''} ..."
+    return [*lines[: most // 2], said, *lines[-(most // 2) :]]
+
+
 def listed(names: Sequence[str], most: int | None) -> str:
     """List the first names, and say how many more there are: `a, b and 3 more`; all for None."""
     more = f" and {len(names[most:])} more" if most and names[most:] else ""

@@ -60,7 +60,8 @@ class GoodRunsBefore:
             return Before(kept, last, last.metrics)
         if nested or not result.metrics:
             return Before(kept)
-        return Before(kept, None, self._numbers.before(result.id, result.session_id))
+        found = self._numbers.before(result.id, result.session_id)
+        return Before(kept, None, found.numbers) if found else Before(kept)
 
     def _kept(self, result: Result, folder: RunFolder) -> RunFolder | None:
         try:

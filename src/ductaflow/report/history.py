@@ -13,6 +13,7 @@ from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
+from typing import NamedTuple
 
 from ductaflow.common.decode import UnreadableError, decode, last_lines, read_lines
 from ductaflow.common.paths import CACHE_DIR
@@ -104,23 +105,16 @@ def numbers_of(result: Result) -> dict[str, float]:
     return dict([*numbers_in(result.metrics).items()][:MAX_NUMBERS])
 
 
-def numbers_before(runs_dir: Path, id: str, session_id: str) -> NumbersLine | None:
-    """Return the last of the last sessions before one that has numbers of an instance; None without any.
+class FoundNumbers(NamedTuple):
+    """The numbers that an instance had in a session, which ended at `finished`."""
 
-    Lines that cannot be read say nothing.
-
-    Args:
-        runs_dir: the runs folder.
-        id: of the instance.
-        session_id: the session of the run whose numbers are known.
-    """
-    lines, _ = read_lines(runs_dir / CACHE_DIR / NUMBERS, NumbersLine, last=MAX_SESSIONS)
-    found = (line for line in reversed(lines) if line["session_id"] != session_id and id in line["numbers"])
-    return next(found, None)
+    session_id: str
+    finished: str
+    numbers: Mapping[str, float]
 
 
 class KeptNumbers:
-    """The numbers that runs of earlier sessions found, read once.
+    """The numbers that runs of earlier sessions found, read once. Lines that cannot be read say nothing.
 
     Args:
         runs_dir: the runs folder.
@@ -129,23 +123,24 @@ class KeptNumbers:
     def __init__(self, runs_dir: Path) -> None:
         self._path = runs_dir / CACHE_DIR / NUMBERS
 
-    def before(self, id: str, session_id: str) -> Mapping[str, float]:
-        """Return the last numbers of an instance that another session found; none if none are known."""
-        return next((numbers for by, numbers in self._by_id.get(id, ()) if by != session_id), {})
+    def before(self, id: str, session_id: str) -> FoundNumbers | None:
+        """Return the last numbers of an instance that another session found; None if none are known."""
+        return next((found for found in self._by_id.get(id, ()) if found.session_id != session_id), None)
 
     @cached_property
-    def _by_id(self) -> dict[str, list[tuple[str, dict[str, float]]]]:
+    def _by_id(self) -> dict[str, list[FoundNumbers]]:
         """For each instance the numbers of the last two sessions that have some, the latest first."""
-        found: dict[str, list[tuple[str, dict[str, float]]]] = {}
-        for _, raw in reversed(last_lines(self._path, MAX_SESSIONS, most=MAX_NUMBERS_READ)):
-            # As in `numbers_before`, lines that cannot be read say nothing.
+        found: dict[str, list[FoundNumbers]] = {}
+        lines: list[tuple[int, bytes]] = []
+        with suppress(UnreadableError):
+            lines = last_lines(self._path, MAX_SESSIONS, most=MAX_NUMBERS_READ)
+        for _, raw in reversed(lines):
             with suppress(UnreadableError):
                 line = decode(raw, NumbersLine, where=self._path)
-                session = line["session_id"]
                 for id, numbers in line["numbers"].items():
                     known = found.setdefault(id, [])
-                    if len(known) < 2 and (not known or known[0][0] != session):
-                        known.append((session, numbers))
+                    if len(known) < 2 and (not known or known[0].session_id != line["session_id"]):
+                        known.append(FoundNumbers(line["session_id"], line["finished"], numbers))
         return found
 
 

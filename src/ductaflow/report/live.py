@@ -21,7 +21,7 @@ from ductaflow.common.paths import REPORT_HTML, REPORT_JSON
 from ductaflow.report import history
 from ductaflow.report.cause_groups import Causes
 from ductaflow.report.earlier import all_earlier
-from ductaflow.report.origin import add_origin, origin_of
+from ductaflow.report.origin import add_origin, origin_here
 from ductaflow.report.page import Packer, PageRow, page_chunks, prepare, render_html, row_of, with_past
 from ductaflow.report.past import Past, Touched, packed_touched
 from ductaflow.report.schema import Alive, AtWork, Head, Origin, SessionLine, ShardTwin, Twin
@@ -366,7 +366,7 @@ class LiveReport:
 
     @functools.cached_property
     def _origin(self) -> Origin:
-        return origin_of(self._project_root)
+        return origin_here(self._project_root)
 
     def _head(self, finished: str | None) -> Head:
         head = report_head(

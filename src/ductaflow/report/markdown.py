@@ -17,16 +17,18 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ductaflow.common.ci import SourceLinks
 from ductaflow.common.decode import convert
+from ductaflow.common.errors import source_lines
 from ductaflow.common.paths import KIND_DIRS
-from ductaflow.common.text import clean, cut, listed, number, shorten
+from ductaflow.common.text import clean, cut, cut_lines, listed, number, shorten
 from ductaflow.comparison.difference import relative_change, spelled_change
 from ductaflow.project.diagram import Diagram, Edge, Look, Node, beyond_mermaid, to_mermaid
 from ductaflow.report.cause_groups import way_of
 from ductaflow.report.printed_at import Literal, PrintedAt
-from ductaflow.report.schema import Cause, DifferenceTwin, FailureTwin, Head, InstanceTwin
+from ductaflow.report.schema import Cause, FailureTwin, Head, InstanceTwin
 from ductaflow.store.causes import Said, in_parts, pattern_of, title_of
-from ductaflow.store.expected import difference_lines
+from ductaflow.store.expected import difference_lines, look_command
 from ductaflow.store.result import Judged, Status
 
 #: What GitHub takes for one step, in bytes of UTF-8.
@@ -326,6 +328,34 @@ class Summary:
         return f"<details><summary>Graph</summary>\n\n```mermaid\n{text}\n```\n\n</details>\n\n"
 
 
+def append_summary(
+    file: Path,
+    head: Head,
+    instances: Iterable[InstanceTwin],
+    root: Path,
+    *,
+    expected: Collection[str] = (),
+    page: str = "",
+) -> None:
+    """Add a summary to a file, which takes no more than GitHub does.
+
+    Args:
+        file: such as that of a step; need not exist.
+        head, instances: the twin.
+        root: the folder of the project.
+        expected, page: see `Summary`.
+
+    Raises:
+        OSError: it cannot be written; a DuctaflowError: an instance cannot be read.
+    """
+    there = file.stat().st_size if file.exists() else 0
+    summary = Summary(head, root, SourceLinks(root).url, expected=expected)
+    for instance in instances:
+        summary.add(instance)
+    with file.open("ab") as end:
+        end.write(summary.text(MAX_BYTES - there, page=page).encode("utf-8", "backslashreplace"))
+
+
 def _look(counts: Counter[Status]) -> Look:
     """Return the counts of a flow, and the colour of the worst."""
     order = (Status.ERROR, Status.WARNING, Status.SUCCESS, Status.UNCHANGED, Status.BLOCKED, Status.NOT_RUN)
@@ -345,24 +375,18 @@ def _warnings_of(instance: InstanceTwin) -> Iterator[tuple[str, str]]:
 
 def _failure_lines(failure: FailureTwin) -> Iterator[str]:
     """Yield the source where a run failed, and its traceback."""
-    for entry in failure["source"]:
-        mark = ">" if entry["line"] == failure["line"] else " "
-        yield f"{mark} {entry['line']:>4}  {entry['text']}"
+    yield from source_lines(failure["source"], failure["line"])
     lines = failure["traceback"].strip().splitlines()
     if lines:
         yield ""
-    if (left_out := len(lines) - MAX_TRACEBACK_LINES) > 0:
-        half = MAX_TRACEBACK_LINES // 2
-        lines = [*lines[:half], f"... {left_out} lines left out ...", *lines[-half:]]
-    yield from lines
+    yield from cut_lines(lines, MAX_TRACEBACK_LINES)
 
 
 def _unexpected(instance: InstanceTwin, *, named: bool) -> str:
     """Return what is not as expected in a run, or in the flows of a build; `named`: with its id."""
     parts = []
     for one in _judged_in(instance):
-        judged = convert(one.get("judged"), Judged, where=one["id"])
-        lines = [*difference_lines(judged)]
+        lines = [*difference_lines(_judgement_of(one))]
         if (left_out := len(lines) - MAX_DIFFERENCES) > 0:
             lines = [*lines[:MAX_DIFFERENCES], f"and {left_out} more lines"]
         name = f"<p>{_code(one['id'])}</p>" if named or one is not instance else ""
@@ -378,17 +402,15 @@ def _judged_in(instance: InstanceTwin) -> Iterator[InstanceTwin]:
         yield from _judged_in(flow)
 
 
-def _differences_in(instance: InstanceTwin) -> Iterator[DifferenceTwin]:
-    for one in _judged_in(instance):
-        if judged := one.get("judged"):
-            yield from judged["differences"]
+def _judgement_of(instance: InstanceTwin) -> Judged:
+    return convert(instance.get("judged"), Judged, where=instance["id"])
 
 
 def _commands(instance: InstanceTwin, cause: Cause) -> Iterator[str]:
     if cause["cause"] == "expectation":
-        yield f"ductaflow diff {instance['id']}@expected {instance['id']}"
-        # What is beyond a bound stays, whatever is accepted.
-        if any(not one["metric"] or one["metric"]["kind"] != "bound" for one in _differences_in(instance)):
+        other = next((one for one in _judged_in(instance) if _judgement_of(one).is_acceptable), None)
+        if other:
+            yield look_command(other.get("target") or other["id"])
             yield f"ductaflow accept {instance['id']}"
     yield instance["rerun"]
     if instance["debug"] and cause["cause"] == "exception":

@@ -17,7 +17,12 @@ from ductaflow.report.schema import Head, Origin
 MAX_COMMAND, MAX_NAMED = 1000, 3
 
 
-def origin_of(root: Path | None) -> Origin:
+def shown_commit(commit: str | None, *, dirty: bool | None) -> str:
+    """Return the beginning of a commit, and whether files differed from it; empty for none."""
+    return f"{commit[:10]}{' with changes' if dirty else ''}" if commit else ""
+
+
+def origin_here(root: Path | None) -> Origin:
     """Return where this process comes from.
 
     Args:

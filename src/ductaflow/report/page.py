@@ -22,6 +22,7 @@ from urllib.parse import quote
 
 from ductaflow.common.text import duration, moment, shorten, visible
 from ductaflow.report.cause_groups import parameters_of, root_of_instance
+from ductaflow.report.origin import shown_commit
 from ductaflow.report.schema import Head, InstanceTwin, Origin, Twin
 from ductaflow.report.twin import NOT_YET
 from ductaflow.store.causes import Root
@@ -261,7 +262,7 @@ def _frame(head: Head, rows: Sequence[PageRow]) -> dict[str, object]:
         ],
         "plain_rows": [json.loads(row.text) for row in first[:MAX_PLAIN_ROWS]],
         "origin": {key: head.get(key) for key in Origin.__annotations__},
-        "commit": _commit(head),
+        "commit": shown_commit(head.get("commit"), dirty=head.get("dirty")),
         # A twin may come from anywhere.
         "ci_run": run if (run := head.get("ci_run") or "").startswith(("https://", "http://")) else "",
         "took": _span(head["started"], head["finished"]),
@@ -275,12 +276,6 @@ def _frame(head: Head, rows: Sequence[PageRow]) -> dict[str, object]:
     }
 
 
-def _commit(head: Head) -> str:
-    """Return the beginning of the commit, and whether files differed from it."""
-    commit = head.get("commit")
-    return f"{commit[:10]}{' with changes' if head.get('dirty') else ''}" if commit else ""
-
-
 #: The icon of the page in a tab: a colour and a sign for what the session came to.
 _ICONS = {
     Status.ERROR: ("#b9222a", "M10 10l12 12M22 10L10 22"),
@@ -292,7 +287,7 @@ _NO_VERDICT = ("#555e6d", "M10 16h.1M16 16h.1M22 16h.1")
 
 
 def _icon(head: Head) -> str:
-    """Return the icon as a data URL: that of the worst status, or of none yet."""
+    """Return the icon as a data URL. It has the colour and the sign of the worst status."""
     counts = head["summary"]
     worst = next((status for status in _ICONS if counts[status]), None)
     if head.get("failing"):

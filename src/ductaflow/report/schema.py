@@ -158,7 +158,8 @@ class JudgedTwin(TypedDict):
     """What came of comparing the results of a run with those expected; see `Judged`.
 
     `metrics` and `files` are how many were judged, `differing` how many of those are not as expected,
-    `additional` how many other metrics there are. `differences` are the first of them.
+    `additional` how many other metrics there are. `differences` are the first of them. `is_acceptable`:
+    something differs that may be accepted.
     """
 
     metrics: int
@@ -169,6 +170,7 @@ class JudgedTwin(TypedDict):
     message: str
     differences: list[DifferenceTwin]
     differences_left_out: int
+    is_acceptable: bool
 
 
 class ResultTwin(TypedDict):

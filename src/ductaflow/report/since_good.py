@@ -11,6 +11,7 @@ from ductaflow.common.rules import Rule
 from ductaflow.common.text import duration, listed, shorten, size
 from ductaflow.comparison.difference import other_value, spelled_change, spelled_value
 from ductaflow.report.before import Before
+from ductaflow.report.origin import shown_commit
 from ductaflow.report.schema import Flat, SinceGood
 from ductaflow.store.result import Environment, FileEntry, Metric, Result
 
@@ -75,7 +76,7 @@ def _of_config(now: Flat, then: Flat) -> Iterator[str]:
 def _of_environment(now: Environment, then: Environment) -> Iterator[str]:
     git, old_git = now.get("git"), then.get("git")
     if git and old_git:
-        marks = [f"{one['commit'][:10]}{' with changes' if one['dirty'] else ''}" for one in (old_git, git)]
+        marks = [shown_commit(one["commit"], dirty=one["dirty"]) for one in (old_git, git)]
         if marks[0] != marks[1]:
             yield f"commit {marks[0]} -> {marks[1]}"
         elif git["dirty"]:

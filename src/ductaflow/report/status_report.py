@@ -19,7 +19,7 @@ from ductaflow.common.text import strip_ansi
 from ductaflow.project.secrets import masked
 from ductaflow.project.settings import Project
 from ductaflow.report.earlier import iter_earlier
-from ductaflow.report.origin import origin_of
+from ductaflow.report.origin import origin_here
 from ductaflow.report.page import render_html
 from ductaflow.report.stored import Stored
 from ductaflow.report.twin import Entry, build_report, json_value, utc_now
@@ -85,7 +85,7 @@ def generate_status_report(results: Iterable[Result | Mapping[str, object]], run
         finished=now,
         runs_dir=runs_root,
         project_root=project.root,
-        origin=origin_of(project.root),
+        origin=origin_here(project.root),
     )
     return render_html(data)
 

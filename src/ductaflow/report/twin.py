@@ -312,11 +312,13 @@ def _judged(judged: Judged | None) -> JudgedTwin | None:
     # Whether it still holds is for those who judge.
     del shown["key"]
     left_out = max(0, len(judged.differences) - MAX_DIFFERENCES)
-    differing = judged.differing
-    return cast(
-        JudgedTwin,
-        {**shown, "summary": judged.summary, "differing": differing, "differences_left_out": left_out},
-    )
+    facts = {
+        "summary": judged.summary,
+        "differing": judged.differing,
+        "differences_left_out": left_out,
+        "is_acceptable": judged.is_acceptable,
+    }
+    return cast(JudgedTwin, {**shown, **facts})
 
 
 def _flow(folder: Path, build: Entry, sources: Sources, rerun: str, above: frozenset[Path]) -> InstanceTwin:

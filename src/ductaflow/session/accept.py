@@ -186,7 +186,7 @@ def _by_name(parts: Sequence[_Part], files: Iterable[str]) -> list[str]:
 
 @dataclass
 class _Part:
-    """A run and what is expected of it; `inside` is the folder of a flow in that of its build."""
+    """A run and what is expected of it; `inside` is where the folder of its build has its own, if any."""
 
     run: Result
     expected: Expected

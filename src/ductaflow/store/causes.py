@@ -246,15 +246,20 @@ def flows_on_disk(result: Result) -> Iterator[Result]:
             yield inner
 
 
+def origin_and_root(result: Result) -> tuple[Result, Root | None]:
+    """Return the flow inside a build that made it fail, at any depth, and the way there; else the result."""
+    way = way_to_root(result, Failed.of, flows_on_disk)
+    return [result, *way][-1], Root.of([failed for one in way if (failed := Failed.of(one))])
+
+
 def origin_of(result: Result) -> Result:
     """Return the flow inside a build that made it fail, at any depth, or the result itself."""
-    return [result, *way_to_root(result, Failed.of, flows_on_disk)][-1]
+    return origin_and_root(result)[0]
 
 
 def root_of(result: Result) -> Root | None:
     """Return where the failure of a build began; None if it is the run's own."""
-    way = way_to_root(result, Failed.of, flows_on_disk)
-    return Root.of([failed for one in way if (failed := Failed.of(one))])
+    return origin_and_root(result)[1]
 
 
 def in_parts(message: str, names: Sequence[str] = ()) -> Said:

@@ -340,6 +340,11 @@ def difference_lines(judged: Judged, *, bounds: str = "") -> Iterator[str]:
             yield from file_lines(difference.file, EXPECTED, most=_CELLS)
 
 
+def look_command(shown: str) -> str:
+    """Return the command that shows a run beside what is expected of it."""
+    return f"ductaflow diff {shown}@expected {shown}"
+
+
 def unexpected_lines(result: Result, id: str, shown: str, *, bounds: str, name: str = "") -> Iterator[str]:
     """Yield what a person needs who finds that results are not as expected.
 
@@ -356,10 +361,9 @@ def unexpected_lines(result: Result, id: str, shown: str, *, bounds: str, name: 
     yield from (f"  {line}" for line in difference_lines(judged, bounds=bounds))
     if result.reasons:
         yield f"  since the last good run: {listed([*result.reasons], 3)}"
-    held = [one.metric.name for one in judged.differences if one.metric and one.metric.kind == "bound"]
-    # What is beyond a bound stays, also where it is not as expected.
-    if any(not one.metric or one.metric.name not in held for one in judged.differences):
-        yield f"  look:   ductaflow diff {shown}@expected {shown}"
+    held = judged.beyond
+    if judged.is_acceptable:
+        yield f"  look:   {look_command(shown)}"
         note = f"   (not {listed(held, 3)}: {'bounds' if held[1:] else 'a bound'})" if held else ""
         yield f"  accept: ductaflow accept {id}{note}"
     else:

@@ -286,6 +286,17 @@ class Judged:
         return {"metric": len(metrics), "file": sum(one.file is not None for one in self.differences)}
 
     @property
+    def beyond(self) -> list[str]:
+        """The metrics that are beyond a bound. That stays, also where they are not as expected either."""
+        return [one.metric.name for one in self.differences if one.metric and one.metric.kind == "bound"]
+
+    @property
+    def is_acceptable(self) -> bool:
+        """Whether something differs that may be accepted; otherwise nothing may be expected but bounds."""
+        held = self.beyond
+        return any(not one.metric or one.metric.name not in held for one in self.differences)
+
+    @property
     def summary(self) -> str:
         """What differs, of how much: `2 of 9 metrics, 1 of 1 files differ`; or how much was judged."""
         counts = {"metric": self.metrics, "file": self.files}

@@ -14,7 +14,7 @@ function notAsExpected(node, it) {
     changed.map(fileDifference),
     judged.differences_left_out ? h("p.note", plural(judged.differences_left_out, "more difference") + " in the result.") : null,
     h("p.note", howMuch(judged)),
-    acceptCommands(node, it, values, changed),
+    acceptCommands(node, it, values),
   ], { note: judged.summary || judged.message || "" });
 }
 
@@ -44,15 +44,14 @@ function fileDifference(file) {
 }
 
 // As the terminal names them: `unexpected_lines` of store/expected.py.
-function acceptCommands(node, it, values, changed) {
+function acceptCommands(node, it, values) {
   const target = it.target || it.id;
   const line = (label, text) => h("div.command", h("span.label", label), h("code", text), copyButton(text, "Copy", label));
   const held = values.filter(({ kind }) => kind === "bound").map(({ name }) => name);
-  const canAccept = changed.length > 0 || values.some(({ name }) => !held.includes(name));
   return h("div.commands",
     // Where only bounds are passed, nothing else may be expected.
-    canAccept ? line("Look", "ductaflow diff " + quoted(target + "@expected") + " " + quoted(target)) : null,
-    canAccept ? line("Accept", "ductaflow accept " + quoted(rootOf(node).row.id)) : null,
+    it.judged.is_acceptable ? line("Look", "ductaflow diff " + quoted(target + "@expected") + " " + quoted(target)) : null,
+    it.judged.is_acceptable ? line("Accept", "ductaflow accept " + quoted(rootOf(node).row.id)) : null,
     held.length ? h("p.note", "A bound is not accepted (" + listed(held, 3) + "): change it in _run.expect of the config.") : null);
 }
 
