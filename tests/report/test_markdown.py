@@ -104,7 +104,7 @@ def test_a_cause_has_place_instances_shared_parameters_traceback_and_command(tmp
     assert '<a href="link:flows/demand.py:20"><code>flows/demand.py:20</code></a>' in block
     assert "all with <code>region=AFRICA</code>" in block
     assert "<code>demand/AFRICA_0</code>, <code>demand/AFRICA_1</code>" in block
-    assert "&gt;   20  table[name]&#10;&#10;Traceback&#10;&#10;KeyError: 'AFRICA'</pre>" in block
+    assert "&gt;    20  table[name]&#10;&#10;Traceback&#10;&#10;KeyError: 'AFRICA'</pre>" in block
     assert "pytest --ductaflow -k AFRICA_0" in block
 
 
