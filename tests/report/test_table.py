@@ -313,5 +313,5 @@ def test_rows_are_real_up_to_1500(desk: Desk, tmp_path: Path) -> None:
             assert 100 > desk.page.locator(".cells tbody tr").count()
             desk.page.focus("#cells")
             desk.page.keyboard.press("Control+End")
-            assert "1500" == desk.page.inner_text("#active-cell")
+            desk.page.wait_for_function("() => document.getElementById('active-cell')?.innerText === '1500'")
         assert str(count + 1) == desk.page.get_attribute("#cells", "aria-rowcount")

@@ -74,7 +74,7 @@ function compareView() {
   if (nodes.length < 2) return h("p.empty", "Choose two to four instances in the list: with the box at the end of a row, Shift and a click, or the key x.");
   const place = h("div.compare", h("p.note", "Unpacking."));
   Promise.all(nodes.map(detailsOf)).then((all) => place.replaceChildren(...comparison(nodes, nodes.map((node, index) => factsOf(node, all[index])))),
-    (trouble) => place.replaceChildren(h("p.note", "The details cannot be unpacked here: " + trouble.message + ". They are in conductor_status_report.json beside this page.")));
+    (trouble) => place.replaceChildren(notUnpacked(trouble)));
   return place;
 }
 
@@ -133,20 +133,21 @@ function comparedTable(nodes, all, title, rows, { always = false, note: said = "
   if (!rows.length) return null;
   const different = rows.filter(({ differs }) => differs);
   const alike = rows.length - different.length;
-  const box = h("input", { type: "checkbox" });
+  const box = h("input", { type: "checkbox", change: fill });
   const body = h("tbody");
   const beside = h("table.config.beside",
     h("thead", h("tr", h("th", { scope: "col" }, always ? h("span.unseen", "Fact") : title === "Config" ? "Key" : "Metric"), nodes.map((node) => h("th", { scope: "col" }, button(instanceName(wayTo(node)), () => openNode(node), { class: "link" }),
       always && nodes.length > 2 ? button("\u00d7", () => toggleCompared(node), { class: "icon small", "aria-label": "Do not compare " + wayTo(node) }) : null)))), body);
   beside.style.setProperty("--runs", nodes.length);
-  const fill = () => body.replaceChildren(...(always || box.checked ? rows : different).map(({ name, cells, differs }) => h("tr" + (differs ? ".differs" : ""), h("th", { scope: "row" }, name), cells.map((cell) => h("td", cell)))));
-  box.addEventListener("change", fill);
+  function fill() {
+    body.replaceChildren(...(always || box.checked ? rows : different).map(({ name, cells, differs }) => h("tr" + (differs ? ".differs" : ""), h("th", { scope: "row" }, name), cells.map((cell) => h("td", cell)))));
+  }
   fill();
   const note = always ? "" : different.length ? different.length + " of " + rows.length + " differ" : "no difference in " + rows.length;
   return h("section", h("h2", title, note ? h("span.note", " " + note) : null),
     said ? h("p.note", said) : null,
     !always && alike ? h("label.only", box, " Also " + plural(alike, "row") + " without a difference") : null,
-    h("div.scroll", { tabindex: "0", role: "region", "aria-label": title }, beside));
+    region("div.scroll", title, beside));
 }
 
 function figuresBeside(nodes, all) {
@@ -155,7 +156,7 @@ function figuresBeside(nodes, all) {
   return h("section", h("h2", "Figures"), cells.map((cell) => h("div.beside-figures", { "data-cell": cell }, h("h3", "Cell " + cell),
     h("div.side-by-side", nodes.map((node, index) => {
       const own = (all[index].figures || []).filter((figure) => figure.cell === cell);
-      return h("figure", h("figcaption", wayTo(node)), own.length ? own.map((figure) => button(picture(figure), () => showFigure(node, figure), { class: "figure", title: "Show it in full size" }))
+      return h("figure", h("figcaption", wayTo(node)), own.length ? own.map((figure) => figureButton(node, figure))
         : h("p.note", all[index].figures_left_out ? "not in this page" : "no figure of this cell"));
     })))));
 }
@@ -163,10 +164,7 @@ function figuresBeside(nodes, all) {
 function diffCommands(nodes, all) {
   const [first, ...others] = all.map((it) => quoted(it.target || it.id));
   return h("section", h("h2", "Everything"), h("p.note", "Tables and other files are not in this page; these commands compare every value in them:"),
-    h("div.commands", others.map((other) => {
-      const text = "ductaflow diff " + first + " " + other;
-      return h("div.command", h("code", text), copyButton(text, "Copy", text));
-    })));
+    h("div.commands", others.map((other) => commandLine("ductaflow diff " + first + " " + other))));
 }
 
 // --- logs ---------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ function part(name, title, content, { open = true, note = "" } = {}) {
 
 const folded = new Map(); // name of a part -> whether a person closed it
 
-const code = (label, ...content) => h("pre.code", { tabindex: "0", role: "region", "aria-label": label }, content);
+const code = (label, ...content) => region("pre.code", label, content);
 
 // All that is known of a node. What its row has too, in another shape, is that of its details.
 function factsOf(node, details) {
@@ -165,16 +165,15 @@ function commands(node, it, origin, its) {
   const root = rootOf(node);
   const rerun = rerunOf(root);
   const own = !node.parent && it.debug;
-  const line = (label, text) => h("div.command", h("span.label", label), h("code", text), copyButton(text, "Copy", label));
   const flow = origin === node ? it : its;
   const isFlow = Boolean(origin.parent && flow.target);
   const all = h("div.commands", { hidden: !allCommands.open, id: "commands" },
-    line(node.parent ? "Run its build again" : "Run again", rerun),
-    isFlow ? line("Run this flow alone", "ductaflow run " + quoted(flow.target)) : null,
-    own ? line("Debug", own) : null,
-    isFlow ? line(own ? "Debug the flow" : "Debug", "ductaflow debug " + quoted(flow.target)) : null,
-    it.since_good ? line("Since the last good run", "ductaflow diff " + quoted(it.target || it.id)) : null,
-    it.nodeid ? line("Node id", it.nodeid) : null);
+    commandLine(rerun, node.parent ? "Run its build again" : "Run again"),
+    isFlow ? commandLine("ductaflow run " + quoted(flow.target), "Run this flow alone") : null,
+    own ? commandLine(own, "Debug") : null,
+    isFlow ? commandLine("ductaflow debug " + quoted(flow.target), own ? "Debug the flow" : "Debug") : null,
+    it.since_good ? commandLine("ductaflow diff " + quoted(it.target || it.id), "Since the last good run") : null,
+    it.nodeid ? commandLine(it.nodeid, "Node id") : null);
   const more = button("All commands", () => {
     allCommands.open = !allCommands.open;
     all.hidden = !allCommands.open;
@@ -254,7 +253,7 @@ function tracebackPieces(text) {
 function traceback(it, of = "") {
   const text = it.failure && it.failure.traceback;
   if (!text) return null;
-  return part("traceback", "Traceback" + of, h("div.code", { tabindex: "0", role: "region", "aria-label": "Traceback" },
+  return part("traceback", "Traceback" + of, region("div.code", "Traceback",
     tracebackPieces(text).map(({ packages, frames, lines }) => (frames < 2 ? lines.join("\n") + "\n"
       : h("details.frames", h("summary", plural(frames, "frame") + " in " + listed(packages, 3)), lines.join("\n"))))));
 }
@@ -283,22 +282,21 @@ function config(it) {
   const keys = [...new Set(columns.flatMap(([, values]) => Object.keys(values)))];
   const differs = (key) => columns.filter(([, values]) => values[key] !== it.config[key]).map(([name]) => name);
   const different = keys.filter((key) => differs(key).length);
-  const onlyBox = h("input", { type: "checkbox" });
+  const onlyBox = h("input", { type: "checkbox", checked: different.length > 0 && keys.length > 15, change: fill });
   const body = h("tbody");
-  const fill = () => body.replaceChildren(...(onlyBox.checked ? different : keys).map((key) => {
-    const others = differs(key);
-    return h("tr" + (others.length ? ".differs" : ""),
-      h("th", { scope: "row" }, key, others.length ? h("span.mark", " \u2260", h("span.unseen", " differs from " + others.join(" and "))) : null),
-      columns.map(([, values]) => h("td", key in values ? h("span", values[key]) : h("span.note", "not given"))));
-  }));
-  onlyBox.checked = different.length > 0 && keys.length > 15;
-  onlyBox.addEventListener("change", fill);
+  function fill() {
+    body.replaceChildren(...(onlyBox.checked ? different : keys).map((key) => {
+      const others = differs(key);
+      return h("tr" + (others.length ? ".differs" : ""),
+        h("th", { scope: "row" }, key, others.length ? h("span.mark", " \u2260", h("span.unseen", " differs from " + others.join(" and "))) : null),
+        columns.map(([, values]) => h("td", key in values ? h("span", values[key]) : h("span.note", "not given"))));
+    }));
+  }
   fill();
   const summary = columns.length === 1 ? plural(keys.length, "key") : different.length ? different.length + " of " + keys.length + " differ" : "no difference";
   return part("config", "Config", [
     columns.length > 1 && different.length ? h("label.only", onlyBox, " Only what differs") : null,
-    h("div.scroll", { tabindex: "0", role: "region", "aria-label": "Config" }, h("table.config",
-      h("thead", h("tr", h("th", { scope: "col" }, "Key"), columns.map(([name]) => h("th", { scope: "col" }, name)))), body)),
+    region("div.scroll", "Config", h("table.config", headOf(["Key", ...columns.map(([name]) => name)]), body)),
     it.config_left_out ? h("p.note", plural(it.config_left_out, "more key") + " in the config.") : null,
   ], { note: summary });
 }
@@ -314,8 +312,8 @@ function metrics(it) {
   const spelled = (value) => (value === null ? "NaN" : String(value));
   const moved = found.filter(([name]) => Object.hasOwn(before, name));
   return part("metrics", "Metrics", [
-    h("div.scroll", { tabindex: "0", role: "region", "aria-label": "Metrics" }, h("table.config.metrics",
-      moved.length ? h("thead", h("tr", ["Metric", "This run", "Good run before", "Difference"].map((name) => h("th", { scope: "col" }, name)))) : null,
+    region("div.scroll", "Metrics", h("table.config.metrics",
+      moved.length ? headOf(["Metric", "This run", "Good run before", "Difference"]) : null,
       h("tbody", found.map(([name, value]) => {
         const isMoved = Object.hasOwn(before, name);
         return h("tr" + (isMoved ? ".differs" : ""), h("th", { scope: "row" }, name), h("td", spelled(value)),

@@ -34,6 +34,31 @@ function setAll(element, attributes) {
 
 const button = (text, listener, attributes = {}) => h("button", { type: "button", click: listener, ...attributes }, text);
 
+// A part that scrolls by itself: keys reach it, and a screen reader names it.
+const region = (name, label, ...content) => h(name, { tabindex: "0", role: "region", "aria-label": label }, content);
+
+const NUMBERS = new Set(["Took", "Runs", "Sum", "Median", "Slowest"]); // headings of columns of numbers
+const headOf = (names) => h("thead", h("tr", names.map((name) => h("th" + (NUMBERS.has(name) ? ".number" : ""), { scope: "col" }, name))));
+
+// A button that adds the rest of a long list to its parent, and leads to the first of it.
+function restButton(text, parent, makeRest) {
+  const made = button(text, () => {
+    const rest = makeRest();
+    parent.append(...rest);
+    made.remove();
+    const next = rest[0].querySelector("button");
+    if (next) next.focus({ preventScroll: true });
+  }, { class: "all" });
+  return made;
+}
+
+// One of several pieces beside each other, as wide as its count.
+function share(status, count) {
+  const piece = h("span.s-" + status);
+  piece.style.flexGrow = count;
+  return piece;
+}
+
 const sign = (status) => s("svg", { "aria-hidden": "true" }, s("use", { href: "#sign-" + status }));
 
 const badge = (status) => h("span.badge", sign(status), h("span", wordOf(status)));
@@ -42,6 +67,9 @@ const badge = (status) => h("span.badge", sign(status), h("span", wordOf(status)
 const isDiffering = (row) => row.cause === "expectation";
 const DIFFERS = { sign: "differs", word: "differs" };
 const badgeOf = (row) => (isDiffering(row) ? h("span.badge", { title: wordOf(row.status) + ": it ran, and what it found is not as expected" }, sign(DIFFERS.sign), h("span", DIFFERS.word)) : badge(row.status));
+
+// What a row is beside its status.
+const storedTags = (row) => [row.orphan ? h("span.tag.orphan", "not stored") : null, row.earlier ? h("span.tag.earlier", "earlier result") : null];
 
 // A function that works out its value once.
 function once(make) {
@@ -130,6 +158,9 @@ function copyButton(text, label, what, then = null) {
   }, { class: "copy", "aria-label": what ? name + ": " + what : null });
   return made;
 }
+
+// A command to read and to copy.
+const commandLine = (text, label = null) => h("div.command", label ? h("span.label", label) : null, h("code", text), copyButton(text, "Copy", label || text));
 
 // A name in full, which breaks where a person would break it.
 const instanceName = (id) => {

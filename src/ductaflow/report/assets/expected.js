@@ -30,9 +30,7 @@ function valueTable(values, what, label) {
     const difference = one.kind === "other" ? differenceText(one.old, one.new) : "";
     return [h("th", { scope: "row" }, [one.name, one.column].filter(Boolean).join(", ")), h("td", expected), h("td", found), h("td", difference), h("td", one.kind === "bound" ? "bound" : one.limit || (one.kind === "other" ? "exact" : ""))];
   };
-  return h("div.scroll", { tabindex: "0", role: "region", "aria-label": label }, h("table.config",
-    h("thead", h("tr", [what, "Expected", "Found", "Difference", "Allowed"].map((name) => h("th", { scope: "col" }, name)))),
-    h("tbody", values.map((one) => h("tr", cells(one))))));
+  return region("div.scroll", label, h("table.config", headOf([what, "Expected", "Found", "Difference", "Allowed"]), h("tbody", values.map((one) => h("tr", cells(one))))));
 }
 
 function fileDifference(file) {
@@ -46,12 +44,11 @@ function fileDifference(file) {
 // As the terminal names them: `unexpected_lines` of store/expected.py.
 function acceptCommands(node, it, values) {
   const target = it.target || it.id;
-  const line = (label, text) => h("div.command", h("span.label", label), h("code", text), copyButton(text, "Copy", label));
   const held = values.filter(({ kind }) => kind === "bound").map(({ name }) => name);
   return h("div.commands",
     // Where only bounds are passed, nothing else may be expected.
-    it.judged.is_acceptable ? line("Look", "ductaflow diff " + quoted(target + "@expected") + " " + quoted(target)) : null,
-    it.judged.is_acceptable ? line("Accept", "ductaflow accept " + quoted(rootOf(node).row.id)) : null,
+    it.judged.is_acceptable ? commandLine("ductaflow diff " + quoted(target + "@expected") + " " + quoted(target), "Look") : null,
+    it.judged.is_acceptable ? commandLine("ductaflow accept " + quoted(rootOf(node).row.id), "Accept") : null,
     held.length ? h("p.note", "A bound is not accepted (" + listed(held, 3) + "): change it in _run.expect of the config.") : null);
 }
 

@@ -7,7 +7,7 @@ function figures(node, it) {
   if (!count && !it.notebook_too_large) return null;
   return part("figures", "Figures", [
     found.length ? h("div.figures", found.map((figure) => h("figure",
-      button(picture(figure), () => showFigure(node, figure), { class: "figure", title: "Show it in full size" }),
+      figureButton(node, figure),
       h("figcaption", "Cell " + figure.cell)))) : null,
     interactive.length ? h("ul.interactive", interactive.map((one) => h("li", interactiveLink(it, one),
       one.picture ? h("span.note", "shown above as a picture") : null))) : null,
@@ -18,6 +18,8 @@ function figures(node, it) {
 }
 
 const picture = (figure) => h("img", { src: "data:" + figure.type + ";base64," + figure.data, alt: "Figure of cell " + figure.cell + (figure.text ? ": " + figure.text : ""), loading: "lazy" });
+
+const figureButton = (node, figure) => button(picture(figure), () => showFigure(node, figure), { class: "figure", title: "Show it in full size" });
 
 // A page from disk cannot show them: their libraries, and often their data, are in the page of the notebook.
 function interactiveLink(it, { cell, library, anchor }) {

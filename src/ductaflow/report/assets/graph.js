@@ -156,11 +156,7 @@ function instanceBox(node) {
 // The button of a box: of one instance with its status, of a flow with the shares of each status.
 function boxOf(box, reads) {
   const inside = Object.entries(box.inside);
-  const shares = box.counts ? h("span.shares", { "aria-hidden": "true" }, ORDER.filter((status) => box.counts[status]).map((status) => {
-    const piece = h("span.s-" + status);
-    piece.style.flexGrow = box.counts[status];
-    return piece;
-  })) : null;
+  const shares = box.counts ? h("span.shares", { "aria-hidden": "true" }, ORDER.filter((status) => box.counts[status]).map((status) => share(status, box.counts[status]))) : null;
   return button([h("span.box-name", box.status ? sign(box.status) : null, h("span", instanceName(box.label)), box.isBuild ? h("span.tag", "build") : null), shares, h("span.note", box.note),
     inside.length ? h("span.note", "runs " + inside.map(([flow, count]) => flow + (count > 1 ? " \u00d7 " + count.toLocaleString("en") : "")).join(", ")) : null,
     reads.length ? h("span.unseen", "; reads from " + reads.slice(0, 10).join(", ")) : null],
@@ -208,5 +204,5 @@ function drawnGraph(boxes) {
       return s("path.edge", { d: `M${x1} ${y1}C${x1 + half} ${y1} ${x2 - half} ${y2} ${x2} ${y2}` });
     })));
   }).observe(canvas);
-  return h("div.scroll.graph", { tabindex: "0", role: "region", "aria-label": "Graph" }, canvas);
+  return region("div.scroll.graph", "Graph", canvas);
 }

@@ -210,8 +210,7 @@ class Tree {
       row.kind === "build" && row.flows ? h("span.tag", plural(row.flows.length, "flow")) : null,
       row.warnings ? h("span.tag.warn", plural(row.warnings, "warning")) : null,
       row.fails ? h("span.tag.new", "fails its test") : null,
-      row.orphan ? h("span.tag.orphan", "not stored") : null,
-      row.earlier ? h("span.tag.earlier", "earlier result") : null,
+      storedTags(row),
       (row.tags || []).slice(0, 3).map((tag) => h("span.tag", tag)),
     ];
   }

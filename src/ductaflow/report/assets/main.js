@@ -96,11 +96,7 @@ function proportions() {
   const bar = document.getElementById("bar");
   if (!bar) return;
   const scope = chips.some(({ dataset }) => dataset.scope === "known") ? "known" : "session";
-  for (const element of chips.filter(({ dataset }) => dataset.scope === scope)) {
-    const piece = h("span.s-" + element.dataset.status);
-    piece.style.flexGrow = element.dataset.count;
-    bar.append(piece);
-  }
+  for (const { dataset } of chips) if (dataset.scope === scope) bar.append(share(dataset.status, dataset.count));
 }
 
 // Above the list: how it is sorted and how high its rows are.

@@ -24,6 +24,8 @@ function openNode(node, followed = false) {
   return showNode(node, !followed);
 }
 
+const notUnpacked = (trouble) => h("p.note", "The details cannot be unpacked here: " + trouble.message + ". They are in conductor_status_report.json beside this page.");
+
 let showing = 0;
 async function showNode(node, focus) {
   const turn = ++showing;
@@ -39,7 +41,7 @@ async function showNode(node, focus) {
     content = detailOf(node, details);
   } catch (trouble) {
     if (turn !== showing) return;
-    content = [h("p.note", "The details cannot be unpacked here: " + trouble.message + ". They are in conductor_status_report.json beside this page.")];
+    content = [notUnpacked(trouble)];
   }
   const rows = rowsShown();
   const at = rows.indexOf(node);
@@ -48,8 +50,7 @@ async function showNode(node, focus) {
   panel.setAttribute("aria-label", name);
   panel.replaceChildren(h("div.panel-head",
     h("div.panel-bar", badgeOf(node.row), h("span.note", whichOf(node)), h("span.note", duration(node.row.seconds)),
-      node.row.orphan ? h("span.tag.orphan", "not stored") : null,
-      node.row.earlier ? h("span.tag.earlier", "earlier result") : null,
+      storedTags(node.row),
       h("span.fill"),
       button("\u2039", () => step(-1), { class: "icon", "aria-label": "Previous instance", disabled: at <= 0 }),
       button("\u203a", () => step(1), { class: "icon", "aria-label": "Next instance", disabled: at < 0 || at + 1 >= rows.length }),

@@ -152,9 +152,9 @@ function pastPart(node) {
   const commits = past.some(({ session }) => session.commit);
   return part("past", "History", [
     said ? h("p.note", said) : null,
-    h("div.scroll", { tabindex: "0", role: "region", "aria-label": "Dots and seconds of the last sessions" }, pastChart(past, usual)),
-    h("details", h("summary", "As a table"), h("div.scroll", { tabindex: "0", role: "region", "aria-label": "History as a table" }, h("table.runs",
-      h("thead", h("tr", ["Session", commits ? "Commit" : null, "Status", "Took"].filter(Boolean).map((name) => h("th" + (name === "Took" ? ".number" : ""), { scope: "col" }, name)))),
+    region("div.scroll", "Dots and seconds of the last sessions", pastChart(past, usual)),
+    h("details", h("summary", "As a table"), region("div.scroll", "History as a table", h("table.runs",
+      headOf(["Session", commits ? "Commit" : null, "Status", "Took"].filter(Boolean)),
       h("tbody", [...past].reverse().map(({ session, letter, seconds }) => h("tr.s-" + LETTERS[letter], h("td.moment", moment(session.started)),
         commits ? h("td.moment", h("code", commitOf(session))) : null, h("td", badge(LETTERS[letter])), h("td.number", seconds === null ? "" : duration(seconds)))))))),
   ], { note: "last " + past.length + " sessions" });

@@ -54,12 +54,7 @@ class Plot {
     const flags = new Set(keys.slice(3));
     const chosen = [x.key, y.key, colour ? colour.key : "status"];
     const change = (place) => (key) => { const next = [...chosen]; next[place] = key || "status"; changed([...next, ...flags]); };
-    const flag = (name, title) => {
-      const box = h("input", { type: "checkbox" });
-      box.checked = flags.has(name);
-      box.addEventListener("change", () => { if (box.checked) flags.add(name); else flags.delete(name); changed([...chosen, ...flags]); });
-      return h("label.field", box, h("span", title));
-    };
+    const flag = (name, title) => h("label.field", h("input", { type: "checkbox", checked: flags.has(name), change: () => { if (!flags.delete(name)) flags.add(name); changed([...chosen, ...flags]); } }), h("span", title));
     axes.replaceChildren(columnSelect("x", all, x.key, change(0)), columnSelect("y", all, y.key, change(1)), columnSelect("Colour", all, colour ? colour.key : "", change(2), "Status"),
       flag("lines", "Lines"), flag("logx", "log x"), flag("logy", "log y"));
     Object.assign(this, { x: this.scaleOf(x, rows, flags.has("logx")), y: this.scaleOf(y, rows, flags.has("logy")), colour: this.coloursOf(colour, rows), lines: flags.has("lines") });

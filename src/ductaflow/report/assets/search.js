@@ -10,7 +10,8 @@ const shown = h("span.shown", { id: "shown", role: "status" });
 const unknown = h("p.unknown", { id: "unknown", role: "status" });
 const terms = h("div.terms", { role: "group", "aria-label": "Terms of the search", hidden: true });
 const copies = h("div.copies", { hidden: true, role: "group" });
-const empty = h("p.empty", { hidden: true }, "Nothing matches. ", button("Show everything", () => reset()));
+const nothingMatches = (attributes = {}) => h("p.empty", attributes, "Nothing matches. ", button("Show everything", () => reset()));
+const empty = nothingMatches({ hidden: true });
 
 let found = roots; // what search and chips let through, in the order of the list
 let isFiltered = false;

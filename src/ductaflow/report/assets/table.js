@@ -24,7 +24,7 @@ class TableView {
     this.body = h("div.table-body");
     this.said = h("p.note", { id: "cells-keys" });
     this.flowLabel = h("span.field", h("label", { for: "table-flow" }, "Flow"), this.flows);
-    this.nothing = h("p.empty", "Nothing matches. ", button("Show everything", () => reset()));
+    this.nothing = nothingMatches();
     this.content = h("div.table-content", h("div.table-tools", this.flowLabel, this.modes, this.axes, this.menu, this.copy, this.moved), this.body, this.said);
     this.element = h("div.table-view", this.nothing, this.content);
     for (const menu of [this.menu, this.copy]) closeByItself(menu);
@@ -205,18 +205,14 @@ class TableView {
 
   fillMenu() {
     const focused = document.activeElement && document.activeElement.dataset.column;
-    const only = h("input", { type: "checkbox", "data-column": "only what differs" });
-    only.checked = !state.options.has("same");
-    only.addEventListener("change", () => this.set("same", only.checked ? "" : "1"));
+    const only = h("input", { type: "checkbox", "data-column": "only what differs", checked: !state.options.has("same"), change: () => this.set("same", only.checked ? "" : "1") });
     const body = this.menu.lastChild;
     body.replaceChildren(h("label", only, " Only parameters that differ"),
       this.chosen.size ? button("As it was", () => this.set("cols", ""), { class: "all" }) : "",
       ...GROUPS.map(([group, title]) => {
         const columns = [...this.columns.values()].filter((column) => column.group === group);
         return columns.length ? h("fieldset", h("legend", title), columns.map((column) => {
-          const box = h("input", { type: "checkbox", "data-column": column.key });
-          box.checked = this.isShown(column.key);
-          box.addEventListener("change", () => this.choose(column.key, box.checked));
+          const box = h("input", { type: "checkbox", "data-column": column.key, checked: this.isShown(column.key), change: () => this.choose(column.key, box.checked) });
           return h("label", box, " " + column.title);
         })) : "";
       }));

@@ -590,13 +590,7 @@ function criticalPath(ran) {
 
 const SOME = 20; // rows of a table at first
 
-function tableOf(title, names, lines, more) {
-  const body = h("tbody", lines);
-  return [h("section.table", h("h2", title), h("div.scroll", { tabindex: "0", role: "region", "aria-label": title }, h("table.runs",
-    h("thead", h("tr", names.map((name) => h("th" + (NUMBERS.has(name) ? ".number" : ""), { scope: "col" }, name)))), body)), more ? more(body) : null)];
-}
-
-const NUMBERS = new Set(["Took", "Runs", "Sum", "Median", "Slowest"]);
+const tableOf = (title, names, body, more = null) => h("section.table", h("h2", title), region("div.scroll", title, h("table.runs", headOf(names), body)), more);
 
 // Where the time goes: flows by the sum of their runs, also of those inside builds.
 function flowTable(runs) {
@@ -612,10 +606,10 @@ function flowTable(runs) {
   const lines = [...flows.values()].map((one) => ({ ...one, sum: secondsOfAll(one.runs), slowest: one.runs.reduce((a, b) => (lengthOf(b) > lengthOf(a) ? b : a)) })).sort((a, b) => b.sum - a.sum);
   const stored = new Set(runs.map(({ node }) => node.row.flow)); // what only builds run is no instance of its own
   const hasBuilds = lines.some(({ kind }) => kind === "build");
-  return h("div", tableOf("By flow", ["Flow", "Runs", "Sum", "Median", "Slowest", "Which"], lines.map(({ flow, kind, runs: own, sum, slowest }) => h("tr",
+  return h("div", tableOf("By flow", ["Flow", "Runs", "Sum", "Median", "Slowest", "Which"], h("tbody", lines.map(({ flow, kind, runs: own, sum, slowest }) => h("tr",
     h("td", stored.has(flow) ? button(flow, () => search("flow:" + asValue(flow)), { class: "link", title: "List its instances" }) : flow, kind === "build" ? h("span.tag", "build") : null),
     h("td.number", own.length.toLocaleString("en")), h("td.number", duration(sum)), h("td.number", duration(median(own.map(({ node }) => node.row.seconds || 0)))),
-    h("td.number", duration(slowest.node.row.seconds)), h("td.which", button(wayTo(slowest.node), () => openNode(slowest.node), { class: "link" }))))),
+    h("td.number", duration(slowest.node.row.seconds)), h("td.which", button(wayTo(slowest.node), () => openNode(slowest.node), { class: "link" })))))),
   hasBuilds ? h("p.legend", "The time of a build has that of its flows in it.") : null);
 }
 
@@ -626,12 +620,6 @@ function runTable(title, runs) {
     Took: ({ seconds }) => h("td.number", duration(seconds)), Worker: ({ worker }) => h("td", worker || ""), Started: ({ started }) => h("td.moment", moment(started)),
   };
   const line = ({ node }) => h("tr", names.map((name) => cells[name](node.row, node)));
-  return tableOf(title, names, runs.slice(0, SOME).map(line), runs.length > SOME ? (body) => {
-    const rest = button("Show all " + plural(runs.length, "run"), () => {
-      body.append(...runs.slice(SOME).map(line));
-      body.rows[SOME].querySelector("button").focus({ preventScroll: true });
-      rest.remove();
-    }, { class: "all" });
-    return rest;
-  } : null)[0];
+  const body = h("tbody", runs.slice(0, SOME).map(line));
+  return tableOf(title, names, body, runs.length > SOME ? restButton("Show all " + plural(runs.length, "run"), body, () => runs.slice(SOME).map(line)) : null);
 }

@@ -65,13 +65,7 @@ function idList(ids) {
   const one = (id) => (byKey.has(id) ? button(id, () => openNode(byKey.get(id)), { class: "link" }) : h("span", { title: "not in this report" }, id));
   const items = h("ul.ids", ids.slice(0, SOME_IDS).map((id) => h("li", one(id))));
   if (ids.length <= SOME_IDS) return items;
-  const more = button("Show all " + ids.length.toLocaleString("en"), () => {
-    items.append(...ids.slice(SOME_IDS).map((id) => h("li", one(id))));
-    more.remove();
-    const next = items.children[SOME_IDS].querySelector("button");
-    if (next) next.focus({ preventScroll: true });
-  }, { class: "all" });
-  return [items, more];
+  return [items, restButton("Show all " + ids.length.toLocaleString("en"), items, () => ids.slice(SOME_IDS).map((id) => h("li", one(id))))];
 }
 
 function sessionTable(sessions, untouched) {
@@ -79,7 +73,7 @@ function sessionTable(sessions, untouched) {
   const commits = sessions.some((session) => session.commit);
   const number = (name) => h("th.number", { scope: "col" }, name);
   const rest = untouched.some(totalOf);
-  return h("div.scroll", { tabindex: "0", role: "region", "aria-label": "Sessions" }, h("table.runs.sessions",
+  return region("div.scroll", "Sessions", h("table.runs.sessions",
     h("thead", h("tr", h("th", { scope: "col" }, "Started"), commits ? h("th", { scope: "col" }, "Commit") : null, shown.map((status) => number(wordOf(status))),
       rest ? number("Not touched") : null, number("Took"), h("th", { scope: "col" }, "New errors"), h("th", { scope: "col" }, "Fixed"))),
     h("tbody", sessions.map((session, index) => {
