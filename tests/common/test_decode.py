@@ -139,7 +139,7 @@ def test_the_first_use_loads_little() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-MANY_TYPES = '''
+MANY_TYPES = """
 import dataclasses, sys, threading
 from ductaflow.common.decode import convert, decode
 
@@ -163,7 +163,7 @@ for number in range(100):
         thread.start()
     for thread in threads:
         thread.join()
-'''
+"""
 
 
 def test_two_threads_meet_a_type_for_the_first_time():
