@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import re
 import subprocess
@@ -33,6 +34,7 @@ FLOOR_OF = {package: number for number, floor in enumerate(FLOORS) for package i
 ON_ONE_FLOOR = {("ductaflow", "ductaflow.cli")}
 
 
+@functools.cache
 def modules() -> dict[str, Path]:
     """Every module of the source by its dotted name; not the templates, which are no code of ours."""
     found = {}
@@ -41,6 +43,12 @@ def modules() -> dict[str, Path]:
         if "templates" not in parts:
             found[".".join(parts).removesuffix(".__init__")] = path
     return found
+
+
+@functools.cache
+def tree_of(path: Path) -> ast.Module:
+    """The syntax of a file, which many tests look at."""
+    return ast.parse(path.read_text(encoding="utf-8"))
 
 
 def package_of(module: str) -> str:
@@ -54,7 +62,7 @@ def package_of(module: str) -> str:
 
 def imported(path: Path, known: dict[str, Path]) -> Iterator[str]:
     """Modules of ours that a file imports, inside functions and for type checkers too."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.ImportFrom):
             assert not node.level, f"{path}: relative import"
             for alias in node.names:
@@ -65,6 +73,7 @@ def imported(path: Path, known: dict[str, Path]) -> Iterator[str]:
             yield from (alias.name for alias in node.names if alias.name in known)
 
 
+@functools.cache
 def edges() -> set[tuple[str, str]]:
     """Who imports whom, module by module."""
     known = modules()
@@ -125,7 +134,7 @@ def test_names_are_given_once() -> None:
     classes = Counter(
         node.name
         for path in modules().values()
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in ast.walk(tree_of(path))
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
     )
     assert [] == [name for name, count in [*names.items(), *classes.items()] if count > 1]
@@ -138,7 +147,7 @@ def test_the_core_does_not_know_the_plugin_or_pytest() -> None:
             continue
         names = {
             name.split(".")[0]
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            for node in ast.walk(tree_of(path))
             if isinstance(node, ast.Import | ast.ImportFrom)
             for name in (
                 [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
@@ -153,7 +162,7 @@ DOCUMENTED = {"_exit", "_getframe", "_fields", "_replace"}
 
 def private_of_others(path: Path) -> set[str]:
     """Private attributes that a module uses and does not define itself."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = tree_of(path)
     used, own = set(), set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute):
@@ -170,7 +179,7 @@ def private_of_others(path: Path) -> set[str]:
 def overridden(module: str, path: Path) -> set[str]:
     """Private methods of other packages' classes that a module's classes override."""
     found = set()
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+    for node in tree_of(path).body:
         if not isinstance(node, ast.ClassDef) or not node.bases:
             continue
         bases = getattr(importlib.import_module(module), node.name).__mro__[1:]
@@ -217,7 +226,7 @@ def test_one_module_spells_folder_and_file_names() -> None:
     found = [
         f"{module}: {text}"
         for module, path in modules().items()
-        for text in literals(ast.parse(path.read_text(encoding="utf-8")))
+        for text in literals(tree_of(path))
         if NAMES_OF_OURS.search(text) and module != "ductaflow.common.paths"
     ]
     assert [] == found

@@ -120,3 +120,17 @@ def desk(browser: Browser) -> Iterator[Desk]:
 @pytest.fixture
 def report(desk: Desk, runs: Path) -> Desk:
     return desk.open(runs / REPORT_HTML)
+
+
+@pytest.fixture(scope="module")
+def _one_desk(browser: Browser, runs: Path) -> Iterator[Desk]:
+    desk = new_desk(browser).open(runs / REPORT_HTML)
+    yield desk
+    desk.page.context.close()
+
+
+@pytest.fixture
+def searched(_one_desk: Desk) -> Iterator[Desk]:
+    """The report for tests that only search: a new desk for each would take longer than they do."""
+    yield _one_desk
+    assert [] == _one_desk.trouble

@@ -69,10 +69,10 @@ def test_chips_filter_and_can_be_combined(report: Desk) -> None:
         ("nothing at all", set()),
     ],
 )
-def test_search_terms(report: Desk, words: str, found: set[str]) -> None:
+def test_search_terms(searched: Desk, words: str, found: set[str]) -> None:
     """Names, statuses, flows, tags, parameters, pieces of messages; all terms must fit."""
-    assert found == set(report.search(words))
-    assert (not found) == report.page.get_by_text("Nothing matches.").is_visible()
+    assert found == set(searched.search(words))
+    assert (not found) == searched.page.get_by_text("Nothing matches.").is_visible()
 
 
 def test_empty_search_can_be_undone(report: Desk) -> None:
@@ -142,10 +142,10 @@ def test_link_to_what_is_not_there_says_so(report: Desk) -> None:
         ('"status:bogus"', ""),
     ],
 )
-def test_unknown_terms_are_named(report: Desk, words: str, said: str) -> None:
+def test_unknown_terms_are_named(searched: Desk, words: str, said: str) -> None:
     """A term that nobody knows does not only find nothing; what is a piece of a message is none."""
-    report.search(words)
-    shown = report.page.locator("#unknown[role=status]").inner_text()
+    searched.search(words)
+    shown = searched.page.locator("#unknown[role=status]").inner_text()
     assert (bool(said), said) == (shown.startswith("Unknown term "), said if said in shown else shown)
 
 
