@@ -358,6 +358,11 @@ def wait_until(true: Callable[[], object], *, seconds: float = 20.0) -> None:
         time.sleep(0.02)
 
 
+def page_makers(session: psutil.Process) -> list[psutil.Process]:
+    """The page makers that a session has started."""
+    return [one for one in session.children() if "ductaflow.execution.page_maker" in one.cmdline()]
+
+
 def processes_beside(pid: int, folder: Path) -> list[psutil.Process]:
     """The processes of runs below a folder but one, their session; there have to be some."""
     found: list[psutil.Process] = []

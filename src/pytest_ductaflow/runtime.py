@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from ductaflow.execution import warm
+from ductaflow.execution import page_orders, warm
 from pytest_ductaflow.projects import Projects
 
 
@@ -27,6 +27,8 @@ class Warming:
         self._wanted = is_wanted and warm.is_possible()
         if self._wanted:
             warm.start(when_needed=when_needed)
+        # Here, so that all workers of the session find the same one.
+        page_orders.start(when_needed=True)
 
     def expect(self, nodeids: Iterable[str]) -> None:
         """Let the server do the imports of the first instances, as many as there are processors.

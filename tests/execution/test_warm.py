@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support import TinyProject, wait_until
+from support import TinyProject, page_makers, wait_until
 
 from ductaflow.execution import warm
 from ductaflow.execution.launch import await_pages
@@ -440,33 +440,14 @@ def test_threads_are_joined_and_exit_handlers_run(project: TinyProject) -> None:
     assert (project.folder("fit", "a") / "joined").exists()
 
 
-@pytest.mark.slow
-def test_a_page_stands_back_behind_runs(project: TinyProject, tmp_path: Path) -> None:
+def test_a_page_stands_back_behind_runs(project: TinyProject) -> None:
     """The HTML is made with less priority than what somebody waits for, which is the flow's own."""
-    packages = tmp_path / "packages"
-    packages.mkdir()
-    (packages / "notes_priority.py").write_text(
-        "import os, sys\n\n"
-        "frame = sys._getframe()\n"
-        "while 'make_page' not in frame.f_globals:\n"
-        "    frame = frame.f_back\n"
-        "server = frame.f_globals\n"
-        "make_page = server['make_page']\n\n"
-        "def noted(folder):\n"
-        "    make_page(folder)\n"
-        "    (folder.path / 'page_nice').write_text(str(os.nice(0)))\n\n"
-        "server['make_page'] = noted\n"
-    )
-    code = "# %%\nimport os, notes_priority\nopen('flow_nice', 'w').write(str(os.nice(0)))\n"
-    project.flow("fit", code)
-    code = """
-run_notebook("flows/fit.py", config={}, execution_dir="runs/fit/a")
-"""
-    path = os.pathsep.join([str(packages), os.environ.get("PYTHONPATH", "")])
-    session(project, code, PYTHONPATH=path).communicate(timeout=60)
-    flow, page = (int((project.folder("fit", "a") / name).read_text()) for name in ("flow_nice", "page_nice"))
-    assert os.nice(0) == flow
-    assert min(19, flow + 5) == page
+    code = "# %%\nimport os\nopen('flow_nice', 'w').write(str(os.nice(0)))\n"
+    assert Status.SUCCESS is project.run_code(code, engine="warm", export_html=True).status
+    assert str(os.nice(0)) == (project.folder("fit", "a") / "flow_nice").read_text()
+    (maker,) = page_makers(psutil.Process())
+    (worker,) = maker.children()
+    assert min(19, os.nice(0) + 5) == worker.nice()
 
 
 def test_pages_are_made_when_nobody_waits(project: TinyProject) -> None:

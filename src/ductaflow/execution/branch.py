@@ -34,7 +34,6 @@ from ductaflow.execution import child, supervise
 from ductaflow.execution.import_state import ImportWatch
 from ductaflow.execution.warm import MESSAGE, RunRequest, refuse, why_not_warm
 from ductaflow.notebook import shell
-from ductaflow.notebook.export import make_page
 from ductaflow.notebook.source import read_ahead
 from ductaflow.store.spec import RunSpec
 
@@ -284,8 +283,7 @@ def look_after_one(
             supervise.supervise(spec, requests, answers, start, [f"ran in a fresh interpreter: {why}"])
         else:
             fork = functools.partial(fork_child, environment={**set_by_imports, **environment})
-            page = (lambda spec: make_page(spec.run_folder)) if spec.settings.html else None
-            supervise.supervise(spec, requests, answers, fork, notes, afterwards=page)
+            supervise.supervise(spec, requests, answers, fork, notes)
 
 
 def fork_child(spec: RunSpec, environment: Mapping[str, str]) -> supervise.ForkedChild:

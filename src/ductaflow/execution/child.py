@@ -125,8 +125,8 @@ def execute(spec: RunSpec, *, is_fork: bool) -> int:
         if os.path.lexists(page := spec.run_folder.html):
             tell(spec, event="set_aside", name=page.name, aside=set_aside(page).name)
         tell(spec, event="executed")
-        # In a fork the supervisor has the exporter at hand, and nobody waits for it.
-        if not is_fork and spec.mode == "notebook" and spec.settings.html:
+        # Otherwise it is made when nobody waits for it: see the supervisor.
+        if not (is_fork or spec.page_maker) and spec.mode == "notebook" and spec.settings.html:
             export_html_of(spec)
         tell(spec, event="finished", packages=loaded_packages(watch.modules))
 

@@ -26,7 +26,7 @@ from ductaflow.common.engines import engine_named
 from ductaflow.common.errors import DuctaflowError, RunFolderError
 from ductaflow.common.paths import CONTEXT, RunFolder
 from ductaflow.common.text import first_line
-from ductaflow.execution import warm
+from ductaflow.execution import page_orders, warm
 from ductaflow.execution.coverage import MEASURE
 from ductaflow.execution.echo import POLL_SECONDS, Show, shown_while_it_grows
 from ductaflow.notebook.export import end_announcement
@@ -84,6 +84,9 @@ def launch(
         DuctaflowError: the run could not start (a RunFolderError: somebody else holds the folder).
         RunInterrupted: a KeyboardInterrupt was raised while waiting; the run has been stopped.
     """
+    if spec.settings.html and spec.mode == "notebook":
+        # Before `Pages`, which ends before it.
+        spec = replace(spec, page_maker=page_orders.address_of_maker(spec.session_id))
     pages = session_of(spec.session_id).part(Pages)
     pages.wait(at_most=os.cpu_count() or 1)
     for supervisor in _supervisors_of(spec):

@@ -193,7 +193,7 @@ class Server:
         shell.make_ready()
         prepare(RunRequest, RunSpec, Marker, RunEvent, Versioned, Result)
         with warnings.catch_warnings(), contextlib.suppress(Exception):
-            # The HTML of each run would fail in the same way and report it; runs go on without it.
+            # Each run would fail in the same way and report it.
             use_once()
         branch.settle_memory()
 
@@ -531,16 +531,13 @@ def _ending_with(lifeline: int, folder: Path) -> Iterator[None]:
 
 
 def use_once() -> None:
-    """Do once what is slow the first time: export a notebook, look up the platform, make a lock."""
+    """Do once what is slow the first time: validate a notebook, look up the platform, make a lock."""
     import nbformat
     from filelock import FileLock
-
-    from ductaflow.notebook.export import html_of
 
     cells = [nbformat.v4.new_code_cell("1"), nbformat.v4.new_markdown_cell("# 1")]  # type: ignore[no-untyped-call]
     notebook = nbformat.v4.new_notebook(cells=cells)  # type: ignore[no-untyped-call]
     nbformat.writes(notebook)  # type: ignore[no-untyped-call]
-    html_of(notebook, "once")
     # Starts a process that looks up the name of the processor.
     platform.platform()
     # filelock inspects the signature of its class; this one locks nothing.

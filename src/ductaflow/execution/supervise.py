@@ -9,6 +9,7 @@ no process behind, judges, and writes the result: whatever the flow does to its 
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import queue
@@ -24,8 +25,9 @@ from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from ductaflow.common import host
 from ductaflow.common.errors import DuctaflowError
+from ductaflow.execution.page_orders import PAGE_GRACE, PAGE_NICENESS, PageOrder, place_order
 from ductaflow.execution.recorded_run import RecordedRun
-from ductaflow.notebook.export import announce_page
+from ductaflow.notebook.export import announce_page, make_page
 from ductaflow.store.folder import AFTERWARDS_SECONDS, HEARTBEAT_SECONDS, Claim
 from ductaflow.store.spec import RunSpec
 from ductaflow.store.verdict import ChildEnd, Stop
@@ -38,10 +40,6 @@ if TYPE_CHECKING:
 GRACE = {"flow": 1.0, "build": 2.5}
 #: How long the supervisors of a build's flows may take to write their results when the build is gone.
 NESTED_GRACE = 2.0
-#: How long the page may still take when the session is gone, in seconds.
-PAGE_GRACE = 3.0
-#: The niceness of making a page: where processors are short it gets a third of what a run gets.
-_PAGE_NICENESS = 5
 #: How long the HTML may take once the time limit of a flow is over, in seconds.
 EXPORT_SECONDS = 60.0
 #: The exit code of the child and its peak memory; or why the run has to stop.
@@ -72,7 +70,6 @@ class Supervisor:
     Args:
         requests: lines from the session; their end is the end of the session.
         notes: added to the message of the result, on how the run was started.
-        afterwards: called after the result is sent, when nobody waits: it makes the page.
     """
 
     def __init__(
@@ -82,14 +79,13 @@ class Supervisor:
         answers: BinaryIO,
         start: Start,
         notes: Sequence[str] = (),
-        afterwards: Callable[[RunSpec], None] | None = None,
     ) -> None:
         self.spec = spec
         self._requests = requests
         self._answers = answers
         self._start = start
         self._notes = notes
-        self._afterwards = afterwards
+        self._is_page_left = False
         # Signal handlers may put into a SimpleQueue.
         self._inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
 
@@ -103,20 +99,27 @@ class Supervisor:
             told = run.told()
             told.notes += self._notes
             result = run.conclude(told, end, stopped=self._is_over(run.claim))
-            with_page = self._afterwards is not None and end.stop in (None, "timeout")
-            if with_page and self.spec.run_folder.notebook.exists():
-                announce_page(self.spec.run_folder, within=AFTERWARDS_SECONDS)
-            answer(self._answers, event="result", result=result.to_dict())
-            if with_page:
-                self._make_page()
+            is_page_left = self._is_page_left and end.stop in (None, "timeout")
+            if is_page_left and self.spec.run_folder.notebook.exists():
+                until = announce_page(self.spec.run_folder, within=AFTERWARDS_SECONDS)
+                answer(self._answers, event="result", result=result.to_dict())
+                order = functools.partial(self._order_page, until)
+                if not (self.spec.page_maker and run.claim.hand_over(order)):
+                    self._make_page()
+            else:
+                answer(self._answers, event="result", result=result.to_dict())
+
+    def _order_page(self, until: float, held: int, lock: str) -> bool:
+        """Give the page, the folder and the connection to the session to the page maker."""
+        order = PageOrder(self.spec.folder, self.spec.flow, lock, until)
+        return place_order(order, self.spec.page_maker, [held, self._answers.fileno()])
 
     def _make_page(self) -> None:
         """Make the page while the folder is still held, so that its next run waits for it."""
-        assert self._afterwards is not None
         # Runs that somebody waits for go first.
-        os.nice(_PAGE_NICENESS)
+        os.nice(PAGE_NICENESS)
         threading.Thread(target=self._leave_in_time, name="leave", daemon=True).start()
-        self._afterwards(self.spec)
+        make_page(self.spec.run_folder)
 
     def _leave_in_time(self) -> None:
         """End this process when the page takes too long, or soon after its session."""
@@ -161,6 +164,10 @@ class Supervisor:
     def _execute(self, claim: Claim) -> ChildEnd:
         # Before any thread starts: the child may be a fork of this process.
         child = self._start(self.spec)
+        # A new interpreter makes the page itself where nobody else does.
+        makes_itself = not (self.spec.page_maker or isinstance(child, ForkedChild))
+        is_notebook = self.spec.mode == "notebook"
+        self._is_page_left = is_notebook and self.spec.settings.html and not makes_itself
         wait = threading.Thread(target=lambda: self._inbox.put(wait_for(child)), name="wait", daemon=True)
         wait.start()
         try:
@@ -317,12 +324,11 @@ def supervise(
     answers: BinaryIO,
     start: Start = spawn,
     notes: Sequence[str] = (),
-    afterwards: Callable[[RunSpec], None] | None = None,
 ) -> bool:
     """Run a spec. If it cannot start, the answer says why. Returns whether it ran."""
     host.adopt_orphans()
     try:
-        Supervisor(spec, requests, answers, start, notes, afterwards).run()
+        Supervisor(spec, requests, answers, start, notes).run()
     except (DuctaflowError, OSError) as exc:
         hint = exc.hint if isinstance(exc, DuctaflowError) else ""
         message = exc.message if isinstance(exc, DuctaflowError) else f"{spec.folder}: {exc}"

@@ -85,6 +85,7 @@ def _imported(lines: Iterable[str]) -> Iterator[str]:
 #: Environment variable with the folder of the session's server; `off` to have none.
 SERVER = "DUCTAFLOW_SERVER"
 OFF = "off"
+SERVER_MODULE = "ductaflow.execution.server"
 _SOCKET = "socket"
 #: Where a socket may lie if the folder for temporary files does not do.
 _SHORT_PLACES = ("/tmp", "/dev/shm", "/var/tmp")
@@ -191,14 +192,23 @@ class ServerProcess:
     """A server that this process starts, and its lifeline.
 
     Args:
+        module: what it executes.
         when_needed: start the process with the first connection, so that a session in which nothing has to
             run does without it.
+        end_seconds: how long it may take to end before it is killed.
 
     Raises:
         OSError: there can be none.
     """
 
-    def __init__(self, *, when_needed: bool = False) -> None:
+    def __init__(
+        self,
+        module: str = SERVER_MODULE,
+        *,
+        when_needed: bool = False,
+        end_seconds: float = END_SECONDS,
+    ) -> None:
+        self._module, self._end_seconds = module, end_seconds
         self.pid = os.getpid()
         self.asked: list[Wanted] = []
         self.process: subprocess.Popen[bytes] | None = None
@@ -229,7 +239,7 @@ class ServerProcess:
             try:
                 if not self._ended:
                     self.process = subprocess.Popen(
-                        command(self._listener.fileno(), self._end, self.folder),
+                        command(self._listener.fileno(), self._end, self.folder, self._module),
                         stdin=subprocess.DEVNULL,
                         stdout=subprocess.DEVNULL,
                         pass_fds=(self._listener.fileno(), self._end),
@@ -271,7 +281,7 @@ class ServerProcess:
                 os.close(self._lifeline)
             if self.process is not None:
                 try:
-                    self.process.wait(timeout=END_SECONDS)
+                    self.process.wait(timeout=self._end_seconds)
                 except subprocess.TimeoutExpired:
                     self.process.kill()
                     self.process.wait()
@@ -318,10 +328,10 @@ class OwnServer(Part):
                 self.process.end()
 
 
-def command(listener: int, lifeline: int, folder: Path) -> list[str]:
+def command(listener: int, lifeline: int, folder: Path, module: str = SERVER_MODULE) -> list[str]:
     """Return the command line of a server; it inherits the two descriptors."""
-    module = [sys.executable, "-X", "utf8", "-P", "-m", "ductaflow.execution.server"]
-    return [*module, str(listener), str(lifeline), str(folder)]
+    python = [sys.executable, "-X", "utf8", "-P", "-m", module]
+    return [*python, str(listener), str(lifeline), str(folder)]
 
 
 def is_possible() -> bool:
@@ -381,8 +391,12 @@ def _is_there() -> bool:
 
 
 def _connected() -> socket.socket | None:
-    folder = os.environ.get(SERVER)
-    if not folder or not is_possible():
+    return connected(os.environ.get(SERVER)) if is_possible() else None
+
+
+def connected(folder: str | None) -> socket.socket | None:
+    """Return a connection to the socket in a folder; None if nobody is there."""
+    if not folder:
         return None
     try:
         connection = socket.socket(socket.AF_UNIX)

@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import warnings
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,6 +22,9 @@ from ductaflow.notebook.source import read_ipynb, read_source_text
 if TYPE_CHECKING:
     from nbconvert import HTMLExporter
     from nbformat import NotebookNode
+
+    #: Makes a page of a notebook and its name.
+    ToHtml = Callable[[NotebookNode, str], str]
 
 
 def convert_notebook_to_html(notebook: str | Path | NotebookNode, html: str | Path) -> None:
@@ -47,24 +51,32 @@ def convert_notebook_to_html(notebook: str | Path | NotebookNode, html: str | Pa
     write_atomic(page, html_of(node, name))
 
 
-def make_page(folder: RunFolder) -> None:
-    """Write the HTML of a run, or a page that explains why there is none. Hides nbconvert's warnings."""
+def make_page(folder: RunFolder, to_html: ToHtml | None = None) -> None:
+    """Write the HTML of a run, or a page that explains why there is none. Hides nbconvert's warnings.
+
+    Args:
+        to_html: makes it of a notebook and its name; by default nbconvert as it is.
+    """
     if not folder.notebook.exists():
         return
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            convert_notebook_to_html(folder.notebook, folder.html)
+            notebook = read_ipynb(folder.notebook, read_source_text(folder.notebook))
+            write_atomic(folder.html, (to_html or html_of)(notebook, folder.notebook.stem))
     except Exception as exc:
         _write_page_instead(folder, f"The HTML could not be made: {type(exc).__name__}: {exc}")
 
 
-def announce_page(folder: RunFolder, *, within: float) -> None:
+def announce_page(folder: RunFolder, *, within: float) -> float:
     """Write a placeholder for a page that is still being made, so that links to it work at once.
 
     Args:
         folder: of the run.
         within: seconds after which the page is there or will never be.
+
+    Returns:
+        When that is, in seconds since 1970.
     """
     until = datetime.now(UTC) + timedelta(seconds=within)
     why = (
@@ -72,16 +84,19 @@ def announce_page(folder: RunFolder, *, within: float) -> None:
         "it will not be: the process that made it was ended."
     )
     _write_page_instead(folder, why, _ANNOUNCED)
+    return until.timestamp()
 
 
-def end_announcement(folder: RunFolder) -> None:
-    """Say that a page was not finished, if it was announced and nobody is making it any more."""
+def end_announcement(
+    folder: RunFolder,
+    why: str = "The HTML was not finished: the process that made it was ended. The run itself had ended.",
+) -> None:
+    """Say why there will be no page, if one was announced and nobody is making it any more."""
     # Where it cannot be written, what is there says itself until when the page was to be there.
     with suppress(OSError):
         with folder.html.open("rb") as page:
             is_announced = page.read(len(_ANNOUNCED)) == _ANNOUNCED.encode()
         if is_announced:
-            why = "The HTML was not finished: the process that made it was ended. The run itself had ended."
             _write_page_instead(folder, why)
 
 
@@ -102,14 +117,14 @@ def html_of(notebook: NotebookNode, name: str) -> str:
     The page asks other hosts for a script only where something in it needs one: formulas, widgets, and
     outputs that load modules.
     """
-    resources = {"metadata": {"name": name}, "needs": _scripts_needed_by(notebook)}
+    resources = {"metadata": {"name": name}, "needs": scripts_needed_by(notebook)}
     page: str
-    page, _ = _html_exporter().from_notebook_node(notebook, resources=resources)
+    page, _ = html_exporter().from_notebook_node(notebook, resources=resources)
     return page
 
 
 #: nbconvert's page, without the scripts from other hosts that nothing in it needs.
-_TEMPLATE = """{%- extends 'index.html.j2' -%}
+TEMPLATE = """{%- extends 'index.html.j2' -%}
 {%- block html_head_js_requirejs -%}
 {%- if 'require' in resources.needs -%}{{ super() }}{%- endif -%}
 {%- endblock html_head_js_requirejs -%}
@@ -122,7 +137,8 @@ _SHOWN_TYPES = ("text/html", "text/markdown", "text/latex", "text/x-latex", "app
 _FORMULA = re.compile(r"\$|\\\(|\\\[|\\begin\{")
 
 
-def _scripts_needed_by(notebook: NotebookNode) -> list[str]:
+def scripts_needed_by(notebook: NotebookNode) -> list[str]:
+    """Return which scripts from other hosts a page needs: `require`, `mathjax`."""
     shown: list[str] = []
     for cell in notebook.cells:
         if cell.cell_type != "code":
@@ -220,9 +236,15 @@ def remove_error_marks(path: Path) -> None:
 
 
 @functools.cache
-def _html_exporter() -> HTMLExporter:
-    """Return the exporter of this process. It compiles its templates once."""
+def html_exporter() -> HTMLExporter:
+    """Return nbconvert's exporter of this process. It compiles its templates once."""
     from nbconvert import HTMLExporter
+
+    return HTMLExporter(**exporter_options(TEMPLATE))  # type: ignore[no-untyped-call]
+
+
+def exporter_options(template: str) -> dict[str, Any]:
+    """Return how nbconvert makes our pages."""
     from traitlets.config import Config
 
     config: Any = Config()
@@ -234,4 +256,4 @@ def _html_exporter() -> HTMLExporter:
     log = logging.getLogger("ductaflow.nbconvert")
     log.addHandler(logging.NullHandler())
     log.propagate = False
-    return HTMLExporter(config=config, log=log, raw_template=_TEMPLATE)  # type: ignore[no-untyped-call]
+    return {"config": config, "log": log, "raw_template": template}

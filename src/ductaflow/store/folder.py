@@ -126,6 +126,7 @@ class Claim:
         self.notes: list[str] = []
         self._marker = marker
         self._lock = lock
+        self._is_handed_over = False
 
     @classmethod
     def take(cls, folder: RunFolder, runs_root: Path, owner: Owner, *, keep_previous: bool = True) -> Claim:
@@ -248,8 +249,32 @@ class Claim:
             self.make_room()
             self._marker.unlink(missing_ok=True)
 
+    def hand_over(self, to: Callable[[int, str], bool]) -> bool:
+        """Let another process hold the folder (Linux).
+
+        Args:
+            to: gives it a descriptor, as long as which is open somewhere the folder is held, and the file of
+                the lock, which it removes first; returns whether it has them.
+
+        Returns:
+            Whether it holds the folder now; then this process does not.
+        """
+        held = _descriptor_of(self._lock.lock_file)
+        if held is None or not to(held, self._lock.lock_file):
+            return False
+        # In its place something that can be unlocked and closed: to unlock the lock itself would take it from
+        # the other process too.
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(nothing, held, inheritable=False)
+        os.close(nothing)
+        self._is_handed_over = True
+        return True
+
     def release(self, *, finished: bool) -> None:
         """Release the folder; unless it is `finished`, with a result, the marker stays."""
+        if self._is_handed_over:
+            self._lock.release()
+            return
         if finished:
             self.finish()
             _remove_lock(self._lock)
@@ -403,6 +428,22 @@ def _lock(runs_root: Path, folder: Path) -> FileLock:
         lock.release()
         raise _held(folder, known.owner)
     return lock
+
+
+def _descriptor_of(lock_file: str) -> int | None:
+    """Return the descriptor by which this process holds a lock; None if it is held in another way (Linux)."""
+    import fcntl
+
+    for name in os.listdir("/proc/self/fd"):
+        # One of them was the listing.
+        with suppress(FileNotFoundError):
+            if os.readlink(f"/proc/self/fd/{name}") == lock_file:
+                with open(lock_file, "rb") as other:
+                    try:
+                        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    except BlockingIOError:
+                        return int(name)
+    return None
 
 
 def _remove_lock(lock: FileLock) -> None:

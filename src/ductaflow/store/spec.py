@@ -42,6 +42,7 @@ class RunSpec:
         reasons: why it is made, where only what has changed is; see `Lookback`.
         git: commit and dirty flag of the project, as the session found them.
         expected: the folder of the expected results; empty where nothing is judged.
+        page_maker: where the session has its pages made; empty where each run makes its own.
         events: the file for what the child has to tell; set by the supervisor.
     """
 
@@ -63,6 +64,7 @@ class RunSpec:
     git: GitState | None = None
     reasons: Mapping[str, int] = field(default_factory=dict)
     expected: str = ""
+    page_maker: str = ""
     events: str = ""
 
     @property
