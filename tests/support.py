@@ -359,8 +359,13 @@ def wait_until(true: Callable[[], object], *, seconds: float = 20.0) -> None:
 
 
 def page_makers(session: psutil.Process) -> list[psutil.Process]:
-    """The page makers that a session has started."""
-    return [one for one in session.children() if "ductaflow.execution.page_maker" in one.cmdline()]
+    """The page makers of a session that are there."""
+    found = []
+    for process in session.children():
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+            if "ductaflow.execution.page_maker" in process.cmdline():
+                found.append(process)
+    return found
 
 
 def processes_beside(pid: int, folder: Path) -> list[psutil.Process]:

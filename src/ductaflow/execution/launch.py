@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NoReturn, Protocol, Required, TypedDict
@@ -90,7 +90,7 @@ def launch(
     pages = session_of(spec.session_id).part(Pages)
     pages.wait(at_most=os.cpu_count() or 1)
     for supervisor in _supervisors_of(spec):
-        answers = Answers(supervisor)
+        answers = Answers(supervisor, functools.partial(_look_after_page, spec, supervisor))
         try:
             has_begun = _has_begun(answers, supervisor, stop)
             if not (has_begun or isinstance(supervisor, _Spawned) or _is_set(stop)):
@@ -117,6 +117,13 @@ def launch(
     else:
         pages.add(supervisor, answers, spec.run_folder)
     return result
+
+
+def _look_after_page(spec: RunSpec, supervisor: Supervisor) -> None:
+    """See that there is a page, or none is announced, once nobody has the connection to the run any more."""
+    if spec.page_maker and not supervisor.is_closed:
+        with contextlib.suppress(OSError):
+            page_orders.order_again(spec)
 
 
 def _await_page(supervisor: Supervisor, answers: Answers, folder: RunFolder) -> None:
@@ -167,10 +174,12 @@ class _Spawned:
 
     Attributes:
         pid: known once it reports that the run has begun.
+        is_closed: whether the session does not wait for it any more.
     """
 
     def __init__(self, spec: RunSpec, notes: Sequence[str] = ()) -> None:
         self.pid: int | None = None
+        self.is_closed = False
         self._process = subprocess.Popen(
             [sys.executable, "-X", "utf8", "-P", "-m", "ductaflow.execution.supervise", *notes],
             stdin=subprocess.PIPE,
@@ -200,6 +209,7 @@ class _Spawned:
     def close(self) -> None:
         """Tell it that the session needs it no longer, and wait for its end."""
         assert self._process.stdin is not None
+        self.is_closed = True
         with contextlib.suppress(OSError):
             self._process.stdin.close()
         try:
@@ -223,6 +233,7 @@ class _Forked:
     def __init__(self, spec: RunSpec, connection: socket.socket) -> None:
         self._connection = connection
         self.pid: int | None = None
+        self.is_closed = False
         self.unable = ""
         self.ask(f"{warm.RunRequest(spec, dict(os.environ)).dump()}\n".encode())
 
@@ -240,6 +251,7 @@ class _Forked:
                 os.kill(self.pid, signal.SIGKILL)
 
     def close(self) -> None:
+        self.is_closed = True
         with contextlib.suppress(OSError):
             self._connection.shutdown(socket.SHUT_RDWR)
         self._connection.close()
@@ -280,19 +292,26 @@ def _supervisors_of(spec: RunSpec) -> Iterator[Supervisor]:
 
 
 class Answers:
-    """The answers of a supervisor, then None."""
+    """The answers of a supervisor, then None.
 
-    def __init__(self, supervisor: Supervisor) -> None:
+    Args:
+        at_end: called then, in the thread that reads them.
+    """
+
+    def __init__(self, supervisor: Supervisor, at_end: Callable[[], None]) -> None:
         self._queue: queue.SimpleQueue[Answer | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._read, args=(supervisor,), name="answers", daemon=True)
+        self._thread = threading.Thread(
+            target=self._read, args=(supervisor, at_end), name="answers", daemon=True
+        )
         self._thread.start()
 
-    def _read(self, supervisor: Supervisor) -> None:
+    def _read(self, supervisor: Supervisor, at_end: Callable[[], None]) -> None:
         # A supervisor that is killed while it writes leaves half a line.
         with contextlib.suppress(UnreadableError):
             for line in supervisor.lines():
                 self._queue.put(decode(line, Answer, where="the answer of a supervisor"))
         self._queue.put(None)
+        at_end()
 
     def get(self, timeout: float | None = None) -> Answer | None:
         """Return the next one; raise queue.Empty after the time in seconds."""
@@ -303,7 +322,7 @@ class Answers:
         return answer
 
     def await_end(self) -> None:
-        """Wait until the supervisor is gone."""
+        """Wait until nobody has the other end of the connection, and nothing is left to do."""
         self._thread.join()
 
 

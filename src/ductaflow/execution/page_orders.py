@@ -22,11 +22,16 @@ from pathlib import Path
 from ductaflow.common.decode import decode
 from ductaflow.common.paths import RunFolder
 from ductaflow.execution import warm
+from ductaflow.notebook.export import announce_page, end_announcement, is_announced
+from ductaflow.store.folder import AFTERWARDS_SECONDS, hand_over_again
 from ductaflow.store.sessions import Part, session_of
+from ductaflow.store.spec import RunSpec
 
 #: Environment variable with the folder of the session's page maker; `off` to have none.
 PAGES = "DUCTAFLOW_PAGES"
 _MODULE = "ductaflow.execution.page_maker"
+#: The file in that folder that says why pages cost more than they should.
+FAULT = "fault"
 #: How long pages may still take when the session is gone, in seconds.
 PAGE_GRACE = 3.0
 #: The niceness of making a page: where processors are short it gets a third of what a run gets.
@@ -81,6 +86,33 @@ def place_order(order: PageOrder, address: str, descriptors: Sequence[int]) -> b
     return True
 
 
+def order_again(spec: RunSpec) -> None:
+    """Order the page of a run once more, if whoever was to make it has ended, and wait for it.
+
+    Where another run holds the folder by now, that one has taken the placeholder away.
+    """
+    files = spec.run_folder
+    if not is_announced(files):
+        return
+    ours, theirs = socket.socketpair()
+
+    def order(held: int, lock: str) -> bool:
+        with theirs:
+            until = announce_page(files, within=AFTERWARDS_SECONDS)
+            order = PageOrder(spec.folder, spec.flow, lock, until)
+            return place_order(order, address_of_maker(spec.session_id), [held, theirs.fileno()])
+
+    def give_up(*_: object) -> bool:
+        end_announcement(files)
+        return False
+
+    with ours, theirs:
+        if hand_over_again(files.path, Path(spec.runs_root), spec.run_id, order):
+            ours.recv(1)
+    if is_announced(files):
+        hand_over_again(files.path, Path(spec.runs_root), spec.run_id, give_up)
+
+
 class OwnPageMaker(Part):
     """The page maker that this process started for a session, if any."""
 
@@ -90,14 +122,11 @@ class OwnPageMaker(Part):
     def start(self, *, when_needed: bool) -> None:
         """Start it unless there is one. Where there can be none the process of each run makes its page."""
         with _LOCK:
-            own = self._process
-            if own is not None and own.lives and (when_needed or not own.waits):
+            # Try to connect: one that was killed a moment ago still has a process. It starts one that waits.
+            if (when_needed and self._process is not None and self._process.waits) or _is_there():
                 return
-            # A connection starts one that waits.
-            if _is_there():
-                return
-            if own is not None:
-                own.end()
+            if self._process is not None:
+                self._process.end()
                 self._process = None
             with contextlib.suppress(OSError):
                 self._process = warm.ServerProcess(

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from nbconvert import HTMLExporter
     from nbformat import NotebookNode
 
-    #: Makes a page of a notebook and its name.
-    ToHtml = Callable[[NotebookNode, str], str]
+#: Makes a page of a notebook and its name.
+ToHtml = Callable[["NotebookNode", str], str]
 
 
 def convert_notebook_to_html(notebook: str | Path | NotebookNode, html: str | Path) -> None:
@@ -92,12 +92,19 @@ def end_announcement(
     why: str = "The HTML was not finished: the process that made it was ended. The run itself had ended.",
 ) -> None:
     """Say why there will be no page, if one was announced and nobody is making it any more."""
-    # Where it cannot be written, what is there says itself until when the page was to be there.
-    with suppress(OSError):
-        with folder.html.open("rb") as page:
-            is_announced = page.read(len(_ANNOUNCED)) == _ANNOUNCED.encode()
-        if is_announced:
+    if is_announced(folder):
+        # Where it cannot be written, what is there says itself until when the page was to be there.
+        with suppress(OSError):
             _write_page_instead(folder, why)
+
+
+def is_announced(folder: RunFolder) -> bool:
+    """Return whether there is a placeholder for a page."""
+    try:
+        with folder.html.open("rb") as page:
+            return page.read(len(_ANNOUNCED)) == _ANNOUNCED.encode()
+    except OSError:
+        return False
 
 
 _BEGIN = '<!doctype html><meta charset="utf-8">'
@@ -108,7 +115,14 @@ def _write_page_instead(folder: RunFolder, why: str, begin: str = _BEGIN) -> Non
     name = html.escape(folder.notebook.name)
     text = f"{begin}<title>{name}</title><p>{html.escape(why)}</p>"
     link = f'<a href="{quote(folder.notebook.name)}">{name}</a>'
-    write_atomic(folder.html, f"{text}<p>Notebook: {link}</p>\n", sync=False)
+    page = f"{text}<p>Notebook: {link}</p>\n"
+    try:
+        write_atomic(folder.html, page, sync=False)
+    except OSError:
+        # On a full disk there still is the room that the placeholder takes.
+        with folder.html.open("r+b") as file:
+            file.write(page.encode("utf-8", "backslashreplace"))
+            file.truncate()
 
 
 def html_of(notebook: NotebookNode, name: str) -> str:

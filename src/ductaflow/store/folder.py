@@ -50,6 +50,9 @@ if TYPE_CHECKING:
     from filelock import FileLock
 
 T = TypeVar("T")
+#: Gives another process a descriptor of a lock, whose folder is held as long as it is open anywhere, and the
+#: file of the lock, which that process removes first. Returns whether it has them.
+HandOver = Callable[[int, str], bool]
 
 
 #: A run on another host counts as dead when its last heartbeat is older, in seconds.
@@ -58,6 +61,8 @@ LEASE_SECONDS = 60.0
 HEARTBEAT_SECONDS = 1.0
 #: How long a run folder may stay held after the run, in seconds, while its page is being made.
 AFTERWARDS_SECONDS = 60.0
+#: How long a process that is being killed may still hold a folder, in seconds.
+_LET_GO_SECONDS = 2.0
 _LOCK_POLL = 0.02
 
 
@@ -249,26 +254,10 @@ class Claim:
             self.make_room()
             self._marker.unlink(missing_ok=True)
 
-    def hand_over(self, to: Callable[[int, str], bool]) -> bool:
-        """Let another process hold the folder (Linux).
-
-        Args:
-            to: gives it a descriptor, as long as which is open somewhere the folder is held, and the file of
-                the lock, which it removes first; returns whether it has them.
-
-        Returns:
-            Whether it holds the folder now; then this process does not.
-        """
-        held = _descriptor_of(self._lock.lock_file)
-        if held is None or not to(held, self._lock.lock_file):
-            return False
-        # In its place something that can be unlocked and closed: to unlock the lock itself would take it from
-        # the other process too.
-        nothing = os.open(os.devnull, os.O_RDONLY)
-        os.dup2(nothing, held, inheritable=False)
-        os.close(nothing)
-        self._is_handed_over = True
-        return True
+    def hand_over(self, to: HandOver) -> bool:
+        """Let another process hold the folder; return whether it does. Then this process does not."""
+        self._is_handed_over = _hand_over(self._lock, to)
+        return self._is_handed_over
 
     def release(self, *, finished: bool) -> None:
         """Release the folder; unless it is `finished`, with a result, the marker stays."""
@@ -405,13 +394,13 @@ def is_running(runs_root: Path, folder: Path, session_id: str) -> bool:
     return _is_held(path) if marker.owner.host == socket.gethostname() else _is_beating(path)
 
 
-def _lock(runs_root: Path, folder: Path) -> FileLock:
+def _lock(runs_root: Path, folder: Path, *, within: float | None = None) -> FileLock:
     from filelock import FileLock, Timeout
 
     marker = _admin(runs_root, folder, ".json")
     marker.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(marker.with_suffix(".lock"))
-    limit = time.monotonic() + AFTERWARDS_SECONDS
+    limit = time.monotonic() + (AFTERWARDS_SECONDS if within is None else within)
     while True:
         try:
             lock.acquire(timeout=0)
@@ -428,6 +417,39 @@ def _lock(runs_root: Path, folder: Path) -> FileLock:
         lock.release()
         raise _held(folder, known.owner)
     return lock
+
+
+def hand_over_again(folder: Path, runs_root: Path, run_id: str, to: HandOver) -> bool:
+    """Let another process hold a folder in which nothing has run since a run has ended.
+
+    Returns:
+        Whether it does.
+    """
+    try:
+        lock = _lock(runs_root, folder, within=_LET_GO_SECONDS)
+    except RunFolderError:
+        return False
+    handed_over = False
+    try:
+        result = readable_result(folder)
+        handed_over = result is not None and result.run_id == run_id and _hand_over(lock, to)
+    finally:
+        if not handed_over:
+            _remove_lock(lock)
+        lock.release()
+    return handed_over
+
+
+def _hand_over(lock: FileLock, to: HandOver) -> bool:
+    held = _descriptor_of(lock.lock_file)
+    if held is None or not to(held, lock.lock_file):
+        return False
+    # In its place something that can be unlocked and closed: to unlock the lock itself would take it from the
+    # other process too.
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, held, inheritable=False)
+    os.close(nothing)
+    return True
 
 
 def _descriptor_of(lock_file: str) -> int | None:
