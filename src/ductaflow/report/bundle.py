@@ -31,7 +31,7 @@ from ductaflow.common.files import temporary_prefix
 from ductaflow.common.paths import BUNDLE_MARK, REPORT_HTML, REPORT_JSON
 from ductaflow.common.text import in_numbers, size
 from ductaflow.report.live import twin_chunks
-from ductaflow.report.page import Packer, page_chunks, row_of
+from ductaflow.report.page import Packer, Rows, page_chunks, row_of
 from ductaflow.report.schema import BundledTwin, InstanceTwin, Twin
 from ductaflow.store.result import Status
 
@@ -178,7 +178,7 @@ class _Contents:
         self._write(REPORT_JSON, twin_chunks(head, texts))
         packer = Packer()
         rows = [row_of(one, packer) for one in instances]
-        self._write(REPORT_HTML, page_chunks(head, rows, packer))
+        self._write(REPORT_HTML, page_chunks(head, Rows.of(rows), packer))
 
     def _instance(self, instance: InstanceTwin) -> InstanceTwin:
         """Take in the files of an instance, and return it with the links that work then."""

@@ -8,10 +8,9 @@ import os
 import socket
 import threading
 import time
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,11 +21,12 @@ from ductaflow.report import history
 from ductaflow.report.cause_groups import Causes
 from ductaflow.report.earlier import all_earlier
 from ductaflow.report.origin import add_origin, origin_here
-from ductaflow.report.page import Packer, PageRow, page_chunks, prepare, render_html, row_of, with_past
+from ductaflow.report.packed_lines import LinesNow, PackedLines
+from ductaflow.report.page import Packer, Rows, first_rows, page_chunks, prepare, render_html, row_of
 from ductaflow.report.past import Past, Touched, packed_touched
 from ductaflow.report.schema import Alive, AtWork, Head, Origin, SessionLine, ShardTwin, Twin
 from ductaflow.report.stored import Stored
-from ductaflow.report.twin import Entry, Sources, instance_data, report_head, utc_now
+from ductaflow.report.twin import Counted, Entry, Sources, instance_data, report_head, utc_now
 from ductaflow.store.result import Status
 
 #: The next write waits this many times what the last one took of the processor: half a percent. A slow disk
@@ -84,20 +84,12 @@ def _write(runs_dir: Path, twin: Iterable[str] | None, page: Iterable[str]) -> P
     return runs_dir / REPORT_HTML
 
 
-@dataclass(frozen=True, slots=True)
-class _Kept:
-    """An instance as it stands in the two files: its lines, compressed; the packer has its details."""
+class _Kept(NamedTuple):
+    """What the head of the report depends on in an instance; the packed lines have the rest."""
 
-    # So a write reads no log and makes no row twice, and thousands of results take 2 kB each.
-
-    id: str
-    earlier: bool
-    twin: bytes
-    row: bytes
     status: Status
-    seconds: float | None = None
-    orphan: bool = False
-    fails: str = ""
+    seconds: float | None
+    counted: Counted
 
 
 class _History(NamedTuple):
@@ -120,7 +112,9 @@ class _Page(NamedTuple):
 
     head: Head
     past: Past
-    kept: Sequence[_Kept]
+    statuses: Mapping[str, Status]
+    twins: LinesNow
+    rows: LinesNow
     packer: Packer
 
 
@@ -177,6 +171,8 @@ class LiveReport:
         self._packer = Packer()
         self._causes = Causes()
         self._history: _History | None = None
+        #: So a write reads no log and makes no row twice; the packer has the details.
+        self._twins, self._rows = PackedLines(self._read_past), PackedLines(self._read_past)
         self._kept: dict[str, _Kept] = {}
         self._numbers: dict[str, dict[str, float]] = {}
         #: What is planned, until the first write makes ready what has no news.
@@ -204,14 +200,22 @@ class LiveReport:
     def expect(self, entries: Iterable[Entry]) -> None:
         """Show planned instances, with status not_run, and write the page."""
         with self._lock:
-            self._planned |= {entry.result.id: entry for entry in entries}
+            # An id keeps its place: a result appears where its instance was planned.
+            planned = {entry.result.id: entry for entry in entries}
+            self._planned |= {id: entry for id, entry in planned.items() if id not in self._kept}
+            self._kept = {
+                id: self._kept.get(id) or _kept_of(entry) for id, entry in planned.items()
+            } | self._kept
+            for lines in (self._twins, self._rows):
+                lines.plan(planned)
             writer = self._write_or_wait()
         self._let_write(writer)
 
     def update(self, entry: Entry) -> None:
         """Show the result of an instance, in place of what the page shows now."""
         with self._lock:
-            self._kept[entry.result.id] = self._keep(entry)
+            self._planned.pop(entry.result.id, None)
+            self._keep(entry)
             if entry.result.session_id == self._session_id and (numbers := history.numbers_of(entry.result)):
                 self._numbers[entry.result.id] = numbers
             if self._waits_for_run and entry.result.status is not Status.UNCHANGED:
@@ -251,7 +255,7 @@ class LiveReport:
                 self._history = None
             finished = finished or utc_now()
             head = self._head(finished)
-            touched = {kept.id: Touched(kept.status, kept.seconds) for kept in self._kept.values()}
+            touched = {id: Touched(kept.status, kept.seconds) for id, kept in self._kept.items()}
             statuses = {id: one.status for id, one in touched.items()}
             line = history.session_line(head, self.clock() - self._begin, statuses, head["history"])
             head["history"] = [*head["history"], line][-history.MAX_SESSIONS :]
@@ -351,14 +355,20 @@ class LiveReport:
 
     def _make_ready(self) -> None:
         """Make ready what is planned and, once a session, what is known of all other instances."""
-        # An id keeps its place: a result appears where its instance was planned.
-        if self._planned:
-            planned = {id: self._kept.get(id) or self._keep(entry) for id, entry in self._planned.items()}
-            self._kept = planned | self._kept
-            self._planned.clear()
+        for id, entry in self._planned.items():
+            twin, row, _ = self._lines_of(entry)
+            self._twins.show(id, twin)
+            self._rows.show(id, row)
+        self._planned.clear()
         if self._earlier is None:
             found = all_earlier(self._runs_dir, self._faults, skip=self._kept.keys(), stored=self._stored)
-            self._earlier = {entry.result.id: self._keep(entry) for entry in found}
+            self._earlier = {}
+            twins, rows = dict[str, str](), dict[str, str]()
+            for entry in found:
+                id = entry.result.id
+                twins[id], rows[id], self._earlier[id] = self._lines_of(entry)
+            self._twins.begin_with(twins)
+            self._rows.begin_with(rows)
 
     @functools.cached_property
     def _stored(self) -> Stored | None:
@@ -370,10 +380,7 @@ class LiveReport:
 
     def _head(self, finished: str | None) -> Head:
         head = report_head(
-            (
-                {"status": one.status, "earlier": one.earlier, "orphan": one.orphan, "fails": one.fails}
-                for one in self._all()
-            ),
+            Counter(one.counted for one in self._all().values()),
             session_id=self._session_id,
             started=self._started,
             finished=finished,
@@ -383,7 +390,7 @@ class LiveReport:
         head["history"], faults, _ = self._read_history()
         head["notes"] = [*self._faults, *faults]
         head["shard"] = self._shard()
-        failed = [kept.id for kept in self._kept.values() if kept.status.is_error]
+        failed = [id for id, kept in self._kept.items() if kept.status.is_error]
         head["new"] = history.newly_red(failed, self._session_id, head["history"])
         head["causes"] = self._causes.find()
         if finished is None:
@@ -410,36 +417,41 @@ class LiveReport:
             self._history = _History(sessions, faults, Past(sessions))
         return self._history
 
-    def _all(self) -> list[_Kept]:
-        return list({**(self._earlier or {}), **self._kept}.values())
+    def _read_past(self) -> Past:
+        return self._read_history().past
+
+    def _all(self) -> dict[str, _Kept]:
+        return {**(self._earlier or {}), **self._kept}
 
     def _page(self, head: Head, past: Past) -> _Page:
-        return _Page(head, past, self._all(), self._packer.copy())
+        statuses = {id: one.status for id, one in self._all().items()}
+        return _Page(head, past, statuses, self._twins.now(), self._rows.now(), self._packer.copy())
 
     def _write(self, page: _Page, *, with_twin: bool = True) -> Path:
-        head, past, kept, packer = page
-        rows = [
-            PageRow(entry.status.value, with_past(_text(entry.row), past.text(entry.id))) for entry in kept
-        ]
-        twins = (with_past(_text(entry.twin), past.text(entry.id)) for entry in kept)
-        twin = twin_chunks(head, twins) if with_twin else None
-        return _write(self._runs_dir, twin, page_chunks(head, rows, packer))
+        head, past, statuses, twins, rows, packer = page
+        first = first_rows(statuses.items())
+        texts = rows.of(first, past)
+        shown = Rows(len(statuses), [texts[id] for id in first], rows.joined(past))
+        twin = twin_chunks(head, twins.joined(past)) if with_twin else None
+        return _write(self._runs_dir, twin, page_chunks(head, shown, packer))
 
-    def _keep(self, entry: Entry) -> _Kept:
+    def _keep(self, entry: Entry) -> None:
+        twin, row, kept = self._lines_of(entry)
+        id = entry.result.id
+        self._kept[id] = kept
+        self._twins.put(id, twin)
+        self._rows.put(id, row)
+
+    def _lines_of(self, entry: Entry) -> tuple[str, str, _Kept]:
         if self._stored:
             entry = self._stored.with_facts(entry)
         data = instance_data(entry, self._sources)
         self._causes.add(data)
-        twin = json.dumps(data, allow_nan=False)
-        row = row_of(data, self._packer).text
-        seconds = entry.result.seconds if entry.result.status.is_verdict and entry.result.run_id else None
-        facts = (entry.result.status, seconds, entry.orphan, entry.fails)
-        return _Kept(data["id"], entry.earlier, _packed(twin), _packed(row), *facts)
+        return json.dumps(data, allow_nan=False), row_of(data, self._packer).text, _kept_of(entry)
 
 
-def _packed(text: str) -> bytes:
-    return zlib.compress(text.encode("ascii"), 1)
-
-
-def _text(packed: bytes) -> str:
-    return zlib.decompress(packed).decode("ascii")
+def _kept_of(entry: Entry) -> _Kept:
+    result = entry.result
+    seconds = result.seconds if result.status.is_verdict and result.run_id else None
+    counted = Counted(result.status, entry.earlier, entry.orphan, bool(entry.fails))
+    return _Kept(result.status, seconds, counted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +13,7 @@ from ductaflow.common.errors import DuctaflowError
 from ductaflow.common.paths import REPORT_JSON, relative
 from ductaflow.report.origin import add_origin, origin_of_all
 from ductaflow.report.schema import SCHEMA, Head, InstanceTwin, Twin
-from ductaflow.report.twin import fill_history, report_head
+from ductaflow.report.twin import Counted, fill_history, report_head
 
 _HINT = f"Give the {REPORT_JSON} of each shard, as a session of this version wrote it."
 
@@ -77,7 +78,7 @@ def merge_reports(files: Sequence[Path], runs_dir: Path) -> Merged:
                 chosen[moved["id"]] = moved
     instances = list(chosen.values())
     head = report_head(
-        instances,
+        Counter(map(Counted.of, instances)),
         session_id=" + ".join(dict.fromkeys(part.twin["session_id"] for part in parts)),
         started=min(part.twin["started"] for part in parts),
         finished=max((part.twin["finished"] for part in parts if part.twin["finished"]), default=""),

@@ -11,13 +11,14 @@ import base64
 import functools
 import hashlib
 import json
+import re
 import shlex
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 from urllib.parse import quote
 
 from ductaflow.common.text import duration, moment, shorten, visible
@@ -138,6 +139,39 @@ class PageRow:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The rows of a page.
+
+    Attributes:
+        count: how many they are.
+        first: what a browser without scripts is shown, see `first_rows`.
+        joined: all, some at a time, with commas between them.
+    """
+
+    count: int
+    first: Sequence[str]
+    joined: Iterable[str]
+
+    @classmethod
+    def of(cls, rows: Sequence[PageRow]) -> Rows:
+        """Return the rows of a page that is made in one go."""
+        first = first_rows((row, row.status) for row in rows)
+        return cls(len(rows), [row.text for row in first], (row.text for row in rows))
+
+
+Row = TypeVar("Row")
+
+
+def first_rows(statuses: Iterable[tuple[Row, str]]) -> list[Row]:
+    """Return the rows that a browser without scripts is shown: what needs a person, the worst first."""
+    found: dict[str, list[Row]] = {status: [] for status in BY_ATTENTION if status.needs_attention}
+    for row, status in statuses:
+        if status in found:
+            found[status].append(row)
+    return [row for rows in found.values() for row in rows][:MAX_PLAIN_ROWS]
+
+
 def render_html(data: Twin) -> str:
     """Render the page of a report.
 
@@ -149,7 +183,7 @@ def render_html(data: Twin) -> str:
     """
     packer = Packer()
     rows = [row_of(instance, packer) for instance in data["instances"]]
-    return "".join(page_chunks(data, rows, packer))
+    return "".join(page_chunks(data, Rows.of(rows), packer))
 
 
 def row_of(instance: InstanceTwin, packer: Packer) -> PageRow:
@@ -170,23 +204,18 @@ def row_of(instance: InstanceTwin, packer: Packer) -> PageRow:
         "parameters": packer.shaped(parameters),
         **_results(shown, packer),
         "at": packer.add(_json(_not_in_row(_details(shown)))) if has_details else None,
-        # the last one: see `with_past`
+        # the last one: see `packed_lines.with_past`
         "past": shown.get("past"),
     }
     return PageRow(instance["status"], _json(_without_empty(row)))
 
 
-def with_past(text: str, past: str) -> str:
-    """Add to an instance in JSON what came of it before, also in JSON; empty if nothing is known."""
-    return f'{text[:-1]},"past":{past}}}' if past else text
-
-
-def page_chunks(head: Head, rows: Sequence[PageRow], packer: Packer) -> Iterator[str]:
+def page_chunks(head: Head, rows: Rows, packer: Packer) -> Iterator[str]:
     """Yield the page in pieces, in ASCII.
 
     Args:
         head: the twin; its instances are not used.
-        rows: the instances in the twin's order; packer: holds their details.
+        rows: of the instances in the twin's order; packer: holds their details.
     """
     frame = _template("page.html").render(**_frame(head, rows))
     before, data, after = frame.encode("ascii", "xmlcharrefreplace").decode("ascii").split(_HERE)
@@ -198,7 +227,7 @@ def page_chunks(head: Head, rows: Sequence[PageRow], packer: Packer) -> Iterator
     }
     yield _json(_all_visible(shown))
     yield data
-    yield from _joined(row.text for row in rows)
+    yield from _list_of(rows.joined)
     yield after
     # Behind the script: the rows are on the screen before the rest has been read.
     for number, block in enumerate(packer.blocks()):
@@ -223,7 +252,7 @@ _STATUSES = [
 _HERE = "\0"
 
 
-def _joined(texts: Iterable[str]) -> Iterator[str]:
+def _list_of(texts: Iterable[str]) -> Iterator[str]:
     separator = "["
     for text in texts:
         yield separator + text
@@ -231,7 +260,7 @@ def _joined(texts: Iterable[str]) -> Iterator[str]:
     yield "[]" if separator == "[" else "]"
 
 
-def _frame(head: Head, rows: Sequence[PageRow]) -> dict[str, object]:
+def _frame(head: Head, rows: Rows) -> dict[str, object]:
     """Return the values of the template."""
     summary, earlier = head["summary"], head["earlier_summary"]
     orphans = sum(head.get("orphan_summary", {}).values())
@@ -240,11 +269,10 @@ def _frame(head: Head, rows: Sequence[PageRow]) -> dict[str, object]:
     if any(earlier.values()):
         groups.append(("known", "All known", known))
     css, js = _styles(), _scripts()
-    first = [row for status in BY_ATTENTION if status.needs_attention for row in rows if row.status == status]
     return {
         "head": head,
         "here": _ours(_HERE),
-        "total": len(rows),
+        "total": rows.count,
         "running": head["finished"] is None,
         "earlier": sum(earlier.values()),
         "verdict": _verdict(head),
@@ -260,7 +288,7 @@ def _frame(head: Head, rows: Sequence[PageRow]) -> dict[str, object]:
             }
             for scope, label, counts in groups
         ],
-        "plain_rows": [json.loads(row.text) for row in first[:MAX_PLAIN_ROWS]],
+        "plain_rows": [json.loads(text) for text in rows.first],
         "origin": {key: head.get(key) for key in Origin.__annotations__},
         "commit": shown_commit(head.get("commit"), dirty=head.get("dirty")),
         # A twin may come from anywhere.
@@ -405,14 +433,25 @@ def _json(value: object) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
+#: What JSON writes of characters that may not be seen: they are not printable, or escaped.
+_ESCAPED = re.compile(r"\\[bfru]")
+
+
 def _all_visible(value: object) -> object:
+    """Return JSON values with all text in them made visible; the same ones if it is already."""
+    # Most is, and the look at all in one text takes a tenth of the walk through thousands of values.
+    text = json.dumps(value, ensure_ascii=False)
+    return value if text.isprintable() and not _ESCAPED.search(text) else _each_visible(value)
+
+
+def _each_visible(value: object) -> object:
     if isinstance(value, str):
         return visible(value, pictures=True)
     if value is None or isinstance(value, int | float):
         return value
     if isinstance(value, Mapping):
-        return {visible(key, pictures=True): _all_visible(item) for key, item in value.items()}
-    return [_all_visible(item) for item in value] if isinstance(value, list | tuple) else value
+        return {visible(key, pictures=True): _each_visible(item) for key, item in value.items()}
+    return [_each_visible(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _span(started: str | None, finished: str | None) -> str:

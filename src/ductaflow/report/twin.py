@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypedDict, cast
+from typing import NamedTuple, cast
 from urllib.parse import quote
 
 from ductaflow.common.paths import RESULT, RunFolder, relative
@@ -74,13 +74,19 @@ class Entry:
     fails: str = ""
 
 
-class Counted(TypedDict):
+class Counted(NamedTuple):
     """What the counts of a report depend on in an instance."""
 
     status: Status
     earlier: bool
     orphan: bool
-    fails: str
+    fails: bool
+
+    @classmethod
+    def of(cls, instance: InstanceTwin) -> Counted:
+        """Return what counts of an instance of the twin."""
+        facts = bool(instance.get("orphan")), bool(instance.get("fails"))
+        return cls(Status(instance["status"]), instance["earlier"], *facts)
 
 
 class Sources:
@@ -122,7 +128,7 @@ def build_report(
     sources = Sources(runs_dir, project_root)
     instances = [instance_data(entry, sources) for entry in entries]
     head = report_head(
-        instances,
+        Counter(map(Counted.of, instances)),
         session_id=session_id,
         started=started,
         finished=finished,
@@ -149,22 +155,22 @@ def fill_history(head: Head, runs_dir: Path, instances: Sequence[InstanceTwin]) 
 
 
 def report_head(
-    counted: Iterable[InstanceTwin | Counted],
+    counted: Counter[Counted],
     *,
     session_id: str,
     started: str,
     finished: str | None,
     project_root: Path | None,
 ) -> Head:
-    """Return the report without its instances, which are counted.
+    """Return the report without its instances, of which there are so many of each kind.
 
     The caller fills in `alive`, `shard`, `new`, `causes` and `history`.
     """
     counts: Counter[tuple[str, str]] = Counter()
-    for one in counted:
-        scope = "session" if not one["earlier"] else "orphan" if one.get("orphan") else "earlier"
-        counts[one["status"], scope] += 1
-        counts["", "failing"] += bool(one.get("fails"))
+    for one, count in counted.items():
+        scope = "session" if not one.earlier else "orphan" if one.orphan else "earlier"
+        counts[one.status, scope] += count
+        counts["", "failing"] += count if one.fails else 0
     return {
         "schema": SCHEMA,
         "session_id": session_id,
