@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ductaflow.common.host import is_debugged
+from ductaflow.execution.page_orders import told_of_pages
 from pytest_ductaflow import github
 from pytest_ductaflow.artifact import Artifact
 from pytest_ductaflow.collection import InstanceHooks
@@ -46,6 +47,7 @@ class ControllerHooks:
             is_wanted=any(settings.engine_for(None).needs_server for settings in common.asked),
             # Perhaps nothing has to run, or all in this process.
             when_needed=common.options.only_changed or common.options.debug,
+            with_pages=any(settings.html for settings in common.asked),
         )
         self._worker_count = 0
         self._artifact = Artifact(common.projects, common.options, common.sharding)
@@ -228,6 +230,8 @@ class ControllerHooks:
     def _write_section(self, terminalreporter: pytest.TerminalReporter) -> None:
         self._artifact.summary(terminalreporter)
         if line := self._common.sharding.line():
+            terminalreporter.write_line(line)
+        if line := told_of_pages():
             terminalreporter.write_line(line)
         for line in [*self._said, *(self._baseline.lines(self._projects) if self._baseline else [])]:
             terminalreporter.write_line(line)

@@ -1,4 +1,4 @@
-"""What pytest gives to the runs of a session: a warm server that imports while pytest collects."""
+"""What pytest gives to the runs of a session: a server that imports while it collects, and a page maker."""
 
 from __future__ import annotations
 
@@ -17,18 +17,26 @@ class Warming:
         preload: modules that every run imports, besides those of its project's settings.
         is_wanted: whether some runs use an engine that has a server.
         when_needed: start it with the first run, since perhaps nothing has to run.
+        with_pages: whether some runs leave HTML; then there is a page maker, which starts with the first run.
     """
 
     def __init__(
-        self, projects: Projects, preload: Sequence[str], *, is_wanted: bool, when_needed: bool
+        self,
+        projects: Projects,
+        preload: Sequence[str],
+        *,
+        is_wanted: bool,
+        when_needed: bool,
+        with_pages: bool,
     ) -> None:
         self._projects = projects
         self._preload = preload
         self._wanted = is_wanted and warm.is_possible()
         if self._wanted:
             warm.start(when_needed=when_needed)
-        # Here, so that all workers of the session find the same one.
-        page_orders.start(when_needed=True)
+        if with_pages:
+            # Here, so that all workers of the session find the same one.
+            page_orders.start(when_needed=True)
 
     def expect(self, nodeids: Iterable[str]) -> None:
         """Let the server do the imports of the first instances, as many as there are processors.

@@ -406,7 +406,7 @@ import matplotlib, matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 # what is of the run, and what a package set that another flow imports
-own = ('DUCTAFLOW_RUN', 'DUCTAFLOW_SERVER', 'KMP_INIT_AT_FORK')
+own = ('DUCTAFLOW_RUN', 'DUCTAFLOW_SERVER', 'DUCTAFLOW_PAGES', 'KMP_INIT_AT_FORK')
 loggers = sorted(logging.root.manager.loggerDict.items())
 loggers = [(name, log) for name, log in loggers if getattr(log, 'handlers', ())]
 formatters = get_ipython().display_formatter.formatters

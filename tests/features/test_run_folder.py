@@ -17,6 +17,7 @@ from support import TinyProject
 
 from ductaflow.common.paths import RunFolder
 from ductaflow.execution import warm
+from ductaflow.execution.page_orders import PAGES
 from ductaflow.notebook.export import announce_page
 from ductaflow.store.result import Status
 
@@ -478,7 +479,8 @@ def test_a_run_whose_supervisor_is_killed_has_one_verdict(
     (tmp_path / "hook" / "sitecustomize.py").write_text(KILLER)
     armed = tmp_path / "armed"
     armed.touch()
-    added = {"PYTHONPATH": str(tmp_path / "hook"), "KILL_AT": when, "ARMED": str(armed), warm.SERVER: ""}
+    added = {"PYTHONPATH": str(tmp_path / "hook"), "KILL_AT": when, "ARMED": str(armed)}
+    added |= {warm.SERVER: "", PAGES: ""}
     done = project.pytest("-q", env=added)
     assert not armed.exists()
     folder, kept = project.folder("f", "default"), project.root / "runs/.ductaflow/previous/f/default"

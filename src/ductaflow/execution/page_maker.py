@@ -26,13 +26,16 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from ductaflow.common import host
 from ductaflow.common.decode import UnreadableError
 from ductaflow.common.files import sweep_temporary
 from ductaflow.execution.page_orders import FAULT, PAGE_GRACE, PAGE_NICENESS, PageOrder
-from ductaflow.notebook.export import ToHtml, end_announcement, make_page
+from ductaflow.notebook.export import end_announcement, make_page
+
+if TYPE_CHECKING:
+    from ductaflow.notebook.quick_pages import QuickPages
 
 #: Bytes of an order.
 _MESSAGE = 1 << 16
@@ -287,9 +290,7 @@ def _become_worker(control: socket.socket, maker: int) -> NoReturn:
 
 def make_pages(control: socket.socket) -> None:
     """Make the pages that are ordered on a connection, until its end or until this process is too large."""
-    to_html, fault = _ways_of_making()
-    if fault:
-        Path(FAULT).write_text(fault, encoding="utf-8", errors="backslashreplace")
+    pages, fault = _quick_pages()
     answer = _MADE
     while answer == _MADE:
         text, descriptors, _, _ = socket.recv_fds(control, _MESSAGE, 1)
@@ -297,25 +298,24 @@ def make_pages(control: socket.socket) -> None:
             return
         # Where nothing can be written, the placeholder says until when there may be a page.
         with contextlib.suppress(OSError):
-            make_page(PageOrder.load(text).run_folder, to_html)
+            make_page(PageOrder.load(text).run_folder, pages.html_of if pages else None)
         # Only now: as long as this process may write into the folder it is held.
         for descriptor in descriptors:
             os.close(descriptor)
+        if fault := (pages.fault if pages else fault):
+            Path(FAULT).write_text(fault, encoding="utf-8", errors="backslashreplace")
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         answer = _MADE if memory < _MOST_MEMORY else _LAST
         control.send(answer)
 
 
-def _ways_of_making() -> tuple[ToHtml | None, str]:
-    """Return what makes pages, and why that is nbconvert as it is, if it is."""
+def _quick_pages() -> tuple[QuickPages | None, str]:
+    """Return what makes pages quickly, or why there is nothing; nbconvert as it is makes them then."""
     try:
         from ductaflow.notebook.quick_pages import QuickPages
-
-        pages = QuickPages()
     except Exception as exc:
-        # Such as another nbconvert, or none: then each page says so.
-        return None, f"the pages of notebooks cannot be made quickly: {type(exc).__name__}: {exc}"
-    return pages.html_of, pages.fault
+        return None, f"what is needed of nbconvert cannot be imported: {type(exc).__name__}: {exc}"
+    return QuickPages(), ""
 
 
 def main(arguments: list[str]) -> None:

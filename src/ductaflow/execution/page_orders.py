@@ -113,11 +113,25 @@ def order_again(spec: RunSpec) -> None:
         hand_over_again(files.path, Path(spec.runs_root), spec.run_id, give_up)
 
 
+def told_of_pages() -> str:
+    """Return a line for people if the pages of this session cost more than they should; empty if not."""
+    try:
+        fault = Path(os.environ.get(PAGES, ""), FAULT).read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
+    return f"ductaflow: the HTML of notebooks takes several times as long as it could: {fault}"
+
+
 class OwnPageMaker(Part):
     """The page maker that this process started for a session, if any."""
 
     def __init__(self) -> None:
         self._process: warm.ServerProcess | None = None
+
+    @property
+    def address(self) -> str:
+        """The folder of its socket; empty if there is none."""
+        return str(self._process.folder) if self._process is not None and self._process.lives else ""
 
     def start(self, *, when_needed: bool) -> None:
         """Start it unless there is one. Where there can be none the process of each run makes its page."""
@@ -155,6 +169,14 @@ def start(session: str | None = None, *, when_needed: bool = False) -> None:
     """
     if is_possible():
         session_of(session).part(OwnPageMaker).start(when_needed=when_needed)
+
+
+def disown() -> None:
+    """Forget a page maker that another process started and that ends with that process."""
+    with _LOCK:
+        own = session_of().part(OwnPageMaker).address
+        if os.environ.get(PAGES, warm.OFF) not in (warm.OFF, own):
+            del os.environ[PAGES]
 
 
 def address_of_maker(session: str) -> str:

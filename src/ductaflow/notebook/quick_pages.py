@@ -5,8 +5,8 @@ once. A comment takes its place while nbconvert's template and BeautifulSoup do 
 at the end. All that comes from the run itself goes the way that it goes in nbconvert. Where that leaves tags
 open, so that a part is not where it should be, the page is nbconvert's.
 
-What is used of nbconvert may be another one in its next version. So there is a test when a process begins to
-make pages (`QuickPages.fault`), and where anything is not as expected the pages are nbconvert's too.
+What is used of nbconvert may be another one in its next version. So there is a test (`QuickPages.test`) in
+each process that makes pages, and where anything is not as expected the pages are nbconvert's too.
 
 `import nbconvert` takes a second: only a process that makes pages imports this module.
 """
@@ -47,44 +47,47 @@ _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{1
 class QuickPages:
     """Makes pages, and keeps what they have in common.
 
+    Args:
+        first: so many pages are made by nbconvert as it is in any case. The test takes as long as some pages,
+            so it waits until there are some.
+
     Attributes:
-        fault: why all pages are made by nbconvert as it is; empty if they are not.
+        fault: why all pages are made by nbconvert as it is; empty as long as nothing is known of one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, first: int = 4) -> None:
         self.fault = ""
-        self._exporter = _QuickExporter(
-            **exporter_options(TEMPLATE + _WITHOUT_HEAD), optimistic_validation=True
-        )
+        self._left = first
+        self._exporter: _QuickExporter | None = None
         self._heads: dict[Hashable, str] = {}
-        self.fault = self._fault()
-
-    def _fault(self) -> str:
-        """Make a page of everything that a notebook can show in both ways, twice, and compare them."""
-        notebook = every_kind()
-        try:
-            for _ in range(2):
-                if not is_same(self._quick(notebook, "every kind"), html_of(notebook, "every kind")):
-                    return (
-                        f"nbconvert {nbconvert.__version__} makes other pages than this version of ductaflow"
-                    )
-        except Exception as exc:
-            return (
-                f"nbconvert {nbconvert.__version__} cannot be used as by this version of ductaflow: {exc!r}"
-            )
-        return ""
 
     def __len__(self) -> int:
         """The number of known parts."""
-        return len(self._exporter.parts) + len(self._heads)
+        return len(self._heads) + (len(self._exporter.parts) if self._exporter else 0)
 
     def html_of(self, notebook: NotebookNode, name: str) -> str:
         """Return what `export.html_of` returns."""
-        if not self.fault:
+        self._left -= 1
+        if self._left < 0 and self._exporter is None:
+            self.test()
+        if self._left < 0 and not self.fault:
             # What is wrong with a notebook, nbconvert says.
             with contextlib.suppress(Exception):
                 return self._quick(notebook, name)
         return html_of(notebook, name)
+
+    def test(self) -> None:
+        """Find out about a `fault`: make a page of everything that a notebook can show, twice."""
+        notebook, version = every_kind(), nbconvert.__version__
+        page = html_of(notebook, "every kind")
+        try:
+            self._exporter = _QuickExporter(
+                **exporter_options(TEMPLATE + _WITHOUT_HEAD), optimistic_validation=True
+            )
+            if not all(is_same(page, self._quick(notebook, "every kind")) for _ in range(2)):
+                self.fault = f"nbconvert {version} makes other pages than ductaflow does"
+        except Exception as exc:
+            self.fault = f"nbconvert {version} cannot be used as ductaflow does: {type(exc).__name__}: {exc}"
 
     def _quick(self, notebook: NotebookNode, name: str) -> str:
         needs = scripts_needed_by(notebook)
@@ -98,6 +101,7 @@ class QuickPages:
 
     def _body(self, notebook: NotebookNode, name: str, needs: list[str]) -> str:
         resources = {"metadata": {"name": name}, "needs": needs}
+        assert self._exporter is not None
         body: str
         body, _ = self._exporter.from_notebook_node(notebook, resources=resources)
         return body

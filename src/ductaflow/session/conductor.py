@@ -24,6 +24,7 @@ from ductaflow.common.errors import ConfigError, DuctaflowError
 from ductaflow.common.json_tree import JsonValue
 from ductaflow.common.paths import below
 from ductaflow.common.text import listed
+from ductaflow.execution.page_orders import told_of_pages
 from ductaflow.project.compose import merge
 from ductaflow.project.csvs import NAME_COLUMNS
 from ductaflow.project.graph import Graph, collect
@@ -458,7 +459,7 @@ class _Session:
             if instance.id not in self._results:
                 self._settle(Outcome(decide.unrun(instance, Status.NOT_RUN, decide.NOT_STARTED)))
         hints = {id: self._hints.get(id, "") for id in self._instances}
-        lines = [*beyond_lines(hints), *filter(None, [self._lost()])]
+        lines = [*beyond_lines(hints), *filter(None, [self._lost(), told_of_pages()])]
         self.console.close(self.page.close() if self.page else None, lines)
 
     def _lost(self) -> str | None:

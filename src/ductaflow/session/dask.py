@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 from ductaflow.common.errors import ConfigError, DuctaflowError
 from ductaflow.common.paths import CACHE_DIR
-from ductaflow.execution import warm
+from ductaflow.execution import page_orders, warm
 from ductaflow.execution.launch import STOP_SECONDS, StopFlag
 from ductaflow.project.instances import Instance
 from ductaflow.session.decide import Outcome, Turn, Would, unrun
@@ -178,6 +178,7 @@ def take(turn: Turn, admission: Admission, *upstreams: Outcome) -> Outcome:
     if fault := admission.fault_in(shown_here(admission.token)):
         raise UnfitWorker(f"{worker.address} {fault}")
     warm.disown()
+    page_orders.disown()
     stop = TaskFlag(worker, worker.get_current_task())
     earlier = result_of_earlier_attempt(turn.instance, admission.session_id, stop)
     return Outcome.of(earlier) if earlier else turn.take(upstreams, stop, str(worker.name))
