@@ -72,6 +72,7 @@ def look(server: psutil.Process, ended: threading.Event, looks: list[int]) -> No
 
 # --- where the time goes -----------------------------------------------------------------------------------
 
+PAGE_MAKER = "ductaflow.execution.page_maker"
 #: What is timed in the processes of a warm run: module, function or method, what it does.
 STAGES = (
     ("ductaflow.execution.branch", "why_not_warm", "supervisor: may it be warm"),
@@ -89,17 +90,19 @@ STAGES = (
     ("ductaflow.execution.supervise", "end_descendants", "supervisor: nothing is left running"),
     ("ductaflow.execution.recorded_run", "RecordedRun.conclude", "supervisor: judged, result.json written"),
     ("ductaflow.execution.recorded_run", "RecordedRun._result", "supervisor: of which log scanned, judged"),
-    ("ductaflow.execution.branch", "make_page", "supervisor: the HTML, when nobody waits any more"),
+    ("ductaflow.execution.page_maker", "make_page", "page maker: the HTML, when nobody waits any more"),
 )
 
 
-def wrap_stages() -> None:
-    """Time the stages.
+def wrap_stages(*, of_page_maker: bool) -> None:
+    """Time the stages of the page maker, or all others.
 
     Raises:
         AttributeError: one is not there any more.
     """
     for module, path, label in STAGES:
+        if (module == PAGE_MAKER) != of_page_maker:
+            continue
         *owners, name = path.split(".")
         place = functools.reduce(getattr, owners, importlib.import_module(module))
         setattr(place, name, timed(label, getattr(place, name)))
@@ -134,7 +137,7 @@ def stages(runs: int) -> dict[str, list[tuple[float, float]]]:
     def command(*args: Any) -> list[str]:
         words = plain(*args)
         place = words.index("-m")
-        return [*words[:place], __file__, "server", *words[place + 2 :]]
+        return [*words[:place], __file__, *words[place + 1 :]]
 
     warm.command = command  # type: ignore[assignment]
     run_instance(f"light/{instance_name(0)}", settings=Settings(engine="warm"))
@@ -189,11 +192,9 @@ def pytest_unconfigure() -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "server":
-        from ductaflow.execution import server
-
-        wrap_stages()
-        server.main(sys.argv[2:])
+    if sys.argv[1].startswith("ductaflow."):
+        wrap_stages(of_page_maker=sys.argv[1] == PAGE_MAKER)
+        importlib.import_module(sys.argv[1]).main(sys.argv[2:])
     else:
         with os.fdopen(os.dup(1), "w") as answers:
             # what the runs print is no answer

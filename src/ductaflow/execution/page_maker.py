@@ -204,7 +204,7 @@ class PageMaker:
     def serve(self) -> None:
         """Run until the session ends and its pages are made."""
         try:
-            # nbconvert looks for templates in the working directory.
+            # It must not be in the way of anybody, and workers leave a file there.
             os.chdir(self._folder)
             self._when(self._lifeline, self._end_of_session)
             self._when(self._listener, self._accept)

@@ -118,6 +118,8 @@ class Supervisor:
         """Make the page while the folder is still held, so that its next run waits for it."""
         # Runs that somebody waits for go first.
         os.nice(PAGE_NICENESS)
+        # nbconvert looks into the working directory, which here is the server's, and may be gone.
+        os.chdir("/")
         threading.Thread(target=self._leave_in_time, name="leave", daemon=True).start()
         make_page(self.spec.run_folder)
 
