@@ -58,6 +58,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         warm.start(when_needed=True)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _one_server() -> None:
+    """Sessions of tests share the warm server of this process: to start one takes longer than they do."""
+    warm.start(when_needed=True)
+
+
 @pytest.fixture(autouse=True)
 def _not_watched(monkeypatch: pytest.MonkeyPatch) -> None:
     """What sessions print is the same where our own tests run in GitHub Actions."""

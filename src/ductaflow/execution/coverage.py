@@ -66,7 +66,14 @@ def measured(flow: Path) -> Iterator[None]:
     if not asked:
         yield
         return
+    from coverage import Coverage
+
     measure = decode(asked, Measure, where=MEASURE)
+    # That of the warm server, which measures its forks too: one that starts in a fork forgets it, which
+    # then complains at the end of the process.
+    other = Coverage.current()
+    if other:
+        other.stop()
     coverage = _start(measure)
     try:
         yield
@@ -74,6 +81,8 @@ def measured(flow: Path) -> Iterator[None]:
         coverage.stop()
         _connect_statements(coverage.get_data(), flow, measure)
         coverage.save()
+        if other:
+            other.start()
 
 
 def _start(measure: Measure) -> Coverage:
