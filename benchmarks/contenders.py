@@ -46,6 +46,7 @@ class Contender:
         command: for the notebooks in a folder; without one, many runs are a loop.
         package: what has to be installed besides this project.
         engine: ours: the engine.
+        html: ours: whether it makes a page.
         parallel: whether the command knows many notebooks and `-n`.
     """
 
@@ -54,6 +55,7 @@ class Contender:
     command: Callable[[Path], list[str]] | None = None
     package: str = ""
     engine: str = ""
+    html: bool = True
     parallel: bool = False
 
 
@@ -131,20 +133,25 @@ def floor() -> RunIn:
     return run
 
 
-def ours(engine: str, *, await_page: bool = False) -> RunIn:
+def ours(engine: str, *, await_page: bool = False, html: bool = True) -> RunIn:
     """A session goes on as soon as it has the result; the HTML may come after."""
     from ductaflow import run_instance
     from ductaflow.project.settings import Settings
 
     return lambda flow, notebook, folder: run_instance(
-        f"{flow.name}/{folder.name}", settings=Settings(engine=engine), await_page=await_page
+        f"{flow.name}/{folder.name}", settings=Settings(engine=engine, html=html), await_page=await_page
     )
 
 
-def contender_of_ours(engine: str) -> Contender:
-    command = [*OURS, "--ductaflow-engine", engine]
+def contender_of_ours(engine: str, *, html: bool = True) -> Contender:
+    command = [*OURS, "--ductaflow-engine", engine, *([] if html else ["--ductaflow-no-html"])]
     return Contender(
-        f"ours, {engine}", lambda: ours(engine), lambda _: [*command], engine=engine, parallel=True
+        f"ours, {engine}{'' if html else ', without HTML'}",
+        lambda: ours(engine, html=html),
+        lambda _: [*command],
+        engine=engine,
+        html=html,
+        parallel=True,
     )
 
 
@@ -165,6 +172,7 @@ CONTENDERS = {
         lambda folder: [sys.executable, str(next(folder.rglob("*.py")))],
     ),
     **{engine: contender_of_ours(engine) for engine in ("kernel", "fresh", "warm")},
+    "no-html": contender_of_ours("warm", html=False),
     "page": Contender(
         "ours, warm, until the HTML is made", lambda: ours("warm", await_page=True), engine="warm"
     ),
@@ -223,7 +231,7 @@ def run_once(name: str, flow_name: str, number: int) -> float:
 
         # outside of the time, but before a rival's turn
         await_pages()
-        check(f"{flow.name}.html", folder)
+        check(f"{flow.name}.html" if contender.html else "", folder)
     check(flow.makes, folder)
     return seconds
 

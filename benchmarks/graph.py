@@ -24,10 +24,13 @@ from harness import (
     CHANGED,
     COPY,
     OURS,
+    PYTEST,
     Bench,
     Flow,
+    Used,
     instance_name,
     main,
+    write_plain_tests,
     write_project,
     write_unchanged,
 )
@@ -36,6 +39,7 @@ from harness import (
 AGAIN = ("`ductaflow run --changed`", "`pytest --ductaflow --ductaflow-changed`")
 MAKESPAN = "Makespan / lower bound"
 SECOND = "All files unchanged: the whole command"
+PLAIN = "`pytest`, as many plain tests that pass, a file each"
 EACH = "ms for each beyond the first"
 COST = "Sessions in which nothing changed"
 PACKAGES = ("pytest", "pytest-xdist", "pytask", "pytask-parallel", "snakemake", "papermill")
@@ -286,12 +290,13 @@ def measure_makespan(bench: Bench) -> None:
     def run(name: str) -> None:
         rival, folder = RIVALS[name], bench.folder(name)
         write_graph(rival, folder, graph)
-        seconds = bench.run(rival.command(workers), folder)
+        used = bench.run(rival.command(workers), folder)
         makespan = makespan_of(graph, sorted(folder.glob(rival.made)))
         bound = graph.bound(workers)
         row = f"{graph.name}: {graph.about}, {len(graph.upstreams)} tasks, `-n {workers}`, {bound:.1f} s"
         bench.add(MAKESPAN, row, f"{name}: / bound", makespan / bound)
-        bench.add(MAKESPAN, row, f"{name}: whole command s", seconds)
+        bench.add(MAKESPAN, row, f"{name}: whole command s", used.seconds)
+        bench.add(MAKESPAN, row, f"{name}: CPU s", used.cpu)
 
     for graph, workers in cases(bench.plan):
         bench.turns(f"makespan: {graph.name}, -n {workers}", run, bench.rivals)
@@ -322,24 +327,34 @@ def measure_second(bench: Bench) -> None:
     def first(name: str) -> None:
         rival, folder = RIVALS[name], bench.folder(f"second-{name}")
         write_copies(rival, folder, bench.plan.files, bench.plan.size)
-        seconds = bench.run(rival.command(2), folder)
+        used = bench.run(rival.command(2), folder)
         see(bench.plan.files, len(list(folder.glob(rival.made))), "tasks ran")
         for again in rival.again:
-            bench.add(SECOND, again, "first run, 2 workers, s", seconds)
+            bench.add(SECOND, again, "first run, 2 workers, s", used.seconds)
 
     def second(name: str) -> None:
         rival, folder = RIVALS[name], bench.workspace / "commands" / f"second-{name}"
         for again, command in rival.again.items():
             before = {file: file.stat().st_mtime_ns for file in folder.glob(rival.made)}
-            seconds = bench.run(command, folder)
+            used = bench.run(command, folder)
             unchanged = sum(file.stat().st_mtime_ns == moment for file, moment in before.items())
             see(bench.plan.files, unchanged, "tasks were left alone")
-            if repeat:
-                bench.add(SECOND, again, "second run, s", seconds)
+            note(again, used)
 
+    def run_plain(name: str) -> None:
+        note(PLAIN, bench.run(PYTEST, bench.workspace / "commands" / name))
+
+    def note(row: str, used: Used) -> None:
+        if repeat:
+            bench.add(SECOND, row, "second run, s", used.seconds)
+            bench.add(SECOND, row, "CPU, s", used.cpu)
+            bench.add(SECOND, row, "page faults", used.faults)
+
+    write_plain_tests(bench.folder("second-plain"), bench.plan.files)
     bench.turns(f"second: first run of {bench.plan.files:,}", first, bench.rivals)
     for repeat in range(bench.plan.repeats + 1):
         bench.turns(f"second: {repeat} of {bench.plan.repeats}", second, bench.rivals)
+        bench.turns(f"second: {repeat} of {bench.plan.repeats}", run_plain, ["second-plain"])
 
 
 def measure_cost(bench: Bench) -> None:
@@ -350,10 +365,11 @@ def measure_cost(bench: Bench) -> None:
             write_unchanged(
                 project, count, lambda it: bench.run([*OURS, "--ductaflow-no-html", "-n", "2"], it)
             )
-        seconds = bench.run(CHANGED, project)
+        used = bench.run(CHANGED, project)
         see(count, unchanged_in(project), "are unchanged")
         if repeat:
-            bench.add(COST, f"{count:,} unchanged", "whole command s", seconds)
+            bench.add(COST, f"{count:,} unchanged", "whole command s", used.seconds)
+            bench.add(COST, f"{count:,} unchanged", "CPU s", used.cpu)
 
 
 def counts(most: int) -> list[int]:
@@ -391,6 +407,8 @@ def conclude(bench: Bench) -> None:
     # what is less than the noise of a start-up is no cost
     ratio = ratio if ratio and ratio > 0 else None
     bench.target(f"cost of an unchanged instance: {most:,} / {fewer:,}", ratio, 1.2, 1.0)
+    what = f"{bench.plan.files:,} unchanged under pytest / as many plain tests that pass, a file each: CPU"
+    bench.target(what, bench.ratio(SECOND, "CPU, s", AGAIN[1], PLAIN), 1.2, 1.0)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import psutil
+
+from ductaflow.common.host import adopt_orphans
+
 HERE = Path(__file__).parent
 PYTEST = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
 OURS = (*PYTEST, "-p", "xdist.plugin", "-p", "pytest_ductaflow.plugin", "--ductaflow")
@@ -90,6 +94,24 @@ def write_project(root: Path, flow: Flow, configs: int | Mapping[str, Mapping[st
     for name, config in configs.items():
         (instances / f"{name}.json").write_text(json.dumps(config))
     return root
+
+
+def write_plain_tests(folder: Path, count: int) -> Path:
+    """Write so many files of pytest, with a test each that passes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "pytest.ini").write_text("[pytest]\n")
+    for number in range(count):
+        (folder / f"test_{instance_name(number)}.py").write_text("def test_it(): pass\n")
+    return folder
+
+
+def write_parametrised_tests(folder: Path, count: int) -> Path:
+    """Write a file of pytest with so many tests that pass."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "pytest.ini").write_text("[pytest]\n")
+    parametrize = f'@pytest.mark.parametrize("value", range({count}))'
+    (folder / "test_plain.py").write_text(f"import pytest\n\n{parametrize}\ndef test_plain(value): pass\n")
+    return folder
 
 
 def copy_run(source: Path, target: Path, **names: str) -> None:
@@ -197,11 +219,9 @@ class Bench:
         folder.mkdir(parents=True)
         return folder
 
-    def run(self, command: Sequence[str], folder: Path, **more: str) -> float:
-        """Wall time of a command in seconds."""
-        begin = time.perf_counter()
-        output(command, folder, {**self.environment, **more})
-        return time.perf_counter() - begin
+    def run(self, command: Sequence[str], folder: Path, **more: str) -> Used:
+        """What a command takes."""
+        return used_by(command, folder, {**self.environment, **more})[0]
 
     def turns(self, what: str, work: Callable[[str], object], names: Iterable[str]) -> None:
         """Give each name its turn; one that fails takes no part any more."""
@@ -265,20 +285,67 @@ def output(command: Sequence[str], folder: Path, variables: Mapping[str, str]) -
     return str(done.stdout)
 
 
-def processor_time(command: Sequence[str], folder: Path, variables: Mapping[str, str]) -> tuple[float, str]:
-    """Processor time, user and system, of a command and all processes that it starts; and what it prints.
+@dataclass(frozen=True, slots=True)
+class Used:
+    """What something took.
 
-    Those that it leaves behind count if this process adopts orphans.
+    Attributes:
+        seconds: by the clock.
+        cpu: processor time in seconds, user and system, of all processes.
+        faults: page faults of all processes.
+    """
+
+    seconds: float
+    cpu: float
+    faults: float
+
+    def each_beyond(self, less: Used, count: int) -> Used:
+        """What each of so many more took."""
+        return Used(
+            (self.seconds - less.seconds) / count,
+            (self.cpu - less.cpu) / count,
+            (self.faults - less.faults) / count,
+        )
+
+
+def used_by(command: Sequence[str], folder: Path, variables: Mapping[str, str]) -> tuple[Used, str]:
+    """What a command and all processes that it starts take; and what the command prints.
+
+    Those that it leaves behind count if this process adopts orphans. The clock stops when the command ends.
     """
     import resource
 
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    others = {child.pid for child in psutil.Process().children()}
+    before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     shown = output(command, folder, variables)
-    with contextlib.suppress(ChildProcessError):
-        while True:
-            os.waitpid(-1, 0)
+    seconds = time.perf_counter() - begin
+    while left := {child.pid for child in psutil.Process().children()} - others:
+        for pid in left:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, 0)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, shown
+    cpu, faults = (
+        sum(getattr(after, name) - getattr(before, name) for name in names)
+        for names in (("ru_utime", "ru_stime"), ("ru_minflt", "ru_majflt"))
+    )
+    return Used(seconds, cpu, faults), shown
+
+
+def used_until_now(pid: int) -> Used:
+    """What a living process and all that it started have taken until now (Linux).
+
+    Whoever has ended counts for its parent, which has waited for it.
+    """
+    root = psutil.Process(pid)
+    cpu = faults = 0
+    for process in (root, *root.children(recursive=True)):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            # the second field, the name, may hold spaces
+            fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+            # minflt cminflt majflt cmajflt utime stime cutime cstime
+            faults += sum(map(int, fields[7:11]))
+            cpu += sum(map(int, fields[11:15]))
+    return Used(time.time() - root.create_time(), cpu / os.sysconf("SC_CLK_TCK"), faults)
 
 
 def end_of(text: str) -> str:
@@ -370,6 +437,8 @@ def main(
         setattr(options, name, getattr(options, name) or numbers[options.quick])
     chosen = [name for name in options.only if name in rivals] or list(rivals)
     python = getattr(options, "peers", None)
+    # what a command leaves behind counts too
+    adopt_orphans()
     with tempfile.TemporaryDirectory(prefix="benchmark-", ignore_cleanup_errors=True) as folder:
         bench = Bench(Path(folder), options, options.quick, chosen)
         bench.notes = {name: why for name in chosen if (why := missing(rivals[name], python))}

@@ -1,12 +1,13 @@
 """What a run costs: ours and its peers, in one go on the same flows.
 
-    python benchmarks/overhead.py                  the tables of docs/performance.md: about 40 minutes
+    python benchmarks/overhead.py                  the tables of docs/performance.md: about an hour
     python benchmarks/overhead.py --quick          all of it, too small to judge, in some minutes
     python benchmarks/overhead.py --only runs --only warm --only floor
 
 A peer that is not installed is reported as missing (`pip install -e ".[bench]"`). Rivals take turns, run by
-run and command by command, so that what disturbs the machine disturbs all of them. Everything happens in a
-temporary folder, which is removed. Nothing else should run meanwhile.
+run and command by command, so that what disturbs the machine disturbs all of them. CPU is user and system
+time of all processes. Everything happens in a temporary folder, which is removed. Nothing else should run
+meanwhile.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ import shutil
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Any
 
 from contenders import CONTENDERS, FLOWS, begin, check, run_once, write_notebooks
@@ -31,10 +31,14 @@ from harness import (
     PYTEST,
     Bench,
     Flow,
+    Used,
     end_of,
     instance_name,
     main,
     output,
+    used_until_now,
+    write_parametrised_tests,
+    write_plain_tests,
     write_project,
 )
 from probes import UNIQUE
@@ -42,10 +46,16 @@ from probes import UNIQUE
 PACKAGES = ("papermill", "nbmake", "ploomber-engine", "ipykernel", "pytest", "pytest-xdist", "pandas")
 RUN = "One run of the flow `{}`, after start-up"
 COMMAND = "The whole command, flow `{}`: seconds"
+COMMAND_CPU = "The whole command, flow `{}`: seconds of CPU"
+COMMAND_FAULTS = "The whole command, flow `{}`: thousands of page faults"
 OTHERS = "Parallel, memory, collection"
+START = "what the plugin adds to the start of `pytest`, CPU of a pair, ms"
+BLAS = "numeric flows (BLAS), {}: their CPU, s"
 STAGES = "Where the milliseconds of a warm light run go"
 MB = 1e6
 
+
+CPU = "CPU ms"
 
 #: How much is measured: usually, and with `--quick`.
 PLAN = {
@@ -54,12 +64,16 @@ PLAN = {
     # runs of a whole command, and the most of ours
     "many": (24, 2),
     "most": (240, 4),
-    # of whole commands, and of the start of pytest
+    # of whole commands with rivals, of those of ours alone, and of pairs of starts of pytest
+    "wholes": (3, 1),
     "repeats": (3, 1),
-    "starts": (30, 2),
+    "starts": (100, 2),
     # flows bound by CPU, and the tenths of a second that each takes
     "busy": (40, 4),
     "tenths": (10, 3),
+    # numeric flows, and the rows of their matrices
+    "numeric": (16, 2),
+    "matrix": (2000, 200),
     # stored instances and results
     "thousands": (10_000, 100),
 }
@@ -83,6 +97,7 @@ def measure_runs(bench: Bench) -> None:
             )
             for name in bench.rivals
         }
+        since: dict[str, Used] = {}
 
         def run(name: str) -> None:
             try:
@@ -90,8 +105,16 @@ def measure_runs(bench: Bench) -> None:
             except Exception as exc:
                 printed = (bench.workspace / f"{name}.txt").read_text()
                 raise RuntimeError(end_of(f"{printed}\n{exc!r}")) from exc
+            table, row = RUN.format(flow_name), CONTENDERS[name].about
             if number:
-                bench.add(RUN.format(flow_name), CONTENDERS[name].about, "ms", 1e3 * seconds)
+                bench.add(table, row, "ms", 1e3 * seconds)
+            if number in (0, bench.plan.rounds) and sys.platform == "linux":
+                now = used_until_now(pools[name].submit(os.getpid).result())
+                if number:
+                    each = now.each_beyond(since[name], number)
+                    bench.add(table, row, CPU, 1e3 * each.cpu)
+                    bench.add(table, row, "page faults", each.faults)
+                since[name] = now
 
         for flow_name, number in itertools.product(FLOWS, range(bench.plan.rounds + 1)):
             bench.turns(f"runs: {flow_name}, round {number} of {bench.plan.rounds}", run, bench.rivals)
@@ -105,14 +128,19 @@ def measure_commands(bench: Bench) -> None:
     cases += [(flow, *case) for flow in ("empty", "figure") for case in ((1, 0), (many, 2))]
 
     def run(name: str) -> None:
-        seconds = whole_command(bench, name, FLOWS[flow], count, workers)
-        bench.add(COMMAND.format(flow), CONTENDERS[name].about, case_name(count, workers), seconds)
+        used = whole_command(bench, name, FLOWS[flow], count, workers)
+        row, case = CONTENDERS[name].about, case_name(count, workers)
+        bench.add(COMMAND.format(flow), row, case, used.seconds)
+        bench.add(COMMAND_CPU.format(flow), row, case, used.cpu)
+        bench.add(COMMAND_FAULTS.format(flow), row, case, used.faults / 1e3)
 
-    for (flow, count, workers), _ in itertools.product(cases, range(bench.plan.repeats)):
+    for (flow, count, workers), repeat in itertools.product(cases, range(bench.plan.wholes)):
         able = [
             name for name in bench.rivals if CONTENDERS[name].parallel or (not workers and name != "page")
         ]
-        able = [name for name in able if name == "warm" or count < most]
+        # the peer of the largest case takes minutes: once
+        largest = {"warm", "no-html"} | ({"nbmake"} if workers and not repeat else set())
+        able = [name for name in able if name in largest or count < most]
         bench.turns(f"commands: {flow}, {count} runs, -n {workers}", run, able)
 
 
@@ -120,8 +148,8 @@ def case_name(count: int, workers: int) -> str:
     return f"{count} {'runs' if count > 1 else 'run'}{f', -n {workers}' if workers else ''}"
 
 
-def whole_command(bench: Bench, name: str, flow: Flow, count: int, workers: int) -> float:
-    """Seconds of a command that runs a flow `count` times, in a folder made for it."""
+def whole_command(bench: Bench, name: str, flow: Flow, count: int, workers: int) -> Used:
+    """What a command takes that runs a flow `count` times, in a folder made for it."""
     contender, folder = CONTENDERS[name], bench.folder(name)
     notebook = bench.workspace / "notebooks" / f"{flow.name}.ipynb"
     if contender.engine:
@@ -138,9 +166,9 @@ def whole_command(bench: Bench, name: str, flow: Flow, count: int, workers: int)
         batch = (HERE / "contenders.py", name, notebook, folder, count)
         command = [sys.executable, *map(str, batch)]
     with_ploomber = {"PYTHONPATH": str(HERE)} if name == "ploomber" else {}
-    seconds = bench.run(command, folder, **with_ploomber)
+    used = bench.run(command, folder, **with_ploomber)
     check(flow.makes, folder, count)
-    return seconds
+    return used
 
 
 # --- ours alone --------------------------------------------------------------------------------------------
@@ -152,8 +180,32 @@ def measure_parallel(bench: Bench) -> None:
     busy = Flow("busy", [work], {"seconds": bench.plan.tenths / 10})
     project = write_project(bench.folder("busy"), busy, bench.plan.busy)
     for _, workers in itertools.product(range(bench.plan.repeats), (1, 2)):
-        seconds = bench.run([*OURS, "-n", str(workers)], project)
-        bench.add(OTHERS, f"flows bound by CPU, `-n {workers}`, s", "measured", seconds)
+        used = bench.run([*OURS, "-n", str(workers)], project)
+        bench.add(OTHERS, f"flows bound by CPU, `-n {workers}`, s", "measured", used.seconds)
+
+
+def measure_blas(bench: Bench) -> None:
+    """Flows that multiply matrices, two at a time and one after the other; each notes its own CPU."""
+    work = (
+        "import time\n"
+        "import numpy\n"
+        "matrix = numpy.random.default_rng(1).random((config['rows'], config['rows']))\n"
+        "before = time.process_time()\n"
+        "for _ in range(4):\n"
+        "    matrix = matrix @ matrix\n"
+        "    matrix /= numpy.linalg.norm(matrix)\n"
+        "open('cpu.txt', 'w').write(str(time.process_time() - before))"
+    )
+    flow = Flow("numeric", [work], {"rows": bench.plan.matrix}, "cpu.txt")
+    project = write_project(bench.folder("numeric"), flow, bench.plan.numeric)
+    for repeat, (how, workers) in itertools.product(
+        range(bench.plan.repeats + 1), (("one after the other", []), ("`-n 2`", ["-n", "2"]))
+    ):
+        bench.run([*OURS, "--ductaflow-no-html", *workers], project)
+        check(flow.makes, project / "runs" / flow.name, bench.plan.numeric)
+        if repeat:
+            cpu = sum(float(file.read_text()) for file in project.glob("runs/numeric/*/cpu.txt"))
+            bench.add(OTHERS, BLAS.format(how), "measured", cpu)
 
 
 def measure_memory(bench: Bench) -> None:
@@ -165,7 +217,7 @@ def measure_memory(bench: Bench) -> None:
     ours = [*OURS, "--ductaflow-engine", "fresh", "--ductaflow-no-html"]
     for what, folder, command in (
         ("instances", write_project(bench.folder("results"), LIGHT, count), ours),
-        ("plain tests", plain_tests(bench.folder("plain"), count), PYTEST),
+        ("plain tests", write_parametrised_tests(bench.folder("plain"), count), PYTEST),
     ):
         for how, more in (("collected", ["--collect-only"]), ("with results", [])):
             peak = bench.workspace / "peak"
@@ -176,12 +228,17 @@ def measure_memory(bench: Bench) -> None:
 
 def measure_start(bench: Bench) -> None:
     """What the plugin adds to the start of a pytest that does not use it."""
-    folder = plain_tests(bench.folder("start"), 1)
+    folder = write_plain_tests(bench.folder("start"), 1)
+    ways = (("with", ["-p", "pytest_ductaflow.plugin"]), ("without", []))
     for repeat in range(bench.plan.starts + 1):
-        for what, plugin in (("with", ["-p", "pytest_ductaflow.plugin"]), ("without", [])):
-            seconds = bench.run([*PYTEST, *plugin], folder)
-            if repeat:
-                bench.add(OTHERS, f"start of `pytest` {what} the plugin, ms", "measured", 1e3 * seconds)
+        # who comes first takes turns too
+        pair = {
+            what: bench.run([*PYTEST, *plugin], folder) for what, plugin in ways[:: -1 if repeat % 2 else 1]
+        }
+        if repeat:
+            for what, used in pair.items():
+                bench.add(OTHERS, f"start of `pytest` {what} the plugin, CPU ms", "measured", 1e3 * used.cpu)
+            bench.add(OTHERS, START, "measured", 1e3 * (pair["with"].cpu - pair["without"].cpu))
 
 
 def measure_collect(bench: Bench) -> None:
@@ -191,15 +248,15 @@ def measure_collect(bench: Bench) -> None:
     table = write_project(bench.folder("table"), EMPTY, 0)
     rows = "".join(f"{instance_name(number)},{number}\n" for number in range(count))
     (table / "config" / "flows" / "empty.csv").write_text(f"instance,value\n{rows}")
-    plain = plain_tests(bench.folder("plain"), count)
+    plain = write_parametrised_tests(bench.folder("plain"), count)
     for _ in range(bench.plan.repeats):
         for what, folder, command in (
             (f"{count:,} stored instances", stored, OURS),
             (f"a table of {count:,} rows", table, OURS),
             (f"{count:,} parametrised plain tests", plain, PYTEST),
         ):
-            seconds = bench.run([*command, "--collect-only"], folder)
-            bench.add(OTHERS, f"`--collect-only`, {what}, s", "measured", seconds)
+            used = bench.run([*command, "--collect-only"], folder)
+            bench.add(OTHERS, f"`--collect-only`, {what}, CPU s", "measured", used.cpu)
 
 
 def measure_stages(bench: Bench) -> None:
@@ -207,13 +264,6 @@ def measure_stages(bench: Bench) -> None:
     for label, times in probe(bench, "stages").items():
         for column, values in zip(("begins at", "takes"), zip(*times, strict=True), strict=True):
             bench.add(STAGES, label, column, *values)
-
-
-def plain_tests(folder: Path, count: int) -> Path:
-    (folder / "pytest.ini").write_text("[pytest]\n")
-    parametrize = f'@pytest.mark.parametrize("value", range({count}))'
-    (folder / "test_plain.py").write_text(f"import pytest\n\n{parametrize}\ndef test_plain(value): pass\n")
-    return folder
 
 
 def probe(bench: Bench, what: str) -> Any:
@@ -224,48 +274,68 @@ def probe(bench: Bench, what: str) -> Any:
 
 def conclude(bench: Bench) -> None:
     """Ratios, and the numbers to reach."""
-    many, thousands = bench.plan.many, bench.plan.thousands
-    papermill, nbmake, warm, floor = (CONTENDERS[n].about for n in ("papermill", "nbmake", "warm", "floor"))
-    for title, other in itertools.product(map(RUN.format, FLOWS), (warm, floor)):
+    many, most, thousands = bench.plan.many, bench.plan.most, bench.plan.thousands
+    papermill, nbmake, warm, bare, floor = (
+        CONTENDERS[name].about for name in ("papermill", "nbmake", "warm", "no-html", "floor")
+    )
+    for title, other in itertools.product(map(RUN.format, FLOWS), (warm, bare, floor)):
         for row in bench.tables.get(title, {}):
-            bench.add(title, row, f"/ {other.split(':')[0]}", bench.ratio(title, "ms", row, other))
+            short = other.removeprefix("ours, ").split(":")[0]
+            bench.add(title, row, f"CPU / {short}", bench.ratio(title, CPU, row, other))
     light, whole = RUN.format("light"), COMMAND.format("light")
+    for what, upper, lower, reach, aim in (
+        ("with HTML: papermill with a fresh kernel / ours", papermill, warm, 30, 50),
+        ("without HTML: papermill with a fresh kernel / ours", papermill, bare, 40, 60),
+        ("without HTML: ours / floor", bare, floor, 3, 2),
+    ):
+        bench.target(f"CPU of a light run {what}", bench.ratio(light, CPU, upper, lower), reach, aim)
     bench.target(
-        "a light run after start-up, serial: papermill with a fresh kernel / ours warm",
-        *(bench.ratio(light, "ms", papermill, warm), 30, 50),
+        f"the whole command, {most} light runs, by the clock: nbmake `-n 2` / `pytest --ductaflow -n 2`",
+        *(bench.ratio(whole, case_name(most, 2), nbmake, warm), 10, 20),
     )
     bench.target(
-        f"the whole command, {many} instances: nbmake `-n 2` / `pytest --ductaflow -n 2`",
+        f"the whole command, {many} light runs, by the clock: nbmake `-n 2` / `pytest --ductaflow -n 2`",
         *(bench.ratio(whole, case_name(many, 2), nbmake, warm), 6, 10),
     )
     bench.target(
-        "the whole command, one instance: `papermill` / `pytest --ductaflow`",
+        "the whole command, one light run, by the clock: `papermill` / `pytest --ductaflow`",
         *(bench.ratio(whole, case_name(1, 0), papermill, warm), 0.9, 1.2),
     )
-    bench.target("a light run: ours warm / floor", bench.ratio(light, "ms", warm, floor), 4, 3)
     rows = [f"flows bound by CPU, `-n {workers}`, s" for workers in (1, 2)]
-    what = "wall time of flows bound by CPU: `-n 1` / `-n 2`"
+    what = "flows bound by CPU, by the clock: `-n 1` / `-n 2`"
     bench.target(what, bench.ratio(OTHERS, "measured", *rows), 1.8, 1.95)
+    rows = [BLAS.format(how) for how in ("`-n 2`", "one after the other")]
+    what = "CPU of numeric flows (BLAS): `-n 2` / one after the other"
+    bench.target(what, bench.ratio(OTHERS, "measured", *rows), 1.02, 1.0)
     unique = bench.median(OTHERS, f"{UNIQUE}, MB", "measured")
     bench.target("unique memory of a light run, supervisor and child", unique, 40, 25, " MB")
-    rows = [
-        f"peak memory of pytest, {thousands:,} instances, {how}, MB" for how in ("with results", "collected")
+    growth = [
+        bench.difference(
+            OTHERS,
+            "measured",
+            *(
+                f"peak memory of pytest, {thousands:,} {what}, {how}, MB"
+                for how in ("with results", "collected")
+            ),
+        )
+        for what in ("instances", "plain tests")
     ]
-    growth = bench.difference(OTHERS, "measured", *rows)
-    growth = growth and growth * 10_000 / thousands
-    bench.target("the session's memory, 10,000 results more", growth, 60, 30, " MB")
-    rows = [f"start of `pytest` {what} the plugin, ms" for what in ("with", "without")]
-    what = "`pytest` without `--ductaflow`: what the plugin adds to its start"
-    bench.target(what, bench.difference(OTHERS, "measured", *rows), 20, 5, " ms")
+    beyond = None if None in growth else 10_000 / thousands * (growth[0] - growth[1])
+    bench.target("memory of a session's 10,000 results, beyond plain pytest's", beyond, 25, 10, " MB")
+    added = bench.median(OTHERS, START, "measured")
+    bench.target(f"{START.removesuffix(', ms')}", added, 5, 2, " ms")
     kinds = [f"{thousands:,} stored instances", f"{thousands:,} parametrised plain tests"]
-    rows = [f"`--collect-only`, {kind}, s" for kind in kinds]
-    bench.target(f"`--collect-only`: {' / '.join(kinds)}", bench.ratio(OTHERS, "measured", *rows), 4, 2)
+    rows = [f"`--collect-only`, {kind}, CPU s" for kind in kinds]
+    bench.target(
+        f"CPU of `--collect-only`: {' / '.join(kinds)}", bench.ratio(OTHERS, "measured", *rows), 2, 1.5
+    )
 
 
 PIECES = {
     "runs": measure_runs,
     "commands": measure_commands,
     "parallel": measure_parallel,
+    "blas": measure_blas,
     "memory": measure_memory,
     "start": measure_start,
     "collect": measure_collect,

@@ -17,9 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from harness import Bench, Flow, copy_run, instance_name, main, processor_time, write_project
-
-from ductaflow.common.host import adopt_orphans
+from harness import Bench, Flow, copy_run, instance_name, main, used_by, write_project
 
 TABLE = "Table of all runs: the whole command, processor time"
 FRAME = "results() of all runs: the whole process"
@@ -134,14 +132,12 @@ def measure_table(bench: Bench) -> None:
     def show(name: str) -> None:
         folder = bench.workspace / "commands" / name
         python = sys.executable if name == "ours" else bench.plan.peers
-        seconds, shown = processor_time(
-            [python, *RIVALS[name][1]], folder, {**bench.environment, **VARIABLES}
-        )
+        used, shown = used_by([python, *RIVALS[name][1]], folder, {**bench.environment, **VARIABLES})
         lines = sum(bool(line.strip()) for line in shown.splitlines())
         if lines != bench.plan.runs + 1:
             raise RuntimeError(f"{lines} lines instead of a head and {bench.plan.runs} runs")
         if repeat:
-            bench.add(TABLE, name, "s", seconds)
+            bench.add(TABLE, name, "s", used.cpu)
 
     bench.turns(f"table: writes {bench.plan.runs:,} runs", write, bench.rivals)
     # the first go is not counted
@@ -155,13 +151,12 @@ def measure_frame(bench: Bench) -> None:
     write_ours(bench, folder, bench.plan.many)
     code = f"from ductaflow import results\nprint(len(results({FLOW.name!r})))"
     for repeat in range(bench.plan.repeats + 1):
-        wall = bench.run([sys.executable, "-c", code], folder)
-        seconds, shown = processor_time([sys.executable, "-c", code], folder, bench.environment)
+        used, shown = used_by([sys.executable, "-c", code], folder, bench.environment)
         if int(shown) != bench.plan.many:
             raise RuntimeError(f"{shown.strip()} of {bench.plan.many} rows")
         if repeat:
-            bench.add(FRAME, f"{bench.plan.many:,} runs", "processor time, s", seconds)
-            bench.add(FRAME, f"{bench.plan.many:,} runs", "wall time, s", wall)
+            bench.add(FRAME, f"{bench.plan.many:,} runs", "processor time, s", used.cpu)
+            bench.add(FRAME, f"{bench.plan.many:,} runs", "wall time, s", used.seconds)
 
 
 def measure_judging(bench: Bench) -> None:
@@ -181,11 +176,11 @@ def measure_judging(bench: Bench) -> None:
         (expected / "metrics.json").write_bytes((run / "metrics.json").read_bytes())
 
     def run_again(name: str) -> None:
-        seconds, shown = processor_time(CHANGED, folders[name], bench.environment)
+        used, shown = used_by(CHANGED, folders[name], bench.environment)
         if f"{bench.plan.judged} unchanged" not in shown:
             raise RuntimeError(f"not all are unchanged: {shown.strip()[-200:]}")
         if repeat:
-            bench.add(JUDGED, name, "s", seconds)
+            bench.add(JUDGED, name, "s", used.cpu)
 
     # in the first go, which is not counted, all are judged
     for repeat in range(bench.plan.repeats + 1):
@@ -237,7 +232,7 @@ def measure_comparing(bench: Bench) -> None:
     def compare(name: str) -> None:
         for file, case in (("alike.csv", ALIKE), ("other.csv", OTHER)):
             command = [sys.executable, "-c", COMPARING[name] + TIMED, file]
-            _, shown = processor_time(command, folder, bench.environment)
+            _, shown = used_by(command, folder, bench.environment)
             is_alike, seconds = shown.split()
             if (is_alike == "True") != (case is ALIKE):
                 raise RuntimeError(f"{name} says that {file} is alike: {is_alike}")
@@ -274,8 +269,6 @@ def conclude(bench: Bench) -> None:
 
 
 if __name__ == "__main__":
-    # so that what processes leave behind is counted
-    adopt_orphans()
     main(
         __doc__,
         PLAN,

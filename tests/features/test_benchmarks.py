@@ -163,13 +163,76 @@ def test_the_worst_graph_is_judged(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     assert ["1.02", "reached"] == [bench.targets[5][1], bench.targets[5][-1]]
 
 
+USED = """
+import sys, time
+from pathlib import Path
+from ductaflow.common.host import adopt_orphans
+from harness import used_by, used_until_now
+
+adopt_orphans()
+works = "import time\\nwhile time.process_time() < 0.3: bytearray(10**7)"
+leaves = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {works!r}], process_group=0)"
+begin = used_until_now(int(sys.argv[1]))
+used, _ = used_by([sys.executable, "-c", leaves], Path.cwd(), {})
+print(used.cpu, used.faults, used.seconds, begin.cpu, begin.faults)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="orphans are adopted on Linux")
+def test_whatever_a_command_starts_is_counted(tmp_path: Path) -> None:
+    """Processes that it leaves behind too; the clock stops when the command itself ends."""
+    done = subprocess.run(
+        [sys.executable, "-c", USED, str(os.getpid())],
+        env={**os.environ, "PYTHONPATH": str(BENCHMARKS)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    cpu, faults, seconds, cpu_of_tests, faults_of_tests = map(float, done.stdout.split())
+    assert cpu >= 0.3
+    assert faults > 2_000
+    assert seconds > 0
+    assert cpu_of_tests > 0.3
+    assert faults_of_tests > 2_000
+
+
+def test_what_became_dearer_is_said(tmp_path: Path) -> None:
+    """Each of five commands has its stored ratio, today's, and a verdict; a wrong name is refused."""
+    done = benchmark("guard.py", tmp_path, "--quick", "--rounds", "1", "--only", "start with")
+    assert 0 == done.returncode, done.stderr
+    row = r"^\| start with the plugin / pytest without it \| [\d.]+ \| [\d.]+ \| .*(as before|dearer|cheaper)"
+    assert re.search(row, done.stdout, re.MULTILINE)
+    assert "Stored on 20" in done.stdout
+    assert [] == list(tmp_path.iterdir())
+
+    done = benchmark("guard.py", tmp_path, "--only", "nothing")
+    assert 2 == done.returncode
+    assert "no command contains 'nothing'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("ratio", "said"),
+    [(1.05, "as before"), (0.95, "as before"), (1.25, "**25% dearer**"), (0.5, "50% cheaper")],
+)
+def test_noise_is_no_news(monkeypatch: pytest.MonkeyPatch, ratio: float, said: str) -> None:
+    """A tenth more or less is what the same command differs by."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    from guard import verdicts
+
+    assert [["a", "2", f"{2 * ratio:.3g}", said]] == verdicts({"a": 2 * ratio}, {"a": 2.0})
+    assert "nothing is stored" in verdicts({"b": ratio}, {"a": 2.0})[0][-1]
+
+
 def test_two_environments_are_compared(tmp_path: Path) -> None:
-    """A row has the processor time of each environment and their ratio; the temporary folder is gone."""
+    """A row has the processor time of each environment and their ratio, and another one the page faults; the
+    temporary folder is gone."""
     same = f"{Path(sys.executable).parent}/./python3"  # The same environment by another name.
     done = benchmark("cost.py", tmp_path, sys.executable, same, "--quick", "--rounds", "1", "--only", "run")
     assert 0 == done.returncode, done.stderr
-    row = r"^\| `ductaflow run --changed`, 3 unchanged, s \|" + r" [\d.]+ \|" * 4
-    assert re.search(row, done.stdout, re.MULTILINE)
+    for head in ("`ductaflow run --changed`, 3 unchanged, s", "`ductaflow run --changed`, 3 unchanged"):
+        row = rf"^\| {head} \|" + r" [\d.,]+ \|" * 4
+        assert re.search(row, done.stdout, re.MULTILINE)
     assert [] == list(tmp_path.iterdir())
 
 
