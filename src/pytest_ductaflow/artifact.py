@@ -146,6 +146,12 @@ class Artifact:
         result = tree.results.get(nodeid) if tree else None
         return result.status if result else None
 
+    def peak_of(self, nodeid: str) -> int | None:
+        """Return the most memory in bytes that the run of an instance took; None if that is not known."""
+        tree = self._tree_of.get(nodeid)
+        result = tree.results.get(nodeid) if tree else None
+        return result.peak_memory if result else None
+
     def blocked(self) -> list[str]:
         """Return the node ids of the blocked instances."""
         results = [item for tree in self._trees.values() for item in tree.results.items()]

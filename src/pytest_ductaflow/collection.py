@@ -203,6 +203,8 @@ def _options(config: pytest.Config) -> SessionOptions:
         only_changed=config.getoption("ductaflow_changed"),
         debug=is_debugged() or (not told and asks_for_pdb),
         accept=_accept(config),
+        # On other machines nobody knows who shares what.
+        workers=told.get("workercount", 1) if told.get("ductaflow_owner_pid") else 1,
     )
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import pytest
 
 from ductaflow.common.host import is_debugged
+from ductaflow.common.text import clean
 from ductaflow.execution.page_orders import told_of_pages
+from ductaflow.session.resources import RoomHere
 from pytest_ductaflow import github
 from pytest_ductaflow.artifact import Artifact
 from pytest_ductaflow.collection import InstanceHooks
@@ -50,12 +52,16 @@ class ControllerHooks:
             with_pages=any(settings.html for settings in common.asked),
         )
         self._worker_count = 0
+        self._is_local = True
+        self._found_room: RoomHere | None = None
+        self._scheduling: GraphScheduling | None = None
         self._artifact = Artifact(common.projects, common.options, common.sharding)
         self._live = Live(config, common.projects)
         self._artifact.left = self._live.left
         self._github = github.for_this_session(common.projects)
         self._baseline = common.flows.baseline
         self._said: list[str] = []
+        self._waited: dict[str, str] = {}
         self._expects_other = False
 
     def pytest_sessionstart(self) -> None:
@@ -71,7 +77,7 @@ class ControllerHooks:
         nodeids = [item.nodeid for item in session.items]
         if reporter := self._config.pluginmanager.get_plugin("terminalreporter"):
             with_folders(reporter, self._projects.folder_of)
-        self._warming.expect(nodeids)
+        self._warming.expect(nodeids, workers=1)
         self._artifact.expect(nodeids)
         self._live.expect(nodeids, workers=1)
 
@@ -88,6 +94,7 @@ class ControllerHooks:
         spec = node.gateway.spec
         is_local = spec.popen and not spec.via
         node.workerinput["ductaflow_owner_pid"] = self._options.owner_pid if is_local else None
+        self._is_local = self._is_local and bool(is_local)
         if is_local:
             channel = node.gateway.remote_exec("import os; channel.send(os.getpid())")
             self._workers.add(node.gateway.id, channel.receive())
@@ -99,13 +106,34 @@ class ControllerHooks:
         if given_dist(self._config):
             return None
         projects = self._projects
-        return GraphScheduling(config, log, projects.edges, projects.seconds, self._worker_count)
+        self._scheduling = GraphScheduling(
+            config,
+            log,
+            projects.edges,
+            projects.seconds,
+            self._worker_count,
+            # Nobody knows what there is on other machines.
+            self._room if self._is_local else None,
+            self._see_waits,
+        )
+        return self._scheduling
+
+    def _see_waits(self, waits: Mapping[str, str]) -> None:
+        """Show what waits for room, and remember it for those who read the end of a session only."""
+        self._live.wait(waits)
+        for nodeid, lack in waits.items():
+            self._waited.setdefault(nodeid, lack)
+
+    def _room(self, nodeids: Sequence[str]) -> RoomHere:
+        """What there is, and what items take of it. All workers collect alike, so that is found once."""
+        self._found_room = self._found_room or self._projects.room(nodeids, self._worker_count)
+        return self._found_room
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, node: WorkerController, ids: Sequence[str]) -> None:
-        self._warming.expect(ids)
+        self._warming.expect(ids, self._worker_count)
         self._artifact.expect(ids)
-        self._live.expect(ids, self._worker_count)
+        self._live.expect(ids, self._worker_count, self._room if self._is_local else None)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: WorkerController, error: object | None) -> None:
@@ -146,6 +174,8 @@ class ControllerHooks:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self._artifact.update(report)
         self._live.report(report, self._artifact.status_of(report.nodeid))
+        if self._scheduling:
+            self._scheduling.learn(report.nodeid, self._artifact.peak_of(report.nodeid))
         if accepted := report.__dict__.pop("ductaflow_accepted", None):
             lines, is_other = accepted
             self._said += lines
@@ -233,6 +263,11 @@ class ControllerHooks:
             terminalreporter.write_line(line)
         if line := told_of_pages():
             terminalreporter.write_line(line)
+        for nodeid, lack in [*self._waited.items()][:1]:
+            count = len(self._waited)
+            terminalreporter.write_line(
+                f"{count} waited for room on this machine: {clean(nodeid.rpartition('::')[2])} for {lack}"
+            )
         for line in [*self._said, *(self._baseline.lines(self._projects) if self._baseline else [])]:
             terminalreporter.write_line(line)
         if self._github:

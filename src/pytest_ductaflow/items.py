@@ -63,6 +63,7 @@ class SessionOptions:
         dist: the `--dist` that somebody gave, so that the order is not ours; None when it is.
         debug: run flows in this process, under the debugger of a person.
         accept: make the results of what runs the expected ones.
+        workers: how many run at a time on this machine.
     """
 
     session_id: str
@@ -74,6 +75,7 @@ class SessionOptions:
     only_changed: bool = False
     debug: bool = False
     accept: bool = False
+    workers: int = 1
 
 
 @dataclass
@@ -141,6 +143,7 @@ class FlowSession:
             echo=self.options.echo,
             check=False,
             await_page=False,
+            workers=self.options.workers,
             explain=explain,
         )
         if result.status.has_good_run:

@@ -2,6 +2,7 @@
 
     12/300  9 success, 1 warning, 2 error  about 4 min left  running: fit[EU_2030], fit[EU_2040] and 2 more
     12/300  9 ok 1 warn 2 err  ~4 min  fit[EU_2030] +3                       in less than 100 columns
+    12/300  9 success  running: fit[EU_2030]  fit[US] waits for 3.0 GB of memory, of which 2.1 GB are free
 
 It stands below what pytest writes. A thread draws it, since pytest itself waits for runs. Every write of
 pytest passes through `StatusLine`, which first takes the line away: so pytest's own output stays as it is.
@@ -15,11 +16,12 @@ import threading
 import time
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import pytest
 
 from ductaflow.common.text import clean, duration, listed
+from ductaflow.session.resources import RoomHere, waits_in_short
 from ductaflow.session.scheduler import Estimate
 from ductaflow.store.result import Status
 from pytest_ductaflow.projects import Projects
@@ -52,6 +54,13 @@ class Progress:
         self._counted: dict[str, Status] = {}
         self._running: dict[str, float] = {}
         self._durations: dict[str, float] = {}
+        self._waits = ""
+
+    def wait(self, waits: Mapping[str, str]) -> None:
+        """Something waits for room, by node ids, or nothing does."""
+        short = waits_in_short({nodeid.rpartition("::")[2]: lack for nodeid, lack in waits.items()})
+        with self._lock:
+            self._waits = clean(short)
 
     def start(self, nodeid: str) -> None:
         """An item began."""
@@ -98,6 +107,7 @@ class Progress:
             counts = Counter(self._counted.values())
             left = self._left(running)
             total = f"{len(done)}/{len(self._places)}"
+            waits = self._waits
         # The last column of a terminal stays empty.
         is_short = room < WIDE - 1
         pieces: list[Piece] = [(total, {"bold": True})]
@@ -114,6 +124,8 @@ class Progress:
             pieces.append(
                 (_some(names, left_over) if is_short else f"  running: {listed(names, MAX_RUNNING)}", {})
             )
+        if waits:
+            pieces.append((f"  {waits}", {}))
         return pieces
 
 
@@ -258,14 +270,18 @@ class Live:
         self._progress: Progress | None = None
         self._line: StatusLine | None = None
 
-    def expect(self, nodeids: Sequence[str], workers: int) -> None:
-        """Set what will run, on how many workers. Every worker calls it; the first call counts."""
+    def expect(
+        self, nodeids: Sequence[str], workers: int, room: Callable[[Sequence[str]], RoomHere] | None = None
+    ) -> None:
+        """Set what will run, on how many workers, in which room. Every worker calls it; one call counts."""
         if self._progress or not nodeids or not is_watched(self._config):
             return
         edges = self._projects.edges(nodeids)
         if any(upstreams is not None for upstreams in edges):
             seconds = self._projects.seconds(nodeids)
-            estimate = Estimate([upstreams or () for upstreams in edges], seconds, workers)
+            parts = room(nodeids).parts() if room else ()
+            parts = [max(part, 1 / workers) for part in parts]
+            estimate = Estimate([upstreams or () for upstreams in edges], seconds, workers, parts)
             self._progress = Progress(nodeids, estimate)
 
     def start(self, nodeid: str) -> None:
@@ -274,6 +290,11 @@ class Live:
             self._progress.start(nodeid)
             self._line = self._line or StatusLine(self._config, self._progress)
             self._line.change()
+
+    def wait(self, waits: Mapping[str, str]) -> None:
+        """See `Progress.wait`."""
+        if self._progress:
+            self._progress.wait(waits)
 
     def left(self) -> float | None:
         """Return the seconds that the session may still take; None if nothing is known."""

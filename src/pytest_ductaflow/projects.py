@@ -20,6 +20,7 @@ from ductaflow.project.instances import Instance
 from ductaflow.project.settings import Project, Settings
 from ductaflow.session.decide import Readiness
 from ductaflow.session.durations import expected_seconds
+from ductaflow.session.resources import RoomHere
 
 
 def named_paths(config: pytest.Config) -> list[Path]:
@@ -230,6 +231,10 @@ class Projects:
     def seconds(self, nodeids: Sequence[str]) -> list[float]:
         """How many seconds each node id is likely to take, by earlier runs."""
         return expected_seconds([self.instance(nodeid) for nodeid in nodeids])
+
+    def room(self, nodeids: Sequence[str], workers: int) -> RoomHere:
+        """What node ids take of this machine, and what it has, with so many at a time."""
+        return RoomHere([self.instance(nodeid) for nodeid in nodeids], workers)
 
     def order(self, instances: Sequence[Instance | None]) -> list[int]:
         """Places of instances such that every upstream comes first; None is a test, which keeps its place."""

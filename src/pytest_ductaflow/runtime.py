@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ductaflow.execution import page_orders, warm
+from ductaflow.session.resources import thread_limit
+from ductaflow.store.spec import with_threads
 from pytest_ductaflow.projects import Projects
 
 
@@ -38,10 +40,13 @@ class Warming:
             # Here, so that all workers of the session find the same one.
             page_orders.start(when_needed=True)
 
-    def expect(self, nodeids: Iterable[str]) -> None:
+    def expect(self, nodeids: Iterable[str], workers: int) -> None:
         """Let the server do the imports of the first instances, as many as there are processors.
 
         The first call counts.
+
+        Args:
+            workers: how many run at a time, which limits the threads of what is imported.
         """
         if not self._wanted:
             return
@@ -57,8 +62,12 @@ class Warming:
             if not project.settings.engine_for(instance.options.engine).needs_server:
                 continue
             for source in warm.with_flows(instance.source, project.root):
+                threads = thread_limit(instance.options, source, project.root, workers)
                 wanted = warm.Wanted.of(
-                    source, project.root, preload=(*self._preload, *project.settings.preload)
+                    source,
+                    project.root,
+                    environment=with_threads(os.environ, threads),
+                    preload=(*self._preload, *project.settings.preload),
                 )
                 first.setdefault(wanted.imports, wanted)
             if len(first) >= (os.cpu_count() or 1):

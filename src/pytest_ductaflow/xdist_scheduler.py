@@ -16,11 +16,12 @@ Each decision is made when a worker is free, with all that is known then.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import pytest
 
+from ductaflow.session.resources import RoomHere
 from ductaflow.session.scheduler import Policy, ReadyQueue, portions_of
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ class GraphScheduling:
         edges: gives for node ids what each waits for; None for the ordinary tests.
         seconds: gives for node ids how long each is likely to take.
         workers: how many are started; nothing is sent before all have collected.
+        room: gives for node ids what they take and what there is; None where nothing is limited.
+        show_waits: called with what waits for room, by node ids.
     """
 
     def __init__(
@@ -44,15 +47,21 @@ class GraphScheduling:
         edges: Callable[[Sequence[str]], Sequence[Collection[int] | None]],
         seconds: Callable[[Sequence[str]], Sequence[float]],
         workers: int,
+        room: Callable[[Sequence[str]], RoomHere] | None = None,
+        show_waits: Callable[[Mapping[str, str]], None] = lambda waits: None,
     ) -> None:
         self.config = config
         self.log = log.graphsched
         self._edges = edges
         self._seconds = seconds
         self._expected_nodes = workers
+        self._room_of = room
+        self._room: RoomHere | None = None
+        self._show_waits = show_waits
         self._collections: dict[WorkerController, list[str] | None] = {}
         self._policy: Policy[WorkerController] | None = None
         self._ids: list[str] = []
+        self._places: dict[str, int] = {}
         self._collections_differ = False
         self._strangers: set[WorkerController] = set()
 
@@ -132,7 +141,9 @@ class GraphScheduling:
         upstreams = [ups or () for ups in edges]
         ordinary = [item for item, ups in enumerate(edges) if ups is None]
         portions = portions_of(ids, ordinary, len(self._collections))
-        self._policy = Policy(ReadyQueue(upstreams, self._seconds(ids), portions))
+        self._room = self._room_of(ids) if self._room_of else None
+        self._places = {id: place for place, id in enumerate(ids)}
+        self._policy = Policy(ReadyQueue(upstreams, self._seconds(ids), portions), self._room)
         for node in self._collections:
             self._policy.add_worker(node)
 
@@ -144,6 +155,12 @@ class GraphScheduling:
         for node, items in self._policy.assign(lambda node: node.shutting_down):
             self.log("sending", node, items)
             node.send_runtest_some([*items, pause])
+        self._show_waits({self._ids[item]: lack for item, lack in self._policy.waits.items()})
+
+    def learn(self, nodeid: str, peak: int | None) -> None:
+        """An item has told how much memory in bytes it took."""
+        if self._room and nodeid in self._places:
+            self._room.learn(self._places[nodeid], peak)
 
     def _same_collection(self, ids: list[str], node: WorkerController) -> bool:
         from xdist.report import report_collection_diff

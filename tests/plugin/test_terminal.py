@@ -213,6 +213,18 @@ def test_counts_and_names() -> None:
     assert line(progress).startswith("2/8  1 success, 1 warning, 1 error  running: fit[2], ")
 
 
+def test_what_waits_for_room_is_at_the_end_of_the_line() -> None:
+    """With what it waits for, until it need not wait any more."""
+    nodeids = [f"config/flows/fit/{n}.json::fit[{n}]" for n in range(3)]
+    progress = Progress(nodeids, Estimate([()] * 3, [UNKNOWN] * 3, 2))
+    progress.start(nodeids[0])
+    lack = "6.0 GB of memory, of which 2.1 GB are free"
+    progress.wait(dict.fromkeys(nodeids[1:], lack))
+    assert f"0/3  running: fit[0]  fit[1] waits for {lack}; 1 more wait" == line(progress)
+    progress.wait({})
+    assert "0/3  running: fit[0]" == line(progress)
+
+
 def test_below_100_columns_the_line_is_short() -> None:
     """As many names as there is room for, and how many more run; a name is cut before that number is."""
     nodeids = [f"config/flows/dispatch/{n}.json::dispatch[US_{n}]" for n in range(2040, 2047)]

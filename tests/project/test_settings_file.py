@@ -27,6 +27,7 @@ VALUES = {
     "expected_dir": ('"golden"', "golden"),
     "durations": ('"ci/durations.json"', "ci/durations.json"),
     "baseline": ('"known.txt"', "known.txt"),
+    "memory": ('"1.5 GiB"', "1.5 GiB"),
 }
 IN_FOLDER = {"durations", "baseline"}
 
@@ -125,7 +126,7 @@ def test_a_value_of_the_wrong_type(tmp_path: Path, text: str, said: str) -> None
         ('metrics = ["../x.json"]', "takes names of files in a run folder"),
         ('metrics = ["/x.json"]', "takes names of files in a run folder"),
         ('metrics = ""', "takes a list of strings"),
-        ("memory = 1", 'unknown setting "memory"'),
+        ("ram = 1", 'unknown setting "ram"'),
         ("only_changed = true", "pytest --ductaflow-changed"),
         ("[tool.ductaflow]\nhtml = false", "Write its keys without [tool.ductaflow]."),
         ("html = ", "is not TOML"),

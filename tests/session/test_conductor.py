@@ -395,7 +395,7 @@ def test_options_reach_the_runs(project: TinyProject, fake: Fake) -> None:
     project.flow("fit", "")
     conduct(table("a"), "fit", project_root=project.root, timeout=3, export_html=False)
     session_id = fake.options.pop("session_id")
-    assert {"echo": True, "await_page": False} == fake.options
+    assert {"echo": True, "await_page": False, "workers": 1} == fake.options
     assert Settings(timeout=3, html=False, only_changed=True) == fake.settings
     assert session_id == report(project)["session_id"]
     project.settings("keep_previous = false\ntimeout = 4")

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from ductaflow.common.errors import Failure
+from ductaflow.common.machine import Memory
 from ductaflow.store.result import Result, Status
 from ductaflow.store.verdict import Ending, Told, judge
 
@@ -44,6 +45,37 @@ CASES = {
             "error",
             "signal",
             "killed by SIGKILL in cell 3 of 7 (line 41) (the system does this when memory runs out)",
+        ),
+    ),
+    "sigkill, and the system counts what it kills for memory": (
+        ending(
+            stopped_in_cell_3(),
+            exit_code=None,
+            signal="SIGKILL",
+            peak_memory=7_900_000_000,
+            memory_kills=1,
+            memory=Memory(8_000_000_000, 0, "its control group"),
+        ),
+        (
+            "error",
+            "signal",
+            "killed by SIGKILL in cell 3 of 7 (line 41) (out of memory, as the system counts:"
+            " its peak was 7.9 GB, its control group has 8.0 GB)",
+        ),
+    ),
+    "sigkill, and the system has killed nothing for memory": (
+        ending(
+            stopped_in_cell_3(),
+            exit_code=None,
+            signal="SIGKILL",
+            peak_memory=98_000_000,
+            memory_kills=0,
+            memory=Memory(8_000_000_000, 0),
+        ),
+        (
+            "error",
+            "signal",
+            "killed by SIGKILL in cell 3 of 7 (line 41) (its peak was 98 MB, the machine has 8.0 GB)",
         ),
     ),
     "os._exit(0)": (

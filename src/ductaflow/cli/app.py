@@ -384,7 +384,7 @@ def plan_command(
     from ductaflow.cli.records import as_text, of_plan
     from ductaflow.cli.statuses import WOULD_STATUSES, colour_of, rank_of, statuses_asked
     from ductaflow.common.terminal import Line
-    from ductaflow.common.text import duration, in_numbers
+    from ductaflow.common.text import duration, in_numbers, size
     from ductaflow.project.graph import collect
     from ductaflow.session.decide import Would
     from ductaflow.session.forecast import Plan
@@ -402,8 +402,9 @@ def plan_command(
     width = max((len(one.instance.id) for one in shown), default=0)
     for one in shown:
         is_timed = one.would.takes_time and plan.is_known
-        seconds = f"about {duration(one.seconds, rough=True)}" if is_timed else ""
-        parts = [f"  {one.instance.id:<{width}}", " ".join(one.message.split()), seconds]
+        takes = [f"about {duration(one.seconds, rough=True)}"] if is_timed else []
+        takes += [size(one.memory)] if one.memory else []
+        parts = [f"  {one.instance.id:<{width}}", " ".join(one.message.split()), ", ".join(takes)]
         _say(Line(f"{one.would:<10}", colour_of(one.would), "  ".join(filter(None, parts)).rstrip()))
     _say(in_numbers(Counter(one.would for one in plan.decisions), Would) or NOTHING_STORED)
     if plan.is_known:
@@ -412,6 +413,11 @@ def plan_command(
         _say(f"By earlier runs it takes about {span}, {jobs} at a time.")
     elif any(one.would.takes_time for one in plan.decisions):
         _say("No earlier run shows how long it takes.")
+    if plan.waits:
+        first, lack = next(iter(plan.waits.items()))
+        more = f"; {len(plan.waits) - 1} more would wait too" if plan.waits.keys() - {first} else ""
+        _say(f"{first} would wait for {lack}{more}.")
+    _say(*(f"{id} takes {excess}: nothing runs beside it." for id, excess in plan.alone.items()))
     if not ids and statuses is None:
         _say_orphans(instances)
 

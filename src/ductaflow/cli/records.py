@@ -70,6 +70,8 @@ def of_plan(plan: Plan, decisions: Iterable[Decision], jobs: int) -> Record:
         "instances": [_decision(one, is_timed=plan.is_known) for one in decisions],
         "jobs": jobs,
         "seconds": {"at_least": at_least, "at_most": at_most} if plan.is_known else None,
+        "waits": dict(plan.waits),
+        "alone": dict(plan.alone),
     }
 
 
@@ -80,6 +82,7 @@ def _decision(one: Decision, *, is_timed: bool) -> Record:
         "why": list(one.reasons),
         "remedy": one.remedy or None,
         "seconds": one.seconds if is_timed and one.would.takes_time else None,
+        "memory": one.memory or None,
     }
 
 

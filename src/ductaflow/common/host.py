@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -139,6 +139,24 @@ def memory_of_tree() -> int:
         with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
             total += process.memory_info().rss
     return total
+
+
+def memory_below(pids: Collection[int]) -> dict[int, int]:
+    """Bytes of memory resident below some processes, now; shared pages count in each process."""
+    import psutil
+
+    children: dict[int, list[psutil.Process]] = {}
+    for process in psutil.process_iter(["ppid"]) if pids else ():
+        children.setdefault(process.info["ppid"], []).append(process)
+    found = dict.fromkeys(pids, 0)
+    for pid in found:
+        left = list(children.get(pid, ()))
+        while left:
+            process = left.pop()
+            left += children.get(process.pid, ())
+            with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+                found[pid] += process.memory_info().rss
+    return found
 
 
 def when_gone(pid: int, then: Callable[[], None]) -> None:

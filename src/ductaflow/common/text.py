@@ -199,6 +199,26 @@ def size(count: int) -> str:
     return f"{number:.0f} {unit}" if unit == "B" or number >= 10 else f"{number:.1f} {unit}"
 
 
+#: Bytes of each unit, by its name in small letters; `GB` counts in thousands, `GiB` in 1,024.
+_UNITS = {
+    "b": 1,
+    **{f"{letter}b": 1000**power for power, letter in enumerate("kmgt", 1)},
+    **{f"{letter}ib": 1024**power for power, letter in enumerate("kmgt", 1)},
+}
+_SIZE = re.compile(r"\s*(\d{1,15}(?:\.\d{1,15})?)\s*([a-z]{1,3})\s*", re.IGNORECASE | re.ASCII)
+
+
+def bytes_of(text: str) -> int | None:
+    """Read a number of bytes with its unit, as `size` spells it; None if it is none.
+
+    >>> bytes_of("4 GB"), bytes_of("1.5GiB"), bytes_of("4 G")
+    (4000000000, 1610612736, None)
+    """
+    match = _SIZE.fullmatch(text)
+    unit = _UNITS.get(match[2].lower()) if match else None
+    return round(float(match[1]) * unit) if match and unit else None
+
+
 def number(value: object) -> str:
     """Spell a metric for people: six digits are enough to compare; text and truth as JSON has them.
 

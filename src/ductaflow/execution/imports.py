@@ -20,6 +20,7 @@ from __future__ import annotations
 import ast
 import builtins
 import functools
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from pathlib import Path
 from ductaflow.common.files import Stamp, stamp_of
 from ductaflow.common.own_code import is_own_code, is_own_package, source_trees
 from ductaflow.store.fingerprint import cell_trees, module_tree
+from ductaflow.store.spec import THREAD_VARIABLES
 
 #: A source that is larger, in bytes, is not read ahead.
 LARGEST_SOURCE = 1 << 20
@@ -55,6 +57,7 @@ _HARMLESS_BUILTINS = frozenset(
         *("print", "repr", "round", "sorted", "sum"),
     )
 )
+_NAMES_THREADS = re.compile(rb"\b(?:%s)\b" % b"|".join(name.encode() for name in THREAD_VARIABLES))
 #: Their import changes the shell, which has to happen in the flow.
 _ACTS_ON_SHELL = frozenset({"matplotlib_inline", "pylab"})
 
@@ -69,6 +72,7 @@ class _Known:
 
     imports: tuple[str, ...]
     hides: tuple[str, ...]
+    names_threads: bool
     stamps: dict[Path, Stamp | None]
 
     @property
@@ -90,6 +94,11 @@ def hidden_packages(source: Path, project_root: Path) -> tuple[str, ...]:
     return _look(source, project_root).hides
 
 
+def names_threads(source: Path, project_root: Path) -> bool:
+    """Whether a flow, or what it imports first of the project, names a variable that limits threads."""
+    return _look(source, project_root).names_threads
+
+
 def _look(source: Path, project_root: Path) -> _Known:
     known = _known.get((source, project_root))
     if known is None or not known.is_current:
@@ -99,8 +108,10 @@ def _look(source: Path, project_root: Path) -> _Known:
             hides = walk.hides()
         except OSError:
             # Nothing is done ahead. If the run cannot read it either, it says so.
-            return _Known((), (), {})
-        known = _known[source, project_root] = _Known(tuple(walk.found), hides, walk.stamps)
+            return _Known((), (), False, {})
+        known = _known[source, project_root] = _Known(
+            tuple(walk.found), hides, walk.names_threads, walk.stamps
+        )
     return known
 
 
@@ -135,6 +146,7 @@ class _Walk:
         self.stamps = {path: _stamp(path) for path in (source, *self._roots)}
         #: The statements, each once.
         self.found: dict[str, None] = {}
+        self.names_threads = False
 
     def hides(self) -> tuple[str, ...]:
         """Return the installed packages that have the name of a module of the project."""
@@ -150,12 +162,17 @@ class _Walk:
 
     def flow(self) -> None:
         """Walk through the flow."""
-        raw = _read(self._source)
+        raw = self._read(self._source)
         names: Names = {}
         trees = cell_trees(raw, self._source.suffix) if raw is not None else ()
         for tree in trees:
             if tree is None or not self.passes(tree.body, names, self._source):
                 return
+
+    def _read(self, file: Path) -> bytes | None:
+        raw = _read(file)
+        self.names_threads = self.names_threads or bool(raw and _NAMES_THREADS.search(raw))
+        return raw
 
     def passes(self, body: Iterable[ast.stmt], names: Names, file: Path, *, maybe: bool = False) -> bool:
         """Whether the walk goes on behind some statements of a file; `maybe` if they may not be reached."""
@@ -270,7 +287,7 @@ class _Walk:
         self.stamps[file] = _stamp(file)
         if not file.is_file():
             return True
-        raw = _read(file)
+        raw = self._read(file)
         tree = module_tree(raw) if raw is not None else None
         return tree is not None and self.passes(tree.body, {}, file, maybe=maybe)
 

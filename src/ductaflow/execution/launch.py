@@ -235,7 +235,7 @@ class _Forked:
         self.pid: int | None = None
         self.is_closed = False
         self.unable = ""
-        self.ask(f"{warm.RunRequest(spec, dict(os.environ)).dump()}\n".encode())
+        self.ask(f"{warm.RunRequest(spec, spec.variables(os.environ)).dump()}\n".encode())
 
     def ask(self, line: bytes) -> None:
         with contextlib.suppress(OSError):
@@ -276,6 +276,7 @@ def _supervisors_of(spec: RunSpec) -> Iterator[Supervisor]:
             Path(spec.project_root),
             preload=(*coverage, *spec.settings.preload),
             timeout=spec.timeout,
+            environment=spec.variables(os.environ),
         )
         for _ in range(2):
             connection = warm.connect(wanted, spec.session_id)

@@ -21,7 +21,8 @@ from typing import BinaryIO
 
 from ductaflow.common.decode import UnreadableError, decode, read_regular
 from ductaflow.common.files import set_aside, state_of, write_atomic
-from ductaflow.common.text import iso_moment
+from ductaflow.common.machine import address_space_limit, this_machine
+from ductaflow.common.text import bytes_of, iso_moment, size
 from ductaflow.project.mentions import strings_of
 from ductaflow.project.references import RunsTree
 from ductaflow.project.values import dump_config
@@ -49,8 +50,17 @@ from ductaflow.store.result import (
     recorded_result,
     write_result,
 )
-from ductaflow.store.spec import RunSpec
-from ductaflow.store.verdict import ChildEnd, Ending, RunEvent, Told, judge, note_of_set_aside, stopped_early
+from ductaflow.store.spec import THREAD_VARIABLES, RunSpec
+from ductaflow.store.verdict import (
+    ChildEnd,
+    Ending,
+    RunEvent,
+    Told,
+    judge,
+    memory_of,
+    note_of_set_aside,
+    stopped_early,
+)
 
 _CHUNK = 1 << 20
 
@@ -69,6 +79,7 @@ class RecordedRun:
 
     def __init__(self, spec: RunSpec) -> None:
         self._started, self._clock = datetime.now(UTC), time.monotonic()
+        self._memory_kills = this_machine().memory_kills()
         self._is_written = False
         self._metrics = Metrics()
         self._log: BinaryIO | None = None
@@ -140,13 +151,15 @@ class RecordedRun:
         """Yield what the log says of what was expected."""
         if result.judged is None:
             return
-        from ductaflow.store.expected import difference_lines
+        from ductaflow.store.expected import difference_lines, note_of_threads
 
         if not result.judged.message:
             yield f"⚖ {result.judged.summary}"
             return
         yield f"❌ not as expected: {result.judged.message}"
         yield from (f"  {line}" for line in difference_lines(result.judged))
+        if result.judged.differences and (note := note_of_threads(result)):
+            yield f"  {note}"
 
     def _write_less(self, result: Result | None, told: Told, exc: OSError) -> Result:
         """Write a short result, if there is room for that, in the place of one that could not be written."""
@@ -229,6 +242,8 @@ class RecordedRun:
             **asdict(end),
             told=told,
             timeout=spec.timeout,
+            memory_kills=self._kills_since(),
+            memory=this_machine().memory() if end.signal else None,
             allow_exit=spec.options.allow_exit,
             children=children,
         )
@@ -243,7 +258,9 @@ class RecordedRun:
         verdict = judge(replace(ending, warning_count=log.warning_count))
         if (note := note_of_set_aside(told)) and note != verdict.message:
             told.notes.append(note)
-        told.notes += filter(None, [recurring(spec.reasons)])
+        told.notes += [*filter(None, [recurring(spec.reasons)]), *_beyond(spec)]
+        if not verdict.status.is_good:
+            told.notes += _notes_of_memory(ending)
         record = self._record(told, outputs, stopped, is_good=verdict.status.is_good)
         result = Result(
             flow=spec.flow,
@@ -273,16 +290,15 @@ class RecordedRun:
             children=tuple(told.children),
             kept_folders=self.claim.kept_folders(record.outputs),
             peak_memory=end.peak_memory,
-            environment=Environment(
-                python=platform.python_version(),
-                platform=platform.platform(),
-                packages=told.packages,
-                git=spec.git,
-                host=socket.gethostname(),
-            ),
+            environment=_environment(spec, told),
             folder=Path(spec.folder),
         )
         return self._judged(result, children, stopped)
+
+    def _kills_since(self) -> int | None:
+        """Return how many processes the system has killed for memory since the begin; None if unknown."""
+        before, now = self._memory_kills, this_machine().memory_kills()
+        return None if before is None or now is None else max(0, now - before)
 
     def _judged(self, result: Result, flows: Sequence[Result], stopped: Callable[[], bool]) -> Result:
         """Return the result after judging what the run found."""
@@ -332,6 +348,45 @@ class RecordedRun:
             tuple(FileEntry(path=site.relative(path), size=stamp.size) for path, stamp in files),
             tuple(outputs),
         )
+
+
+def _notes_of_memory(end: Ending) -> Iterator[str]:
+    """Yield what is known of the memory of a run that failed, where that may be why."""
+    if end.told.failure and end.told.failure.ename.endswith("MemoryError"):
+        yield memory_of(end.peak_memory, this_machine().memory())
+        if limit := address_space_limit():
+            yield f"the address space of a process is limited to {size(limit)} (ulimit -v)"
+    if end.memory_kills and end.signal != "SIGKILL":
+        what = "a process" if end.memory_kills == 1 else f"{end.memory_kills} processes"
+        yield f"the system killed {what} for memory while it ran"
+
+
+def _beyond(spec: RunSpec) -> Iterator[str]:
+    """Yield what a run asks for that is more than there is; it runs all the same, and nothing beside it."""
+    options, limit = spec.options, bytes_of(spec.settings.memory or "")
+    if options.cpus and options.cpus > (there := this_machine().processors()):
+        yield f"_run.cpus is {options.cpus}, and there {'are' if there > 1 else 'is'} {there}"
+    if options.memory and (wanted := bytes_of(options.memory)):
+        memory = this_machine().memory()
+        owner, total = (
+            ("the project", limit) if limit and limit < memory.total else (memory.owner, memory.total)
+        )
+        if wanted > total:
+            yield f"_run.memory is {options.memory}, and {owner} has {size(total)}"
+
+
+def _environment(spec: RunSpec, told: Told) -> Environment:
+    found = Environment(
+        python=platform.python_version(),
+        platform=platform.platform(),
+        packages=told.packages,
+        git=spec.git,
+        host=socket.gethostname(),
+    )
+    given = (f"{name}={os.environ[name]}" for name in THREAD_VARIABLES if name in os.environ)
+    if threads := str(spec.threads or "") or ", ".join(given):
+        found["threads"] = threads
+    return found
 
 
 def _notes_of_judging(spec: RunSpec, site: Site, record: Record) -> Iterator[str]:

@@ -39,6 +39,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from ductaflow.common import host
 from ductaflow.common.decode import UnreadableError, prepare
+from ductaflow.common.machine import this_machine
 from ductaflow.execution.warm import MESSAGE, RunRequest, Wanted, refuse, variables_of
 from ductaflow.notebook.papermill_hooks import load_papermill
 from ductaflow.store.folder import Marker
@@ -540,6 +541,7 @@ def use_once() -> None:
     nbformat.writes(notebook)  # type: ignore[no-untyped-call]
     # Starts a process that looks up the name of the processor.
     platform.platform()
+    this_machine()
     # filelock inspects the signature of its class; this one locks nothing.
     FileLock(os.devnull)
 

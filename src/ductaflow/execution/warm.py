@@ -113,13 +113,19 @@ class Wanted:
 
     @classmethod
     def of(
-        cls, source: Path, project_root: Path, *, preload: Iterable[str] = (), timeout: float | None = None
+        cls,
+        source: Path,
+        project_root: Path,
+        *,
+        environment: Mapping[str, str],
+        preload: Iterable[str] = (),
+        timeout: float | None = None,
     ) -> Wanted:
         """What a flow or build does first, and then modules to `preload` in any case."""
         more = [f"import {module}" for module in preload]
         imports = dict.fromkeys([*first_imports(source, project_root), *more])
         hides = hidden_packages(source, project_root)
-        return cls(tuple(imports), (str(source),), hides, variables_of(os.environ), timeout)
+        return cls(tuple(imports), (str(source),), hides, variables_of(environment), timeout)
 
     def dump(self) -> str:
         """One line of JSON."""

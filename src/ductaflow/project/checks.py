@@ -15,7 +15,7 @@ from typing import Any, NoReturn, TypeVar
 from ductaflow.common.engines import ENGINES
 from ductaflow.common.errors import ConfigError
 from ductaflow.common.paths import KIND_DIRS
-from ductaflow.common.text import did_you_mean, key_path, shorten
+from ductaflow.common.text import bytes_of, did_you_mean, key_path, shorten
 
 Value = TypeVar("Value")
 
@@ -53,6 +53,7 @@ NO_SERVER = "off"
 RERUN_ON = ("config", "code", "inputs", "environment")
 #: Seconds; a system call takes no more.
 MAX_TIMEOUT = 1_000_000_000
+MAX_PROCESSORS = 1_000_000
 #: Markers that pytest acts upon; as a tag each of them would change what a run does.
 _PYTEST_MARKERS = frozenset(
     ("skip", "skipif", "xfail", "parametrize", "usefixtures", "filterwarnings", "tryfirst", "trylast")
@@ -147,6 +148,26 @@ def flag(value: object, where: str) -> bool:
     if not isinstance(value, bool):
         refuse(where, "takes true or false", value)
     return value
+
+
+def processors(value: object, where: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_PROCESSORS:
+        refuse(where, "takes a whole number of processors, at least 1", value, "Such as 2.")
+    return value
+
+
+def memory(value: object, where: str) -> str:
+    """An amount of memory with its unit, as it is written."""
+    found = bytes_of(value) if isinstance(value, str) else None
+    if not found:
+        example = '"4 GB" or "500 MB"'
+        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+            example = f'"{value} MB" or "{value} GB"'
+        elif isinstance(value, str) and (bare := value.strip()) and bytes_of(f"{bare}B"):
+            example = f'"{bare}B" or "{bare}iB"' if bare[-1].isalpha() else f'"{bare} MB" or "{bare} GB"'
+        hint = f"Write {example}; units are kB, MB, GB, TB and, by 1,024, KiB, MiB, GiB, TiB."
+        refuse(where, "takes an amount of memory with its unit", value, hint)
+    return str(value)
 
 
 def changes(value: object, where: str) -> tuple[str, ...]:

@@ -32,6 +32,8 @@ class RunOptions:
         kernel: name of the Jupyter kernel; None for the one in the notebook's metadata.
         allow_exit: whether `sys.exit(0)` before the last cell is a success.
         expect: how close its results have to be to those expected, and their bounds; see `expect`.
+        cpus: processors that it uses; None for one, and for threads as the session limits them.
+        memory: how much it takes, such as `4 GB`; None for as much as its earlier runs took.
         allow_missing: whether it runs, with a warning, with those of its upstreams that have a valid run.
     """
 
@@ -47,6 +49,8 @@ class RunOptions:
     expect: Mapping[str, object] | None = field(
         default=None, hash=False, metadata={"check": expectations, "of_execution": True}
     )
+    cpus: int | None = checked(None, checks.processors, of_execution=True)
+    memory: str | None = checked(None, checks.memory, of_execution=True)
     allow_missing: bool = checked(False, checks.flag)
 
     @classmethod

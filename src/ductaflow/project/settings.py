@@ -59,6 +59,7 @@ class Settings:
         metrics: files of a run folder that say in numbers what a run found.
         expected_dir: folder of the expected results, below the project root.
         durations, baseline: files that pytest reads and updates; relative to the file with the settings.
+        memory: how much the runs of a session may take together, such as `16 GB`; None for what there is.
         only_changed: whether the session leaves alone what has not changed; asked for, never in a file.
     """
 
@@ -76,6 +77,7 @@ class Settings:
     expected_dir: str = checked(EXPECTED_DIR, checks.folder)
     durations: str | None = checked(None, checks.file, is_file=True)
     baseline: str | None = checked(None, checks.file, is_file=True)
+    memory: str | None = checked(None, checks.memory)
     only_changed: bool = checked(False, checks.flag)
 
     @classmethod

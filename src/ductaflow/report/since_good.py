@@ -85,6 +85,9 @@ def _of_environment(now: Environment, then: Environment) -> Iterator[str]:
         old, new = str(then.get(name, "")), str(now.get(name, ""))
         if old and new and old != new:
             yield f"{name} {old} -> {new}"
+    old, new = then.get("threads", ""), now.get("threads", "")
+    if old != new:
+        yield f"threads of BLAS and OpenMP: {old or 'not limited'} -> {new or 'not limited'}"
     yield from _named(_of_packages(now.get("packages", {}), then.get("packages", {})))
 
 

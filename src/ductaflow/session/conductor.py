@@ -152,6 +152,7 @@ def conduct(
         check=False,
         # On a worker nobody would wait for it afterwards.
         await_page=executor is not None,
+        workers=jobs,
     )
     with session:
         results = _Session(plan, readiness, run, where, console, page).work()
@@ -172,7 +173,7 @@ def _run_stored(
     session = Session()
     page = _page(project, session.id, readiness.graph)
     run = functools.partial(
-        run_instance, session_id=session.id, echo=jobs == 1, check=False, await_page=False
+        run_instance, session_id=session.id, echo=jobs == 1, check=False, await_page=False, workers=jobs
     )
     with session:
         return _Session(plan, readiness, run, Threads(jobs), Lines(jobs), page).work()
@@ -405,7 +406,7 @@ class _Session:
             for outcomes in self.executor.outcomes(self._turns()):
                 for outcome in outcomes.values():
                     self._settle(outcome)
-                self.console.tick()
+                self.console.tick(self.executor.waits)
         finally:
             # Something still runs only if an exception was raised: stop it, and start nothing more.
             try:

@@ -24,6 +24,7 @@ from ductaflow.project.settings import Project
 from ductaflow.report import NOT_YET, Entry, LiveReport, Stored
 from ductaflow.session.decide import NOT_STARTED, Outcome, unrun
 from ductaflow.session.request import spec_of_instance
+from ductaflow.session.resources import waits_in_short
 from ductaflow.session.runner import unchanged_lines
 from ductaflow.store.result import Result, Status
 from ductaflow.store.spec import current_run
@@ -41,7 +42,7 @@ class Display(Protocol):
 
     def show(self, instance: Instance, result: Result) -> None: ...
 
-    def tick(self) -> None: ...
+    def tick(self, waits: Mapping[str, str]) -> None: ...
 
     def close(self, page: Path | None, hints: Iterable[str]) -> None: ...
 
@@ -151,6 +152,7 @@ class Console:
         self._closes = not nested and progress is not False
         self._flow = flow
         self._counts: Counter[Status] = Counter()
+        self._waits = ""
         self._bar: tqdm[NoReturn] | None = None
         is_watched = sys.stderr.isatty() or is_notebook_execution()
         if not nested and (progress or (progress is None and not live and is_watched)):
@@ -174,17 +176,21 @@ class Console:
             sign = "⚠️ " if self._nested else ""
             show_on_console(f"{sign}{result.flow}[{result.instance}] {result.status}: {result.message}\n")
         if self._bar is not None and result.message != NOT_STARTED:
-            bad = [
-                f"{count} {status}" for status, count in self._counts.items() if status is not Status.SUCCESS
-            ]
-            self._bar.set_postfix_str(", ".join(bad), refresh=False)
+            self._describe()
             self._bar.update()
 
-    def tick(self) -> None:
-        """Set the clock of the bar, once a second."""
+    def tick(self, waits: Mapping[str, str]) -> None:
+        """Set the clock of the bar, once a second, and say what waits for room."""
         if self._bar is not None and time.monotonic() - self._ticked >= 1:
             self._ticked = time.monotonic()
+            self._waits = waits_in_short(waits)
+            self._describe()
             self._bar.refresh()
+
+    def _describe(self) -> None:
+        assert self._bar is not None
+        bad = [f"{count} {status}" for status, count in self._counts.items() if status is not Status.SUCCESS]
+        self._bar.set_postfix_str(", ".join(filter(None, [*bad, self._waits])), refresh=False)
 
     def close(self, page: Path | None, hints: Iterable[str]) -> None:
         if self._bar is not None:
@@ -212,14 +218,18 @@ class Lines:
 
     def __init__(self, jobs: int) -> None:
         self._jobs = jobs
+        self._is_short = False
         self.has_news = False
 
     def show(self, instance: Instance, result: Result) -> None:
         self.has_news = self.has_news or result.status is not Status.UNCHANGED
         show_line(instance.title, result, jobs=self._jobs)
 
-    def tick(self) -> None:
-        pass
+    def tick(self, waits: Mapping[str, str]) -> None:
+        """Say what waits for room, when something begins to."""
+        if waits and not self._is_short:
+            show_on_console(f"{waits_in_short(waits)}\n", sys.stderr)
+        self._is_short = bool(waits)
 
     def close(self, page: Path | None, hints: Iterable[str]) -> None:
         for hint in hints:

@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from graphlib import TopologicalSorter
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from ductaflow.common.errors import ConfigError, DuctaflowError
@@ -245,6 +246,8 @@ class Cluster:
         self._told: set[str] = set()
         self._erred: dict[str, BaseException] = {}
         self._inbox: queue.SimpleQueue[tuple[str, Future[Outcome]]] = queue.SimpleQueue()
+        #: Dask says itself what its tasks wait for.
+        self.waits: Mapping[str, str] = MappingProxyType({})
 
     def check(self) -> None:
         """See that each worker that there is may run for this session, and that the scheduler can read turns.

@@ -94,6 +94,7 @@ class Decision:
         run_first: upstreams without a valid run, where running them is the remedy.
         cause: of the result, where it is an error.
         seconds: how long the run is likely to take; only `forecast` says.
+        memory: how many bytes it is likely to take at most, 0 if nothing tells; only `forecast` says.
     """
 
     instance: Instance
@@ -104,6 +105,7 @@ class Decision:
     run_first: tuple[Instance, ...] = ()
     cause: Cause | None = None
     seconds: float = 0.0
+    memory: int = 0
 
     @property
     def message(self) -> str:

@@ -1,4 +1,4 @@
-"""How long instances are likely to take, by their last good runs.
+"""How long instances are likely to take, by their last good runs, and how much memory they took.
 
     the instance has a good run    what that took
     else its flow has some         the median of those
@@ -14,9 +14,12 @@ import re
 import statistics
 from collections.abc import Sequence
 from itertools import chain
+from pathlib import Path
 
-from ductaflow.common.paths import RunFolder
+from ductaflow.common.paths import RESULT, RunFolder
 from ductaflow.project.instances import Instance
+from ductaflow.session.request import placed
+from ductaflow.store.previous import previous_folder
 from ductaflow.store.result import status_named
 
 #: Seconds for an instance without any earlier run to go by.
@@ -24,6 +27,7 @@ UNKNOWN = 1.0001
 # As `result.write_result` indents the keys of the record itself. Quotes and line ends inside a text are
 # escaped, so nothing that a flow printed looks like this.
 _STATUS = re.compile(rb'^ "(?:run_)?status": "(\w+)"', re.MULTILINE)
+_PEAK = re.compile(rb'^ "peak_memory": (\d{1,18}),?$', re.MULTILINE)
 _SECONDS = re.compile(rb'^ "seconds": (\d+(?:\.\d+)?(?:e[+-]?\d+)?)', re.MULTILINE)
 
 
@@ -48,16 +52,38 @@ def filled_up(instances: Sequence[Instance | None], known: Sequence[float | None
     ]
 
 
+def peaks_of(instances: Sequence[Instance | None]) -> list[int | None]:
+    """The most memory that the last run of each took, or the last good one; in bytes, None if unknown."""
+    return [None if instance is None or instance.problem else _peak(instance) for instance in instances]
+
+
+def _peak(instance: Instance) -> int | None:
+    folder, tree = placed(instance.run_folder.path, instance.project)
+    text = _text(folder / RESULT)
+    peaks = [*_PEAK.findall(text)]
+    if text and not _is_good(text):
+        # It may have failed before it took what a good run takes, which is kept.
+        peaks += _PEAK.findall(_text(previous_folder(tree, folder) / RESULT))
+    return max(map(int, peaks), default=None)
+
+
 def _last_good(folder: RunFolder) -> float | None:
     """Seconds of the last run; None if it failed, which tells nothing about a good one."""
+    text = _text(folder.result)
+    seconds = _SECONDS.search(text)
+    return float(seconds[1]) if seconds and _is_good(text) else None
+
+
+def _is_good(text: bytes) -> bool:
+    # The one of the run comes last.
+    statuses = _STATUS.findall(text)
+    known = status_named(statuses[-1].decode()) if statuses else None
+    return known is not None and known.is_good
+
+
+def _text(file: Path) -> bytes:
     try:
-        text = folder.result.read_bytes()
+        return file.read_bytes()
     except OSError:
         # There is no run, or its result cannot be read: whoever needs the result itself reports that.
-        return None
-    # The one of the run comes last.
-    statuses, seconds = _STATUS.findall(text), _SECONDS.search(text)
-    known = status_named(statuses[-1].decode()) if statuses else None
-    if not known or not known.is_good or not seconds:
-        return None
-    return float(seconds[1])
+        return b""

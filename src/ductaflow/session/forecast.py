@@ -14,7 +14,8 @@ from ductaflow.common.text import listed
 from ductaflow.project.instances import Instance, Instances
 from ductaflow.session.decide import Decision, Readiness, Would, compared, decide
 from ductaflow.session.durations import UNKNOWN, expected_seconds
-from ductaflow.session.scheduler import ReadyQueue
+from ductaflow.session.resources import RoomHere
+from ductaflow.session.scheduler import Policy, ReadyQueue
 
 #: How many instances are named beside a hint that they share.
 _NAMED = 5
@@ -92,9 +93,14 @@ def forecast(readiness: Readiness, instances: Sequence[Instance], *, only_change
             elif far := beyond.told(here[id]):
                 decision = replace(decision, reasons=(*decision.reasons, far))
         found[id] = decision
+    if not any(one.would.takes_time for one in found.values()):
+        return [found[one.id] for one in instances]
+    room = RoomHere(instances, 1)
     return [
-        replace(found[one.id], seconds=seconds) if found[one.id].would.takes_time else found[one.id]
-        for one, seconds in zip(instances, expected_seconds(instances), strict=True)
+        replace(found[one.id], seconds=seconds, memory=room.demand(place).memory)
+        if found[one.id].would.takes_time
+        else found[one.id]
+        for place, (one, seconds) in enumerate(zip(instances, expected_seconds(instances), strict=True))
     ]
 
 
@@ -106,11 +112,15 @@ class Plan:
         decisions: in the order of the graph.
         is_known: whether earlier runs tell how long some of it takes.
         span: seconds from beginning to end, at least and at most: what may run perhaps does not.
+        waits: what would have to wait for room, by id, each with what it would wait for first.
+        alone: what takes more than there is at all, by id, each with what it lacks.
     """
 
     decisions: tuple[Decision, ...]
     is_known: bool
     span: tuple[float, float]
+    waits: Mapping[str, str]
+    alone: Mapping[str, str]
 
     @classmethod
     def of(cls, instances: Instances, ids: Iterable[str], jobs: int) -> Plan:
@@ -119,25 +129,49 @@ class Plan:
         order = [instances.by_id[id] for id in readiness.graph.order(ids)]
         decisions = forecast(readiness, order, only_changed=True)
         surely = [one for one in decisions if one.would is Would.RUN]
+        least = seconds_with(jobs, surely, readiness)
+        most, waits = _simulated(jobs, decisions, readiness)
+        running = [one.instance for one in decisions if one.would.takes_time]
+        room = RoomHere(running, jobs)
+        alone = {one.id: lack for place, one in enumerate(running) if (lack := room.beyond(place))}
         return cls(
             tuple(decisions),
             any(one.would.takes_time and one.seconds != UNKNOWN for one in decisions),
-            (seconds_with(jobs, surely, readiness), seconds_with(jobs, decisions, readiness)),
+            (least, most),
+            waits,
+            alone,
         )
 
 
 def seconds_with(jobs: int, decisions: Sequence[Decision], readiness: Readiness) -> float:
     """How long what runs is likely to take, `jobs` at a time, each after what it reads from."""
-    seconds = {one.instance.id: one.seconds for one in decisions if one.would.takes_time}
-    places = {id: place for place, id in enumerate(readiness.graph.order(seconds))}
-    waits = [[places[up] for up in readiness.graph.upstreams(id) if up in places] for id in places]
-    lasts = [seconds[id] for id in places]
-    queue = ReadyQueue(waits, lasts)
-    running: list[tuple[float, int]] = []
+    return _simulated(jobs, decisions, readiness)[0]
+
+
+def _simulated(
+    jobs: int, decisions: Sequence[Decision], readiness: Readiness
+) -> tuple[float, dict[str, str]]:
+    """How long what runs is likely to take, `jobs` at a time, each after what it reads from and with room.
+
+    And what would wait for room, with what it would wait for first.
+    """
+    would_run = {one.instance.id: one for one in decisions if one.would.takes_time}
+    places = {id: place for place, id in enumerate(readiness.graph.order(would_run))}
+    ids = list(places)
+    upstreams = [[places[up] for up in readiness.graph.upstreams(id) if up in places] for id in ids]
+    seconds = [would_run[id].seconds for id in ids]
+    room = RoomHere([would_run[id].instance for id in ids], jobs) if jobs > 1 else None
     now = 0.0
-    while not queue.finished:
-        while len(running) < jobs and (items := queue.take()):
-            heapq.heappush(running, (now + lasts[items[0]], items[0]))
-        now, ended = heapq.heappop(running)
-        queue.finish(ended)
-    return now
+    policy = Policy[int](ReadyQueue(upstreams, seconds), room and room.simulated(), lambda: now)
+    for number in range(jobs):
+        policy.add_worker(number)
+    running: list[tuple[float, int, int]] = []
+    waits: dict[str, str] = {}
+    while not policy.finished:
+        for worker, [place] in policy.assign():
+            heapq.heappush(running, (now + seconds[place], worker, place))
+        for place, lack in policy.waits.items():
+            waits.setdefault(ids[place], lack)
+        now, worker, ended = heapq.heappop(running)
+        policy.complete(worker, ended)
+    return now, waits

@@ -56,7 +56,7 @@ def run_again(runs: Sequence[Instance], project: Project, *, jobs: int, show: Sh
     results: dict[Path, Result] = {}
 
     def work(chain: Sequence[Instance]) -> None:
-        launched = functools.partial(run_spec, echo=jobs == 1, stop=stop)
+        launched = functools.partial(run_spec, echo=jobs == 1, stop=stop, workers=jobs)
         for run, result in _results_of(chain, project, launched, stop):
             results[run.run_folder.path] = result
             show(run, result)

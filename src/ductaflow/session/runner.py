@@ -20,6 +20,7 @@ from ductaflow.project.options import RunOptions
 from ductaflow.project.settings import Settings
 from ductaflow.session import request
 from ductaflow.session.debug import prepare
+from ductaflow.session.resources import with_thread_limit
 from ductaflow.store.changes import Change, Lookback, look_back
 from ductaflow.store.expected import difference_lines, judge_unchanged
 from ductaflow.store.result import FlowFailed, Result, Status
@@ -39,6 +40,7 @@ def run_instance(
     check: bool = True,
     stop: StopFlag | None = None,
     await_page: bool = True,
+    workers: int = 1,
     explain: Explain | None = None,
 ) -> Result:
     """Run a stored instance into its run folder.
@@ -54,6 +56,8 @@ def run_instance(
         check: raise if the run fails.
         stop: a flag that stops the run when it is set.
         await_page: wait for the HTML too; otherwise `launch.await_pages` has to be called.
+        workers: how many runs share this machine; each gets its part of the processors for the threads of
+            BLAS and OpenMP.
         explain: with `only_changed`, called with why the instance runs, before it does.
 
     Returns:
@@ -73,7 +77,8 @@ def run_instance(
         instance = load_stored(request.project_here(), instance)
     spec = request.spec_of_instance(noted(instance), settings=settings, session=session_id)
     spec = replace(spec, owner_pid=owner_pid)
-    return _checked(run_spec(spec, echo=echo, stop=stop, await_page=await_page, explain=explain), check)
+    result = run_spec(spec, echo=echo, stop=stop, await_page=await_page, workers=workers, explain=explain)
+    return _checked(result, check)
 
 
 def run_notebook(
@@ -186,6 +191,7 @@ def run_spec(
     echo: bool = True,
     stop: StopFlag | None = None,
     await_page: bool = True,
+    workers: int = 1,
     explain: Explain | None = None,
 ) -> Result:
     """Make a run, unless only what has changed runs and nothing has. Arguments as of `run_instance`."""
@@ -194,7 +200,7 @@ def run_spec(
         if last := unchanged(spec, back, explain=explain, echo=echo):
             return last
         spec = replace(spec, reasons=back.reasons)
-    return launch_shown(spec, echo=echo, stop=stop, await_page=await_page)
+    return launch_shown(spec, echo=echo, stop=stop, await_page=await_page, workers=workers)
 
 
 def unchanged(
@@ -241,9 +247,15 @@ def _tell_of_child(build: RunSpec, spec: RunSpec) -> None:
 
 
 def launch_shown(
-    spec: RunSpec, *, echo: bool = True, stop: StopFlag | None = None, await_page: bool = True
+    spec: RunSpec,
+    *,
+    echo: bool = True,
+    stop: StopFlag | None = None,
+    await_page: bool = True,
+    workers: int = 1,
 ) -> Result:
     """Launch with the log on the console; a build hears of its flows, and repeats their lines."""
+    spec = with_thread_limit(spec, workers)
     build = current_run()
     if build is None:
         return launch(spec, show=show_on_console if echo else None, stop=stop, await_page=await_page)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import heapq
 import threading
+import time
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Generic, Protocol, TypeVar
 
 from ductaflow.session.decide import Outcome, Turn
 from ductaflow.session.durations import UNKNOWN, expected_seconds
+from ductaflow.session.resources import Demand, Room, RoomHere
 
 #: Seconds between two looks of a waiting session; on Windows Ctrl-C takes effect after as long.
 TICK = 0.5
@@ -32,6 +36,10 @@ class Executor(Protocol):
     def stop(self) -> Mapping[str, Outcome]:
         """Stop what runs, start nothing more, and give what came of it; by id."""
 
+    @property
+    def waits(self) -> Mapping[str, str]:
+        """What could start and waits for room, by id, each with what it waits for."""
+
 
 class Threads:
     """Takes turns in threads of this process, which only wait for processes.
@@ -45,11 +53,16 @@ class Threads:
         self._pool = ThreadPoolExecutor(jobs, thread_name_prefix="conduct")
         self._stop = threading.Event()
         self._running: dict[Future[Outcome], str] = {}
+        #: What could start and waits for room, by id, each with what it waits for.
+        self.waits: Mapping[str, str] = MappingProxyType({})
 
     def outcomes(self, turns: Sequence[Turn]) -> Iterator[Mapping[str, Outcome]]:
         waits, seconds = waits_and_seconds(turns)
-        # One at a time takes as long in any order, so what was given first is first.
-        policy = Policy[str](ReadyQueue(waits, seconds if self._jobs > 1 else [0.0] * len(turns)))
+        # One at a time takes as long in any order, so what was given first is first; and it has all the room.
+        is_alone = self._jobs == 1
+        queue = ReadyQueue(waits, [0.0] * len(turns) if is_alone else seconds)
+        room = None if is_alone else RoomHere([turn.instance for turn in turns], self._jobs)
+        policy = Policy[str](queue, room)
         for number in range(min(self._jobs, len(turns))):
             policy.add_worker(f"w{number}")
         taken: dict[Future[Outcome], tuple[str, int]] = {}
@@ -60,13 +73,17 @@ class Threads:
                 future = self._pool.submit(turn.take, [ended[id] for id in turn.after], self._stop, worker)
                 self._running[future] = turn.instance.id
                 taken[future] = worker, place
+            self.waits = {turns[place].instance.id: why for place, why in policy.waits.items()}
             done = wait(self._running, timeout=TICK, return_when=FIRST_COMPLETED).done
             now = {self._running[future]: future.result() for future in done}
             yield now
             # Only what the caller has seen is forgotten here: it may be interrupted before.
             for future in done:
                 del self._running[future]
-                policy.complete(*taken.pop(future))
+                worker, place = taken.pop(future)
+                policy.complete(worker, place)
+                if room:
+                    room.learn(place, future.result().result.peak_memory)
             ended |= now
 
     def stop(self) -> Mapping[str, Outcome]:
@@ -88,6 +105,8 @@ Worker = TypeVar("Worker", bound=Hashable)
 #: Consecutive ordinary tests of one file go to a worker together, so that its fixtures are made once; each
 #: worker gets about this many portions of a large file, so that none is left with a long one at the end.
 PORTIONS_PER_WORKER = 2
+#: So many items are looked at for one that there is room for.
+LOOKAHEAD = 100
 
 
 class ReadyQueue:
@@ -109,6 +128,7 @@ class ReadyQueue:
         self._waits_for = [set(ups) - {item} for item, ups in enumerate(upstreams)]
         self._downstreams = _downstreams(self._waits_for)
         self._paths = longest_paths(upstreams, seconds)
+        self._seconds = seconds
         self._unfinished = set(range(len(upstreams)))
         self._untaken = set(self._unfinished)
         self._ready: list[tuple[float, int, list[int]]] = []
@@ -126,18 +146,36 @@ class ReadyQueue:
         """Whether every item is finished."""
         return not self._unfinished
 
-    def take(self) -> list[int]:
-        """Take what starts next: an item or a portion; empty if nothing may start now."""
+    def seconds(self, items: Iterable[int]) -> float:
+        """How long some items are likely to take, one after another."""
+        return sum(self._seconds[item] for item in items)
+
+    def take(
+        self, may_start: Callable[[list[int], list[int]], bool] = lambda items, ahead: True
+    ) -> list[int]:
+        """Take what starts next: an item or a portion; empty if nothing may start now.
+
+        Args:
+            may_start: whether there is room for some items; `ahead` comes first, and has to wait for room:
+                empty for what comes first itself.
+        """
         if not self._ready and self._untaken and len(self._untaken) == len(self._unfinished):
             # Nothing is at work, so all that is left waits for a cycle.
             item = _member_of_cycle(min(self._untaken), lambda one: self._waits_for[one] & self._untaken)
             self._waits_for[item].clear()
             self._push([item])
-        if not self._ready:
-            return []
-        _, _, items = heapq.heappop(self._ready)
-        self._untaken.difference_update(items)
-        return items
+        waiting: list[tuple[float, int, list[int]]] = []
+        found: list[int] = []
+        while self._ready and not found and len(waiting) < LOOKAHEAD:
+            entry = heapq.heappop(self._ready)
+            if may_start(entry[2], waiting[0][2] if waiting else []):
+                found = entry[2]
+            else:
+                waiting.append(entry)
+        for entry in waiting:
+            heapq.heappush(self._ready, entry)
+        self._untaken.difference_update(found)
+        return found
 
     def finish(self, item: int) -> None:
         """An item that was taken has ended, whatever came of it."""
@@ -160,12 +198,37 @@ class ReadyQueue:
         heapq.heappush(self._ready, (-sum(self._paths[item] for item in items), items[0], items))
 
 
-class Policy(Generic[Worker]):
-    """Which worker holds which items of a queue; each free one gets what comes first."""
+@dataclass(frozen=True, slots=True)
+class _AtWork:
+    """What a worker is at: one item or a portion, and when that is likely to end."""
 
-    def __init__(self, queue: ReadyQueue) -> None:
+    item: int
+    demand: Demand
+    end: float
+
+
+class Policy(Generic[Worker]):
+    """Which worker holds which items of a queue; each free one gets what comes first and has room.
+
+    What comes first and has no room waits for it. Others may start before it if they are likely to have
+    ended until then, or to leave it room: so nothing is idle without need, and nothing waits for ever. What
+    asks for more than there is at all runs alone.
+
+    Args:
+        room: what items take, and what there is; None where nothing is limited.
+        clock: seconds, from any moment.
+    """
+
+    def __init__(
+        self, queue: ReadyQueue, room: Room | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._queue = queue
+        self._room = room
+        self._clock = clock
         self._held: dict[Worker, list[int]] = {}
+        self._at_work: dict[Worker, _AtWork] = {}
+        #: Items that could start and wait for room, each with what it waits for, as of the last assignment.
+        self.waits: dict[int, str] = {}
 
     @property
     def finished(self) -> bool:
@@ -181,6 +244,7 @@ class Policy(Generic[Worker]):
         That item counts as finished, what was sent behind it will be sent again.
         """
         held = self._held.pop(worker)
+        self._at_work.pop(worker, None)
         if not held:
             return None
         running, *rest = held
@@ -190,7 +254,10 @@ class Policy(Generic[Worker]):
 
     def complete(self, worker: Worker, item: int) -> None:
         """An item of a worker is done, whatever came of it."""
-        self._held[worker].remove(item)
+        held = self._held[worker]
+        held.remove(item)
+        if not held:
+            self._at_work.pop(worker, None)
         self._queue.finish(item)
 
     def run_again(self, item: int) -> None:
@@ -200,15 +267,40 @@ class Policy(Generic[Worker]):
     def assign(self, is_ending: Callable[[Worker], bool] = lambda _: False) -> list[tuple[Worker, list[int]]]:
         """What to send to the workers that are free now, except those that take nothing any more."""
         sent: list[tuple[Worker, list[int]]] = []
+        self.waits = {}
         for worker, held in self._held.items():
             if held or is_ending(worker):
                 continue
-            items = self._queue.take()
+            items = self._queue.take(self._has_room) if self._room else self._queue.take()
             if not items:
                 break
             held.extend(items)
             sent.append((worker, items))
+            if self._room:
+                end = self._clock() + self._queue.seconds(items)
+                self._at_work[worker] = _AtWork(items[0], self._room.demand(items[0]), end)
         return sent
+
+    def _has_room(self, items: list[int], ahead: list[int]) -> bool:
+        """Whether some items may start now, beside what is at work and before what waits ahead of them."""
+        assert self._room is not None
+        if not self._at_work:
+            return True
+        wanted = self._room.demand(items[0])
+        free = self._room.free({one.item: one.demand for one in self._at_work.values()}, wanted)
+        if lack := wanted.lack(free):
+            self.waits[items[0]] = lack
+            return False
+        return not ahead or self._delays_not(items, wanted, free, self._room.demand(ahead[0]))
+
+    def _delays_not(self, items: list[int], wanted: Demand, free: Demand, ahead: Demand) -> bool:
+        """Whether items can start before something that waits for room, without making it wait longer."""
+        moment = now = self._clock()
+        for one in sorted(self._at_work.values(), key=lambda one: one.end):
+            if not ahead.lack(free):
+                break
+            moment, free = max(now, one.end), free + one.demand
+        return now + self._queue.seconds(items) <= moment or not wanted.lack(free - ahead)
 
 
 def longest_paths(upstreams: Upstreams, weights: Sequence[float]) -> list[float]:
@@ -335,12 +427,18 @@ def _units(upstreams: Upstreams, together: Iterable[Collection[int]]) -> list[se
 
 
 class Estimate:
-    """How long a session may still take, by what its items took earlier and by its own pace."""
+    """How long a session may still take, by what its items took earlier and by its own pace.
 
-    def __init__(self, upstreams: Upstreams, seconds: Sequence[float], workers: int) -> None:
+    Args:
+        parts: which part of what there is each item takes; by default as much as all workers.
+    """
+
+    def __init__(
+        self, upstreams: Upstreams, seconds: Sequence[float], workers: int, parts: Sequence[float] = ()
+    ) -> None:
         self._seconds = seconds
         self._paths = longest_paths(upstreams, seconds)
-        self._workers = max(1, workers)
+        self._parts = parts or [1 / max(1, workers)] * len(seconds)
         self._open = set(range(len(seconds)))
         self._known = any(value != UNKNOWN for value in seconds)
         self._expected = self._measured = 0.0
@@ -359,10 +457,10 @@ class Estimate:
             return None
         # With many results the pace of this session says more than earlier ones.
         pace = self._measured / self._expected if self._expected else 1.0
-        work = sum(self._seconds[item] for item in self._open) * pace
+        work = sum(self._seconds[item] * self._parts[item] for item in self._open) * pace
         ways = {item: self._paths[item] * pace for item in self._open}
         for item, elapsed in running:
             done = min(elapsed, self._seconds[item] * pace)
-            work -= done
+            work -= done * self._parts[item]
             ways[item] = ways.get(item, 0.0) - done
-        return max(work / self._workers, *ways.values(), 0.0)
+        return max(work, *ways.values(), 0.0)

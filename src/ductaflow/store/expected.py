@@ -345,6 +345,17 @@ def look_command(shown: str) -> str:
     return f"ductaflow diff {shown}@expected {shown}"
 
 
+def note_of_threads(result: Result) -> str:
+    """Say that threads were limited in a run whose results differ: sums depend on how they are divided."""
+    threads = result.environment.get("threads")
+    if not threads:
+        return ""
+    return (
+        f"threads of BLAS and OpenMP were limited ({threads}), which can change last digits; _run.cpus gives"
+        " their number, alike in every session"
+    )
+
+
 def unexpected_lines(result: Result, id: str, shown: str, *, bounds: str, name: str = "") -> Iterator[str]:
     """Yield what a person needs who finds that results are not as expected.
 
@@ -359,6 +370,8 @@ def unexpected_lines(result: Result, id: str, shown: str, *, bounds: str, name: 
     assert judged
     yield f"{name or id}: {judged.message} (the run ended well, {duration(result.seconds)})"
     yield from (f"  {line}" for line in difference_lines(judged, bounds=bounds))
+    if note := note_of_threads(result):
+        yield f"  {note}"
     if result.reasons:
         yield f"  since the last good run: {listed([*result.reasons], 3)}"
     held = judged.beyond

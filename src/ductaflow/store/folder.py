@@ -394,6 +394,12 @@ def is_running(runs_root: Path, folder: Path, session_id: str) -> bool:
     return _is_held(path) if marker.owner.host == socket.gethostname() else _is_beating(path)
 
 
+def supervisor_of(runs_root: Path, folder: Path) -> int | None:
+    """Return the process that looks after a run of a folder on this host; None if there is none."""
+    marker = Marker.load(_admin(runs_root, folder, ".json"))
+    return marker.owner.pid if marker and marker.owner.host == socket.gethostname() else None
+
+
 def _lock(runs_root: Path, folder: Path, *, within: float | None = None) -> FileLock:
     from filelock import FileLock, Timeout
 

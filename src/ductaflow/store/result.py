@@ -223,13 +223,18 @@ class GitState(TypedDict):
 
 
 class Environment(TypedDict, total=False):
-    """Where a run ran, and with what; `packages` are versions by module."""
+    """Where a run ran, and with what; `packages` are versions by module.
+
+    `threads` is the limit for those of BLAS and OpenMP: a number that its session or its config set, or the
+    variables that the environment had; it is missing where there was none.
+    """
 
     python: str
     platform: str
     packages: dict[str, str]
     git: GitState | None
     host: str
+    threads: str
 
 
 @dataclass(frozen=True, slots=True)

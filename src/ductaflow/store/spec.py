@@ -25,6 +25,15 @@ from ductaflow.store.result import GitState
 
 #: A longer description of a run is in a file, in characters: the system limits variables of the environment.
 _LARGEST_VARIABLE = 8192
+#: What limits the threads of BLAS, OpenMP and libraries that are built on them, when they are loaded.
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +52,7 @@ class RunSpec:
         git: commit and dirty flag of the project, as the session found them.
         expected: the folder of the expected results; empty where nothing is judged.
         page_maker: where the session has its pages made; empty where each run makes its own.
+        threads: how many BLAS and OpenMP may have in it; None if the session sets no limit.
         events: the file for what the child has to tell; set by the supervisor.
     """
 
@@ -65,6 +75,7 @@ class RunSpec:
     reasons: Mapping[str, int] = field(default_factory=dict)
     expected: str = ""
     page_maker: str = ""
+    threads: int | None = None
     events: str = ""
 
     @property
@@ -116,7 +127,16 @@ class RunSpec:
             text = json.dumps(
                 {"folder": self.folder, "events": self.events, "described": os.fspath(file or "")}
             )
-        return {**(os.environ if base is None else base), "PYTHONUTF8": "1", CONTEXT: text}
+        return {**self.variables(os.environ if base is None else base), "PYTHONUTF8": "1", CONTEXT: text}
+
+    def variables(self, base: Mapping[str, str]) -> dict[str, str]:
+        """`base`, with the limits of threads: what packages find when they are imported."""
+        return with_threads(base, self.threads)
+
+
+def with_threads(environment: Mapping[str, str], threads: int | None) -> dict[str, str]:
+    """An environment in which threads are limited; the same if there is no limit."""
+    return {**environment, **dict.fromkeys(THREAD_VARIABLES if threads else (), str(threads))}
 
 
 def run_title(flow: str, instance: str) -> str:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, Required, TypedDict
 
 from ductaflow.common.errors import Failure
-from ductaflow.common.text import cut
+from ductaflow.common.machine import Memory
+from ductaflow.common.text import cut, size
 from ductaflow.store.result import MAX_MESSAGE_CHARS, Cause, Judged, Result, Status
 from ductaflow.store.spec import Reads
 
@@ -144,10 +145,18 @@ class ChildEnd:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending(ChildEnd):
-    """The end of a child, and what else the verdict depends on."""
+    """The end of a child, and what else the verdict depends on.
+
+    Attributes:
+        memory_kills: how many processes the system has killed for memory while it ran, in its control group;
+            None if the system does not tell.
+        memory: what there is; None where it does not matter.
+    """
 
     told: Told
     timeout: float | None = None
+    memory_kills: int | None = None
+    memory: Memory | None = None
     allow_exit: bool = False
     warning_count: int = 0
     children: Sequence[Result] = ()
@@ -256,7 +265,7 @@ def _red(end: Ending) -> Verdict | None:
     if end.stop:
         return _stopped(end)
     if end.signal and not end.cut_off:
-        return _error("signal", f"killed by {end.signal}{told.place}{_SIGNAL_HINTS.get(end.signal, '')}")
+        return _error("signal", f"killed by {end.signal}{told.place}{_why_killed(end)}")
     if told.folder_removed:
         return _error("exception", "the run folder was removed while it ran")
     if told.failure:
@@ -322,10 +331,23 @@ def _orange(end: Ending) -> Verdict | None:
     return None
 
 
-_SIGNAL_HINTS = {
-    "SIGKILL": " (the system does this when memory runs out)",
-    "SIGSEGV": " (a crash in compiled code)",
-}
+def _why_killed(end: Ending) -> str:
+    """Say what is known of why a signal came: the system kills for memory, people for any reason."""
+    if end.signal == "SIGSEGV":
+        return " (a crash in compiled code)"
+    if end.signal != "SIGKILL":
+        return ""
+    known = {None: "the system does this when memory runs out", 0: ""}
+    why = known.get(end.memory_kills, "out of memory, as the system counts")
+    text = ": ".join(filter(None, [why, memory_of(end.peak_memory, end.memory)]))
+    return f" ({text})" if text else ""
+
+
+def memory_of(peak: int | None, memory: Memory | None) -> str:
+    """Say how much memory a run took and how much there is, as far as known."""
+    parts = [f"its peak was {size(peak)}"] if peak else []
+    parts += [f"{memory.owner} has {size(memory.total)}"] if memory else []
+    return ", ".join(parts)
 
 
 def _failure_line(failure: Failure) -> str:
