@@ -6,6 +6,7 @@ It is separate from `engine`, which `import papermill` imports.
 from __future__ import annotations
 
 import json
+from datetime import datetime
 
 from nbformat import NotebookNode
 from papermill.engines import NotebookExecutionManager
@@ -39,7 +40,17 @@ class FewerSaves(NotebookExecutionManager):  # type: ignore[misc]
 
     def cell_complete(self, cell: NotebookNode, cell_index: int | None = None, **kwargs: object) -> None:
         self._between_cells = True
-        super().cell_complete(cell, cell_index, **kwargs)
+        about = cell.metadata.papermill
+        begin = about["start_time"]
+        # Papermill would parse this time by trying all forms that there are.
+        about["start_time"] = None
+        try:
+            super().cell_complete(cell, cell_index, **kwargs)
+        finally:
+            about["start_time"] = begin
+        if begin:
+            took = datetime.fromisoformat(about["end_time"]) - datetime.fromisoformat(begin)
+            about["duration"] = took.total_seconds()
 
     def notebook_complete(self, **kwargs: object) -> None:
         self._between_cells = False

@@ -508,8 +508,24 @@ def _mime_bundle(kind: str, data: Bundle, metadata: Bundle | None, **more: objec
     )
 
 
-def _output(kind: str, **content: object) -> NotebookNode:
-    return cast(NotebookNode, nbformat.v4.new_output(kind, **content))  # type: ignore[no-untyped-call]
+def _output(kind: str, **content: Any) -> NotebookNode:
+    if not _is_plain(**content):
+        return cast(NotebookNode, nbformat.v4.new_output(kind, **content))  # type: ignore[no-untyped-call]
+    # The same without a check by the schema, which takes longer than most cells.
+    output: NotebookNode = NotebookNode(output_type=kind)  # type: ignore[no-untyped-call]
+    output.update(content)  # type: ignore[no-untyped-call]
+    return output
+
+
+def _is_plain(data: Bundle | None = None, metadata: object = None, **texts: Any) -> bool:
+    """Return whether an output is sure to fit the schema: it has texts alone."""
+    return (
+        isinstance(metadata, dict | None)
+        and all(isinstance(text, str) for pair in (data or {}).items() for text in pair)
+        and isinstance(texts.pop("execution_count", 0), int)
+        and all(isinstance(text, str) for text in texts.pop("traceback", ()))
+        and all(isinstance(text, str) for text in texts.values())
+    )
 
 
 def _update(outputs: list[NotebookNode], new: NotebookNode) -> None:
