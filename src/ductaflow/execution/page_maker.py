@@ -83,10 +83,12 @@ class _Lane:
     """Pages that are made one after the other, by a worker that starts with the first one.
 
     Attributes:
+        is_large: whether it is that of large notebooks.
         page: the one that the worker makes now.
     """
 
     selector: selectors.BaseSelector
+    is_large: bool
     waiting: deque[_Page] = field(default_factory=deque)
     page: _Page | None = None
     pid: int = 0
@@ -127,7 +129,7 @@ class _Lane:
                 ours.close()
                 raise
             if self.pid == 0:
-                _become_worker(theirs, maker)
+                _become_worker(theirs, maker, large=self.is_large)
         self.control = ours
         self.selector.register(ours, selectors.EVENT_READ, self.hear)
         return ours
@@ -197,7 +199,7 @@ class PageMaker:
         self._lifeline = lifeline
         self._folder = folder
         self._selector = selectors.DefaultSelector()
-        self._quick, self._large = _Lane(self._selector), _Lane(self._selector)
+        self._quick, self._large = _Lane(self._selector, False), _Lane(self._selector, True)
         #: When the pages that are left are given up, once the session has ended.
         self._limit = float("inf")
 
@@ -272,7 +274,7 @@ def _size(file: Path) -> int:
         return 0
 
 
-def _become_worker(control: socket.socket, maker: int) -> NoReturn:
+def _become_worker(control: socket.socket, maker: int, *, large: bool) -> NoReturn:
     try:
         host.die_with_parent(maker)
         # The folders and connections of pages are among them, whose end somebody waits for.
@@ -280,7 +282,7 @@ def _become_worker(control: socket.socket, maker: int) -> NoReturn:
         os.closerange(control.fileno() + 1, os.sysconf("SC_OPEN_MAX"))
         # Runs that somebody waits for go first.
         os.nice(PAGE_NICENESS)
-        make_pages(control)
+        make_pages(control, large=large)
     except BaseException:
         traceback.print_exc()
         os._exit(1)
@@ -288,9 +290,9 @@ def _become_worker(control: socket.socket, maker: int) -> NoReturn:
         os._exit(0)
 
 
-def make_pages(control: socket.socket) -> None:
+def make_pages(control: socket.socket, *, large: bool) -> None:
     """Make the pages that are ordered on a connection, until its end or until this process is too large."""
-    pages, fault = _quick_pages()
+    pages, fault = _quick_pages(large=large)
     answer = _MADE
     while answer == _MADE:
         text, descriptors, _, _ = socket.recv_fds(control, _MESSAGE, 1)
@@ -309,13 +311,13 @@ def make_pages(control: socket.socket) -> None:
         control.send(answer)
 
 
-def _quick_pages() -> tuple[QuickPages | None, str]:
+def _quick_pages(*, large: bool) -> tuple[QuickPages | None, str]:
     """Return what makes pages quickly, or why there is nothing; nbconvert as it is makes them then."""
     try:
         from ductaflow.notebook.quick_pages import QuickPages
     except Exception as exc:
         return None, f"what is needed of nbconvert cannot be imported: {type(exc).__name__}: {exc}"
-    return QuickPages(), ""
+    return (QuickPages(first=0) if large else QuickPages()), ""
 
 
 def main(arguments: list[str]) -> None:

@@ -17,7 +17,7 @@ import contextlib
 import os
 import re
 from collections.abc import Callable, Hashable
-from typing import Any
+from typing import Any, Literal
 
 import nbconvert
 import nbformat
@@ -27,6 +27,7 @@ from jinja2.runtime import Context
 from nbconvert.exporters import HTMLExporter
 from nbconvert.exporters.templateexporter import TemplateExporter
 from nbconvert.filters import Highlight2HTML
+from nbconvert.filters import ansi2html as without_ansi_untyped
 from nbconvert.filters import clean_html as clean_untyped
 from nbconvert.filters.widgetsdatatypefilter import WidgetsDataTypeFilter
 from nbformat import NotebookNode
@@ -39,8 +40,13 @@ _MOST_HEADS = 32
 _WITHOUT_HEAD = "{%- block header -%}{%- endblock header -%}"
 _ALTERNATIVE = "No description has been provided for this image"
 _FOCUSABLE = frozenset(("jp-Cell-inputWrapper", "jp-OutputArea-output"))
-#: The tags around known code and text, with the document itself.
-_DEPTH_OF_CODE, _DEPTH_OF_TEXT = 9, 8
+_Kind = Literal["code", "text", "output"]
+#: The tags around a part, with their first class, the innermost first.
+_Around = tuple[str, ...]
+#: The beginning says what kind of part it is, the rest which one.
+_Key = tuple[Any, ...]
+#: Around a part by itself.
+_OPENED: _Around = ("div", "main", "body.jp-Notebook", "html", "[document]")
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
@@ -84,6 +90,8 @@ class QuickPages:
             self._exporter = _QuickExporter(
                 **exporter_options(TEMPLATE + _WITHOUT_HEAD), optimistic_validation=True
             )
+            # Without anything odd, for what is around known parts.
+            self._quick(plain_kinds(), "every kind")
             if not all(is_same(page, self._quick(notebook, "every kind")) for _ in range(2)):
                 self.fault = f"nbconvert {version} makes other pages than ductaflow does"
         except Exception as exc:
@@ -144,8 +152,10 @@ class _QuickExporter(HTMLExporter):
         #: Known parts with the white space before and behind them; None of what cannot stand alone.
         self.parts: dict[Hashable, tuple[str, str, str] | None] = {}
         self._characters = 0
-        #: The parts of the page that is being made, and how deep they are in it.
-        self._used: list[tuple[str, int]] = []
+        #: The parts of the page that is being made.
+        self._used: list[tuple[_Kind, str]] = []
+        #: What has to be around a part; known when a page without anything odd was made.
+        self._around: dict[_Kind, _Around] = {}
 
     def from_notebook_node(  # type: ignore[override]
         self, nb: NotebookNode, resources: dict[str, Any] | None = None, **kw: Any
@@ -158,13 +168,16 @@ class _QuickExporter(HTMLExporter):
         self.register_filter("highlight_code", self._code)
         self.register_filter("clean_html", lambda text: text if isinstance(text, _Known) else _clean(text))
         self.register_filter("markdown2html", self._text)
+        self.register_filter("ansi2html", self._output)
         self.register_filter("filter_data_type", _widgets(nb.metadata, resources, self))
         self._used = []
         body, resources = TemplateExporter.from_notebook_node(self, nb, resources, **kw)
         soup = BeautifulSoup(f"<html>{body}", features="html.parser")
-        if _completed(soup, self._mark) != [depth for _, depth in self._used]:
+        kinds, around = [kind for kind, _ in self._used], _completed(soup, self._mark)
+        self._around = self._around or dict(zip(kinds, around, strict=True))
+        if around != [self._around[kind] for kind in kinds]:
             raise _NotAlone
-        page = self._places.sub(lambda place: self._used[int(place[1])][0], str(soup))
+        page = self._places.sub(lambda place: self._used[int(place[1])][1], str(soup))
         return page.removeprefix("<html>"), resources
 
     def _code(self, source: str, language: str | None = None, metadata: NotebookNode | None = None) -> str:
@@ -172,8 +185,8 @@ class _QuickExporter(HTMLExporter):
             return _clean(self._highlight(source, language, metadata))
 
         magics = metadata.get("magics_language") if metadata else None
-        key = "code", source, language, self._lexer, magics
-        return self._known(key, make, _DEPTH_OF_CODE) or self._highlight(source, language, metadata)
+        key: _Key = "code", source, language, self._lexer, magics
+        return self._known(key, make) or self._highlight(source, language, metadata)
 
     @pass_context
     def _text(self, context: Context, source: str) -> str:
@@ -184,9 +197,17 @@ class _QuickExporter(HTMLExporter):
         # The template changes links to `files/`.
         if cell.get("cell_type") != "markdown" or cell.get("attachments") or "files/" in source:
             return make()
-        return self._known(("text", source), make, _DEPTH_OF_TEXT) or make()
+        return self._known(("text", source), make) or make()
 
-    def _known(self, key: Hashable, make: Callable[[], str], depth: int) -> _Known | None:
+    def _output(self, text: object) -> str:
+        """Plain text, of which there may be much: html.parser would stop at each entity in it."""
+        made = _without_ansi(text)
+        if not made or "<" in made:
+            return made
+        # What is left escaped in text.
+        return self._placed("output", made.replace("&#34;", '"').replace("&#39;", "'"))
+
+    def _known(self, key: _Key, make: Callable[[], str]) -> _Known | None:
         """Return the comment for a part; None if that has to be in the page from the start."""
         if key not in self.parts:
             made = make()
@@ -198,8 +219,12 @@ class _QuickExporter(HTMLExporter):
         if part is None:
             return None
         before, text, behind = part
-        self._used.append((text, depth))
-        return _Known(f"{before}<!--{self._mark}{len(self._used) - 1}-->{behind}")
+        return _Known(f"{before}{self._placed(key[0], text)}{behind}")
+
+    def _placed(self, kind: _Kind, text: str) -> str:
+        """Return the comment for a part of this page."""
+        self._used.append((kind, text))
+        return f"<!--{self._mark}{len(self._used) - 1}-->"
 
     def _alone(self, text: str) -> tuple[str, str, str] | None:
         """Return a part as BeautifulSoup writes it; None if that depends on what is around it."""
@@ -209,8 +234,7 @@ class _QuickExporter(HTMLExporter):
             return None
         opened = '<html><body class="jp-Notebook"><main><div>'
         soup = BeautifulSoup(f"{opened}{part}<!--{self._mark}0-->", features="html.parser")
-        # The document, and the four.
-        if _completed(soup, self._mark) != [5]:
+        if _completed(soup, self._mark) != [_OPENED]:
             return None
         around = soup.div
         last = around.contents[-1] if around else None
@@ -221,13 +245,13 @@ class _QuickExporter(HTMLExporter):
         return before, around.decode_contents(), behind
 
 
-def _completed(soup: BeautifulSoup, mark: str) -> list[int]:
-    """Add what nbconvert adds to a page; return how deep the comments with a mark are in it."""
-    depths = []
+def _completed(soup: BeautifulSoup, mark: str) -> list[_Around]:
+    """Add what nbconvert adds to a page; return what is around the comments with a mark."""
+    found = []
     for node in soup.descendants:
         if isinstance(node, Comment):
             if node.startswith(mark):
-                depths.append(sum(1 for _ in node.parents))
+                found.append(tuple(_named(parent) for parent in node.parents))
         elif isinstance(node, Tag):
             if node.name == "img":
                 node.attrs.setdefault("alt", _ALTERNATIVE)
@@ -237,7 +261,14 @@ def _completed(soup: BeautifulSoup, mark: str) -> list[int]:
                 and any("jp-Notebook" in parent.attrs.get("class", ()) for parent in node.parents)
             ):
                 node.attrs["tabindex"] = "0"
-    return depths
+            elif node.name == "template":
+                # What selects for nbconvert takes its content for another document.
+                raise _NotAlone
+    return found
+
+
+def _named(tag: Tag) -> str:
+    return ".".join([tag.name, *list(tag.attrs.get("class", ()))[:1]])
 
 
 # --- the test -----------------------------------------------------------------------------------------------
@@ -246,6 +277,14 @@ def _completed(soup: BeautifulSoup, mark: str) -> list[int]:
 def is_same(page: str, other: str) -> bool:
     """Return whether two pages are the same; each has random names of its own."""
     return _UUID.sub("", page) == _UUID.sub("", other)
+
+
+def plain_kinds() -> NotebookNode:
+    """Return a notebook with one part of each kind that is known."""
+    v4: Any = nbformat.v4
+    cell = v4.new_code_cell("x = 1", outputs=[v4.new_output("stream", text="x")])
+    notebook: NotebookNode = v4.new_notebook(cells=[cell, v4.new_markdown_cell("*x*")])
+    return notebook
 
 
 def every_kind() -> NotebookNode:
@@ -318,6 +357,7 @@ def every_kind() -> NotebookNode:
 # --- what has no types ------------------------------------------------------------------------------------
 
 _clean: Callable[[str], str] = clean_untyped
+_without_ansi: Callable[[object], str] = without_ansi_untyped
 
 
 def _highlighter(lexer: str | None, parent: HTMLExporter) -> Callable[..., str]:
