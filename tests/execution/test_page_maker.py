@@ -22,10 +22,11 @@ from ductaflow.common.files import temporary_prefix
 from ductaflow.common.paths import RunFolder
 from ductaflow.execution import page_orders
 from ductaflow.execution.launch import await_pages
-from ductaflow.execution.page_maker import LARGE
+from ductaflow.execution.page_maker import LARGE, make_pages
 from ductaflow.execution.page_orders import PAGE_GRACE, PageOrder, place_order
 from ductaflow.execution.warm import ServerProcess
 from ductaflow.notebook.export import announce_page, is_announced
+from ductaflow.notebook.quick_pages import QuickPages
 from ductaflow.project.instances import load_stored
 from ductaflow.project.settings import Project
 from ductaflow.session.runner import run_instance
@@ -171,6 +172,32 @@ def test_a_session_that_ends(maker: Maker) -> None:
     maker.server.end()
     assert "The HTML was not made: its session had ended." in page.text()
     assert not maker.process.is_running()
+
+
+@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize("fault", ["", "another nbconvert"])
+def test_a_worker_makes_pages_from_known_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, large: bool
+) -> None:
+    """Where it cannot, a file in the folder of the page maker says why."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(QuickPages, "html_of", lambda pages, notebook, name: f"{name}, quickly")
+    monkeypatch.setattr(QuickPages, "fault", fault, raising=False)
+    monkeypatch.setattr(QuickPages, "__init__", lambda pages, first=4: None)
+    files = RunFolder(tmp_path / "run", "fit")
+    files.path.mkdir()
+    nbformat.write(nbformat.v4.new_notebook(), files.notebook)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs, files.notebook.open("rb") as lock:
+        order = PageOrder(str(files.path), "fit", "", announce_page(files, within=60))
+        socket.send_fds(ours, [order.dump()], [lock.fileno()])
+        ours.shutdown(socket.SHUT_WR)
+        make_pages(theirs, large=large)
+        assert b"made" == ours.recv(10)
+    assert "fit, quickly" == files.html.read_text()
+    monkeypatch.setenv(page_orders.PAGES, str(tmp_path))
+    assert ("could: another nbconvert" if fault else "") in page_orders.told_of_pages()
+    assert bool(fault) == bool(page_orders.told_of_pages())
 
 
 # --- in a session ------------------------------------------------------------------------------------------

@@ -293,6 +293,7 @@ def _become_worker(control: socket.socket, maker: int, *, large: bool) -> NoRetu
 def make_pages(control: socket.socket, *, large: bool) -> None:
     """Make the pages that are ordered on a connection, until its end or until this process is too large."""
     pages, fault = _quick_pages(large=large)
+    to_html = None if pages is None else pages.html_of
     answer = _MADE
     while answer == _MADE:
         text, descriptors, _, _ = socket.recv_fds(control, _MESSAGE, 1)
@@ -300,11 +301,11 @@ def make_pages(control: socket.socket, *, large: bool) -> None:
             return
         # Where nothing can be written, the placeholder says until when there may be a page.
         with contextlib.suppress(OSError):
-            make_page(PageOrder.load(text).run_folder, pages.html_of if pages else None)
+            make_page(PageOrder.load(text).run_folder, to_html)
         # Only now: as long as this process may write into the folder it is held.
         for descriptor in descriptors:
             os.close(descriptor)
-        if fault := (pages.fault if pages else fault):
+        if fault := (fault if pages is None else pages.fault):
             Path(FAULT).write_text(fault, encoding="utf-8", errors="backslashreplace")
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         answer = _MADE if memory < _MOST_MEMORY else _LAST

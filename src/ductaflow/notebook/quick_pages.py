@@ -67,7 +67,8 @@ class QuickPages:
         self._exporter: _QuickExporter | None = None
         self._heads: dict[Hashable, str] = {}
 
-    def __len__(self) -> int:
+    @property
+    def known(self) -> int:
         """The number of known parts."""
         return len(self._heads) + (len(self._exporter.parts) if self._exporter else 0)
 
