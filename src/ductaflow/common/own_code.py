@@ -17,7 +17,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from importlib.machinery import ModuleSpec
 from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 
 def is_own_code(path: str, roots: Iterable[str]) -> bool:
@@ -80,6 +79,9 @@ def _trees_of(entry: os.DirEntry[str]) -> Iterator[str]:
         with suppress(FileNotFoundError):
             about = json.loads(_text(os.path.join(entry.path, "direct_url.json")))
             if about.get("dir_info", {}).get("editable"):
+                # Here, as it comes with a client of HTTP, which no other process of ours needs.
+                from urllib.request import url2pathname
+
                 yield url2pathname(urlsplit(about["url"]).path)
     elif entry.is_symlink() and entry.is_dir():
         yield entry.path
