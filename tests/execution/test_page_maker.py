@@ -260,6 +260,17 @@ def test_a_page_maker_that_is_killed(
     assert [] == list((project.root / "runs/.ductaflow/running").iterdir())
 
 
+def test_a_session_without_a_page_maker(
+    run: Callable[[], RunFolder], project: TinyProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process that looked after the run makes the page when it has answered."""
+    monkeypatch.setenv(page_orders.PAGES, "off")
+    files = run()
+    await_pages()
+    assert "shownshown" in files.html.read_text()
+    assert [] == list((project.root / "runs/.ductaflow/running").iterdir())
+
+
 def test_a_session_that_is_killed(project: TinyProject, tmp_path: Path) -> None:
     """Its page maker ends within 5 s, and says so in the pages that are left."""
     project.flow("fit", "# %%\nprint('shown' * 2)\n")

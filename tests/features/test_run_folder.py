@@ -12,13 +12,14 @@ import sys
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
+import nbformat
 import pytest
 from support import TinyProject
 
 from ductaflow.common.paths import RunFolder
 from ductaflow.execution import warm
 from ductaflow.execution.page_orders import PAGES
-from ductaflow.notebook.export import announce_page
+from ductaflow.notebook.export import announce_page, make_page
 from ductaflow.store.result import Status
 
 pytestmark = [
@@ -543,6 +544,21 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("this user cannot mount a disk")
     yield place
     subprocess.run(["umount", "-l", place], check=True)
+
+
+def test_a_page_on_a_full_disk(small_disk: Path) -> None:
+    """The place of the placeholder has room for why there is no page."""
+    files = RunFolder(small_disk / "f", "f")
+    files.path.mkdir()
+    nbformat.write(nbformat.v4.new_notebook(), files.notebook)
+    announce_page(files, within=60)
+    with contextlib.suppress(OSError), (small_disk / "filler").open("wb", buffering=0) as file:
+        while file.write(bytes(4096)):
+            pass
+    make_page(files)
+    assert "The HTML could not be made: OSError: [Errno 28] No space left on device" in files.html.read_text()
+    assert "The HTML is being made" not in files.html.read_text()
+    assert ["f.html", "f.ipynb"] == sorted(os.listdir(files.path))
 
 
 def test_a_full_disk(small_disk: Path) -> None:
