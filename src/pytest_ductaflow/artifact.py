@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import functools
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -27,7 +29,7 @@ from ductaflow.session.decide import NOT_STARTED, unrun
 from ductaflow.store.causes import Group
 from ductaflow.store.expected import look_command
 from ductaflow.store.folder import unfinished
-from ductaflow.store.result import Result, Status, readable_result, result_of_session
+from ductaflow.store.result import Environment, Result, Status, readable_result, result_of_session
 from pytest_ductaflow import items
 from pytest_ductaflow.failure import paint, run_again
 from pytest_ductaflow.github import InstanceOutcome, SessionTwin
@@ -37,6 +39,9 @@ from pytest_ductaflow.summary import SessionResults, cause_lines, summary_lines
 
 #: How many unfinished runs of earlier sessions the terminal names.
 MAX_NAMED = 30
+#: Of all results that are kept; who needs them reads them again.
+_NO_ENVIRONMENT: Final[Environment] = {}
+_NO_REASONS: Final[dict[str, int]] = {}
 _ENDED_EARLY = re.compile(rb'"(interrupted|lost)"')
 
 
@@ -50,7 +55,7 @@ class _Tree:
     results: dict[str, Result] = field(default_factory=dict)
     xfailed: set[str] = field(default_factory=set)
     started: dict[str, str] = field(default_factory=dict)
-    workers: dict[str, str | None] = field(default_factory=dict)
+    workers: dict[str, str] = field(default_factory=dict)
     failing: dict[str, str] = field(default_factory=dict)
     page: Path | None = None
     trouble: str = ""
@@ -58,6 +63,13 @@ class _Tree:
     @property
     def session(self) -> SessionResults:
         return SessionResults(self.results, self.xfailed, self.failing)
+
+    def result(self, nodeid: str) -> Result:
+        """Return the result of an instance, with its folder."""
+        result = self.results[nodeid]
+        if result.folder or not result.status.has_run:
+            return result
+        return replace(result, folder=self.expected[nodeid].run_folder.path)
 
     @functools.cached_property
     def causes(self) -> list[Group]:
@@ -116,7 +128,8 @@ class Artifact:
         if told:
             # the terminal keeps every report until the end
             del report.ductaflow
-            tree.workers[report.nodeid] = getattr(report, "worker_id", None)
+            if worker := getattr(report, "worker_id", None):
+                tree.workers[report.nodeid] = worker
             if isinstance(told, str):
                 told = items.ItemOutcome.load(told, instance.run_folder.path)
             result = told.result or unrun(instance, told.status, told.message, told.cause)
@@ -174,7 +187,7 @@ class Artifact:
     def outcomes(self) -> list[InstanceOutcome]:
         """Return the outcome of each instance, in the order in which they were expected."""
         return [
-            InstanceOutcome(nodeid, instance, tree.results[nodeid], nodeid in tree.xfailed)
+            InstanceOutcome(nodeid, instance, tree.result(nodeid), nodeid in tree.xfailed)
             for tree in self._trees.values()
             for nodeid, instance in tree.expected.items()
             if nodeid in tree.results
@@ -189,7 +202,7 @@ class Artifact:
             if head:
                 instances = former_instances(project.runs_dir)
             else:
-                entries = (self._entry(tree, id, _whole(result)) for id, result in tree.results.items())
+                entries = (self._entry(tree, id, _whole(tree.result(id))) for id in tree.results)
                 twin = build_report(
                     map(self._stored(project).with_facts, entries),
                     session_id=self._session_id,
@@ -274,9 +287,24 @@ class Artifact:
         """Show and keep the result of an instance, with the message for the terminal."""
         # The report has the rest; the texts of thousands of results would add up here.
         failure = result.failure and replace(result.failure, traceback="", source=())
-        kept = replace(result, failure=failure, warnings=(), inputs=(), outputs=(), lineage=None)
-        message = result.message if message is None else message
-        tree.results[nodeid] = replace(kept, message=message, environment={})
+        is_error = result.status.is_error
+        tree.results[nodeid] = replace(
+            result,
+            failure=failure,
+            message=result.message if message is None else message,
+            session_id=sys.intern(result.session_id),
+            started=result.started if is_error else None,
+            finished=result.finished if is_error else None,
+            config_hash=result.config_hash if is_error else None,
+            folder=result.folder if is_error else None,
+            warnings=(),
+            inputs=(),
+            outputs=(),
+            lineage=None,
+            environment=_NO_ENVIRONMENT,
+            reasons=_NO_REASONS,
+        )
+        tree.started.pop(nodeid, None)
         if tree.report:
             # Last: the page names what has no result as at work.
             tree.report.update(self._entry(tree, nodeid, result))

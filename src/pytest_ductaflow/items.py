@@ -85,19 +85,19 @@ class FlowSession:
     Attributes:
         baseline: the warnings that are known, if new ones are to fail.
         pid: the process that collected.
-        selected: run folders of the instances that this session runs, on any worker.
+        selected: root of the project, flow and name of the instances that this session runs, on any worker.
     """
 
     projects: Projects
     options: SessionOptions
     baseline: Baseline | None = None
-    selected: set[Path] = field(default_factory=set)
+    selected: set[tuple[Path, str, str]] = field(default_factory=set)
     pid: int = field(default_factory=os.getpid)
     _decisions: dict[Path, SharedSession] = field(default_factory=dict)
     _beyond: dict[Path, Beyond] = field(default_factory=dict)
 
     def select(self, items: Iterable[pytest.Item]) -> None:
-        self.selected = {item.instance.run_folder.path for item in items if isinstance(item, InstanceItem)}
+        self.selected = {_place_of(item.instance) for item in items if isinstance(item, InstanceItem)}
 
     def in_order(self, items: list[pytest.Item]) -> list[pytest.Item]:
         """Every upstream first, otherwise as collected; ordinary tests keep their places."""
@@ -189,7 +189,12 @@ class FlowSession:
         return self._beyond.setdefault(instance.project.root, own).told(instance)
 
     def _runs_here(self, instance: Instance) -> bool:
-        return instance.run_folder.path in self.selected and not instance.skip_reason()
+        return _place_of(instance) in self.selected and not instance.skip_reason()
+
+
+def _place_of(instance: Instance) -> tuple[Path, str, str]:
+    # shares its parts with the instance: a path for each of thousands takes longer, and more memory
+    return instance.project.root, instance.flow, instance.name
 
 
 #: Metrics that JUnit gets of an instance.

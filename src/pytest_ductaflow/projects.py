@@ -45,7 +45,8 @@ class Projects:
         self._overrides = overrides
         self._around: dict[Path, Project | None] = {}
         self._loaded: dict[Path, Readiness] = {}
-        self._titles: dict[str, dict[str, Instance]] = {}
+        self._stored: dict[str, Instance] = {}
+        self._looked_into: set[str] = set()
         self._roots: dict[Path, Path | None] = {}
 
     def around(self, path: Path) -> Project | None:
@@ -182,11 +183,13 @@ class Projects:
 
     def instance(self, nodeid: str) -> Instance | None:
         """The instance of a node id; None for an ordinary test."""
-        name, _, title = nodeid.partition("::")
-        if name not in self._titles:
-            stored = self.instances_in(Path(os.path.normpath(self.rootdir / name)))
-            self._titles[name] = {instance.title: instance for instance in stored}
-        return self._titles[name].get(title)
+        if nodeid not in self._stored:
+            name = nodeid.partition("::")[0]
+            if name not in self._looked_into:
+                self._looked_into.add(name)
+                for instance in self.instances_in(Path(os.path.normpath(self.rootdir / name))):
+                    self._stored[f"{name}::{instance.title}"] = instance
+        return self._stored.get(nodeid)
 
     def folder_of(self, nodeid: str) -> str | None:
         """The folder of all stored configs of a flow, from the rootdir, of a node id in it; else None."""

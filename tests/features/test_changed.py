@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import xml.etree.ElementTree as ET
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -659,6 +660,32 @@ def test_a_report_does_not_wait_for_a_long_run(tmp_path: Path, monkeypatch: pyte
     report = report_of(tmp_path, monkeypatch)
     assert written.wait(20)
     assert ["not_run", "not_run"] == shown_in(tmp_path)
+    report.close()
+
+
+def test_a_report_is_not_written_while_unchanged_instances_follow_one_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each moves the first write, to 2 s after it, and at most to 15 s after the beginning."""
+    now, armed = [0.0], list[tuple[float, Callable[[], None]]]()
+
+    class Timer(threading.Timer):
+        def start(self) -> None:
+            armed.append((self.interval, self.function))
+
+    monkeypatch.setattr(threading, "Timer", Timer)
+    monkeypatch.setattr(LiveReport, "clock", staticmethod(lambda: now[0]))
+    report = LiveReport(tmp_path, session_id="s", waits_for_run=True)
+    report.expect([entry_of(name, Status.NOT_RUN) for name in "abcde"])
+    for moment, name in ((1.5, "a"), (3.0, "b"), (14.0, "c")):
+        now[0] = moment
+        report.update(entry_of(name, Status.UNCHANGED))
+        armed[-1][1]()
+        assert shown_in(tmp_path) is None
+    assert [2.0, 2.0, 2.0, 1.0] == [seconds for seconds, _ in armed]
+    now[0] = 15.0
+    armed[-1][1]()
+    assert ["unchanged", "unchanged", "unchanged", "not_run", "not_run"] == shown_in(tmp_path)
     report.close()
 
 

@@ -38,7 +38,8 @@ LONGEST_REST = 15.0
 MAX_RUNNING = 20
 #: Seconds after which a page is written again though nothing happened: a sign that the session lives.
 HEARTBEAT = 30.0
-#: Seconds after which the first page is written, even if perhaps nothing has to run: a run may take long.
+#: Seconds after the last sign of progress after which the first page is written, even if perhaps nothing has
+#: to run: what is at work then takes long.
 PATIENCE = 2.0
 
 
@@ -139,9 +140,9 @@ class LiveReport:
         stored: gives what the project stores, and is called once; without it, no instance has a node id, and
             every one that the last page showed counts.
         shard, at_work: give the `shard` of the twin, and what is at work; asked with every write.
-        waits_for_run: begin the page with the first result of a run, or after 2 s. If thousands of instances
-            are planned and nothing has to run, showing each as planned and then as unchanged would take most
-            of the session.
+        waits_for_run: begin the page with the first result of a run, or when nothing has come for 2 s, or
+            after 15 s. If thousands of instances are planned and nothing has to run, showing each as planned
+            and then as unchanged would take most of the session.
     """
 
     #: Seconds of a clock that only goes forward, and of the processor in this thread; tests set their own.
@@ -184,6 +185,7 @@ class LiveReport:
         self._waits_for_run = waits_for_run
         self._begin = self.clock()
         self._next_write = self._begin + (PATIENCE if waits_for_run else 0.0)
+        self._armed_for = self._next_write
         self._rest = min_interval
         #: The twin is several times as long as the page: of thousands of instances it is written less often.
         self._next_twin = self._begin
@@ -221,6 +223,9 @@ class LiveReport:
             if self._waits_for_run and entry.result.status is not Status.UNCHANGED:
                 self._waits_for_run = False
                 self._next_write = min(self._next_write, self.clock())
+            elif self._waits_for_run and self._is_first:
+                # As long as one comes after the other, nothing takes long.
+                self._next_write = min(self.clock() + PATIENCE, self._begin + LONGEST_REST)
             if entry.result.status.is_error and not self._has_error:
                 # Somebody may wait for just this.
                 self._has_error = self._is_urgent = True
@@ -292,6 +297,8 @@ class LiveReport:
             self._is_due = True
             return None
         wait = self._next_write - self.clock()
+        if wait <= 0 or not self._is_due:
+            self._armed_for = self._next_write
         if wait <= 0:
             self._is_writing = True
             return self._start_timer(0)
@@ -317,6 +324,11 @@ class LiveReport:
         with self._turn:
             with self._lock:
                 if self._closed:
+                    return
+                if self._is_first and self._next_write > self._armed_for:
+                    # Moved since: there was progress.
+                    self._armed_for = self._next_write
+                    self._start_timer(max(0.0, self._next_write - self.clock()))
                     return
                 self._is_due = self._is_urgent = False
                 self._is_writing = True
@@ -450,8 +462,12 @@ class LiveReport:
         return json.dumps(data, allow_nan=False), row_of(data, self._packer).text, _kept_of(entry)
 
 
+#: Thousands of instances are of a few kinds.
+_counted = functools.cache(Counted)
+
+
 def _kept_of(entry: Entry) -> _Kept:
     result = entry.result
     seconds = result.seconds if result.status.is_verdict and result.run_id else None
-    counted = Counted(result.status, entry.earlier, entry.orphan, bool(entry.fails))
+    counted = _counted(result.status, entry.earlier, entry.orphan, bool(entry.fails))
     return _Kept(result.status, seconds, counted)

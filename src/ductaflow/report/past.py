@@ -80,6 +80,32 @@ def _unpacked(text: str) -> list[_Flow] | None:
     return flows if unpacker.eof and is_whole else None
 
 
+class _Column:
+    """What came of all instances in one session: a letter and seconds for each, by its place.
+
+    Args:
+        none: the letter of an instance that it has no result of.
+    """
+
+    def __init__(self, none: str) -> None:
+        self._none = none
+        self._letters = bytearray()
+        self._seconds = array("d")
+
+    def note(self, place: int, letter: str, seconds: float | None) -> None:
+        if (missing := place + 1 - len(self._letters)) > 0:
+            self._letters += self._none.encode("ascii") * missing
+            self._seconds.extend([math.nan] * missing)
+        self._letters[place] = ord(letter)
+        self._seconds[place] = math.nan if seconds is None else seconds
+
+    def at(self, place: int) -> tuple[str, float | None]:
+        if place >= len(self._letters):
+            return self._none, None
+        seconds = self._seconds[place]
+        return chr(self._letters[place]), None if seconds != seconds else seconds
+
+
 class Past:
     """What came of each instance in some sessions.
 
@@ -87,49 +113,41 @@ class Past:
         sessions: the lines of the history, the oldest first; their `touched` is taken out of them.
     """
 
+    # By sessions: a few numbers for each of thousands of instances would be an object each.
+
     def __init__(self, sessions: Sequence[SessionLine]) -> None:
-        found = [_unpacked(session.pop("touched", "")) for session in sessions]
-        #: What is known of an instance that no session has a result of.
-        self._none = (
-            bytearray("".join(UNTOLD if flows is None else NO_RESULT for flows in found), "ascii"),
-            array("d", [math.nan]) * len(found),
-        )
-        self._of: dict[str, tuple[bytearray, array[float]]] = {}
-        self._texts: dict[str, str] = {}
-        for place, flows in enumerate(found):
+        self._places: dict[str, int] = {}
+        self._columns: list[_Column] = []
+        for session in sessions:
+            flows = _unpacked(session.pop("touched", ""))
+            self._columns.append(_Column(UNTOLD if flows is None else NO_RESULT))
             for one in flows or ():
                 for name, letter, seconds in zip(one.names, one.letters, one.seconds, strict=True):
-                    self._note(f"{one.flow}/{name}", place, letter, seconds)
+                    self._note(f"{one.flow}/{name}", letter, seconds)
 
-    def _note(self, id: str, place: int, letter: str, seconds: float | None) -> None:
-        letters, took = self._of.setdefault(id, (self._none[0][:], self._none[1][:]))
-        letters[place] = ord(letter)
-        took[place] = math.nan if seconds is None else seconds
+    def _note(self, id: str, letter: str, seconds: float | None) -> None:
+        """Take note of what the last session made of an instance."""
+        place = self._places.setdefault(id, len(self._places))
+        self._columns[-1].note(place, letter, seconds)
 
     def followed_by(self, touched: Mapping[str, Touched], *, most: int) -> Past:
         """Return the past after one more session, of the last sessions, at `most` so many."""
         found = Past([])
-        letters, seconds = bytearray(NO_RESULT, "ascii"), array("d", [math.nan])
-        rest = slice(max(0, len(self._none[0]) + 1 - most), None)
-        found._none = ((self._none[0] + letters)[rest], (self._none[1] + seconds)[rest])
-        found._of = {
-            id: ((known[0] + letters)[rest], (known[1] + seconds)[rest]) for id, known in self._of.items()
-        }
-        last = len(found._none[0]) - 1
+        found._places = {**self._places}
+        found._columns = [*self._columns, _Column(NO_RESULT)][-most:]
         for id, (status, took) in touched.items():
-            found._note(id, last, letter_of(status), None if took is None else _rounded(took))
+            found._note(id, letter_of(status), None if took is None else _rounded(took))
         return found
 
     def of(self, id: str) -> PastTwin | None:
         """Return the letters and seconds of an instance; None if no session has a result of it."""
-        known = self._of.get(id)
-        if known is None:
+        place = self._places.get(id)
+        if place is None:
             return None
-        return [known[0].decode("ascii"), [None if math.isnan(one) else one for one in known[1]]]
+        letters, seconds = zip(*(column.at(place) for column in self._columns), strict=True)
+        return ["".join(letters), [*seconds]]
 
     def text(self, id: str) -> str:
-        """Return the same as JSON, kept for the next time; empty if there is none."""
-        if id not in self._texts:
-            found = self.of(id)
-            self._texts[id] = json.dumps(found, separators=(",", ":")) if found else ""
-        return self._texts[id]
+        """Return the same as JSON; empty if there is none."""
+        found = self.of(id)
+        return json.dumps(found, separators=(",", ":")) if found else ""
