@@ -15,7 +15,7 @@ import pytest
 
 from ductaflow.common.errors import ConfigError
 from ductaflow.common.paths import BASE_CONFIG, KIND_DIRS, SOURCE_SUFFIXES, relative
-from ductaflow.project.graph import collect
+from ductaflow.project.graph import collect_graph
 from ductaflow.project.instances import Instance
 from ductaflow.project.settings import Project, Settings
 from ductaflow.session.decide import Readiness
@@ -78,7 +78,7 @@ class Projects:
     def at(self, root: Path) -> Readiness:
         """The instances of a project, and who reads from whom."""
         if root not in self._loaded:
-            self._loaded[root] = Readiness(collect(self.around(root) or Project.at(root)))
+            self._loaded[root] = Readiness(*collect_graph(self.around(root) or Project.at(root)))
         return self._loaded[root]
 
     def of(self, instance: Instance) -> Readiness:

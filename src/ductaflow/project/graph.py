@@ -88,7 +88,14 @@ class Wildcard(NamedTuple):
 
 def collect(project: Project) -> Instances:
     """Return the stored instances of a project with all problems, also those that only the graph shows."""
-    return Instances(project, check(find_instances(project)))
+    return collect_graph(project)[0]
+
+
+def collect_graph(project: Project) -> tuple[Instances, Graph]:
+    """Return the same, and who reads from whom."""
+    found = find_instances(project)
+    graph = Graph(found)
+    return Instances(project, graph.checked(found)), graph
 
 
 def check(instances: Sequence[Instance], stored: Iterable[str] | None = None) -> tuple[Instance, ...]:
@@ -98,8 +105,7 @@ def check(instances: Sequence[Instance], stored: Iterable[str] | None = None) ->
         instances: all of a project.
         stored: ids of those that are stored; by default all are.
     """
-    graph = Graph(instances)
-    return graph.with_notes(graph.with_problems(instances), stored)
+    return Graph(instances).checked(instances, stored)
 
 
 def noted(instance: Instance, *, of_call: bool = False) -> Instance:
@@ -360,6 +366,12 @@ class Graph:
         lines = [f"  {id} reads {upstream}: {self.ref(id, upstream)}" for id, upstream in pairs]
         more = [f"({left_out} more)"] if left_out > 0 else []
         return "\n".join([" -> ".join((*cycle[:_SHOWN_MEMBERS], *more, cycle[0])), *lines])
+
+    def checked(
+        self, instances: Sequence[Instance], stored: Iterable[str] | None = None
+    ) -> tuple[Instance, ...]:
+        """Return the instances of this graph with their problems and notes; `stored` as of `check`."""
+        return self.with_notes(self.with_problems(instances), stored)
 
     def with_problems(self, instances: Iterable[Instance], *, needs: bool = True) -> tuple[Instance, ...]:
         """Return the instances, each with its problem if it has one: its own, a cycle, an unknown `needs`."""

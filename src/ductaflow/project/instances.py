@@ -136,7 +136,9 @@ class Instances:
 
     def in_file(self, path: str | Path) -> tuple[Instance, ...]:
         """Return the instances that a file stores, in its order."""
-        return tuple(self._by_file.get(os.path.abspath(path), ()))
+        # as it is first: a session asks for thousands of files, and their paths are absolute
+        found = self._by_file.get(os.fspath(path)) or self._by_file.get(os.path.abspath(path))
+        return tuple(found or ())
 
     @cached_property
     def _by_file(self) -> dict[str, list[Instance]]:

@@ -48,8 +48,9 @@ def read_text(path: str | Path) -> str:
             raise ConfigError(
                 f"{path}: cannot be read: not a regular file", hint="Put the JSON or CSV itself there."
             )
-        with open(path, "rb") as file:
-            raw = file.read()
+        # without a buffer: a session reads thousands, each in one go
+        with open(path, "rb", buffering=0) as file:
+            raw = file.readall()
     except OSError as exc:
         raise ConfigError(f"{path}: cannot be read: {exc.strerror or exc}") from exc
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in raw[:4]:

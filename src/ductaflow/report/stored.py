@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from ductaflow.common.paths import relative
-from ductaflow.project.graph import Graph, collect
+from ductaflow.project.graph import Graph, collect_graph
 from ductaflow.project.instances import Instance, Instances
 from ductaflow.project.settings import Project
 from ductaflow.report.twin import Entry
@@ -32,8 +32,7 @@ class Stored:
     @classmethod
     def of(cls, project: Project) -> Stored:
         """Look up what a project stores."""
-        instances = collect(project)
-        return cls(instances, Graph(instances.all))
+        return cls(*collect_graph(project))
 
     def __contains__(self, id: object) -> bool:
         return id in self.instances.by_id

@@ -142,9 +142,9 @@ class Needs:
 class Readiness:
     """Which of some instances, all that are stored or the rows of a table, read from which."""
 
-    def __init__(self, instances: Instances) -> None:
+    def __init__(self, instances: Instances, graph: Graph | None = None) -> None:
         self.instances = instances
-        self.graph = Graph(instances.all)
+        self.graph = Graph(instances.all) if graph is None else graph
 
     def upstreams(self, instance: Instance) -> list[Instance]:
         """The instances that an instance reads from directly."""
