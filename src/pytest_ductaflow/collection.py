@@ -25,6 +25,7 @@ from pytest_ductaflow.items import (
     ClosedFolder,
     FlowSession,
     InstanceFile,
+    InstanceFolder,
     InstanceItem,
     ItemOutcome,
     Pause,
@@ -118,6 +119,9 @@ class InstanceHooks:
         if self.projects.is_results(path) or self.projects.is_sources(path):
             closed: pytest.Collector = ClosedFolder.from_parent(parent, path=path)
             return closed
+        if self.projects.is_flow_folder(path) and not (path / "__init__.py").exists():
+            folder: pytest.Collector = InstanceFolder.from_parent(parent, path=path)
+            return folder
         return None
 
     def pytest_collect_file(self, file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:

@@ -244,6 +244,41 @@ class ClosedFolder(pytest.Directory):
         return iter(())
 
 
+class InstanceFolder(pytest.Directory):
+    """The folder of the stored instances of a flow.
+
+    Its files are the parents of their items, and are not collected one by one, which takes pytest as long as
+    all else of collecting. A file that the command line names is, since pytest looks for items in it; and all
+    are where pytest does something with each file: `--lf`, `--ff`, `--keep-duplicates`.
+    """
+
+    def __repr__(self) -> str:
+        # `--collect-only` shows a folder as any other
+        return f"<Dir {self.name}>"
+
+    def collect(self) -> Iterator[pytest.Item | pytest.Collector]:
+        options, ihook = self.config.option, self.ihook
+        by_file = any(getattr(options, name, False) for name in ("lf", "failedfirst", "keepduplicates"))
+        with os.scandir(self.path) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+        for entry in entries:
+            is_folder = entry.is_dir()
+            if not is_folder and not entry.is_file():
+                continue
+            path = Path(entry.path)
+            is_named = self.session.isinitpath(path, with_parents=is_folder)
+            if not is_named and ihook.pytest_ignore_collect(collection_path=path, config=self.config):
+                continue
+            if is_folder:
+                yield from filter(None, [ihook.pytest_collect_directory(path=path, parent=self)])
+                continue
+            for file in ihook.pytest_collect_file(file_path=path, parent=self):
+                if isinstance(file, InstanceFile) and not is_named and not by_file:
+                    yield from file.collect()
+                else:
+                    yield file
+
+
 class RunFailed(pytest.fail.Exception):  # type: ignore[name-defined, misc]
     """A run failed its test: the one failure that `_run.xfail` expects."""
 

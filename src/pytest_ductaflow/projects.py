@@ -47,7 +47,8 @@ class Projects:
         self._loaded: dict[Path, Readiness] = {}
         self._stored: dict[str, Instance] = {}
         self._looked_into: set[str] = set()
-        self._roots: dict[Path, Path | None] = {}
+        self._roots: dict[str, Path | None] = {}
+        self._without_results: set[str] = set()
 
     def around(self, path: Path) -> Project | None:
         """The project that a folder is or lies in, with the settings of this session.
@@ -92,22 +93,32 @@ class Projects:
 
     def root_of_config(self, path: Path) -> Path | None:
         """The project whose stored instances `path`, a file or folder below `config/flows`, belongs to."""
-        # Asked several times for each of thousands of files: their folder is looked at once.
-        folder = path.parent
-        if folder not in self._roots:
+        # Asked several times for each of thousands of files: their folder is looked at once, by its name:
+        # a new path is slow to make and to look up.
+        name = os.path.dirname(path)
+        if name not in self._roots:
+            folder = path.parent
             project = self.around(folder)
             stored = [project.config_of(kind) for kind in KIND_DIRS] if project else []
             is_inside = any(kind == folder or kind in folder.parents for kind in stored)
-            self._roots[folder] = project.root if project and is_inside else None
-        if root := self._roots[folder]:
+            self._roots[name] = project.root if project and is_inside else None
+        if root := self._roots[name]:
             return root
+        folder = path.parent
         project = self.around(folder) if path.name in KIND_DIRS.values() else None
         return project.root if project and folder == project.config_dir else None
 
     def is_results(self, path: Path) -> bool:
         """Whether it is the folder of the runs of a project, or of its expected results."""
-        project = self.around(path.parent)
-        return project is not None and path in (project.runs_dir, project.expected_dir)
+        name = os.path.dirname(path)
+        if name in self._without_results:
+            return False
+        folder = path.parent
+        project = self.around(folder)
+        results = (project.runs_dir, project.expected_dir) if project else ()
+        if all(one.parent != folder for one in results):
+            self._without_results.add(name)
+        return path in results
 
     def is_sources(self, path: Path) -> bool:
         """Whether it is the `flows` or `builds` folder of a project."""
@@ -115,6 +126,12 @@ class Projects:
             return False
         project = self.around(path.parent)
         return project is not None and path.parent == project.root
+
+    def is_flow_folder(self, path: Path) -> bool:
+        """Whether it is a folder in which a project stores the instances of one flow or build."""
+        above = path.parent
+        project = self.around(above) if above.name in KIND_DIRS.values() else None
+        return project is not None and above.parent == project.config_dir
 
     def instances_in(self, file: Path) -> tuple[Instance, ...]:
         """The stored instances that a file gives, or a folder that could not be listed."""

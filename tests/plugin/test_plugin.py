@@ -287,6 +287,43 @@ def test_a_flow_may_be_called_like_a_folder_that_pytest_passes_over(project: Tin
     assert collected(project.root, "--ignore=config/flows/dist") == []
 
 
+def test_files_of_a_flow_are_collected_however_they_are_named(project: TinyProject) -> None:
+    """A folder makes the items of its files without collecting each file; that changes nothing of the rest:
+    what names a file, what leaves one out, folders beside the files, and collectors of others."""
+    project.flow("fit", "pass")
+    for name in "abc":
+        project.config(f"flows/fit/{name}.json")
+    folder = project.root / "config/flows/fit"
+    (folder / "test_own.py").write_text("def test_own(): pass\n")
+    (folder / "deep").mkdir()
+    (folder / "deep/test_deep.py").write_text("def test_deep(): pass\n")
+    (folder / "conftest.py").write_text(
+        "import pytest\n\n"
+        "collect_ignore = ['c.json']\n\n"
+        "class Own(pytest.File):\n"
+        "    def collect(self):\n"
+        "        yield Check.from_parent(self, name='check')\n\n"
+        "class Check(pytest.Item):\n"
+        "    def runtest(self): pass\n\n"
+        "def pytest_collect_file(file_path, parent):\n"
+        "    if file_path.name == 'b.json':\n"
+        "        return Own.from_parent(parent, path=file_path)\n"
+    )
+    place = "config/flows/fit"
+    a, b, own = f"{place}/a.json::fit[a]", f"{place}/b.json::fit[b]", f"{place}/b.json::check"
+    tests = [f"{place}/deep/test_deep.py::test_deep", f"{place}/test_own.py::test_own"]
+    assert {a, b, own, *tests} == {*collected(project.root)}
+    assert {a, *tests} == {*collected(project.root, f"--ignore={place}/b.json")}
+    assert {b, own, *tests} == {*collected(project.root, "--ignore-glob=*/a.json")}
+    assert [a] == collected(project.root, a)
+    assert [a] == collected(project.root, f"{place}/a.json", a)
+    assert {a, b, own, *tests} == {*collected(project.root, place, a)}
+    shown = run_pytest(project.root, "--collect-only", a).out
+    assert [f"<Dir {name}>" for name in ("config", "flows", "fit")] + ["<InstanceFile a.json>"] == re.findall(
+        r"^ +(<(?:Dir (?!project)|InstanceFile).*>)$", shown, re.MULTILINE
+    )
+
+
 @pytest.mark.slow
 def test_folders_can_have_other_names(project: TinyProject) -> None:
     """Settings name the folders of configs and runs."""
