@@ -398,7 +398,16 @@ class Campaign:
             yield f"processes left: {left}"
 
     def others(self) -> list[psutil.Process]:
-        return [process for process in self.place.processes() if process.pid not in self.staying]
+        """What was not there before, but supervisors that wait for the next run in place of killed ones."""
+        others = [process for process in self.place.processes() if process.pid not in self.staying]
+        return [process for process in others if not self.is_at_rest(process)]
+
+    def is_at_rest(self, process: psutil.Process) -> bool:
+        try:
+            is_of_server = process.ppid() in self.staying
+            return is_of_server and process.num_threads() == 1 and not process.children()
+        except psutil.NoSuchProcess:
+            return True
 
 
 class Runs(Campaign):

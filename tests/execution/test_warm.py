@@ -16,6 +16,7 @@ import pytest
 from support import TinyProject, page_makers, wait_until
 
 from ductaflow.execution import warm
+from ductaflow.execution.branch import MOST_AT_REST
 from ductaflow.execution.launch import await_pages
 from ductaflow.execution.warm import why_not_warm
 from ductaflow.project.instances import load_stored
@@ -236,7 +237,8 @@ def test_a_server_whose_session_ends_while_it_starts(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_many_runs_leave_nothing(project: TinyProject) -> None:
-    """Many runs, eight in flight: no zombie, no descriptor and no process is left in session or server."""
+    """Many runs, eight in flight: no zombie and no descriptor is left in session or server, and no more
+    supervisors than are kept for the next runs."""
     source = project.flow("fit", "# %%\nprint('x')\n")
     count = 100
     run_notebook(source, config={}, execution_dir=project.folder("fit", "first"), export_html=False)
@@ -258,11 +260,11 @@ def test_many_runs_leave_nothing(project: TinyProject) -> None:
     def supervisors() -> list[psutil.Process]:
         return [process for branch in server.children() for process in branch.children()]
 
-    # the last supervisor ends a moment after its answer
-    psutil.wait_procs(supervisors(), timeout=5)
     run_notebook(source, config={}, execution_dir=project.folder("fit", "last"), export_html=False)
-    psutil.wait_procs(supervisors(), timeout=5)
-    assert [] == supervisors()
+    # each asks for its next run, or ends, a moment after its answer
+    wait_until(lambda: len(supervisors()) <= MOST_AT_REST)
+    wait_until(lambda: all(process.num_threads() == 1 for process in supervisors()))
+    assert [] == [child for process in supervisors() for child in process.children()]
     # it may be reading what became of the last one at this very moment
     wait_until(lambda: server.num_fds() <= before[0])
     wait_until(lambda: this.num_fds() <= before[1])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import select
 import signal
 import sys
 import threading
@@ -159,9 +160,38 @@ def memory_below(pids: Collection[int]) -> dict[int, int]:
     return found
 
 
-def when_gone(pid: int, then: Callable[[], None]) -> None:
-    """Call `then`, in a thread, when a process of any kinship has ended."""
+def when_gone(pid: int, then: Callable[[], None]) -> Callable[[], None]:
+    """Call `then`, in a thread, when a process of any kinship has ended.
 
+    Returns:
+        What ends the watch. Where the system cannot tell of one process, it goes on.
+    """
+    try:
+        process = os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        return _when_found_gone(pid, then)
+    over, done = os.pipe()
+
+    def watch() -> None:
+        poll = select.poll()
+        poll.register(process, select.POLLIN)
+        poll.register(over, 0)
+        if any(descriptor == process for descriptor, _ in poll.poll()):
+            then()
+
+    thread = threading.Thread(target=watch, name=f"watch-{pid}", daemon=True)
+    thread.start()
+
+    def end() -> None:
+        os.close(done)
+        thread.join()
+        os.close(over)
+        os.close(process)
+
+    return end
+
+
+def _when_found_gone(pid: int, then: Callable[[], None]) -> Callable[[], None]:
     def watch() -> None:
         import psutil
 
@@ -170,6 +200,7 @@ def when_gone(pid: int, then: Callable[[], None]) -> None:
         then()
 
     threading.Thread(target=watch, name=f"watch-{pid}", daemon=True).start()
+    return lambda: None
 
 
 def is_notebook_execution() -> bool:

@@ -1,7 +1,10 @@
-"""A branch of the warm server: a fork that does the first imports of some flows, and forks for each run.
+"""A branch of the warm server: a fork that does the first imports of some flows, and forks their supervisors.
 
-    server --a task, or the connection of a run--> branch --forks--> supervisor --forks--> child
-    server <--what came of it--------------------- branch
+    server --a task, or the connection of a run--> branch --the connection--> supervisor --forks--> child
+    server <--what came of it--------------------- branch <--is at rest------ supervisor
+
+A supervisor is forked for the first run and looks after one run after the other: to fork a process that has
+imported much, and to end one, takes as long as what it does for a run.
 
 What an import leaves in the process reaches only flows that do the same import first. If it cannot be kept
 (it starts threads, prints, hangs, ends the process), the server kills the branch and makes another one that
@@ -21,8 +24,10 @@ import select
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
@@ -32,9 +37,11 @@ from ductaflow.common import host
 from ductaflow.common.decode import decode
 from ductaflow.execution import child, supervise
 from ductaflow.execution.import_state import ImportWatch
+from ductaflow.execution.python_hooks import modules_since
 from ductaflow.execution.warm import MESSAGE, RunRequest, refuse, why_not_warm
 from ductaflow.notebook import shell
 from ductaflow.notebook.source import read_ahead
+from ductaflow.store.sessions import Session
 from ductaflow.store.spec import RunSpec
 
 #: What the server asks for: an import statement, a source to read, or a run with its notes.
@@ -46,6 +53,10 @@ WITH: dict[str, tuple[str, ...]] = {
     "pandas": ("pandas.io.formats.csvs", "pandas.io.formats.html", "pandas.io.formats.string"),
     "matplotlib.pyplot": ("matplotlib.backends.backend_agg",),
 }
+#: So many supervisors that have no run are kept for the next ones, each for so many runs: whatever grows in a
+#: process does not grow for long.
+MOST_AT_REST = 2 * (os.cpu_count() or 1)
+_MOST_RUNS = 1000
 #: Packages whose threads survive a fork: OpenBLAS and Arrow stop them before it and start them after it.
 THREADS_SURVIVE = frozenset({"numpy", "scipy", "pandas", "pyarrow", "sklearn", "statsmodels", "matplotlib"})
 
@@ -70,7 +81,7 @@ class Branch:
         self._control = control
         self._hides = hides
         self._shelf = Shelf()
-        self._supervisors: set[int] = set()
+        self._supervisors: list[_Supervisor] = []
         if variables is not None:
             os.environ.clear()
             os.environ.update(variables)
@@ -88,18 +99,22 @@ class Branch:
         os.set_blocking(wake, False)
         signal.set_wakeup_fd(wake)
         signal.signal(signal.SIGCHLD, lambda *_: None)
+        self._own = (wakeup, wake, self._said)
         while True:
-            ready, _, _ = select.select([self._control.fileno(), wakeup], [], [])
+            controls = {one.control.fileno(): one for one in self._supervisors}
+            ready, _, _ = select.select([self._control.fileno(), wakeup, *controls], [], [])
             if wakeup in ready:
                 os.read(wakeup, 4096)
                 host.reap()
-                self._supervisors &= host.child_pids()
-            if self._control.fileno() in ready and not self._obey((wakeup, wake)):
+            for descriptor in controls.keys() & ready:
+                self._hear(controls[descriptor])
+            if self._control.fileno() in ready and not self._obey():
                 break
+        self._let_go()
         while host.has_children():
             os.wait()
 
-    def _obey(self, wakeups: Sequence[int]) -> bool:
+    def _obey(self) -> bool:
         """Do the next task; return False when there will be none."""
         message, descriptors, _, _ = socket.recv_fds(self._control, MESSAGE, 1)
         if not message:
@@ -107,8 +122,10 @@ class Branch:
         kind: TaskKind
         kind, text, notes = json.loads(message)
         if kind == "run":
-            self._fork(socket.socket(fileno=descriptors[0]), wakeups, notes)
+            self._run(socket.socket(fileno=descriptors[0]), notes)
             return True
+        # Those that there are do not have what comes now.
+        self._let_go()
         self._is_settled = False
         why: str | None = None
         if kind == "import":
@@ -119,13 +136,13 @@ class Branch:
         return True
 
     def _answer(self, kind: AnswerKind, value: object) -> None:
-        self._control.send(json.dumps([kind, value]).encode())
+        self._control.send(_dump([kind, value]))
 
     # --- imports --------------------------------------------------------------------------------------------
 
     def _import(self, statement: str) -> str | None:
         """Execute an import as a cell would; return why it cannot be kept, "" if the flow will say it."""
-        pid, threads = os.getpid(), _threads()
+        pid, threads, children = os.getpid(), _threads(), host.child_pids()
         state, variables = _state(), dict(os.environ)
         watch = ImportWatch(child.generators)
         with self._hearing() as said, shell.as_in_a_cell() as shown:
@@ -145,7 +162,7 @@ class Branch:
         # It may be the first to import numpy, whose threads are known.
         if _threads() > threads and not THREADS_SURVIVE & watch.packages:
             return "starts threads when it is imported"
-        if host.child_pids() - self._supervisors:
+        if host.child_pids() - children:
             return "starts a process when it is imported"
         if hidden := sorted(self._hides & watch.packages):
             return f"imports {hidden[0]}, which the project has too, when it is imported"
@@ -177,35 +194,85 @@ class Branch:
 
     # --- runs -----------------------------------------------------------------------------------------------
 
-    def _fork(self, connection: socket.socket, wakeups: Sequence[int], notes: Sequence[str]) -> None:
+    def _run(self, connection: socket.socket, notes: Sequence[str]) -> None:
+        """Give a run to a supervisor that is at rest, or to a new one."""
         # A package may have set a default time limit for sockets.
         connection.setblocking(True)
+        with connection:
+            for supervisor in reversed(self._supervisors):
+                # One that was killed meanwhile has ended its connection.
+                with contextlib.suppress(OSError):
+                    if supervisor.is_at_rest:
+                        supervisor.is_at_rest = False
+                        socket.send_fds(supervisor.control, [_dump(notes)], [connection.fileno()])
+                        return
+            self._fork(connection, notes)
+
+    def _fork(self, connection: socket.socket, notes: Sequence[str]) -> None:
         if not self._is_settled:
             self._shelf.fill()
             settle_memory()
             self._is_settled = True
+        ours: socket.socket | None = None
         try:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             pid = os.fork()
         except OSError as exc:
+            if ours is not None:
+                ours.close()
+                theirs.close()
             refuse(connection, f"the warm server cannot fork: {exc.strerror or exc}")
             return
         if pid:
-            self._supervisors.add(pid)
+            theirs.close()
+            self._supervisors.append(_Supervisor(pid, ours))
             self._answer("forked", pid)
-            connection.close()
             return
         code = 1
         try:
             os.setsid()
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            self._control.close()
-            for descriptor in (*wakeups, self._said):
+            for control in (self._control, ours, *(one.control for one in self._supervisors)):
+                control.close()
+            for descriptor in self._own:
                 os.close(descriptor)
-            look_after_one(connection, self._started_with, self._set_by_imports, notes)
+            serve_runs(theirs, connection, notes, self._started_with, self._set_by_imports)
             code = 0
         finally:
             os._exit(code)
+
+    # --- supervisors ----------------------------------------------------------------------------------------
+
+    def _hear(self, supervisor: _Supervisor) -> None:
+        """A supervisor is ready for its next run, or has ended."""
+        try:
+            message = supervisor.control.recv(MESSAGE)
+        except OSError:
+            message = b""
+        at_rest = sum(one.is_at_rest for one in self._supervisors)
+        self._supervisors.remove(supervisor)
+        if message and at_rest < MOST_AT_REST:
+            supervisor.is_at_rest = True
+            # The next run goes to the one that was at work last: its memory is its own by now.
+            self._supervisors.append(supervisor)
+        else:
+            supervisor.control.close()
+
+    def _let_go(self) -> None:
+        """Let supervisors end: those at rest now, the others after their run."""
+        for supervisor in self._supervisors:
+            supervisor.control.close()
+        self._supervisors = []
+
+
+@dataclass(eq=False)
+class _Supervisor:
+    """A process that looks after one run after the other, as its branch sees it."""
+
+    pid: int
+    control: socket.socket
+    is_at_rest: bool = False
 
 
 class Shelf:
@@ -257,16 +324,54 @@ class Shelf:
             sys.meta_path.remove(self)
 
 
+def serve_runs(
+    control: socket.socket,
+    connection: socket.socket,
+    notes: Sequence[str],
+    started_with: Mapping[str, str],
+    set_by_imports: Mapping[str, str],
+) -> None:
+    """Supervise one run after the other, in the forked process, until the branch wants no more of them.
+
+    It ends after a run that has left something in this process: the next flow is a fork of it.
+    """
+    last, niceness = next(reversed(sys.modules)), os.nice(0)
+    for left in reversed(range(_MOST_RUNS)):
+        with connection:
+            look_after_one(connection, started_with, set_by_imports, notes)
+        is_as_before = threading.active_count() == 1 and os.nice(0) == niceness and not host.has_children()
+        if not left or not is_as_before or any(map(_is_foreign, modules_since(last))):
+            return
+        try:
+            control.send(_dump([]))
+            message, descriptors, _, _ = socket.recv_fds(control, MESSAGE, 1)
+        except OSError:
+            # The branch was killed.
+            return
+        if not message:
+            return
+        notes, connection = json.loads(message), socket.socket(fileno=descriptors[0])
+        connection.setblocking(True)
+
+
+def _is_foreign(module: str) -> bool:
+    """Return whether a flow that does not import a module would wonder at it."""
+    top = module.partition(".")[0]
+    return top != "ductaflow" and top not in sys.stdlib_module_names
+
+
 def look_after_one(
     connection: socket.socket,
     started_with: Mapping[str, str],
     set_by_imports: Mapping[str, str],
     notes: Sequence[str],
 ) -> None:
-    """Supervise the run that the connection asks for, in the forked process.
+    """Supervise the run that a connection asks for.
 
     A flow gets the variables that packages `set_by_imports` too, and its result the `notes`.
     """
+    # For who watches this process; the campaign of faults does.
+    sys.audit("ductaflow.run")
     requests = supervise.lines_of(connection.fileno())
     line = next(requests, None)
     if line is None:
@@ -277,13 +382,21 @@ def look_after_one(
     # A build passes on to its flows what its own imports set.
     given = {name: value for name, value in environment.items() if set_by_imports.get(name) != value}
     why = why_not_warm(Path(spec.source), given, started_with)
-    with connection.makefile("wb") as answers:
-        if why:
-            start = functools.partial(supervise.spawn, environment=environment)
-            supervise.supervise(spec, requests, answers, start, [f"ran in a fresh interpreter: {why}"])
-        else:
-            fork = functools.partial(fork_child, environment={**set_by_imports, **environment})
-            supervise.supervise(spec, requests, answers, fork, notes)
+    start: supervise.Start
+    if why:
+        start = functools.partial(supervise.spawn, environment=environment)
+        notes = [f"ran in a fresh interpreter: {why}"]
+    else:
+        start = functools.partial(fork_child, environment={**set_by_imports, **environment})
+
+    def hang_up() -> None:
+        # Not altogether: who makes the page has the connection too.
+        with contextlib.suppress(OSError):
+            connection.shutdown(socket.SHUT_RD)
+
+    # What is kept for the session would be out of date in the next run.
+    with connection.makefile("wb") as answers, Session(spec.session_id):
+        supervise.supervise(spec, requests, answers, start, notes, hang_up)
 
 
 def fork_child(spec: RunSpec, environment: Mapping[str, str]) -> supervise.ForkedChild:
@@ -305,6 +418,10 @@ def settle_memory() -> None:
     child.packages.look()
     gc.collect()
     gc.freeze()
+
+
+def _dump(message: object) -> bytes:
+    return json.dumps(message).encode()
 
 
 def _state() -> dict[str, object]:

@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
@@ -70,6 +70,7 @@ class Supervisor:
     Args:
         requests: lines from the session; their end is the end of the session.
         notes: added to the message of the result, on how the run was started.
+        hang_up: ends `requests`, in a process that goes on when the run has ended (Linux).
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Supervisor:
         answers: BinaryIO,
         start: Start,
         notes: Sequence[str] = (),
+        hang_up: Callable[[], None] | None = None,
     ) -> None:
         self.spec = spec
         self._requests = requests
@@ -86,12 +88,15 @@ class Supervisor:
         self._start = start
         self._notes = notes
         self._is_page_left = False
+        #: What ends what this run has begun in its process: threads, handlers of signals.
+        self._ends = ExitStack()
+        self._hang_up = hang_up
         # Signal handlers may put into a SimpleQueue.
         self._inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
 
     def run(self) -> None:
         """Run and answer with the result. If it cannot start, `RecordedRun` raises."""
-        with RecordedRun(self.spec) as run:
+        with self._ends, RecordedRun(self.spec) as run:
             self._run = run
             self.spec = run.spec
             answer(self._answers, event="started", pid=os.getpid())
@@ -157,11 +162,23 @@ class Supervisor:
                     self._inbox.put("interrupted")
             self._inbox.put("owner")
 
-        threading.Thread(target=read, name="requests", daemon=True).start()
+        self._start_thread("requests", read, self._hang_up)
         if self.spec.owner_pid:
-            host.when_gone(self.spec.owner_pid, lambda: self._inbox.put("owner"))
+            end = host.when_gone(self.spec.owner_pid, lambda: self._inbox.put("owner"))
+            if self._hang_up:
+                self._ends.callback(end)
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self._inbox.put("interrupted"))
+            before = signal.signal(number, lambda *_: self._inbox.put("interrupted"))
+            self._ends.callback(signal.signal, number, before or signal.SIG_DFL)
+
+    def _start_thread(self, name: str, work: Callable[[], None], end: Callable[[], None] | None) -> None:
+        """Start a thread, which is waited for after its `end` in a process that goes on."""
+        thread = threading.Thread(target=work, name=name, daemon=True)
+        thread.start()
+        if self._hang_up:
+            self._ends.callback(thread.join)
+        if end:
+            self._ends.callback(end)
 
     def _execute(self, claim: Claim) -> ChildEnd:
         # Before any thread starts: the child may be a fork of this process.
@@ -170,8 +187,7 @@ class Supervisor:
         makes_itself = not (self.spec.page_maker or isinstance(child, ForkedChild))
         is_notebook = self.spec.mode == "notebook"
         self._is_page_left = is_notebook and self.spec.settings.html and not makes_itself
-        wait = threading.Thread(target=lambda: self._inbox.put(wait_for(child)), name="wait", daemon=True)
-        wait.start()
+        self._start_thread("wait", lambda: self._inbox.put(wait_for(child)), None)
         try:
             self._listen()
             end = self._attend(child, claim)
@@ -326,11 +342,12 @@ def supervise(
     answers: BinaryIO,
     start: Start = spawn,
     notes: Sequence[str] = (),
+    hang_up: Callable[[], None] | None = None,
 ) -> bool:
     """Run a spec. If it cannot start, the answer says why. Returns whether it ran."""
     host.adopt_orphans()
     try:
-        Supervisor(spec, requests, answers, start, notes).run()
+        Supervisor(spec, requests, answers, start, notes, hang_up).run()
     except (DuctaflowError, OSError) as exc:
         hint = exc.hint if isinstance(exc, DuctaflowError) else ""
         message = exc.message if isinstance(exc, DuctaflowError) else f"{spec.folder}: {exc}"

@@ -2,7 +2,8 @@
 
 `PYTHONPATH` brings it into every interpreter of a session, before anything else; forks inherit it. The file
 `plan.json` in the folder that the variable `FAULTS` names says what happens (`test_reliability.Fault`). It is
-read anew at the start of a process and after a fork, so that one warm server can serve many plans.
+read anew at the start of a process, after a fork, and when a supervisor begins with another run, so that one
+warm server can serve many plans. To the plan each run has a supervisor of its own.
 
 An event is a call that touches files of the tree, locks, sockets or processes. What interpreters do to import
 modules does not count, so that the events of a process are the same each time.
@@ -88,6 +89,8 @@ class Faults:
                 self.event(event, *args[: _PATHS[event]])
         elif event in _OTHERS:
             self.event(event)
+        elif event == "ductaflow.run":
+            self.begin()
 
     def counts(self, path: object) -> bool:
         """Whether a path lies in the tree of the test, and is no code that is imported."""
