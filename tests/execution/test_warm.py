@@ -257,14 +257,16 @@ def test_many_runs_leave_nothing(project: TinyProject) -> None:
         statuses = set(pool.map(one, range(count)))
     assert {"success"} == statuses
 
-    def supervisors() -> list[psutil.Process]:
-        return [process for branch in server.children() for process in branch.children()]
+    def supervisors() -> list[list[psutil.Process]]:
+        """Those of each branch."""
+        return [branch.children() for branch in server.children()]
 
     run_notebook(source, config={}, execution_dir=project.folder("fit", "last"), export_html=False)
     # each asks for its next run, or ends, a moment after its answer
-    wait_until(lambda: len(supervisors()) <= MOST_AT_REST)
-    wait_until(lambda: all(process.num_threads() == 1 for process in supervisors()))
-    assert [] == [child for process in supervisors() for child in process.children()]
+    wait_until(lambda: all(len(processes) <= MOST_AT_REST for processes in supervisors()))
+    processes = [process for processes in supervisors() for process in processes]
+    wait_until(lambda: {1} == {process.num_threads() for process in processes})
+    assert [] == [child for process in processes for child in process.children()]
     # it may be reading what became of the last one at this very moment
     wait_until(lambda: server.num_fds() <= before[0])
     wait_until(lambda: this.num_fds() <= before[1])

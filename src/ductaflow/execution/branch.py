@@ -52,6 +52,8 @@ AnswerKind = Literal["done", "left out", "forked"]
 WITH: dict[str, tuple[str, ...]] = {
     "pandas": ("pandas.io.formats.csvs", "pandas.io.formats.html", "pandas.io.formats.string"),
     "matplotlib.pyplot": ("matplotlib.backends.backend_agg",),
+    # By the first text in a DataFrame: a quarter of a light run.
+    "pyarrow": ("pyarrow.pandas_compat",),
 }
 #: So many supervisors that have no run are kept for the next ones, each for so many runs: whatever grows in a
 #: process does not grow for long.
@@ -276,7 +278,11 @@ class _Supervisor:
 
 
 class Shelf:
-    """Modules that are imported ahead, and that no flow sees before something imports them."""
+    """Modules that are imported ahead, and that no flow sees before something imports them.
+
+    They are those of `WITH` alone, each of which was read: its import keeps nothing of the process, and reads
+    nothing that a flow may have changed by then, such as options, variables, files, registries.
+    """
 
     def __init__(self) -> None:
         #: By the module that somebody will import: that one and those that came with it.
@@ -316,9 +322,11 @@ class Shelf:
         """Let a module be seen with those that came with it; its code has run."""
         module.__spec__ = self._spec
         for name, one in self._modules.pop(module.__name__).items():
-            sys.modules[name] = one
+            # What came with it may have been imported by itself meanwhile.
+            if sys.modules.setdefault(name, one) is not one or one is module:
+                continue
             parent, _, last = name.rpartition(".")
-            if one is not module and parent in sys.modules:
+            if parent in sys.modules:
                 setattr(sys.modules[parent], last, one)
         if not self._modules:
             sys.meta_path.remove(self)
