@@ -19,7 +19,7 @@ from ductaflow.project.graph import collect_graph
 from ductaflow.project.instances import Instance
 from ductaflow.project.settings import Project, Settings
 from ductaflow.session.decide import Readiness
-from ductaflow.session.durations import expected_seconds
+from ductaflow.session.durations import Likely, likely
 from ductaflow.session.resources import RoomHere
 
 
@@ -49,6 +49,7 @@ class Projects:
         self._looked_into: set[str] = set()
         self._roots: dict[str, Path | None] = {}
         self._without_results: set[str] = set()
+        self._known: tuple[Sequence[str], Likely] | None = None
 
     def around(self, path: Path) -> Project | None:
         """The project that a folder is or lies in, with the settings of this session.
@@ -250,11 +251,18 @@ class Projects:
 
     def seconds(self, nodeids: Sequence[str]) -> list[float]:
         """How many seconds each node id is likely to take, by earlier runs."""
-        return expected_seconds([self.instance(nodeid) for nodeid in nodeids])
+        return self._likely(nodeids).seconds
 
     def room(self, nodeids: Sequence[str], workers: int) -> RoomHere:
         """What node ids take of this machine, and what it has, with so many at a time."""
-        return RoomHere([self.instance(nodeid) for nodeid in nodeids], workers)
+        instances = [self.instance(nodeid) for nodeid in nodeids]
+        return RoomHere(instances, self._likely(nodeids).peaks, workers)
+
+    def _likely(self, nodeids: Sequence[str]) -> Likely:
+        """What node ids are likely to take. It is asked for the same ones when all have been collected."""
+        if self._known is None or self._known[0] != nodeids:
+            self._known = nodeids, likely([self.instance(nodeid) for nodeid in nodeids])
+        return self._known[1]
 
     def order(self, instances: Sequence[Instance | None]) -> list[int]:
         """Places of instances such that every upstream comes first; None is a test, which keeps its place."""

@@ -18,6 +18,7 @@ from ductaflow.store.spec import THREAD_VARIABLES
 PRINT = """
 # %%
 import os
+taken = b"x" * 10**6 * config.get("mb", 0)
 print(sorted({value for name, value in os.environ.items() if name.endswith("_THREADS")}))
 """
 
@@ -73,14 +74,15 @@ def test_an_environment_that_says_otherwise(project: TinyProject, monkeypatch: p
 
 
 def test_runs_that_share_a_machine(project: TinyProject) -> None:
-    """They find the limit when their imports are done, also in the flows of a build; the record has it."""
+    """They find the limit when their imports are done, also in the flows of a build; the record has it, and
+    a build takes the memory of its flows."""
     project.flow("fit", PRINT)
     project.flow(
         "all",
         """
         # %%
         from ductaflow import run_notebook
-        run_notebook("flows/fit.py", config={}, execution_dir="runs/fit/inner")
+        run_notebook("flows/fit.py", config={"mb": 200}, execution_dir="runs/fit/inner")
         """,
         kind="builds",
     )
@@ -90,6 +92,7 @@ def test_runs_that_share_a_machine(project: TinyProject) -> None:
     result = project.result("all", "a")
     assert Status.SUCCESS is result.status
     assert "2" == result.environment["threads"]
+    assert (result.peak_memory or 0) > 200_000_000
     assert "['2']" in project.folder("all", "a").joinpath("all_execution_output.txt").read_text()
 
 

@@ -17,7 +17,7 @@ from ductaflow.project.graph import collect
 from ductaflow.project.instances import Instance
 from ductaflow.project.settings import Project
 from ductaflow.session import resources
-from ductaflow.session.durations import peaks_of
+from ductaflow.session.durations import likely
 from ductaflow.session.resources import Demand, RoomHere, waits_in_short
 from ductaflow.session.scheduler import Estimate, Policy, ReadyQueue
 
@@ -235,6 +235,10 @@ def instances(project: TinyProject, **runs: Any) -> list[Instance]:
     return [*collect(Project.at(project.root))]
 
 
+def a_room(instances: Sequence[Instance | None], workers: int) -> RoomHere:
+    return RoomHere(instances, likely(instances).peaks, workers)
+
+
 def has_run(project: TinyProject, name: str, peak: int | None, status: str = "success") -> None:
     stored_at(project.folder("fit", name), a_result(status, instance=name, peak_memory=peak))
 
@@ -242,14 +246,14 @@ def has_run(project: TinyProject, name: str, peak: int | None, status: str = "su
 def test_what_instances_take(project: TinyProject, machine: FakeMachine) -> None:
     """What `_run` says, else what the last run took, else the most of the flow, which grows with each run."""
     found = instances(project, a={"cpus": 2, "memory": "4 GB"}, b={}, c={}, d={"skip": "why"}, e={"cpus": 99})
-    room = RoomHere([*found, None], workers=2)
+    room = a_room([*found, None], workers=2)
     assert Demand(1, 0) == room.demand(1)
     room.learn(1, GB)
     assert Demand(1, GB) == room.demand(2)
 
     has_run(project, "a", 3 * GB)
     has_run(project, "b", 2 * GB)
-    room = RoomHere([*found, None], workers=2)
+    room = a_room([*found, None], workers=2)
 
     assert [
         Demand(2, 4 * GB),
@@ -272,7 +276,7 @@ def test_a_run_that_failed_early_counts_with_the_good_one_before_it(project: Tin
     project.folder("fit", "c").mkdir(parents=True)
     (project.folder("fit", "c") / "result.json").write_bytes(b'\n "peak_memory": 1e9\xff')
 
-    assert [3 * GB, None, None] == peaks_of(found)
+    assert [3 * GB, None, None] == likely(found).peaks
 
 
 def test_who_asks_for_more_workers_than_processors_has_them(
@@ -280,7 +284,7 @@ def test_who_asks_for_more_workers_than_processors_has_them(
 ) -> None:
     """Then runs share processors, but for those that say how many they take."""
     found = instances(project, a={}, b={"cpus": 1})
-    room = RoomHere(found, workers=8)
+    room = a_room(found, workers=8)
     assert [0.5, 1] == [room.demand(item).cpus for item in (0, 1)]
 
 
@@ -289,7 +293,7 @@ def test_memory_that_others_use_is_not_there(
 ) -> None:
     """What runs have taken already is missing in what is available, and is not counted twice."""
     found = instances(project, a={"memory": "5 GB"}, b={"memory": "5 GB"}, c={"memory": "5 GB"})
-    room = RoomHere(found, workers=4)
+    room = a_room(found, workers=4)
     has: dict[int, int] = {}
     monkeypatch.setattr(RoomHere, "_taken_by", lambda self, running: has)
     one = {0: room.demand(0)}
@@ -309,7 +313,7 @@ def test_a_project_may_take_less_than_there_is(project: TinyProject, machine: Fa
     """The setting `memory` is for all runs of a session together."""
     project.settings('memory = "6 GB"')
     found = instances(project, a={"memory": "5 GB"}, b={"memory": "5 GB"}, c={"memory": "64 GB"})
-    room = RoomHere(found, workers=2)
+    room = a_room(found, workers=2)
 
     assert Demand(3, GB) == room.free({0: room.demand(0)}, room.demand(1))
     assert "64 GB of memory, and there are 6.0 GB" == room.beyond(2)

@@ -289,7 +289,10 @@ class RecordedRun:
             lineage=record.lineage,
             children=tuple(told.children),
             kept_folders=self.claim.kept_folders(record.outputs),
-            peak_memory=end.peak_memory,
+            # The flows of a build are no children of its process where a server has forked them.
+            peak_memory=max(
+                filter(None, [end.peak_memory, *(flow.peak_memory for flow in children)]), default=None
+            ),
             environment=_environment(spec, told),
             folder=Path(spec.folder),
         )

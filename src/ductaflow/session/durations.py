@@ -13,10 +13,11 @@ from __future__ import annotations
 import re
 import statistics
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from ductaflow.common.paths import RESULT, RunFolder
+from ductaflow.common.paths import RESULT
 from ductaflow.project.instances import Instance
 from ductaflow.session.request import placed
 from ductaflow.store.previous import previous_folder
@@ -31,11 +32,29 @@ _PEAK = re.compile(rb'^ "peak_memory": (\d{1,18}),?$', re.MULTILINE)
 _SECONDS = re.compile(rb'^ "seconds": (\d+(?:\.\d+)?(?:e[+-]?\d+)?)', re.MULTILINE)
 
 
+@dataclass(frozen=True, slots=True)
+class Likely:
+    """What instances are likely to take, by their earlier runs.
+
+    Attributes:
+        seconds: of each; an ordinary test counts as a second.
+        peaks: the most memory in bytes that the last run of each took, or the last good one; None if nothing
+            tells.
+    """
+
+    seconds: list[float]
+    peaks: list[int | None]
+
+
+def likely(instances: Sequence[Instance | None]) -> Likely:
+    """What each is likely to take; None is an ordinary test. Each result is read once."""
+    known = [(None, None) if instance is None else _last(instance) for instance in instances]
+    return Likely(filled_up(instances, [seconds for seconds, _ in known]), [peak for _, peak in known])
+
+
 def expected_seconds(instances: Sequence[Instance | None]) -> list[float]:
     """How many seconds each is likely to take; None is an ordinary test, which counts as a second."""
-    return filled_up(
-        instances, [None if instance is None else _last_good(instance.run_folder) for instance in instances]
-    )
+    return likely(instances).seconds
 
 
 def filled_up(instances: Sequence[Instance | None], known: Sequence[float | None]) -> list[float]:
@@ -52,26 +71,21 @@ def filled_up(instances: Sequence[Instance | None], known: Sequence[float | None
     ]
 
 
-def peaks_of(instances: Sequence[Instance | None]) -> list[int | None]:
-    """The most memory that the last run of each took, or the last good one; in bytes, None if unknown."""
-    return [None if instance is None or instance.problem else _peak(instance) for instance in instances]
-
-
-def _peak(instance: Instance) -> int | None:
-    folder, tree = placed(instance.run_folder.path, instance.project)
-    text = _text(folder / RESULT)
-    peaks = [*_PEAK.findall(text)]
-    if text and not _is_good(text):
+def _last(instance: Instance) -> tuple[float | None, int | None]:
+    """Seconds of the last run, None if it failed, which tells nothing about a good one; and its peak."""
+    if instance.problem:
+        # It may have a name that no folder can have, and does not run.
+        return None, None
+    text = _text(instance.run_folder.result)
+    if not text:
+        return None, None
+    peaks, is_good = _PEAK.findall(text), _is_good(text)
+    if not is_good:
         # It may have failed before it took what a good run takes, which is kept.
+        folder, tree = placed(instance.run_folder.path, instance.project)
         peaks += _PEAK.findall(_text(previous_folder(tree, folder) / RESULT))
-    return max(map(int, peaks), default=None)
-
-
-def _last_good(folder: RunFolder) -> float | None:
-    """Seconds of the last run; None if it failed, which tells nothing about a good one."""
-    text = _text(folder.result)
     seconds = _SECONDS.search(text)
-    return float(seconds[1]) if seconds and _is_good(text) else None
+    return float(seconds[1]) if seconds and is_good else None, max(map(int, peaks), default=None)
 
 
 def _is_good(text: bytes) -> bool:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from ductaflow.common.text import listed
 from ductaflow.project.instances import Instance, Instances
 from ductaflow.session.decide import Decision, Readiness, Would, compared, decide
-from ductaflow.session.durations import UNKNOWN, expected_seconds
+from ductaflow.session.durations import UNKNOWN, likely
 from ductaflow.session.resources import RoomHere
 from ductaflow.session.scheduler import Policy, ReadyQueue
 
@@ -95,12 +95,13 @@ def forecast(readiness: Readiness, instances: Sequence[Instance], *, only_change
         found[id] = decision
     if not any(one.would.takes_time for one in found.values()):
         return [found[one.id] for one in instances]
-    room = RoomHere(instances, 1)
+    known = likely(instances)
+    room = RoomHere(instances, known.peaks, 1)
     return [
         replace(found[one.id], seconds=seconds, memory=room.demand(place).memory)
         if found[one.id].would.takes_time
         else found[one.id]
-        for place, (one, seconds) in enumerate(zip(instances, expected_seconds(instances), strict=True))
+        for place, (one, seconds) in enumerate(zip(instances, known.seconds, strict=True))
     ]
 
 
@@ -131,9 +132,9 @@ class Plan:
         surely = [one for one in decisions if one.would is Would.RUN]
         least = seconds_with(jobs, surely, readiness)
         most, waits = _simulated(jobs, decisions, readiness)
-        running = [one.instance for one in decisions if one.would.takes_time]
-        room = RoomHere(running, jobs)
-        alone = {one.id: lack for place, one in enumerate(running) if (lack := room.beyond(place))}
+        running = [one for one in decisions if one.would.takes_time]
+        room = _room(running, jobs)
+        alone = {one.instance.id: lack for place, one in enumerate(running) if (lack := room.beyond(place))}
         return cls(
             tuple(decisions),
             any(one.would.takes_time and one.seconds != UNKNOWN for one in decisions),
@@ -141,6 +142,10 @@ class Plan:
             waits,
             alone,
         )
+
+
+def _room(decisions: Sequence[Decision], jobs: int) -> RoomHere:
+    return RoomHere([one.instance for one in decisions], [one.memory for one in decisions], jobs)
 
 
 def seconds_with(jobs: int, decisions: Sequence[Decision], readiness: Readiness) -> float:
@@ -160,7 +165,7 @@ def _simulated(
     ids = list(places)
     upstreams = [[places[up] for up in readiness.graph.upstreams(id) if up in places] for id in ids]
     seconds = [would_run[id].seconds for id in ids]
-    room = RoomHere([would_run[id].instance for id in ids], jobs) if jobs > 1 else None
+    room = _room([would_run[id] for id in ids], jobs) if jobs > 1 else None
     now = 0.0
     policy = Policy[int](ReadyQueue(upstreams, seconds), room and room.simulated(), lambda: now)
     for number in range(jobs):

@@ -19,7 +19,6 @@ from ductaflow.common.text import bytes_of, size
 from ductaflow.execution.imports import names_threads
 from ductaflow.project.instances import Instance
 from ductaflow.project.options import RunOptions
-from ductaflow.session.durations import peaks_of
 from ductaflow.session.request import placed
 from ductaflow.store.folder import supervisor_of
 from ductaflow.store.spec import THREAD_VARIABLES, RunSpec, current_run
@@ -85,15 +84,18 @@ class RoomHere:
 
     Args:
         instances: those of a session; None is an ordinary test.
+        peaks: what their earlier runs took of the memory (`durations.likely`).
         workers: how many run at a time. Who asks for more of them than there are processors wants runs to
             share these: one whose config says nothing takes its share.
     """
 
-    def __init__(self, instances: Sequence[Instance | None], workers: int) -> None:
+    def __init__(
+        self, instances: Sequence[Instance | None], peaks: Sequence[int | None], workers: int
+    ) -> None:
         self.total = Demand(this_machine().processors(), _memory_for(instances))
         self._instances = instances
         self._share = min(1.0, self.total.cpus / workers)
-        self._peaks = peaks_of(instances)
+        self._peaks = peaks
         #: The most that a run of each flow has taken.
         self._of_flows: dict[str, int] = {}
         for instance, peak in zip(instances, self._peaks, strict=True):

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Generic, Protocol, TypeVar
 
 from ductaflow.session.decide import Outcome, Turn
-from ductaflow.session.durations import UNKNOWN, expected_seconds
+from ductaflow.session.durations import UNKNOWN, expected_seconds, likely
 from ductaflow.session.resources import Demand, Room, RoomHere
 
 #: Seconds between two looks of a waiting session; on Windows Ctrl-C takes effect after as long.
@@ -57,12 +57,13 @@ class Threads:
         self.waits: Mapping[str, str] = MappingProxyType({})
 
     def outcomes(self, turns: Sequence[Turn]) -> Iterator[Mapping[str, Outcome]]:
-        waits, seconds = waits_and_seconds(turns)
-        # One at a time takes as long in any order, so what was given first is first; and it has all the room.
-        is_alone = self._jobs == 1
-        queue = ReadyQueue(waits, [0.0] * len(turns) if is_alone else seconds)
-        room = None if is_alone else RoomHere([turn.instance for turn in turns], self._jobs)
-        policy = Policy[str](queue, room)
+        seconds, room = [0.0] * len(turns), None
+        if self._jobs > 1:
+            # One at a time takes as long in any order: what was given first is first, with all the room.
+            instances = [turn.instance for turn in turns]
+            found = likely(instances)
+            seconds, room = found.seconds, RoomHere(instances, found.peaks, self._jobs)
+        policy = Policy[str](ReadyQueue(places_before(turns), seconds), room)
         for number in range(min(self._jobs, len(turns))):
             policy.add_worker(f"w{number}")
         taken: dict[Future[Outcome], tuple[str, int]] = {}
@@ -94,9 +95,13 @@ class Threads:
 
 def waits_and_seconds(turns: Sequence[Turn]) -> tuple[list[list[int]], list[float]]:
     """For each turn the places of those before it, and how long it is likely to take."""
+    return places_before(turns), expected_seconds([turn.instance for turn in turns])
+
+
+def places_before(turns: Sequence[Turn]) -> list[list[int]]:
+    """For each turn the places of those before it."""
     places = {turn.instance.id: place for place, turn in enumerate(turns)}
-    waits = [[places[id] for id in turn.after] for turn in turns]
-    return waits, expected_seconds([turn.instance for turn in turns])
+    return [[places[id] for id in turn.after] for turn in turns]
 
 
 #: For each item, by its index, the items that have to finish before it starts.

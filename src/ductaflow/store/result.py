@@ -319,7 +319,8 @@ class Result:
     """The record of one run. `folder` is where it was read from and is not stored; nor is
     `former_status`, which is the status of the run where that of the session is `unchanged`.
 
-    Times are UTC in ISO 8601; `seconds` is monotonic; `peak_memory` is in bytes, with children. Paths of
+    Times are UTC in ISO 8601; `seconds` is monotonic; `peak_memory` is in bytes, with children; a
+    build takes at least as much as each of its flows. Paths of
     `inputs` are relative to the project, those of `outputs` to the run folder. `lineage` is None for a run
     that ended in an error. `children` are run folders of a build's flows, relative to the run folder;
     `kept_folders` are folders in it that hold outputs and that the run has not made.
