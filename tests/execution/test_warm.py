@@ -449,9 +449,8 @@ def test_a_page_stands_back_behind_runs(project: TinyProject) -> None:
     code = "# %%\nimport os\nopen('flow_nice', 'w').write(str(os.nice(0)))\n"
     assert Status.SUCCESS is project.run_code(code, engine="warm", export_html=True).status
     assert str(os.nice(0)) == (project.folder("fit", "a") / "flow_nice").read_text()
-    (maker,) = page_makers(psutil.Process())
-    (worker,) = maker.children()
-    assert min(19, os.nice(0) + 5) == worker.nice()
+    workers = [worker for maker in page_makers(psutil.Process()) for worker in maker.children()]
+    assert {min(19, os.nice(0) + 5)} == {worker.nice() for worker in workers}
 
 
 def test_pages_are_made_when_nobody_waits(project: TinyProject) -> None:
