@@ -150,6 +150,25 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert not any((runs / ".ductaflow" / "running").iterdir())
 
 
+def test_a_lock_that_outlives_its_holder_for_a_moment_is_waited_for(folder: RunFolder, runs: Path) -> None:
+    """A process that is killed ends its connections before its locks: who starts the next run is faster."""
+    script = f"""
+import os, signal, time
+from pathlib import Path
+from ductaflow.store.folder import Claim, Owner
+from ductaflow.common.paths import RunFolder
+owner = Owner("fit", "a", "r1", "dead", os.uname().nodename, os.getpid(), "now")
+Claim.take(RunFolder(Path({str(folder.path)!r}), "fit"), Path({str(runs)!r}), owner)
+if os.fork():
+    os.kill(os.getpid(), signal.SIGKILL)
+time.sleep(0.3)
+"""
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    subprocess.run([sys.executable, "-c", script], check=False, **quiet)
+
+    Claim.take(folder, runs, owner("r2")).release(finished=True)
+
+
 def test_an_unfinished_run_whose_marker_is_unreadable_is_named(runs: Path, folder: RunFolder) -> None:
     """It is no unfinished run that we know of, and the file is not passed over in silence."""
     Claim.take(folder, runs, owner("r1")).release(finished=False)

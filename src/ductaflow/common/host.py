@@ -87,6 +87,20 @@ def has_children() -> bool:
     return True
 
 
+def is_ending(pid: int) -> bool:
+    """Return whether a process has ended, or does now: it executes nothing any more."""
+    import psutil
+
+    try:
+        # The flag PF_EXITING of proc(5), behind the name, which may have any characters.
+        flags = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[6]
+        return bool(int(flags) & 0x4)
+    except FileNotFoundError:
+        return sys.platform == "linux" or not psutil.pid_exists(pid)
+    except ProcessLookupError:
+        return True
+
+
 def kill(processes: Iterable[psutil.Process]) -> None:
     """SIGKILL each that is still there."""
     import psutil

@@ -406,16 +406,18 @@ def _lock(runs_root: Path, folder: Path, *, within: float | None = None) -> File
     marker = _admin(runs_root, folder, ".json")
     marker.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(marker.with_suffix(".lock"))
-    limit = time.monotonic() + (AFTERWARDS_SECONDS if within is None else within)
+    begun = time.monotonic()
     while True:
         try:
             lock.acquire(timeout=0)
             break
         except Timeout as exc:
             held = Marker.load(marker)
-            if held or time.monotonic() > limit:
+            # Without a marker the run has ended and its page is being made, or it just begins. A process that
+            # was killed gives its connections back before its lock, so whoever hears of it is faster.
+            limit = (AFTERWARDS_SECONDS if within is None else within) if held is None else _LET_GO_SECONDS
+            if (held and not _is_ending(held.owner)) or time.monotonic() > begun + limit:
                 raise _held(folder, held.owner if held else None) from exc
-            # Without a marker the run has ended and its page is being made, or it just begins.
             time.sleep(_LOCK_POLL)
     known = Marker.load(marker)
     if known and known.owner.host != socket.gethostname() and _is_beating(marker):
@@ -423,6 +425,10 @@ def _lock(runs_root: Path, folder: Path, *, within: float | None = None) -> File
         lock.release()
         raise _held(folder, known.owner)
     return lock
+
+
+def _is_ending(owner: Owner) -> bool:
+    return owner.host == socket.gethostname() and host.is_ending(owner.pid)
 
 
 def hand_over_again(folder: Path, runs_root: Path, run_id: str, to: HandOver) -> bool:
