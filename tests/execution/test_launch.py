@@ -6,8 +6,9 @@ import os
 import socket
 
 import pytest
-from support import TinyProject
+from support import TinyProject, wait_until
 
+from ductaflow.execution import launch as launch_module
 from ductaflow.execution import warm
 from ductaflow.execution.launch import launch
 from ductaflow.project.instances import load_stored
@@ -31,3 +32,28 @@ def test_an_answer_that_breaks_off_is_the_end_of_its_supervisor(
     supervisor.close()
     result = launch(spec)
     assert (Status.ERROR, "lost") == (result.status, result.cause)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_process_left")
+@pytest.mark.skipif(not warm.is_possible(), reason="no warm server on this platform")
+def test_what_ends_the_wait_before_the_begin_of_the_run_is_read_stops_the_run(
+    project: TinyProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A time limit of another plugin, say, may come at any moment; its reason is that of the result."""
+    project.flow("f", "# %%\nimport time\nopen('begun', 'w').close()\ntime.sleep(600)\n")
+    project.config("flows/f/a.json")
+    spec = spec_of_instance(load_stored(Project.at(project.root), "f/a"))
+
+    class OverTime(BaseException):
+        pass
+
+    def has_begun(*_: object) -> bool:
+        wait_until((project.folder("f", "a") / "begun").exists)
+        raise OverTime("it took too long")
+
+    monkeypatch.setattr(launch_module, "_has_begun", has_begun)
+    with pytest.raises(OverTime):
+        launch(spec)
+
+    assert "it took too long" in project.result("f", "a").message

@@ -36,6 +36,8 @@ from ductaflow.store.spec import RunSpec, is_below
 
 #: How long a supervisor may take to stop its run, in seconds, before it is killed.
 STOP_SECONDS = 4.0
+#: How long an answer that a supervisor has sent may take until it is read, in seconds.
+_ON_ITS_WAY = 0.5
 
 
 class StopFlag(Protocol):
@@ -383,6 +385,12 @@ def _from_answer(spec: RunSpec, answer: Answer | None, supervisor: Supervisor) -
 
 
 def _stop(spec: RunSpec, supervisor: Supervisor, answers: Answers, *, why: str = "") -> Result:
+    if isinstance(supervisor, _Forked) and supervisor.pid is None:
+        # That it has begun may be on its way.
+        with contextlib.suppress(queue.Empty):
+            answer = answers.get(timeout=_ON_ITS_WAY)
+            if answer is not None and answer["event"] == "started":
+                supervisor.pid = answer["pid"]
     if isinstance(supervisor, _Forked) and supervisor.pid is None:
         # It still waits for the server, and is not wanted when that is ready.
         supervisor.close()
