@@ -154,7 +154,7 @@ def test_what_cannot_be_asked_for_is_said(
     [
         (("status", "fit/red"), "id status finished started seconds cause message warnings is_error"),
         (("list", "fit/red"), "id flow instance kind tags file source run_folder problem"),
-        (("plan", "fit/red"), "instances jobs seconds"),
+        (("plan", "fit/red"), "instances jobs seconds waits alone"),
         (("why", "fit/red"), "id is_unchanged changes notes runs_before other_versions"),
         (("graph", "fit/red"), "nodes edges"),
         (("diff", "fit/good", "fit/good"), "diffs left_out"),

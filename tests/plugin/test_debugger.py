@@ -390,8 +390,10 @@ def test_a_debugger_that_is_attached_stops_in_the_flow(project: TinyProject) -> 
     assert "best effort: it ran in the process of a debugger" in result.message
 
 
-def test_debugpy_alone_is_no_debugger(project: TinyProject) -> None:
+def test_debugpy_alone_is_no_debugger(project: TinyProject, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that has imported debugpy, as ipykernel does, is not debugged while nobody is connected."""
+    # ipykernel sets it too: debugpy has something to say of interpreters
+    monkeypatch.setenv("PYDEVD_DISABLE_FILE_VALIDATION", "1")
     (project.root / "conftest.py").write_text("from debugpy.server import api\n")
     project.config("flows/fit/a.json", x=1)
     session = project.pytest("-rA")
