@@ -32,6 +32,7 @@ from ductaflow.common import host
 from ductaflow.common.decode import UnreadableError
 from ductaflow.common.files import sweep_temporary
 from ductaflow.execution.page_orders import FAULT, PAGE_GRACE, PAGE_NICENESS, PageOrder
+from ductaflow.execution.warm import inherited
 from ductaflow.notebook.export import end_announcement, make_page
 
 if TYPE_CHECKING:
@@ -323,10 +324,7 @@ def _quick_pages(*, large: bool) -> tuple[QuickPages | None, str]:
 
 def main(arguments: list[str]) -> None:
     """Serve, with what `warm.command` has on the command line."""
-    listener, lifeline, folder = arguments
-    listening = socket.socket(fileno=int(listener))
-    listening.setblocking(True)
-    PageMaker(listening, int(lifeline), Path(folder)).serve()
+    PageMaker(*inherited(arguments)).serve()
     os._exit(0)
 
 

@@ -9,11 +9,9 @@ end. The session waits for the end of its connection, as if the supervisor still
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import socket
-import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -24,12 +22,11 @@ from ductaflow.common.paths import RunFolder
 from ductaflow.execution import warm
 from ductaflow.notebook.export import announce_page, end_announcement, is_announced
 from ductaflow.store.folder import AFTERWARDS_SECONDS, hand_over_again
-from ductaflow.store.sessions import Part, session_of
+from ductaflow.store.sessions import session_of
 from ductaflow.store.spec import RunSpec
 
 #: Environment variable with the folder of the session's page maker; `off` to have none.
 PAGES = "DUCTAFLOW_PAGES"
-_MODULE = "ductaflow.execution.page_maker"
 #: The file in that folder that says why pages cost more than they should.
 FAULT = "fault"
 #: How long pages may still take when the session is gone, in seconds.
@@ -122,43 +119,13 @@ def told_of_pages() -> str:
     return f"ductaflow: the HTML of notebooks takes several times as long as it could: {fault}"
 
 
-class OwnPageMaker(Part):
-    """The page maker that this process started for a session, if any."""
+class OwnPageMaker(warm.OwnProcess):
+    """The page maker of a session. Where there can be none the process of each run makes its page."""
 
-    def __init__(self) -> None:
-        self._process: warm.ServerProcess | None = None
-
-    @property
-    def address(self) -> str:
-        """The folder of its socket; empty if there is none."""
-        return str(self._process.folder) if self._process is not None and self._process.lives else ""
-
-    def start(self, *, when_needed: bool) -> None:
-        """Start it unless there is one. Where there can be none the process of each run makes its page."""
-        with _LOCK:
-            # Try to connect: one that was killed a moment ago still has a process. It starts one that waits.
-            if (when_needed and self._process is not None and self._process.waits) or _is_there():
-                return
-            if self._process is not None:
-                self._process.end()
-                self._process = None
-            with contextlib.suppress(OSError):
-                self._process = warm.ServerProcess(
-                    _MODULE, when_needed=when_needed, end_seconds=PAGE_GRACE + warm.END_SECONDS
-                )
-                os.environ[PAGES] = str(self._process.folder)
-
-    def end(self, *, orderly: bool) -> None:
-        """End the page maker and remove it from the environment."""
-        with _LOCK:
-            if self._process is not None:
-                if os.environ.get(PAGES) == str(self._process.folder):
-                    del os.environ[PAGES]
-                self._process.end()
-
-
-#: Held while a page maker is started and its folder put into the environment.
-_LOCK = threading.Lock()
+    variable = PAGES
+    module = "ductaflow.execution.page_maker"
+    end_seconds = PAGE_GRACE + warm.END_SECONDS
+    lock = threading.Lock()
 
 
 def start(session: str | None = None, *, when_needed: bool = False) -> None:
@@ -168,15 +135,12 @@ def start(session: str | None = None, *, when_needed: bool = False) -> None:
         when_needed: with the first page.
     """
     if is_possible():
-        session_of(session).part(OwnPageMaker).start(when_needed=when_needed)
+        session_of(session).part(OwnPageMaker).start(when_needed=when_needed, rouse=not when_needed)
 
 
 def disown() -> None:
     """Forget a page maker that another process started and that ends with that process."""
-    with _LOCK:
-        own = session_of().part(OwnPageMaker).address
-        if os.environ.get(PAGES, warm.OFF) not in (warm.OFF, own):
-            del os.environ[PAGES]
+    session_of().part(OwnPageMaker).disown()
 
 
 def address_of_maker(session: str) -> str:
@@ -187,9 +151,4 @@ def address_of_maker(session: str) -> str:
 
 def is_possible() -> bool:
     """Return whether there can be a page maker: on Linux, unless it is switched off."""
-    return sys.platform == "linux" and os.environ.get(PAGES) != warm.OFF
-
-
-def _is_there() -> bool:
-    with warm.connected(os.environ.get(PAGES)) or contextlib.nullcontext() as connection:
-        return connection is not None
+    return warm.is_possible(PAGES)

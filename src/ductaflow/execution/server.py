@@ -40,7 +40,7 @@ from typing import TYPE_CHECKING, NoReturn
 from ductaflow.common import host
 from ductaflow.common.decode import UnreadableError, prepare
 from ductaflow.common.machine import this_machine
-from ductaflow.execution.warm import MESSAGE, RunRequest, Wanted, refuse, variables_of
+from ductaflow.execution.warm import MESSAGE, RunRequest, Wanted, inherited, refuse, variables_of
 from ductaflow.notebook.papermill_hooks import load_papermill
 from ductaflow.store.folder import Marker
 from ductaflow.store.result import Result, Versioned
@@ -536,9 +536,11 @@ def use_once() -> None:
     import nbformat
     from filelock import FileLock
 
+    from ductaflow.notebook.notebook_text import text_of
+
     cells = [nbformat.v4.new_code_cell("1"), nbformat.v4.new_markdown_cell("# 1")]  # type: ignore[no-untyped-call]
     notebook = nbformat.v4.new_notebook(cells=cells)  # type: ignore[no-untyped-call]
-    nbformat.writes(notebook)  # type: ignore[no-untyped-call]
+    text_of(notebook)
     # Starts a process that looks up the name of the processor.
     platform.platform()
     this_machine()
@@ -548,10 +550,7 @@ def use_once() -> None:
 
 def main(arguments: list[str]) -> None:
     """Serve, with what `warm.command` has on the command line."""
-    listener, lifeline, folder = arguments
-    listening = socket.socket(fileno=int(listener))
-    listening.setblocking(True)
-    Server(listening, int(lifeline), Path(folder)).serve()
+    Server(*inherited(arguments)).serve()
     # The session waits for this process, and an orderly end of the interpreter takes as long as some runs.
     os._exit(0)
 

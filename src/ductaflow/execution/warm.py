@@ -13,9 +13,10 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from ductaflow.common.decode import decode
 from ductaflow.common.files import sweep_temporary, temporary_prefix
@@ -85,7 +86,6 @@ def _imported(lines: Iterable[str]) -> Iterator[str]:
 #: Environment variable with the folder of the session's server; `off` to have none.
 SERVER = "DUCTAFLOW_SERVER"
 OFF = "off"
-SERVER_MODULE = "ductaflow.execution.server"
 _SOCKET = "socket"
 #: Where a socket may lie if the folder for temporary files does not do.
 _SHORT_PLACES = ("/tmp", "/dev/shm", "/var/tmp")
@@ -159,10 +159,6 @@ def refuse(connection: socket.socket, why: str) -> None:
         connection.sendall(json.dumps({"event": "unable", "message": why}).encode() + b"\n")
 
 
-#: Held while a server is started and its folder put into the environment.
-_LOCK = threading.Lock()
-
-
 def _listening() -> tuple[Path, socket.socket]:
     """A folder with a socket that listens, in the first place where there can be one.
 
@@ -209,7 +205,7 @@ class ServerProcess:
 
     def __init__(
         self,
-        module: str = SERVER_MODULE,
+        module: str,
         *,
         when_needed: bool = False,
         end_seconds: float = END_SECONDS,
@@ -295,54 +291,96 @@ class ServerProcess:
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
-class OwnServer(Part):
-    """The server that this process started for a session, if any.
+class OwnProcess(Part):
+    """A process that this one started for a session, if any. Others find its folder in the environment.
 
     Attributes:
+        variable: the environment variable with its folder.
+        module, end_seconds: see `ServerProcess`.
+        lock: held while one of its kind is started or ended, and its folder put into the environment.
         fault: why there can be none, where the system refuses one.
     """
+
+    variable: ClassVar[str]
+    module: ClassVar[str]
+    end_seconds: ClassVar[float] = END_SECONDS
+    lock: ClassVar[threading.Lock]
 
     def __init__(self) -> None:
         self.process: ServerProcess | None = None
         self.fault = ""
 
-    def start(self, wanted: Wanted | None, *, when_needed: bool) -> None:
-        with _LOCK:
-            # Try to connect: a server that was killed a moment ago still has a process.
-            if not (self.process is not None and self.process.waits) and not _is_there():
-                self._start(when_needed=when_needed)
-            if wanted and self.process is not None and self.process.lives:
-                self.process.expect(wanted)
+    def start(self, *, when_needed: bool, rouse: bool = False) -> None:
+        """Start it unless there is one; `rouse`: one that waits for its first connection begins now."""
+        with self.lock:
+            waits = self.process is not None and self.process.waits
+            # Try to connect: one that was killed a moment ago still has a process.
+            if (waits and not rouse) or self._is_there():
+                return
+            if self.process is not None:
+                self.process.end()
+                self.process = None
+            try:
+                self.process = ServerProcess(
+                    self.module, when_needed=when_needed, end_seconds=self.end_seconds
+                )
+            except OSError as exc:
+                self.fault = str(exc)
+            else:
+                os.environ[self.variable] = str(self.process.folder)
 
-    def _start(self, *, when_needed: bool) -> None:
-        if self.process is not None:
-            self.process.end()
-            self.process = None
-        try:
-            self.process = ServerProcess(when_needed=when_needed)
-        except OSError as exc:
-            self.fault = f"the warm server cannot start: {exc}"
-        else:
-            os.environ[SERVER] = str(self.process.folder)
+    def _is_there(self) -> bool:
+        with connected(os.environ.get(self.variable)) or contextlib.nullcontext() as connection:
+            return connection is not None
+
+    def disown(self) -> None:
+        """Forget one that another process started and that ends with that process."""
+        own = self.process
+        with self.lock:
+            mine = str(own.folder) if own and own.pid == os.getpid() else OFF
+            if os.environ.get(self.variable, OFF) not in (OFF, mine):
+                del os.environ[self.variable]
 
     def end(self, *, orderly: bool) -> None:
-        """End the server and remove it from the environment."""
-        with _LOCK:
+        """End it and remove it from the environment."""
+        with self.lock:
             if self.process is not None:
-                if os.environ.get(SERVER) == str(self.process.folder):
-                    del os.environ[SERVER]
+                if os.environ.get(self.variable) == str(self.process.folder):
+                    del os.environ[self.variable]
                 self.process.end()
 
 
-def command(listener: int, lifeline: int, folder: Path, module: str = SERVER_MODULE) -> list[str]:
+class OwnServer(OwnProcess):
+    """The warm server of a session."""
+
+    variable = SERVER
+    module = "ductaflow.execution.server"
+    lock = threading.Lock()
+
+    def expect(self, wanted: Wanted) -> None:
+        """Have it prepare something for a run."""
+        with self.lock:
+            if self.process is not None and self.process.lives:
+                self.process.expect(wanted)
+
+
+def command(listener: int, lifeline: int, folder: Path, module: str) -> list[str]:
     """Return the command line of a server; it inherits the two descriptors."""
     python = [sys.executable, "-X", "utf8", "-P", "-m", module]
     return [*python, str(listener), str(lifeline), str(folder)]
 
 
-def is_possible() -> bool:
-    """Return whether runs may be forks of a warm server: on Linux, unless it is switched off."""
-    return sys.platform == "linux" and os.environ.get(SERVER) != OFF
+def inherited(arguments: Sequence[str]) -> tuple[socket.socket, int, Path]:
+    """Return what a server has from its `command`: the socket that listens, the lifeline, the folder."""
+    listener, lifeline, folder = arguments
+    listening = socket.socket(fileno=int(listener))
+    listening.setblocking(True)
+    return listening, int(lifeline), Path(folder)
+
+
+def is_possible(variable: str = SERVER) -> bool:
+    """Return whether there may be a process of a kind: on Linux, unless it is switched off."""
+    return sys.platform == "linux" and os.environ.get(variable) != OFF
 
 
 def own_server(session: str | None = None) -> ServerProcess | None:
@@ -358,15 +396,15 @@ def start(wanted: Wanted | None = None, *, when_needed: bool = False, session: s
         when_needed: start it with the first run that connects to it.
     """
     if is_possible():
-        session_of(session).part(OwnServer).start(wanted, when_needed=when_needed)
+        own = session_of(session).part(OwnServer)
+        own.start(when_needed=when_needed)
+        if wanted:
+            own.expect(wanted)
 
 
 def disown() -> None:
     """Forget a server that another process started and that ends with that process."""
-    with _LOCK:
-        own = own_server()
-        if os.environ.get(SERVER, OFF) not in (OFF, own and own.pid == os.getpid() and str(own.folder)):
-            del os.environ[SERVER]
+    session_of().part(OwnServer).disown()
 
 
 def connect(wanted: Wanted, session: str | None = None) -> socket.socket | str:
@@ -380,24 +418,15 @@ def connect(wanted: Wanted, session: str | None = None) -> socket.socket | str:
         return "its environment is too large for the warm server"
     own = session_of(session).part(OwnServer)
     for _ in range(3):
-        connection = _connected()
+        connection = connected(os.environ.get(SERVER)) if is_possible() else None
         if connection is not None:
             # If it is gone by now, its answers show it.
             with contextlib.suppress(OSError):
                 connection.sendall(line)
             return connection
         # There is none yet, or it has died.
-        own.start(None, when_needed=False)
-    return own.fault or "the warm server does not answer"
-
-
-def _is_there() -> bool:
-    with _connected() or contextlib.nullcontext() as connection:
-        return connection is not None
-
-
-def _connected() -> socket.socket | None:
-    return connected(os.environ.get(SERVER)) if is_possible() else None
+        own.start(when_needed=False)
+    return f"the warm server {f'cannot start: {own.fault}' if own.fault else 'does not answer'}"
 
 
 def connected(folder: str | None) -> socket.socket | None:
