@@ -89,16 +89,16 @@ def has_children() -> bool:
 
 def is_ending(pid: int) -> bool:
     """Return whether a process has ended, or does now: it executes nothing any more."""
-    import psutil
+    if sys.platform != "linux":
+        import psutil
 
+        return not psutil.pid_exists(pid)
     try:
         # The flag PF_EXITING of proc(5), behind the name, which may have any characters.
         flags = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[6]
-        return bool(int(flags) & 0x4)
-    except FileNotFoundError:
-        return sys.platform == "linux" or not psutil.pid_exists(pid)
-    except ProcessLookupError:
+    except (FileNotFoundError, ProcessLookupError):
         return True
+    return bool(int(flags) & 0x4)
 
 
 def kill(processes: Iterable[psutil.Process]) -> None:
@@ -147,13 +147,7 @@ def sweep(variable: str, belongs: Callable[[str], bool]) -> None:
 
 def memory_of_tree() -> int:
     """Bytes of memory resident in all processes below this one, now; shared pages count in each."""
-    import psutil
-
-    total = 0
-    for process in descendants():
-        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-            total += process.memory_info().rss
-    return total
+    return sum(map(_resident, descendants()))
 
 
 def memory_below(pids: Collection[int]) -> dict[int, int]:
@@ -169,9 +163,19 @@ def memory_below(pids: Collection[int]) -> dict[int, int]:
         while left:
             process = left.pop()
             left += children.get(process.pid, ())
-            with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-                found[pid] += process.memory_info().rss
+            found[pid] += _resident(process)
     return found
+
+
+def _resident(process: psutil.Process) -> int:
+    """Bytes of memory of a process; 0 if it has ended."""
+    import psutil
+
+    try:
+        resident: int = process.memory_info().rss
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return 0
+    return resident
 
 
 def when_gone(pid: int, then: Callable[[], None]) -> Callable[[], None]:

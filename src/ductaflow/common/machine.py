@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 #: What the version 1 of control groups has where there is no limit, and what is near to it, in bytes.
@@ -32,6 +32,12 @@ class Memory:
     total: int
     available: int
     owner: str = "the machine"
+
+    def within(self, limit: int | None, owner: str) -> Memory:
+        """Return what a limit of bytes, which is its owner's, leaves of this; None for no limit."""
+        if limit is None or limit >= self.total:
+            return self
+        return Memory(limit, min(self.available, limit), owner)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +107,8 @@ class Machine:
                 continue
             kept = _table(group / "memory.stat")
             free = limit - used + sum(kept.get(name, 0) for name in names.reclaimable)
-            found = Memory(
-                min(found.total, limit),
-                max(0, min(found.available, free)),
-                "its control group" if limit < found.total else found.owner,
-            )
+            found = found.within(limit, "its control group")
+            found = replace(found, available=max(0, min(found.available, free)))
         return found
 
     def _of_system(self) -> Memory:

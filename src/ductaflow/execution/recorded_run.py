@@ -370,12 +370,9 @@ def _beyond(spec: RunSpec) -> Iterator[str]:
     if options.cpus and options.cpus > (there := this_machine().processors()):
         yield f"_run.cpus is {options.cpus}, and there {'are' if there > 1 else 'is'} {there}"
     if options.memory and (wanted := bytes_of(options.memory)):
-        memory = this_machine().memory()
-        owner, total = (
-            ("the project", limit) if limit and limit < memory.total else (memory.owner, memory.total)
-        )
-        if wanted > total:
-            yield f"_run.memory is {options.memory}, and {owner} has {size(total)}"
+        memory = this_machine().memory().within(limit, "the project")
+        if wanted > memory.total:
+            yield f"_run.memory is {options.memory}, and {memory.owner} has {size(memory.total)}"
 
 
 def _environment(spec: RunSpec, told: Told) -> Environment:

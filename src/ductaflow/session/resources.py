@@ -190,9 +190,10 @@ class _Simulated:
 
 def _memory_for(instances: Sequence[Instance | None]) -> int:
     """How much memory the runs of a session may take together, by the machine and the projects."""
-    limits = {one.project.settings.memory for one in instances if one}
-    given = [found for limit in limits if limit and (found := bytes_of(limit))]
-    return min([this_machine().memory().total, *given])
+    memory = this_machine().memory()
+    for limit in {one.project.settings.memory for one in instances if one}:
+        memory = memory.within(bytes_of(limit or ""), "the project")
+    return memory.total
 
 
 def thread_limit(options: RunOptions, source: Path, project_root: Path, workers: int) -> int | None:
