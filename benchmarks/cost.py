@@ -84,10 +84,8 @@ def rows(counts: Counts) -> dict[str, Measure]:
 
 
 def main() -> None:
-    parser = parser_of(__doc__)
+    parser = parser_of(__doc__, rounds=5, rows="rows")
     parser.add_argument("python", nargs="+", help="of an environment; the first one is the reference")
-    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="instead of 5")
-    parser.add_argument("--only", default="", metavar="TEXT", help="rows that contain a text")
     options = parser.parse_args()
     counts = (2, 3, 4) if options.quick else (20, 1000, 10_000)
     first, last = options.python[0], options.python[-1]

@@ -135,10 +135,8 @@ def verdicts(found: Mapping[str, float], stored: Mapping[str, float]) -> list[li
 
 
 def main() -> None:
-    parser = parser_of(__doc__)
+    parser = parser_of(__doc__, rounds=3, rows="commands")
     parser.add_argument("--update", action="store_true", help="store today's ratios instead of comparing")
-    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="instead of 3")
-    parser.add_argument("--only", default="", metavar="TEXT", help="commands that contain a text")
     options = parser.parse_args()
     counts = QUICK if options.quick else USUAL
     chosen = {row: case for row, case in cases(*counts).items() if options.only in row}

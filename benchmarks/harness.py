@@ -396,11 +396,18 @@ def versions_in(python: str, packages: Sequence[str]) -> list[str]:
     return output([python, "-c", code, *packages], Path.cwd(), os.environ).strip().splitlines()
 
 
-def parser_of(document: str | None) -> argparse.ArgumentParser:
-    """A command line with `--quick`; the module's text says what it is for."""
+def parser_of(document: str | None, *, rounds: int = 0, rows: str = "") -> argparse.ArgumentParser:
+    """A command line with `--quick`; the module's text says what it is for.
+
+    Args:
+        rounds: how many there are usually; then `--rounds` changes it, and `--only` chooses `rows`.
+    """
     plain = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=document, formatter_class=plain)
     parser.add_argument("--quick", action="store_true", help="so little that it shows only that it works")
+    if rounds:
+        parser.add_argument("--rounds", type=int, default=rounds, metavar="N", help=f"instead of {rounds}")
+        parser.add_argument("--only", default="", metavar="TEXT", help=f"{rows} that contain a text")
     return parser
 
 
