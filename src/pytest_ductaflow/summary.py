@@ -59,7 +59,7 @@ class SessionResults:
 
     @cached_property
     def blocked_by(self) -> dict[str, list[str]]:
-        """The ids of blocked instances, by that of the one of this session which failed above them."""
+        """The ids of blocked instances, by the id of the instance that failed above them in this session."""
         failed = {result.id for result in self.results.values() if result.status.is_error}
         found: dict[str, list[str]] = {}
         for result in self.results.values():

@@ -122,7 +122,7 @@ def launch(
 
 
 def _look_after_page(spec: RunSpec, supervisor: Supervisor) -> None:
-    """See that there is a page, or none is announced, once nobody has the connection to the run any more."""
+    """Order the page again if it was announced and the process that was to make it has ended."""
     if spec.page_maker and not supervisor.is_closed:
         with contextlib.suppress(OSError):
             page_orders.order_again(spec)

@@ -201,7 +201,7 @@ class _QuickExporter(HTMLExporter):
         return self._known(("text", source), make) or make()
 
     def _output(self, text: object) -> str:
-        """Plain text, of which there may be much: html.parser would stop at each entity in it."""
+        """Keep plain text out of the tree: html.parser stops at each entity, and there may be millions."""
         made = _without_ansi(text)
         if not made or "<" in made:
             return made

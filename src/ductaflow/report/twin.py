@@ -162,7 +162,7 @@ def report_head(
     finished: str | None,
     project_root: Path | None,
 ) -> Head:
-    """Return the report without its instances, of which there are so many of each kind.
+    """Return the report without its instances; `counted` has how many there are of each kind.
 
     The caller fills in `alive`, `shard`, `new`, `causes` and `history`.
     """
