@@ -69,7 +69,8 @@ def test_the_code_of_the_readme_runs(project: TinyProject) -> None:
 
 def test_the_two_commands_are_there() -> None:
     """The set-up is two commands, each on a line of its own, as `.ci/run` takes them."""
-    assert re.search(r"^pip install -e \. && pytest --ductaflow example_project$", README, re.MULTILINE)
+    main = r'^pip install -e "\.\[example\]" && pytest --ductaflow example_project$'
+    assert re.search(main, README, re.MULTILINE)
     assert re.search(r'^pip install -e "\.\[test\]" && pytest$', README, re.MULTILINE)
 
 
