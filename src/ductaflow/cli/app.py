@@ -900,6 +900,17 @@ def _write_extras(
         _say(str(summary))
 
 
+@main.command("vendor")
+@click.argument("path", default=".", metavar="[PATH]", type=click.Path(path_type=Path))
+def vendor_command(path: Path) -> None:
+    """Write ductaflow.py: library, commands and plugin in one file, where nothing may be installed."""
+    from ductaflow.cli.vendor import CONFTEST_LINE, vendor
+
+    made = vendor(path)
+    _say(str(made))
+    _say(f"Now: python {made.name} --help; for pytest in conftest.py beside it: {CONFTEST_LINE}")
+
+
 @main.command("completion")
 @click.argument("shell", type=click.Choice(SHELLS))
 def completion_command(shell: str) -> None:

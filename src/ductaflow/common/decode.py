@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import functools
 import json
-import math
 import os
 import re
 import stat
@@ -23,12 +22,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
 from ductaflow.common.errors import DuctaflowError, of_system
 
 if TYPE_CHECKING:
     from msgspec.json import Decoder
+
+    from ductaflow.common.plain_decode import PlainDecoder
 
 T = TypeVar("T")
 #: None of our files comes near this size, in bytes; a larger one is not read into memory.
@@ -63,8 +64,10 @@ def decode(data: bytes | str, kind: type[T], *, where: str | os.PathLike[str], h
         if not _has_surrogate(data):
             raise _unreadable(exc, where, hint) from exc
     # File names that are not UTF-8 have lone surrogates, which msgspec does not read.
+    from ductaflow.common.plain_decode import parse
+
     try:
-        value = json.loads(data, parse_constant=_finite, parse_float=_finite)
+        value = parse(data)
     except (ValueError, RecursionError) as exc:
         raise _unreadable(exc, where, hint) from exc
     return convert(value, kind, where=where, hint=hint)
@@ -77,8 +80,11 @@ def convert(value: object, kind: type[T], *, where: str | os.PathLike[str], hint
         UnreadableError: they are not of that type.
     """
     try:
-        prepare(kind)
-        found: T = _msgspec().convert(value, kind, dec_hook=_from_json)
+        decoder = _decoder(kind)  # type: ignore[arg-type]
+        if msgspec := _msgspec():
+            found: T = msgspec.convert(value, kind, dec_hook=_from_json)
+        else:
+            found = cast("PlainDecoder", decoder).convert(value)
         return found
     except (ValueError, RecursionError) as exc:
         raise _unreadable(exc, where, hint) from exc
@@ -185,7 +191,7 @@ def _opened(path: Path, hint: str) -> Iterator[BinaryIO | None]:
 
 
 def prepare(*kinds: type) -> None:
-    """Make the decoders of some types: before a process is forked for what decodes them, or for `convert`."""
+    """Make the decoders of some types, in a process that is forked for what decodes them."""
     for kind in kinds:
         _decoder(kind)
 
@@ -196,15 +202,19 @@ _making = threading.RLock()
 
 # making one takes longer than to read most files
 @functools.cache
-def _decoder(kind: object) -> Decoder[Any]:
+def _decoder(kind: object) -> Decoder[Any] | PlainDecoder:
     with _making:
-        decoder: Decoder[Any] = _msgspec().json.Decoder(kind, dec_hook=_from_json)
-    return decoder
+        if msgspec := _msgspec():
+            decoder: Decoder[Any] = msgspec.json.Decoder(kind, dec_hook=_from_json)
+            return decoder
+    from ductaflow.common.plain_decode import PlainDecoder
+
+    return PlainDecoder(kind, _from_json)
 
 
 @functools.cache
-def _msgspec() -> ModuleType:
-    """Import msgspec on first use, without typing_extensions.
+def _msgspec() -> ModuleType | None:
+    """Import msgspec on first use, without typing_extensions; None if it is not installed.
 
     msgspec prefers that to `typing`, which has all it wants since Python 3.11, and it takes longer to import
     than msgspec itself.
@@ -213,6 +223,10 @@ def _msgspec() -> ModuleType:
         sys.modules.setdefault("typing_extensions", typing)
         try:
             import msgspec
+        except ModuleNotFoundError as exc:
+            if exc.name != "msgspec":
+                raise
+            return None
         finally:
             if sys.modules.get("typing_extensions") is typing:
                 del sys.modules["typing_extensions"]
@@ -232,19 +246,14 @@ def _has_surrogate(data: bytes | str) -> bool:
     return (b"\\ud" in data or b"\\uD" in data) if isinstance(data, bytes) else "\\u" in data
 
 
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"Number out of range: {text}")
-    return value
-
-
 def _unreadable(exc: Exception, where: str | os.PathLike[str], hint: str) -> UnreadableError:
     match exc:
         case RecursionError():
             text = "nested too deeply"
         case UnicodeDecodeError():
             text = f"not UTF-8: {exc.reason}"
+        case json.JSONDecodeError():
+            text = f"no valid JSON: {exc.msg[:1].lower()}{exc.msg[1:]} (byte {exc.pos})"
         case _:
             text = re.sub(r" - at `\$\.?(.+)`$", r" at \1", str(exc)).removesuffix(" - at `$`")
             text = text.replace("`", "").replace("JSON is malformed", "no valid JSON")
