@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ductaflow.common.errors import InstanceError as InstanceError
     from ductaflow.common.errors import RunFolderError as RunFolderError
     from ductaflow.flow import display_config_summary as display_config_summary
+    from ductaflow.flow import generate_config_markdown as generate_config_markdown
     from ductaflow.flow import is_notebook_execution as is_notebook_execution
     from ductaflow.flow import load_instance as load_instance
     from ductaflow.flow import reads as reads
@@ -47,6 +48,7 @@ _NAMES = {
     "common.errors": ("ConfigError", "DuctaflowError", "FlowWarning", "InstanceError", "RunFolderError"),
     "flow": (
         "display_config_summary",
+        "generate_config_markdown",
         "is_notebook_execution",
         "load_instance",
         "reads",
@@ -71,7 +73,17 @@ _HOME = {name: module for module, names in _NAMES.items() for name in names}
 __all__ = sorted(_HOME)
 
 
+#: What there was before ductaflow was a package, and what to write instead.
+_GONE = dict.fromkeys(
+    ("setup_execution_logging", "setup_conductor_logging"),
+    "what a flow prints is its log: leave the call out, and print, or log to standard error",
+)
+
+
 def __getattr__(name: str) -> Any:
+    if name in _GONE:
+        # an AttributeError would be told as another one, without the remedy
+        raise ImportError(f"there is no {name} any more: {_GONE[name]}")
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -24,6 +24,7 @@ from ductaflow.common.files import stamp_of_file
 from ductaflow.common.host import is_notebook_execution as is_notebook_execution
 from ductaflow.common.json_tree import JsonValue, KeyPath, leaves, mapped, spelled, walk
 from ductaflow.common.paths import ROOT_KEY, SAVED_CONFIG, RunFolder, flow_of, flows_in
+from ductaflow.common.renamed import also_named
 from ductaflow.common.text import cut
 from ductaflow.project.instances import load_stored
 from ductaflow.project.mentions import PATH_KEYS
@@ -40,8 +41,9 @@ from ductaflow.store.spec import Reads, current_run, tell_reads
 # --- the config in a flow ----------------------------------------------------------------------------------
 
 
+@also_named(flow_name="name", caller_locals="namespace")
 def unpack_config(
-    config: Mapping[str, object], name: str, namespace: MutableMapping[str, object] | None = None
+    config: Mapping[str, object], name: str = "config", namespace: MutableMapping[str, object] | None = None
 ) -> dict[str, Any]:
     """Turn a config into variables, and print what they are.
 
@@ -84,7 +86,8 @@ def unpack_config(
     return variables
 
 
-def display_config_summary(config: Mapping[str, object], name: str) -> None:
+@also_named(flow_name="name")
+def display_config_summary(config: Mapping[str, object], name: str = "config") -> None:
     """Show a config as a table in a notebook, as text in a script; secrets are masked.
 
     Args:
@@ -97,7 +100,7 @@ def display_config_summary(config: Mapping[str, object], name: str) -> None:
           x        1
           api_key  "***"
     """
-    rows = [(spelled(path), _shown(value)) for path, value in leaves(masked(config), _is_list)]
+    rows = _rows_of(config)
     width = max((len(key) for key, _ in rows), default=0)
     plain = "\n".join([f"{name}:", *(f"  {key:<{width}}  {value}" for key, value in rows)])
     if not is_notebook_execution():
@@ -105,9 +108,33 @@ def display_config_summary(config: Mapping[str, object], name: str) -> None:
         return
     from IPython.display import display
 
+    shown = {"text/markdown": generate_config_markdown(config, name), "text/plain": plain}
+    display(shown, raw=True)  # type: ignore[no-untyped-call]
+
+
+@also_named(flow_name="name")
+def generate_config_markdown(config: Mapping[str, object], name: str = "config") -> str:
+    """Return a config as a table in Markdown; secrets are masked.
+
+    Args:
+        config: the config of the flow; it stays as it is.
+        name: heading of the table.
+
+    Example:
+        >>> print(generate_config_markdown({"x": 1, "years": [2030, 2050]}, "fit"))
+        **fit**
+        <BLANKLINE>
+        | parameter | value |
+        |---|---|
+        | `x` | 1 |
+        | `years` | [2030, 2050] |
+    """
     table = [f"**{name}**", "", "| parameter | value |", "|---|---|"]
-    table += [f"| `{key}` | {_escaped(value)} |" for key, value in rows]
-    display({"text/markdown": "\n".join(table), "text/plain": plain}, raw=True)  # type: ignore[no-untyped-call]
+    return "\n".join([*table, *(f"| `{key}` | {_escaped(value)} |" for key, value in _rows_of(config))])
+
+
+def _rows_of(config: Mapping[str, object]) -> list[tuple[str, str]]:
+    return [(spelled(path), _shown(value)) for path, value in leaves(masked(config), _is_list)]
 
 
 def _project_of(config: Mapping[str, object]) -> Project | None:

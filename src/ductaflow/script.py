@@ -20,6 +20,7 @@ from typing import Any
 from ductaflow.common.errors import ConfigError, DuctaflowError
 from ductaflow.common.host import callers, is_debugged
 from ductaflow.common.paths import DEFAULT_INSTANCE, KIND_DIRS, RunFolder, below, kind_of
+from ductaflow.common.renamed import also_named
 from ductaflow.common.text import without_commands
 from ductaflow.project.graph import noted
 from ductaflow.project.instances import load_stored, make_instance
@@ -34,6 +35,7 @@ from ductaflow.store.spec import RunSpec, current_run
 _SIGNALLED = 128
 
 
+@also_named(default_config_path="default_path")
 def load_cli_config(default_path: str | os.PathLike[str], description: str = "") -> dict[str, Any]:
     """The config of a flow that is run as a script; the rest of the script then runs in a process of its own.
 

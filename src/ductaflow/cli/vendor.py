@@ -13,15 +13,15 @@ import textwrap
 import zipfile
 from collections.abc import Iterator
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from pprint import pformat
 
-import ductaflow
-import pytest_ductaflow
 from ductaflow.cli import one_file
 from ductaflow.common.errors import DuctaflowError
 from ductaflow.common.files import write_atomic
 
+_PACKAGES = ("ductaflow", "pytest_ductaflow")
 FILE_NAME = "ductaflow.py"
 CONFTEST_LINE = 'pytest_plugins = ["ductaflow"]'
 #: What a distribution is imported as, where that is not its own name with `_` for `-`.
@@ -98,8 +98,9 @@ def _archive(installed: metadata.Distribution) -> bytes:
 
 def _contents(installed: metadata.Distribution) -> Iterator[tuple[str, bytes]]:
     """Yield the files of the packages, and what says which distribution they are: entry points, a version."""
-    for package in (ductaflow, pytest_ductaflow):
-        [top] = map(Path, package.__path__)
+    for package in _PACKAGES:
+        spec = find_spec(package)
+        [top] = map(Path, (spec and spec.submodule_search_locations) or ())
         for path in top.rglob("*"):
             if path.is_file() and "__pycache__" not in path.parts:
                 yield (top.name / path.relative_to(top)).as_posix(), path.read_bytes()

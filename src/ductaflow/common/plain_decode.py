@@ -204,7 +204,7 @@ def _literal(allowed: tuple[object, ...], value: Any, place: str) -> Any:
 
 def _enum(kind: type[Enum], value: Any, place: str) -> Any:
     kinds = [str if isinstance(one.value, str) else type(one.value) for one in kind]
-    if type(value) in kinds and value in kind._value2member_map_:
+    if type(value) in kinds and any(value == one.value for one in kind):
         return kind(value)
     raise _no_member(kinds, value, place)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from ductaflow.common.errors import DuctaflowError
 from ductaflow.common.json_tree import JsonValue
 from ductaflow.common.paths import LOGS, RESULT
+from ductaflow.common.renamed import also_named
 from ductaflow.common.text import strip_ansi
 from ductaflow.project.secrets import masked
 from ductaflow.project.settings import Project
@@ -39,6 +40,7 @@ _MAXLOGS = 50
 _LOG_DEPTH = 4
 
 
+@also_named(model_root="runs_root")
 def generate_status_report(results: Iterable[Result | Mapping[str, object]], runs_root: Path) -> str:
     """Make the status page of a conductor, to be written to `runs_root/conductor_status_report.html`.
 

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 from ductaflow.common.errors import ConfigError
 from ductaflow.common.files import write_atomic
 from ductaflow.common.paths import RunFolder
+from ductaflow.common.renamed import also_named
 from ductaflow.notebook.source import load_notebook, read_ipynb, read_source_text
 from ductaflow.project.options import load_saved_config
 from ductaflow.project.values import dump_config
+from ductaflow.session.leftovers import move_run_away
 from ductaflow.session.request import find_notebook, find_project, spec_of_call
 from ductaflow.store.folder import note_hand_work
 from ductaflow.store.spec import RunSpec
@@ -38,10 +40,12 @@ class DebugSetup:
     launch: dict[str, Any]
 
 
+@also_named(flow_path="flow")
 def debug_flow(
     flow: str | os.PathLike[str],
     execution_dir: str | os.PathLike[str],
     config: Mapping[str, object] | None = None,
+    force: bool = False,
 ) -> DebugSetup:
     """Prepare a run folder for debugging, without running, and print what an IDE needs.
 
@@ -49,6 +53,7 @@ def debug_flow(
         flow: the notebook, as for `run_notebook`.
         execution_dir: the run folder; what the last run wrote there stays.
         config: by default the config that the last run left in the folder.
+        force: begin anew: what runs wrote there is moved to `runs/.ductaflow/removed/`.
 
     Returns:
         Paths of the prepared files, and a launch configuration for VS Code.
@@ -70,6 +75,8 @@ def debug_flow(
             raise ConfigError(f"no config is given, and there is no {saved}", hint="Pass config={...}.")
         config = load_saved_config(saved, project_root=find_project(near=source.parent).root)
     spec = spec_of_call(flow, config, execution_dir)
+    if force and os.path.lexists(spec.folder):
+        print(f"moved away: {move_run_away(Path(spec.folder), Path(spec.runs_root))}")
     setup = prepare(spec)
     print(json.dumps(setup.launch, indent=2))
     return setup

@@ -81,7 +81,7 @@ def take_away(project: Project, found: list[Leftover]) -> tuple[Path, list[str]]
     Raises:
         DuctaflowError: something cannot be moved or deleted; what was done before stays done.
     """
-    target = project.runs_dir / CACHE_DIR / "removed" / datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%S")
+    target = _removed_now(project.runs_dir)
     left: list[str] = []
     for one in found:
         if one.kept:
@@ -92,7 +92,7 @@ def take_away(project: Project, found: list[Leftover]) -> tuple[Path, list[str]]
                 if one.kind != "removed":
                     stack.enter_context(held(project.runs_dir / one.name, project.runs_dir))
                 if one.kind == "orphan":
-                    _move(one, project.runs_dir, target / one.name)
+                    _move(one.path, project.runs_dir, target / one.name)
                 else:
                     shutil.rmtree(one.path)
         except RunFolderError as exc:
@@ -102,14 +102,36 @@ def take_away(project: Project, found: list[Leftover]) -> tuple[Path, list[str]]
     return target, left
 
 
-def _move(orphan: Leftover, runs_dir: Path, target: Path) -> None:
-    for folder in [*_nested(orphan.path), orphan.path]:
-        flow = flow_of(folder) or orphan.path.parent.name
-        move_away(RunFolder(folder, flow), runs_dir, target / folder.relative_to(orphan.path))
-        for parent in folder.relative_to(orphan.path).parents[:-1]:
+def move_run_away(folder: Path, runs_dir: Path) -> Path:
+    """Move what runs wrote into one folder away, as orphans are.
+
+    Returns:
+        Where it is now.
+
+    Raises:
+        RunFolderError: a run holds the folder; a DuctaflowError: something cannot be moved.
+    """
+    target = _removed_now(runs_dir) / folder.relative_to(runs_dir)
+    try:
+        with held(folder, runs_dir):
+            _move(folder, runs_dir, target)
+    except OSError as exc:
+        raise of_system(exc, exc.filename or folder, hint=_HINT) from exc
+    return target
+
+
+def _removed_now(runs_dir: Path) -> Path:
+    return runs_dir / CACHE_DIR / "removed" / datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%S")
+
+
+def _move(top: Path, runs_dir: Path, target: Path) -> None:
+    for folder in [*_nested(top), top]:
+        flow = flow_of(folder) or top.parent.name
+        move_away(RunFolder(folder, flow), runs_dir, target / folder.relative_to(top))
+        for parent in folder.relative_to(top).parents[:-1]:
             with suppress(OSError):
                 # Others may lie there, or a person's files.
-                (orphan.path / parent).rmdir()
+                (top / parent).rmdir()
 
 
 def _nested(folder: Path) -> Iterator[Path]:

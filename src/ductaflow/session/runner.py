@@ -10,6 +10,7 @@ from pathlib import Path
 from ductaflow.common.engines import KERNEL
 from ductaflow.common.errors import DuctaflowError
 from ductaflow.common.paths import RunFolder
+from ductaflow.common.renamed import also_named
 from ductaflow.common.text import show_on_console
 from ductaflow.execution.echo import IndentedLines
 from ductaflow.execution.launch import StopFlag, launch
@@ -83,6 +84,7 @@ def run_instance(
 
 def run_notebook(
     notebook_file: str | os.PathLike[str],
+    notebooks_dir: str | os.PathLike[str] | None = None,
     *,
     config: Mapping[str, object],
     execution_dir: str | os.PathLike[str],
@@ -93,6 +95,7 @@ def run_notebook(
     engine: str | None = None,
     no_execute: bool = False,
     only_changed: bool | None = None,
+    output_suffix: str = "",
 ) -> Path:
     """Run a notebook with a config in a folder; what it prints is shown, and kept in the folder's log.
 
@@ -101,6 +104,7 @@ def run_notebook(
 
     Args:
         notebook_file: looked up from the working directory, then from the project root.
+        notebooks_dir: the folder in which `notebook_file` is looked up instead.
         config: JSON values, or Python values that become such (numpy scalars, paths, dates).
         execution_dir: the run folder; relative to the working directory.
         project_root: by default the project around the notebook, inside a run the run's.
@@ -112,6 +116,7 @@ def run_notebook(
         no_execute: prepare the folder only: the notebook with the config injected, and the config.
         only_changed: do not run it if the folder has a good run of the same config, code and inputs. By
             default so inside a build that runs under `--ductaflow-changed` or `conduct(only_changed=True)`.
+        output_suffix: must be empty: the executed notebook is always `<flow>.ipynb` in its run folder.
 
     Returns:
         The executed notebook, absolute; its parent is the run folder.
@@ -128,6 +133,13 @@ def run_notebook(
         >>> notebook.name
         'fit.ipynb'
     """
+    if output_suffix:
+        raise DuctaflowError(
+            f"output_suffix={output_suffix!r}: the executed notebook is <flow>.ipynb in its run folder",
+            hint="Leave it out, and put what differs into execution_dir: runs/fit/scenario_A_executed.",
+        )
+    if notebooks_dir is not None:
+        notebook_file = Path(notebooks_dir, notebook_file)
     try:
         project = None if project_root is None else request.find_project(project_root)
         spec = request.spec_of_call(notebook_file, config, execution_dir, project)
@@ -150,6 +162,7 @@ def run_notebook(
     return spec.run_folder.notebook
 
 
+@also_named(notebook_path="notebook_file")
 def run_step_flow(
     notebook_file: str | os.PathLike[str],
     step_name: str,

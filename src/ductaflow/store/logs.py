@@ -12,6 +12,7 @@ from typing import Literal
 
 from ductaflow.common.errors import DuctaflowError
 from ductaflow.common.paths import LOGS
+from ductaflow.common.renamed import also_named
 from ductaflow.common.text import strip_ansi
 from ductaflow.store.result import MAX_WARNING_CHARS, MAX_WARNINGS, LogWarning, Status, read_result
 from ductaflow.store.spec import RunSpec
@@ -74,6 +75,7 @@ def scan_log(path: Path) -> LogScan:
     return LogScan(tuple(warnings), count)
 
 
+@also_named(output_dir="folder")
 def analyze_execution_logs(folder: str | os.PathLike[str]) -> Literal["success", "warning", "error"]:
     """Return the status of the last run in a folder, as its result says.
 
