@@ -190,6 +190,17 @@ def _opened(path: Path, hint: str) -> Iterator[BinaryIO | None]:
         raise RefusedError(found.message, hint=found.hint) from exc
 
 
+def indented(text: str) -> str | None:
+    """Indent JSON by one space a level; None without msgspec.
+
+    Raises:
+        ValueError: it is no JSON.
+    """
+    msgspec = _msgspec()
+    found: str | None = msgspec.json.format(text, indent=1) if msgspec else None
+    return found
+
+
 def prepare(*kinds: type) -> None:
     """Make the decoders of some types, in a process that is forked for what decodes them."""
     for kind in kinds:

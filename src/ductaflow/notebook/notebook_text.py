@@ -10,9 +10,10 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import nbformat
 from nbformat.v4.nbjson import BytesEncoder
+
+from ductaflow.common.decode import indented
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -35,8 +36,9 @@ def text_of(notebook: NotebookNode, *, is_checked: bool = True) -> str:
             if is_checked:
                 nbformat.validate(notebook)
             plain = json.dumps(_on_disk(notebook), cls=BytesEncoder, sort_keys=True, ensure_ascii=False)
-            return msgspec.json.format(plain, indent=1)
-        except (nbformat.ValidationError, AttributeError, msgspec.DecodeError, UnicodeError):
+            if quick := indented(plain):
+                return quick
+        except (nbformat.ValidationError, AttributeError, ValueError):
             # What is no notebook, NaN, which is no JSON, and half characters: all that is written too.
             pass
     text: str = nbformat.writes(notebook)  # type: ignore[no-untyped-call]
