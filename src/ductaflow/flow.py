@@ -121,13 +121,13 @@ def generate_config_markdown(config: Mapping[str, object], name: str = "config")
         name: heading of the table.
 
     Example:
-        >>> print(generate_config_markdown({"x": 1, "years": [2030, 2050]}, "fit"))
+        >>> print(generate_config_markdown({"x": 1, "region": "EU"}, "fit"))
         **fit**
         <BLANKLINE>
         | parameter | value |
         |---|---|
         | `x` | 1 |
-        | `years` | [2030, 2050] |
+        | `region` | EU |
     """
     table = [f"**{name}**", "", "| parameter | value |", "|---|---|"]
     return "\n".join([*table, *(f"| `{key}` | {_escaped(value)} |" for key, value in _rows_of(config))])
