@@ -127,7 +127,7 @@ def generate_config_markdown(config: Mapping[str, object], name: str = "config")
         | parameter | value |
         |---|---|
         | `x` | 1 |
-        | `region` | EU |
+        | `region` | "EU" |
     """
     table = [f"**{name}**", "", "| parameter | value |", "|---|---|"]
     return "\n".join([*table, *(f"| `{key}` | {_escaped(value)} |" for key, value in _rows_of(config))])
