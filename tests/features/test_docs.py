@@ -1,4 +1,4 @@
-"""What the README and CONTRIBUTING say holds: commands, code, options, names, the packages of the design."""
+"""What README, pages and CONTRIBUTING say holds: code, options, names, links, the packages of the design."""
 
 from __future__ import annotations
 
@@ -19,19 +19,23 @@ from support import TinyProject
 from test_house import FLOOR_OF, modules, package_of
 
 import ductaflow
+from ductaflow.project.options import RunOptions
 from ductaflow.project.settings import Settings
 from ductaflow.store.result import Status, read_result
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-REFERENCE = README[README.index("## Options") : README.index("## Platforms")]
-PYTHON_BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
+#: Where the links of the README begin: it is read on a package index too.
+_BLOB = "https://github.com/ductaflow/ductaflow/blob/main/"
+_RAW = "https://raw.githubusercontent.com/ductaflow/ductaflow/main/"
 
 
 @pytest.mark.slow
-def test_the_code_of_the_readme_runs(project: TinyProject) -> None:
-    """The flow, the build and the conductor of the README, put together as a project, run as it says."""
-    flow, build, conductor, interactive = PYTHON_BLOCKS
+def test_the_code_of_the_reference_runs(project: TinyProject) -> None:
+    """The flow, the build and the conductor of the reference, put together as a project, run as it says."""
+    text = PAGES["project.md"] + PAGES["debugging.md"]
+    flow, build, conductor, interactive = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     (project.root / "builds").mkdir()
     (project.root / "flows" / "fit.py").write_text(flow)
     parameters = '# %% tags=["parameters"]\nconfig = {}\n# %%\n'
@@ -75,16 +79,20 @@ def test_the_two_commands_are_there() -> None:
 
 
 def test_all_options_are_listed(pytester: pytest.Pytester) -> None:
-    """Each option of the plugin is in the README, and none that is not there."""
+    """Each option of the plugin is on the page of options; no page has one that there is not."""
     shown = pytester.runpytest_subprocess("--help").stdout.str()
     pattern = r"--ductaflow[a-z-]*"
-    assert set(re.findall(pattern, shown)) == set(re.findall(pattern, REFERENCE))
+    there = set(re.findall(pattern, shown))
+    assert there == set(re.findall(pattern, PAGES["options.md"]))
+    named = {name: set(re.findall(pattern, text)) for name, text in {**PAGES, "README.md": README}.items()}
+    assert {} == {name: found - there for name, found in named.items() if found - there}
     assert "ductaflow_" not in shown
 
 
 def test_all_settings_are_listed() -> None:
-    """Each setting is in the README with its default, and none that is not there."""
-    table = REFERENCE[REFERENCE.index("| setting |") : REFERENCE.index("The project is the nearest")]
+    """Each setting is on its page with its default, and none that is not there."""
+    text = PAGES["options.md"]
+    table = text[text.index("| setting |") : text.index("The project is the nearest")]
     rows = dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|", table, re.MULTILINE))
     assert {one.name for one in fields(Settings)} - {"only_changed"} == set(rows)
     values = {name: text.strip("`") for name, text in rows.items() if text.startswith("`")}
@@ -95,13 +103,22 @@ def test_all_settings_are_listed() -> None:
 
 
 def test_all_names_are_listed() -> None:
-    """What `from ductaflow import ...` gives to users is named in the README."""
-    functions = {name for name in ductaflow.__all__ if name[0].islower()}
-    assert set() == {
-        name for name in functions - {"find_instances", "load_stored", "read_result"} if name not in README
-    }
+    """What `from ductaflow import ...` gives is on the page of names, once, and nothing else is."""
+    assert ductaflow.__all__ == sorted(re.findall(r"^::: ductaflow\.(\w+)$", PAGES["api.md"], re.MULTILINE))
     for name in ductaflow.__all__:
         assert getattr(ductaflow, name) is not None
+
+
+def test_all_keys_of_run_are_listed() -> None:
+    """Each key of `_run` has a line in the table of its page, and none that is not there."""
+    text = PAGES["project.md"]
+    table = text[text.index("| `_run` key |") :].partition("\n\n")[0]
+    listed = {
+        name
+        for cell in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+        for name in re.findall(r"`(\w+)`", cell)
+    }
+    assert {one.name for one in fields(RunOptions)} == listed - {"_run"}
 
 
 PUBLIC_FUNCTIONS = [name for name in ductaflow.__all__ if inspect.isfunction(getattr(ductaflow, name))]
@@ -199,7 +216,87 @@ def test_what_documents_say_of_the_source_exists(document: str) -> None:
     assert [] == unknown
 
 
-def test_pictures_are_there() -> None:
-    """Each picture and each document that the README links to is in the repository."""
-    for target in re.findall(r"\]\((?!https?:|#)([^)]+)\)", README):
-        assert (ROOT / target).is_file(), target
+def slug(heading: str) -> str:
+    """The anchor of a heading, on GitHub and on the site alike."""
+    plain = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading).replace("`", "").lower()
+    return re.sub(r"[\s-]+", "-", re.sub(r"[^\w\s-]", "", plain).strip())
+
+
+def anchors(text: str) -> set[str]:
+    without_code = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+    return {slug(heading) for heading in re.findall(r"^#+ (.+)$", without_code, re.MULTILINE)}
+
+
+def links(text: str) -> list[str]:
+    without_code = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+    return re.findall(r"\]\(([^)\s]+)\)", without_code) + re.findall(r'src="([^"]+)"', without_code)
+
+
+def is_there(target: str, folder: Path, page: str) -> bool:
+    """Whether the file of a link is in the repository, with its anchor."""
+    path, _, anchor = target.partition("#")
+    file = folder / path
+    text = (
+        page
+        if not path
+        else file.read_text(encoding="utf-8")
+        if file.suffix == ".md" and file.is_file()
+        else ""
+    )
+    return (not path or file.is_file()) and (not anchor or anchor in anchors(text))
+
+
+def test_the_links_of_the_readme() -> None:
+    """They are absolute, as a package index needs them, and each document, anchor and picture is there."""
+    targets = links(README)
+    ours = [target.removeprefix(_BLOB).removeprefix(_RAW) for target in targets]
+    pictures = re.findall(r"!\[[^]]*\]\(([^)]+)\)", README)
+
+    assert [] == [target for target in targets if not target.startswith("https://")]
+    assert [] == [target for target in pictures if not target.startswith(_RAW)]
+    assert [] == [
+        target for target in ours if not target.startswith("https://") and not is_there(target, ROOT, README)
+    ]
+    assert len(ours) > 15
+
+
+def test_the_readme_is_short() -> None:
+    """At most 150 lines; the first success is among the first forty."""
+    lines = README.splitlines()
+    assert len(lines) <= 150
+    assert "pip install pytest-ductaflow" in lines[:40]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_links_of_a_page(name: str) -> None:
+    """Each document, anchor and picture that a page links to is there, for who reads it on GitHub."""
+    text = PAGES[name]
+    targets = [target for target in links(text) if not target.startswith("https://")]
+    assert [] == [target for target in targets if not is_there(target, ROOT / "docs", text)]
+
+
+def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
+    """mkdocstrings has none either; every page is in the navigation; nothing is fetched from elsewhere."""
+    settings = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    shutil.copytree(ROOT / "docs", tmp_path / "docs")
+    shutil.copytree(ROOT / ".ci", tmp_path / ".ci")
+    (tmp_path / "src").symlink_to(ROOT / "src")
+    (tmp_path / "mkdocs.yml").write_text(settings, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "zensical", "build", "--strict"],
+        cwd=tmp_path,
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    said = [line for line in (done.stdout + done.stderr).splitlines() if not line.startswith("Build ")]
+    pages = re.findall(r": (\S+\.md)$", settings, re.MULTILINE)
+    site = {path: path.read_text(encoding="utf-8") for path in (tmp_path / "site").rglob("*.html")}
+    fetched = r"<(?:script|img|iframe)[^>]+src=.?https?:|<link[^>]+(?:stylesheet|icon)[^>]+href=.?https?:"
+
+    assert (0, ["No issues found"]) == (done.returncode, said)
+    assert sorted(PAGES) == sorted(pages)
+    assert len(pages) + 1 == len(site)  # and the page of what is not there
+    assert [] == [found for text in site.values() for found in re.findall(fetched, text)]
+    api = (tmp_path / "site" / "api" / "index.html").read_text(encoding="utf-8")
+    assert [] == [name for name in ductaflow.__all__ if f'id="ductaflow.{name}"' not in api]

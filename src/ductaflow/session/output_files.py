@@ -57,7 +57,8 @@ def outputs(
         file: its path in the run folder: CSV, also with semicolons and decimal commas, TSV, Parquet, Feather
             or JSON; the first and the last one may be compressed (`.gz`).
         reader: a function that makes a DataFrame of a path, for other files.
-        conducted, project_root: as of `results`.
+        conducted: as of `results`.
+        project_root: as of `results`.
         options: go to the reader, such as `parse_dates=["hour"]` for `pandas.read_csv`.
 
     Returns:

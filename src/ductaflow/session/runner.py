@@ -175,7 +175,8 @@ def run_step_flow(
     `runs` stands for the name that the project gives its runs folder.
 
     Args:
-        notebook_file, config: as for `run_notebook`.
+        notebook_file: as for `run_notebook`.
+        config: as for `run_notebook`.
         step_name: first folder below it, usually the name of the flow.
         instance_name: second folder.
         suffix: added to the instance's name, for variants such as `_high`.
