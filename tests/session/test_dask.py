@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,10 +19,10 @@ from typing import Any
 import pandas as pd
 import psutil
 import pytest
-from support import TinyProject, processes_of, report, table, wait_until
+from support import TinyProject, cli, processes_of, report, table, wait_until
 
 from ductaflow.common.errors import ConfigError, DuctaflowError
-from ductaflow.common.paths import CACHE_DIR, CONTEXT, RunFolder
+from ductaflow.common.paths import CACHE_DIR, CONTEXT, REPORT_JSON, RunFolder
 from ductaflow.project.instances import load_stored
 from ductaflow.project.settings import Project
 from ductaflow.session import dask as dask_module
@@ -32,6 +34,8 @@ from ductaflow.store.result import Result, Status, read_result, write_result
 from ductaflow.store.spec import RunSpec
 
 distributed = pytest.importorskip("distributed")
+
+ROOT = Path(__file__).parents[2]
 
 pytestmark = [
     pytest.mark.dask,
@@ -404,6 +408,127 @@ def test_runs_end_with_their_session(
             (i["instance"], i["status"], i["cause"] or i["message"]) for i in page["instances"]
         ]
         assert [] == list((project.root / "runs" / CACHE_DIR).glob("session-*"))
+
+
+# --- from the command line ---------------------------------------------------------------------------------
+
+
+def test_a_command_runs_stored_instances_on_a_cluster(project: TinyProject, dask: Dask) -> None:
+    """As it does here: verdicts, blocked readers, the page, the exit code; --changed leaves alone what is."""
+    project.flow("fit", FLOW)
+    project.config("flows/fit/a.json", x=1)
+    project.config("flows/fit/b.json", x=3, read=["runs/fit/a/out.txt"])
+    project.config("flows/fit/red.json", x=2)
+    project.config("flows/fit/blocked.json", x=4, read=["runs/fit/red/out.txt"])
+    project.config("flows/fit/lacks.json", x=4, read=["runs/fit/b/out.txt"])
+    lacks = project.cli("run", "--dask", dask.file, "fit/lacks")
+    assert (1, "Error: fit[lacks]: fit/lacks reads from fit/b, but") == (lacks.exit_code, lacks.stderr[:50])
+
+    done = project.cli("run", "--changed", "--dask", dask.file)
+    assert 1 == done.exit_code
+    lines = done.stdout.splitlines()
+    assert "fit[a] success in" in done.stdout
+    assert "fit[blocked] blocked: fit/red failed: flows/fit.py:6: AssertionError: two" in done.stderr
+    assert "1 of 5 failed: fit/red" in done.stderr
+    assert "3 success, 1 error, 1 blocked" == lines[-1]
+    assert lines[-2].endswith("conductor_status_report.html")
+    page = {one["id"]: one for one in report(project)["instances"]}
+    assert {"alone", "nannied"} >= {page[id]["worker"] for id in ("fit/a", "fit/b", "fit/red", "fit/lacks")}
+    assert "31" == (project.folder("fit", "b") / "out.txt").read_text()
+
+    address = dask.client().scheduler.address
+    again = project.cli("run", "--changed", "--dask", address, "fit/b", "fit/lacks")
+    assert (0, "") == (again.exit_code, again.stderr)
+    assert 2 == again.stdout.count(" unchanged in "), again.stdout
+    assert [] == list((project.root / "runs" / CACHE_DIR).glob("session-*"))
+
+
+def test_a_variant_and_upstreams_run_on_a_cluster(project: TinyProject, dask: Dask) -> None:
+    """`--upstream`, `--set` and `--as` mean what they mean here; a flow inside a build runs here alone."""
+    project.flow("fit", FLOW)
+    project.config("flows/fit/a.json", x=1)
+    project.config("flows/fit/b.json", x=3, read=["runs/fit/a/out.txt"])
+    done = project.cli("run", "--upstream", "--dask", dask.file, "fit/b", "--set", "x=5", "--as", "high")
+    assert 0 == done.exit_code, done.output
+    assert "51" == (project.folder("fit", "high") / "out.txt").read_text()
+
+    project.flow("all", "run = 1", kind="builds")
+    inside = project.root / "runs" / "all" / "x" / "runs" / "fit"
+    inside.mkdir(parents=True)
+    (inside / "fit_config.json").write_text('{"x": 1}')
+    refused = project.cli("run", "--dask", dask.file, inside)
+    assert 2 == refused.exit_code
+    assert "Error: runs/all/x/runs/fit is a flow inside a build" in refused.stderr
+    assert "or its build as a whole" in refused.stderr
+
+
+def test_ctrl_c_stops_what_a_command_runs_on_a_cluster(
+    project: TinyProject, started: Path, dask: Dask
+) -> None:
+    """The runs on the workers end, the page is final, the exit code is that of Ctrl-C."""
+    project.flow("stay", STAYS)
+    project.config("flows/stay.json", started=str(started), stays=["a-0"])
+    project.config("flows/stay/a.json", name="a")
+    project.config("flows/stay/b.json", name="b", read="runs/stay/a/x")
+    command = [sys.executable, "-m", "ductaflow", "run", "--dask", str(dask.file), "stay"]
+    process = subprocess.Popen(command, cwd=project.root, stderr=subprocess.PIPE, start_new_session=True)
+    try:
+        wait_until((started / "a-0").exists)
+        os.killpg(process.pid, signal.SIGINT)
+        begin = time.monotonic()
+        _, err = process.communicate(timeout=20)
+        assert time.monotonic() - begin < 10
+    finally:
+        process.kill()
+        process.wait()
+    assert b"Interrupted." == err.splitlines()[-1]
+    assert 130 == process.returncode
+    page = report(project)
+    assert page["finished"]
+    assert [("a", "error", "interrupted"), ("b", "not_run", NOT_STARTED)] == [
+        (one["instance"], one["status"], one["cause"] or one["message"]) for one in page["instances"]
+    ]
+    assert not (started / "b-0").exists()
+    assert [] == processes_of(str(project.root))
+
+
+@pytest.mark.slow
+def test_the_example_runs_on_a_cluster_that_loses_a_worker(
+    tmp_path: Path, lab: Callable[..., Dask], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """SIGKILL of the worker that has a build: right verdicts, nothing is left; then all is unchanged."""
+    root = tmp_path / "example"
+    shutil.copytree(ROOT / "example_project", root, ignore=shutil.ignore_patterns("runs", "__pycache__"))
+    cluster = lab()
+    cluster.worker("one")
+    cluster.worker("two")
+    cluster.await_workers(2)
+    build = "projection/until-1995_degree-1_horizon-5"
+
+    def kill() -> None:
+        wait_until((root / "runs" / build / "runs").exists, seconds=60)
+        flows = processes_of(str(root / "runs" / build))
+        above = {parent.pid for flow in flows for parent in flow.parents()}
+        (worker,) = [pid for pid in cluster.pids().values() if pid in above]
+        os.kill(worker, signal.SIGKILL)
+
+    killer = in_thread(kill)
+    command = ("run", "--changed", "--dask", cluster.file, "--project", root)
+    asked = (build, "data_prep")
+    done = cli(*command, *asked)
+    killer.join()
+    assert 0 == done.exit_code, done.output
+    assert 1 == len(cluster.pids())
+    page = json.loads((root / "runs" / REPORT_JSON).read_bytes())
+    assert {
+        **dict.fromkeys((build, "data_prep/scenario_A", "data_prep/scenario_B"), "warning"),
+        "data_prep/scenario_C": "success",
+    } == {one["id"]: one["status"] for one in page["instances"]}
+    assert page["finished"]
+    assert [] == list((root / "runs" / CACHE_DIR).glob("session-*"))
+    assert [] == list((root / "runs" / CACHE_DIR / "running").glob("*.json"))
+    again = cli(*command, *asked)
+    assert (0, 4) == (again.exit_code, again.stdout.count(" unchanged in ")), again.output
 
 
 # --- workers that may not ----------------------------------------------------------------------------------

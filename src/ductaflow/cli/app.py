@@ -5,10 +5,12 @@ Each command imports what it needs when it is called, so that the others do not 
 
 from __future__ import annotations
 
+import contextlib
 import math
 import sys
+import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -198,7 +200,9 @@ def list_command(ids: Sequence[str], statuses: str | None, is_json: bool, folder
 
 @main.command("run")
 @click.argument("targets", nargs=-1, metavar="[ID|FOLDER]...", shell_complete=complete_targets)
-@click.option("-j", "--jobs", type=click.IntRange(min=1), default=1, metavar="N", help="How many at a time.")
+@click.option(
+    "-j", "--jobs", type=click.IntRange(min=1), metavar="N", help="How many at a time; by default 1."
+)
 @click.option(
     "--changed",
     is_flag=True,
@@ -213,14 +217,20 @@ def list_command(ids: Sequence[str], statuses: str | None, is_json: bool, folder
     "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Another value; needs --as. Repeatable."
 )
 @click.option("--as", "name", metavar="NAME", help="Run the one that is given under another name.")
+@click.option(
+    "--dask",
+    metavar="ADDRESS",
+    help="Run on the workers of a Dask cluster: tcp://host:8786 of its scheduler, or the scheduler's file.",
+)
 @_project_option
 def run_command(
     targets: Sequence[str],
-    jobs: int,
+    jobs: int | None,
     changed: bool,
     upstream: bool,
     assignments: Sequence[str],
     name: str | None,
+    dask: str | None,
     folder: Path | None,
 ) -> None:
     """Run stored instances, or run folders again, upstreams first.
@@ -230,6 +240,9 @@ def run_command(
     from a failed run is blocked, what its config skips does not run. The exit code is 1 if any fails.
 
     `ductaflow run --changed` brings all stored instances up to date.
+
+    With --dask the same happens on machines that share the folder of the project. A worker runs as many at a
+    time as it has threads.
     """
     from ductaflow.common.text import in_numbers, listed
     from ductaflow.session.conductor import run_targets
@@ -239,16 +252,22 @@ def run_command(
         raise click.UsageError(
             "Missing argument 'ID|FOLDER...'. With --changed alone all that has changed runs."
         )
+    if dask is not None and jobs is not None:
+        raise click.UsageError(
+            "-j is for this machine; with --dask a worker runs as many at a time as it has threads."
+        )
     project = _project(folder, targets)
-    results = run_targets(
-        project,
-        targets,
-        jobs=jobs,
-        only_changed=changed,
-        with_upstreams=upstream,
-        assignments=assignments,
-        name=name,
-    )
+    with _warnings_shown():
+        results = run_targets(
+            project,
+            targets,
+            jobs=jobs or 1,
+            only_changed=changed,
+            with_upstreams=upstream,
+            assignments=assignments,
+            name=name,
+            dask=dask,
+        )
     if not targets:
         counts = Counter(result.status for result in results.values())
         _say(in_numbers(counts, Status) or NOTHING_STORED)
@@ -262,6 +281,18 @@ def run_command(
         named = listed(failed, MAX_NAMED)
         _say(f"{len(failed)} of {len(results)} failed: {named}{rest}", stream=sys.stderr)
         click.get_current_context().exit(FAILED)
+
+
+@contextlib.contextmanager
+def _warnings_shown() -> Iterator[None]:
+    """Show what a session warns of, such as a worker that may not run, as lines for people."""
+
+    def show(message: Warning | str, *place: object, **more: object) -> None:
+        _say(f"Warning: {message}", stream=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
 
 
 def _ids(instances: Instances, given: Sequence[str]) -> list[str]:

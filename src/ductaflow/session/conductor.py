@@ -15,12 +15,13 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ductaflow.common.errors import ConfigError, DuctaflowError
+from ductaflow.common.errors import ConfigError, DuctaflowError, InstanceError
 from ductaflow.common.json_tree import JsonValue
 from ductaflow.common.paths import below
 from ductaflow.common.text import listed
@@ -145,15 +146,7 @@ def conduct(
     page = SessionPage(project, session.id, readiness.graph, values) if with_page else None
     live = jobs == 1 and executor is None
     console = Console(target.flow, len(plan), live, progress)
-    run = functools.partial(
-        run_instance,
-        session_id=session.id,
-        echo=console.echo,
-        check=False,
-        # On a worker nobody would wait for it afterwards.
-        await_page=executor is not None,
-        workers=jobs,
-    )
+    run = _run(session.id, jobs, executor, echo=console.echo)
     with session:
         results = _Session(plan, readiness, run, where, console, page).work()
     if check:
@@ -163,20 +156,39 @@ def conduct(
 
 
 def _run_stored(
-    project: Project, instances: Instances, ids: Sequence[str], jobs: int, *, with_upstreams: bool
+    project: Project,
+    instances: Instances,
+    ids: Sequence[str],
+    jobs: int,
+    executor: Client | None,
+    *,
+    with_upstreams: bool,
 ) -> list[Result]:
-    """Run stored instances in the order of the graph; with one job their logs are live."""
+    """Run stored instances in the order of the graph; with one job on this machine their logs are live."""
     readiness = Readiness(instances)
     plan = [instances.by_id[id] for id in readiness.graph.order(ids)]
     if with_upstreams:
         plan = [*_upstreams_to_run(plan, readiness), *plan]
     session = Session()
+    where = _executor(executor, jobs, project, session.id)
     page = _page(project, session.id, readiness.graph)
-    run = functools.partial(
-        run_instance, session_id=session.id, echo=jobs == 1, check=False, await_page=False, workers=jobs
-    )
+    live = jobs == 1 and executor is None
+    run = _run(session.id, jobs, executor, echo=live)
     with session:
-        return _Session(plan, readiness, run, Threads(jobs), Lines(jobs), page).work()
+        return _Session(plan, readiness, run, where, Lines(live=live), page).work()
+
+
+def _run(session_id: str, jobs: int, executor: Client | None, *, echo: bool) -> decide.Run:
+    """How a session runs an instance, here or on a worker of a cluster."""
+    return functools.partial(
+        run_instance,
+        session_id=session_id,
+        echo=echo,
+        check=False,
+        # On a worker nobody would wait for it afterwards.
+        await_page=executor is not None,
+        workers=jobs,
+    )
 
 
 def _page(project: Project, session_id: str, graph: Graph) -> SessionPage | None:
@@ -195,12 +207,14 @@ def run_targets(
     with_upstreams: bool = False,
     assignments: Sequence[str] = (),
     name: str | None = None,
+    dask: str | None = None,
 ) -> dict[str, Result]:
     """Run what a command names, by default all that is stored: instances first, then flows inside builds.
 
     Args:
         with_upstreams: first run what they read from, at any distance, that has no valid run.
         assignments, name: the values and the name of a variant (`--set`, `--as`).
+        dask: address or file of the scheduler of a Dask cluster, whose workers run them; `jobs` is 1 then.
 
     Returns:
         The result of each, by its id or its folder.
@@ -215,17 +229,35 @@ def run_targets(
     if assignments or name is not None:
         found = [as_variant(instances, found, assignments, name)]
     stored, loose, instances = with_saved(instances, found)
-    results = _run_stored(project, instances, stored, jobs, with_upstreams=with_upstreams) if stored else []
+    results: list[Result] = []
+    with _client(dask, loose) as client:
+        if stored:
+            results = _run_stored(project, instances, stored, jobs, client, with_upstreams=with_upstreams)
     by_name = {result.id: result for result in results}
     if loose:
 
         def show(run: Instance, result: Result) -> None:
-            show_line(run.shown, result, jobs=jobs)
+            show_line(run.shown, result, live=jobs == 1)
 
         ran = run_again(loose, project, jobs=jobs, show=show)
         by_name |= {run.shown: result for run, result in zip(loose, ran, strict=True)}
         _show_builds(project, loose)
     return by_name
+
+
+def _client(dask: str | None, loose: Sequence[Instance]) -> AbstractContextManager[Client | None]:
+    """A client of the cluster that is asked for, if any, as long as it is needed."""
+    if dask is None:
+        return nullcontext()
+    if loose:
+        raise InstanceError(
+            f"{loose[0].shown} is a flow inside a build, which runs where its build ran: not with --dask",
+            hint="Run it without --dask, or its build as a whole with it.",
+        )
+    # Only on use: the package that it needs is an extra.
+    from ductaflow.session.dask_client import connected
+
+    return connected(dask)
 
 
 def _show_builds(project: Project, ran: Sequence[Instance]) -> None:
@@ -240,7 +272,7 @@ def _show_builds(project: Project, ran: Sequence[Instance]) -> None:
         return
     for result in results:
         page.show(result)
-    lines = Lines(1)
+    lines = Lines(live=True)
     lines.has_news = True
     lines.close(page.close(), ())
 

@@ -203,27 +203,31 @@ class Console:
             show_on_console(f"{self._flow}: {counts or 'nothing to run'}{where}\n")
 
 
-def show_line(title: str, result: Result, *, jobs: int) -> None:
-    """Show the result of a run in a line; with one job its log has been live already."""
+def show_line(title: str, result: Result, *, live: bool) -> None:
+    """Show a result in a line; where logs are live, only that of an instance that did not run."""
     if not result.run_id and result.message != NOT_STARTED:
         begin = f"Error: {title}" if result.status.is_error else f"{title} {result.status}"
         show_on_console(f"{begin}: {result.message}\n", sys.stderr)
-    elif result.run_id and jobs > 1:
+    elif result.run_id and not live:
         why = f": {result.message}" if result.message else ""
         show_on_console(f"{title} {result.status} in {duration(result.seconds)}{why}\n")
 
 
 class Lines:
-    """Shows stored instances that run, a line for each."""
+    """Shows stored instances that run, a line for each.
 
-    def __init__(self, jobs: int) -> None:
-        self._jobs = jobs
+    Args:
+        live: whether the log of each is shown while it runs.
+    """
+
+    def __init__(self, *, live: bool) -> None:
+        self._live = live
         self._is_short = False
         self.has_news = False
 
     def show(self, instance: Instance, result: Result) -> None:
         self.has_news = self.has_news or result.status is not Status.UNCHANGED
-        show_line(instance.title, result, jobs=self._jobs)
+        show_line(instance.title, result, live=self._live)
 
     def tick(self, waits: Mapping[str, str]) -> None:
         """Say what waits for room, when something begins to."""

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import operator
 import os
+import pickle
 import platform
 import queue
 import secrets
@@ -246,7 +248,8 @@ class Cluster:
         self._told: set[str] = set()
         self._erred: dict[str, BaseException] = {}
         self._inbox: queue.SimpleQueue[tuple[str, Future[Outcome]]] = queue.SimpleQueue()
-        #: Dask says itself what its tasks wait for.
+        self._has_had_workers = False
+        #: That all wait for a worker, where the cluster has lost the last one.
         self.waits: Mapping[str, str] = MappingProxyType({})
 
     def check(self) -> None:
@@ -261,6 +264,7 @@ class Cluster:
             faults, fit = self._faults()
             if faults:
                 raise _unfit(faults, len(faults) + len(fit))
+            self._has_had_workers = bool(fit)
             if not fit:
                 text = "the Dask cluster has no workers yet; the runs wait for them"
                 warnings.warn(text, RuntimeWarning, stacklevel=4)
@@ -276,7 +280,9 @@ class Cluster:
         self._priorities = dict(zip(self._turns, paths, strict=True))
         self._submit(list(self._turns))
         while self._pending:
-            now = self._outcomes_of(self._arrived())
+            arrived = self._arrived()
+            now = self._outcomes_of(arrived)
+            self._see_what_waits(bool(arrived))
             yield now
             # Only what the caller has seen is forgotten here: it may be interrupted before.
             for id in now:
@@ -308,7 +314,7 @@ class Cluster:
             shown = self._client.run_on_scheduler(shown_here, self._admission.token)
             fault = self._admission.version_fault_in(shown)
         except (ImportError, AttributeError) as exc:
-            fault = f"cannot answer: {type(exc).__name__}: {exc}"
+            fault = _no_answer(exc)
         if fault:
             raise DuctaflowError(f"the Dask scheduler {self._address} {fault}", hint=_SAME_VERSIONS)
 
@@ -318,7 +324,7 @@ class Cluster:
         faults = {}
         for address, shown in answers.items():
             if isinstance(shown, BaseException):
-                fault: str | None = f"cannot answer: {type(shown).__name__}: {shown}"
+                fault: str | None = _no_answer(shown)
             else:
                 fault = self._admission.fault_in(shown)
             if fault:
@@ -341,7 +347,9 @@ class Cluster:
             ended = [self._ended[up] for up in turn.after if up in self._ended]
             awaited = [keys.get(up) or self._pending[up] for up in turn.after if up not in self._ended]
             turn = replace(turn, known=(*turn.known, *ended))
-            graph[keys[id]] = (functools.partial(take, turn, self._admission), *awaited)
+            # As bytes: a worker that cannot read a task, since it lacks our package, would leave the cluster.
+            turn_there = pickle.dumps(functools.partial(take, turn, self._admission))
+            graph[keys[id]] = (operator.call, (pickle.loads, turn_there), *awaited)
         if not graph:
             return
         priorities = {keys[id]: self._priorities[id] for id in keys}
@@ -411,6 +419,18 @@ class Cluster:
         if given_back:
             self._send_again(given_back)
         return now
+
+    def _see_what_waits(self, has_news: bool) -> None:
+        """Note that all wait where there is no worker any more, as when the time of their jobs is over."""
+        self.waits = MappingProxyType({})
+        if has_news or self._client.status != "running":
+            return
+        # A scheduler that is lost at this very moment is seen by the status.
+        with contextlib.suppress(OSError):
+            if self._client.nthreads():
+                self._has_had_workers = True
+            elif self._has_had_workers:
+                self.waits = dict.fromkeys(self._pending, "a Dask worker, of which there is none any more")
 
     def _send_again(self, given_back: Mapping[str, BaseException]) -> None:
         """Give turns to workers that may have them, and with them the turns that wait for those."""
@@ -489,6 +509,13 @@ def _accepted(client: object) -> Client:
     if client.status != "running":
         raise ConfigError(f"the client is {client.status}", hint="Connect a new Client to the scheduler.")
     return client
+
+
+def _no_answer(exc: BaseException) -> str:
+    """What is wrong with a process that cannot say what it sees; Dask may give the text of an error alone."""
+    if f"No module named '{__name__.partition('.')[0]}" in str(exc):
+        return f"has no {DISTRIBUTION}"
+    return f"cannot answer: {type(exc).__name__}: {exc}"
 
 
 def _unfit(faults: Mapping[str, str], of: int) -> DuctaflowError:
