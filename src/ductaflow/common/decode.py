@@ -90,6 +90,17 @@ def convert(value: object, kind: type[T], *, where: str | os.PathLike[str], hint
         raise _unreadable(exc, where, hint) from exc
 
 
+def encoded(value: object) -> bytes:
+    """Return a value of ours as JSON, for a key: faster than `json`, and never read back.
+
+    Raises:
+        ValueError: a text in it is not UTF-8.
+    """
+    with _making:
+        data: bytes = _msgspec().json.encode(value, enc_hook=os.fspath)
+    return data
+
+
 def read_json(path: Path, kind: type[T], *, hint: str = "") -> T | None:
     """Read a file that ductaflow wrote; None if there is none.
 

@@ -50,15 +50,20 @@ _BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 
 
 class FigureBudget:
-    """The room for figures in a report. The last third is for runs that are no success."""
+    """The room for figures in a report. The last third is for runs that are no success.
+
+    Attributes:
+        refused: how many figures there was no room for.
+    """
 
     def __init__(self) -> None:
-        self._taken = 0
+        self._taken = self.refused = 0
 
     def take(self, characters: int, *, is_good: bool) -> bool:
         """Reserve room for a figure of so many characters; False if there is none."""
         fits = self._taken + characters <= (MAX_GOOD if is_good else MAX_ALL)
         self._taken += characters if fits else 0
+        self.refused += not fits
         return fits
 
 

@@ -14,17 +14,28 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from ductaflow.common.decode import decode
 from ductaflow.common.errors import DuctaflowError
 from ductaflow.common.files import write_atomic
 from ductaflow.common.paths import REPORT_HTML, REPORT_JSON
 from ductaflow.report import history
 from ductaflow.report.cause_groups import Causes
 from ductaflow.report.earlier import all_earlier
+from ductaflow.report.kept_lines import KeptLines, Texts, texts_of
 from ductaflow.report.origin import add_origin, origin_here
 from ductaflow.report.packed_lines import LinesNow, PackedLines
-from ductaflow.report.page import Packer, Rows, first_rows, page_chunks, prepare, render_html, row_of
+from ductaflow.report.page import (
+    Packer,
+    RowParts,
+    Rows,
+    first_rows,
+    page_chunks,
+    parts_of_row,
+    prepare,
+    render_html,
+)
 from ductaflow.report.past import Past, Touched, packed_touched
-from ductaflow.report.schema import Alive, AtWork, Head, Origin, SessionLine, ShardTwin, Twin
+from ductaflow.report.schema import Alive, AtWork, Head, InstanceTwin, Origin, SessionLine, ShardTwin, Twin
 from ductaflow.report.stored import Stored
 from ductaflow.report.twin import Counted, Entry, Sources, instance_data, report_head, utc_now
 from ductaflow.store.result import Status
@@ -169,6 +180,7 @@ class LiveReport:
         self._min_interval = min_interval
         self._started = utc_now()
         self._sources = Sources(runs_dir, project_root)
+        self._former = KeptLines(self._sources)
         self._packer = Packer()
         self._causes = Causes()
         self._history: _History | None = None
@@ -277,6 +289,7 @@ class LiveReport:
                         hint="Allow writing there; the report itself was written.",
                     ) from exc
                 self._is_noted = True
+            self._former.close()
             return path
 
     def shared_parameters(self) -> dict[str, str]:
@@ -457,9 +470,25 @@ class LiveReport:
     def _lines_of(self, entry: Entry) -> tuple[str, str, _Kept]:
         if self._stored:
             entry = self._stored.with_facts(entry)
+        key = self._former.key(entry)
+        if key and (texts := self._former.get(key)) and (lines := self._copied(texts, entry)):
+            return lines
+        refused = self._sources.figures.refused
         data = instance_data(entry, self._sources)
         self._causes.add(data)
-        return json.dumps(data, allow_nan=False), row_of(data, self._packer).text, _kept_of(entry)
+        twin, parts = json.dumps(data, allow_nan=False), parts_of_row(data)
+        if key and self._sources.figures.refused == refused:
+            self._former.keep(key, texts_of(data, twin, parts))
+        return twin, parts.text(self._packer), _kept_of(entry)
+
+    def _copied(self, texts: Texts, entry: Entry) -> tuple[str, str, _Kept] | None:
+        """Return the lines of an instance that an earlier session made; None if its figures have no room."""
+        characters, is_good = json.loads(texts.pictures)
+        if characters and not self._sources.figures.take(characters, is_good=is_good):
+            return None
+        self._causes.add(decode(texts.twin, InstanceTwin, where=REPORT_JSON))
+        parts = RowParts({**json.loads(texts.row), "worker": entry.worker}, texts.details)
+        return texts.twin_of(entry), parts.text(self._packer), _kept_of(entry)
 
 
 #: Thousands of instances are of a few kinds.

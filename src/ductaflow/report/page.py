@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 from urllib.parse import quote
 
 from ductaflow.common.text import duration, moment, shorten, visible
@@ -186,11 +186,37 @@ def render_html(data: Twin) -> str:
     return "".join(page_chunks(data, Rows.of(rows), packer))
 
 
+class RowParts(NamedTuple):
+    """The row of an instance before it has its place in a page, and its details.
+
+    Attributes:
+        row: as JSON values; sets of values that rows share the names of are by name.
+        details: as JSON; empty if there are none.
+    """
+
+    row: dict[str, object]
+    details: str
+
+    def text(self, packer: Packer) -> str:
+        """Return the row as JSON in ASCII, and pack the details."""
+        row = {**self.row}
+        for name in _SHAPED:
+            row[name] = packer.shaped(cast(Mapping[str, object], row[name])) if row.get(name) else None
+        row["at"] = packer.add(self.details) if self.details else None
+        # the last one: see `packed_lines.with_past`
+        row["past"] = row.pop("past", None)
+        return _json(_without_empty(row))
+
+
 def row_of(instance: InstanceTwin, packer: Packer) -> PageRow:
     """Return the row of an instance of the twin, and pack its details."""
+    return PageRow(instance["status"], parts_of_row(instance).text(packer))
+
+
+def parts_of_row(instance: InstanceTwin) -> RowParts:
+    """Return the row of an instance of the twin, and its details."""
     shown = cast(InstanceTwin, _all_visible(instance))
     first = list(parameters_of(shown).items())[:MAX_VALUES]
-    parameters = {name: value[:MAX_VALUE] for name, value in first}
     # Thousands of planned or blocked instances have no more than their row; details cannot be taken back.
     is_known = bool(shown["links"] or shown["config"]) and shown["message"] != NOT_YET
     has_details = Status(shown["status"]).has_run or is_known
@@ -201,13 +227,11 @@ def row_of(instance: InstanceTwin, packer: Packer) -> PageRow:
         "orphan": shown.get("orphan"),
         "fails": shown.get("fails"),
         "rerun": None if shown["nodeid"] and is_plain else shown["rerun"],
-        "parameters": packer.shaped(parameters),
-        **_results(shown, packer),
-        "at": packer.add(_json(_not_in_row(_details(shown)))) if has_details else None,
-        # the last one: see `packed_lines.with_past`
+        "parameters": {name: value[:MAX_VALUE] for name, value in first},
+        **_results(shown),
         "past": shown.get("past"),
     }
-    return PageRow(instance["status"], _json(_without_empty(row)))
+    return RowParts(row, _json(_not_in_row(_details(shown))) if has_details else "")
 
 
 def page_chunks(head: Head, rows: Rows, packer: Packer) -> Iterator[str]:
@@ -368,7 +392,11 @@ def _brief(instance: InstanceTwin) -> dict[str, object]:
     }
 
 
-def _results(instance: InstanceTwin, packer: Packer) -> dict[str, object]:
+#: What `Packer.shaped` makes shorter.
+_SHAPED = ("parameters", "metrics", "moved")
+
+
+def _results(instance: InstanceTwin) -> dict[str, object]:
     """Return what a row shows of what a run found.
 
     `moved` are the numbers before of those metrics that are other numbers now; `judged` is how many metrics
@@ -379,8 +407,8 @@ def _results(instance: InstanceTwin, packer: Packer) -> dict[str, object]:
     numbers, before = numbers_in(metrics), numbers_in(instance.get("metrics_before", {}))
     judged = instance.get("judged")
     return {
-        "metrics": packer.shaped(metrics),
-        "moved": packer.shaped({name: before[name] for name in numbers if name in before}),
+        "metrics": metrics,
+        "moved": {name: before[name] for name in numbers if name in before},
         "judged": [judged[key] for key in ("metrics", "files", "differing")] if judged else None,
         "memory": instance["peak_memory"],
     }
