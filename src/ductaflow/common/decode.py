@@ -90,14 +90,18 @@ def convert(value: object, kind: type[T], *, where: str | os.PathLike[str], hint
         raise _unreadable(exc, where, hint) from exc
 
 
-def encoded(value: object) -> bytes:
+def encoded(value: object) -> bytes | None:
     """Return a value of ours as JSON, for a key: faster than `json`, and never read back.
 
-    Raises:
-        ValueError: a text in it is not UTF-8.
+    It is None where a text is not UTF-8, and without msgspec.
     """
-    with _making:
-        data: bytes = _msgspec().json.encode(value, enc_hook=os.fspath)
+    if (msgspec := _msgspec()) is None:
+        return None
+    try:
+        with _making:
+            data: bytes = msgspec.json.encode(value, enc_hook=os.fspath)
+    except ValueError:
+        return None
     return data
 
 

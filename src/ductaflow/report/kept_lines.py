@@ -137,11 +137,9 @@ class KeptLines:
             *(entry.nodeid, entry.earlier, entry.tags, entry.upstreams, entry.is_stored, entry.orphan),
             result,
         )
-        digest = hashlib.blake2b(self._of_session, digest_size=16)
-        try:
-            digest.update(b"\n".join((base, seen, encoded(facts))))
-        except ValueError:
-            return None  # a name that is not UTF-8, say
+        if (told := encoded(facts)) is None:
+            return None
+        digest = hashlib.blake2b(b"\n".join((self._of_session, base, seen, told)), digest_size=16)
         return digest.digest()
 
     @cached_property
@@ -155,7 +153,7 @@ class KeptLines:
             for name in sorted(names)
             if name.endswith(".py")
         ]
-        return repr([places, code]).encode("utf-8", "backslashreplace")
+        return hashlib.sha256(repr([places, code]).encode("utf-8", "backslashreplace")).digest()
 
     def _seen(self, result: Result, folder: str) -> bytes | None:
         """The files of a run and of the last good one before it; None if they may be about to change."""
@@ -176,7 +174,8 @@ class KeptLines:
             return found
         # what it found is known by the file of numbers alone
         numbers = self._sources.before.of(result, RunFolder(Path(folder), result.flow), nested=False)
-        return found + encoded(dict(numbers.metrics))
+        known = encoded(dict(numbers.metrics))
+        return None if known is None else found + known
 
     def _base(self, result: Result) -> bytes | None:
         """The base configs of a flow."""
