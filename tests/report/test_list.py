@@ -37,6 +37,18 @@ def test_browser_finds_every_row(desk: Desk, tmp_path: Path) -> None:
     assert [True, True] == desk.page.evaluate("[window.find('fit/i7'), window.find('fit/i399')]")
 
 
+def test_the_word_of_a_status_has_room(desk: Desk, tmp_path: Path) -> None:
+    """The longest of them ends before the name of the instance begins."""
+    desk.open(a_page(tmp_path, [Entry(a_result("unchanged", instance="old"))]))
+    end, begin = desk.page.evaluate("""() => {
+        const box = selector => document.querySelector(selector).getBoundingClientRect();
+        const range = document.createRange();
+        range.selectNodeContents(document.querySelector(".row .badge"));
+        return [range.getBoundingClientRect().right, box(".row .name").left];
+    }""")
+    assert end < begin
+
+
 def test_rows_are_compact_or_high_and_stay_so(report: Desk) -> None:
     """The message stands beside the name, or below it; a browser remembers it for all pages."""
     page = report.page
