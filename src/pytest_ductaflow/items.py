@@ -176,17 +176,24 @@ class FlowSession:
         self._shared(decision.instance).refused[decision.instance.id] = decision.blame
 
     def _shared(self, instance: Instance) -> SharedSession:
-        readiness = self.projects.of(instance)
-        options = self.options
-        own = SharedSession(readiness, options.session_id, self._runs_here, only_changed=options.only_changed)
-        return self._decisions.setdefault(instance.project.root, own)
+        root = instance.project.root
+        if root not in self._decisions:
+            self._decisions[root] = SharedSession(
+                self.projects.at(root),
+                self.options.session_id,
+                self._runs_here,
+                only_changed=self.options.only_changed,
+            )
+        return self._decisions[root]
 
     def beyond(self, instance: Instance) -> str:
         """Qualifier of an unchanged instance: what has changed above it and is not selected."""
         from ductaflow.session.forecast import Beyond
 
-        own = Beyond(self.projects.of(instance), self._runs_here)
-        return self._beyond.setdefault(instance.project.root, own).told(instance)
+        root = instance.project.root
+        if root not in self._beyond:
+            self._beyond[root] = Beyond(self.projects.at(root), self._runs_here)
+        return self._beyond[root].told(instance)
 
     def _runs_here(self, instance: Instance) -> bool:
         return _place_of(instance) in self.selected and not instance.skip_reason()
@@ -355,6 +362,12 @@ class InstanceItem(pytest.Item):
         # A line, since editors show nothing at a place without one.
         return self.path, 0, self.name
 
+    @property
+    def location(self) -> tuple[str, int, str]:
+        """The same with the file as a node id has it; pytest works out the way to each file anew."""
+        _, line, name = self.reportinfo()
+        return self.file.nodeid.replace("/", os.sep), line, name
+
     def _initrequest(self) -> None:
         """Do nothing: pytest-retry calls it before it runs a test again, for the fixtures of functions."""
 
@@ -504,6 +517,8 @@ class InstanceItem(pytest.Item):
         if Status.WARNING in (result.status, result.former_status) and not lines:
             # A build may be orange for a flow whose lines it does not repeat.
             lines = [(1, clean(result.message))]
+        if not lines:
+            return
         log = str(self.instance.run_folder.log)
         with warnings.catch_warnings(record=True) as passed:
             for line, text in lines:

@@ -25,10 +25,12 @@ def read(lines: PackedLines, past: Past = NONE) -> list[list[str]]:
     return [[one["id"], one["what"], *one.get("past", [])[:1]] for one in found]
 
 
-def test_lines_keep_their_places_whatever_comes_when() -> None:
+@pytest.mark.parametrize("loose", [0, 500, packed_lines.LOOSE])
+def test_lines_keep_their_places_whatever_comes_when(loose: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """In any order of results, a page has the last line of each, where it was planned."""
+    monkeypatch.setattr(packed_lines, "LOOSE", loose)
     chance = random.Random(0)
-    for _ in range(20):
+    for _ in range(8):
         lines = PackedLines(lambda: NONE)
         ids = [f"fit/{number}" for number in range(chance.randrange(1, 3 * BLOCK))]
         lines.plan(ids)
@@ -39,6 +41,8 @@ def test_lines_keep_their_places_whatever_comes_when() -> None:
             id = chance.choice([*ids, "late/1", "late/2"])
             expected[id] = f"result {step}"
             lines.put(id, line_of(id, expected[id]))
+            if step % 70 == 0:
+                lines.settle()
             if step % 50 == 0:
                 assert [[*item] for item in expected.items()] == read(lines)
         assert [[*item] for item in expected.items()] == read(lines)
@@ -78,12 +82,21 @@ def test_each_page_has_what_was_known_of_the_past_then() -> None:
         lines.put(f"fit/{number}", line_of(f"fit/{number}", ',"past":["x"]}'))
     own = [[f"fit/{number}", ',"past":["x"]}'] for number in range(BLOCK)]
     assert [own[0], [*own[1], "s"], *own[2:]] == read(lines, before)
+    lines.settle()
+    assert [own[0], [*own[1], "s"], *own[2:]] == read(lines, before)
     assert [own[0], [*own[1], "se"], [*own[2], ".e"], *own[3:]] == read(lines, after)
     assert [own[0], [*own[1], "s"], *own[2:]] == read(lines, before)
 
 
-def test_a_block_is_packed_when_its_last_result_comes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So a session whose results come in the order of the page packs each line twice, whatever is written."""
+@pytest.mark.parametrize(("loose", "single"), [(packed_lines.LOOSE, 0), (0, 3 * BLOCK)])
+def test_a_block_is_packed_when_its_last_result_comes(
+    loose: int, single: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So a session whose results come in the order of the page packs each line once, whatever is written.
+
+    Where thousands wait for those beside them, each is packed by itself as well.
+    """
+    monkeypatch.setattr(packed_lines, "LOOSE", loose)
     packed: list[int] = []
     own = packed_lines._packed
     monkeypatch.setattr(
@@ -97,5 +110,5 @@ def test_a_block_is_packed_when_its_last_result_comes(monkeypatch: pytest.Monkey
     for id in ids:
         lines.put(id, line_of(id, "result"))
         read(lines)
-    assert [0] * len(ids) == [count for count in packed if count == 0]
+    assert [0] * single == [count for count in packed if count == 0]
     assert [BLOCK - 1] * 3 == [count for count in packed if count]

@@ -240,7 +240,7 @@ def shown_names(folder: str) -> list[str]:
     return sorted(name for name in os.listdir(folder) if name[0] != "." and name != "__pycache__")
 
 
-def stamp_of_file(path: str) -> Stamp | None:
+def stamp_of_file(path: str | os.PathLike[str]) -> Stamp | None:
     """Return the stamp of a regular file, None for anything else."""
     try:
         status = os.stat(path)

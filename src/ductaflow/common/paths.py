@@ -70,7 +70,7 @@ class RunFolder:
         return (self.notebook, self.html, self.config, self.log, self.cli_log, self.result)
 
 
-def relative(path: Path, start: Path) -> str:
+def relative(path: str | os.PathLike[str], start: str | os.PathLike[str]) -> str:
     """A path as seen from a folder, with `/`; absolute where there is no such way (another drive)."""
     below, name = os.path.join(start, ""), os.fspath(path)
     if name.startswith(below) and os.pardir not in name:
@@ -79,12 +79,13 @@ def relative(path: Path, start: Path) -> str:
     try:
         return Path(os.path.relpath(path, start)).as_posix()
     except ValueError:
-        return path.absolute().as_posix()
+        return Path(path).absolute().as_posix()
 
 
 def below(folder: Path, base: Path) -> Path | None:
     """A folder as it is spelled from one that it lies in, perhaps by way of symlinks; None if it is not."""
-    if base in folder.parents:
+    # by their texts first: each of thousands of run folders is asked about
+    if os.fspath(folder).startswith(os.path.join(base, "")) or base in folder.parents:
         return folder
     real, target = Path(os.path.realpath(base)), Path(os.path.realpath(folder))
     return base / target.relative_to(real) if real in target.parents else None

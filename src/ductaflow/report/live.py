@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from ductaflow.common.decode import decode
 from ductaflow.common.errors import DuctaflowError
-from ductaflow.common.files import write_atomic
+from ductaflow.common.files import Stamp, stamp_of_file, write_atomic
 from ductaflow.common.paths import REPORT_HTML, REPORT_JSON
 from ductaflow.report import history
 from ductaflow.report.cause_groups import Causes
@@ -105,8 +105,12 @@ class _Kept(NamedTuple):
 
 
 class _History(NamedTuple):
-    """The sessions before, what is wrong with lines that cannot be read, and what came of each instance."""
+    """The sessions before, what is wrong with lines that cannot be read, and what came of each instance.
 
+    `stamp` is that of the file from before it was read.
+    """
+
+    stamp: Stamp | None
     sessions: list[SessionLine]
     faults: list[str]
     past: Past
@@ -185,7 +189,7 @@ class LiveReport:
         self._causes = Causes()
         self._history: _History | None = None
         #: So a write reads no log and makes no row twice; the packer has the details.
-        self._twins, self._rows = PackedLines(self._read_past), PackedLines(self._read_past)
+        self._twins, self._rows = PackedLines(self._past_of_lines), PackedLines(self._past_of_lines)
         self._kept: dict[str, _Kept] = {}
         self._numbers: dict[str, dict[str, float]] = {}
         #: What is planned, until the first write makes ready what has no news.
@@ -267,8 +271,13 @@ class LiveReport:
             self._stop_timer()
         with self._turn, self._lock:
             self._make_ready()
-            if not self._is_noted:
-                # Another session may have ended meanwhile.
+            known = self._history
+            if (
+                known
+                and not self._is_noted
+                and known.stamp != stamp_of_file(history.history_file(self._runs_dir))
+            ):
+                # Another session has ended meanwhile.
                 self._history = None
             finished = finished or utc_now()
             head = self._head(finished)
@@ -370,6 +379,8 @@ class LiveReport:
         with suppress(DuctaflowError):
             with self._lock:
                 self._make_ready()
+                for lines in (self._twins, self._rows):
+                    lines.settle()
                 page = self._page(self._head(None), self._read_history().past)
             with_twin = self.clock() >= self._next_twin
             self._write(page, with_twin=with_twin)
@@ -412,7 +423,7 @@ class LiveReport:
             project_root=self._project_root,
         )
         add_origin(head, self._origin)
-        head["history"], faults, _ = self._read_history()
+        _, head["history"], faults, _ = self._read_history()
         head["notes"] = [*self._faults, *faults]
         head["shard"] = self._shard()
         failed = [id for id, kept in self._kept.items() if kept.status.is_error]
@@ -438,12 +449,14 @@ class LiveReport:
     def _read_history(self) -> _History:
         """Read the sessions before, once."""
         if self._history is None:
+            stamp = stamp_of_file(history.history_file(self._runs_dir))
             sessions, faults = history.read_history(self._runs_dir)
-            self._history = _History(sessions, faults, Past(sessions))
+            self._history = _History(stamp, sessions, faults, Past(sessions))
         return self._history
 
-    def _read_past(self) -> Past:
-        return self._read_history().past
+    def _past_of_lines(self) -> Past:
+        """Return the past that lines are joined with; none as long as they may be written once only."""
+        return _NO_PAST if self._waits_for_run and self._is_first else self._read_history().past
 
     def _all(self) -> dict[str, _Kept]:
         return {**(self._earlier or {}), **self._kept}
@@ -491,6 +504,7 @@ class LiveReport:
         return texts.twin_of(entry), parts.text(self._packer), _kept_of(entry)
 
 
+_NO_PAST = Past([])
 #: Thousands of instances are of a few kinds.
 _counted = functools.cache(Counted)
 

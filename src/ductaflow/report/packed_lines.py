@@ -7,6 +7,7 @@ A block in which some still wait for their results keeps the new lines beside it
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +16,13 @@ from ductaflow.report.past import Past
 
 #: Lines of a block. More of them are packed better, and take longer when one of them changes.
 BLOCK = 100
+#: Characters of lines that are not packed yet: results mostly come in the order of the page, and are packed
+#: with those beside them before there are so many.
+LOOSE = 2_000_000
 _KEY = ',"past":'
+#: As `Past.text` has it, behind all other keys of an instance. A key of its own has a space before it, or
+#: stands in a row, which has no other one that is called so.
+_TOLD = re.compile(_KEY + r"""\["[^"]*",\[[^"\]]*\]\]}""")
 
 
 def with_past(text: str, past: str) -> str:
@@ -30,7 +37,8 @@ class _Block:
     Attributes:
         ids: of the instances, each a line.
         joined: the lines of the first `count` of them, packed, with what `past` told when they were joined.
-        news: lines that are not joined, by id and without a past; of these ids the joined ones are outdated.
+        news: lines that are not joined, by id, without a past and perhaps packed; of these ids the joined
+            ones are outdated.
         awaited: ids that wait for a result.
     """
 
@@ -38,7 +46,7 @@ class _Block:
     joined: bytes = b""
     count: int = 0
     past: Past | None = None
-    news: dict[str, bytes] = field(default_factory=dict)
+    news: dict[str, str | bytes] = field(default_factory=dict)
     awaited: set[str] = field(default_factory=set)
 
     def lines(self, past: Past) -> list[str]:
@@ -48,9 +56,9 @@ class _Block:
             return joined
         found = dict(zip(self.ids, joined, strict=False))
         if self.past is not past:
-            found = {id: with_past(self._bare(id, line), past.text(id)) for id, line in found.items()}
+            found = {id: with_past(self._bare(line), past.text(id)) for id, line in found.items()}
         for id, line in self.news.items():
-            found[id] = with_past(_unpacked(line), past.text(id))
+            found[id] = with_past(line if isinstance(line, str) else _unpacked(line), past.text(id))
         return [found[id] for id in self.ids if id in found]
 
     def text(self, past: Past) -> str:
@@ -59,9 +67,9 @@ class _Block:
             return _unpacked(self.joined).replace("\n", ",\n")
         return ",\n".join(self.lines(past))
 
-    def _bare(self, id: str, line: str) -> str:
-        told = self.past.text(id) if self.past else ""
-        return line.removesuffix(f"{_KEY}{told}}}") + "}" if told else line
+    def _bare(self, line: str) -> str:
+        place = line.rfind(_KEY) if self.past and self.past.is_known else -1
+        return line[:place] + "}" if place >= 0 and _TOLD.fullmatch(line, place) else line
 
     @property
     def is_full(self) -> bool:
@@ -109,6 +117,7 @@ class PackedLines:
         self._past = past
         self._blocks: list[_Block] = []
         self._of: dict[str, _Block] = {}
+        self._loose = 0
 
     def begin_with(self, lines: Mapping[str, str]) -> None:
         """Keep the lines of other instances, by id, before all that are here."""
@@ -116,7 +125,7 @@ class PackedLines:
         for id, line in lines.items():
             self.put(id, line)
         if self._blocks:
-            self._blocks[-1].join(self._past())
+            self._join(self._blocks[-1])
         self._blocks += own
 
     def plan(self, ids: Iterable[str]) -> None:
@@ -131,15 +140,28 @@ class PackedLines:
         # the block is about to be joined: all of its lines come one after the other
         block.news[id] = _packed(line, level=0)
         if block.is_full:
-            block.join(self._past())
+            self._join(block)
 
     def put(self, id: str, line: str) -> None:
         """Keep the line of an instance that has its result, in place of the one before."""
         block = self._of.get(id) or self._append(id)
-        block.news[id] = _packed(line)
+        is_loose = self._loose + len(line) <= LOOSE
+        self._loose += len(line) if is_loose else 0
+        block.news[id] = line if is_loose else _packed(line)
         block.awaited.discard(id)
         if len(block.ids) >= BLOCK and not block.awaited:
-            block.join(self._past())
+            self._join(block)
+
+    def settle(self) -> None:
+        """Join the lines of what has a result with the past that is known now, for many writes of them."""
+        past = self._past()
+        for block in self._blocks:
+            if block.past is not past and not block.news and block.count == len(block.ids):
+                self._join(block)
+
+    def _join(self, block: _Block) -> None:
+        self._loose -= sum(len(line) for line in block.news.values() if isinstance(line, str))
+        block.join(self._past())
 
     def _append(self, id: str) -> _Block:
         if not self._blocks or len(self._blocks[-1].ids) >= BLOCK:

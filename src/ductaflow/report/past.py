@@ -99,11 +99,16 @@ class _Column:
         self._letters[place] = ord(letter)
         self._seconds[place] = math.nan if seconds is None else seconds
 
-    def at(self, place: int) -> tuple[str, float | None]:
+    def at(self, place: int) -> tuple[int, float | None]:
+        """Return the letter, as a number, and the seconds of an instance."""
         if place >= len(self._letters):
-            return self._none, None
+            return ord(self._none), None
         seconds = self._seconds[place]
-        return chr(self._letters[place]), None if seconds != seconds else seconds
+        return self._letters[place], None if seconds != seconds else seconds
+
+
+#: One for all: ten thousands of texts are made.
+_compact = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class Past:
@@ -125,6 +130,11 @@ class Past:
                 for name, letter, seconds in zip(one.names, one.letters, one.seconds, strict=True):
                     self._note(f"{one.flow}/{name}", letter, seconds)
 
+    @property
+    def is_known(self) -> bool:
+        """Whether there is a session that may have a result of some instance."""
+        return bool(self._places)
+
     def _note(self, id: str, letter: str, seconds: float | None) -> None:
         """Take note of what the last session made of an instance."""
         place = self._places.setdefault(id, len(self._places))
@@ -144,10 +154,10 @@ class Past:
         place = self._places.get(id)
         if place is None:
             return None
-        letters, seconds = zip(*(column.at(place) for column in self._columns), strict=True)
-        return ["".join(letters), [*seconds]]
+        letters, seconds = zip(*[column.at(place) for column in self._columns], strict=True)
+        return [bytes(letters).decode("ascii"), [*seconds]]
 
     def text(self, id: str) -> str:
         """Return the same as JSON; empty if there is none."""
         found = self.of(id)
-        return json.dumps(found, separators=(",", ":")) if found else ""
+        return _compact(found) if found else ""

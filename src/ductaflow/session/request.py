@@ -33,7 +33,11 @@ from ductaflow.store.spec import RunSpec, current_run
 
 
 def spec_of_instance(
-    instance: Instance, *, settings: Settings | None = None, session: str | None = None
+    instance: Instance,
+    *,
+    settings: Settings | None = None,
+    session: str | None = None,
+    owner_pid: int | None = None,
 ) -> RunSpec:
     """The spec of a stored instance, by default with the settings of its project, in this process's session.
 
@@ -64,15 +68,16 @@ def spec_of_instance(
         run_id=uuid.uuid4().hex,
         git=_git_of(project.root, session),
         expected=_expected_of(instance, folder),
+        owner_pid=owner_pid,
     )
 
 
 def _expected_of(instance: Instance, folder: Path) -> str:
     """The folder of what is expected of a run; empty for what nobody stores."""
     project = instance.project
-    expected = project.expected_dir
     if instance.is_stored:
-        return str(expected / instance.flow / instance.name)
+        return os.path.join(project.root, project.settings.expected_dir, instance.flow, instance.name)
+    expected = project.expected_dir
     run = current_run()
     if run and (inside := below(folder, Path(run.folder))):
         return str(Path(run.expected) / inside.relative_to(run.folder)) if run.expected else ""

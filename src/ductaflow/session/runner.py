@@ -76,8 +76,9 @@ def run_instance(
     """
     if isinstance(instance, str):
         instance = load_stored(request.project_here(), instance)
-    spec = request.spec_of_instance(noted(instance), settings=settings, session=session_id)
-    spec = replace(spec, owner_pid=owner_pid)
+    spec = request.spec_of_instance(
+        noted(instance), settings=settings, session=session_id, owner_pid=owner_pid
+    )
     result = run_spec(spec, echo=echo, stop=stop, await_page=await_page, workers=workers, explain=explain)
     return _checked(result, check)
 

@@ -154,13 +154,16 @@ def _last_run(folder: str, runs_root: str) -> _Last | Change:
     def none(text: str) -> Change:
         return Change("run", folder, text)
 
+    path = Path(folder)
     try:
-        result = read_result(Path(folder))
+        result = read_result(path)
     except DuctaflowError as exc:
         return none(f"its result cannot be read: {exc.message}")
     if result is None:
         return none("it has no finished run")
-    if Path(folder).is_relative_to(runs_root) and has_unfinished_run(Path(runs_root), Path(folder)):
+    # as paths they are compared only where their texts differ: that is slow, and asked for each of thousands
+    is_below = folder.startswith(os.path.join(runs_root, "")) or path.is_relative_to(runs_root)
+    if is_below and has_unfinished_run(runs_root, folder):
         return none("a run of it goes on, or was killed")
     if not result.is_complete:
         return none(f"its last run failed: {result.message}")

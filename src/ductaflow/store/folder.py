@@ -39,7 +39,7 @@ from ductaflow.common.files import (
     unlock,
     write_atomic,
 )
-from ductaflow.common.paths import CACHE_DIR, CONTEXT, TEMP_PREFIX, RunFolder, ran_among
+from ductaflow.common.paths import CACHE_DIR, CONTEXT, TEMP_PREFIX, RunFolder, ran_among, relative
 from ductaflow.notebook.export import end_announcement
 from ductaflow.project.strict_json import LONE_SURROGATE
 from ductaflow.store.previous import keep, nested_runs, previous_folder, refuse_links, remove
@@ -116,8 +116,13 @@ class Marker:
 
 def _admin(runs_root: Path, folder: Path, suffix: str) -> Path:
     """Return the path of a run folder's lock or marker, or of what lies beside them."""
-    name = hashlib.sha256(folder.relative_to(runs_root).as_posix().encode()).hexdigest()[:32]
-    return runs_root / CACHE_DIR / "running" / f"{name}{suffix}"
+    return Path(_admin_path(os.fspath(runs_root), folder.relative_to(runs_root).as_posix(), suffix))
+
+
+def _admin_path(runs_root: str, name: str, suffix: str) -> str:
+    """Return the same as text, by what the run folder is called from the tree of runs."""
+    hashed = hashlib.sha256(name.encode()).hexdigest()[:32]
+    return os.path.join(runs_root, CACHE_DIR, "running", f"{hashed}{suffix}")
 
 
 class Claim:
@@ -376,12 +381,12 @@ def _older(now: Snapshot, moment: float) -> Snapshot:
     return {name: stamp for name, stamp in now.items() if stamp.mtime <= limit}
 
 
-def has_unfinished_run(runs_root: Path, folder: Path) -> bool:
+def has_unfinished_run(runs_root: str | os.PathLike[str], folder: str | os.PathLike[str]) -> bool:
     """Return whether a run of a folder is going on or was killed, so that its result is an older run's."""
-    path = _admin(runs_root, folder, ".json")
-    if not path.exists():
+    path = _admin_path(os.fspath(runs_root), relative(folder, runs_root), ".json")
+    if not os.path.exists(path):
         return False
-    marker = Marker.load(path)
+    marker = Marker.load(Path(path))
     return marker is None or not marker.has_ended
 
 

@@ -141,8 +141,13 @@ def config_hash(config: Mapping[str, object], root: str) -> str:
     known = {key: value for key, value in config.items() if key != ROOT_KEY}
     text = json.dumps(masked(known), sort_keys=True, separators=(",", ":"))
     if len(root) > 1:
-        text = text.replace(json.dumps(Path(root).as_posix())[1:-1], "<project>")
+        text = text.replace(_in_json(root), "<project>")
     return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+@functools.lru_cache(maxsize=16)
+def _in_json(root: str) -> str:
+    return json.dumps(Path(root).as_posix())[1:-1]
 
 
 def hash_of_secrets(config: Mapping[str, object], salt: str) -> str | None:

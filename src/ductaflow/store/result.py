@@ -439,8 +439,13 @@ def read_result(folder: Path) -> Result | None:
     data = read_regular(path, hint=_ANEW)
     if data is None:
         return None
-    _check_schema(decode(data, Versioned, where=path, hint=_ANEW), path)
+    if not data.startswith(_BEGIN):
+        _check_schema(decode(data, Versioned, where=path, hint=_ANEW), path)
     return replace(decode(data, Result, where=path, hint=_ANEW), folder=folder, former_status=None)
+
+
+#: How `write_result` begins: such a file is of this schema.
+_BEGIN = f'{{\n "schema": {SCHEMA},\n'.encode()
 
 
 _ANEW = "Remove it, or run the instance again: that writes a new one."
