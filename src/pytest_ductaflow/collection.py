@@ -120,7 +120,9 @@ class InstanceHooks:
             closed: pytest.Collector = ClosedFolder.from_parent(parent, path=path)
             return closed
         if self.projects.is_flow_folder(path) and not (path / "__init__.py").exists():
-            folder: pytest.Collector = InstanceFolder.from_parent(parent, path=path)
+            folder: pytest.Collector = InstanceFolder.from_parent(
+                parent, path=path, flows=self.flows, own=self
+            )
             return folder
         return None
 

@@ -25,14 +25,14 @@ import pytest
 from ductaflow.common.decode import decode
 from ductaflow.common.errors import DuctaflowError, FlowWarning, InstanceError
 from ductaflow.common.text import clean
-from ductaflow.project.instances import Instance
+from ductaflow.project.instances import Instance, Instances
 from ductaflow.session.decide import UNFINISHED, Decision, SharedSession, Would, refused
 from ductaflow.store.changes import Change, look_back
 from ductaflow.store.result import Cause, Result, Status, result_of_session
 from pytest_ductaflow.baseline import Baseline, and_more, complaint, headline, kinds_of
 from pytest_ductaflow.failure import FailureText, run_again
 from pytest_ductaflow.projects import Projects
-from pytest_ductaflow.pytest_hooks import tell_allure
+from pytest_ductaflow.pytest_hooks import nobody_else_collects, tell_allure
 
 if TYPE_CHECKING:
     from ductaflow.session.forecast import Beyond
@@ -221,9 +221,11 @@ class InstanceFile(pytest.File):
         self.flows = flows
 
     @classmethod
-    def of(cls, parent: pytest.Collector, path: Path, flows: FlowSession) -> InstanceFile:
+    def of(
+        cls, parent: pytest.Collector, path: Path, flows: FlowSession, name: str | None = None
+    ) -> InstanceFile:
         nodeid = flows.projects.relative(path)
-        file: InstanceFile = cls.from_parent(parent, path=path, nodeid=nodeid, flows=flows)
+        file: InstanceFile = cls.from_parent(parent, path=path, name=name, nodeid=nodeid, flows=flows)
         return file
 
     def collect(self) -> Iterator[InstanceItem]:
@@ -232,7 +234,7 @@ class InstanceFile(pytest.File):
     def item(self, instance: Instance) -> InstanceItem:
         """The item of an instance that is stored in this file."""
         # Without an id pytest takes the brackets for parameters, and --lf selects everything.
-        given = {"name": instance.title, "nodeid": self.flows.projects.nodeid(instance)}
+        given = {"name": instance.title, "nodeid": f"{self.nodeid}::{instance.title}"}
         item: InstanceItem = InstanceItem.from_parent(self, instance=instance, flows=self.flows, **given)
         return item
 
@@ -257,7 +259,15 @@ class InstanceFolder(pytest.Directory):
     Its files are the parents of their items, and are not collected one by one, which takes pytest as long as
     all else of collecting. A file that the command line names is, since pytest looks for items in it; and all
     are where pytest does something with each file: `--lf`, `--ff`, `--keep-duplicates`.
+
+    Args:
+        own: our plugin that collects files; see `nobody_else_collects`.
     """
+
+    def __init__(self, *, flows: FlowSession, own: object, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.flows = flows
+        self._own = own
 
     def __repr__(self) -> str:
         # `--collect-only` shows a folder as any other
@@ -268,9 +278,14 @@ class InstanceFolder(pytest.Directory):
         by_file = any(getattr(options, name, False) for name in ("lf", "failedfirst", "keepduplicates"))
         with os.scandir(self.path) as found:
             entries = sorted(found, key=lambda entry: entry.name)
+        stored = self._stored() if not by_file and nobody_else_collects(self._own, self) else None
         for entry in entries:
             is_folder = entry.is_dir()
             if not is_folder and not entry.is_file():
+                continue
+            instances = stored.in_file(entry.path) if stored and entry.name.endswith(".json") else ()
+            if instances and not self.session.isinitpath(own := instances[0].file):
+                yield from map(InstanceFile.of(self, own, self.flows, entry.name).item, instances)
                 continue
             path = Path(entry.path)
             is_named = self.session.isinitpath(path, with_parents=is_folder)
@@ -284,6 +299,14 @@ class InstanceFolder(pytest.Directory):
                     yield from file.collect()
                 else:
                     yield file
+
+    def _stored(self) -> Instances | None:
+        """What its project stores; None if the folder is an instance, which says what is wrong with it."""
+        projects = self.flows.projects
+        root = projects.root_of_config(self.path)
+        if root is None or projects.instances_in(self.path):
+            return None
+        return projects.at(root).instances
 
 
 class RunFailed(pytest.fail.Exception):  # type: ignore[name-defined, misc]

@@ -55,6 +55,31 @@ def with_folders(reporter: pytest.TerminalReporter, folder_of: Callable[[str], s
     reporter.write_fspath_result = write_folder  # type: ignore[method-assign]
 
 
+def nobody_else_collects(own: object, folder: pytest.Collector) -> bool:
+    """Return whether no plugin, option or conftest has a say in the JSON files of a folder.
+
+    Then pytest need not be asked about each of thousands. Since pytest 7.0: the plugins `main`, `python` and
+    `doctest`, and `_getconftest_pathlist`.
+
+    Args:
+        own: our plugin, which has one.
+    """
+    config = folder.config
+    of_conftest = getattr(config, "_getconftest_pathlist", None)
+    if of_conftest is None or any(config.getoption(name, None) for name in _ABOUT_FILES):
+        return False
+    known = {"pytest_ignore_collect": {"main"}, "pytest_collect_file": {"python", "doctest"}}
+    for hook, names in known.items():
+        plugins = getattr(folder.ihook, hook).get_hookimpls()
+        if any(one.plugin is not own and one.plugin_name not in names for one in plugins):
+            return False
+    return not any(of_conftest(name, path=folder.path) for name in ("collect_ignore", "collect_ignore_glob"))
+
+
+#: Options by which a JSON file may be left out, or be something else than an instance.
+_ABOUT_FILES = ("ignore", "ignore_glob", "doctestglob")
+
+
 def given_dist(config: pytest.Config) -> str | None:
     """Return the `--dist` that the command line gives; None if it leaves the order to us.
 

@@ -20,6 +20,11 @@ PROBES = {
     "TerminalReporter.write_fspath_result": (
         "config.pluginmanager.getplugin('terminalreporter').write_fspath_result"
     ),
+    "Config._getconftest_pathlist": "config._getconftest_pathlist",
+    "HookCaller.get_hookimpls": "config.hook.pytest_ignore_collect.get_hookimpls()[0].plugin_name",
+    "plugin main": "config.pluginmanager.get_plugin('main').pytest_ignore_collect",
+    "plugin python": "config.pluginmanager.get_plugin('python').pytest_collect_file",
+    "plugin doctest": "config.pluginmanager.get_plugin('doctest').pytest_collect_file",
     "option usepdb": "config.option.usepdb",
     "option usepdb_cls": "config.option.usepdb_cls",
     "option trace": "config.option.trace",

@@ -317,6 +317,9 @@ class Graph:
         Upstreams at any distance count, even if those between are not among the ids. The members of a cycle
         keep the given order. An id that is not stored has no upstream.
         """
+        if not self._readers:
+            # As in most projects: nobody reads from anybody.
+            return [*dict.fromkeys(ids)]
         given: dict[_Node, int] = {id: position for position, id in enumerate(dict.fromkeys(ids))}
         waiting = self._with_all_upstreams(given)
         cyclic = iter(sorted(self._cyclic & waiting.keys(), key=lambda id: given.get(id, -1)))
