@@ -7,6 +7,7 @@ a run.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import glob
 import html
@@ -19,14 +20,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
-from ductaflow.common.errors import ConfigError, InstanceError
+from ductaflow.common.errors import ConfigError, DuctaflowError, InstanceError
 from ductaflow.common.files import stamp_of_file
 from ductaflow.common.host import is_notebook_execution as is_notebook_execution
 from ductaflow.common.json_tree import JsonValue, KeyPath, leaves, mapped, spelled, walk
 from ductaflow.common.paths import ROOT_KEY, SAVED_CONFIG, RunFolder, flow_of, flows_in
 from ductaflow.common.renamed import also_named
 from ductaflow.common.text import cut
-from ductaflow.project.instances import load_stored
+from ductaflow.project.instances import load_stored, stored_ids
 from ductaflow.project.mentions import PATH_KEYS
 from ductaflow.project.options import load_saved_config
 from ductaflow.project.references import runs_tree
@@ -214,11 +215,27 @@ def _print_summary(
         {key: str(value) if isinstance(value, Path) else value for key, value in variables.items()}
     )
     print(f"{name}: {len(variables)} variables from {len(config)} keys")
+    if not config and is_notebook_execution() and current_run() is None:
+        print(
+            f"  for those of an instance: config = load_instance({_likely_instance()!r}), then run all cells"
+        )
     for key, value in variables.items():
         kind = "Path " if isinstance(value, Path) else ""
         print(f"  {key} = {kind}{_shown(hidden[key])}{' (flattened)' if key in flat else ''}")
     if clashing:
         print(f"  not flattened, since the names clash: {', '.join(clashing)}")
+
+
+def _likely_instance() -> str:
+    """An instance of the flow that is open in Jupyter, or what an id looks like where none can be told."""
+    flow = Path(os.environ.get("JPY_SESSION_NAME", "")).stem
+    # A project that cannot be read is an error as soon as something of it is asked for.
+    with contextlib.suppress(DuctaflowError, OSError):
+        project = Project.around(Path.cwd())
+        for id in stored_ids(project) if project and flow else ():
+            if id.partition("/")[0] == flow:
+                return id
+    return f"{flow or 'flow'}/instance"
 
 
 def _shown(value: object) -> str:
@@ -340,7 +357,8 @@ def _metric(path: KeyPath, value: object) -> JsonValue:
 def load_instance(instance: str | os.PathLike[str]) -> dict[str, Any]:
     """For interactive work: the config of an instance, with the run folder as the working directory.
 
-    Both are printed. Files that are written by hand stay; a result is only written by a run.
+    Both are printed. Files that are written by hand stay; a result is only written by a run. It may stay in
+    the cell tagged `parameters`: a run gets its own config from it, and its own folder.
 
     Args:
         instance: `"fit/scenario_A"`, a run folder, or a saved `<flow>_config.json`; paths are looked up from
@@ -361,6 +379,11 @@ def load_instance(instance: str | os.PathLike[str]) -> dict[str, Any]:
         >>> Path.cwd().parts[-3:]
         ('runs', 'fit', 'scenario_A')
     """
+    if run := current_run():
+        own = f"{run.flow}/{run.instance}"
+        if os.fspath(instance) not in (own, f"{run.flow}[{run.instance}]"):
+            print(f"load_instance: this is the run of {own}, whose own config counts, not that of {instance}")
+        return load_saved_config(run.run_folder.config, project_root=Path(run.project_root))
     folder, config, project = _find_config(Path(instance))
     folder, tree = project.placed(folder)
     folder.mkdir(parents=True, exist_ok=True)

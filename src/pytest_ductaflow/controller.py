@@ -11,6 +11,7 @@ import pytest
 from ductaflow.common.host import is_debugged
 from ductaflow.common.text import clean
 from ductaflow.execution.page_orders import told_of_pages
+from ductaflow.session.pairs import pair_lines
 from ductaflow.session.resources import RoomHere
 from pytest_ductaflow import github
 from pytest_ductaflow.artifact import Artifact
@@ -18,6 +19,7 @@ from pytest_ductaflow.collection import InstanceHooks
 from pytest_ductaflow.items import TestStatus, teststatus, without_source
 from pytest_ductaflow.junit import JUnit
 from pytest_ductaflow.progress import Live
+from pytest_ductaflow.projects import named_paths
 from pytest_ductaflow.pytest_hooks import OtherAnnotations, given_dist, is_covered, with_folders
 from pytest_ductaflow.runtime import Warming
 from pytest_ductaflow.sections import Sections
@@ -152,16 +154,19 @@ class ControllerHooks:
 
     # --- both --------------------------------------------------------------------------------------------
 
-    def pytest_report_header(self) -> str | None:
+    def pytest_report_header(self) -> list[str]:
+        said = []
         if is_debugged():
-            return "ductaflow: a debugger is attached, so flows run in the process of pytest where they can"
+            said.append("a debugger is attached, so flows run in the process of pytest where they can")
         dist = given_dist(self._config)
-        if dist is None or not self._config.getoption("tx", None):
-            return None
-        return (
-            f"ductaflow: --dist={dist} is kept; it does not know the graph,"
-            " and an instance that it starts before its upstreams have finished fails"
-        )
+        if dist is not None and self._config.getoption("tx", None):
+            said.append(
+                f"--dist={dist} is kept; it does not know the graph,"
+                " and an instance that it starts before its upstreams have finished fails"
+            )
+        for project in dict.fromkeys(map(self._projects.around, named_paths(self._config))):
+            said += pair_lines(project) if project else ()
+        return [f"ductaflow: {clean(line)}" for line in said]
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_report_teststatus(self, report: pytest.TestReport) -> TestStatus:

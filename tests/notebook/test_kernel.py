@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import nbformat
 import pytest
@@ -166,16 +165,3 @@ def test_an_engine_that_is_asked_for_stays(project: TinyProject) -> None:
 
     assert ("error", "exception") == (str(result.status), result.cause)
     assert "the kernel 'ir' is for R" in result.message
-
-
-@pytest.mark.parametrize("ending", [".R", ".qmd", ".Rmd"])
-def test_a_source_that_is_no_notebook(project: TinyProject, ending: str) -> None:
-    """A file of another kind beside a config gets a hint that says so."""
-    (project.root / "flows" / f"fit{ending}").write_text("1\n")
-    project.config("flows/fit/a.json")
-    session: Any = project.pytest("--ductaflow-no-html")
-
-    assert 1 == session.code
-    assert (
-        f"flows/fit{ending} is not a notebook that can run: convert it to one that ends in .py" in session.out
-    )

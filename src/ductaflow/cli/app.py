@@ -419,6 +419,7 @@ def plan_command(
     from ductaflow.project.graph import collect
     from ductaflow.session.decide import Would
     from ductaflow.session.forecast import Plan
+    from ductaflow.session.pairs import pair_lines
 
     asked = statuses_asked(statuses, WOULD_STATUSES)
     instances = collect(_project(folder))
@@ -449,6 +450,7 @@ def plan_command(
         more = f"; {len(plan.waits) - 1} more would wait too" if plan.waits.keys() - {first} else ""
         _say(f"{first} would wait for {lack}{more}.")
     _say(*(f"{id} takes {excess}: nothing runs beside it." for id, excess in plan.alone.items()))
+    _say(*pair_lines(instances.project, {one.instance.flow for one in plan.decisions}))
     if not ids and statuses is None:
         _say_orphans(instances)
 

@@ -46,6 +46,7 @@ from ductaflow.notebook.source import (
     is_python,
     kernel_language,
     load_notebook,
+    loads_instance,
     parameters_cell,
 )
 from ductaflow.store.result import Cause
@@ -194,7 +195,7 @@ def warn_of_lost_config(notebook: NotebookNode, language: str) -> None:
     Papermill injects after the cell tagged `parameters`; without one, before all cells.
     """
     tagged = parameters_cell(notebook)
-    if tagged is not None and assigns_config(tagged, language) is False:
+    if tagged is not None and assigns_config(tagged, language) is False and not loads_instance(tagged):
         line = cell_line(tagged)
         where = f" (line {line})" if line else ""
         print(f"Warning: the cell tagged `parameters`{where} does not assign `config`")

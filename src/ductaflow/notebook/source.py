@@ -40,6 +40,8 @@ _ASSIGNS_CONFIG = {
     "python": re.compile(r"^config\s*(?::[^=\n]*)?=\s*(?:\{\s*\}|dict\(\s*\)|None|\{)", re.MULTILINE),
     "r": re.compile(r"^config\s*(?:<-|<<-|=(?!=))|->\s*config\s*(?:$|[#;])", re.MULTILINE),
 }
+#: For work by hand; in a run it gives the config of the run.
+_LOADS_INSTANCE = re.compile(r"^config\s*(?::[^=\n]*)?=\s*(?:\w+\.)?load_instance\(", re.MULTILINE)
 _BARE_MARKER = re.compile(r"\s*#\s*%%+\s*$")
 _LANGUAGE_MARKER = re.compile(r"\s*#\s*%%+(?:\s|$)")
 _CELL_MAGIC = re.compile(r"%%(\w+)")
@@ -131,6 +133,11 @@ def assigns_config(cell: NotebookNode, language: str) -> bool | None:
     """Whether a code cell assigns a new value to the name `config` at its top level; None if nobody knows."""
     pattern = _ASSIGNS_CONFIG.get("python" if is_python(language) else language.lower())
     return None if pattern is None else pattern.search(cell.source) is not None
+
+
+def loads_instance(cell: NotebookNode) -> bool:
+    """Whether a code cell has its config from `load_instance`."""
+    return _LOADS_INSTANCE.search(cell.source) is not None
 
 
 def is_python(language: str) -> bool:

@@ -36,6 +36,7 @@ from ductaflow.project.names import (
     spelling,
 )
 from ductaflow.project.options import RunOptions
+from ductaflow.project.other_notebooks import no_flow
 from ductaflow.project.settings import Project
 from ductaflow.project.values import json_object
 
@@ -309,16 +310,22 @@ class _Finder:
         return None
 
     def _check_source(self, kind: Kind, flow: str) -> None:
-        if self.project.source(kind, flow) is not None:
+        if source := self.project.source(kind, flow):
+            if problem := no_flow(source, shown := f"{KIND_DIRS[kind]}/{source.name}"):
+                raise InstanceError(f"{shown} {problem.what}", hint=problem.remedy)
             return
         known = [name for name, where in self._sources if where == kind]
         hint = did_you_mean(flow, known) or "Write it, or rename the config like its source."
         for file in sorted(self.project.source_dir(kind).glob(f"{glob.escape(flow)}.*")):
-            if file.is_file() and file.stem == flow:
-                hint = (
-                    f"{KIND_DIRS[kind]}/{file.name} is not a notebook that can run: convert it to one that "
-                    f"ends in {', '.join(SOURCE_SUFFIXES)}; one in another language names its kernel."
+            shown = f"{KIND_DIRS[kind]}/{file.name}"
+            if file.name == f"{flow}.myst.md" and file.is_file():
+                raise InstanceError(
+                    f"{shown} has a name of two endings", hint=f"Rename it to {KIND_DIRS[kind]}/{flow}.md."
                 )
+            if file.stem == flow and file.is_file() and (problem := no_flow(file, shown)):
+                if problem.is_known:
+                    raise InstanceError(f"{shown} {problem.what}", hint=problem.remedy)
+                hint = f"{shown} {problem.what}. {problem.remedy}"
         if any(name == flow for name, _ in self._sources):
             other = KIND_DIRS["build" if kind == "flow" else "flow"]
             stored = self.project.settings.config_dir

@@ -17,7 +17,6 @@ from ductaflow.common.paths import (
     BASE_CONFIG,
     KIND_DIRS,
     ROOT_KEY,
-    SOURCE_SUFFIXES,
     RunFolder,
     below,
     kind_of,
@@ -25,6 +24,7 @@ from ductaflow.common.paths import (
 from ductaflow.project.graph import noted
 from ductaflow.project.instances import Instance, load_stored
 from ductaflow.project.options import RunOptions, split_run
+from ductaflow.project.other_notebooks import no_flow
 from ductaflow.project.settings import Project, Settings
 from ductaflow.project.values import json_object
 from ductaflow.store.result import GitState
@@ -143,10 +143,8 @@ def find_notebook(notebook_file: str | os.PathLike[str], project: Project | None
     path = next(filter(Path.is_file, looked), None)
     if path is None:
         raise InstanceError(f"no notebook {name}", hint=f"Looked for: {', '.join(map(str, looked))}.")
-    if path.suffix not in SOURCE_SUFFIXES:
-        raise InstanceError(
-            f"{path} is not a notebook", hint=f"A notebook ends in {', '.join(SOURCE_SUFFIXES)}."
-        )
+    if problem := no_flow(path, str(path)):
+        raise InstanceError(f"{path} {problem.what}", hint=problem.remedy)
     return path
 
 
