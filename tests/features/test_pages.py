@@ -47,7 +47,7 @@ PARSED: dict[str, Callable[[str], object]] = {
 }
 #: Languages of what is shown alone, or is a file.
 SHOWN = ("csv", "groovy", "mermaid", "text")
-_FENCE = re.compile(r"^(?P<fence>```+)(?P<language>\w*)(?: title=\"(?P<title>[^\"]+)\")?$")
+_FENCE = re.compile(r"^(?P<fence> *```+)(?P<language>\w*)(?: title=\"(?P<title>[^\"]+)\")?$")
 _COMMENT = re.compile(
     r"<!-- (?:(in|in place of|not run): (.+)|(exit code) (\d+)|(\$) (.+)|what .+|end of .+) -->"
 )
@@ -76,13 +76,13 @@ def blocks_of(name: str, text: str) -> Iterator[Block]:
             if line == fence:
                 yield block
                 block, marks = None, {}
-            else:
-                block.text += f"{line}\n"
+            else:  # in a list they stand further to the right
+                block.text += f"{line[fence.index('`') :]}\n"
         elif opened := _FENCE.match(line):
             fence = opened["fence"]
             block = Block(f"{name}:{number}", opened["language"], opened["title"], marks=marks)
-        elif line.startswith("<!--"):
-            found = _COMMENT.fullmatch(line)
+        elif line.lstrip().startswith("<!--"):
+            found = _COMMENT.fullmatch(line.lstrip())
             assert found, f"{name}:{number}: nothing is known of {line}"
             key, value = [part for part in found.groups() if part] or ("said", "")
             if key == "said":
@@ -94,7 +94,7 @@ def blocks_of(name: str, text: str) -> Iterator[Block]:
             else:
                 marks[key] = value
         elif line.strip():
-            assert not line.startswith("```"), f"{name}:{number}: nothing is known of {line}"
+            assert "```" not in line, f"{name}:{number}: nothing is known of {line}"
             assert not marks, f"{name}:{number}: {marks} belong to no block"
     assert block is None, f"{name}: a block has no end"
 
@@ -102,6 +102,7 @@ def blocks_of(name: str, text: str) -> Iterator[Block]:
 def study(root: Path) -> None:
     """The project of the reference: `fit` reads what `data_prep` makes, and `projection` is a build."""
     project = TinyProject(root)
+    project.settings("html = false")
     project.flow(
         "data_prep",
         """
@@ -193,22 +194,25 @@ class Desk:
         file.write_text(text, encoding="utf-8")
 
     def run_bash(self, block: Block) -> None:
-        allowed = {0, int(block.marks.get("exit code", 0))}
-        codes: set[int] = set()
-        for command in re.sub(r"\\\n\s*", "", block.text).splitlines():
-            if command.strip():
-                code, out = self.command(command)
-                assert code in allowed, f"{command}\n{out}"
-                codes.add(code)
-        assert max(allowed) in codes
+        lines = re.sub(r"\\\n\s*", "", block.text).splitlines()
+        self.run_all(block, [(line, None) for line in lines if line.strip()])
 
     def run_console(self, block: Block) -> None:
         first, *sessions = re.split(r"^\$ ", block.text, flags=re.MULTILINE)
         assert not first, "a console block begins with `$ `; commands without what they print are bash"
-        for session in sessions:
-            command, _, shown = session.partition("\n")
-            _, out = self.command(command)
-            assert matches(plain(shown), plain(out)), f"{command}\n{out}"
+        parts = [session.partition("\n") for session in sessions]
+        self.run_all(block, [(command, shown) for command, _, shown in parts])
+
+    def run_all(self, block: Block, commands: list[tuple[str, str | None]]) -> None:
+        """Run commands, each with what it prints, or None where the page does not say that."""
+        allowed = {0, int(block.marks.get("exit code", 0))}
+        codes = set()
+        for command, shown in commands:
+            code, out = self.command(command)
+            assert code in allowed, f"{command}\nexit code {code}\n{out}"
+            assert shown is None or matches(plain(shown), plain(out)), f"{command}\n{out}"
+            codes.add(code)
+        assert max(allowed) in codes
 
     def run_python(self, block: Block) -> None:
         done = self.run(sys.executable, "-X", "utf8", "-c", block.text)
