@@ -52,7 +52,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if not config.getoption("ductaflow"):
         return
-    from pytest_ductaflow.collection import InstanceHooks
+    try:
+        from pytest_ductaflow.collection import InstanceHooks
+    except ImportError as exc:
+        # The name `ductaflow` is that of a file in the project, which says that it is of another version.
+        if type(exc).__name__ == "OneFileError":
+            raise pytest.UsageError(str(exc)) from None
+        raise
 
     common = InstanceHooks(config)
     config.pluginmanager.register(common, "ductaflow-instances")

@@ -7,6 +7,9 @@ import os
 import re
 import shlex
 import subprocess
+import sys
+import sysconfig
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -16,9 +19,11 @@ from support import TinyProject, run_pytest
 
 from ductaflow.cli.app import main
 from ductaflow.cli.scaffold import init_project, new_source
+from ductaflow.cli.vendor import pytest_command
 from ductaflow.common.errors import DuctaflowError, InstanceError
 from ductaflow.project.instances import find_instances
 from ductaflow.project.settings import Project
+from ductaflow.project.vendored import DISTRIBUTION
 
 pytestmark = pytest.mark.usefixtures("no_process_left")
 
@@ -27,6 +32,8 @@ pytestmark = pytest.mark.usefixtures("no_process_left")
 def test_the_first_session_of_a_new_project_is_green(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also with a new flow and a new build added to it, and with warnings as errors."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("UV", raising=False)
+    monkeypatch.setenv("PATH", sysconfig.get_path("scripts"), prepend=os.pathsep)
     made = CliRunner().invoke(main, ["init", "study"])
     assert (0, "Now: cd study && pytest --ductaflow") == (made.exit_code, made.output.splitlines()[-1])
     root = tmp_path / "study"
@@ -49,6 +56,40 @@ def test_the_first_session_of_a_new_project_is_green(tmp_path: Path, monkeypatch
     assert {".github", ".gitignore", "README.md", "builds", "config", "flows", "requirements.txt"} == {
         path.name for path in root.iterdir()
     } - {"runs", ".pytest_cache", "__pycache__"}
+
+
+@pytest.mark.slow
+def test_what_init_says_works_word_for_word(tmp_path: Path) -> None:
+    """Where the environment is not on the path of the shell, its Python is named."""
+    shell = {**os.environ, "PATH": os.defpath}
+    made = subprocess.run(
+        [sys.executable, "-m", "ductaflow", "init", "a study"],
+        cwd=tmp_path,
+        env=shell,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    line = made.stdout.splitlines()[-1].removeprefix("Now: ")
+
+    done = subprocess.run(
+        f"{line} --co -q", shell=True, cwd=tmp_path, env=shell, capture_output=True, text=True
+    )
+
+    assert f"cd 'a study' && {sys.executable} -m pytest --ductaflow" == line
+    assert (0, True) == (done.returncode, "3 tests collected" in done.stdout), done.stdout + done.stderr
+
+
+def test_the_next_command_after_uvx(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It starts what is not there any more with the same package: of the index, or a given wheel."""
+    given = metadata.distribution(DISTRIBUTION).read_text("direct_url.json") or "{}"
+    source = json.loads(given).get("url", DISTRIBUTION)
+    monkeypatch.setenv("UV", "/usr/bin/uv")
+    monkeypatch.setenv("PATH", sysconfig.get_path("scripts"), prepend=os.pathsep)
+
+    assert f"{sys.executable} -m pytest" == pytest_command()
+    monkeypatch.setattr(sys, "prefix", "/home/me/.cache/uv/archive-v0/WlmWZBbSuE9QzqWV")
+    assert f"uvx --with {source} pytest" == pytest_command()
 
 
 def test_the_ci_file_of_a_new_project(tmp_path: Path) -> None:

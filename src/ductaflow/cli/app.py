@@ -146,15 +146,16 @@ def init_command(folder: str) -> None:
     import shlex
 
     from ductaflow.cli.scaffold import init_project
+    from ductaflow.cli.vendor import bring_along, pytest_command
 
     if not folder:
         raise DuctaflowError("the name of the folder is empty", hint="For this one: ductaflow init .")
     made = init_project(Path(folder))
-    _say(*map(str, made.written))
+    _say(*map(str, [*made.written, *bring_along(Path(folder))]))
     for path, advice in made.kept.items():
         _say(f"{path} is there already and stays as it is{advice}")
     where = f"cd {'-- ' if folder.startswith('-') else ''}{shlex.quote(folder)} && "
-    _say(f"Now: {'' if Path(folder).absolute() == Path.cwd() else where}pytest --ductaflow")
+    _say(f"Now: {'' if Path(folder).absolute() == Path.cwd() else where}{pytest_command()} --ductaflow")
 
 
 @main.command("new")
@@ -937,11 +938,12 @@ def _write_extras(
 @click.argument("path", default=".", metavar="[PATH]", type=click.Path(path_type=Path))
 def vendor_command(path: Path) -> None:
     """Write ductaflow.py: library, commands and plugin in one file, where nothing may be installed."""
-    from ductaflow.cli.vendor import CONFTEST_LINE, vendor
+    from ductaflow.cli.vendor import CONFTEST_LINES, vendor
 
     made = vendor(path)
     _say(str(made))
-    _say(f"Now: python {made.name} --help; for pytest in conftest.py beside it: {CONFTEST_LINE}")
+    _say(f"Now: python {made.name} --help")
+    _say(f"For pytest these lines in {made.with_name('conftest.py')}:", CONFTEST_LINES)
 
 
 @main.command("completion")

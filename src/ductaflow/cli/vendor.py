@@ -8,7 +8,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import json
+import os
 import re
+import shlex
+import shutil
+import sys
+import sysconfig
 import textwrap
 import zipfile
 from collections.abc import Iterator
@@ -20,12 +26,12 @@ from pprint import pformat
 from ductaflow.cli import one_file
 from ductaflow.common.errors import DuctaflowError
 from ductaflow.common.files import write_atomic
+from ductaflow.project.vendored import FILE_NAME, version_of
 
 _PACKAGES = ("ductaflow", "pytest_ductaflow")
-FILE_NAME = "ductaflow.py"
-CONFTEST_LINE = 'pytest_plugins = ["ductaflow"]'
+CONFTEST_LINES = '# the plugin of ductaflow.py\npytest_plugins = ["ductaflow"]'
 #: What a distribution is imported as, where that is not its own name with `_` for `-`.
-_MODULES = {"ipython": "IPython"}
+_MODULES = {"beautifulsoup4": "bs4", "ipython": "IPython"}
 #: Small packages in plain Python that few projects have. They are used where they are not installed.
 _BUNDLED = ("filelock",)
 #: What works without: `common/plain_decode.py` does what msgspec does, and only `-n` needs xdist.
@@ -53,7 +59,7 @@ def vendor(folder: Path) -> Path:
             f"{path} is no name that `import ductaflow` finds",
             hint=f"Give a folder, or a path that ends in {FILE_NAME}.",
         )
-    if path.exists() and not is_one_file(path):
+    if path.exists() and version_of(path) is None:
         raise DuctaflowError(
             f"{path} is there already, and `ductaflow vendor` did not write it", hint="Move it away."
         )
@@ -61,10 +67,34 @@ def vendor(folder: Path) -> Path:
     return path
 
 
-def is_one_file(path: Path) -> bool:
-    """Return whether `ductaflow vendor` wrote a file, of whatever version."""
-    with path.open("rb") as file:
-        return file.read(len(_FIRST_LINE)) == _FIRST_LINE
+def bring_along(folder: Path) -> list[Path]:
+    """Give a new project the file and its `conftest.py`, where nothing is installed; what is there stays.
+
+    Returns:
+        The files that were written.
+    """
+    written: list[Path] = []
+    if one_file.VARIABLE in os.environ:
+        if not (folder / FILE_NAME).exists():
+            written.append(vendor(folder))
+        if not os.path.lexists(lines := folder / "conftest.py"):
+            write_atomic(lines, f"{CONFTEST_LINES}\n")
+            written.append(lines)
+    return written
+
+
+def pytest_command() -> str:
+    """Return what starts the pytest of this environment in the shell of the person, word for word."""
+    found = shutil.which("pytest")
+    is_first = found is not None and os.path.dirname(found) == sysconfig.get_path("scripts")
+    # uv puts the environment on the path of what it starts, and not of the shell.
+    if is_first and "UV" not in os.environ and one_file.VARIABLE not in os.environ:
+        return "pytest"
+    if "UV" in os.environ and Path(sys.prefix).parent.name.startswith("archive-v"):
+        # `uvx`: an environment that it may take away; a wheel or a folder is where it came from
+        about = json.loads(metadata.distribution(one_file.DISTRIBUTION).read_text("direct_url.json") or "{}")
+        return f"uvx --with {shlex.quote(about.get('url', one_file.DISTRIBUTION))} pytest"
+    return f"{shlex.quote(sys.executable)} -m pytest"
 
 
 def one_file_text() -> str:
@@ -105,10 +135,7 @@ def _contents(installed: metadata.Distribution) -> Iterator[tuple[str, bytes]]:
             if path.is_file() and "__pycache__" not in path.parts:
                 yield (top.name / path.relative_to(top)).as_posix(), path.read_bytes()
     for name in _BUNDLED:
-        for file in metadata.files(name) or ():
-            is_about = ".dist-info" in file.parts[0]
-            if file.suffix in (".py", ".typed") or (is_about and file.name in ("METADATA", "LICENSE")):
-                yield f"{one_file.BUNDLED}/{file.as_posix()}", file.read_binary()
+        yield from _bundled(metadata.distribution(name), name)
     about = f"{one_file.DISTRIBUTION.replace('-', '_')}-{installed.version}.dist-info"
     head = ["Metadata-Version: 2.1", f"Name: {one_file.DISTRIBUTION}", f"Version: {installed.version}"]
     requires = [f"Requires-Dist: {name}" for name in sorted(installed.requires or ())]
@@ -120,11 +147,22 @@ def _contents(installed: metadata.Distribution) -> Iterator[tuple[str, bytes]]:
     yield f"{about}/entry_points.txt", "\n".join([*lines, ""]).encode()
 
 
+def _bundled(distribution: metadata.Distribution, name: str) -> Iterator[tuple[str, bytes]]:
+    """Yield the code of a package in plain Python, whose it is, and its licence."""
+    place = Path(str(distribution.locate_file("")))
+    for top in (place / name, place / f"{name}-{distribution.version}.dist-info"):
+        is_about = top.name != name
+        for path in top.rglob("*"):
+            if path.suffix in (".py", ".typed") or (is_about and path.name in ("METADATA", "LICENSE")):
+                yield f"{one_file.BUNDLED}/{path.relative_to(place).as_posix()}", path.read_bytes()
+
+
 def _required(installed: metadata.Distribution) -> dict[str, str]:
-    """Return what the package needs and does not bring: distributions, and what they are imported as."""
-    names = [re.split(r"[^\w.-]", line)[0] for line in installed.requires or () if "extra ==" not in line]
-    needed = sorted({*names}.difference(_BUNDLED, _OPTIONAL))
-    return {name: _MODULES.get(name, name.replace("-", "_")) for name in needed}
-
-
-_FIRST_LINE = Path(one_file.__file__).read_bytes().split(b":")[0]
+    """Return what the package needs and does not bring: the least versions, and what they are imported as."""
+    wanted = [line.replace(" ", "") for line in installed.requires or () if "extra ==" not in line]
+    names = {line: line.partition(">=")[0] for line in sorted(wanted)}
+    return {
+        line: _MODULES.get(name, name.replace("-", "_"))
+        for line, name in names.items()
+        if name not in (*_BUNDLED, *_OPTIONAL)
+    }

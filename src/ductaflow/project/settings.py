@@ -35,6 +35,7 @@ from ductaflow.common.paths import (
 from ductaflow.project import checks
 from ductaflow.project.checks import checked, checked_values
 from ductaflow.project.strict_json import json_kind
+from ductaflow.project.vendored import refuse_another
 
 FILE, SHARED_FILE = "ductaflow.toml", "pyproject.toml"
 TABLE = "tool.ductaflow"
@@ -199,10 +200,17 @@ class Project:
 
     @classmethod
     def at(cls, root: Path, settings: Settings | None = None) -> Project:
-        """The project of a folder, whether it stores anything or not; by default its settings are read."""
+        """The project of a folder, whether it stores anything or not; by default its settings are read.
+
+        Raises:
+            ConfigError: its settings are wrong, or it brings another version of ductaflow.
+        """
         root = root.absolute()
-        settings = settings or Settings.at(root)
-        return cls(root, root / settings.config_dir, root / settings.runs_dir, settings)
+        own = settings or Settings.at(root)
+        found = cls(root, root / own.config_dir, root / own.runs_dir, own)
+        if settings is None and found.is_there:
+            refuse_another(root)
+        return found
 
     @classmethod
     def around(cls, start: Path) -> Project | None:

@@ -32,6 +32,7 @@ from ductaflow.common.paths import CACHE_DIR
 from ductaflow.execution import page_orders, warm
 from ductaflow.execution.launch import STOP_SECONDS, StopFlag
 from ductaflow.project.instances import Instance
+from ductaflow.project.vendored import DISTRIBUTION
 from ductaflow.session.decide import Outcome, Turn, Would, unrun
 from ductaflow.session.scheduler import TICK, longest_paths, waits_and_seconds
 from ductaflow.store.folder import is_running
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
     from distributed import Client, Future, Worker
 
 
-DISTRIBUTION = "pytest-ductaflow"
 INSTALL = f'pip install "{DISTRIBUTION}[dask]"'
 #: How often it is looked whether a run has ended, in seconds.
 LOOK_SECONDS = 0.2
