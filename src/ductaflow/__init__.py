@@ -76,7 +76,8 @@ __all__ = sorted(_HOME)
 #: What there was before ductaflow was a package, and what to write instead.
 _GONE = dict.fromkeys(
     ("setup_execution_logging", "setup_conductor_logging"),
-    "what a flow prints is its log: leave the call out, and print, or log to standard error",
+    "what a flow prints is its log. For loggers write logging.basicConfig(level=logging.INFO, "
+    'format="%(message)s") at its head, and logger = logging.getLogger(__name__)',
 )
 
 

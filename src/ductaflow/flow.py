@@ -41,10 +41,15 @@ from ductaflow.store.spec import Reads, current_run, tell_reads
 
 # --- the config in a flow ----------------------------------------------------------------------------------
 
+#: What a summary is headed with where a flow gives no name.
+_HEADING = "config"
+
 
 @also_named(flow_name="name", caller_locals="namespace")
 def unpack_config(
-    config: Mapping[str, object], name: str = "config", namespace: MutableMapping[str, object] | None = None
+    config: Mapping[str, object] | None = None,
+    name: str | None = "config",
+    namespace: MutableMapping[str, object] | None = None,
 ) -> dict[str, Any]:
     """Turn a config into variables, and print what they are.
 
@@ -56,7 +61,7 @@ def unpack_config(
     them.
 
     Args:
-        config: the config of the flow; it stays as it is.
+        config: the config of the flow; it stays as it is. None prints a warning: the flow was given none.
         name: heading of the printed summary.
         namespace: `locals()` of a notebook or a script; the variables are set there.
 
@@ -75,6 +80,12 @@ def unpack_config(
         >>> settings["host"]
         'db.org'
     """
+    if config is None:
+        print(
+            "Warning: there is no config: give the flow one with --config FILE, or run it with run_notebook"
+        )
+        return {}
+    name = name or _HEADING
     project = _project_of(config)
     # Strings that are paths have become `Path`, so these are no JSON values any more.
     variables: dict[str, Any] = {**mapped(config, functools.partial(_with_path, project))}
@@ -88,7 +99,7 @@ def unpack_config(
 
 
 @also_named(flow_name="name")
-def display_config_summary(config: Mapping[str, object], name: str = "config") -> None:
+def display_config_summary(config: Mapping[str, object], name: str | None = "config") -> None:
     """Show a config as a table in a notebook, as text in a script; secrets are masked.
 
     Args:
@@ -103,7 +114,7 @@ def display_config_summary(config: Mapping[str, object], name: str = "config") -
     """
     rows = _rows_of(config)
     width = max((len(key) for key, _ in rows), default=0)
-    plain = "\n".join([f"{name}:", *(f"  {key:<{width}}  {value}" for key, value in rows)])
+    plain = "\n".join([f"{name or _HEADING}:", *(f"  {key:<{width}}  {value}" for key, value in rows)])
     if not is_notebook_execution():
         print(plain)
         return
@@ -114,7 +125,7 @@ def display_config_summary(config: Mapping[str, object], name: str = "config") -
 
 
 @also_named(flow_name="name")
-def generate_config_markdown(config: Mapping[str, object], name: str = "config") -> str:
+def generate_config_markdown(config: Mapping[str, object], name: str | None = "config") -> str:
     """Return a config as a table in Markdown; secrets are masked.
 
     Args:
@@ -130,7 +141,7 @@ def generate_config_markdown(config: Mapping[str, object], name: str = "config")
         | `x` | 1 |
         | `region` | "EU" |
     """
-    table = [f"**{name}**", "", "| parameter | value |", "|---|---|"]
+    table = [f"**{name or _HEADING}**", "", "| parameter | value |", "|---|---|"]
     return "\n".join([*table, *(f"| `{key}` | {_escaped(value)} |" for key, value in _rows_of(config))])
 
 

@@ -15,19 +15,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from ductaflow.common.errors import DuctaflowError
 from ductaflow.common.files import PathState, set_aside, state_of, write_atomic
 from ductaflow.common.paths import RunFolder
+from ductaflow.common.renamed import also_named
 from ductaflow.notebook.source import read_ipynb, read_source_text
 
 if TYPE_CHECKING:
     from nbconvert import HTMLExporter
     from nbformat import NotebookNode
 
+#: The template of nbconvert that our pages extend.
+_TEMPLATE = "lab"
 #: Makes a page of a notebook and its name.
 ToHtml = Callable[["NotebookNode", str], str]
 
 
-def convert_notebook_to_html(notebook: str | Path | NotebookNode, html: str | Path) -> None:
+@also_named(notebook_path="notebook", html_path="html")
+def convert_notebook_to_html(
+    notebook: str | Path | NotebookNode, html: str | Path, template: str = "lab"
+) -> None:
     """Write a notebook as one HTML page, whole or not at all.
 
     The tags `remove-input`, `remove-output` and `remove-cell` hide that part of a cell.
@@ -35,9 +42,10 @@ def convert_notebook_to_html(notebook: str | Path | NotebookNode, html: str | Pa
     Args:
         notebook: an `.ipynb` file or a notebook in memory.
         html: the file to write.
+        template: of nbconvert, such as `classic`, `basic` or `reveal`.
 
     Raises:
-        DuctaflowError: the notebook cannot be read.
+        DuctaflowError: the notebook cannot be read, or there is no such template.
 
     Example:
         >>> convert_notebook_to_html("runs/fit/scenario_A/fit.ipynb", "fit.html")
@@ -48,7 +56,26 @@ def convert_notebook_to_html(notebook: str | Path | NotebookNode, html: str | Pa
         name, node = file.stem, read_ipynb(file, read_source_text(file))
     else:
         name, node = page.stem, notebook
-    write_atomic(page, html_of(node, name))
+    write_atomic(page, html_of(node, name) if template == _TEMPLATE else _by_template(node, name, template))
+
+
+def _by_template(notebook: NotebookNode, name: str, template: str) -> str:
+    """Return a page as nbconvert makes it by another template than ours."""
+    from jinja2 import TemplateNotFound
+    from nbconvert import HTMLExporter
+
+    options = exporter_options("")
+    del options["raw_template"]
+    try:
+        exporter = HTMLExporter(template_name=template, **options)  # type: ignore[no-untyped-call]
+        _ = exporter.template
+    except (ValueError, TemplateNotFound) as exc:
+        raise DuctaflowError(
+            f"nbconvert has no template {template!r} for HTML", hint="Give lab, classic, basic or reveal."
+        ) from exc
+    page: str
+    page, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"name": name}})
+    return page
 
 
 def make_page(folder: RunFolder, to_html: ToHtml | None = None) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from ductaflow.common.engines import KERNEL
 from ductaflow.common.errors import DuctaflowError
 from ductaflow.common.paths import RunFolder
-from ductaflow.common.renamed import also_named
+from ductaflow.common.renamed import also_in_order, also_named
 from ductaflow.common.text import show_on_console
 from ductaflow.execution.echo import IndentedLines
 from ductaflow.execution.launch import StopFlag, launch
@@ -27,6 +27,8 @@ from ductaflow.store.expected import difference_lines, judge_unchanged
 from ductaflow.store.result import FlowFailed, Result, Status
 from ductaflow.store.spec import RunSpec, current_run, tell
 
+#: Asks for `no_execute` in a config that the single-file ductaflow wrote.
+_NO_EXECUTE = "_no_execute"
 #: Called with why an instance runs, before it does.
 Explain = Callable[[tuple[Change, ...]], None]
 
@@ -83,6 +85,10 @@ def run_instance(
     return _checked(result, check)
 
 
+@also_in_order(
+    *("notebook_file", "notebooks_dir", "config", "output_suffix", "kernel_name", "timeout", "export_html"),
+    *("execution_dir", "project_root", "no_execute"),
+)
 def run_notebook(
     notebook_file: str | os.PathLike[str],
     notebooks_dir: str | os.PathLike[str] | None = None,
@@ -141,6 +147,9 @@ def run_notebook(
         )
     if notebooks_dir is not None:
         notebook_file = Path(notebooks_dir, notebook_file)
+    if _NO_EXECUTE in config:
+        no_execute = no_execute or bool(config[_NO_EXECUTE])
+        config = {key: value for key, value in config.items() if key != _NO_EXECUTE}
     try:
         project = None if project_root is None else request.find_project(project_root)
         spec = request.spec_of_call(notebook_file, config, execution_dir, project)
