@@ -21,6 +21,7 @@ from test_house import FLOOR_OF, modules, package_of
 import ductaflow
 from ductaflow.project.options import RunOptions
 from ductaflow.project.settings import Settings
+from ductaflow.store.result import Status
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -66,6 +67,12 @@ def test_all_names_are_listed() -> None:
     assert ductaflow.__all__ == sorted(re.findall(r"^::: ductaflow\.(\w+)$", PAGES["api.md"], re.MULTILINE))
     for name in ductaflow.__all__:
         assert getattr(ductaflow, name) is not None
+
+
+def test_all_statuses_are_listed() -> None:
+    """Both tables of the page have each status: when it is one, and what it is in pytest."""
+    tables = [re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) for table in PAGES["status.md"].split("## ")]
+    assert [sorted(status.value for status in Status)] * 2 == [sorted(table) for table in tables]
 
 
 def test_all_keys_of_run_are_listed() -> None:
