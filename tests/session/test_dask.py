@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pickle
 import shutil
 import signal
 import socket
@@ -26,6 +27,7 @@ from ductaflow.common.paths import CACHE_DIR, CONTEXT, REPORT_JSON, RunFolder
 from ductaflow.project.instances import load_stored
 from ductaflow.project.settings import Project
 from ductaflow.session import dask as dask_module
+from ductaflow.session import dask_client
 from ductaflow.session.conductor import conduct
 from ductaflow.session.dask import UnfitWorker
 from ductaflow.session.decide import NOT_STARTED, Outcome
@@ -747,6 +749,65 @@ def test_turns_whose_workers_are_gone_go_to_others(conduct_fake: FakeSession) ->
     done = conduct_fake(client, table("a"))
     assert ["success"] == list(done["status"])
     assert [("a", ()), ("a", ("one",)), ("a", ("two",))] == client.sent
+
+
+def test_a_command_says_what_waits_where_no_worker_is_left(
+    project: TinyProject, conduct_fake: FakeSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the time of all their jobs is over; and what a session warns of is a line for people."""
+    client = FakeClient({"one": None}, a=[UNFIT])
+    monkeypatch.setattr(dask_client, "connected", lambda address: contextlib.nullcontext(client))
+    project.config("flows/fit/a.json")
+    project.config("flows/fit/b.json", read=["runs/fit/a"])
+
+    def get(graph: Any, keys: list[Any], **options: Any) -> list[FakeFuture]:
+        if client.sent:
+            client.workers = {}
+            futures = FakeClient.get(client, graph, keys, **options)
+            for future, key in zip(futures, keys, strict=True):
+                threading.Timer(1.5, future.end, good(key[1])).start()
+            return futures
+        client.workers["late"] = "3.9.0"
+        return FakeClient.get(client, graph, keys, **options)
+
+    client.get = get  # type: ignore[method-assign]
+    done = project.cli("run", "--dask", "tcp://login-node:8786", "fit")
+    assert 0 == done.exit_code, done.output
+    warned, waits = done.stderr.splitlines()
+    assert warned.startswith("Warning: the Dask worker late on ")
+    assert "fit/a waits for a Dask worker, of which there is none any more; 1 more wait" == waits
+
+
+def test_a_worker_without_the_package_is_named(conduct_fake: FakeSession) -> None:
+    """Dask gives the text of its error alone."""
+    client = FakeClient({"one": None, "two": None})
+
+    def run(function: Any, token: str, *, on_error: str) -> dict[str, Any]:
+        answers = FakeClient.run(client, function, token, on_error=on_error)
+        return {**answers, "two": Exception("ModuleNotFoundError(\"No module named 'ductaflow'\")")}
+
+    client.run = run  # type: ignore[method-assign]
+    with pytest.raises(DuctaflowError) as error:
+        conduct_fake(client, table("a"))
+    assert "1 of 2 Dask workers cannot run this: two has no pytest-ductaflow" == error.value.message
+
+
+def test_a_worker_without_the_package_can_read_what_it_is_sent(conduct_fake: FakeSession) -> None:
+    """One that cannot would leave the cluster without a word; so it is the task that fails there."""
+    client = FakeClient({"one": None}, a=[good("a")])
+    sent: dict[Any, Any] = {}
+
+    def get(graph: dict[Any, Any], keys: list[Any], **options: Any) -> list[FakeFuture]:
+        sent.update(graph)
+        return FakeClient.get(client, graph, keys, **options)
+
+    client.get = get  # type: ignore[method-assign]
+    conduct_fake(client, table("a"))
+    code = "import sys; sys.modules['ductaflow'] = None; import pickle; print(pickle.load(sys.stdin.buffer))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=pickle.dumps(sent), capture_output=True, check=True
+    )
+    assert b"operator" in done.stdout or b"built-in function call" in done.stdout
 
 
 def test_a_turn_that_nobody_takes_is_red(conduct_fake: FakeSession) -> None:
