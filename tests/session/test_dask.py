@@ -751,6 +751,7 @@ def test_turns_whose_workers_are_gone_go_to_others(conduct_fake: FakeSession) ->
     assert [("a", ()), ("a", ("one",)), ("a", ("two",))] == client.sent
 
 
+@pytest.mark.filterwarnings("default::RuntimeWarning")
 def test_a_command_says_what_waits_where_no_worker_is_left(
     project: TinyProject, conduct_fake: FakeSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
