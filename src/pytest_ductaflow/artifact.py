@@ -124,14 +124,13 @@ class Artifact:
             tree.xfailed.add(report.nodeid)
         if report.failed:
             paint(report)
-        told = getattr(report, "ductaflow", None)
-        if told:
+        text = getattr(report, "ductaflow", None)
+        if text:
             # the terminal keeps every report until the end
             del report.ductaflow
             if worker := getattr(report, "worker_id", None):
                 tree.workers[report.nodeid] = worker
-            if isinstance(told, str):
-                told = items.ItemOutcome.load(told, instance.run_folder.path)
+            told = items.ItemOutcome.load(text, instance.run_folder.path)
             result = told.result or unrun(instance, told.status, told.message, told.cause)
             message = told.message
             if report.failed and not result.status.is_error:

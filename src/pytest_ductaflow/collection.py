@@ -10,6 +10,7 @@ import os
 import uuid
 from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
@@ -27,7 +28,6 @@ from pytest_ductaflow.items import (
     InstanceFile,
     InstanceFolder,
     InstanceItem,
-    ItemOutcome,
     Pause,
     SessionOptions,
 )
@@ -35,6 +35,12 @@ from pytest_ductaflow.projects import Projects, named_paths
 from pytest_ductaflow.pytest_hooks import coverage_of, is_covered
 from pytest_ductaflow.shards import Shard, Sharding, read_durations
 from pytest_ductaflow.signals import Signals, stop_without
+
+
+class TimeoutSettings(Protocol):
+    """What pytest-timeout says of a test."""
+
+    timeout: float
 
 
 class InstanceHooks:
@@ -173,6 +179,21 @@ class InstanceHooks:
     def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
         return True if isinstance(item, Pause) else None
 
+    # What pytest-timeout does itself costs more than the instance: it ends pytest, or breaks off our code.
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_timeout_set_timer(self, item: pytest.Item, settings: TimeoutSettings) -> bool | None:
+        if not isinstance(item, InstanceItem):
+            return None
+        # a person who looks has the time that it takes
+        item.limit = None if self.options.debug else settings.timeout
+        return True
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_timeout_cancel_timer(self, item: pytest.Item) -> bool | None:
+        # nothing is set: there is a timer only while a run lasts
+        return True if isinstance(item, InstanceItem) else None
+
     # The outermost: a plugin that runs a test again does so inside.
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(
@@ -182,15 +203,6 @@ class InstanceHooks:
         if isinstance(item, InstanceItem):
             item.complete(report)
         return report
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_report_to_serializable(
-        self,
-    ) -> Generator[None, dict[str, object] | None, dict[str, object] | None]:
-        data = yield
-        if data and isinstance(outcome := data.get("ductaflow"), ItemOutcome):
-            data["ductaflow"] = outcome.dump()
-        return data
 
 
 # --- the command line ---------------------------------------------------------------------------------------

@@ -157,7 +157,7 @@ class ControllerHooks:
     def pytest_report_header(self) -> list[str]:
         said = []
         if is_debugged():
-            said.append("a debugger is attached, so flows run in the process of pytest where they can")
+            said.append("a debugger is attached; flows run in this process, or in fresh ones beside it")
         dist = given_dist(self._config)
         if dist is not None and self._config.getoption("tx", None):
             said.append(

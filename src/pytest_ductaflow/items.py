@@ -14,8 +14,10 @@ import json
 import linecache
 import os
 import re
+import threading
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +37,7 @@ from pytest_ductaflow.projects import Projects
 from pytest_ductaflow.pytest_hooks import nobody_else_collects, tell_allure
 
 if TYPE_CHECKING:
+    from ductaflow.execution.launch import StopWithReason
     from ductaflow.session.forecast import Beyond
     from ductaflow.session.runner import Explain
 
@@ -84,7 +87,6 @@ class FlowSession:
 
     Attributes:
         baseline: the warnings that are known, if new ones are to fail.
-        pid: the process that collected.
         selected: root of the project, flow and name of the instances that this session runs, on any worker.
     """
 
@@ -92,7 +94,6 @@ class FlowSession:
     options: SessionOptions
     baseline: Baseline | None = None
     selected: set[tuple[Path, str, str]] = field(default_factory=set)
-    pid: int = field(default_factory=os.getpid)
     _decisions: dict[Path, SharedSession] = field(default_factory=dict)
     _beyond: dict[Path, Beyond] = field(default_factory=dict)
 
@@ -142,6 +143,7 @@ class FlowSession:
             owner_pid=self.options.owner_pid,
             echo=self.options.echo,
             check=False,
+            stop=item.stop,
             await_page=False,
             workers=self.options.workers,
             explain=explain,
@@ -365,6 +367,9 @@ class InstanceItem(pytest.Item):
         self.short = ""
         self.kinds: list[str] | None = None
         self.accepted: tuple[Sequence[str], bool] | None = None
+        #: Seconds that pytest-timeout gives a run, and what stops it then.
+        self.limit: float | None = None
+        self.stop: StopWithReason | None = None
         for tag in instance.options.tags:
             self._add_tag(tag)
         if instance.options.xfail:
@@ -383,7 +388,7 @@ class InstanceItem(pytest.Item):
 
     def reportinfo(self) -> tuple[Path, int, str]:
         # A line, since editors show nothing at a place without one.
-        return self.path, 0, self.name
+        return self.path, self.instance.line - 1, self.name
 
     @property
     def location(self) -> tuple[str, int, str]:
@@ -435,11 +440,16 @@ class InstanceItem(pytest.Item):
     def run(self) -> Result:
         """Run the instance and keep what came of it."""
         try:
-            result = self.flows.run(self, self._explain)
+            with self._limited():
+                result = self.flows.run(self, self._explain)
         except pytest.fail.Exception:
             # A plugin ended it, such as pytest-timeout: the reason is in the result.
             left = result_of_session(self.instance.run_folder.path, self.flows.options.session_id)
             if left is None:
+                raise
+            if not left.status.is_error:
+                # It ended well meanwhile; the test fails all the same.
+                self._keep(ItemOutcome(left.status, left.message, left.cause, left))
                 raise
             result = left
         except (DuctaflowError, OSError) as exc:
@@ -447,6 +457,9 @@ class InstanceItem(pytest.Item):
             self.flows.note(decision)
             self._stop(decision)
             self._fail(self._text_of(decision))
+        if result.status is Status.NOT_RUN:
+            self._keep(ItemOutcome(result.status, result.message, result.cause, result))
+            self._fail(result.message)
         if self.flows.options.accept and result.is_complete:
             result = self._accept(result)
         self._property("config_hash", result.config_hash or "")
@@ -462,6 +475,24 @@ class InstanceItem(pytest.Item):
         message = self.beyond if result.status is Status.UNCHANGED else result.message
         self._keep(ItemOutcome(result.status, message, result.cause, result))
         return result
+
+    @contextmanager
+    def _limited(self) -> Iterator[None]:
+        """Stop the run when the time of pytest-timeout is over; each attempt has all of it."""
+        if self.limit is None:
+            yield
+            return
+        from ductaflow.execution.launch import StopWithReason
+
+        # in its words
+        self.stop = StopWithReason(f"Timeout (>{self.limit}s) from pytest-timeout.")
+        timer = threading.Timer(self.limit, self.stop.set)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     def _add_metrics(self, result: Result) -> None:
         """Let JUnit have the first metrics, and the number of all if those are not all."""
@@ -568,7 +599,7 @@ class InstanceItem(pytest.Item):
 
     def _fail(self, text: str) -> None:
         text = clean(text)
-        self.place = (self.flows.projects.relative(self.path), 1, text.partition("\n")[0])
+        self.place = (self.flows.projects.relative(self.path), self.instance.line, text.partition("\n")[0])
         self.short = _shortened(text)
         kind = RefusedAndSeen if self.flows.options.debug else pytest.fail.Exception
         # the text says it all: pytest would show what it was made of once more
@@ -586,9 +617,8 @@ class InstanceItem(pytest.Item):
             _tell(report, ductaflow_short=self.short)
             self.short = ""
         if self.outcome:
-            # From a fork that a plugin makes for a test reports travel as plain data, by no hook of pytest.
-            is_fork = os.getpid() != self.flows.pid
-            _tell(report, ductaflow=self.outcome.dump() if is_fork else self.outcome)
+            # As text: plugins send, keep and copy reports in ways of their own.
+            _tell(report, ductaflow=self.outcome.dump())
             # told once; the items of a session live as long as it does
             self.outcome = None
         if self.accepted:
@@ -598,7 +628,7 @@ class InstanceItem(pytest.Item):
             _tell(report, ductaflow_kinds=json.dumps(self.kinds))
             self.kinds = None
         if report.outcome == "skipped" and isinstance(report.longrepr, tuple):
-            report.longrepr = (str(self.path), 1, report.longrepr[2])
+            report.longrepr = (str(self.path), self.instance.line, report.longrepr[2])
         crash = getattr(report.longrepr, "reprcrash", None)
         if self.place and crash:
             crash.path, crash.lineno, crash.message = self.place

@@ -402,7 +402,10 @@ def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TinyProject:
 
 
 def test_debug_prepares_the_folder_and_writes_a_launch_configuration(fresh: TinyProject) -> None:
-    """The notebook and the config are there, nothing has run; an existing launch.json stays as it is."""
+    """The notebook and the config are there, nothing has run; an existing launch.json stays as it is.
+
+    Its paths are those of the workspace, so that it can be committed.
+    """
     first = cli("debug", "fit/good")
     folder, file = fresh.folder("fit", "good"), fresh.root / ".vscode" / "launch.json"
     (launch,) = json.loads(file.read_text())["configurations"]
@@ -412,7 +415,11 @@ def test_debug_prepares_the_folder_and_writes_a_launch_configuration(fresh: Tiny
 
     assert 0 == first.exit_code
     assert ["fit.ipynb", "fit_config.json"] == sorted(path.name for path in folder.iterdir())
-    assert str(fresh.root / "flows" / "fit.py") == launch["program"]
+    assert ("${workspaceFolder}/flows/fit.py", "${workspaceFolder}") == (launch["program"], launch["cwd"])
+    assert ["${workspaceFolder}/runs/fit/good/fit_config.json", "${workspaceFolder}/runs/fit/good"] == launch[
+        "args"
+    ][1::2]
+    assert str(fresh.root) not in text
     assert f"{Path('.vscode/launch.json')} is written" in first.output
     assert f'{Path(".vscode/launch.json")} has "fit[good]"' in again.output
     assert "fit[red]" == json.loads(other.output[other.output.index("\n{") :])["name"]

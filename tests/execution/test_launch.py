@@ -8,6 +8,7 @@ import socket
 import pytest
 from support import TinyProject, wait_until
 
+from ductaflow.common import host
 from ductaflow.execution import launch as launch_module
 from ductaflow.execution import warm
 from ductaflow.execution.launch import launch
@@ -57,3 +58,16 @@ def test_what_ends_the_wait_before_the_begin_of_the_run_is_read_stops_the_run(
         launch(spec)
 
     assert "it took too long" in project.result("f", "a").message
+
+
+def test_under_the_debugger_of_an_editor_a_run_is_no_fork_and_has_no_time_limit(
+    project: TinyProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would stop at no breakpoint in a fork, and a person who stands at one takes their time."""
+    monkeypatch.setattr(host, "has_editor", lambda: True)
+    monkeypatch.setattr(warm, "connect", lambda *_: pytest.fail("the warm server is asked"))
+    project.flow("f", "print(1)")
+    project.config("flows/f/a.json", _run={"timeout": 0.001})
+    result = project.run("f/a")
+    expected = "ran in a fresh interpreter: a debugger is attached" if warm.is_possible() else ""
+    assert (Status.SUCCESS, expected) == (result.status, result.message)

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
-import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
-from support import TinyProject, wait_until
+from support import TinyProject
 
 from ductaflow.execution.inplace import code_to_watch, run_here
 from ductaflow.project.instances import load_stored
@@ -293,109 +288,3 @@ def test_what_is_no_plain_python_runs_as_ever(project: TinyProject, kind: str) -
     spec = spec_of_instance(load_stored(Project.at(project.root), f"{kind}/default"))
     assert code_to_watch(spec) is None
     assert not Path(spec.folder).exists()
-
-
-# --- a debugger of an editor ------------------------------------------------------------------------------
-
-
-class Editor:
-    """What an editor does: it connects to debugpy, sets breakpoints, and goes on when a flow has stopped."""
-
-    def __init__(self, port: int) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=60)
-        self._file = self._socket.makefile("rwb")
-        self._number = 0
-
-    def send(self, command: str, **arguments: Any) -> int:
-        self._number += 1
-        request = {"seq": self._number, "type": "request", "command": command, "arguments": arguments}
-        body = json.dumps(request).encode()
-        self._file.write(b"Content-Length: %d\r\n\r\n" % len(body) + body)
-        self._file.flush()
-        return self._number
-
-    def messages(self) -> Iterator[dict[str, Any]]:
-        while header := self._file.readline():
-            self._file.readline()
-            yield json.loads(self._file.read(int(header.split(b":")[1])))
-
-    def event(self, name: str) -> dict[str, Any]:
-        return next(one for one in self.messages() if one.get("event") == name)
-
-    def ask(self, command: str, **arguments: Any) -> dict[str, Any]:
-        number = self.send(command, **arguments)
-        answer = next(one for one in self.messages() if one.get("request_seq") == number)
-        assert answer["success"], answer
-        body: dict[str, Any] = answer.get("body", {})
-        return body
-
-    def attach(self, source: Path, lines: list[int]) -> None:
-        self.ask("initialize", adapterID="test")
-        self.send("attach", justMyCode=False)
-        self.event("initialized")
-        breakpoints = [{"line": line} for line in lines]
-        self.ask("setBreakpoints", source={"path": str(source)}, breakpoints=breakpoints)
-        self.ask("configurationDone")
-
-    def close(self) -> None:
-        self._file.close()
-        self._socket.close()
-
-
-@contextmanager
-def debugged(project: TinyProject, *args: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """A session of pytest that waits for an editor; the process, and the port where it waits."""
-    (project.root / "conftest.py").write_text(
-        "import debugpy, os, pathlib\n"
-        "port = debugpy.listen(('127.0.0.1', 0))[1]\n"
-        "pathlib.Path('port.tmp').write_text(str(port))\n"
-        "os.replace('port.tmp', 'port')\n"
-        "debugpy.wait_for_client()\n"
-    )
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pytest", "--ductaflow", "-p", "no:hypothesispytest", *args],
-        cwd=project.root,
-        env={**environment, "PYTHONUTF8": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    try:
-        wait_until((project.root / "port").exists, seconds=60)
-        yield process, int((project.root / "port").read_text())
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def test_a_debugger_that_is_attached_stops_in_the_flow(project: TinyProject) -> None:
-    """A breakpoint that an editor sets stops in the flow, with its variables; the run is a run like any."""
-    project.config("flows/fit/a.json", x=1)
-    with debugged(project, "--capture=no") as (process, port):
-        editor = Editor(port)
-        editor.attach(project.root / "flows" / "fit.py", [16])
-        thread = editor.event("stopped")["body"]["threadId"]
-        frame = editor.ask("stackTrace", threadId=thread)["stackFrames"][0]
-        assert (16, str(project.root / "flows" / "fit.py")) == (frame["line"], frame["source"]["path"])
-        assert "2" == editor.ask("evaluate", expression="doubled", frameId=frame["id"])["result"]
-        editor.ask("continue", threadId=thread)
-        editor.event("terminated")
-        editor.close()
-        out, _ = process.communicate(timeout=60)
-        assert 0 == process.returncode, out
-    assert "ductaflow: a debugger is attached" in out
-    result = project.result("fit", "a")
-    assert ("success", "2") == (result.status, (project.folder("fit", "a") / "out.txt").read_text())
-    assert "best effort: it ran in the process of a debugger" in result.message
-
-
-def test_debugpy_alone_is_no_debugger(project: TinyProject, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that has imported debugpy, as ipykernel does, is not debugged while nobody is connected."""
-    # ipykernel sets it too: debugpy has something to say of interpreters
-    monkeypatch.setenv("PYDEVD_DISABLE_FILE_VALIDATION", "1")
-    (project.root / "conftest.py").write_text("from debugpy.server import api\n")
-    project.config("flows/fit/a.json", x=1)
-    session = project.pytest("-rA")
-    assert "debugger" not in session.out
-    assert (0, "") == (session.code, project.result("fit", "a").message)

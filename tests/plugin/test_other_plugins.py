@@ -76,6 +76,56 @@ def begin():
 
 threading.Thread(target=begin, daemon=True).start()
 """
+#: The hooks of pytest-timeout; the time is over when the flow has begun.
+TIMER = """
+import pathlib, pytest, threading, time, types
+from pytest_ductaflow import items
+
+class Hooks:
+    @pytest.hookspec(firstresult=True)
+    def pytest_timeout_set_timer(item, settings): ...
+
+    @pytest.hookspec(firstresult=True)
+    def pytest_timeout_cancel_timer(item): ...
+
+def pytest_addhooks(pluginmanager):
+    pluginmanager.add_hookspecs(Hooks)
+
+class Timer(threading.Thread):
+    def __init__(self, seconds, end):
+        super().__init__(daemon=True)
+        self.end = end
+
+    def run(self):
+        while not pathlib.Path("begun").exists():
+            time.sleep(0.02)
+        self.end()
+
+    def cancel(self): ...
+
+items.threading = types.SimpleNamespace(Timer=Timer)
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    if "fit" not in item.name:
+        return (yield)
+    assert item.ihook.pytest_timeout_set_timer(item=item, settings=types.SimpleNamespace(timeout=1.0))
+    result = yield
+    assert item.ihook.pytest_timeout_cancel_timer(item=item)
+    return result
+"""
+TOO_LATE = """
+import pytest
+from pytest_ductaflow.items import FlowSession
+
+run = FlowSession.run
+
+def run_and_stop(*args):
+    run(*args)
+    pytest.fail("Timeout (>1.0s) from a plugin.")
+
+FlowSession.run = run_and_stop
+"""
 ALLURE = """
 import sys, types
 
@@ -114,18 +164,19 @@ def test_an_instance_in_a_fork_of_the_session(project: TinyProject) -> None:
     assert "1 failed, 1 passed" in session.out
 
 
+#: Says that it has begun, and does not end.
+ENDLESS = """
+# %%
+import time
+from pathlib import Path
+Path(config["_project_root"], "begun").touch()
+time.sleep(600)
+"""
+
+
 def test_an_instance_that_a_plugin_ends(project: TinyProject) -> None:
     """A plugin like pytest-timeout ends a run: result, report and failure have one reason, with the place."""
-    project.flow(
-        "fit",
-        """
-        # %%
-        import time
-        from pathlib import Path
-        Path(config["_project_root"], "begun").touch()
-        time.sleep(600)
-        """,
-    )
+    project.flow("fit", ENDLESS)
     project.config("flows/fit/a.json")
     (project.root / "conftest.py").write_text(TIMEOUT)
     session = project.pytest()
@@ -138,6 +189,36 @@ def test_an_instance_that_a_plugin_ends(project: TinyProject) -> None:
     assert "src/pytest_ductaflow" not in session.out
 
 
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_the_time_of_pytest_timeout_is_over(project: TinyProject, workers: str) -> None:
+    """It stops the run alone, whatever its method, and the session goes on: one reason everywhere."""
+    project.flow("fit", ENDLESS)
+    project.flow("quick", "")
+    project.config("flows/fit/a.json")
+    project.config("flows/quick/a.json")
+    (project.root / "conftest.py").write_text(TIMER)
+    session = project.pytest("-n", workers)
+    message = "interrupted in cell 2 of 2 (line 8); Timeout (>1.0s) from pytest-timeout."
+    assert {"fit/a": "error", "quick/a": "success"} == session.statuses(), session.out
+    assert message == project.result("fit", "a").message
+    assert message in [entry["message"] for entry in session.report()["instances"]]
+    assert "flows/fit.py:8: interrupted" in session.out
+    assert "Timeout (>1.0s) from pytest-timeout." in session.out
+    assert "run again:" in session.out
+
+
+def test_a_plugin_ends_an_instance_that_has_just_run(project: TinyProject) -> None:
+    """The test fails, as the plugin says; the status of the run stays, and the report has both."""
+    project.flow("fit", "")
+    project.config("flows/fit/a.json")
+    (project.root / "conftest.py").write_text(TOO_LATE)
+    session = project.pytest()
+    (entry,) = session.report()["instances"]
+    assert ("success", "success") == (project.result("fit", "a").status, entry["status"])
+    assert "fails its test: Timeout (>1.0s) from a plugin." == entry["message"]
+    assert (1, True) == (session.code, "1 failed" in session.out)
+
+
 def test_instances_of_a_table_in_allure(project: TinyProject) -> None:
     """Allure is told the instance, since rows of one table are one test for it, run again and again."""
     project.flow("fit", "")
@@ -148,16 +229,21 @@ def test_instances_of_a_table_in_allure(project: TinyProject) -> None:
 
 
 def test_every_item_has_a_line(project: TinyProject) -> None:
-    """Editors show results and buttons at the line of a test, and nothing without one."""
+    """Editors show results and buttons at the line of a test, none without one; of a table it is the row."""
     project.flow("fit", "")
     project.config("flows/fit/a.json")
+    (project.root / "config/flows/fit.csv").write_text('instance,x\n\nb,"1\n2"\nc,1,2\n')
     (project.root / "conftest.py").write_text(
         "import json\n"
         "def pytest_collection_finish(session):\n"
         "    with open('places.json', 'w') as file:\n"
         "        json.dump([item.location for item in session.items], file)\n"
     )
-    project.pytest("--collect-only")
+    session = project.pytest("-k", "not a")
+    places = [["config/flows/fit.csv", 2, "fit[b]"], ["config/flows/fit.csv", 4, "fit[c]"]]
+    assert places == json.loads((project.root / "places.json").read_text())
+    assert "config/flows/fit.csv:5: 3 cells, but 2 columns" in session.out
+    project.pytest("--collect-only", "-k", "a")
     assert [["config/flows/fit/a.json", 0, "fit[a]"]] == json.loads(
         (project.root / "places.json").read_text()
     )

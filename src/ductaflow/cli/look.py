@@ -34,6 +34,7 @@ from ductaflow.project.orphans import Orphans
 from ductaflow.project.secrets import masked
 from ductaflow.project.settings import Project
 from ductaflow.report.history import KeptNumbers
+from ductaflow.session.debug import in_workspace
 from ductaflow.session.last_runs import NOT_JUDGED, LastRun, last_runs
 from ductaflow.session.leftovers import Leftover
 from ductaflow.store.causes import origin_of, root_of
@@ -349,6 +350,7 @@ def offer_launch(project: Project, launch: Mapping[str, object]) -> Iterator[str
     A file that is there is a person's, with comments perhaps, and stays as it is.
     """
     file = project.root / LAUNCH_FILE
+    launch = in_workspace(launch, project.root)
     name = json.dumps(launch["name"], ensure_ascii=False)
     try:
         file.parent.mkdir(exist_ok=True)

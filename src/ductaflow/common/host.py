@@ -16,7 +16,7 @@ import sys
 import threading
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -243,14 +243,37 @@ _DEBUGGERS = {"bdb", "pdb", "pydevd", "debugpy"}
 
 def is_debugged() -> bool:
     """Return whether a debugger runs the program of this process, or is connected to it."""
-    if callers() & _DEBUGGERS:
+    if callers() & _DEBUGGERS or has_editor():
         return True
     if "pydevd" in sys.modules:
-        # ipykernel imports it too, for debugpy, to which nobody may be connected
-        debugpy = sys.modules.get("debugpy")
-        return debugpy is None or bool(debugpy.is_client_connected())
+        # what it leaves behind when its editor has gone looks like a debugger
+        return False
+    monitoring = getattr(sys, "monitoring", None)
+    if monitoring is not None and monitoring.get_tool(monitoring.DEBUGGER_ID):
+        return True
     tracer = sys.gettrace()
     return tracer is not None and not _is_coverage(tracer)
+
+
+def has_editor() -> bool:
+    """Return whether the debugger of an editor is connected to this process.
+
+    It follows into the interpreters that the process starts, and not into forks of the warm server.
+    """
+    pydevd = sys.modules.get("pydevd")
+    if pydevd is None:
+        return False
+    debugpy = sys.modules.get("debugpy")
+    if debugpy is None or not _lies_in_package(pydevd, debugpy):
+        # PyCharm's own, which runs the program and has no other use
+        return True
+    # ipykernel imports debugpy too, to which nobody may be connected
+    return bool(debugpy.is_client_connected())
+
+
+def _lies_in_package(module: ModuleType, package: ModuleType) -> bool:
+    folder = os.path.dirname(package.__file__ or "")
+    return (module.__file__ or "").startswith(os.path.join(folder, ""))
 
 
 def callers() -> set[str]:

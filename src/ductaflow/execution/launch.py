@@ -46,6 +46,14 @@ class StopFlag(Protocol):
     def is_set(self) -> bool: ...
 
 
+class StopWithReason(threading.Event):
+    """A flag that says why, in the result of the run that it stops."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__()
+        self.reason = reason
+
+
 class RunInterrupted(KeyboardInterrupt):
     """A KeyboardInterrupt that stopped a run; `result` is what came of it."""
 
@@ -86,6 +94,8 @@ def launch(
         DuctaflowError: the run could not start (a RunFolderError: somebody else holds the folder).
         RunInterrupted: a KeyboardInterrupt was raised while waiting; the run has been stopped.
     """
+    is_watched = host.has_editor() and not engine_named(spec.engine).has_kernel
+    spec = replace(spec, is_watched=is_watched)
     if spec.settings.html and spec.mode == "notebook":
         # Before `Pages`, which ends before it.
         spec = replace(spec, page_maker=page_orders.address_of_maker(spec.session_id))
@@ -271,7 +281,11 @@ def _supervisors_of(spec: RunSpec) -> Iterator[Supervisor]:
     The last one needs no server.
     """
     why = ""
-    if engine_named(spec.engine).needs_server and spec.mode == "notebook" and warm.is_possible():
+    can_be_warm = engine_named(spec.engine).needs_server and spec.mode == "notebook" and warm.is_possible()
+    if can_be_warm and spec.is_watched:
+        # In a fork it would stop at no breakpoint, and close descriptors of the flow.
+        why = "a debugger is attached"
+    elif can_be_warm:
         coverage = ("coverage",) if MEASURE in os.environ else ()
         wanted = warm.Wanted.of(
             Path(spec.source),
@@ -361,7 +375,8 @@ def _refuse(answer: Answer) -> NoReturn:
 def _result_of(spec: RunSpec, supervisor: Supervisor, answers: Answers, stop: StopFlag | None) -> Result:
     while stop is not None:
         if stop.is_set():
-            return _stop(spec, supervisor, answers)
+            why = stop.reason if isinstance(stop, StopWithReason) else ""
+            return _stop(spec, supervisor, answers, why=why)
         with contextlib.suppress(queue.Empty):
             return _from_answer(spec, answers.get(timeout=POLL_SECONDS), supervisor)
     return _from_answer(spec, answers.get(), supervisor)

@@ -98,9 +98,9 @@ def _read_rows(
 
 
 def _row_draft(table: _Table, line: int, cells: list[str], header_fault: ConfigError | None) -> Draft:
-    place = f"{table.path}:{line}"
     name = cells[table.name_column].strip() if table.name_column < len(cells) else ""
-    draft = Draft(name or f"line-{line}", table.path, place)
+    draft = Draft(name or f"line-{line}", table.path, line)
+    place = draft.place
     try:
         if header_fault:
             raise header_fault

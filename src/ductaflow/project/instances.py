@@ -57,6 +57,7 @@ class Instance:
         options: the options in `_run`.
         source: the notebook, or None.
         file: the config file (or table) that it is stored in.
+        line: where it begins in that file, the first line being 1.
         problem: why it cannot be run; None if it can.
         is_stored: whether it is one of the project's, and neither a row of a table nor a variant.
         saved: the run folder, where the config is the saved one of that folder and not a stored one.
@@ -76,6 +77,7 @@ class Instance:
     saved: Path | None = None
     notes: tuple[str, ...] | None = field(default=None, compare=False)
     is_stored: bool = False
+    line: int = 1
 
     @property
     def id(self) -> str:
@@ -296,6 +298,7 @@ class _Finder:
             yield Instance(
                 *(kind, flow, draft.name, project, config, options, source, Path(draft.file), problem),
                 is_stored=True,
+                line=draft.line or 1,
             )
 
     def flow_problem(self, kind: Kind, flow: str) -> DuctaflowError | None:
@@ -391,14 +394,14 @@ def _drafts(stored: StoredFlow) -> list[Draft]:
     try:
         for stem, suffix, entry in _files(stored.folder) if stored.folder else ():
             if suffix == ".json" and not os.path.isdir(entry.path):
-                drafts.append(Draft(spelled_name(stem), entry.path, entry.path))
+                drafts.append(Draft(spelled_name(stem), entry.path))
     except OSError as exc:
         folder = str(stored.folder)
         drafts.append(broken_draft(folder, ConfigError(f"{folder}: cannot be listed: {exc.strerror or exc}")))
     if stored.table:
         drafts += table_drafts(stored.table)
     if not drafts and stored.base:
-        drafts.append(Draft(DEFAULT_INSTANCE, stored.base, stored.base, Layer(stored.base, {})))
+        drafts.append(Draft(DEFAULT_INSTANCE, stored.base, layer=Layer(stored.base, {})))
     return drafts
 
 

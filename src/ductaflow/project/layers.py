@@ -47,16 +47,21 @@ NO_LAYER = Layer("", {})
 
 @dataclass(slots=True)
 class Draft:
-    """A future instance: its name, its file, its place (with the line of a table) and its own config.
+    """A future instance: its name, its file, its line in a table, and its own config.
 
     `layer` is None until the file is read.
     """
 
     name: str
     file: str
-    place: str
+    line: int | None = None
     layer: Layer | None = None
     problem: DuctaflowError | None = None
+
+    @property
+    def place(self) -> str:
+        """Its file, with the line of a table."""
+        return f"{self.file}:{self.line}" if self.line else self.file
 
 
 class Bases:
@@ -96,4 +101,4 @@ class Bases:
 
 def broken_draft(path: str, problem: DuctaflowError) -> Draft:
     """Make the one instance that stands for a file that cannot be read."""
-    return Draft(spelled_name(os.path.basename(path)), path, path, Layer(path, {}, problem))
+    return Draft(spelled_name(os.path.basename(path)), path, layer=Layer(path, {}, problem))

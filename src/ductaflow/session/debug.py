@@ -31,7 +31,8 @@ class DebugSetup:
 
     Attributes:
         folder: the prepared run folder; notebook: with the config injected; config: the saved config.
-        launch: a configuration for VS Code's `launch.json`, running the source itself: breakpoints bind.
+        launch: a configuration for VS Code's debugger, running the source itself: breakpoints bind. Its paths
+            are absolute; what is printed for `launch.json` says `${workspaceFolder}`.
     """
 
     folder: Path
@@ -78,7 +79,7 @@ def debug_flow(
     if force and os.path.lexists(spec.folder):
         print(f"moved away: {move_run_away(Path(spec.folder), Path(spec.runs_root))}")
     setup = prepare(spec)
-    print(json.dumps(setup.launch, indent=2))
+    print(json.dumps(in_workspace(setup.launch, Path(spec.project_root)), indent=2))
     return setup
 
 
@@ -134,3 +135,15 @@ def _launch_configuration(spec: RunSpec) -> dict[str, Any]:
         "console": "integratedTerminal",
         "justMyCode": True,
     }
+
+
+def in_workspace(launch: Mapping[str, object], root: Path) -> dict[str, object]:
+    """A launch configuration as it may be committed: paths in the project begin with `${workspaceFolder}`."""
+
+    def shown(value: object) -> object:
+        if isinstance(value, list):
+            return [shown(one) for one in value]
+        inside = isinstance(value, str) and Path(value).is_relative_to(root)
+        return f"${{workspaceFolder}}/{Path(str(value)).relative_to(root).as_posix()}" if inside else value
+
+    return {key: shown(value) for key, value in launch.items()} | {"cwd": "${workspaceFolder}"}

@@ -53,6 +53,7 @@ class RunSpec:
         expected: the folder of the expected results; empty where nothing is judged.
         page_maker: where the session has its pages made; empty where each run makes its own.
         threads: how many BLAS and OpenMP may have in it; None if the session sets no limit.
+        is_watched: an editor's debugger may hold it at a breakpoint, so that it has no time limit.
         events: the file for what the child has to tell; set by the supervisor.
     """
 
@@ -76,6 +77,7 @@ class RunSpec:
     expected: str = ""
     page_maker: str = ""
     threads: int | None = None
+    is_watched: bool = False
     events: str = ""
 
     @property
@@ -90,7 +92,7 @@ class RunSpec:
     @property
     def timeout(self) -> float | None:
         """Seconds; None for no limit."""
-        return self.options.timeout or self.settings.timeout
+        return None if self.is_watched else self.options.timeout or self.settings.timeout
 
     @property
     def log(self) -> Path:
