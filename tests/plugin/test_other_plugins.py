@@ -169,8 +169,7 @@ ENDLESS = """
 # %%
 import time
 from pathlib import Path
-Path(config["_project_root"], "begun").touch()
-time.sleep(600)
+_ = Path(config["_project_root"], "begun").touch(), time.sleep(600)
 """
 
 
@@ -180,11 +179,11 @@ def test_an_instance_that_a_plugin_ends(project: TinyProject) -> None:
     project.config("flows/fit/a.json")
     (project.root / "conftest.py").write_text(TIMEOUT)
     session = project.pytest()
-    message = "interrupted in cell 2 of 2 (line 8); Timeout (>1.0s) from a plugin."
+    message = "interrupted in cell 2 of 2 (line 7); Timeout (>1.0s) from a plugin."
     result = project.result("fit", "a")
     assert ("error", "interrupted", message) == (result.status, result.cause, result.message)
     assert message == session.report()["instances"][0]["message"]
-    assert "flows/fit.py:8: interrupted" in session.out
+    assert "flows/fit.py:7: interrupted" in session.out
     assert "run again:" in session.out
     assert "src/pytest_ductaflow" not in session.out
 
@@ -198,11 +197,11 @@ def test_the_time_of_pytest_timeout_is_over(project: TinyProject, workers: str) 
     project.config("flows/quick/a.json")
     (project.root / "conftest.py").write_text(TIMER)
     session = project.pytest("-n", workers)
-    message = "interrupted in cell 2 of 2 (line 8); Timeout (>1.0s) from pytest-timeout."
+    message = "interrupted in cell 2 of 2 (line 7); Timeout (>1.0s) from pytest-timeout."
     assert {"fit/a": "error", "quick/a": "success"} == session.statuses(), session.out
     assert message == project.result("fit", "a").message
     assert message in [entry["message"] for entry in session.report()["instances"]]
-    assert "flows/fit.py:8: interrupted" in session.out
+    assert "flows/fit.py:7: interrupted" in session.out
     assert "Timeout (>1.0s) from pytest-timeout." in session.out
     assert "run again:" in session.out
 
