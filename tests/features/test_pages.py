@@ -57,7 +57,7 @@ _VARYING = re.compile(r"\d+(?:\.\d+)? ?(?:ms|s|min|kB|MB|GB)\b")
 
 @dataclass
 class Block:
-    """A block of a page, or a command in a comment."""
+    """A block of a page, or what a comment does: a command, or the project `in` which the page begins."""
 
     place: str
     language: str
@@ -90,7 +90,7 @@ def blocks_of(name: str, text: str) -> Iterator[Block]:
             elif key == "$":
                 yield Block(f"{name}:{number}", "bash", text=value)
             elif key == "in":
-                yield Block(f"{name}:{number}", "", title=value)
+                yield Block(f"{name}:{number}", "in", title=value)
             else:
                 marks[key] = value
         elif line.strip():
@@ -165,7 +165,7 @@ class Desk:
         self.folder = self.work = folder
 
     def do(self, block: Block) -> None:
-        if not block.language:
+        if block.language == "in":
             assert block.title
             folder = self.work / "project"
             STARTS[block.title](folder)
@@ -295,17 +295,22 @@ def matches(expected: list[str], found: list[str]) -> bool:
     return re.fullmatch(pattern, "".join(f"{line}\n" for line in found)) is not None
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", PAGES)
-def test_the_blocks_of_a_page(name: str, tmp_path: Path) -> None:
-    """Who types what is there has what is there."""
-    desk = Desk(tmp_path)
-    for block in blocks_of(name, PAGES[name].read_text(encoding="utf-8")):
-        assert block.language in ("", *RUN, *PARSED, *SHOWN), f"{block.place}: no language that is known"
+def work_through(name: str, text: str, folder: Path) -> None:
+    desk = Desk(folder)
+    for block in blocks_of(name, text):
+        known = block.language in ("in", *RUN, *PARSED, *SHOWN)
+        assert known, f"{block.place}: no language that is known"
         try:
             desk.do(block)
         except Exception as fault:
             raise AssertionError(f"{block.place}: {fault}") from fault
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PAGES)
+def test_the_blocks_of_a_page(name: str, tmp_path: Path) -> None:
+    """Who types what is there has what is there."""
+    work_through(name, PAGES[name].read_text(encoding="utf-8"), tmp_path)
 
 
 def test_a_block_that_is_not_run_says_why() -> None:
@@ -316,3 +321,32 @@ def test_a_block_that_is_not_run_says_why() -> None:
     code = [one for one in blocks if one.language in RUN]
     assert 40 < len(code)
     assert len([one for one in code if "not run" in one.marks]) < len(code) / 3
+
+
+@pytest.mark.parametrize(
+    ("page", "fault"),
+    [
+        ("```console\n$ echo one\ntwo\n```", "page:1: echo one"),
+        ("```console\n$ (exit 3)\n```", "page:1: (exit 3)"),
+        ("<!-- exit code 1 -->\n```bash\ntrue\n```", "page:2: "),
+        ("text\n```bash\nfalse\n```", "page:2: false"),
+        ("1. in a list\n\n    ```bash\n    false\n    ```", "page:3: false"),
+        ("```python\nraise SystemExit(1)\n```", "page:1: "),
+        ("```pycon\n>>> 1 + 1\n3\n```", "page:1: "),
+        ('```json title="a.json"\n{]\n```', "page:1: "),
+        ("<!-- not run: why -->\n```python\nif\n```", "page:2: "),
+        ("<!-- not run: why -->\n```bash\nif\n```", "page:2: "),
+        ('<!-- in place of: b -->\n```text title="a"\nc\n```', "page:2: "),
+        ("```bash\npip install pytest-ductaflow[more]\n```", "page:1: pytest-ductaflow[more]"),
+        ("```\nno language\n```", "page:1: no language"),
+        ("```haskell\nmain\n```", "page:1: no language"),
+        ("<!-- not rum: why -->", "page:1: nothing is known of <!-- not rum: why -->"),
+        ("<!-- not run: why -->\n\ntext", "page:3: {'not run': 'why'} belong to no block"),
+        ("```bash\ntrue\n", "page: a block has no end"),
+    ],
+)
+def test_what_is_wrong_with_a_page_is_said(page: str, fault: str, tmp_path: Path) -> None:
+    """With the line of the block."""
+    with pytest.raises(AssertionError) as raised:
+        work_through("page", page, tmp_path)
+    assert str(raised.value).startswith(fault)
