@@ -121,7 +121,10 @@ def of_version(project: Path, version: str) -> None:
 
 
 def test_the_page_about_it(python: Path, tmp_path: Path, cache: Path) -> None:
-    """Its commands do what it shows, in a project that has the file, its two lines, and gets nothing else."""
+    """Its commands do what it shows, in a project that has the file, its two lines, and gets nothing else.
+
+    The command of pytest is that of the next test.
+    """
     study = tmp_path / "study"
     init_project(study)
     before = {path.name for path in study.iterdir()}
@@ -132,21 +135,40 @@ def test_the_page_about_it(python: Path, tmp_path: Path, cache: Path) -> None:
 
     sessions = re.findall(r"^\$ python (.*)\n((?:(?!\$|```).*\n)*)", PAGE, re.MULTILINE)
     assert 4 == len(sessions)
-    for arguments, expected in sessions:
+    pages: list[str] = []
+    for arguments, expected in sessions[:-1]:
         ended = run(python, study, *shlex.split(arguments), XDG_CACHE_HOME=str(cache))
         assert 0 == ended.returncode, ended.stdout + ended.stderr
         assert re.fullmatch(expected.replace("...", "(?s:.)*"), ended.stdout)
-    ended = run(python, study, "-m", "ductaflow", "plan", XDG_CACHE_HOME=str(cache))
-    assert "3 unchanged" in ended.stdout, ended.stderr
+        pages += [path.read_text() for path in study.glob("runs/growth/default/*.html")]
+    assert ["<title>growth</title>"] == re.findall("<title>.*</title>", "".join(pages))
+    ended = run(python, study, "-m", "ductaflow", "plan", "growth", XDG_CACHE_HOME=str(cache))
+    assert "1 unchanged" in ended.stdout, ended.stderr
 
-    assert "growth" in (study / "runs/growth/default/growth.html").read_text()
-    assert "could not be made" not in (study / "runs/growth/default/growth.html").read_text()
     assert {*before, "conftest.py", "ductaflow.py", "runs"} == {path.name for path in study.iterdir()} - {
         "__pycache__",
         ".pytest_cache",
     }
     [whole] = (cache / "ductaflow/one_file").iterdir()
     assert one_file.BUNDLED in os.listdir(whole)
+
+
+def test_the_example_runs_with_it(python: Path, tmp_path: Path, cache: Path) -> None:
+    """A module of the project, figures, kept results: one scenario from the raw data to the forecast."""
+    example = Path(__file__).parents[2] / "example_project"
+    project = shutil.copytree(example, tmp_path / "example", ignore=shutil.ignore_patterns("runs"))
+    vendor(project)
+    (project / "conftest.py").write_text(f"{CONFTEST_LINES}\n")
+
+    ended = run(
+        *(python, project, "-m", "pytest", "-v", "-p", "no:cacheprovider", "--ductaflow"),
+        *("--ductaflow-no-html", "-k", "scenario_A"),
+        XDG_CACHE_HOME=str(cache),
+    )
+
+    assert 0 == ended.returncode, ended.stdout + ended.stderr
+    assert re.search("3 passed|1 passed, 2 warn|2 passed, 1 warn", ended.stdout), ended.stdout
+    assert (project / "runs/forecast/scenario_A/result.json").is_file()
 
 
 def test_workers_of_xdist_have_the_plugin(python: Path, project: Path, tmp_path: Path, cache: Path) -> None:
@@ -377,7 +399,7 @@ def test_an_installed_package_refuses_a_file_of_another_version(project: Path) -
         assert (True, True) == (ended.returncode != 0, expected in ended.stderr), ended.stderr
         assert f"ductaflow vendor {project}" in ended.stderr
     vendor(project)
-    assert 0 == run_pytest(project).code
+    assert 0 == subprocess.run([command, "list"], cwd=project / "flows", capture_output=True).returncode
 
 
 def test_of_the_same_version_the_installed_package_is_used(project: Path) -> None:
@@ -385,13 +407,15 @@ def test_of_the_same_version_the_installed_package_is_used(project: Path) -> Non
     (project / "conftest.py").write_text(f"{CONFTEST_LINES}\n")
     place = "import ductaflow.flow; print(ductaflow.flow.__file__)"
 
-    session = run_pytest(project, "-W", "error", env={"XDG_CACHE_HOME": str(project.parent / "cache")})
-    without = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "XDG_CACHE_HOME": str(project.parent / "cache")}
-    by_conftest = run_pytest(project, env=without)
+    variables = {"XDG_CACHE_HOME": str(project.parent / "cache")}
+    without = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+
+    sessions = [run_pytest(project, "--co", "-q", env=variables | some) for some in ({}, without)]
     script = run(Path(sys.executable), project, "-c", place)
 
-    assert (0, True) == (session.code, "2 passed" in session.out), session.out
-    assert (0, True) == (by_conftest.code, "2 passed" in by_conftest.out), by_conftest.out
+    for session in sessions:
+        assert (0, True) == (session.code, "2 tests collected" in session.out), session.out
+        assert "arning" not in session.out
     assert f"{Path(one_file.__file__).parents[1] / 'flow.py'}\n" == script.stdout, script.stderr
     assert not (project.parent / "cache/ductaflow/one_file").exists()
 
