@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -76,31 +77,36 @@ def slurm(project: TinyProject, tmp_path: Path) -> Iterator[Callable[[], subproc
         return started[-1]
 
     yield start
-    assert [] == list(jobs.glob("*.pid")), "each job has been cancelled"
+    uncancelled = list(jobs.glob("*.pid"))
     sessions = {process.pid for process in started}
-    sessions |= {int(file.read_text()) for file in jobs.glob("*.over")}
+    sessions |= {int(file.read_text()) for file in [*jobs.glob("*.over"), *uncancelled]}
     left = [one for one in psutil.process_iter() if os.getsid(one.pid) in sessions and is_alive(one)]
     for process in left:
         process.kill()
-    assert [] == left
+    assert ([], []) == (uncancelled, left)
 
 
 @pytest.mark.slow
 @pytest.mark.dask
 def test_the_recipe_for_slurm(project: TinyProject, slurm: Callable[[], subprocess.Popen[str]]) -> None:
-    """Its jobs start workers, the runs go there, and at the end each job is cancelled."""
+    """Its job starts a worker, and the runs go there; Ctrl-C stops what runs, and cancels the job.
+
+    The report is final then, and the exit code is that of Ctrl-C.
+    """
     project.flow("fit", "# %%\nimport os\nopen('job.txt', 'w').write(os.environ['SLURM'])\n")
-    project.flow("bad", "# %%\nassert False, 'so it is'\n")
+    project.flow("stay", "# %%\nimport time\nopen('started', 'w')\ntime.sleep(60)\n")
     project.config("flows/fit/a.json")
-    project.config("flows/bad/a.json", read="runs/fit/a/job.txt")
+    project.config("flows/stay/a.json", read="runs/fit/a/job.txt")
     process = slurm()
-    out, _ = process.communicate(timeout=120)
-    assert 1 == process.returncode, out
-    assert "fit[a] success in" in out, out
-    assert "1 of 2 failed: bad/a" in out
-    assert {"fit/a", "bad/a"} == {
-        one["id"] for one in report(project)["instances"] if "SLURM" in one["worker"]
-    }
+    wait_until((project.folder("stay", "a") / "started").exists, seconds=90)
+    os.killpg(process.pid, signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    assert (130, "Interrupted.") == (process.returncode, out.splitlines()[-1])
+    assert "fit[a] success in" in out
+    rows = {one["id"]: (one["status"], one["cause"], one["worker"]) for one in report(project)["instances"]}
+    assert ("success", None, "SLURMCluster-0") == rows["fit/a"]
+    assert ("error", "interrupted") == rows["stay/a"][:2]
+    assert report(project)["finished"]
     wait_until(lambda: not processes_of(str(project.root)))
 
 
