@@ -14,11 +14,13 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from support import TinyProject
 from test_house import FLOOR_OF, modules, package_of
 
 import ductaflow
+from ductaflow.cli.app import main
 from ductaflow.project.options import RunOptions
 from ductaflow.project.settings import Settings
 from ductaflow.store.result import Status
@@ -47,6 +49,20 @@ def test_all_options_are_listed(pytester: pytest.Pytester) -> None:
     named = {name: set(re.findall(pattern, text)) for name, text in {**PAGES, "README.md": README}.items()}
     assert {} == {name: found - there for name, found in named.items() if found - there}
     assert "ductaflow_" not in shown
+
+
+def test_all_commands_are_listed() -> None:
+    """Each command has a line in the table of its page, and its options are named on the page."""
+    text = PAGES["commands.md"]
+    options = {
+        option
+        for command in main.commands.values()
+        for parameter in command.params
+        if isinstance(parameter, click.Option) and not parameter.hidden
+        for option in parameter.opts
+    }
+    assert set(main.commands) == set(re.findall(r"^\| `ductaflow (\w+)", text, re.MULTILINE))
+    assert set() == options - set(re.findall(r"(?<![\w-])-{1,2}[a-z][a-z-]*", text))
 
 
 def test_all_settings_are_listed() -> None:
@@ -231,6 +247,12 @@ def test_the_readme_is_short() -> None:
     lines = README.splitlines()
     assert len(lines) <= 150
     assert "pip install pytest-ductaflow" in lines[:40]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_no_bar_in_the_code_of_a_table(name: str) -> None:
+    """GitHub shows `a\\|b` as `a|b` there, and the site as it stands."""
+    assert "\\|" not in PAGES[name]
 
 
 @pytest.mark.parametrize("name", PAGES)
