@@ -138,7 +138,7 @@ def _contents(installed: metadata.Distribution) -> Iterator[tuple[str, bytes]]:
         yield from _bundled(metadata.distribution(name), name)
     about = f"{one_file.DISTRIBUTION.replace('-', '_')}-{installed.version}.dist-info"
     head = ["Metadata-Version: 2.1", f"Name: {one_file.DISTRIBUTION}", f"Version: {installed.version}"]
-    requires = [f"Requires-Dist: {name}" for name in sorted(installed.requires or ())]
+    requires = [f"Requires-Dist: {line}" for line in _requirements(installed)]
     yield f"{about}/METADATA", "\n".join([*head, *requires, ""]).encode()
     groups: dict[str, list[str]] = {}
     for point in installed.entry_points:
@@ -157,10 +157,14 @@ def _bundled(distribution: metadata.Distribution, name: str) -> Iterator[tuple[s
                 yield f"{one_file.BUNDLED}/{path.relative_to(place).as_posix()}", path.read_bytes()
 
 
+def _requirements(installed: metadata.Distribution) -> list[str]:
+    """Return what the package needs in any case: what tests and benchmarks need too is of no use here."""
+    return sorted(line.replace(" ", "") for line in installed.requires or () if "extra ==" not in line)
+
+
 def _required(installed: metadata.Distribution) -> dict[str, str]:
     """Return what the package needs and does not bring: the least versions, and what they are imported as."""
-    wanted = [line.replace(" ", "") for line in installed.requires or () if "extra ==" not in line]
-    names = {line: line.partition(">=")[0] for line in sorted(wanted)}
+    names = {line: line.partition(">=")[0] for line in _requirements(installed)}
     return {
         line: _MODULES.get(name, name.replace("-", "_"))
         for line, name in names.items()
