@@ -36,7 +36,10 @@ UNIQUE = "a light run: most unique memory of its processes at a moment"
 
 
 def memory(runs: int) -> dict[str, list[int]]:
-    """Bytes: the peak of each light run's unique memory (USS), and what the server has."""
+    """Bytes: the peak of each light run's unique memory (USS), and what the server and its branch have.
+
+    A run is a supervisor and a child; the branch that they are forks of is there once for all runs of a flow.
+    """
     from ductaflow import run_instance
     from ductaflow.project.settings import Settings
 
@@ -55,17 +58,20 @@ def memory(runs: int) -> dict[str, list[int]]:
         peaks += [max(looks)] if looks else []
     info = server.memory_full_info()
     own = "the warm server: unique, with no run alive"
-    return {UNIQUE: peaks, "the warm server: resident": [info.rss], own: [info.uss]}
+    branches = sum(branch.memory_full_info().uss for branch in server.children())
+    of_branch = "its branch, for all runs of a flow: unique"
+    return {UNIQUE: peaks, "the warm server: resident": [info.rss], own: [info.uss], of_branch: [branches]}
 
 
 def look(server: psutil.Process, ended: threading.Event, looks: list[int]) -> None:
-    """Add up, all the time, the memory that the processes below a server have for themselves."""
+    """Add up, all the time, the memory that the processes below the branches have for themselves."""
     while not ended.wait(0.002):
         total = 0
         with contextlib.suppress(psutil.Error):
-            for process in server.children(recursive=True):
-                with contextlib.suppress(psutil.Error):
-                    total += process.memory_full_info().uss
+            for branch in server.children():
+                for process in branch.children(recursive=True):
+                    with contextlib.suppress(psutil.Error):
+                        total += process.memory_full_info().uss
         if total:
             looks.append(total)
 

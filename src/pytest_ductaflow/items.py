@@ -19,6 +19,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -354,22 +355,24 @@ class ItemOutcome:
 class InstanceItem(pytest.Item):
     """One stored instance as a test."""
 
+    # Of the class until they are known: the items of a session live as long as it does.
+    outcome: ItemOutcome | None = None
+    place: tuple[str, int, str] | None = None
+    why: tuple[str, ...] = ()
+    beyond = ""
+    short = ""
+    kinds: list[str] | None = None
+    accepted: tuple[Sequence[str], bool] | None = None
+    #: Seconds that pytest-timeout gives a run, and what stops it then.
+    limit: float | None = None
+    stop: StopWithReason | None = None
+
     def __init__(self, *, instance: Instance, flows: FlowSession, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.instance = instance
         # with what is said of it as its turn has come
         self.ready = instance
         self.flows = flows
-        self.outcome: ItemOutcome | None = None
-        self.place: tuple[str, int, str] | None = None
-        self.why: tuple[str, ...] = ()
-        self.beyond = ""
-        self.short = ""
-        self.kinds: list[str] | None = None
-        self.accepted: tuple[Sequence[str], bool] | None = None
-        #: Seconds that pytest-timeout gives a run, and what stops it then.
-        self.limit: float | None = None
-        self.stop: StopWithReason | None = None
         for tag in instance.options.tags:
             self._add_tag(tag)
         if instance.options.xfail:
@@ -390,7 +393,7 @@ class InstanceItem(pytest.Item):
         # A line, since editors show nothing at a place without one.
         return self.path, self.instance.line - 1, self.name
 
-    @property
+    @cached_property
     def location(self) -> tuple[str, int, str]:
         """The same with the file as a node id has it; pytest works out the way to each file anew."""
         _, line, name = self.reportinfo()

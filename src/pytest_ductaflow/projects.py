@@ -206,7 +206,9 @@ class Projects:
             if name not in self._looked_into:
                 self._looked_into.add(name)
                 for instance in self.instances_in(Path(os.path.normpath(self.rootdir / name))):
-                    self._stored[f"{name}::{instance.title}"] = instance
+                    found = f"{name}::{instance.title}"
+                    # the text that everybody has, of thousands
+                    self._stored[nodeid if found == nodeid else found] = instance
         return self._stored.get(nodeid)
 
     def folder_of(self, nodeid: str) -> str | None:
