@@ -440,6 +440,28 @@ def test_what_it_needs_and_does_not_have_is_one_line(python: Path, project: Path
     assert "OneFileError: " in imported.stderr.splitlines()[-1]
 
 
+def test_a_damaged_file_says_so(python: Path, project: Path) -> None:
+    """A character that is lost or another one. Other ends of lines, as git may make them, are no damage."""
+    path = project / "ductaflow.py"
+    whole = path.read_text()
+    place = whole.index('ARCHIVE = """') + 50_000
+    damaged = (whole[:place] + whole[place + 1 :], whole[:place] + "AAAA" + whole[place + 4 :])
+
+    path.write_bytes(whole.replace("\n", "\r\n").encode())
+    assert 0 == run(python, project, "ductaflow.py", "--version").returncode
+    shutil.rmtree(project.parent / "cache")
+    for text in damaged:
+        path.write_text(text)
+        ended = run(python, project, "ductaflow.py", "--version")
+        assert (
+            1,
+            f"ductaflow: {path} is damaged: it does not hold what was put into it. Get the file anew.\n",
+        ) == (
+            ended.returncode,
+            ended.stderr,
+        )
+
+
 @pytest.mark.parametrize("version", ["3.8", "3.10"])
 def test_a_python_that_is_too_old_is_named(version: str, project: Path) -> None:
     """It reads the file well enough to say so."""

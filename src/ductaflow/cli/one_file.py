@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import hashlib
 import importlib
 import io
 import os
@@ -159,7 +160,7 @@ def _places() -> tuple[list[Path], list[str]]:
 def _unpack(places: list[Path], refused: list[str]) -> str:
     """Return the folder that holds the package, which is made if need be."""
     reasons = []
-    with zipfile.ZipFile(io.BytesIO(base64.b64decode(ARCHIVE))) as archive:
+    with zipfile.ZipFile(io.BytesIO(_archive())) as archive:
         for place in places:
             try:
                 return str(_unpacked(archive, place / DIGEST))
@@ -169,6 +170,17 @@ def _unpack(places: list[Path], refused: list[str]) -> str:
     raise OneFileError(
         f"{_me()} cannot unpack itself anywhere:\n  {listed}\nSet XDG_CACHE_HOME or TMPDIR to a folder."
     )
+
+
+def _archive() -> bytes:
+    """Return the ZIP file, if it is the one that was put in."""
+    try:
+        content = base64.b64decode(ARCHIVE)
+    except ValueError:
+        content = b""
+    if hashlib.sha256(content).hexdigest()[: len(DIGEST)] != DIGEST:
+        raise OneFileError(f"{_me()} is damaged: it does not hold what was put into it. Get the file anew.")
+    return content
 
 
 def _unpacked(archive: zipfile.ZipFile, folder: Path) -> Path:
