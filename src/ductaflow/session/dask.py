@@ -33,8 +33,11 @@ from ductaflow.execution import page_orders, warm
 from ductaflow.execution.launch import STOP_SECONDS, StopFlag
 from ductaflow.project.instances import Instance
 from ductaflow.project.vendored import DISTRIBUTION
-from ductaflow.session.decide import Outcome, Turn, Would, unrun
-from ductaflow.session.scheduler import TICK, longest_paths, waits_and_seconds
+from ductaflow.session.decide import NOT_STARTED, Outcome, Turn, Would, unrun
+from ductaflow.session.durations import likely
+from ductaflow.session.resources import RoomHere
+from ductaflow.session.scheduler import TICK, longest_paths, places_before
+from ductaflow.session.worker_room import WorkerRoom
 from ductaflow.store.folder import is_running
 from ductaflow.store.result import Result, Status, result_of_session
 from ductaflow.store.spec import current_run
@@ -169,8 +172,12 @@ class Admission:
 # --- a turn ------------------------------------------------------------------------------------------------
 
 
-def take(turn: Turn, admission: Admission, *upstreams: Outcome) -> Outcome:
-    """Take a turn, as a task of Dask.
+#: A process is one worker.
+_room = WorkerRoom()
+
+
+def take(turn: Turn, admission: Admission, peak: int, *upstreams: Outcome) -> Outcome:
+    """Take a turn, as a task of Dask; `peak` is the memory that it is likely to take, in bytes.
 
     Raises:
         UnfitWorker: this worker is not admitted; nothing has run.
@@ -184,7 +191,14 @@ def take(turn: Turn, admission: Admission, *upstreams: Outcome) -> Outcome:
     page_orders.disown()
     stop = TaskFlag(worker, worker.get_current_task())
     earlier = result_of_earlier_attempt(turn.instance, admission.session_id, stop)
-    return Outcome.of(earlier) if earlier else turn.take(upstreams, stop, str(worker.name))
+    if earlier:
+        return Outcome.of(earlier)
+    if turn.decide(upstreams).would is not Would.RUN:
+        return turn.take(upstreams, stop, str(worker.name))
+    with _room.taken(turn.instance, peak, worker.state.nthreads, stop):
+        if stop.is_set():
+            return Outcome(unrun(turn.instance, Status.NOT_RUN, NOT_STARTED))
+        return turn.take(upstreams, stop, str(worker.name))
 
 
 class TaskFlag:
@@ -240,6 +254,8 @@ class Cluster:
         self._turns: dict[str, Turn] = {}
         #: Seconds of the longest path that begins with each: what keeps the session waiting begins early.
         self._priorities: dict[str, float] = {}
+        #: Memory in bytes that each is likely to take, by its config and by earlier runs; 0 if nobody knows.
+        self._peaks: dict[str, int] = {}
         self._pending: dict[str, Future[Outcome]] = {}
         self._ended: dict[str, Outcome] = {}
         self._attempts: dict[str, int] = {}
@@ -276,8 +292,12 @@ class Cluster:
         by_id = {turn.instance.id: turn for turn in turns}
         upstreams_first = TopologicalSorter({id: turn.after for id, turn in by_id.items()}).static_order()
         self._turns = {id: by_id[id] for id in upstreams_first}
-        paths = longest_paths(*waits_and_seconds(list(self._turns.values())))
+        instances = [turn.instance for turn in self._turns.values()]
+        found = likely(instances)
+        paths = longest_paths(places_before(list(self._turns.values())), found.seconds)
         self._priorities = dict(zip(self._turns, paths, strict=True))
+        room = RoomHere(instances, found.peaks, 1)
+        self._peaks = {one.id: room.demand(place).memory for place, one in enumerate(instances)}
         self._submit(list(self._turns))
         while self._pending:
             arrived = self._arrived()
@@ -348,7 +368,7 @@ class Cluster:
             awaited = [keys.get(up) or self._pending[up] for up in turn.after if up not in self._ended]
             turn = replace(turn, known=(*turn.known, *ended))
             # As bytes: a worker that cannot read a task, since it lacks our package, would leave the cluster.
-            turn_there = pickle.dumps(functools.partial(take, turn, self._admission))
+            turn_there = pickle.dumps(functools.partial(take, turn, self._admission, self._peaks[id]))
             graph[keys[id]] = (operator.call, (pickle.loads, turn_there), *awaited)
         if not graph:
             return

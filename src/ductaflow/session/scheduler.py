@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Generic, Protocol, TypeVar
 
 from ductaflow.session.decide import Outcome, Turn
-from ductaflow.session.durations import UNKNOWN, expected_seconds, likely
+from ductaflow.session.durations import UNKNOWN, likely
 from ductaflow.session.resources import Demand, Room, RoomHere
 
 #: Seconds between two looks of a waiting session; on Windows Ctrl-C takes effect after as long.
@@ -91,11 +91,6 @@ class Threads:
         self._stop.set()
         self._pool.shutdown()
         return {id: future.result() for future, id in self._running.items() if not future.exception()}
-
-
-def waits_and_seconds(turns: Sequence[Turn]) -> tuple[list[list[int]], list[float]]:
-    """For each turn the places of those before it, and how long it is likely to take."""
-    return places_before(turns), expected_seconds([turn.instance for turn in turns])
 
 
 def places_before(turns: Sequence[Turn]) -> list[list[int]]:
