@@ -122,12 +122,12 @@ def study(root: Path) -> None:
             config = load_cli_config("config/flows/fit.json", "Fit")
 
         # %%
-        settings = unpack_config(config, "fit")
+        settings, alpha = unpack_config(config, "fit"), config["fit"]["alpha"]
         values = [float(value) for value in open(settings["clean_file"]).read().split()[1:]]
         with open("hourly.csv", "w") as file:
             file.write("hour,load_mw\\n")
-            file.writelines(f"{hour},{value * settings['alpha']}\\n" for hour, value in enumerate(values))
-        record(rmse=sum(values) / settings["alpha"])
+            file.writelines(f"{hour},{value * alpha}\\n" for hour, value in enumerate(values))
+        record(rmse=sum(values) / alpha)
         """,
     )
     project.flow(
@@ -145,7 +145,7 @@ def study(root: Path) -> None:
     project.config("flows/fit.json", clean_file="runs/data_prep/{instance}/clean.csv")
     for name, alpha, region in (("scenario_A", 4, "EU"), ("scenario_B", 2, "US")):
         project.config(f"flows/data_prep/{name}.json")
-        project.config(f"flows/fit/{name}.json", fit={"alpha": alpha}, alpha=alpha, region=region)
+        project.config(f"flows/fit/{name}.json", fit={"alpha": alpha}, region=region)
     project.config("builds/projection/s37.json", zones=37)
     (root / "inputs").mkdir()
     (root / "inputs" / "raw.csv").write_text("value\n1\n2\n4\n", encoding="utf-8")
