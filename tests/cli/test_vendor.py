@@ -198,8 +198,9 @@ def test_a_project_that_it_makes_has_it_too(python: Path, project: Path, cache: 
     assert 0 == made.returncode, made.stderr
     line = made.stdout.splitlines()[-1].removeprefix("Now: ")
 
+    shell = {"PATH": os.defpath, "HOME": str(project.parent), "XDG_CACHE_HOME": str(cache)}
     done = subprocess.run(
-        f"{line} --co -q", shell=True, cwd=project, env={"PATH": os.defpath}, capture_output=True, text=True
+        f"{line} --co -q", shell=True, cwd=project, env=shell, capture_output=True, text=True
     )
 
     assert f"cd ../new && {python} -m pytest --ductaflow" == line
