@@ -185,6 +185,12 @@ def test_other_code_makes_its_own(
     (filled.root / "other.py").touch()
     session(filled, unchanged(filled.root / "runs", "a"))
     assert "fit/a" in made
+    # in an archive it cannot be told from that of another version
+    monkeypatch.setattr(kept_lines, "_PACKAGE", str(filled.root / "archive.pyz" / "ductaflow"))
+    for _ in range(2):
+        made.clear()
+        session(filled, unchanged(filled.root / "runs", "a"))
+        assert "fit/a" in made
 
 
 @pytest.mark.parametrize("length", [0, 1, 40, 10_000])

@@ -127,7 +127,7 @@ class KeptLines:
             return None
         if not (was_run or entry.earlier) or entry.parameters or entry.fails:
             return None
-        if not (result.former_status or result.status).has_run:
+        if not (result.former_status or result.status).has_run or not self._of_session:
             return None
         seen = self._seen(result, os.fspath(result.folder))
         base = self._base(result)
@@ -144,7 +144,10 @@ class KeptLines:
 
     @cached_property
     def _of_session(self) -> bytes:
-        """What all texts of a session depend on: where the project lies, and the code that makes them."""
+        """What all texts of a session depend on: where the project lies, and the code that makes them.
+
+        It is empty where our code is in an archive, of which nobody knows when it is another one.
+        """
         project = self._sources.project
         places = [self._runs, str(project and project.root), str(project and project.config_dir)]
         code = [
@@ -153,6 +156,8 @@ class KeptLines:
             for name in sorted(names)
             if name.endswith(".py")
         ]
+        if not code:
+            return b""
         return hashlib.sha256(repr([places, code]).encode("utf-8", "backslashreplace")).digest()
 
     def _seen(self, result: Result, folder: str) -> bytes | None:
