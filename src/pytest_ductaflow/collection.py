@@ -32,7 +32,7 @@ from pytest_ductaflow.items import (
     SessionOptions,
 )
 from pytest_ductaflow.projects import Projects, named_paths
-from pytest_ductaflow.pytest_hooks import coverage_of, is_covered
+from pytest_ductaflow.pytest_hooks import coverage_of, is_covered, not_as_a_test
 from pytest_ductaflow.shards import Shard, Sharding, read_durations
 from pytest_ductaflow.signals import Signals, stop_without
 
@@ -163,6 +163,7 @@ class InstanceHooks:
             # after the worker has told what it collected: the pause is none of it
             pause: pytest.Item = Pause.from_parent(session, name="ductaflow-pause")
             session.items.append(pause)
+            not_as_a_test(session.config, pause)
 
     # --- items -------------------------------------------------------------------------------------------
 
@@ -174,10 +175,6 @@ class InstanceHooks:
             # The runs that a test starts are measured like its process.
             patch.setenv(MEASURE, coverage_of(item).dump())
             return (yield)
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
-        return True if isinstance(item, Pause) else None
 
     # What pytest-timeout does itself costs more than the instance: it ends pytest, or breaks off our code.
 

@@ -80,6 +80,28 @@ def nobody_else_collects(own: object, folder: pytest.Collector) -> bool:
 _ABOUT_FILES = ("ignore", "ignore_glob", "doctestglob")
 
 
+def not_as_a_test(config: pytest.Config, item: pytest.Item) -> None:
+    """Keep an item from every plugin, for some of which it would be a test, as soon as its protocol begins.
+
+    Since pytest 2.8: `config.hook` has an attribute for each hook, which xdist calls by its name.
+    """
+    relay: Any = config.hook
+    relay.pytest_runtest_protocol = _ProtocolBut(relay.pytest_runtest_protocol, item)
+
+
+class _ProtocolBut:
+    """The hook `pytest_runtest_protocol` of all items but one."""
+
+    def __init__(self, caller: Any, item: pytest.Item) -> None:
+        self._caller, self._item = caller, item
+
+    def __call__(self, *, item: pytest.Item, nextitem: pytest.Item | None) -> object:
+        return None if item is self._item else self._caller(item=item, nextitem=nextitem)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._caller, name)
+
+
 def given_dist(config: pytest.Config) -> str | None:
     """Return the `--dist` that the command line gives; None if it leaves the order to us.
 

@@ -164,12 +164,10 @@ def test_an_instance_in_a_fork_of_the_session(project: TinyProject) -> None:
     assert "1 failed, 1 passed" in session.out
 
 
-#: Says that it has begun, and does not end.
+#: Says that it has begun, and does not end. One line: a flow that is killed says in which cell it was.
 ENDLESS = """
 # %%
-import time
-from pathlib import Path
-_ = Path(config["_project_root"], "begun").touch(), time.sleep(600)
+import pathlib, time; pathlib.Path(config["_project_root"], "begun").touch(); time.sleep(600)
 """
 
 
@@ -179,11 +177,11 @@ def test_an_instance_that_a_plugin_ends(project: TinyProject) -> None:
     project.config("flows/fit/a.json")
     (project.root / "conftest.py").write_text(TIMEOUT)
     session = project.pytest()
-    message = "interrupted in cell 2 of 2 (line 7); Timeout (>1.0s) from a plugin."
+    message = "interrupted in cell 2 of 2 (line 5); Timeout (>1.0s) from a plugin."
     result = project.result("fit", "a")
     assert ("error", "interrupted", message) == (result.status, result.cause, result.message)
     assert message == session.report()["instances"][0]["message"]
-    assert "flows/fit.py:7: interrupted" in session.out
+    assert "flows/fit.py:5: interrupted" in session.out
     assert "run again:" in session.out
     assert "src/pytest_ductaflow" not in session.out
 
@@ -197,11 +195,11 @@ def test_the_time_of_pytest_timeout_is_over(project: TinyProject, workers: str) 
     project.config("flows/quick/a.json")
     (project.root / "conftest.py").write_text(TIMER)
     session = project.pytest("-n", workers)
-    message = "interrupted in cell 2 of 2 (line 7); Timeout (>1.0s) from pytest-timeout."
+    message = "interrupted in cell 2 of 2 (line 5); Timeout (>1.0s) from pytest-timeout."
     assert {"fit/a": "error", "quick/a": "success"} == session.statuses(), session.out
     assert message == project.result("fit", "a").message
     assert message in [entry["message"] for entry in session.report()["instances"]]
-    assert "flows/fit.py:7: interrupted" in session.out
+    assert "flows/fit.py:5: interrupted" in session.out
     assert "Timeout (>1.0s) from pytest-timeout." in session.out
     assert "run again:" in session.out
 
@@ -225,6 +223,23 @@ def test_instances_of_a_table_in_allure(project: TinyProject) -> None:
     (project.root / "conftest.py").write_text(ALLURE)
     assert 0 == project.pytest().code
     assert "instance=a\ninstance=b\n" == (project.root / "told.txt").read_text()
+
+
+def test_what_the_scheduler_puts_between_is_no_test(project: TinyProject) -> None:
+    """A plugin that wraps the protocol of tests, as Allure does, sees those that there are, and no more."""
+    project.flow("fit", "")
+    for name in "abc":
+        project.config(f"flows/fit/{name}.json")
+    (project.root / "conftest.py").write_text(
+        "import pytest\n"
+        "@pytest.hookimpl(wrapper=True, tryfirst=True)\n"
+        "def pytest_runtest_protocol(item):\n"
+        "    with open('seen.txt', 'a') as file:\n"
+        "        print(item.name, file=file)\n"
+        "    return (yield)\n"
+    )
+    assert 0 == project.pytest("-n", "2").code
+    assert ["fit[a]", "fit[b]", "fit[c]"] == sorted((project.root / "seen.txt").read_text().splitlines())
 
 
 def test_every_item_has_a_line(project: TinyProject) -> None:
