@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from support import TinyProject, processes_of, report, table
+from support import TinyProject, processes_of, report, table, wait_until
 
 import ductaflow.session.conductor as conductor
 from ductaflow.common.errors import ConfigError, DuctaflowError, InstanceError
@@ -23,7 +23,7 @@ from ductaflow.common.paths import RunFolder
 from ductaflow.project.instances import Instance
 from ductaflow.project.settings import Settings
 from ductaflow.session.conductor import conduct
-from ductaflow.session.decide import NOT_STARTED
+from ductaflow.session.decide import NOT_STARTED, UNWAITED
 from ductaflow.session.scheduler import Threads
 from ductaflow.store.folder import Claim, Owner
 from ductaflow.store.result import Result, Status, read_result, write_result
@@ -224,6 +224,40 @@ def test_ctrl_c_stops_what_runs_and_the_report_is_final(project: TinyProject, tm
         "x-3": ("error", "interrupted"),
         "x-4": ("not_run", NOT_STARTED),
     } == became
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_a_second_ctrl_c_calls_what_had_begun_interrupted(
+    project: TinyProject, tmp_path: Path, jobs: int
+) -> None:
+    """It ends the wait for runs that are being stopped; only what had not begun has not run."""
+    project.flow("wait", WAITING)
+    project.config("flows/wait.json", started=str(tmp_path))
+    for number in (2, 3, 4):
+        project.config(f"flows/wait/x-{number}.json", x=number)
+    command = [sys.executable, "-m", "ductaflow", "run", "-j", str(jobs), "wait"]
+    process = subprocess.Popen(
+        command, cwd=project.root, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
+    )
+    try:
+        wait_until(lambda: jobs == len(list(tmp_path.glob("[234]"))))
+        process.send_signal(signal.SIGINT)
+        # The runs take longer than this to end: they ignore SIGINT.
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=20)
+    finally:
+        process.kill()
+        process.wait()
+    assert b"Interrupted." == err.splitlines()[-1]
+    assert 130 == process.returncode
+    page = report(project)
+    assert page["finished"]
+    begun, waited = ("error", "interrupted", UNWAITED), ("not_run", None, NOT_STARTED)
+    became = [(one["status"], one["cause"], one["message"]) for one in page["instances"]]
+    assert [begun] * jobs + [waited] * (3 - jobs) == sorted(became)
+    wait_until(lambda: not processes_of(str(project.root)))
 
 
 # --- what runs, in which order -----------------------------------------------------------------------------

@@ -30,7 +30,7 @@ from ductaflow.session import dask as dask_module
 from ductaflow.session import dask_client
 from ductaflow.session.conductor import conduct
 from ductaflow.session.dask import UnfitWorker
-from ductaflow.session.decide import NOT_STARTED, Outcome
+from ductaflow.session.decide import NOT_STARTED, UNWAITED, Outcome
 from ductaflow.store.folder import Claim, Owner, is_running
 from ductaflow.store.result import Result, Status, read_result, write_result
 from ductaflow.store.spec import RunSpec
@@ -492,6 +492,61 @@ def test_ctrl_c_stops_what_a_command_runs_on_a_cluster(
     ]
     assert not (started / "b-0").exists()
     assert [] == processes_of(str(project.root))
+
+
+def test_a_second_ctrl_c_calls_what_had_begun_interrupted(
+    project: TinyProject, started: Path, dask: Dask
+) -> None:
+    """It ends the wait for a run that is being stopped; only what had not begun has not run."""
+    project.flow("stay", STAYS)
+    project.config("flows/stay.json", started=str(started), stays=["a-0"])
+    project.config("flows/stay/a.json", name="a")
+    project.config("flows/stay/b.json", name="b", read="runs/stay/a/x")
+    command = [sys.executable, "-m", "ductaflow", "run", "--dask", str(dask.file), "stay"]
+    process = subprocess.Popen(command, cwd=project.root, stderr=subprocess.PIPE, start_new_session=True)
+    try:
+        wait_until((started / "a-0").exists)
+        process.send_signal(signal.SIGINT)
+        # The run takes longer than this to end: it ignores SIGINT.
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=20)
+    finally:
+        process.kill()
+        process.wait()
+    assert b"Interrupted." == err.splitlines()[-1]
+    assert 130 == process.returncode
+    page = report(project)
+    assert page["finished"]
+    assert [("a", "error", "interrupted", UNWAITED), ("b", "not_run", None, NOT_STARTED)] == [
+        (one["instance"], one["status"], one["cause"], one["message"]) for one in page["instances"]
+    ]
+    wait_until(lambda: not processes_of(str(project.root)))
+
+
+def test_a_lost_scheduler_is_one_error_of_a_command(
+    project: TinyProject, started: Path, lab: Callable[..., Dask]
+) -> None:
+    """Nothing stands before it: neither a traceback of Dask's own client nor what that logs."""
+    cluster = lab()
+    cluster.worker("one")
+    cluster.await_workers(1)
+    project.flow("stay", STAYS)
+    project.config("flows/stay/a.json", name="a", started=str(started), stays=["a-0"])
+    command = [sys.executable, "-m", "ductaflow", "run", "--dask", str(cluster.file), "stay"]
+    process = subprocess.Popen(command, cwd=project.root, stderr=subprocess.PIPE, text=True)
+    try:
+        wait_until((started / "a-0").exists)
+        cluster.scheduler.kill()
+        _, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.wait()
+    assert 2 == process.returncode
+    error, remedy = err.splitlines()
+    assert error.startswith("Error: the Dask scheduler tcp://127.0.0.1:")
+    assert remedy.startswith("The workers end what they were running; ")
+    wait_until(lambda: not processes_of(str(project.root)))
 
 
 @pytest.mark.slow

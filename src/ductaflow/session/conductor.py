@@ -43,7 +43,8 @@ from ductaflow.session.runner import run_instance
 from ductaflow.session.scheduler import Executor, Threads
 from ductaflow.session.tables import NAME_COLUMN, Row, Target, read_rows
 from ductaflow.session.targets import as_variant, find_targets, with_saved
-from ductaflow.store.result import Result, Status, readable_result, why_not_valid
+from ductaflow.store.folder import is_running
+from ductaflow.store.result import Result, Status, readable_result, result_of_session, why_not_valid
 from ductaflow.store.sessions import Session, session_of
 from ductaflow.store.spec import current_run, tell
 
@@ -148,7 +149,7 @@ def conduct(
     console = Console(target.flow, len(plan), live, progress)
     run = _run(session.id, jobs, executor, echo=console.echo)
     with session:
-        results = _Session(plan, readiness, run, where, console, page).work()
+        results = _Session(session.id, plan, readiness, run, where, console, page).work()
     if check:
         _check(results, target.flow)
     beside = _beside(table, rows, {name: name for name in RESULT_COLUMNS}, results)
@@ -175,7 +176,7 @@ def _run_stored(
     live = jobs == 1 and executor is None
     run = _run(session.id, jobs, executor, echo=live)
     with session:
-        return _Session(plan, readiness, run, where, Lines(live=live), page).work()
+        return _Session(session.id, plan, readiness, run, where, Lines(live=live), page).work()
 
 
 def _run(session_id: str, jobs: int, executor: Client | None, *, echo: bool) -> decide.Run:
@@ -409,6 +410,7 @@ def _check(results: Sequence[Result], flow: str) -> None:
 class _Session:
     """The runs of one call: `readiness` is of all instances that there are, `plan` those to run."""
 
+    id: str
     plan: Sequence[Instance]
     readiness: Readiness
     run: decide.Run
@@ -490,10 +492,24 @@ class _Session:
                 self._settle(outcome)
         for instance in self.plan:
             if instance.id not in self._results:
-                self._settle(Outcome(decide.unrun(instance, Status.NOT_RUN, decide.NOT_STARTED)))
+                self._settle(self._left_behind(instance))
         hints = {id: self._hints.get(id, "") for id in self._instances}
         lines = [*beyond_lines(hints), *filter(None, [self._lost(), told_of_pages()])]
         self.console.close(self.page.close() if self.page else None, lines)
+
+    def _left_behind(self, instance: Instance) -> Outcome:
+        """What came of an instance by its run folder, where nobody waits for it any more.
+
+        So it is after a second Ctrl-C, which ends the wait for the runs that the first one stops.
+        """
+        # First whether it runs: in between it can end, and leaves a result.
+        folder = None if instance.problem else instance.run_folder.path
+        is_going_on = folder and is_running(instance.project.runs_dir, folder, self.id)
+        if folder and (result := result_of_session(folder, self.id)):
+            return Outcome.of(result)
+        if is_going_on:
+            return Outcome.of(decide.unrun(instance, Status.ERROR, decide.UNWAITED, "interrupted"))
+        return Outcome(decide.unrun(instance, Status.NOT_RUN, decide.NOT_STARTED))
 
     def _lost(self) -> str | None:
         """What is expected of nothing that is stored; None in a run, whose session says it."""

@@ -319,10 +319,7 @@ class Cluster:
                 with contextlib.suppress(OSError, CancelledError):
                     self._client.cancel(list(pending.values()))
             self._await_ends(pending)
-            return {
-                **{id: outcome for id in pending if (outcome := self._left_behind(id))},
-                **{id: self._ended[id] for id in pending if id in self._ended},
-            }
+            return {id: self._ended[id] for id in pending if id in self._ended}
         finally:
             self._admission.withdraw()
 

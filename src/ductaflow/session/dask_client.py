@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import socket
 import warnings
@@ -59,8 +60,25 @@ def connected(address: str) -> Iterator[Client]:
             _refuse(address, contact, f"refuses the connection: {exc}")
     for warning in caught:
         warnings.warn(str(warning.message), RuntimeWarning, stacklevel=3)
-    with client:
+    try:
         yield client
+    finally:
+        _close(client)
+
+
+def _close(client: Client) -> None:
+    """Close the client; one whose scheduler is lost says nothing of it.
+
+    It is still trying to connect then, and distributed logs the end of that with all its tracebacks, under
+    names of other modules too. The session has said in a sentence what is lost.
+    """
+    former = logging.root.manager.disable
+    if client.status != "running":
+        logging.disable()
+    try:
+        client.close()
+    finally:
+        logging.disable(former)
 
 
 def contact_of(address: str) -> str:

@@ -36,6 +36,8 @@ from ductaflow.store.result import Cause, Result, Status, result_of_session, why
 
 #: The message of an instance whose turn did not come.
 NOT_STARTED = "the session ended before its turn"
+#: The message of a run that had begun, and was being stopped when nobody waited for its end any more.
+UNWAITED = "the session ended before this run did"
 #: What is wrong with an upstream whose run left no result: its worker died, or its turn has not come.
 UNFINISHED = "did not finish in this session"
 

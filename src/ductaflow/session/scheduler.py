@@ -34,7 +34,7 @@ class Executor(Protocol):
         """
 
     def stop(self) -> Mapping[str, Outcome]:
-        """Stop what runs, start nothing more, and give what came of it; by id."""
+        """Stop what runs, start nothing more, and give what came of it, as far as it is told; by id."""
 
     @property
     def waits(self) -> Mapping[str, str]:
