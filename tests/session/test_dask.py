@@ -549,6 +549,63 @@ def test_a_lost_scheduler_is_one_error_of_a_command(
     wait_until(lambda: not processes_of(str(project.root)))
 
 
+#: Notes where it runs, and stays until it may go.
+TILL_GO = """
+# %%
+import os, time
+from pathlib import Path
+started = Path(config["started"])
+(started / f"at-{config['name']}").write_text(os.environ["WHERE"])
+while not (started / f"go-{config['name']}").exists():
+    time.sleep(0.05)
+"""
+#: The command, with less patience.
+IMPATIENT = """
+from ductaflow.cli.app import main
+from ductaflow.session import dask
+
+dask.SILENT_SECONDS = 3.0
+main()
+"""
+
+
+def test_a_silent_worker_is_named(project: TinyProject, started: Path, lab: Callable[..., Dask]) -> None:
+    """A worker is stopped, and Dask waits for minutes: one line says what waits for it, and no more."""
+    cluster = lab()
+    for name in ("one", "two"):
+        cluster.worker(name, WHERE=name)
+    cluster.await_workers(2)
+    pids, addresses = cluster.pids(), cluster.addresses()
+    project.flow("wait", TILL_GO)
+    project.config("flows/wait.json", started=str(started))
+    project.config("flows/wait/a.json", name="a")
+    project.config("flows/wait/b.json", name="b")
+    project.config("flows/wait/c.json", name="c", read="runs/wait/b")
+    told = started / "stderr.txt"
+    with told.open("wb") as stderr:
+        command = [sys.executable, "-c", IMPATIENT, "run", "--dask", str(cluster.file), "wait"]
+        process = subprocess.Popen(command, cwd=project.root, stderr=stderr)
+    try:
+        wait_until(lambda: all((started / f"at-{name}").is_file() for name in "ab"))
+        worker = (started / "at-a").read_text()
+        os.kill(pids[worker], signal.SIGSTOP)
+        try:
+            wait_until(lambda: "\n" in told.read_text(), seconds=20)
+            # What the other worker ends meanwhile is no reason to say it again.
+            (started / "go-b").touch()
+            (started / "go-c").touch()
+            wait_until(lambda: read_result(project.folder("wait", "c")))
+        finally:
+            os.kill(pids[worker], signal.SIGCONT)
+        (started / "go-a").touch()
+        assert 0 == process.wait(timeout=30)
+    finally:
+        process.kill()
+        process.wait()
+    place = f"the Dask worker {worker} ({addresses[worker]}), silent for more than 3 s"
+    assert f"wait/a waits for {place}\n" == told.read_text()
+
+
 @pytest.mark.slow
 def test_the_example_runs_on_a_cluster_that_loses_a_worker(
     tmp_path: Path, lab: Callable[..., Dask], capfd: pytest.CaptureFixture[str]
@@ -727,8 +784,8 @@ class FakeClient:
             for address, fault in self.workers.items()
         }
 
-    def run_on_scheduler(self, function: Any, token: str) -> dict[str, Any]:
-        return dask_module.shown_here(token)
+    def run_on_scheduler(self, function: Any, argument: Any) -> dict[str, Any]:
+        return dask_module.shown_here(argument) if function is dask_module.shown_here else {}
 
     def nthreads(self) -> dict[str, int]:
         return dict.fromkeys(self.workers, 1)

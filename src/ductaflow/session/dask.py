@@ -44,12 +44,14 @@ from ductaflow.store.spec import current_run
 
 if TYPE_CHECKING:
     from dask.typing import Key
-    from distributed import Client, Future, Worker
+    from distributed import Client, Future, Scheduler, Worker
 
 
 INSTALL = f'pip install "{DISTRIBUTION}[dask]"'
 #: How often it is looked whether a run has ended, in seconds.
 LOOK_SECONDS = 0.2
+#: How long a worker sends no heartbeat until it is called silent, in seconds; Dask wants some each second.
+SILENT_SECONDS = 30.0
 #: How often a turn goes to another worker because the one that had it was not fit.
 MAX_ATTEMPTS = 5
 #: How many workers an error names.
@@ -169,6 +171,21 @@ class Admission:
         return None
 
 
+def silent_workers(seconds: float, dask_scheduler: Scheduler) -> dict[Key, str]:
+    """On the scheduler: what it has given to workers that have been silent for so long, each with its worker.
+
+    Its clock alone counts, which need not be that of the conductor.
+    """
+    from distributed.metrics import time as now
+
+    return {
+        task.key: worker.address if worker.name == worker.address else f"{worker.name} ({worker.address})"
+        for worker in dask_scheduler.workers.values()
+        if now() - worker.last_seen > seconds
+        for task in worker.processing
+    }
+
+
 # --- a turn ------------------------------------------------------------------------------------------------
 
 
@@ -265,7 +282,10 @@ class Cluster:
         self._erred: dict[str, BaseException] = {}
         self._inbox: queue.SimpleQueue[tuple[str, Future[Outcome]]] = queue.SimpleQueue()
         self._has_had_workers = False
-        #: That all wait for a worker, where the cluster has lost the last one.
+        #: What a silent worker has, with what that waits for, as of the last look; and when the next one is.
+        self._with_silent: dict[str, str] = {}
+        self._next_look = time.monotonic() + SILENT_SECONDS
+        #: What waits for a worker that is silent; or all, where the cluster has lost the last one.
         self.waits: Mapping[str, str] = MappingProxyType({})
 
     def check(self) -> None:
@@ -438,16 +458,29 @@ class Cluster:
         return now
 
     def _see_what_waits(self, has_news: bool) -> None:
-        """Note that all wait where there is no worker any more, as when the time of their jobs is over."""
+        """Note what waits for a silent worker; all, if none is left, as after the time of their jobs."""
         self.waits = MappingProxyType({})
-        if has_news or self._client.status != "running":
+        if self._client.status != "running":
             return
         # A scheduler that is lost at this very moment is seen by the status.
         with contextlib.suppress(OSError):
-            if self._client.nthreads():
+            if has_news or self._client.nthreads():
                 self._has_had_workers = True
+                self.waits = self._waits_for_silent()
             elif self._has_had_workers:
                 self.waits = dict.fromkeys(self._pending, "a Dask worker, of which there is none any more")
+
+    def _waits_for_silent(self) -> Mapping[str, str]:
+        """What waits for silent workers; they are looked for now and then."""
+        if time.monotonic() >= self._next_look:
+            silent = self._client.run_on_scheduler(silent_workers, SILENT_SECONDS)
+            self._with_silent = {
+                id: f"the Dask worker {silent[future.key]}, silent for more than {SILENT_SECONDS:g} s"
+                for id, future in self._pending.items()
+                if future.key in silent
+            }
+            self._next_look = time.monotonic() + SILENT_SECONDS / 3
+        return {id: why for id, why in self._with_silent.items() if id in self._pending}
 
     def _send_again(self, given_back: Mapping[str, BaseException]) -> None:
         """Give turns to workers that may have them, and with them the turns that wait for those."""
