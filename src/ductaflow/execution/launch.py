@@ -104,6 +104,8 @@ def launch(
     for supervisor in _supervisors_of(spec):
         answers = Answers(supervisor, functools.partial(_look_after_page, spec, supervisor))
         try:
+            # Only now: whatever ends the wait from here on, such as a signal, is the reason in the run's result.
+            supervisor.begin()
             has_begun = _has_begun(answers, supervisor, stop)
             if not (has_begun or isinstance(supervisor, _Spawned) or _is_set(stop)):
                 # The server, or its branch, has ended before it got the request: nothing has begun.
@@ -192,6 +194,7 @@ class _Spawned:
     def __init__(self, spec: RunSpec, notes: Sequence[str] = ()) -> None:
         self.pid: int | None = None
         self.is_closed = False
+        self._spec = spec
         self._process = subprocess.Popen(
             [sys.executable, "-X", "utf8", "-P", "-m", "ductaflow.execution.supervise", *notes],
             stdin=subprocess.PIPE,
@@ -200,7 +203,10 @@ class _Spawned:
             # The terminal's Ctrl-C does not reach it: the session asks it to stop.
             start_new_session=True,
         )
-        self.ask(spec.dump().encode() + b"\n")
+
+    def begin(self) -> None:
+        """Ask for the run."""
+        self.ask(self._spec.dump().encode() + b"\n")
 
     def ask(self, line: bytes) -> None:
         """Send a line. If the supervisor is gone, its answers show it."""
@@ -244,10 +250,14 @@ class _Forked:
 
     def __init__(self, spec: RunSpec, connection: socket.socket) -> None:
         self._connection = connection
+        self._request = warm.RunRequest(spec, spec.variables(os.environ))
         self.pid: int | None = None
         self.is_closed = False
         self.unable = ""
-        self.ask(f"{warm.RunRequest(spec, spec.variables(os.environ)).dump()}\n".encode())
+
+    def begin(self) -> None:
+        """Ask for the run."""
+        self.ask(f"{self._request.dump()}\n".encode())
 
     def ask(self, line: bytes) -> None:
         with contextlib.suppress(OSError):
@@ -400,6 +410,8 @@ def _from_answer(spec: RunSpec, answer: Answer | None, supervisor: Supervisor) -
 
 
 def _stop(spec: RunSpec, supervisor: Supervisor, answers: Answers, *, why: str = "") -> Result:
+    # Before all else: if the run begins in this moment, it has to have the reason before the connection ends.
+    supervisor.ask(f"stop {why}\n".encode("utf-8", "backslashreplace"))
     if isinstance(supervisor, _Forked) and supervisor.pid is None:
         # That it has begun may be on its way.
         with contextlib.suppress(queue.Empty):
@@ -411,7 +423,6 @@ def _stop(spec: RunSpec, supervisor: Supervisor, answers: Answers, *, why: str =
         supervisor.close()
         message = why or "the session ended before the run began"
         return Result(spec.flow, spec.instance, spec.kind, Status.NOT_RUN, None, message)
-    supervisor.ask(f"stop {why}\n".encode("utf-8", "backslashreplace"))
     while True:
         try:
             answer = answers.get(timeout=STOP_SECONDS)
