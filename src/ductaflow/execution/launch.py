@@ -104,7 +104,7 @@ def launch(
     for supervisor in _supervisors_of(spec):
         answers = Answers(supervisor, functools.partial(_look_after_page, spec, supervisor))
         try:
-            # Only now: whatever ends the wait from here on, such as a signal, is the reason in the run's result.
+            # Only now: what ends the wait from here on, such as a signal, is the reason in the result.
             supervisor.begin()
             has_begun = _has_begun(answers, supervisor, stop)
             if not (has_begun or isinstance(supervisor, _Spawned) or _is_set(stop)):
