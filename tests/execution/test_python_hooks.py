@@ -106,4 +106,5 @@ assert before == dict(os.environ)
         env={**os.environ, "DUCTAFLOW_RUN": "{}"},
     )
     assert ["first", "None", "first", "None", "first", "1"] == done.stdout.split()[:6], done.stderr
-    assert "spawned" in done.stdout.split()
+    # that the tracker of resources starts at the same time may be on its line
+    assert "spawned" in done.stdout

@@ -91,7 +91,7 @@ def test_what_reads_from_a_skipped_instance_is_blocked(
 
     assert session.code == 0
     reason = "prep/nine is skipped: not there: inputs/secret.csv"
-    assert f"config/flows/fit.csv:1: fit/one blocked: {reason}\n" in session.out
+    assert f"config/flows/fit.csv:2: fit/one blocked: {reason}\n" in session.out
     assert f"end/default blocked: fit/one is blocked: {reason}\n" in session.out
     assert session.statuses() == {"prep/nine": "not_run", "fit/one": "blocked", "end/default": "blocked"}
     assert "fit/one blocked" in run_pytest(project.root, "-rs", "flows/fit.py", *workers).out
