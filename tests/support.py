@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -80,6 +81,22 @@ class TinyProject:
     def cli(self, *args: object) -> click.testing.Result:
         """Run a `ductaflow` command on the project, from whatever working directory."""
         return cli(*args, "--project", self.root)
+
+    @contextlib.contextmanager
+    def command(self, *args: object) -> Iterator[subprocess.Popen[bytes]]:
+        """A command in a process, and a group, of its own; `stderr` is a pipe."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "ductaflow", *map(str, args)],
+            cwd=self.root,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.communicate()
 
     def output(self, *args: object) -> str:
         """Run a `ductaflow` command that has to succeed, and return what it prints."""
@@ -356,6 +373,16 @@ def wait_until(true: Callable[[], object], *, seconds: float = 20.0) -> None:
     while not true():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.02)
+
+
+def end_by_two_ctrl_c(process: subprocess.Popen[bytes], is_stopping: Callable[[], object]) -> None:
+    """Press Ctrl-C, and once more while the command stops its runs; the second time it ends at once."""
+    process.send_signal(signal.SIGINT)
+    wait_until(is_stopping)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert b"Interrupted." == err.splitlines()[-1]
+    assert 130 == process.returncode
 
 
 def page_makers(session: psutil.Process) -> list[psutil.Process]:

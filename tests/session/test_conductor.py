@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from support import TinyProject, processes_of, report, table, wait_until
+from support import TinyProject, end_by_two_ctrl_c, processes_of, report, table, wait_until
 
 import ductaflow.session.conductor as conductor
 from ductaflow.common.errors import ConfigError, DuctaflowError, InstanceError
@@ -23,10 +23,11 @@ from ductaflow.common.paths import RunFolder
 from ductaflow.project.instances import Instance
 from ductaflow.project.settings import Settings
 from ductaflow.session.conductor import conduct
-from ductaflow.session.decide import NOT_STARTED, UNWAITED
+from ductaflow.session.decide import NOT_STARTED
 from ductaflow.session.scheduler import Threads
 from ductaflow.store.folder import Claim, Owner
 from ductaflow.store.result import Result, Status, read_result, write_result
+from ductaflow.store.verdict import UNWAITED
 
 pytestmark = pytest.mark.usefixtures("no_process_left")
 
@@ -179,7 +180,8 @@ WAITING = """
 # %%
 import os, signal, subprocess, sys, time
 if config["x"] > 1:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # it notes that it should end, and does not
+    signal.signal(signal.SIGINT, lambda *_: open("asked", "w").close())
     subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
     open(f"{config['started']}/{config['x']}", "w").close()
     time.sleep(60)
@@ -236,22 +238,9 @@ def test_a_second_ctrl_c_calls_what_had_begun_interrupted(
     project.config("flows/wait.json", started=str(tmp_path))
     for number in (2, 3, 4):
         project.config(f"flows/wait/x-{number}.json", x=number)
-    command = [sys.executable, "-m", "ductaflow", "run", "-j", str(jobs), "wait"]
-    process = subprocess.Popen(
-        command, cwd=project.root, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
-    )
-    try:
+    with project.command("run", "-j", jobs, "wait") as process:
         wait_until(lambda: jobs == len(list(tmp_path.glob("[234]"))))
-        process.send_signal(signal.SIGINT)
-        # The runs take longer than this to end: they ignore SIGINT.
-        time.sleep(0.3)
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=20)
-    finally:
-        process.kill()
-        process.wait()
-    assert b"Interrupted." == err.splitlines()[-1]
-    assert 130 == process.returncode
+        end_by_two_ctrl_c(process, lambda: jobs == len(list(project.root.glob("runs/wait/*/asked"))))
     page = report(project)
     assert page["finished"]
     begun, waited = ("error", "interrupted", UNWAITED), ("not_run", None, NOT_STARTED)

@@ -20,7 +20,7 @@ from typing import Any
 import pandas as pd
 import psutil
 import pytest
-from support import TinyProject, cli, processes_of, report, table, wait_until
+from support import TinyProject, cli, end_by_two_ctrl_c, processes_of, report, table, wait_until
 
 from ductaflow.common.errors import ConfigError, DuctaflowError
 from ductaflow.common.paths import CACHE_DIR, CONTEXT, REPORT_JSON, RunFolder
@@ -30,10 +30,11 @@ from ductaflow.session import dask as dask_module
 from ductaflow.session import dask_client
 from ductaflow.session.conductor import conduct
 from ductaflow.session.dask import UnfitWorker
-from ductaflow.session.decide import NOT_STARTED, UNWAITED, Outcome
+from ductaflow.session.decide import NOT_STARTED, Outcome
 from ductaflow.store.folder import Claim, Owner, is_running
 from ductaflow.store.result import Result, Status, read_result, write_result
 from ductaflow.store.spec import RunSpec
+from ductaflow.store.verdict import UNWAITED
 
 distributed = pytest.importorskip("distributed")
 
@@ -63,8 +64,8 @@ started = Path(config["started"])
 start = f"{config['name']}-{sum(p.name.startswith(config['name']) for p in started.iterdir())}"
 (started / start).touch()
 if start in config["stays"]:
-    # as a flow in C code does: it takes a second to end
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # as a flow in C code does: it takes a second to end; and notes that it should
+    signal.signal(signal.SIGINT, lambda *_: Path("asked").touch())
     time.sleep(60)
 """
 
@@ -472,17 +473,12 @@ def test_ctrl_c_stops_what_a_command_runs_on_a_cluster(
     project.config("flows/stay.json", started=str(started), stays=["a-0"])
     project.config("flows/stay/a.json", name="a")
     project.config("flows/stay/b.json", name="b", read="runs/stay/a/x")
-    command = [sys.executable, "-m", "ductaflow", "run", "--dask", str(dask.file), "stay"]
-    process = subprocess.Popen(command, cwd=project.root, stderr=subprocess.PIPE, start_new_session=True)
-    try:
+    with project.command("run", "--dask", dask.file, "stay") as process:
         wait_until((started / "a-0").exists)
         os.killpg(process.pid, signal.SIGINT)
         begin = time.monotonic()
         _, err = process.communicate(timeout=20)
         assert time.monotonic() - begin < 10
-    finally:
-        process.kill()
-        process.wait()
     assert b"Interrupted." == err.splitlines()[-1]
     assert 130 == process.returncode
     page = report(project)
@@ -502,20 +498,9 @@ def test_a_second_ctrl_c_calls_what_had_begun_interrupted(
     project.config("flows/stay.json", started=str(started), stays=["a-0"])
     project.config("flows/stay/a.json", name="a")
     project.config("flows/stay/b.json", name="b", read="runs/stay/a/x")
-    command = [sys.executable, "-m", "ductaflow", "run", "--dask", str(dask.file), "stay"]
-    process = subprocess.Popen(command, cwd=project.root, stderr=subprocess.PIPE, start_new_session=True)
-    try:
+    with project.command("run", "--dask", dask.file, "stay") as process:
         wait_until((started / "a-0").exists)
-        process.send_signal(signal.SIGINT)
-        # The run takes longer than this to end: it ignores SIGINT.
-        time.sleep(0.3)
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=20)
-    finally:
-        process.kill()
-        process.wait()
-    assert b"Interrupted." == err.splitlines()[-1]
-    assert 130 == process.returncode
+        end_by_two_ctrl_c(process, (project.folder("stay", "a") / "asked").exists)
     page = report(project)
     assert page["finished"]
     assert [("a", "error", "interrupted", UNWAITED), ("b", "not_run", None, NOT_STARTED)] == [
@@ -533,17 +518,12 @@ def test_a_lost_scheduler_is_one_error_of_a_command(
     cluster.await_workers(1)
     project.flow("stay", STAYS)
     project.config("flows/stay/a.json", name="a", started=str(started), stays=["a-0"])
-    command = [sys.executable, "-m", "ductaflow", "run", "--dask", str(cluster.file), "stay"]
-    process = subprocess.Popen(command, cwd=project.root, stderr=subprocess.PIPE, text=True)
-    try:
+    with project.command("run", "--dask", cluster.file, "stay") as process:
         wait_until((started / "a-0").exists)
         cluster.scheduler.kill()
         _, err = process.communicate(timeout=30)
-    finally:
-        process.kill()
-        process.wait()
     assert 2 == process.returncode
-    error, remedy = err.splitlines()
+    error, remedy = err.decode().splitlines()
     assert error.startswith("Error: the Dask scheduler tcp://127.0.0.1:")
     assert remedy.startswith("The workers end what they were running; ")
     wait_until(lambda: not processes_of(str(project.root)))

@@ -47,6 +47,7 @@ from ductaflow.store.folder import is_running
 from ductaflow.store.result import Result, Status, readable_result, result_of_session, why_not_valid
 from ductaflow.store.sessions import Session, session_of
 from ductaflow.store.spec import current_run, tell
+from ductaflow.store.verdict import UNWAITED
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -508,7 +509,7 @@ class _Session:
         if folder and (result := result_of_session(folder, self.id)):
             return Outcome.of(result)
         if is_going_on:
-            return Outcome.of(decide.unrun(instance, Status.ERROR, decide.UNWAITED, "interrupted"))
+            return Outcome.of(decide.unrun(instance, Status.ERROR, UNWAITED, "interrupted"))
         return Outcome(decide.unrun(instance, Status.NOT_RUN, decide.NOT_STARTED))
 
     def _lost(self) -> str | None:

@@ -210,12 +210,13 @@ def take(turn: Turn, admission: Admission, peak: int, *upstreams: Outcome) -> Ou
     earlier = result_of_earlier_attempt(turn.instance, admission.session_id, stop)
     if earlier:
         return Outcome.of(earlier)
-    if turn.decide(upstreams).would is not Would.RUN:
-        return turn.take(upstreams, stop, str(worker.name))
+    decision = turn.decide(upstreams)
+    if decision.would is not Would.RUN:
+        return decision.outcome
     with _room.taken(turn.instance, peak, worker.state.nthreads, stop):
         if stop.is_set():
             return Outcome(unrun(turn.instance, Status.NOT_RUN, NOT_STARTED))
-        return turn.take(upstreams, stop, str(worker.name))
+        return turn.follow(decision, stop, str(worker.name))
 
 
 class TaskFlag:
@@ -458,7 +459,7 @@ class Cluster:
         return now
 
     def _see_what_waits(self, has_news: bool) -> None:
-        """Note what waits for a silent worker; all, if none is left, as after the time of their jobs."""
+        """Note what waits for a silent worker; everything, if the last worker is gone."""
         self.waits = MappingProxyType({})
         if self._client.status != "running":
             return

@@ -36,8 +36,6 @@ from ductaflow.store.result import Cause, Result, Status, result_of_session, why
 
 #: The message of an instance whose turn did not come.
 NOT_STARTED = "the session ended before its turn"
-#: The message of a run that had begun, and was being stopped when nobody waited for its end any more.
-UNWAITED = "the session ended before this run did"
 #: What is wrong with an upstream whose run left no result: its worker died, or its turn has not come.
 UNFINISHED = "did not finish in this session"
 
@@ -394,7 +392,10 @@ class Turn:
 
     def take(self, upstreams: Sequence[Outcome], stop: StopFlag, worker: str) -> Outcome:
         """Run the instance, if it may after what came of the turns before it; `stop` ends the run."""
-        decision = self.decide(upstreams)
+        return self.follow(self.decide(upstreams), stop, worker)
+
+    def follow(self, decision: Decision, stop: StopFlag, worker: str) -> Outcome:
+        """Do what has been decided about the instance."""
         if decision.would is not Would.RUN:
             return decision.outcome
         try:

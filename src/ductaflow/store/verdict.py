@@ -296,6 +296,10 @@ def note_of_set_aside(told: Told) -> str:
     )
 
 
+#: What a run is told that nobody waits for any more.
+UNWAITED = "the session ended before this run did"
+
+
 def _stopped(end: Ending) -> Verdict:
     failure = end.told.failure
     # If there is one, the interrupt was raised in this very line.
@@ -303,7 +307,7 @@ def _stopped(end: Ending) -> Verdict:
     if end.stop == "timeout":
         return _error("timeout", f"did not finish within {end.timeout:g} s, stopped{place}")
     if end.stop == "owner":
-        return _error("interrupted", f"the session ended before this run did, stopped{place}")
+        return _error("interrupted", f"{UNWAITED}, stopped{place}")
     return _error("interrupted", f"interrupted{place}")
 
 
