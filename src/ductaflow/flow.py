@@ -15,7 +15,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
@@ -120,7 +120,7 @@ def display_config_summary(config: Mapping[str, object], name: str | None = "con
         return
     from IPython.display import display
 
-    shown = {"text/markdown": generate_config_markdown(config, name), "text/plain": plain}
+    shown = {"text/markdown": _markdown(rows, name), "text/plain": plain}
     display(shown, raw=True)  # type: ignore[no-untyped-call]
 
 
@@ -141,8 +141,12 @@ def generate_config_markdown(config: Mapping[str, object], name: str | None = "c
         | `x` | 1 |
         | `region` | "EU" |
     """
+    return _markdown(_rows_of(config), name)
+
+
+def _markdown(rows: Sequence[tuple[str, str]], name: str | None) -> str:
     table = [f"**{name or _HEADING}**", "", "| parameter | value |", "|---|---|"]
-    return "\n".join([*table, *(f"| `{key}` | {_escaped(value)} |" for key, value in _rows_of(config))])
+    return "\n".join([*table, *(f"| `{key}` | {_escaped(value)} |" for key, value in rows)])
 
 
 def _rows_of(config: Mapping[str, object]) -> list[tuple[str, str]]:

@@ -81,7 +81,7 @@ _ABOUT_FILES = ("ignore", "ignore_glob", "doctestglob")
 
 
 def not_as_a_test(config: pytest.Config, item: pytest.Item) -> None:
-    """Keep an item from every plugin, for some of which it would be a test, as soon as its protocol begins.
+    """Hide an item from the plugins, since some would report it as a test.
 
     Since pytest 2.8: `config.hook` has an attribute for each hook, which xdist calls by its name.
     """

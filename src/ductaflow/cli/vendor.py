@@ -111,7 +111,7 @@ def one_file_text() -> str:
         + '\n"""',
     }
     for name, value in values.items():
-        source = _FILLED[name].sub(lambda _, value=value: value, source, count=1)  # type: ignore[misc]
+        source = _FILLED[name].sub(value.replace("\\", r"\\"), source, count=1)
     return source
 
 

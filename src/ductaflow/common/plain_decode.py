@@ -137,7 +137,7 @@ def _of_class(kind: Any, dec_hook: Callable[[Any, object], object]) -> Reader | 
         elif is_typeddict(kind):
             # `__required_keys__` knows nothing of `NotRequired` in annotations that are strings
             optional = {name for name, hint in hints.items() if get_origin(hint) is NotRequired}
-            required.update(getattr(kind, "__required_keys__") - optional)  # noqa: B009
+            required.update(vars(kind)["__required_keys__"] - optional)
         # last, and at once: another thread may read a value of this type meanwhile
         readers.update(made)
 

@@ -204,7 +204,7 @@ class Console:
 
 
 def show_line(title: str, result: Result, *, live: bool) -> None:
-    """Show a result in a line; where logs are live, only that of an instance that did not run."""
+    """Show a result in a line. Where logs are live, only what did not run needs one."""
     if not result.run_id and result.message != NOT_STARTED:
         begin = f"Error: {title}" if result.status.is_error else f"{title} {result.status}"
         show_on_console(f"{begin}: {result.message}\n", sys.stderr)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator
-from pathlib import Path
 
+from ductaflow.common.paths import relative
 from ductaflow.common.text import listed
 from ductaflow.project.settings import Project
 from ductaflow.store.fingerprint import code_hash
@@ -26,25 +26,22 @@ def pair_lines(project: Project, flows: Collection[str] | None = None) -> Iterat
     for kind in ("flow", "build"):
         for notebook in sorted(project.source_dir(kind).glob("*.ipynb")):
             script = notebook.with_suffix(".py")
+            shown = relative(script, project.root)
             if (flows is not None and notebook.stem not in flows) or not script.is_file():
                 continue
             try:
                 raw, other = script.read_bytes(), notebook.read_bytes()
                 is_newer = notebook.stat().st_mtime_ns > script.stat().st_mtime_ns
             except OSError as exc:
-                yield f"{_shown(project, notebook)}: {exc.strerror or exc}"
+                yield f"{relative(notebook, project.root)}: {exc.strerror or exc}"
                 continue
             if code_hash(raw, ".py") == code_hash(other, ".ipynb"):
-                same.append(_shown(project, script))
+                same.append(shown)
                 continue
             is_pair = _FORMATS.search(raw) or _FORMATS.search(other)
-            remedy = f"jupytext --sync {_shown(project, script)}" if is_pair else "remove one of them"
+            remedy = f"jupytext --sync {shown}" if is_pair else "remove one of them"
             newer = " and is newer" if is_newer else ""
-            yield f"{_shown(project, script)} runs; {notebook.name} beside it has other code{newer}: {remedy}"
+            yield f"{shown} runs; {notebook.name} beside it has other code{newer}: {remedy}"
     if same:
         has = "runs; the .ipynb beside it has" if len(same) == 1 else "run; the .ipynb beside each has"
         yield f"{listed(same, _NAMED)} {has} the same code"
-
-
-def _shown(project: Project, file: Path) -> str:
-    return file.relative_to(project.root).as_posix()

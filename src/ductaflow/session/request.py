@@ -75,9 +75,9 @@ def spec_of_instance(
 def _expected_of(instance: Instance, folder: Path) -> str:
     """The folder of what is expected of a run; empty for what nobody stores."""
     project = instance.project
-    if instance.is_stored:
-        return os.path.join(project.root, project.settings.expected_dir, instance.flow, instance.name)
     expected = project.expected_dir
+    if instance.is_stored:
+        return os.path.join(expected, instance.flow, instance.name)
     run = current_run()
     if run and (inside := below(folder, Path(run.folder))):
         return str(Path(run.expected) / inside.relative_to(run.folder)) if run.expected else ""
