@@ -13,7 +13,6 @@ import sys
 import textwrap
 import venv
 import zipfile
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
@@ -304,42 +303,35 @@ def test_where_the_cache_cannot_be_written_a_temporary_folder_is_used(python: Pa
     assert "Set XDG_CACHE_HOME or TMPDIR" in ended.stderr
 
 
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 3 MB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mounted = shutil.which("mount") and subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", place], check=False, capture_output=True
-    )
-    if not mounted or mounted.returncode:
-        pytest.skip("this user cannot mount a disk")
-    yield place
-    subprocess.run(["umount", "-l", place], check=True)
-
-
-def test_a_full_disk_is_named_and_nothing_is_left_there(python: Path, project: Path, disk: Path) -> None:
+def test_a_full_disk_is_named_and_nothing_is_left_there(
+    python: Path, project: Path, small_disk: Path
+) -> None:
     """Both places are on it."""
-    (disk / "filler").write_bytes(bytes(2 << 20))
+    (small_disk / "filler").write_bytes(bytes(2 << 20))
 
     ended = run(
-        python, project, "ductaflow.py", "--version", XDG_CACHE_HOME=str(disk / "cache"), TMPDIR=str(disk)
+        python,
+        project,
+        "ductaflow.py",
+        "--version",
+        XDG_CACHE_HOME=str(small_disk / "cache"),
+        TMPDIR=str(small_disk),
     )
 
     assert 1 == ended.returncode
     assert 2 == ended.stderr.count("No space left on device")
-    assert f"{disk}/cache/ductaflow/one_file: " in ended.stderr
-    assert [] == [path for path in disk.rglob("*") if path.is_file() and path.name != "filler"]
-    assert [] == [*disk.rglob(".making-*")]
+    assert f"{small_disk}/cache/ductaflow/one_file: " in ended.stderr
+    assert [] == [path for path in small_disk.rglob("*") if path.is_file() and path.name != "filler"]
+    assert [] == [*small_disk.rglob(".making-*")]
 
 
-def test_a_project_that_cannot_be_written_can_be_read(python: Path, project: Path, disk: Path) -> None:
+def test_a_project_that_cannot_be_written_can_be_read(python: Path, project: Path, small_disk: Path) -> None:
     """The file is used from there, and a run says where it cannot write."""
-    shutil.copytree(project, disk / "project")
-    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+    shutil.copytree(project, small_disk / "project")
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
 
-    read = run(python, project, "ductaflow.py", "list", folder=disk / "project")
-    written = run(python, project, "ductaflow.py", "run", "fit/a", folder=disk / "project")
+    read = run(python, project, "ductaflow.py", "list", folder=small_disk / "project")
+    written = run(python, project, "ductaflow.py", "run", "fit/a", folder=small_disk / "project")
 
     assert (0, ["fit/a", "fit/b"]) == (read.returncode, re.findall("fit/.", read.stdout)), read.stderr
     assert 0 != written.returncode

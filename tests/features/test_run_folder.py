@@ -6,10 +6,9 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import nbformat
@@ -530,20 +529,6 @@ def test_a_path_that_the_locale_cannot_read(project: TinyProject, tmp_path: Path
     assert 1 == done.returncode
     assert f"{root}/runs/f/default: Python does not read this path as UTF-8, since the locale is C" in said
     assert "PYTHONUTF8=1" in said
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 3 MB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mounted = shutil.which("mount") and subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", place], check=False, capture_output=True
-    )
-    if not mounted or mounted.returncode:
-        pytest.skip("this user cannot mount a disk")
-    yield place
-    subprocess.run(["umount", "-l", place], check=True)
 
 
 def test_a_page_on_a_full_disk(small_disk: Path) -> None:
