@@ -8,9 +8,11 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -320,6 +322,31 @@ def test_what_is_found_by_a_glob_in_the_config_is_an_input(project: TinyProject)
     assert ["inputs/a/x.csv", "inputs/b/x.csv"] == inputs(project.run("fit/A"))
     put(project, "inputs/c/x.csv")
     assert ["inputs/c/x.csv is there now, and was not when the last run began"] == changed(project, "fit/A")
+
+
+@pytest.fixture
+def in_memory() -> Iterator[Path]:
+    """A folder on the disk in memory that Linux has."""
+    if not os.access("/dev/shm", os.W_OK):
+        pytest.skip("there is no /dev/shm")
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        yield Path(folder)
+
+
+@pytest.mark.parametrize("how", ["file", "folder", "link", "undeclared link"])
+def test_data_on_the_disk_in_memory_are_inputs(project: TinyProject, in_memory: Path, how: str) -> None:
+    """`/dev` has devices, and `/dev/shm` files like all others."""
+    data = in_memory / "data" / "a.csv"
+    data.parent.mkdir()
+    data.write_text("1")
+    (project.root / "inputs").symlink_to(data.parent)
+    named = {"file": str(data), "folder": str(data.parent), "link": "inputs/a.csv"}
+    code = f"Path({str(project.root / 'inputs' / 'a.csv')!r}).read_text()" if how not in named else ""
+    flow(project, code, **({"data": named[how]} if how in named else {}))
+    project.run("fit/A")
+    assert [] == changed(project, "fit/A")
+    data.write_text("2")
+    assert 1 == len(changed(project, "fit/A"))
 
 
 def test_strings_that_only_look_like_paths_name_nothing(project: TinyProject) -> None:

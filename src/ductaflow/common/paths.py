@@ -82,6 +82,14 @@ def relative(path: str | os.PathLike[str], start: str | os.PathLike[str]) -> str
         return Path(path).absolute().as_posix()
 
 
+def is_of_kernel(path: str) -> bool:
+    """Return whether a path is of a file system that holds no real files, and may be without end.
+
+    `/dev/shm` holds some: it is a disk in memory, where people keep data.
+    """
+    return path.startswith(("/proc/", "/sys/", "/dev/")) and not path.startswith("/dev/shm/")
+
+
 def below(folder: Path, base: Path) -> Path | None:
     """A folder as it is spelled from one that it lies in, perhaps by way of symlinks; None if it is not."""
     # by their texts first: each of thousands of run folders is asked about

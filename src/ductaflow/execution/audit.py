@@ -24,6 +24,7 @@ from urllib.parse import unquote, urlsplit
 
 from ductaflow.common.files import Stamp, is_hidden, shown_names, stamp_of_file
 from ductaflow.common.own_code import installed_in, is_own_code, source_trees
+from ductaflow.common.paths import is_of_kernel
 from ductaflow.execution.python_hooks import IMPORTER, modules_since, start_with
 from ductaflow.store.spec import Reads, RunSpec, tell, tell_reads
 
@@ -33,7 +34,7 @@ _OF_PYTHON = tuple(
     {os.path.dirname(os.__file__), *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))}
 )
 #: Folders in which a run reads nothing of its project's, by way of its links or otherwise.
-_OF_SYSTEM = ("/usr/", "/lib", "/etc/", "/bin/", "/proc/", "/sys/", "/dev/", "/run/", "/var/lib/")
+_OF_SYSTEM = ("/usr/", "/lib", "/etc/", "/bin/", "/run/", "/var/lib/")
 #: Whoever lists a folder of `sys.path` looks for modules, as these do.
 _SEARCHES = ("importlib", "pkgutil.py", "pkg_resources")
 _WRITES = os.O_WRONLY | os.O_RDWR
@@ -403,6 +404,8 @@ class Watch:
     def _by_link(self, path: str) -> str | None:
         """Return a file outside of the project by its name in it, if a link of the project leads there."""
         if path.startswith((*_OF_SYSTEM, *_OF_PYTHON, *_both_names(sys.prefix))) or f"{os.sep}." in path:
+            return None
+        if is_of_kernel(path):
             return None
         if self._links is None:
             # So that the hook, which sees this walk too, does not begin another one.

@@ -18,14 +18,13 @@ from typing import NamedTuple
 
 from ductaflow.common.errors import DuctaflowError
 from ductaflow.common.json_tree import KeyPath
+from ductaflow.common.paths import is_of_kernel
 from ductaflow.project.mentions import PATH_KEYS, inside, items, strings_of
 from ductaflow.project.references import is_pattern
 from ductaflow.store.companions import companions
 from ductaflow.store.result import read_result
 from ductaflow.store.spec import RunSpec
 
-#: File systems of the kernel: they hold no real files, and some without end.
-NO_FILES = ("/proc/", "/sys/", "/dev/")
 #: Paths of one string, and files that one glob matches.
 _MOST_ITEMS, _MOST_MATCHES = 1_000, 100_000
 _Found = Iterator[tuple[str, os.stat_result]]
@@ -57,7 +56,8 @@ def named_in(spec: RunSpec) -> Named:
         is_word = not _looks_like_path(key, text)
         for path, status in _found_by(text, spec):
             below = path + os.sep
-            if below.startswith((own, *NO_FILES)) or root.startswith(below) or path == spec.runs_root:
+            is_ours = below.startswith(own) or root.startswith(below) or path == spec.runs_root
+            if is_ours or is_of_kernel(below):
                 continue
             if is_word and stat.S_ISDIR(status.st_mode):
                 words.add(path)

@@ -40,7 +40,7 @@ from pathlib import Path
 
 from ductaflow.common.engines import engine_named
 from ductaflow.common.files import Stamp, is_hidden, shown_names, stamp_of, stamp_of_file
-from ductaflow.common.paths import RESULT, ROOT_KEY, is_ours, names_of_ours
+from ductaflow.common.paths import RESULT, ROOT_KEY, is_of_kernel, is_ours, names_of_ours
 from ductaflow.project.mentions import strings_of
 from ductaflow.project.references import RunReference, RunsTree
 from ductaflow.project.secrets import masked, secrets_in
@@ -48,7 +48,7 @@ from ductaflow.store.companions import companions
 from ductaflow.store.fingerprint import imported_names
 from ductaflow.store.folder import has_unfinished_run
 from ductaflow.store.hashes import Hashes, HashStores
-from ductaflow.store.named import NO_FILES, named_in
+from ductaflow.store.named import named_in
 from ductaflow.store.result import (
     FileEntry,
     FolderEntry,
@@ -214,7 +214,7 @@ def _entries(folder: str, *, deep: bool, is_top: bool) -> list[tuple[str, bool]]
 def _is_folder(entry: os.DirEntry[str], *, deep: bool) -> bool:
     if not (deep and entry.is_symlink()):
         return entry.is_dir(follow_symlinks=False)
-    return entry.is_dir() and not (os.path.realpath(entry.path) + os.sep).startswith(NO_FILES)
+    return entry.is_dir() and not is_of_kernel(os.path.realpath(entry.path) + os.sep)
 
 
 def _is_meant(name: str, deep: bool) -> bool:
