@@ -6,6 +6,7 @@ The options of the command line become settings of the projects and one `Session
 from __future__ import annotations
 
 import dataclasses
+import gc
 import os
 import uuid
 from collections.abc import Generator, Iterable, Sequence
@@ -14,6 +15,7 @@ from typing import Protocol
 
 import pytest
 
+from ductaflow.common import garbage
 from ductaflow.common.errors import ConfigError
 from ductaflow.common.host import is_debugged
 from ductaflow.common.text import shown_path
@@ -62,6 +64,8 @@ class InstanceHooks:
         #: Whether a worker met a project; the controller of workers collects nothing itself.
         self.met_one = False
         config.args = self._arguments(config)
+        # after all others have ended: see `pytest_collection_finish`
+        config.add_cleanup(gc.unfreeze)
         if not config.option.collectonly:
             self._signals.install()
         if hasattr(config, "workerinput") and self.options.owner_pid:
@@ -107,6 +111,11 @@ class InstanceHooks:
             )
 
     # --- collection --------------------------------------------------------------------------------------
+
+    @pytest.hookimpl(wrapper=True, specname="pytest_collection")
+    def pytest_collection_of_all(self) -> Generator[None, object, object]:
+        with garbage.paused():
+            return (yield)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_ignore_collect(
@@ -159,6 +168,10 @@ class InstanceHooks:
     @pytest.hookimpl(trylast=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         self.flows.select(session.items)
+        if all(isinstance(item, InstanceItem) for item in session.items):
+            # They stay until the end, and pytest has them searched for garbage ten times when it ends. Tests
+            # of others may look for garbage themselves.
+            gc.freeze()
         if hasattr(session.config, "workerinput") and self.options.dist is None:
             # after the worker has told what it collected: the pause is none of it
             pause: pytest.Item = Pause.from_parent(session, name="ductaflow-pause")

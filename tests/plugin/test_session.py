@@ -421,3 +421,31 @@ def test_a_chosen_distribution_fails_what_it_starts_too_early(project: TinyProje
     assert "fit/default needs prep/default, which has not finished in this session." in session.out
     assert 'pytest --ductaflow "config/flows/fit.json::fit[default]"' in session.out
     assert not project.folder("fit", "default").exists()
+
+
+@pytest.mark.parametrize("with_tests", [False, True], ids=["instances", "tests too"])
+def test_the_collector_of_garbage_is_as_before_when_tests_run(
+    project: TinyProject, *, with_tests: bool
+) -> None:
+    """It rests while instances are collected. Those it leaves out later, unless there are tests of others."""
+    project.flow("fit", PLAIN)
+    project.config("flows/fit.json")
+    (project.root / "conftest.py").write_text(
+        "import gc, pathlib\n"
+        "def note(config, when):\n"
+        "    with config.rootpath.joinpath('notes').open('a') as file:\n"
+        "        print(when, gc.isenabled(), gc.get_freeze_count() > 10_000, file=file)\n"
+        "def pytest_collect_file(file_path, parent):\n"
+        "    if file_path.suffix == '.json':\n"
+        "        note(parent.config, 'collects')\n"
+        "def pytest_runtest_setup(item): note(item.config, 'runs')\n"
+        "def pytest_configure(config): config.add_cleanup(lambda: note(config, 'ends'))\n"
+    )
+    if with_tests:
+        (project.root / "test_plain.py").write_text("def test_plain(): pass\n")
+
+    session = project.pytest("-p", "no:xdist")
+
+    assert session.code == 0
+    noted = dict.fromkeys((project.root / "notes").read_text().splitlines())
+    assert ["collects False False", f"runs True {not with_tests}", "ends True False"] == [*noted]

@@ -10,11 +10,11 @@ a newer minor version may have added them. What people write (configs) is `proje
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
 import os
 import re
-import stat
 import sys
 import threading
 import typing
@@ -25,6 +25,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
 from ductaflow.common.errors import DuctaflowError, of_system
+from ductaflow.common.files import SpecialFileError, open_regular, read_regular
 
 if TYPE_CHECKING:
     from msgspec.json import Decoder
@@ -111,7 +112,7 @@ def read_json(path: Path, kind: type[T], *, hint: str = "") -> T | None:
     Raises:
         UnreadableError: it cannot be read, or does not hold a value of that type.
     """
-    data = read_regular(path, hint=hint)
+    data = read_own(path, hint=hint)
     return None if data is None else decode(data, kind, where=path, hint=hint)
 
 
@@ -134,7 +135,7 @@ def read_lines(path: Path, kind: type[T], *, last: int = 0) -> tuple[list[T], li
                 values.append(decode(line, kind, where=path))
             except UnreadableError as exc:
                 # Lines are not counted where all are good: a file may have become long.
-                number = 1 + (read_regular(path) or b"")[:place].count(b"\n")
+                number = 1 + (read_own(path) or b"")[:place].count(b"\n")
                 faults.append(exc.message.replace(str(path), f"{path}:{number}", 1))
     except UnreadableError as exc:
         faults.append(exc.message)
@@ -153,11 +154,11 @@ def last_lines(path: Path, last: int = 0, *, most: int = LARGEST) -> list[tuple[
         Where each line begins in the file, and the line.
 
     Raises:
-        UnreadableError: as of `read_regular`.
+        UnreadableError: as of `read_own`.
     """
     size = min(1 << 20, most) if last else LARGEST
     while True:
-        with _opened(path, "") as file:
+        with _opened(path) as file:
             end = file.seek(0, os.SEEK_END) if file else 0
             begin = file.seek(max(0, end - size)) if file else 0
             data = file.read() if file else b""
@@ -172,37 +173,44 @@ def last_lines(path: Path, last: int = 0, *, most: int = LARGEST) -> list[tuple[
         size = min(4 * size, most)
 
 
-def read_regular(path: Path, *, hint: str = "") -> bytes | None:
-    """The content of a regular file; None if there is none.
+def read_own(path: Path, *, hint: str = "") -> bytes | None:
+    """The content of a file that ductaflow wrote; None if there is none.
 
     Raises:
         UnreadableError: it is no regular file, or absurdly large; a RefusedError: the system refuses it.
     """
-    with _opened(path, hint) as file:
-        size = os.fstat(file.fileno()).st_size if file else 0
-        if size > LARGEST:
-            raise UnreadableError(f"{path}: is too large to be ours: {size:,} bytes", hint=hint)
-        return file.read() if file else None
+    try:
+        return read_regular(path, most=LARGEST)
+    except FileNotFoundError:
+        return None
+    except (ValueError, OSError) as exc:
+        raise _refused(exc, path, hint) from exc
 
 
 @contextmanager
-def _opened(path: Path, hint: str) -> Iterator[BinaryIO | None]:
+def _opened(path: Path) -> Iterator[BinaryIO | None]:
     """Open a regular file, None if there is none; what goes wrong while it is read is told too."""
     try:
-        # O_NONBLOCK: opening a pipe in the place of the file would wait for a writer.
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        handle, _ = open_regular(path)
         with os.fdopen(handle, "rb") as file:
-            if not stat.S_ISREG(os.fstat(handle).st_mode):
-                raise UnreadableError(f"{path}: is no regular file", hint=hint)
             yield file
     except FileNotFoundError:
         yield None
-    except ValueError as exc:
+    except (ValueError, OSError) as exc:
+        raise _refused(exc, path) from exc
+
+
+def _refused(exc: ValueError | OSError, path: Path, hint: str = "") -> UnreadableError:
+    """What is wrong with a file that cannot be read."""
+    if isinstance(exc, ValueError):
         # a NUL in it, say, since the name comes from another file
-        raise UnreadableError(f"{str(path)!r} is no name of a file", hint=hint) from exc
-    except OSError as exc:
-        found = of_system(exc, path, hint=hint)
-        raise RefusedError(found.message, hint=found.hint) from exc
+        return UnreadableError(f"{str(path)!r} is no name of a file", hint=hint)
+    if isinstance(exc, SpecialFileError):
+        return UnreadableError(f"{path}: is no regular file", hint=hint)
+    if exc.errno == errno.EFBIG:
+        return UnreadableError(f"{path}: is too large to be ours: {exc.strerror}", hint=hint)
+    found = of_system(exc, path, hint=hint)
+    return RefusedError(found.message, hint=found.hint)
 
 
 def indented(text: str) -> str | None:

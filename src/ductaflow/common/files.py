@@ -1,7 +1,8 @@
-"""Files: atomic writes, stamps, what lies in a folder, and which paths count as hidden."""
+"""Files: read as a whole, atomic writes, stamps, what lies in a folder, and which paths count as hidden."""
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import re
@@ -18,6 +19,55 @@ from ductaflow.common.paths import TEMP_PREFIX
 
 #: A temporary file whose maker is on another host counts as left behind when it is older, in seconds.
 _LEFT_BEHIND = 86_400.0
+# O_NONBLOCK: opening a pipe in the place of a file would wait for a writer.
+_READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+
+
+class SpecialFileError(OSError):
+    """A folder, a pipe or a device lies in the place of a file."""
+
+
+def open_regular(path: str | os.PathLike[str], *, follow: bool = True) -> tuple[int, int]:
+    """Open a regular file for reading; return its descriptor and its size in bytes.
+
+    Args:
+        path: the file.
+        follow: also where the path is a link.
+
+    Raises:
+        SpecialFileError: it is none; OSError: the system refuses it; ValueError: it is no name of a file.
+    """
+    handle = os.open(path, _READ if follow else _READ | getattr(os, "O_NOFOLLOW", 0))
+    try:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            raise SpecialFileError(errno.EINVAL, "not a regular file", os.fspath(path))
+    except BaseException:
+        os.close(handle)
+        raise
+    return handle, status.st_size
+
+
+def read_regular(path: str | os.PathLike[str], *, most: int | None = None) -> bytes:
+    """Return the content of a regular file, with as few calls as possible: a session reads thousands.
+
+    Args:
+        path: the file.
+        most: refuse a larger one, in bytes, with EFBIG.
+
+    Raises:
+        SpecialFileError, OSError, ValueError: as of `open_regular`.
+    """
+    handle, size = open_regular(path)
+    try:
+        if most is not None and size > most:
+            raise OSError(errno.EFBIG, f"{size:,} bytes", os.fspath(path))
+        parts = []
+        while part := os.read(handle, size + 1):
+            parts.append(part)
+    finally:
+        os.close(handle)
+    return b"".join(parts)
 
 
 def write_atomic(path: Path, data: str | bytes | Iterable[str], *, sync: bool = True) -> None:

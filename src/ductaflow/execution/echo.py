@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from ductaflow.common.files import open_regular
 from ductaflow.common.text import begun_at_end, show_on_console
 from ductaflow.store.logs import is_frame_line
 from ductaflow.store.spec import RunSpec
@@ -52,14 +52,9 @@ def _follow(log: Path, show: Show, over: threading.Event) -> None:
 
 def _opened(log: Path) -> BinaryIO | None:
     """Open a log; None while it is not there, or a flow has put something else in its place."""
-    # O_NONBLOCK: opening a pipe in the place of the file would wait for a writer.
-    flags = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_NOFOLLOW", "O_BINARY"))
     try:
-        descriptor = os.open(log, flags)
+        descriptor, _ = open_regular(log, follow=False)
     except OSError:
-        return None
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
         return None
     return os.fdopen(descriptor, "rb")
 

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from ductaflow.common.decode import UnreadableError, decode, read_regular
+from ductaflow.common.decode import UnreadableError, decode, read_own
 from ductaflow.common.files import set_aside, state_of, write_atomic
 from ductaflow.common.machine import address_space_limit, this_machine
 from ductaflow.common.text import bytes_of, iso_moment, size
@@ -447,7 +447,7 @@ def _lines_of_ours(spec: RunSpec, told: Told, children: Sequence[Result]) -> Ite
 
 def _read_events(path: Path) -> Iterator[RunEvent]:
     """Read what was told so far, in order, unless somebody has removed or overwritten it."""
-    data = read_regular(path)
+    data = read_own(path)
     if data is None:
         raise FileNotFoundError(path)
     for number, line in enumerate(data.splitlines(keepends=True), start=1):

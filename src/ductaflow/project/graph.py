@@ -26,6 +26,7 @@ from functools import cached_property
 from itertools import count
 from typing import NamedTuple
 
+from ductaflow.common import garbage
 from ductaflow.common.errors import InstanceError
 from ductaflow.common.json_tree import spelled
 from ductaflow.common.paths import RUN_KEY
@@ -93,9 +94,10 @@ def collect(project: Project) -> Instances:
 
 def collect_graph(project: Project) -> tuple[Instances, Graph]:
     """Return the same, and who reads from whom."""
-    found = find_instances(project)
-    graph = Graph(found)
-    return Instances(project, graph.checked(found)), graph
+    with garbage.paused():
+        found = find_instances(project)
+        graph = Graph(found)
+        return Instances(project, graph.checked(found)), graph
 
 
 def check(instances: Sequence[Instance], stored: Iterable[str] | None = None) -> tuple[Instance, ...]:
@@ -460,6 +462,8 @@ class Graph:
     @cached_property
     def _knots(self) -> list[tuple[str, ...]]:
         """The sets of instances that read from each other, directly or not, in the order of collection."""
+        if not self._readers:
+            return []
         # Kosaraju's two walks, without recursion, since a chain may be 10,000 long: along what is read, to
         # order the nodes as they are left; then back along readers, from the node that was left last.
         left: dict[_Node, None] = {}

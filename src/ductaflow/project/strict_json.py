@@ -5,13 +5,12 @@ from __future__ import annotations
 import codecs
 import json
 import math
-import os
 import re
-import stat
 from bisect import bisect_right
 from pathlib import Path
 
 from ductaflow.common.errors import ConfigError
+from ductaflow.common.files import SpecialFileError, read_regular
 from ductaflow.common.json_tree import JsonValue
 
 #: A deeper config is a mistake (or contains itself); at Python's own limit it would be a crash.
@@ -44,13 +43,11 @@ def read_config(path: str | Path) -> dict[str, JsonValue]:
 def read_text(path: str | Path) -> str:
     """Read a UTF-8 file, without a byte order mark."""
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise ConfigError(
-                f"{path}: cannot be read: not a regular file", hint="Put the JSON or CSV itself there."
-            )
-        # without a buffer: a session reads thousands, each in one go
-        with open(path, "rb", buffering=0) as file:
-            raw = file.readall()
+        raw = read_regular(path)
+    except SpecialFileError as exc:
+        raise ConfigError(
+            f"{path}: cannot be read: {exc.strerror}", hint="Put the JSON or CSV itself there."
+        ) from exc
     except OSError as exc:
         raise ConfigError(f"{path}: cannot be read: {exc.strerror or exc}") from exc
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in raw[:4]:

@@ -27,7 +27,7 @@ from typing import IO, NamedTuple
 from urllib.parse import quote, unquote_to_bytes
 
 from ductaflow.common.errors import DuctaflowError
-from ductaflow.common.files import temporary_prefix
+from ductaflow.common.files import open_regular, temporary_prefix
 from ductaflow.common.paths import BUNDLE_MARK, REPORT_HTML, REPORT_JSON
 from ductaflow.common.text import in_numbers, size
 from ductaflow.report.live import twin_chunks
@@ -255,32 +255,25 @@ class _Contents:
         """Copy a file into the bundle; False if it cannot be read any more."""
         try:
             # Nor through a link that has come into its place since.
-            descriptor = os.open(found.path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | _NO_WAIT)
+            descriptor, length = open_regular(found.path, follow=False)
         except OSError:
             return False
         with open(descriptor, "rb") as source:
-            state = os.fstat(descriptor)
-            if not stat.S_ISREG(state.st_mode):
-                return False
             # A log may grow while it is read.
-            left = state.st_size
+            left = length
             with self._create(found.name) as kept:
                 while left and (piece := source.read(min(left, 1 << 20))):
                     kept.write(piece)
                     left -= len(piece)
         self._held[found.path] = found.name
         self.files += 1
-        self.size += state.st_size - left
+        self.size += length - left
         return True
 
     def _write(self, name: str, texts: Iterable[str]) -> None:
         with self._create(name) as kept:
             for text in texts:
                 kept.write(text.encode("ascii"))
-
-
-#: A pipe that has come into the place of a file is not waited for.
-_NO_WAIT = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
 def _path_of(href: str) -> str:

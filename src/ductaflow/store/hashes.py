@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Literal
 
 from ductaflow.common.decode import UnreadableError, decode
-from ductaflow.common.files import stamp_of, write_atomic
+from ductaflow.common.files import open_regular, stamp_of, write_atomic
 from ductaflow.common.paths import CACHE_DIR
 from ductaflow.store.fingerprint import code_hash, module_hash
 from ductaflow.store.sessions import Part
@@ -221,8 +221,7 @@ def _checksum(*parts: bytes) -> bytes:
 
 def hash_file(path: str, what: What = "content", stopped: Callable[[], bool] = lambda: False) -> str:
     """Read a file and return its hash: see `Hashes.of`."""
-    # O_NONBLOCK: opening a pipe in the place of the file would wait for a writer.
-    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    handle, _ = open_regular(path)
     with os.fdopen(handle, "rb", buffering=0) as file:
         if what == "code":
             return code_hash(file.read(), os.path.splitext(path)[1])

@@ -14,7 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal, NotRequired, Self, TypedDict
 
-from ductaflow.common.decode import UnreadableError, convert, decode, read_regular
+from ductaflow.common.decode import UnreadableError, convert, decode, read_own
 from ductaflow.common.errors import DuctaflowError, Failure
 from ductaflow.common.files import PathKind, state_of, write_atomic
 from ductaflow.common.paths import RESULT, Kind
@@ -436,7 +436,7 @@ def read_result(folder: Path) -> Result | None:
         ('success', ['x.txt'])
     """
     path = folder / RESULT
-    data = read_regular(path, hint=_ANEW)
+    data = read_own(path, hint=_ANEW)
     if data is None:
         return None
     if not data.startswith(_BEGIN):
