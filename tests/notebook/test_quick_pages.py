@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -141,3 +143,23 @@ def test_another_nbconvert(monkeypatch: pytest.MonkeyPatch) -> None:
     pages = QuickPages(first=0)
     assert is_same(html_of(notebook, "any"), pages.html_of(notebook, "any"))
     assert "cannot be used as ductaflow does: TypeError" in pages.fault
+
+
+def test_what_the_first_page_needs_is_loaded_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that waits for its first order uses the time; what goes wrong is said of a real page."""
+    code = (
+        "import sys\n"
+        "from ductaflow.notebook.quick_pages import QuickPages, every_kind, html_of\n"
+        "QuickPages().prepare()\n"
+        "before = {*sys.modules}\n"
+        "html_of(every_kind(), 'first')\n"
+        "print([name for name in {*sys.modules} - before if not name.startswith('encodings.')])"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "[]\n" == shown.stdout
+
+    monkeypatch.setattr(quick_pages, "html_of", lambda *_: 1 // 0)
+    pages = QuickPages()
+    pages.prepare()
+    with pytest.raises(ZeroDivisionError):
+        pages.html_of(every_kind(), "first")

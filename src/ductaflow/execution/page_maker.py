@@ -294,6 +294,8 @@ def _become_worker(control: socket.socket, maker: int, *, large: bool) -> NoRetu
 def make_pages(control: socket.socket, *, large: bool) -> None:
     """Make the pages that are ordered on a connection, until its end or until this process is too large."""
     pages, fault = _quick_pages(large=large)
+    if pages and not large:
+        pages.prepare()
     to_html = None if pages is None else pages.html_of
     answer = _MADE
     while answer == _MADE:

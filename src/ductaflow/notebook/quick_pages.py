@@ -67,6 +67,15 @@ class QuickPages:
         self._exporter: _QuickExporter | None = None
         self._heads: dict[Hashable, str] = {}
 
+    def prepare(self) -> None:
+        """Have nbconvert load what it loads for its first page, which takes ten times as long as a page.
+
+        The first run of a session is on its way meanwhile.
+        """
+        # What is wrong with nbconvert is said in the place of that page.
+        with contextlib.suppress(Exception):
+            html_of(plain_kinds(), "a page that nobody sees")
+
     @property
     def known(self) -> int:
         """The number of known parts."""
