@@ -290,6 +290,23 @@ def shown_names(folder: str) -> list[str]:
     return sorted(name for name in os.listdir(folder) if name[0] != "." and name != "__pycache__")
 
 
+def folders_in(folder: str | os.PathLike[str]) -> list[str]:
+    """Return the names of the folders in a folder, in order: links to some included, hidden ones not.
+
+    Raises:
+        OSError: it cannot be listed; one that is not there has none.
+    """
+    if not os.path.isdir(folder):
+        return []
+    with os.scandir(folder) as entries:
+        return sorted(entry.name for entry in entries if entry.name[0] != "." and _is_folder(entry))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    # of a link in a circle its entry raises
+    return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
+
+
 def stamp_of_file(path: str | os.PathLike[str]) -> Stamp | None:
     """Return the stamp of a regular file, None for anything else."""
     try:

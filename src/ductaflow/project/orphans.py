@@ -11,10 +11,12 @@ import glob
 import os
 import re
 import shlex
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from ductaflow.common.files import folders_in
 from ductaflow.common.paths import RESULT, RunFolder, ran_among
 from ductaflow.common.text import listed
 from ductaflow.project.references import RunReference, RunsTree, is_pattern, runs_tree
@@ -131,11 +133,11 @@ def lost_expectations(project: Project, stored: Iterable[str]) -> str | None:
     lost = sorted(expected - known)
     place = project.settings.expected_dir
     if not lost:
-        files = [*_entries(root, os.DirEntry.is_file)]
-        files += [
-            f"{flow}/{name}" for flow in _folders(root) for name in _entries(root / flow, os.DirEntry.is_file)
+        found = [
+            *_files(root),
+            *(f"{flow}/{name}" for flow in _folders(root) for name in _files(root / flow)),
         ]
-        files = sorted(file for file in files if Path(file).stem.upper() != "README")
+        files = sorted(file for file in found if Path(file).stem.upper() != "README")
         what = f"Warning: nothing judges {listed(files, _NAMED)} in {place}"
         return f"{what}: expected files lie in {place}/FLOW/INSTANCE" if files else None
     flow, _, name = lost[0].partition("/")
@@ -151,17 +153,16 @@ def lost_expectations(project: Project, stored: Iterable[str]) -> str | None:
 
 
 def _folders(parent: Path) -> list[str]:
-    """Return the names of the folders in a folder, links to some included, without hidden ones."""
-    return _entries(parent, os.DirEntry.is_dir)
+    # Of what cannot be read, who reads what lies there gets the error.
+    with suppress(OSError):
+        return folders_in(parent)
+    return []
 
 
-def _entries(parent: Path, is_wanted: Callable[[os.DirEntry[str]], bool]) -> list[str]:
-    try:
-        with os.scandir(parent) as entries:
-            return sorted(entry.name for entry in entries if entry.name[0] != "." and is_wanted(entry))
-    except OSError:
-        # None yet, or not readable: who reads what lies there gets the error.
-        return []
+def _files(parent: Path) -> list[str]:
+    with suppress(OSError), os.scandir(parent) as entries:
+        return sorted(entry.name for entry in entries if entry.name[0] != "." and os.path.isfile(entry.path))
+    return []
 
 
 def _has_run(folder: Path) -> bool:

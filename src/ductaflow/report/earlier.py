@@ -13,6 +13,7 @@ from typing import TypedDict
 
 from ductaflow.common.decode import UnreadableError, decode
 from ductaflow.common.errors import DuctaflowError
+from ductaflow.common.files import folders_in
 from ductaflow.common.paths import REPORT_JSON, RESULT
 from ductaflow.project.settings import Project
 from ductaflow.report.schema import Alive, Head, InstanceTwin, Origin, Twin
@@ -35,26 +36,19 @@ def iter_earlier(runs_dir: Path, *, skip: Container[str]) -> Iterator[Entry]:
         DuctaflowError: `runs_dir` cannot be read.
     """
     try:
-        flow_dirs = _folders(runs_dir)
+        flows = folders_in(runs_dir)
     except OSError as exc:
         raise DuctaflowError(f"{runs_dir} cannot be read: {exc.strerror or exc}") from exc
-    for flow_dir in flow_dirs:
+    for flow in flows:
         try:
-            folders = _folders(flow_dir)
+            names = folders_in(runs_dir / flow)
         except OSError as exc:
-            yield Entry(Result(flow_dir.name, "*", "flow", Status.ERROR, "lost", str(exc)), earlier=True)
+            yield Entry(Result(flow, "*", "flow", Status.ERROR, "lost", str(exc)), earlier=True)
             continue
-        for folder in folders:
-            if f"{flow_dir.name}/{folder.name}" not in skip and os.path.lexists(folder / RESULT):
-                result = read_run(folder)
+        for name in names:
+            if f"{flow}/{name}" not in skip and os.path.lexists((folder := runs_dir / flow / name) / RESULT):
                 # The folder is the identity: a copied folder is not the instance that its result names.
-                yield Entry(replace(result, flow=flow_dir.name, instance=folder.name), earlier=True)
-
-
-def _folders(parent: Path) -> list[Path]:
-    if not os.path.isdir(parent):
-        return []
-    return sorted(path for path in parent.iterdir() if not path.name.startswith(".") and os.path.isdir(path))
+                yield Entry(replace(read_run(folder), flow=flow, instance=name), earlier=True)
 
 
 def former_head(runs_dir: Path, faults: list[str]) -> Head | None:
