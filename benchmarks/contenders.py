@@ -137,9 +137,14 @@ def ours(engine: str, *, await_page: bool = False, html: bool = True) -> RunIn:
     """A session goes on as soon as it has the result; the HTML may come after."""
     from ductaflow import run_instance
     from ductaflow.project.settings import Settings
+    from ductaflow.store.sessions import session_of
 
+    # with its session, which asks git once and not for each run
     return lambda flow, notebook, folder: run_instance(
-        f"{flow.name}/{folder.name}", settings=Settings(engine=engine, html=html), await_page=await_page
+        f"{flow.name}/{folder.name}",
+        settings=Settings(engine=engine, html=html),
+        await_page=await_page,
+        session_id=session_of().id,
     )
 
 

@@ -105,9 +105,13 @@ def _text(path: str) -> str:
 
 
 def _site_folders() -> list[str]:
-    names = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), site.getusersitepackages()]
-    names += [path for path in sys.path if os.path.basename(path) in ("site-packages", "dist-packages")]
-    return [name for name in dict.fromkeys(names) if os.path.isdir(name)]
+    names = [path for path in sys.path if os.path.basename(path) in ("site-packages", "dist-packages")]
+    return [name for name in dict.fromkeys((*_of_installation(), *names)) if os.path.isdir(name)]
+
+
+@functools.cache
+def _of_installation() -> tuple[str, ...]:
+    return sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), site.getusersitepackages()
 
 
 def _is_below(path: str, root: str) -> bool:

@@ -72,8 +72,7 @@ class Watch:
         self._config = self._root + spec.settings.config_dir.replace("/", os.sep) + os.sep
         self._own = _both_names(spec.folder)
         self._prefixes = _both_names(spec.project_root)
-        folders = {folder for root in self._prefixes for folder in installed_in(root.rstrip(os.sep))}
-        self._installed = tuple(folder + os.sep for folder in folders)
+        self._installed = tuple({folder + os.sep for folder in _installed_in(self._prefixes)})
         #: Of own code outside of the project too: there only what is read counts.
         self._trees = source_trees()
         #: Files read before this run wrote them, with their stamp at the first open; None if not there.
@@ -415,6 +414,15 @@ class Watch:
             if path == place or path.startswith(place + os.sep):
                 return link + path[len(place) :]
         return None
+
+
+def look_ahead(project_root: str) -> None:
+    """Find out what every watch of a project's runs asks for, in the process that is forked for them."""
+    _installed_in(_both_names(project_root))
+
+
+def _installed_in(prefixes: tuple[str, ...]) -> list[str]:
+    return [folder for prefix in prefixes for folder in installed_in(prefix.rstrip(os.sep))]
 
 
 def _links_out_of(root: str, runs_root: str) -> dict[str, str]:

@@ -35,7 +35,7 @@ from typing import Literal
 
 from ductaflow.common import host
 from ductaflow.common.decode import decode
-from ductaflow.execution import child, supervise
+from ductaflow.execution import audit, child, supervise
 from ductaflow.execution.import_state import ImportWatch
 from ductaflow.execution.python_hooks import modules_since
 from ductaflow.execution.warm import MESSAGE, RunRequest, refuse, why_not_warm
@@ -410,6 +410,7 @@ def look_after_one(
 def fork_child(spec: RunSpec, environment: Mapping[str, str]) -> supervise.ForkedChild:
     """Start the child as a fork of this process, which has a single Python thread."""
     supervisor = os.getpid()
+    audit.look_ahead(spec.project_root)
     sys.stdout.flush()
     sys.stderr.flush()
     pid = os.fork()

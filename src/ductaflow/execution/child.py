@@ -23,6 +23,7 @@ import time
 import traceback
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
@@ -284,9 +285,9 @@ def stand_in_project(spec: RunSpec) -> None:
 
 @dataclass(slots=True)
 class Packages:
-    """Versions of the loaded third-party packages, and the last module that was looked at."""
+    """Version and file of the loaded third-party packages, and the last module that was looked at."""
 
-    versions: dict[str, str] = field(default_factory=dict)
+    found: dict[str, tuple[str, str | None]] = field(default_factory=dict)
     last: str | None = None
 
     def look(self) -> None:
@@ -298,7 +299,7 @@ class Packages:
             module = sys.modules.get(name)
             version = vars(module).get("__version__") if module is not None else None
             if isinstance(version, str):
-                self.versions[name] = version
+                self.found[name] = version, getattr(module, "__file__", None)
         self.last = names[0] if names else self.last
 
 
@@ -309,8 +310,7 @@ packages = Packages()
 def loaded_packages(own: Collection[str]) -> dict[str, str]:
     """Return the versions of what the run has imported, but for files of the project."""
     packages.look()
-    files = {name: getattr(sys.modules.get(name), "__file__", None) for name in packages.versions}
-    return {name: packages.versions[name] for name in sorted(files) if files[name] not in own}
+    return {name: version for name, (version, file) in sorted(packages.found.items()) if file not in own}
 
 
 def main(parent: int) -> NoReturn:
@@ -363,8 +363,7 @@ def _be_anew(spec: RunSpec, environment: Mapping[str, str]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     os.chdir(spec.folder)
-    os.environ.clear()
-    os.environ.update(environment)
+    take_environment(environment)
     # Python read these from the environment of the warm process.
     time.tzset()
     with contextlib.suppress(locale.Error):
@@ -377,6 +376,17 @@ def _be_anew(spec: RunSpec, environment: Mapping[str, str]) -> None:
     seed_anew()
 
 
+def take_environment(environment: Mapping[str, str]) -> None:
+    """Have these variables alone, in this order; those that are the same already are left as they are."""
+    here = list(os.environ)
+    same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(here, environment, strict=False)))
+    for name in here[same:]:
+        del os.environ[name]
+    for name, value in environment.items():
+        if os.environ.get(name) != value:
+            os.environ[name] = value
+
+
 #: Generators of packages in the warm server that were seeded from the system.
 generators: list[Any] = []
 #: Descriptors of packages in the warm server that survive a fork.
@@ -386,10 +396,12 @@ kept_descriptors: set[int] = set()
 def seed_anew() -> None:
     """Seed the random generators of loaded modules from the system; forks would draw the same numbers."""
     random.seed()
+    numpy_random = sys.modules.get("numpy.random")
+    of_numpy = numpy_random.get_bit_generator() if numpy_random else None
     for generator in generators:
         if isinstance(generator, random.Random):
             random.Random.seed(generator)
-        else:
+        elif generator is not of_numpy:
             # One of numpy: what its state is differs between versions.
             generator.__setstate__(type(generator)().__getstate__())
     for name, seed in _SEEDS.items():

@@ -535,12 +535,15 @@ def use_once() -> None:
     """Do once what is slow the first time: validate a notebook, look up the platform, make a lock."""
     import nbformat
     from filelock import FileLock
+    from papermill.iorw import papermill_io
 
     from ductaflow.notebook.notebook_text import text_of
 
     cells = [nbformat.v4.new_code_cell("1"), nbformat.v4.new_markdown_cell("# 1")]  # type: ignore[no-untyped-call]
     notebook = nbformat.v4.new_notebook(cells=cells)  # type: ignore[no-untyped-call]
     text_of(notebook)
+    # `fnmatch` makes its patterns into regular expressions.
+    papermill_io.get_handler("one.ipynb", [".ipynb", ".json"])
     # Starts a process that looks up the name of the processor.
     platform.platform()
     this_machine()

@@ -17,6 +17,7 @@ import getpass
 import json
 import linecache
 import os
+import re
 import shutil
 import sys
 import warnings
@@ -53,6 +54,8 @@ _VARIABLES = (
 #: The figure for notebooks, and for pages a script that takes plotly.js from the network: with the library
 #: in each notebook a figure has 5 MB, and the mime type alone shows nothing in a page of nbconvert.
 PLOTLY_RENDERER = "plotly_mimetype+notebook_connected"
+#: What IPython tells people at a prompt.
+_ADVICE = "To exit: use"
 INLINE_BACKEND = "module://matplotlib_inline.backend_inline"
 
 #: A mime bundle, or its metadata.
@@ -400,8 +403,7 @@ def flow_shell(
         if not os.environ.get("PYTHONBREAKPOINT"):
             # without a terminal a debugger fails inside itself, far from the flow's line
             sys.breakpointhook = functools.partial(_no_input, "breakpoint")
-        # IPython's advice to people at a prompt
-        warnings.filterwarnings("ignore", message="To exit: use", category=UserWarning)
+        warnings.filterwarnings("ignore", message=_ADVICE, category=UserWarning)
         if ready is None or shell.backend != os.environ["MPLBACKEND"]:
             _use_backend(shell)
         yield shell
@@ -426,6 +428,9 @@ def make_ready() -> None:
     global _ready
     ahead = Ahead()
     _ready = _new_shell(Outputs(ahead)), ahead
+    # Both make regular expressions the first time.
+    _ready[0].input_transformer_manager.transform_cell("1")
+    re.compile(_ADVICE, re.IGNORECASE)
 
 
 @contextlib.contextmanager
