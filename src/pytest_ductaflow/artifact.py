@@ -135,10 +135,9 @@ class Artifact:
             message = told.message
             if report.failed and not result.status.is_error:
                 # the status stays; readers of the report have to know
-                tree.failing[report.nodeid] = _reason(report)
-                why = f"fails its test: {_reason(report)}"
-                result = replace(result, message="; ".join(filter(None, [result.message, why])))
-                message = "; ".join(filter(None, [message, why]))
+                tree.failing[report.nodeid] = reason = _reason(report)
+                result = replace(result, message=_with_reason(result.message, reason))
+                message = _with_reason(message, reason)
             self._keep(tree, report.nodeid, result, message)
         elif report.nodeid not in tree.results and not report.passed:
             # a mark of a conftest, a fixture, another plugin: the instance did not run
@@ -373,6 +372,11 @@ def _reason(report: pytest.TestReport) -> str:
     crash = getattr(longrepr, "reprcrash", None)
     text = longrepr[2] if isinstance(longrepr, tuple) else crash.message if crash else report.longreprtext
     return str(text).removeprefix("Failed: ")
+
+
+def _with_reason(message: str, reason: str) -> str:
+    """Return the message of a result, and why its test fails all the same, unless it says so itself."""
+    return message if message == reason else "; ".join(filter(None, [message, f"fails its test: {reason}"]))
 
 
 def _ended_early(instance: Instance) -> Result | None:

@@ -126,6 +126,15 @@ def run_and_stop(*args):
 
 FlowSession.run = run_and_stop
 """
+TOO_EARLY = """
+from ductaflow.store.result import Result, Status
+from pytest_ductaflow.items import FlowSession
+
+def stop(session, item, explain):
+    return Result("fit", "a", "flow", Status.NOT_RUN, None, "Timeout (>1.0s) from a plugin.")
+
+FlowSession.run = stop
+"""
 ALLURE = """
 import sys, types
 
@@ -213,6 +222,17 @@ def test_a_plugin_ends_an_instance_that_has_just_run(project: TinyProject) -> No
     (entry,) = session.report()["instances"]
     assert ("success", "success") == (project.result("fit", "a").status, entry["status"])
     assert "fails its test: Timeout (>1.0s) from a plugin." == entry["message"]
+    assert (1, True) == (session.code, "1 failed" in session.out)
+
+
+def test_the_time_is_over_before_a_run_has_begun(project: TinyProject) -> None:
+    """There is one reason, and it is said once."""
+    project.flow("fit", "")
+    project.config("flows/fit/a.json")
+    (project.root / "conftest.py").write_text(TOO_EARLY)
+    session = project.pytest()
+    (entry,) = session.report()["instances"]
+    assert ("not_run", "Timeout (>1.0s) from a plugin.") == (entry["status"], entry["message"])
     assert (1, True) == (session.code, "1 failed" in session.out)
 
 
