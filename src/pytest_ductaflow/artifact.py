@@ -29,7 +29,15 @@ from ductaflow.session.decide import NOT_STARTED, unrun
 from ductaflow.store.causes import Group
 from ductaflow.store.expected import look_command
 from ductaflow.store.folder import unfinished
-from ductaflow.store.result import Environment, Result, Status, readable_result, result_of_session
+from ductaflow.store.result import (
+    Cells,
+    Environment,
+    Metric,
+    Result,
+    Status,
+    readable_result,
+    result_of_session,
+)
 from pytest_ductaflow import items
 from pytest_ductaflow.failure import paint, run_again
 from pytest_ductaflow.github import InstanceOutcome, SessionTwin
@@ -42,6 +50,8 @@ MAX_NAMED = 30
 #: Of all results that are kept; who needs them reads them again.
 _NO_ENVIRONMENT: Final[Environment] = {}
 _NO_REASONS: Final[dict[str, int]] = {}
+_NO_METRICS: Final[dict[str, Metric]] = {}
+_NO_CELLS: Final = Cells(0, 0)
 _ENDED_EARLY = re.compile(rb'"(interrupted|lost)"')
 
 
@@ -269,11 +279,13 @@ class Artifact:
             if run.owner.session_id != self._session_id
         }
         yield from faults
-        for instance in tree.expected.values():
-            result = _ended_early(instance)
+        for nodeid, instance in tree.expected.items():
+            known = tree.results.get(nodeid)
+            # what ran has a result of this session, and what is unchanged a good one
+            result = None if known and known.run_id else _ended_early(instance)
             if result and result.session_id != self._session_id:
                 left[instance.run_folder.path] = first_line(result.message)
-        instances = self._projects.at(tree.project.root).instances.all
+        instances = self._projects.at(tree.project.root).instances.all if left else ()
         stored = {instance.run_folder.path: instance for instance in instances}
         for folder, why in left.items():
             where = shown_path(folder, self._projects.invocation_dir)
@@ -286,8 +298,11 @@ class Artifact:
         # The report has the rest; the texts of thousands of results would add up here.
         failure = result.failure and replace(result.failure, traceback="", source=())
         is_error = result.status.is_error
+        instance = tree.expected[nodeid]
         tree.results[nodeid] = replace(
             result,
+            flow=instance.flow,
+            instance=instance.name,
             failure=failure,
             message=result.message if message is None else message,
             session_id=sys.intern(result.session_id),
@@ -295,6 +310,8 @@ class Artifact:
             finished=result.finished if is_error else None,
             config_hash=result.config_hash if is_error else None,
             folder=result.folder if is_error else None,
+            cells=result.cells if is_error else _NO_CELLS,
+            metrics=result.metrics if is_error else _NO_METRICS,
             warnings=(),
             inputs=(),
             outputs=(),

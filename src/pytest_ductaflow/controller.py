@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from xdist.workermanage import WorkerController
 
 LAST_FAILED = "cache/lastfailed"
+#: Parts of a report that are mostly the same in the next one of its item.
+_OFTEN_ALIKE = ("location", "keywords", "user_properties", "sections")
 
 
 class ControllerHooks:
@@ -65,6 +67,7 @@ class ControllerHooks:
         self._said: list[str] = []
         self._waited: dict[str, str] = {}
         self._expects_other = False
+        self._reports: dict[str, pytest.TestReport] = {}
 
     def pytest_sessionstart(self) -> None:
         # Every plugin is there now.
@@ -190,6 +193,19 @@ class ControllerHooks:
             self._github.update(report)
         if self._baseline and (kinds := report.__dict__.pop("ductaflow_kinds", None)):
             self._baseline.see(report.nodeid, kinds, self._projects)
+
+    @pytest.hookimpl(trylast=True, specname="pytest_runtest_logreport")
+    def pytest_runtest_logreport_last(self, report: pytest.TestReport) -> None:
+        """When all plugins have seen it: what the reports of an item have alike, they have once."""
+        if self._projects.instance(report.nodeid) is None:
+            return
+        # the terminal keeps the three reports of each item until the end
+        if before := self._reports.pop(report.nodeid, None):
+            for name in _OFTEN_ALIKE:
+                if (known := getattr(before, name)) == getattr(report, name):
+                    setattr(report, name, known)
+        if report.when != "teardown":
+            self._reports[report.nodeid] = report
 
     def pytest_enter_pdb(self) -> None:
         self._live.abandon()

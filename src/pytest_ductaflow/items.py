@@ -10,6 +10,7 @@ Nothing raises there: a problem of an instance is raised when its item is set up
 from __future__ import annotations
 
 import bdb
+import functools
 import json
 import linecache
 import os
@@ -88,18 +89,20 @@ class FlowSession:
 
     Attributes:
         baseline: the warnings that are known, if new ones are to fail.
-        selected: root of the project, flow and name of the instances that this session runs, on any worker.
+        selected: the names of the instances that this session runs, on any worker; by project and flow.
     """
 
     projects: Projects
     options: SessionOptions
     baseline: Baseline | None = None
-    selected: set[tuple[Path, str, str]] = field(default_factory=set)
+    selected: dict[tuple[Path, str], set[str]] = field(default_factory=dict)
     _decisions: dict[Path, SharedSession] = field(default_factory=dict)
     _beyond: dict[Path, Beyond] = field(default_factory=dict)
 
     def select(self, items: Iterable[pytest.Item]) -> None:
-        self.selected = {_place_of(item.instance) for item in items if isinstance(item, InstanceItem)}
+        self.selected = {}
+        for instance in (item.instance for item in items if isinstance(item, InstanceItem)):
+            self.selected.setdefault(_flow_of(instance), set()).add(instance.name)
 
     def in_order(self, items: list[pytest.Item]) -> list[pytest.Item]:
         """Every upstream first, otherwise as collected; ordinary tests keep their places."""
@@ -199,12 +202,11 @@ class FlowSession:
         return self._beyond[root].told(instance)
 
     def _runs_here(self, instance: Instance) -> bool:
-        return _place_of(instance) in self.selected and not instance.skip_reason()
+        return instance.name in self.selected.get(_flow_of(instance), ()) and not instance.skip_reason()
 
 
-def _place_of(instance: Instance) -> tuple[Path, str, str]:
-    # shares its parts with the instance: a path for each of thousands takes longer, and more memory
-    return instance.project.root, instance.flow, instance.name
+def _flow_of(instance: Instance) -> tuple[Path, str]:
+    return instance.project.root, instance.flow
 
 
 #: Metrics that JUnit gets of an instance.
@@ -355,24 +357,23 @@ class ItemOutcome:
 class InstanceItem(pytest.Item):
     """One stored instance as a test."""
 
-    # Of the class until they are known: the items of a session live as long as it does.
-    outcome: ItemOutcome | None = None
-    place: tuple[str, int, str] | None = None
-    why: tuple[str, ...] = ()
-    beyond = ""
-    short = ""
-    kinds: list[str] | None = None
-    accepted: tuple[Sequence[str], bool] | None = None
-    #: Seconds that pytest-timeout gives a run, and what stops it then.
-    limit: float | None = None
-    stop: StopWithReason | None = None
-
     def __init__(self, *, instance: Instance, flows: FlowSession, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.instance = instance
         # with what is said of it as its turn has come
         self.ready = instance
         self.flows = flows
+        # All here: one that gets an attribute later no longer shares the names of all with thousands.
+        self.outcome: ItemOutcome | None = None
+        self.place: tuple[str, int, str] | None = None
+        self.why: tuple[str, ...] = ()
+        self.beyond = ""
+        self.short = ""
+        self.kinds: list[str] | None = None
+        self.accepted: tuple[Sequence[str], bool] | None = None
+        #: Seconds that pytest-timeout gives a run, and what stops it then.
+        self.limit: float | None = None
+        self.stop: StopWithReason | None = None
         for tag in instance.options.tags:
             self._add_tag(tag)
         if instance.options.xfail:
@@ -397,7 +398,8 @@ class InstanceItem(pytest.Item):
     def location(self) -> tuple[str, int, str]:
         """The same with the file as a node id has it; pytest works out the way to each file anew."""
         _, line, name = self.reportinfo()
-        return self.file.nodeid.replace("/", os.sep), line, name
+        file = self.file.nodeid
+        return file if os.sep == "/" else file.replace("/", os.sep), line, name
 
     def _initrequest(self) -> None:
         """Do nothing: pytest-retry calls it before it runs a test again, for the fixtures of functions."""
@@ -598,7 +600,7 @@ class InstanceItem(pytest.Item):
         self._property("status", outcome.status.value)
 
     def _property(self, name: str, value: str) -> None:
-        self.user_properties.append((name, clean(value)))
+        self.user_properties.append(_property(name, value))
 
     def _fail(self, text: str) -> None:
         text = clean(text)
@@ -648,6 +650,12 @@ class InstanceItem(pytest.Item):
         told = self.why if verbosity > 1 else self.why[:1]
         more = len(self.why) - len(told)
         return f"ran since: {'; '.join(told)}" + (f", and {more} more" if more else "") if told else ""
+
+
+@functools.lru_cache(maxsize=64)
+def _property(name: str, value: str) -> tuple[str, str]:
+    # most of them are those of thousands
+    return name, clean(value)
 
 
 def _tell(report: pytest.TestReport, **facts: object) -> None:

@@ -204,8 +204,11 @@ class Projects:
         if nodeid not in self._stored:
             name = nodeid.partition("::")[0]
             if name not in self._looked_into:
-                self._looked_into.add(name)
-                for instance in self.instances_in(Path(os.path.normpath(self.rootdir / name))):
+                stored = self.instances_in(Path(os.path.normpath(self.rootdir / name)))
+                if len(stored) != 1:
+                    # a file of one is known by the id of that
+                    self._looked_into.add(name)
+                for instance in stored:
                     found = f"{name}::{instance.title}"
                     # the text that everybody has, of thousands
                     self._stored[nodeid if found == nodeid else found] = instance
@@ -244,10 +247,10 @@ class Projects:
     def edges(self, nodeids: Sequence[str]) -> list[list[int] | None]:
         """For each node id the indices of those that it waits for; None for ordinary tests."""
         instances = [self.instance(nodeid) for nodeid in nodeids]
-        index = {instance.run_folder.path: place for place, instance in enumerate(instances) if instance}
+        index = {_spot(instance): place for place, instance in enumerate(instances) if instance}
         ups = [self.upstreams(instance) if instance else None for instance in instances]
         return [
-            None if found is None else [index[path] for up in found if (path := up.run_folder.path) in index]
+            None if found is None else [index[spot] for up in found if (spot := _spot(up)) in index]
             for found in ups
         ]
 
@@ -279,3 +282,8 @@ class Projects:
             for slot, place in zip(slots, sequence, strict=True):
                 order[slot] = place
         return order
+
+
+def _spot(instance: Instance) -> tuple[Path, str, str]:
+    # shares its parts with the instance: a path for each of thousands takes longer, and more memory
+    return instance.project.root, instance.flow, instance.name

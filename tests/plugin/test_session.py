@@ -449,3 +449,42 @@ def test_the_collector_of_garbage_is_as_before_when_tests_run(
     assert session.code == 0
     noted = dict.fromkeys((project.root / "notes").read_text().splitlines())
     assert ["collects False False", f"runs True {not with_tests}", "ends True False"] == [*noted]
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "1")])
+def test_what_the_reports_of_an_instance_have_alike_is_there_once(
+    workers: tuple[str, ...], tmp_path: Path
+) -> None:
+    """pytest keeps three of each test until the end. What one of them alone says stays with it."""
+    project = TinyProject(tmp_path / "project")
+    project.flow("fit", PLAIN)
+    project.config("flows/fit/a.json")
+    (project.root / "conftest.py").write_text(
+        """
+import pytest
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport():
+    report = yield
+    if report.when == "teardown":
+        report.user_properties.append(("late", "yes"))
+    return report
+
+def pytest_terminal_summary(terminalreporter):
+    reports = [one for some in terminalreporter.stats.values() for one in some if hasattr(one, "when")]
+    for name in ("keywords", "location", "user_properties"):
+        terminalreporter.write_line(f"{name}: {len({id(getattr(one, name)) for one in reports})}")
+    late = [one.when for one in reports if ("late", "yes") in one.user_properties]
+    terminalreporter.write_line(f"late: {late}")
+"""
+    )
+
+    session = run_pytest(project.root, *workers)
+
+    assert session.code == 0, session.out
+    told = [
+        line
+        for line in session.out.splitlines()
+        if re.match(r"(keywords|location|user_prop\w+|late): ", line)
+    ]
+    assert ["keywords: 1", "location: 1", "user_properties: 3", "late: ['teardown']"] == told

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 
 import pytest
 
@@ -102,7 +103,7 @@ def test_a_block_is_packed_when_its_last_result_comes(
     monkeypatch.setattr(
         packed_lines,
         "_packed",
-        lambda text, level=1: (packed.append(text.count("\n")), own(text, level=level))[1],
+        lambda text: (packed.append(text.count("\n")), own(text))[1],
     )
     lines = PackedLines(lambda: NONE)
     ids = [f"fit/{number}" for number in range(3 * BLOCK)]
@@ -112,3 +113,5 @@ def test_a_block_is_packed_when_its_last_result_comes(
         read(lines)
     assert [0] * single == [count for count in packed if count == 0]
     assert [BLOCK - 1] * 3 == [count for count in packed if count]
+    emptied = {sys.getsizeof(block.awaited) for block in lines._blocks}
+    assert {sys.getsizeof(set())} == emptied, "what waited for results has no room kept for it"

@@ -63,6 +63,7 @@ class Instance:
         saved: the run folder, where the config is the saved one of that folder and not a stored one.
         notes: what is doubtful about what it reads; each is a warning in the log of its run. None if nobody
             has looked (`graph.noted` does).
+        id: `fit/scenario_A`; one text for all who keep it.
     """
 
     kind: Kind
@@ -78,11 +79,10 @@ class Instance:
     notes: tuple[str, ...] | None = field(default=None, compare=False)
     is_stored: bool = False
     line: int = 1
+    id: str = field(init=False, compare=False)
 
-    @property
-    def id(self) -> str:
-        """`fit/scenario_A`"""
-        return f"{self.flow}/{self.name}"
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "id", f"{self.flow}/{self.name}")
 
     @property
     def title(self) -> str:

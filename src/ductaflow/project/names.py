@@ -65,9 +65,10 @@ def _usable_name(name: str) -> str:
     return name or "instance"
 
 
-@functools.lru_cache(maxsize=1 << 15)
+@functools.lru_cache(maxsize=1 << 10)
 def run_folder_of(project: Project, flow: str, name: str) -> RunFolder:
-    # A session asks for it many times for each instance, and paths are slow to make.
+    # A session asks for it many times while an instance has its turn, and paths are slow to make; those of
+    # ten thousands would take 8 MB.
     return project.run_folder(_folder_name(flow), _folder_name(name))
 
 

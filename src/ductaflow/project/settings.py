@@ -249,7 +249,7 @@ class Project:
         return None
 
     def run_folder(self, flow: str, instance: str) -> RunFolder:
-        return RunFolder(self.runs_dir / flow / instance, flow)
+        return RunFolder(self.runs_dir.joinpath(flow, instance), flow)
 
     def placed(self, folder: Path) -> tuple[Path, Path]:
         """A run folder as the project spells it, and the tree that keeps its marker and previous outputs.

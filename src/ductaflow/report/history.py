@@ -62,11 +62,11 @@ def session_line(
         before: the sessions before it, the oldest first.
     """
     red_before, left_out = (before[-1]["red"], before[-1]["red_left_out"]) if before else ([], 0)
-    judged = {id for id, status in touched.items() if status.has_run}
-    carried = set(red_before) - judged
+    carried = {id for id in red_before if id not in touched or not touched[id].has_run}
     red = sorted(carried.union(id for id, status in touched.items() if status.is_error))
     # Those left out may be among the instances that have a result now and were not named.
-    still_left_out = max(0, left_out - len(judged.difference(red_before)))
+    news = sum(status.has_run for status in touched.values()) - (len(red_before) - len(carried))
+    still_left_out = max(0, left_out - news)
     return {
         "schema": 1,
         "session_id": head["session_id"],

@@ -34,7 +34,7 @@ from ductaflow.report.page import (
     prepare,
     render_html,
 )
-from ductaflow.report.past import Past, Touched, packed_touched
+from ductaflow.report.past import Past, packed_touched
 from ductaflow.report.schema import Alive, AtWork, Head, InstanceTwin, Origin, SessionLine, ShardTwin, Twin
 from ductaflow.report.stored import Stored
 from ductaflow.report.twin import Counted, Entry, Sources, instance_data, report_head, utc_now
@@ -281,16 +281,15 @@ class LiveReport:
                 self._history = None
             finished = finished or utc_now()
             head = self._head(finished)
-            touched = {id: Touched(kept.status, kept.seconds) for id, kept in self._kept.items()}
-            statuses = {id: one.status for id, one in touched.items()}
+            statuses = {id: one.status for id, one in self._kept.items()}
             line = history.session_line(head, self.clock() - self._begin, statuses, head["history"])
             head["history"] = [*head["history"], line][-history.MAX_SESSIONS :]
-            past = self._read_history().past.followed_by(touched, most=history.MAX_SESSIONS)
+            past = self._read_history().past.followed_by(self._kept, most=history.MAX_SESSIONS)
             path = self._write(self._page(head, past))
             if self._kept and not self._is_noted:
                 kept_in = history.history_file(self._runs_dir)
                 try:
-                    kept: SessionLine = {**line, "touched": packed_touched(touched)}
+                    kept: SessionLine = {**line, "touched": packed_touched(self._kept)}
                     history.append_history(self._runs_dir, kept, self._numbers)
                 except OSError as exc:
                     raise DuctaflowError(

@@ -81,6 +81,9 @@ class _Block:
         lines = self.lines(past)
         self.joined, self.count, self.past = _packed("\n".join(lines)), len(lines), past
         self.news.clear()
+        if not self.awaited:
+            # an emptied set keeps the room for all that were in it
+            self.awaited.clear()
 
     def copy(self) -> _Block:
         return _Block([*self.ids], self.joined, self.count, self.past, {**self.news})
@@ -137,20 +140,22 @@ class PackedLines:
     def show(self, id: str, line: str) -> None:
         """Keep the line of an instance whose result is awaited."""
         block = self._of[id]
-        # the block is about to be joined: all of its lines come one after the other
-        block.news[id] = _packed(line, level=0)
+        # not packed: the block is about to be joined, as all of its lines come one after the other
+        self._hold(block, id, line)
         if block.is_full:
             self._join(block)
 
     def put(self, id: str, line: str) -> None:
         """Keep the line of an instance that has its result, in place of the one before."""
         block = self._of.get(id) or self._append(id)
-        is_loose = self._loose + len(line) <= LOOSE
-        self._loose += len(line) if is_loose else 0
-        block.news[id] = line if is_loose else _packed(line)
+        self._hold(block, id, line if self._loose + len(line) <= LOOSE else _packed(line))
         block.awaited.discard(id)
         if len(block.ids) >= BLOCK and not block.awaited:
             self._join(block)
+
+    def _hold(self, block: _Block, id: str, line: str | bytes) -> None:
+        self._loose += _loose(line) - _loose(block.news.get(id, b""))
+        block.news[id] = line
 
     def settle(self) -> None:
         """Join the lines of what has a result with the past that is known now, for many writes of them."""
@@ -160,7 +165,7 @@ class PackedLines:
                 self._join(block)
 
     def _join(self, block: _Block) -> None:
-        self._loose -= sum(len(line) for line in block.news.values() if isinstance(line, str))
+        self._loose -= sum(map(_loose, block.news.values()))
         block.join(self._past())
 
     def _append(self, id: str) -> _Block:
@@ -175,8 +180,12 @@ class PackedLines:
         return LinesNow([block.copy() for block in self._blocks])
 
 
-def _packed(text: str, *, level: int = 1) -> bytes:
-    return zlib.compress(text.encode("ascii"), level)
+def _loose(line: str | bytes) -> int:
+    return len(line) if isinstance(line, str) else 0
+
+
+def _packed(text: str) -> bytes:
+    return zlib.compress(text.encode("ascii"), 1)
 
 
 def _unpacked(packed: bytes) -> str:

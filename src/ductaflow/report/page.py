@@ -241,18 +241,20 @@ def page_chunks(head: Head, rows: Rows, packer: Packer) -> Iterator[str]:
         head: the twin; its instances are not used.
         rows: of the instances in the twin's order; packer: holds their details.
     """
-    frame = _template("page.html").render(**_frame(head, rows))
-    before, data, after = frame.encode("ascii", "xmlcharrefreplace").decode("ascii").split(_HERE)
-    yield before
     shown = {
         **{key: value for key, value in head.items() if key != "instances"},
         "shapes": list(packer.shapes),
         "statuses": _STATUSES,
     }
-    yield _json(_all_visible(shown))
-    yield data
-    yield from _list_of(rows.joined)
-    yield after
+    data = iter([[_json(_all_visible(shown))], _list_of(rows.joined)])
+    # styles and scripts are most of it, and the same in each write: nothing copies them
+    for piece in _template("page.html").generate(**_frame(head, rows)):
+        if piece == _HERE:
+            yield from next(data)
+        elif piece.isascii():
+            yield piece
+        else:
+            yield piece.encode("ascii", "xmlcharrefreplace").decode("ascii")
     # Behind the script: the rows are on the screen before the rest has been read.
     for number, block in enumerate(packer.blocks()):
         yield f'<script type="text/plain" id="pack-{number}">{block}</script>\n'
@@ -272,7 +274,7 @@ _STATUSES = [
     }
     for status in BY_ATTENTION
 ]
-#: Stands in the template where the data goes, which is not held in one piece. Text has no NUL: see `visible`.
+#: A piece of the template where data goes, which is not held in one piece. Text has no NUL: see `visible`.
 _HERE = "\0"
 
 
@@ -545,6 +547,7 @@ def _ours(text: str) -> Markup:
     return Markup(text)
 
 
+@functools.cache
 def _hash(code: str) -> str:
     digest = hashlib.sha256(code.encode("ascii")).digest()
     return f"sha256-{base64.b64encode(digest).decode('ascii')}"

@@ -15,7 +15,7 @@ import math
 import zlib
 from array import array
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from ductaflow.common.decode import UnreadableError, decode
 from ductaflow.report.schema import PastTwin, SessionLine
@@ -27,8 +27,18 @@ NO_RESULT, UNTOLD = ".", "?"
 _LARGEST = 64_000_000
 
 
-class Touched(NamedTuple):
+class Touch(Protocol):
     """What a session made of an instance; `seconds` of a run of its own."""
+
+    @property
+    def status(self) -> Status: ...
+
+    @property
+    def seconds(self) -> float | None: ...
+
+
+class Touched(NamedTuple):
+    """A `Touch` and nothing else."""
 
     status: Status
     seconds: float | None = None
@@ -43,10 +53,11 @@ class _Flow(NamedTuple):
     seconds: list[float | None]
 
 
-def packed_touched(touched: Mapping[str, Touched]) -> str:
+def packed_touched(touched: Mapping[str, Touch]) -> str:
     """Pack what a session made of its instances, by their ids, for its line of the history."""
     flows: dict[str, _Flow] = {}
-    for id, (status, seconds) in sorted(touched.items()):
+    for id in sorted(touched):
+        status, seconds = touched[id].status, touched[id].seconds
         flow, _, name = id.partition("/")
         known = flows.get(flow, _Flow(flow, [], "", []))
         known.names.append(name)
@@ -140,13 +151,14 @@ class Past:
         place = self._places.setdefault(id, len(self._places))
         self._columns[-1].note(place, letter, seconds)
 
-    def followed_by(self, touched: Mapping[str, Touched], *, most: int) -> Past:
+    def followed_by(self, touched: Mapping[str, Touch], *, most: int) -> Past:
         """Return the past after one more session, of the last sessions, at `most` so many."""
         found = Past([])
         found._places = {**self._places}
         found._columns = [*self._columns, _Column(NO_RESULT)][-most:]
-        for id, (status, took) in touched.items():
-            found._note(id, letter_of(status), None if took is None else _rounded(took))
+        for id, one in touched.items():
+            took = None if one.seconds is None else _rounded(one.seconds)
+            found._note(id, letter_of(one.status), took)
         return found
 
     def of(self, id: str) -> PastTwin | None:
