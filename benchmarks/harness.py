@@ -157,7 +157,7 @@ def missing(packages: str, python: str | None = None) -> str:
     return f"missing: pip install {packages}{both}"
 
 
-def environment(workspace: Path) -> dict[str, str]:
+def environment(workspace: Path, *, keeps_bytecode: bool = True) -> dict[str, str]:
     """The variables of every process that is measured: those of a new user, pytest without plugins.
 
     papermill imports all installed engines when it is imported. With ploomber-engine beside it that takes
@@ -171,8 +171,9 @@ def environment(workspace: Path) -> dict[str, str]:
     (shadow / "ploomber_engine" / "engine.py").write_text(engines)
     home.mkdir()
     dropped = ("PYTEST_", "DUCTAFLOW_", "COV_", "COVERAGE_", "XDG_", "JUPYTER_", "IPYTHON", "MPL")
-    # without compiled modules ours, in a checkout, would be compiled at each start
-    dropped = (*dropped, "PYTHONDONTWRITEBYTECODE")
+    if keeps_bytecode:
+        # without compiled modules ours, in a checkout, would be compiled at each start
+        dropped = (*dropped, "PYTHONDONTWRITEBYTECODE")
     return {
         **{name: value for name, value in os.environ.items() if not name.startswith(dropped)},
         "HOME": str(home),
@@ -210,7 +211,8 @@ class Bench:
     notes: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.environment = environment(self.workspace)
+        keeps_bytecode = not getattr(self.plan, "no_bytecode", False)
+        self.environment = environment(self.workspace, keeps_bytecode=keeps_bytecode)
 
     def folder(self, name: str) -> Path:
         """An empty folder."""
@@ -386,6 +388,17 @@ def heading(quick: bool, packages: Sequence[str] = ()) -> str:
     return f"{text}\nMade with `--quick`: it works; too little to judge.\n" if quick else text
 
 
+def why_bytecode_is_there(packages: Sequence[str]) -> str:
+    """Why byte code of installed packages is, or soon will be, where Python looks for it; nothing if not."""
+    if not os.environ.get("PYTHONDONTWRITEBYTECODE"):
+        return "PYTHONDONTWRITEBYTECODE is not set"
+    for name in packages:
+        spec = importlib.util.find_spec(name.replace("-", "_"))
+        if spec and spec.origin and os.path.exists(importlib.util.cache_from_source(spec.origin)):
+            return f"{name} is compiled"
+    return ""
+
+
 def versions_in(python: str, packages: Sequence[str]) -> list[str]:
     """Name and version of those of some packages that another interpreter has."""
     code = (
@@ -420,6 +433,7 @@ def main(
     packages: Sequence[str],
     *,
     peers: bool = False,
+    no_bytecode: str = "",
 ) -> None:
     """The program of a benchmark that consists of pieces and has rivals.
 
@@ -429,8 +443,12 @@ def main(
         conclude: adds ratios and targets to what was measured.
         packages: whose versions are printed.
         peers: whether `--peers` names the interpreter that has the packages of rivals.
+        no_bytecode: the piece that `--no-bytecode` measures.
     """
     parser = parser_of(document)
+    if no_bytecode:
+        about = f"measure only {no_bytecode}, where nothing installed is compiled and nothing is kept"
+        parser.add_argument("--no-bytecode", action="store_true", help=about)
     if peers:
         about = "interpreter that has the peers; by default this one"
         parser.add_argument("--peers", default=sys.executable, metavar="PYTHON", help=about)
@@ -440,6 +458,9 @@ def main(
     for name, (usual, _) in plan.items():
         parser.add_argument(f"--{name}", type=int, metavar="N", help=f"instead of {usual:,}")
     options = parser.parse_args()
+    is_bare = getattr(options, "no_bytecode", False)
+    if is_bare and (why := why_bytecode_is_there(packages)):
+        parser.error(f"this environment has byte code: {why}; docs/performance.md says how to make another")
     for name, numbers in plan.items():
         setattr(options, name, getattr(options, name) or numbers[options.quick])
     chosen = [name for name in options.only if name in rivals] or list(rivals)
@@ -449,7 +470,7 @@ def main(
     with tempfile.TemporaryDirectory(prefix="benchmark-", ignore_cleanup_errors=True) as folder:
         bench = Bench(Path(folder), options, options.quick, chosen)
         bench.notes = {name: why for name in chosen if (why := missing(rivals[name], python))}
-        own = [name for name in options.only if name in pieces] or pieces
+        own = [no_bytecode] if is_bare else [name for name in options.only if name in pieces] or pieces
         bench.turns("begins", lambda name: pieces[name](bench), own)
     conclude(bench)
     others = versions_in(python, list(filter(None, rivals.values()))) if python else []

@@ -84,6 +84,7 @@ PLAN = {
 
 def measure_runs(bench: Bench) -> None:
     """Each flow by each contender, in turns, in processes that have run it once before."""
+    flows = [LIGHT.name] if bench.plan.no_bytecode else [*FLOWS]
     for flow in FLOWS.values():
         write_project(bench.workspace / "project", flow, bench.plan.rounds + 1)
     write_notebooks(bench.workspace)
@@ -119,7 +120,7 @@ def measure_runs(bench: Bench) -> None:
                     bench.add(table, row, "page faults", each.faults)
                 since[name] = now
 
-        for flow_name, number in itertools.product(FLOWS, range(bench.plan.rounds + 1)):
+        for flow_name, number in itertools.product(flows, range(bench.plan.rounds + 1)):
             bench.turns(f"runs: {flow_name}, round {number} of {bench.plan.rounds}", run, bench.rivals)
 
 
@@ -347,4 +348,4 @@ PIECES = {
 
 if __name__ == "__main__":
     rivals = {name: contender.package for name, contender in CONTENDERS.items()}
-    main(__doc__, PLAN, PIECES, rivals, conclude, PACKAGES)
+    main(__doc__, PLAN, PIECES, rivals, conclude, PACKAGES, no_bytecode="runs")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import py_compile
 import re
 import subprocess
 import sys
@@ -70,6 +71,33 @@ def test_an_unknown_name_is_refused(tmp_path: Path) -> None:
     done = benchmark("overhead.py", tmp_path, "--only", "flor")
     assert 2 == done.returncode
     assert "flor" in done.stderr
+
+
+def test_where_byte_code_is_kept_nothing_is_measured_without(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Figures of an environment that compiles its packages would be those of the usual state."""
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    done = benchmark("overhead.py", tmp_path, "--no-bytecode")
+    assert 2 == done.returncode
+    assert "PYTHONDONTWRITEBYTECODE is not set" in done.stderr
+
+
+def test_an_environment_has_byte_code_if_one_package_is_compiled(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The variable alone does not make it one that keeps none."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    from harness import environment, why_bytecode_is_there
+
+    (tmp_path / "some_package.py").touch()
+    assert "" == why_bytecode_is_there(["some-package", "not-installed"])
+    py_compile.compile(str(tmp_path / "some_package.py"))
+    assert "some-package is compiled" == why_bytecode_is_there(["some-package"])
+    assert "1" == environment(tmp_path / "bare", keeps_bytecode=False)["PYTHONDONTWRITEBYTECODE"]
+    assert "PYTHONDONTWRITEBYTECODE" not in environment(tmp_path / "usual")
 
 
 @pytest.mark.parametrize(
