@@ -50,6 +50,7 @@ COMMAND_CPU = "The whole command, flow `{}`: seconds of CPU"
 COMMAND_FAULTS = "The whole command, flow `{}`: thousands of page faults"
 OTHERS = "Parallel, memory, collection"
 START = "what the plugin adds to the start of `pytest`, CPU of a pair, ms"
+ITS_OWN = "of which not what pytest does for any plugin, CPU of a pair, ms"
 BLAS = "numeric flows (BLAS), {}: their CPU, s"
 STAGES = "Where the milliseconds of a warm light run go"
 MB = 1e6
@@ -231,18 +232,31 @@ def measure_memory(bench: Bench) -> None:
 
 
 def measure_start(bench: Bench) -> None:
-    """What the plugin adds to the start of a pytest that does not use it."""
+    """What the plugin adds to the start of a pytest that does not use it.
+
+    For the first `-p NAME` pytest reads the metadata of all packages that are installed, whatever the plugin
+    does: so a plugin that does nothing has its turns too.
+    """
     folder = write_plain_tests(bench.folder("start"), 1)
-    ways = (("with", ["-p", "pytest_ductaflow.plugin"]), ("without", []))
+    (folder / "plugin_of_nothing.py").touch()
+    ways = (
+        ("with the plugin", ["-p", "pytest_ductaflow.plugin"]),
+        ("without a plugin", []),
+        ("with one that does nothing", ["-p", "plugin_of_nothing"]),
+    )
     for repeat in range(bench.plan.starts + 1):
         # who comes first takes turns too
-        pair = {
-            what: bench.run([*PYTEST, *plugin], folder) for what, plugin in ways[:: -1 if repeat % 2 else 1]
+        first = repeat % len(ways)
+        turn = {
+            what: 1e3 * bench.run([*PYTEST, *plugin], folder).cpu
+            for what, plugin in (*ways[first:], *ways[:first])
         }
         if repeat:
-            for what, used in pair.items():
-                bench.add(OTHERS, f"start of `pytest` {what} the plugin, CPU ms", "measured", 1e3 * used.cpu)
-            bench.add(OTHERS, START, "measured", 1e3 * (pair["with"].cpu - pair["without"].cpu))
+            ours, none, nothing = (turn[what] for what, _ in ways)
+            for what, cpu in turn.items():
+                bench.add(OTHERS, f"start of `pytest` {what}, CPU ms", "measured", cpu)
+            bench.add(OTHERS, START, "measured", ours - none)
+            bench.add(OTHERS, ITS_OWN, "measured", ours - nothing)
 
 
 def measure_collect(bench: Bench) -> None:
