@@ -14,7 +14,8 @@ import json
 import math
 import zlib
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import NamedTuple, Protocol
 
 from ductaflow.common.decode import UnreadableError, decode
@@ -25,6 +26,10 @@ from ductaflow.store.result import Status
 NO_RESULT, UNTOLD = ".", "?"
 #: A line that unpacks to more bytes is none of ours: 1,000,000 instances take half of it.
 _LARGEST = 64_000_000
+#: Values that are made to JSON together.
+_PIECE = 1_000
+#: One for all: ten thousands of texts are made.
+_compact = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class Touch(Protocol):
@@ -55,16 +60,32 @@ class _Flow(NamedTuple):
 
 def packed_touched(touched: Mapping[str, Touch]) -> str:
     """Pack what a session made of its instances, by their ids, for its line of the history."""
-    flows: dict[str, _Flow] = {}
-    for id in sorted(touched):
-        status, seconds = touched[id].status, touched[id].seconds
-        flow, _, name = id.partition("/")
-        known = flows.get(flow, _Flow(flow, [], "", []))
-        known.names.append(name)
-        known.seconds.append(None if seconds is None else _rounded(seconds))
-        flows[flow] = known._replace(letters=known.letters + letter_of(status))
-    raw = json.dumps([*flows.values()], separators=(",", ":")).encode("ascii")
-    return base64.b64encode(zlib.compress(raw, 9)).decode("ascii")
+    packer = zlib.compressobj(9)
+    packed = [packer.compress(piece.encode("ascii")) for piece in _flows(touched)]
+    return base64.b64encode(b"".join([*packed, packer.flush()])).decode("ascii")
+
+
+def _flows(touched: Mapping[str, Touch]) -> Iterator[str]:
+    """Yield the list of `_Flow` as JSON in pieces: in one go it has an object for each text and number."""
+    separator = "["
+    for flow, group in groupby(sorted(touched), lambda id: id.partition("/")[0]):
+        ids = list(group)
+        letters = "".join(letter_of(touched[id].status) for id in ids)
+        seconds = [touched[id].seconds for id in ids]
+        yield f"{separator}[{_compact(flow)},"
+        yield from _list_of([id[len(flow) + 1 :] for id in ids])
+        yield f",{_compact(letters)},"
+        yield from _list_of([None if one is None else _rounded(one) for one in seconds])
+        yield "]"
+        separator = ","
+    yield "]" if touched else "[]"
+
+
+def _list_of(values: Sequence[object]) -> Iterator[str]:
+    yield "["
+    for start in range(0, len(values), _PIECE):
+        yield f"{',' if start else ''}{_compact(values[start : start + _PIECE])[1:-1]}"
+    yield "]"
 
 
 def letter_of(status: Status) -> str:
@@ -116,10 +137,6 @@ class _Column:
             return ord(self._none), None
         seconds = self._seconds[place]
         return self._letters[place], None if seconds != seconds else seconds
-
-
-#: One for all: ten thousands of texts are made.
-_compact = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class Past:
