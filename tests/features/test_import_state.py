@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
@@ -206,3 +208,45 @@ def test_popular_packages_stay_warm(project: TinyProject, tmp_path: Path) -> Non
     """What seeds, reads and computes much at its import is no false alarm."""
     code = "import matplotlib.pyplot, numpy.random, pandas, PIL.Image, yaml\n"
     assert "" == two_runs(project, tmp_path, "", code).notes.strip()
+
+
+#: What packages have at the top; `PID` is the number of the process that imports them.
+CONSTANTS = [
+    ("SIZE = PID", []),
+    ("SIZES = {'row': PID}; TEXT = 'port PID'", []),
+    ("class Codec:\n    bits = PID", []),
+    ("import os\nif os.getpid() < 0: raise OSError\nSIZE = PID", ["keeps the process id of its import"]),
+    ("from os import getpid; OWN = getpid()", ["keeps the process id of its import"]),
+    ("import threading; OWN = threading.get_native_id()", ["keeps the process id of its import"]),
+    (
+        "import multiprocessing; OWN = multiprocessing.current_process().pid",
+        ["keeps the process id of its import"],
+    ),
+    ("from os import getpid, urandom\nfrom threading import get_native_id", []),
+]
+WATCH = """
+import importlib, json, os, pathlib, sys, threading
+from ductaflow.execution.import_state import ImportWatch
+sys.path.insert(0, os.getcwd())
+found = []
+for number, code in enumerate(json.loads(sys.argv[1])):
+    name = f"lib{number}"
+    pathlib.Path(name + ".py").write_text(code.replace("PID", str(os.getpid())))
+    with ImportWatch() as watch:
+        module = importlib.import_module(name)
+    found.append([why for why in watch.reasons() if "process" in why])
+own = [module.getpid is os.getpid, module.urandom is os.urandom]
+own.append(module.get_native_id is threading.get_native_id)
+print(json.dumps([found, own]))
+"""
+
+
+def test_a_constant_is_not_the_process_id(tmp_path: Path) -> None:
+    """In a container that is a small number, such as packages have many; it counts if it was asked for.
+
+    Nor does a package that has the function by its name keep ours instead.
+    """
+    codes = json.dumps([code for code, _ in CONSTANTS])
+    command = [sys.executable, "-c", WATCH, codes]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert [[why for _, why in CONSTANTS], [True, True, True]] == json.loads(done.stdout)

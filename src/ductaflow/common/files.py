@@ -24,7 +24,7 @@ _READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
 class SpecialFileError(OSError):
-    """A folder, a pipe or a device lies in the place of a file."""
+    """A pipe, a socket or a device lies in the place of a file."""
 
 
 def open_regular(path: str | os.PathLike[str], *, follow: bool = True) -> tuple[int, int]:
@@ -35,11 +35,14 @@ def open_regular(path: str | os.PathLike[str], *, follow: bool = True) -> tuple[
         follow: also where the path is a link.
 
     Raises:
-        SpecialFileError: it is none; OSError: the system refuses it; ValueError: it is no name of a file.
+        SpecialFileError, IsADirectoryError: it is none; OSError: the system refuses it; ValueError: it is no
+            name of a file.
     """
     handle = os.open(path, _READ if follow else _READ | getattr(os, "O_NOFOLLOW", 0))
     try:
         status = os.fstat(handle)
+        if stat.S_ISDIR(status.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
         if not stat.S_ISREG(status.st_mode):
             raise SpecialFileError(errno.EINVAL, "not a regular file", os.fspath(path))
     except BaseException:
@@ -56,7 +59,7 @@ def read_regular(path: str | os.PathLike[str], *, most: int | None = None) -> by
         most: refuse a larger one, in bytes, with EFBIG.
 
     Raises:
-        SpecialFileError, OSError, ValueError: as of `open_regular`.
+        OSError, ValueError: as of `open_regular`.
     """
     handle, size = open_regular(path)
     try:

@@ -7,6 +7,8 @@
 
 It looks at what a new process would make anew: generators seeded from the system, descriptors, files and
 folders, and values at the top of modules that are the id, the time or the working directory of this process.
+An id may be any number, and in a container it is a small one, as most constants are: it counts only if it was
+asked for while the package was imported.
 """
 
 from __future__ import annotations
@@ -19,8 +21,9 @@ import random
 import re
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from types import ModuleType
 from typing import Any
@@ -42,6 +45,8 @@ _MOST = 50
 _SEED_OF_NUMPY = 16
 #: A smaller process id may be any number in a text.
 _SMALLEST_PID = 999
+#: What gives the id of this process; that of its main thread is the same.
+_IDS = ((os, "getpid"), (threading, "get_native_id"))
 #: No clock of interest says less, in seconds: a smaller number is most likely a constant.
 _EARLIEST = 1000.0
 
@@ -60,6 +65,8 @@ class ImportWatch:
         self.descriptors: set[int] = set()
         self._seeded: dict[int, tuple[random.Random, object]] = {}
         self._draws: set[str] = set()
+        self._is_pid_asked = False
+        self._patched: dict[int, tuple[object, object]] = {}
         self._stack = ExitStack()
 
     def __enter__(self) -> ImportWatch:
@@ -78,10 +85,11 @@ class ImportWatch:
         _files_made().end()
         self._ended = _clocks()
         self.modules = modules_since(self._last)
+        self._put_back()
         self.packages = packages() - self._packages
 
     def _patch(self) -> None:
-        """Notice seeds, and draws from the system."""
+        """Notice seeds, draws from the system, and who asks for the id of this process."""
         watch, set_seed, draw = self, random.Random.seed, os.urandom
 
         def seed(self: random.Random, a: Any = None, version: int = 2) -> None:
@@ -98,10 +106,31 @@ class ImportWatch:
             watch._draws.add("numpy" if is_of_numpy else "other")
             return draw(size)
 
-        patches = [(random.Random, "seed", seed), *((owner, name, urandom) for owner, name in DRAWS)]
+        def asking(give: Callable[[], int]) -> Callable[[], int]:
+            def id_of_process() -> int:
+                watch._is_pid_asked = True
+                return give()
+
+            return id_of_process
+
+        patches = [
+            (random.Random, "seed", seed),
+            *((owner, name, urandom) for owner, name in DRAWS),
+            *((owner, name, asking(getattr(owner, name))) for owner, name in _IDS),
+        ]
         for owner, name, new in patches:
-            self._stack.callback(setattr, owner, name, getattr(owner, name))
+            old = getattr(owner, name)
+            self._stack.callback(setattr, owner, name, old)
+            self._patched[id(new)] = new, old
             setattr(owner, name, new)
+
+    def _put_back(self) -> None:
+        """Give modules the functions that they have imported by name, instead of ours."""
+        for module in filter(None, map(sys.modules.get, self.modules)):
+            for name, value in list(vars(module).items()):
+                new, old = self._patched.get(id(value), (None, None))
+                if value is new is not None:
+                    setattr(module, name, old)
 
     # --- what was noticed ----------------------------------------------------------------------------------
 
@@ -149,7 +178,7 @@ class ImportWatch:
         kinds = set()
         for package, value in ((_package(module), value) for module in modules for value in _values(module)):
             if isinstance(value, int | float):
-                if type(value) is int and value == pid:
+                if type(value) is int and value == pid and self._is_pid_asked:
                     kinds.add("the process id")
                 elif value > _EARLIEST and any(begin <= value <= end for begin, end in windows):
                     kinds.add("the time")
@@ -157,13 +186,16 @@ class ImportWatch:
                 text = os.fsdecode(value)
                 if len(folder) > 1 and folder in text:
                     kinds.add("the working directory")
-                elif pid > _SMALLEST_PID and has_pid(text) and package not in NAMES_SURVIVE:
+                elif self._may_name(pid) and has_pid(text) and package not in NAMES_SURVIVE:
                     kinds.add("the process id")
                 elif any(day in text for day in days):
                     kinds.add("the time")
             elif isinstance(value, datetime.date | time.struct_time) and _day_of(value) in days:
                 kinds.add("the time")
         return kinds
+
+    def _may_name(self, pid: int) -> bool:
+        return self._is_pid_asked and pid > _SMALLEST_PID
 
 
 class _FilesMade:

@@ -44,9 +44,9 @@ def read_text(path: str | Path) -> str:
     """Read a UTF-8 file, without a byte order mark."""
     try:
         raw = read_regular(path)
-    except SpecialFileError as exc:
+    except (SpecialFileError, IsADirectoryError) as exc:
         raise ConfigError(
-            f"{path}: cannot be read: {exc.strerror}", hint="Put the JSON or CSV itself there."
+            f"{path}: cannot be read: not a regular file", hint="Put the JSON or CSV itself there."
         ) from exc
     except OSError as exc:
         raise ConfigError(f"{path}: cannot be read: {exc.strerror or exc}") from exc
