@@ -44,7 +44,6 @@ from ductaflow.store.folder import held
 from ductaflow.store.metrics import read_metrics
 from ductaflow.store.record import Site, config_hash
 from ductaflow.store.result import FileEntry, Metric, Result, recorded_result, why_not_valid
-from ductaflow.store.sessions import session_of
 
 #: A larger file, in bytes, is accepted only where that is asked for: expected files are committed.
 LARGE = 1_000_000
@@ -124,7 +123,7 @@ def accept(
             or is none to accept; something is in the way, such as a link. Nothing was written, but where a
             disk is full: the message says at which file.
     """
-    spec = spec_of_instance(one, session=session_of().id)
+    spec = spec_of_instance(one, with_git=False)
     folder, target, site = Path(spec.folder), Path(spec.expected), Site.of(spec)
     rules, again = one.options.expectations, f"Run it again: ductaflow run {one.id}"
     if not folder.is_dir():

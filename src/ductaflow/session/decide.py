@@ -237,7 +237,7 @@ def _of_skipped(instance: Instance, reason: str) -> Blame | None:
 def compared(instance: Instance) -> Decision:
     """The decision about an instance by what has changed since its last run."""
     try:
-        found = changes(spec_of_instance(instance))
+        found = changes(spec_of_instance(instance, with_git=False))
     except DuctaflowError as exc:
         return refused(instance, exc)
     if not found:

@@ -14,7 +14,6 @@ from ductaflow.session.request import spec_of_instance
 from ductaflow.store.folder import begun
 from ductaflow.store.record import Site
 from ductaflow.store.result import Result, Status, read_result
-from ductaflow.store.sessions import session_of
 
 NOT_JUDGED = "not judged since its expectation changed"
 
@@ -84,6 +83,6 @@ def _is_judged(one: Instance, result: Result) -> bool:
     # most projects expect nothing
     from ductaflow.store.expected import is_judged
 
-    spec = spec_of_instance(one, session=session_of().id)
+    spec = spec_of_instance(one, with_git=False)
     rules, site = one.options.expectations, Site.of(spec)
     return not spec.expected or is_judged(result, Path(spec.expected), rules, site)

@@ -38,8 +38,13 @@ def spec_of_instance(
     settings: Settings | None = None,
     session: str | None = None,
     owner_pid: int | None = None,
+    with_git: bool = True,
 ) -> RunSpec:
     """The spec of a stored instance, by default with the settings of its project, in this process's session.
+
+    Args:
+        with_git: whether it is for a run, whose record has the commit. Who only looks at many does without:
+            git takes two processes, once in a session, and each time without one.
 
     Raises:
         DuctaflowError: what is wrong with the instance.
@@ -66,7 +71,7 @@ def spec_of_instance(
         settings=settings or project.settings,
         session_id=session or session_of().id,
         run_id=uuid.uuid4().hex,
-        git=_git_of(project.root, session),
+        git=_git_of(project.root, session) if with_git else None,
         expected=_expected_of(instance, folder),
         owner_pid=owner_pid,
     )
