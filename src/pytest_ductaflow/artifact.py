@@ -167,11 +167,10 @@ class Artifact:
         result = tree.results.get(nodeid) if tree else None
         return result.status if result else None
 
-    def peak_of(self, nodeid: str) -> int | None:
-        """Return the most memory in bytes that the run of an instance took; None if that is not known."""
+    def result_of(self, nodeid: str) -> Result | None:
+        """Return what came of an instance; None if that is not known."""
         tree = self._tree_of.get(nodeid)
-        result = tree.results.get(nodeid) if tree else None
-        return result.peak_memory if result else None
+        return tree.results.get(nodeid) if tree else None
 
     def blocked(self) -> list[str]:
         """Return the node ids of the blocked instances."""

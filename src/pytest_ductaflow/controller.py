@@ -182,8 +182,8 @@ class ControllerHooks:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self._artifact.update(report)
         self._live.report(report, self._artifact.status_of(report.nodeid))
-        if self._scheduling:
-            self._scheduling.learn(report.nodeid, self._artifact.peak_of(report.nodeid))
+        if self._scheduling and (result := self._artifact.result_of(report.nodeid)):
+            self._scheduling.learn(report.nodeid, result)
         if accepted := report.__dict__.pop("ductaflow_accepted", None):
             lines, is_other = accepted
             self._said += lines

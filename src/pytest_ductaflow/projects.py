@@ -261,7 +261,8 @@ class Projects:
     def room(self, nodeids: Sequence[str], workers: int) -> RoomHere:
         """What node ids take of this machine, and what it has, with so many at a time."""
         instances = [self.instance(nodeid) for nodeid in nodeids]
-        return RoomHere(instances, self._likely(nodeids).peaks, workers)
+        known = self._likely(nodeids)
+        return RoomHere(instances, known.peaks, workers, known.cut)
 
     def _likely(self, nodeids: Sequence[str]) -> Likely:
         """What node ids are likely to take. It is asked for the same ones when all have been collected."""

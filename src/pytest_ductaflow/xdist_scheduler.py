@@ -23,6 +23,7 @@ import pytest
 
 from ductaflow.session.resources import RoomHere
 from ductaflow.session.scheduler import Policy, ReadyQueue, portions_of
+from ductaflow.store.result import Result
 
 if TYPE_CHECKING:
     from xdist.remote import Producer
@@ -157,10 +158,10 @@ class GraphScheduling:
             node.send_runtest_some([*items, pause])
         self._show_waits({self._ids[item]: lack for item, lack in self._policy.waits.items()})
 
-    def learn(self, nodeid: str, peak: int | None) -> None:
-        """An item has told how much memory in bytes it took."""
+    def learn(self, nodeid: str, result: Result) -> None:
+        """The result of an item tells how much memory it took."""
         if self._room and nodeid in self._places:
-            self._room.learn(self._places[nodeid], peak)
+            self._room.learn(self._places[nodeid], result)
 
     def _same_collection(self, ids: list[str], node: WorkerController) -> bool:
         from xdist.report import report_collection_diff

@@ -20,6 +20,7 @@ from ductaflow.session import resources
 from ductaflow.session.durations import likely
 from ductaflow.session.resources import Demand, RoomHere, waits_in_short
 from ductaflow.session.scheduler import Estimate, Policy, ReadyQueue
+from ductaflow.store.verdict import KILLED_FOR_MEMORY, OUT_OF_MEMORY
 
 GB = 10**9
 
@@ -236,11 +237,88 @@ def instances(project: TinyProject, **runs: Any) -> list[Instance]:
 
 
 def a_room(instances: Sequence[Instance | None], workers: int) -> RoomHere:
-    return RoomHere(instances, likely(instances).peaks, workers)
+    known = likely(instances)
+    return RoomHere(instances, known.peaks, workers, known.cut)
 
 
-def has_run(project: TinyProject, name: str, peak: int | None, status: str = "success") -> None:
-    stored_at(project.folder("fit", name), a_result(status, instance=name, peak_memory=peak))
+def has_run(
+    project: TinyProject, name: str, peak: int | None, status: str = "success", message: str = ""
+) -> None:
+    stored_at(project.folder("fit", name), a_result(status, instance=name, peak_memory=peak, message=message))
+
+
+def was_good_before(project: TinyProject, name: str, peak: int) -> None:
+    kept = project.root / "runs" / ".ductaflow" / "previous" / "fit" / name
+    stored_at(kept, a_result(instance=name, peak_memory=peak))
+
+
+#: What the message of a run says that was killed for memory, that may have been, and of which a pool was.
+KILLED = f"killed by SIGKILL in cell 1 of 1 (line 4) ({OUT_OF_MEMORY}: its peak was 1.0 GB)"
+MAYBE = "killed by SIGKILL in cell 1 of 1 (line 4) (its peak was 1.0 GB, the machine has 8.0 GB)"
+POOL = f"BrokenProcessPool: it is not usable anymore; the system killed 2 processes {KILLED_FOR_MEMORY}"
+
+
+@pytest.mark.parametrize(
+    ("runs", "expected"),
+    [
+        # One that ended well is known by its own peak, whatever others take.
+        ({"a": (3.0, ""), "b": (1.0, "")}, (3.0, 1.0, 3.0)),
+        # One that was killed for memory takes what its flow takes.
+        ({"a": (3.0, ""), "b": (1.0, KILLED)}, (3.0, 3.0, 3.0)),
+        ({"a": (3.0, ""), "b": (2.0, POOL)}, (3.0, 3.0, 3.0)),
+        # It takes more than it had: the most that is known is no whole peak.
+        ({"a": (3.0, ""), "b": (4.0, KILLED)}, (3.0, 6.0, 6.0)),
+        ({"a": (3.0, ""), "b": (3.0, KILLED)}, (3.0, 4.5, 4.5)),
+        ({"a": (1.0, KILLED), "b": (2.0, KILLED)}, (3.0, 3.0, 3.0)),
+        ({"a": (1.0, KILLED), "b": (2.0, KILLED), "c": (0.1, "")}, (3.0, 3.0, 0.1)),
+        # Who killed it is not known, or it failed by itself.
+        ({"a": (3.0, ""), "b": (1.0, MAYBE)}, (3.0, 1.0, 3.0)),
+        ({"a": (3.0, ""), "b": (1.0, "boom")}, (3.0, 1.0, 3.0)),
+    ],
+)
+def test_what_a_run_takes_that_was_killed_for_memory(
+    project: TinyProject,
+    machine: FakeMachine,
+    runs: dict[str, tuple[float, str]],
+    expected: tuple[float, float, float],
+) -> None:
+    """More than it had, and as much as its flow takes; `c` has often no run yet."""
+    found = instances(project, a={}, b={}, c={})
+    for name, (peak, message) in runs.items():
+        has_run(project, name, int(peak * GB), "error" if message else "success", message)
+    room = a_room(found, workers=2)
+
+    assert [int(peak * GB) for peak in expected] == [room.demand(item).memory for item in range(3)]
+
+
+def test_a_run_that_was_killed_for_memory_and_was_good_before(
+    project: TinyProject, machine: FakeMachine
+) -> None:
+    """It is known by the good run if that took more than it had when it was killed."""
+    found = instances(project, a={}, b={}, c={})
+    has_run(project, "a", 9 * GB)
+    has_run(project, "b", 2 * GB, "error", KILLED)
+    was_good_before(project, "b", 3 * GB)
+    has_run(project, "c", 2 * GB, "error", KILLED)
+    was_good_before(project, "c", GB)
+    room = a_room(found, workers=2)
+
+    assert [9 * GB, 3 * GB, 9 * GB] == [room.demand(item).memory for item in range(3)]
+
+
+def test_what_is_learned_in_a_session_counts_for_what_was_killed_before(
+    project: TinyProject, machine: FakeMachine
+) -> None:
+    """The first of a flow that ends well tells it; one that is killed again tells that it was not enough."""
+    found = instances(project, a={}, b={})
+    has_run(project, "a", 2 * GB, "error", KILLED)
+    has_run(project, "b", GB, "error", KILLED)
+    room = a_room(found, workers=2)
+    room.learn(0, a_result("error", peak_memory=4 * GB, message=KILLED))
+    assert 6 * GB == room.demand(1).memory
+
+    room.learn(0, a_result(peak_memory=5 * GB))
+    assert 5 * GB == room.demand(1).memory
 
 
 def test_what_instances_take(project: TinyProject, machine: FakeMachine) -> None:
@@ -248,7 +326,7 @@ def test_what_instances_take(project: TinyProject, machine: FakeMachine) -> None
     found = instances(project, a={"cpus": 2, "memory": "4 GB"}, b={}, c={}, d={"skip": "why"}, e={"cpus": 99})
     room = a_room([*found, None], workers=2)
     assert Demand(1, 0) == room.demand(1)
-    room.learn(1, GB)
+    room.learn(1, a_result(peak_memory=GB))
     assert Demand(1, GB) == room.demand(2)
 
     has_run(project, "a", 3 * GB)
@@ -270,8 +348,7 @@ def test_a_run_that_failed_early_counts_with_the_good_one_before_it(project: Tin
     """What is kept of the last good run tells more; a record that is damaged tells nothing."""
     found = instances(project, a={}, b={}, c={})
     has_run(project, "a", 10, "error")
-    kept = project.root / "runs" / ".ductaflow" / "previous" / "fit" / "a"
-    stored_at(kept, a_result(instance="a", peak_memory=3 * GB))
+    was_good_before(project, "a", 3 * GB)
     has_run(project, "b", None)
     project.folder("fit", "c").mkdir(parents=True)
     (project.folder("fit", "c") / "result.json").write_bytes(b'\n "peak_memory": 1e9\xff')

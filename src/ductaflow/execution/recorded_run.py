@@ -52,6 +52,7 @@ from ductaflow.store.result import (
 )
 from ductaflow.store.spec import THREAD_VARIABLES, RunSpec
 from ductaflow.store.verdict import (
+    KILLED_FOR_MEMORY,
     ChildEnd,
     Ending,
     RunEvent,
@@ -361,7 +362,7 @@ def _notes_of_memory(end: Ending) -> Iterator[str]:
             yield f"the address space of a process is limited to {size(limit)} (ulimit -v)"
     if end.memory_kills and end.signal != "SIGKILL":
         what = "a process" if end.memory_kills == 1 else f"{end.memory_kills} processes"
-        yield f"the system killed {what} for memory while it ran"
+        yield f"the system killed {what} {KILLED_FOR_MEMORY}"
 
 
 def _beyond(spec: RunSpec) -> Iterator[str]:

@@ -317,7 +317,7 @@ class Cluster:
         found = likely(instances)
         paths = longest_paths(places_before(list(self._turns.values())), found.seconds)
         self._priorities = dict(zip(self._turns, paths, strict=True))
-        room = RoomHere(instances, found.peaks, 1)
+        room = RoomHere(instances, found.peaks, 1, found.cut)
         self._peaks = {one.id: room.demand(place).memory for place, one in enumerate(instances)}
         self._submit(list(self._turns))
         while self._pending:

@@ -22,6 +22,7 @@ from ductaflow.project.instances import Instance
 from ductaflow.session.request import placed
 from ductaflow.store.previous import previous_folder
 from ductaflow.store.result import status_named
+from ductaflow.store.verdict import was_killed_for_memory
 
 #: Seconds for an instance without any earlier run to go by.
 UNKNOWN = 1.0001
@@ -29,6 +30,7 @@ UNKNOWN = 1.0001
 # escaped, so nothing that a flow printed looks like this.
 _STATUS = re.compile(rb'^ "(?:run_)?status": "(\w+)"', re.MULTILINE)
 _PEAK = re.compile(rb'^ "peak_memory": (\d{1,18}),?$', re.MULTILINE)
+_MESSAGE = re.compile(rb'^ "message": "(.*)",?$', re.MULTILINE)
 _SECONDS = re.compile(rb'^ "seconds": (\d+(?:\.\d+)?(?:e[+-]?\d+)?)', re.MULTILINE)
 
 
@@ -40,16 +42,22 @@ class Likely:
         seconds: of each; an ordinary test counts as a second.
         peaks: the most memory in bytes that the last run of each took, or the last good one; None if nothing
             tells.
+        cut: places of those whose peak is what they had when they were killed for memory.
     """
 
     seconds: list[float]
     peaks: list[int | None]
+    cut: frozenset[int] = frozenset()
 
 
 def likely(instances: Sequence[Instance | None]) -> Likely:
     """What each is likely to take; None is an ordinary test. Each result is read once."""
-    known = [(None, None) if instance is None else _last(instance) for instance in instances]
-    return Likely(filled_up(instances, [seconds for seconds, _ in known]), [peak for _, peak in known])
+    known = [_NOTHING if instance is None else _last(instance) for instance in instances]
+    return Likely(
+        filled_up(instances, [one.seconds for one in known]),
+        [one.peak for one in known],
+        frozenset(place for place, one in enumerate(known) if one.is_cut),
+    )
 
 
 def expected_seconds(instances: Sequence[Instance | None]) -> list[float]:
@@ -71,21 +79,47 @@ def filled_up(instances: Sequence[Instance | None], known: Sequence[float | None
     ]
 
 
-def _last(instance: Instance) -> tuple[float | None, int | None]:
-    """Seconds of the last run, None if it failed, which tells nothing about a good one; and its peak."""
+@dataclass(frozen=True, slots=True)
+class _Last:
+    """What the last run tells.
+
+    Attributes:
+        seconds: None if it failed, which tells nothing about a good one.
+        peak: of its memory, or of the last good run if that took more.
+        is_cut: whether the peak is what it had when it was killed for memory.
+    """
+
+    seconds: float | None = None
+    peak: int | None = None
+    is_cut: bool = False
+
+
+_NOTHING = _Last()
+
+
+def _last(instance: Instance) -> _Last:
     if instance.problem:
         # It may have a name that no folder can have, and does not run.
-        return None, None
+        return _NOTHING
     text = _text(instance.run_folder.result)
     if not text:
-        return None, None
-    peaks, is_good = _PEAK.findall(text), _is_good(text)
-    if not is_good:
-        # It may have failed before it took what a good run takes, which is kept.
-        folder, tree = placed(instance.run_folder.path, instance.project)
-        peaks += _PEAK.findall(_text(previous_folder(tree, folder) / RESULT))
-    seconds = _SECONDS.search(text)
-    return float(seconds[1]) if seconds and is_good else None, max(map(int, peaks), default=None)
+        return _NOTHING
+    peak = _peak(text)
+    if _is_good(text):
+        seconds = _SECONDS.search(text)
+        return _Last(float(seconds[1]) if seconds else None, peak)
+    # It may have failed before it took what a good run takes, which is kept.
+    folder, tree = placed(instance.run_folder.path, instance.project)
+    before = _peak(_text(previous_folder(tree, folder) / RESULT))
+    if before and before > (peak or 0):
+        return _Last(peak=before)
+    messages = _MESSAGE.findall(text)
+    is_cut = bool(peak and messages) and was_killed_for_memory(messages[-1].decode("utf-8", "replace"))
+    return _Last(peak=peak, is_cut=is_cut)
+
+
+def _peak(text: bytes) -> int | None:
+    return max(map(int, _PEAK.findall(text)), default=None)
 
 
 def _is_good(text: bytes) -> bool:

@@ -96,7 +96,7 @@ def forecast(readiness: Readiness, instances: Sequence[Instance], *, only_change
     if not any(one.would.takes_time for one in found.values()):
         return [found[one.id] for one in instances]
     known = likely(instances)
-    room = RoomHere(instances, known.peaks, 1)
+    room = RoomHere(instances, known.peaks, 1, known.cut)
     return [
         replace(found[one.id], seconds=seconds, memory=room.demand(place).memory)
         if found[one.id].would.takes_time

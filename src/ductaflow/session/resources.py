@@ -2,13 +2,15 @@
 
 An instance takes what `_run` of its config says, else one processor, and as much memory as its earlier runs
 took at most, else those of its flow; where nothing tells, no memory, until the first of the flow has ended.
+One that was killed for memory takes what the flow takes at most; where that is what a run
+had when it was killed, half as much again.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -21,7 +23,9 @@ from ductaflow.project.instances import Instance
 from ductaflow.project.options import RunOptions
 from ductaflow.session.request import placed
 from ductaflow.store.folder import supervisor_of
+from ductaflow.store.result import Result
 from ductaflow.store.spec import THREAD_VARIABLES, RunSpec, current_run
+from ductaflow.store.verdict import was_killed_for_memory
 
 #: Seconds for which it holds what memory there is, and what single runs have of it, which takes long to find.
 _HOLDS, _HOLDS_OF_RUNS = 0.1, 2.0
@@ -85,21 +89,27 @@ class RoomHere:
     Args:
         instances: those of a session; None is an ordinary test.
         peaks: what their earlier runs took of the memory (`durations.likely`).
+        cut: places of those that had their peak when they were killed for memory.
         workers: how many run at a time. Who asks for more of them than there are processors wants runs to
             share these: one whose config says nothing takes its share.
     """
 
     def __init__(
-        self, instances: Sequence[Instance | None], peaks: Sequence[int | None], workers: int
+        self,
+        instances: Sequence[Instance | None],
+        peaks: Sequence[int | None],
+        workers: int,
+        cut: Set[int] = frozenset(),
     ) -> None:
         self.total = Demand(this_machine().processors(), _memory_for(instances))
         self._instances = instances
         self._share = min(1.0, self.total.cpus / workers)
         self._peaks = peaks
-        #: The most that a run of each flow has taken.
-        self._of_flows: dict[str, int] = {}
-        for instance, peak in zip(instances, self._peaks, strict=True):
-            self._learn_of_flow(instance, peak)
+        self._cut = cut
+        #: The most that a run of each flow has taken, and whether it was killed for memory then.
+        self._of_flows: dict[str, tuple[int, bool]] = {}
+        for item, peak in enumerate(peaks):
+            self._learn(item, peak, is_cut=item in cut)
         self._looked = self._measured = float("-inf")
         self._available = 0
         self._taken: dict[int, int] = {}
@@ -112,18 +122,25 @@ class RoomHere:
         options = instance.options
         if instance.problem or options.skip:
             return Demand(0, 0)
-        memory = self._peaks[item] or self._of_flows.get(instance.flow, 0)
+        memory = (item not in self._cut and self._peaks[item]) or self._most_of(instance.flow)
         if options.memory:
             memory = bytes_of(options.memory) or 0
         return Demand(options.cpus or self._share, memory)
 
-    def learn(self, item: int, peak: int | None) -> None:
-        """An item has ended: what it took tells what others of its flow take."""
-        self._learn_of_flow(self._instances[item], peak)
+    def _most_of(self, flow: str) -> int:
+        """What runs of a flow take at most, as far as is known."""
+        peak, is_cut = self._of_flows.get(flow, (0, False))
+        # Nobody knows what it would have taken. Half as much again gets there in a few runs.
+        return peak + peak // 2 if is_cut else peak
 
-    def _learn_of_flow(self, instance: Instance | None, peak: int | None) -> None:
-        if instance and peak:
-            self._of_flows[instance.flow] = max(peak, self._of_flows.get(instance.flow, 0))
+    def learn(self, item: int, result: Result) -> None:
+        """An item has ended: what it took tells what others of its flow take."""
+        self._learn(item, result.peak_memory, is_cut=was_killed_for_memory(result.message))
+
+    def _learn(self, item: int, peak: int | None, *, is_cut: bool) -> None:
+        if (instance := self._instances[item]) and peak:
+            known = self._of_flows.get(instance.flow, (0, False))
+            self._of_flows[instance.flow] = max((peak, is_cut), known)
 
     def free(self, running: Mapping[int, Demand], wanted: Demand) -> Demand:
         """What is free for something that is wanted, beside what runs.

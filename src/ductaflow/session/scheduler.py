@@ -62,7 +62,7 @@ class Threads:
             # One at a time takes as long in any order: what was given first is first, with all the room.
             instances = [turn.instance for turn in turns]
             found = likely(instances)
-            seconds, room = found.seconds, RoomHere(instances, found.peaks, self._jobs)
+            seconds, room = found.seconds, RoomHere(instances, found.peaks, self._jobs, found.cut)
         policy = Policy[str](ReadyQueue(places_before(turns), seconds), room)
         for number in range(min(self._jobs, len(turns))):
             policy.add_worker(f"w{number}")
@@ -84,7 +84,7 @@ class Threads:
                 worker, place = taken.pop(future)
                 policy.complete(worker, place)
                 if room:
-                    room.learn(place, future.result().result.peak_memory)
+                    room.learn(place, future.result().result)
             ended |= now
 
     def stop(self) -> Mapping[str, Outcome]:

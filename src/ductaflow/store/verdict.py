@@ -335,6 +335,15 @@ def _orange(end: Ending) -> Verdict | None:
     return None
 
 
+#: What a message says of a run while which the system has counted a kill for memory: its own, or another one.
+OUT_OF_MEMORY, KILLED_FOR_MEMORY = "out of memory, as the system counts", "for memory while it ran"
+
+
+def was_killed_for_memory(message: str) -> bool:
+    """Return whether the message of a result says that memory did not suffice: its peak is no whole one."""
+    return OUT_OF_MEMORY in message or KILLED_FOR_MEMORY in message
+
+
 def _why_killed(end: Ending) -> str:
     """Say what is known of why a signal came: the system kills for memory, people for any reason."""
     if end.signal == "SIGSEGV":
@@ -342,7 +351,7 @@ def _why_killed(end: Ending) -> str:
     if end.signal != "SIGKILL":
         return ""
     known = {None: "the system does this when memory runs out", 0: ""}
-    why = known.get(end.memory_kills, "out of memory, as the system counts")
+    why = known.get(end.memory_kills, OUT_OF_MEMORY)
     text = ": ".join(filter(None, [why, memory_of(end.peak_memory, end.memory)]))
     return f" ({text})" if text else ""
 
