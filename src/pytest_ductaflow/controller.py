@@ -12,7 +12,7 @@ from ductaflow.common.host import is_debugged
 from ductaflow.common.text import clean
 from ductaflow.execution.page_orders import told_of_pages
 from ductaflow.session.pairs import pair_lines
-from ductaflow.session.resources import RoomHere
+from ductaflow.session.resources import RoomHere, declared
 from pytest_ductaflow import github
 from pytest_ductaflow.artifact import Artifact
 from pytest_ductaflow.collection import InstanceHooks
@@ -66,6 +66,7 @@ class ControllerHooks:
         self._baseline = common.flows.baseline
         self._said: list[str] = []
         self._waited: dict[str, str] = {}
+        self._uncounted: str | None = None
         self._expects_other = False
         self._reports: dict[str, pytest.TestReport] = {}
 
@@ -136,6 +137,8 @@ class ControllerHooks:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, node: WorkerController, ids: Sequence[str]) -> None:
+        if self._uncounted is None and self._worker_count > 1 and given_dist(self._config):
+            self._uncounted = declared(map(self._projects.instance, ids))
         self._warming.expect(ids, self._worker_count)
         self._artifact.expect(ids)
         self._live.expect(ids, self._worker_count, self._room if self._is_local else None)
@@ -288,6 +291,11 @@ class ControllerHooks:
             count = len(self._waited)
             terminalreporter.write_line(
                 f"{count} waited for room on this machine: {clean(nodeid.rpartition('::')[2])} for {lack}"
+            )
+        if self._uncounted:
+            dist, what = given_dist(self._config), clean(self._uncounted)
+            terminalreporter.write_line(
+                f"ductaflow: with --dist={dist} no run waits for room: {what} did not count for that"
             )
         for line in [*self._said, *(self._baseline.lines(self._projects) if self._baseline else [])]:
             terminalreporter.write_line(line)

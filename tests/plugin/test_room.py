@@ -58,6 +58,26 @@ def test_a_session_of_pytest_starts_what_has_room(crowd: TinyProject) -> None:
     assert "_run.memory is 64 TB, and the project has 1.0 GB" in result.message
 
 
+@pytest.mark.parametrize(("workers", "expected"), [("2", 1), ("1", 0)])
+def test_a_chosen_distribution_says_that_nothing_waits(
+    project: TinyProject, workers: str, expected: int
+) -> None:
+    """Once, at the end, where something asks for room and runs are beside each other."""
+    project.settings('memory = "1 GB"\nhtml = false')
+    project.flow("fit", "")
+    for name in "ab":
+        project.config(f"flows/fit/{name}.json", _run=BIG)
+
+    session = run_pytest(project.root, "-n", workers, "--dist", "load", "-q")
+
+    line = (
+        "ductaflow: with --dist=load no run waits for room: the setting memory"
+        " and _run.cpus or _run.memory of fit/a, fit/b did not count for that"
+    )
+    assert expected == session.out.count(line), session.out
+    assert expected == session.out.count("waits for room")
+
+
 def test_commands_say_what_waits(crowd: TinyProject) -> None:
     """`run -j` says for what; `plan` beforehand, with what each takes."""
     plan = crowd.output("plan", "-j", "2")

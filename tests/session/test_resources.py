@@ -18,7 +18,7 @@ from ductaflow.project.instances import Instance
 from ductaflow.project.settings import Project
 from ductaflow.session import resources
 from ductaflow.session.durations import likely
-from ductaflow.session.resources import Demand, RoomHere, waits_in_short
+from ductaflow.session.resources import Demand, RoomHere, declared, waits_in_short
 from ductaflow.session.scheduler import Estimate, Policy, ReadyQueue
 from ductaflow.store.verdict import KILLED_FOR_MEMORY, OUT_OF_MEMORY
 
@@ -394,6 +394,17 @@ def test_a_project_may_take_less_than_there_is(project: TinyProject, machine: Fa
 
     assert Demand(3, GB) == room.free({0: room.demand(0)}, room.demand(1))
     assert "64 GB of memory, and there are 6.0 GB" == room.beyond(2)
+
+
+def test_what_asks_for_room(project: TinyProject) -> None:
+    """In words, for sessions that do not count it: what runs, by what is written."""
+    assert "" == declared([None, *instances(project, a={}, skipped={"cpus": 2, "skip": "why"})])
+    found = instances(project, b={"cpus": 2}, c={"memory": "1 GB"}, wrong={"cpus": 0})
+    assert "_run.cpus or _run.memory of fit/b, fit/c" == declared(found)
+
+    project.settings('memory = "6 GB"')
+    assert "the setting memory" == declared(instances(project)[:1])
+    assert declared(instances(project)).startswith("the setting memory and _run.cpus or _run.memory of fit/b")
 
 
 def test_what_waits_in_a_few_words() -> None:

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 from ductaflow.common.host import memory_below
 from ductaflow.common.machine import this_machine
-from ductaflow.common.text import bytes_of, size
+from ductaflow.common.text import bytes_of, listed, size
 from ductaflow.execution.imports import names_threads
 from ductaflow.project.instances import Instance
 from ductaflow.project.options import RunOptions
@@ -203,6 +203,15 @@ class _Simulated:
 
     def free(self, running: Mapping[int, Demand], wanted: Demand) -> Demand:
         return Demand(self.room.total.cpus, self.memory) - sum(running.values(), Demand(0, 0))
+
+
+def declared(instances: Iterable[Instance | None]) -> str:
+    """What projects and configs say of room, in words, where nobody counts it; empty if they say nothing."""
+    runs = [one for one in instances if one and not one.problem and not one.options.skip]
+    said = ["the setting memory"] if any(one.project.settings.memory for one in runs) else []
+    if asking := [one.id for one in runs if one.options.cpus or one.options.memory]:
+        said.append(f"_run.cpus or _run.memory of {listed(asking, 3)}")
+    return " and ".join(said)
 
 
 def _memory_for(instances: Sequence[Instance | None]) -> int:
