@@ -455,6 +455,22 @@ def test_memory_of_runs_on_this_machine(project: TinyProject) -> None:
         ({"memory": 4000}, 'takes an amount of memory with its unit, not 4000\nWrite "4000 MB" or "4000 GB"'),
         ({"memory": "4G"}, 'with its unit, not "4G"\nWrite "4GB" or "4GiB"; units are kB, MB, GB, TB and'),
         ({"memory": "16"}, 'with its unit, not "16"\nWrite "16 MB" or "16 GB"; units are'),
+        ({"memory": "17179869184"}, 'Write "17179869184 B"; units are'),
+        ({"memory": 17179869184}, 'Write "17179869184 B"; units are'),
+        ({"memory": "16 Gi"}, 'with its unit, not "16 Gi"\nWrite "16 GiB"; units are'),
+        ({"memory": "512Mi"}, 'with its unit, not "512Mi"\nWrite "512MiB"; units are'),
+        ({"memory": "64 ki"}, 'with its unit, not "64 ki"\nWrite "64 KiB"; units are'),
+        ({"memory": "4 g"}, 'with its unit, not "4 g"\nWrite "4 GB" or "4 GiB"; units are'),
+        ({"memory": "900K"}, 'with its unit, not "900K"\nWrite "900kB" or "900KiB"; units are'),
+        ({"memory": "16 gigabytes"}, 'Write "16 GB"; units are'),
+        ({"memory": "1.5 Megabyte"}, 'Write "1.5 MB"; units are'),
+        ({"memory": "2 mebibytes"}, 'Write "2 MiB"; units are'),
+        ({"memory": "1.5"}, 'Write "1.5 MB" or "1.5 GB"; units are'),
+        ({"memory": "9" * 5000}, 'Write "4 GB" or "500 MB"; units are'),
+        ({"memory": "500 bytes"}, 'Write "500 B"; units are'),
+        ({"memory": "3 PB"}, 'not "3 PB"\nWrite "4 GB" or "500 MB"; units are'),
+        ({"memory": "1.2.3 G"}, 'not "1.2.3 G"\nWrite "4 GB" or "500 MB"; units are'),
+        ({"memory": "0 Gi"}, 'not "0 Gi"\nWrite "4 GB" or "500 MB"; units are'),
         ({"memory": "0 GB"}, 'with its unit, not "0 GB"\nWrite "4 GB" or "500 MB"; units are'),
         ({"memory": "-1 GB"}, 'with its unit, not "-1 GB"'),
         ({"memory": "4 GB/s"}, 'with its unit, not "4 GB/s"'),
@@ -468,6 +484,14 @@ def test_values_that_are_wrong(project: TinyProject, options: dict[str, Any], sa
     assert found.problem is not None
     assert "config/flows/fit/a.json: _run" in str(found.problem)
     assert said in str(found.problem)
+
+
+@pytest.mark.parametrize("written", ["16GB", "16 gb", "16000 MB", "16 Gb", "16000000 kb"])
+def test_units_in_any_case(project: TinyProject, written: str) -> None:
+    """What has one meaning is taken as it is."""
+    [found] = instances(project, a={"memory": written})
+    assert found.problem is None
+    assert 16 * GB == RoomHere([found], [None], 1).demand(0).memory
 
 
 def test_a_table_gives_them_too(project: TinyProject) -> None:

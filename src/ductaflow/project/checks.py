@@ -160,14 +160,38 @@ def memory(value: object, where: str) -> str:
     """An amount of memory with its unit, as it is written."""
     found = bytes_of(value) if isinstance(value, str) else None
     if not found:
-        example = '"4 GB" or "500 MB"'
-        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-            example = f'"{value} MB" or "{value} GB"'
-        elif isinstance(value, str) and (bare := value.strip()) and bytes_of(f"{bare}B"):
-            example = f'"{bare}B" or "{bare}iB"' if bare[-1].isalpha() else f'"{bare} MB" or "{bare} GB"'
+        is_given = isinstance(value, int | str) and not isinstance(value, bool)
+        meant = _meant(str(value).strip()) if is_given else []
+        example = " or ".join(f'"{one}"' for one in meant if bytes_of(one)) or '"4 GB" or "500 MB"'
         hint = f"Write {example}; units are kB, MB, GB, TB and, by 1,024, KiB, MiB, GiB, TiB."
         refuse(where, "takes an amount of memory with its unit", value, hint)
     return str(value)
+
+
+#: Amounts as Kubernetes (`Gi`), Slurm and Java (`G`) or people (`gigabytes`) write them.
+_FOREIGN = re.compile(
+    r"(?P<number>\d+(?:\.\d+)?\s*)(?:bytes?|(?P<letter>[kmgt])"
+    r"(?:(?P<binary>i|[ie]bi(?:bytes?)?)|(?P<decimal>(?:ilo|ega|iga|era)(?:bytes?)?))?)?",
+    re.IGNORECASE | re.ASCII,
+)
+#: From here on a number without a unit can only mean bytes.
+_SURELY_BYTES = 10**8
+
+
+def _meant(text: str) -> list[str]:
+    """How an amount is written that has no unit, or one of others: in both ways where it may mean either."""
+    found = _FOREIGN.fullmatch(text)
+    if not found:
+        return []
+    number, letter = found["number"], found["letter"]
+    if not letter:
+        bare = number.strip()
+        return [f"{bare} MB", f"{bare} GB"] if bare == text and float(bare) < _SURELY_BYTES else [f"{bare} B"]
+    decimal = f"{number}{letter.lower() if letter in 'kK' else letter.upper()}B"
+    binary = f"{number}{letter.upper()}iB"
+    if found["binary"] or found["decimal"]:
+        return [binary if found["binary"] else decimal]
+    return [decimal, binary]
 
 
 def changes(value: object, where: str) -> tuple[str, ...]:
