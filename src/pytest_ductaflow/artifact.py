@@ -16,6 +16,7 @@ from typing import Final
 import pytest
 
 from ductaflow.common.errors import DuctaflowError
+from ductaflow.common.files import read_regular
 from ductaflow.common.terminal import Line, link_to, shows_links
 from ductaflow.common.text import first_line, shown_path
 from ductaflow.project.instances import Instance
@@ -399,7 +400,7 @@ def _ended_early(instance: Instance) -> Result | None:
     """Return the last result of an instance, if its session ended before its run."""
     try:
         # Search for the word first: parsing thousands of results would hold up the session.
-        if not _ENDED_EARLY.search(instance.run_folder.result.read_bytes()):
+        if not _ENDED_EARLY.search(read_regular(instance.run_folder.result)):
             return None
     except OSError:
         # None, or not readable: the next run replaces it.

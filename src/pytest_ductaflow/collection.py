@@ -38,6 +38,9 @@ from pytest_ductaflow.pytest_hooks import coverage_of, is_covered, not_as_a_test
 from pytest_ductaflow.shards import Shard, Sharding, read_durations
 from pytest_ductaflow.signals import Signals, stop_without
 
+#: Python itself begins with some hundred frozen objects.
+_OF_PYTHON = 1000
+
 
 class TimeoutSettings(Protocol):
     """What pytest-timeout says of a test."""
@@ -64,8 +67,9 @@ class InstanceHooks:
         #: Whether a worker met a project; the controller of workers collects nothing itself.
         self.met_one = False
         config.args = self._arguments(config)
+        self._is_frozen = False
         # after all others have ended: see `pytest_collection_finish`
-        config.add_cleanup(gc.unfreeze)
+        config.add_cleanup(self._unfreeze)
         if not config.option.collectonly:
             self._signals.install()
         if hasattr(config, "workerinput") and self.options.owner_pid:
@@ -82,6 +86,10 @@ class InstanceHooks:
 
     def pytest_unconfigure(self) -> None:
         self._signals.restore()
+
+    def _unfreeze(self) -> None:
+        if self._is_frozen:
+            gc.unfreeze()
 
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         if exitstatus != pytest.ExitCode.INTERRUPTED:
@@ -134,7 +142,7 @@ class InstanceHooks:
         if self.projects.is_results(path) or self.projects.is_sources(path):
             closed: pytest.Collector = ClosedFolder.from_parent(parent, path=path)
             return closed
-        if self.projects.is_flow_folder(path) and not (path / "__init__.py").exists():
+        if self.projects.is_stored_in(path) and not (path / "__init__.py").exists():
             folder: pytest.Collector = InstanceFolder.from_parent(
                 parent, path=path, flows=self.flows, own=self
             )
@@ -170,8 +178,10 @@ class InstanceHooks:
         self.flows.select(session.items)
         if all(isinstance(item, InstanceItem) for item in session.items):
             # They stay until the end, and pytest has them searched for garbage ten times when it ends. Tests
-            # of others may look for garbage themselves.
-            gc.freeze()
+            # of others may look for garbage themselves, and who calls pytest may have frozen something.
+            self._is_frozen = gc.get_freeze_count() < _OF_PYTHON
+            if self._is_frozen:
+                gc.freeze()
         if hasattr(session.config, "workerinput") and self.options.dist is None:
             # after the worker has told what it collected: the pause is none of it
             pause: pytest.Item = Pause.from_parent(session, name="ductaflow-pause")

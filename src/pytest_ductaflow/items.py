@@ -259,7 +259,10 @@ class ClosedFolder(pytest.Directory):
 
 
 class InstanceFolder(pytest.Directory):
-    """The folder of the stored instances of a flow.
+    """The folder of the stored instances of a flow, or of all flows or builds.
+
+    Whatever is an instance is collected, also what pytest passes over, since it is no file: a link that leads
+    nowhere, a pipe.
 
     Its files are the parents of their items, and are not collected one by one, which takes pytest as long as
     all else of collecting. A file that the command line names is, since pytest looks for items in it; and all
@@ -285,21 +288,25 @@ class InstanceFolder(pytest.Directory):
             entries = sorted(found, key=lambda entry: entry.name)
         stored = self._stored() if not by_file and nobody_else_collects(self._own, self) else None
         for entry in entries:
-            is_folder = entry.is_dir()
-            if not is_folder and not entry.is_file():
-                continue
+            is_folder, is_file = _kind_of(entry)
             instances = stored.in_file(entry.path) if stored and entry.name.endswith(".json") else ()
             if instances and not self.session.isinitpath(own := instances[0].file):
                 yield from map(InstanceFile.of(self, own, self.flows, entry.name).item, instances)
                 continue
             path = Path(entry.path)
+            if not is_folder and not is_file and not self.flows.projects.instances_in(path):
+                continue
             is_named = self.session.isinitpath(path, with_parents=is_folder)
             if not is_named and ihook.pytest_ignore_collect(collection_path=path, config=self.config):
                 continue
             if is_folder:
                 yield from filter(None, [ihook.pytest_collect_directory(path=path, parent=self)])
                 continue
-            for file in ihook.pytest_collect_file(file_path=path, parent=self):
+            if is_file:
+                files = ihook.pytest_collect_file(file_path=path, parent=self)
+            else:
+                files = [InstanceFile.of(self, path, self.flows)]
+            for file in files:
                 if isinstance(file, InstanceFile) and not is_named and not by_file:
                     yield from file.collect()
                 else:
@@ -312,6 +319,14 @@ class InstanceFolder(pytest.Directory):
         if root is None or projects.instances_in(self.path):
             return None
         return projects.at(root).instances
+
+
+def _kind_of(entry: os.DirEntry[str]) -> tuple[bool, bool]:
+    """Return whether an entry is a folder, and whether it is a file; a link in a circle is neither."""
+    try:
+        return entry.is_dir(), entry.is_file()
+    except OSError:
+        return False, False
 
 
 class RunFailed(pytest.fail.Exception):  # type: ignore[name-defined, misc]

@@ -128,11 +128,13 @@ class Projects:
         project = self.around(path.parent)
         return project is not None and path.parent == project.root
 
-    def is_flow_folder(self, path: Path) -> bool:
-        """Whether it is a folder in which a project stores the instances of one flow or build."""
-        above = path.parent
-        project = self.around(above) if above.name in KIND_DIRS.values() else None
-        return project is not None and above.parent == project.config_dir
+    def is_stored_in(self, path: Path) -> bool:
+        """Whether it is a folder in which a project stores instances: of all flows, all builds, or one."""
+        for folder in (path, path.parent):
+            project = self.around(folder) if folder.name in KIND_DIRS.values() else None
+            if project is not None and folder.parent == project.config_dir:
+                return True
+        return False
 
     def instances_in(self, file: Path) -> tuple[Instance, ...]:
         """The stored instances that a file gives, or a folder that could not be listed."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
+import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -488,3 +490,20 @@ def pytest_terminal_summary(terminalreporter):
         if re.match(r"(keywords|location|user_prop\w+|late): ", line)
     ]
     assert ["keywords: 1", "location: 1", "user_properties: 3", "late: ['teardown']"] == told
+
+
+def test_what_the_caller_of_pytest_has_frozen_stays_so(project: TinyProject) -> None:
+    """A server that forks, for one, may run tests in its process."""
+    project.flow("fit", PLAIN)
+    project.config("flows/fit.json")
+    code = (
+        "import gc, pytest\n"
+        "gc.freeze()\n"
+        "before = gc.get_freeze_count()\n"
+        "code = pytest.main(['--ductaflow', '-p', 'no:xdist', '-q'])\n"
+        "print('left', code, gc.get_freeze_count() > before // 2, gc.isenabled())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=project.root, capture_output=True, text=True, check=True
+    )
+    assert "left 0 True True" == done.stdout.splitlines()[-1]

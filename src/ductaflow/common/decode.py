@@ -25,7 +25,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
 from ductaflow.common.errors import DuctaflowError, of_system
-from ductaflow.common.files import SpecialFileError, open_regular, read_regular
+from ductaflow.common.files import SpecialFileError, read_regular, regular_file
 
 if TYPE_CHECKING:
     from msgspec.json import Decoder
@@ -191,8 +191,7 @@ def read_own(path: Path, *, hint: str = "") -> bytes | None:
 def _opened(path: Path) -> Iterator[BinaryIO | None]:
     """Open a regular file, None if there is none; what goes wrong while it is read is told too."""
     try:
-        handle, _ = open_regular(path)
-        with os.fdopen(handle, "rb") as file:
+        with regular_file(path) as file:
             yield file
     except FileNotFoundError:
         yield None

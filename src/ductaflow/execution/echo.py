@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from ductaflow.common.files import open_regular
+from ductaflow.common.files import regular_file
 from ductaflow.common.text import begun_at_end, show_on_console
 from ductaflow.store.logs import is_frame_line
 from ductaflow.store.spec import RunSpec
@@ -53,10 +52,9 @@ def _follow(log: Path, show: Show, over: threading.Event) -> None:
 def _opened(log: Path) -> BinaryIO | None:
     """Open a log; None while it is not there, or a flow has put something else in its place."""
     try:
-        descriptor, _ = open_regular(log, follow=False)
+        return regular_file(log, follow=False)
     except OSError:
         return None
-    return os.fdopen(descriptor, "rb")
 
 
 class IndentedLines:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from ductaflow.common.errors import DuctaflowError
-from ductaflow.common.files import PathState, set_aside, state_of, write_atomic
+from ductaflow.common.files import PathState, regular_file, set_aside, state_of, write_atomic
 from ductaflow.common.paths import RunFolder
 from ductaflow.common.renamed import also_named
 from ductaflow.notebook.source import read_ipynb, read_source_text
@@ -128,7 +128,7 @@ def end_announcement(
 def is_announced(folder: RunFolder) -> bool:
     """Return whether there is a placeholder for a page."""
     try:
-        with folder.html.open("rb") as page:
+        with regular_file(folder.html) as page:
             return page.read(len(_ANNOUNCED)) == _ANNOUNCED.encode()
     except OSError:
         return False

@@ -11,6 +11,7 @@ costs its own instance only. `graph.collect` adds the problems that only the gra
 
 from __future__ import annotations
 
+import errno
 import glob
 import os
 import re
@@ -376,7 +377,7 @@ def _stored(project: Project, kind: Kind) -> list[StoredFlow]:
     """What `config/flows` or `config/builds` holds, by the name of the flow."""
     found: dict[str, StoredFlow] = {}
     for stem, suffix, entry in _files(str(project.config_of(kind))):
-        is_folder = os.path.isdir(entry.path)
+        is_folder = os.path.isdir(entry.path) or _is_lost(entry, project, kind)
         if is_folder or suffix in (".json", ".csv"):
             flow = spelled_name(entry.name if is_folder else stem)
             stored = found.setdefault(flow, StoredFlow(kind, flow))
@@ -389,9 +390,17 @@ def _stored(project: Project, kind: Kind) -> list[StoredFlow]:
     return [found[flow] for flow in sorted(found)]
 
 
+def _is_lost(entry: os.DirEntry[str], project: Project, kind: Kind) -> bool:
+    """Whether an entry is a link to the folder of a flow that is not there."""
+    is_link = entry.is_symlink() and not os.path.exists(entry.path)
+    return is_link and not name_fault(entry.name) and project.source(kind, entry.name) is not None
+
+
 def _drafts(stored: StoredFlow) -> list[Draft]:
     drafts: list[Draft] = []
     try:
+        if stored.folder and not os.path.isdir(stored.folder):
+            raise FileNotFoundError(errno.ENOENT, "it is a link that leads nowhere")
         for stem, suffix, entry in _files(stored.folder) if stored.folder else ():
             if suffix == ".json" and not os.path.isdir(entry.path):
                 drafts.append(Draft(spelled_name(stem), entry.path))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from ductaflow.common.errors import DuctaflowError
+from ductaflow.common.files import read_regular
 from ductaflow.common.json_tree import JsonValue, KeyPath, as_typed, leaves
 from ductaflow.common.paths import BASE_CONFIG, KIND_DIRS, ROOT_KEY, RUN_KEY, RunFolder
 from ductaflow.common.text import cut
@@ -92,12 +92,7 @@ def _filled(key: str, value: object, result: Result, config: Mapping[str, object
 def _read(path: Path) -> dict[str, JsonValue] | None:
     """Read a config; None if there is none that can be shown."""
     try:
-        with open(path, "rb") as file:
-            if os.fstat(file.fileno()).st_size > MAX_FILE:
-                return None
-            value = json.loads(file.read())
-    except FileNotFoundError:
-        return None
+        value = json.loads(read_regular(path, most=MAX_FILE))
     except (OSError, ValueError, RecursionError):
         # Not strict JSON, perhaps half of it: `read_config` says why when somebody runs with it.
         return None

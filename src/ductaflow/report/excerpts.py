@@ -9,6 +9,7 @@ from itertools import chain, groupby
 from pathlib import Path
 
 from ductaflow.common.errors import SourceLine
+from ductaflow.common.files import regular_file
 from ductaflow.common.text import strip_ansi
 from ductaflow.report.schema import LogParts
 
@@ -36,7 +37,7 @@ def log_parts(log: Path | None, limits: tuple[int, int], warning_lines: Iterable
     if log is None or not parts["log_head"]:
         return parts
     try:
-        with log.open("rb") as file:
+        with regular_file(log) as file:
             text = _decode(file.read(MAX_SCAN))
     except OSError:
         return parts  # it was there a moment ago; its ends are shown
@@ -66,7 +67,7 @@ def _ends(log: Path | None, limits: tuple[int, int]) -> LogParts:
         return _parts("", "", 0)
     (end_lines, end_bytes), (start_lines, start_bytes) = limits, LOG_START
     try:
-        with log.open("rb") as file:
+        with regular_file(log) as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - end_bytes))
             raw = file.read(end_bytes)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NotRequired, TypedDict
 
 from ductaflow.common.decode import UnreadableError, decode
+from ductaflow.common.files import read_regular
 from ductaflow.report.schema import Figure, FigureParts, Interactive
 
 #: A notebook longer than this, in bytes, is not searched.
@@ -124,7 +125,7 @@ def _cells(notebook: Path) -> tuple[list[_Cell], bool]:
     try:
         if notebook.stat().st_size > MAX_NOTEBOOK:
             return [], True
-        raw = notebook.read_bytes()
+        raw = read_regular(notebook)
         if not any(sign in raw for sign in _SIGNS):
             return [], False
         return decode(raw, _Notebook, where=notebook)["cells"], False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import time
 import warnings
@@ -13,6 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from ductaflow.common.errors import DuctaflowError
+from ductaflow.common.files import regular_file
 from ductaflow.common.host import is_notebook_execution
 from ductaflow.common.paths import REPORT_HTML
 from ductaflow.common.text import duration, in_numbers, iso_moment, show_on_console, shown_path
@@ -245,7 +247,8 @@ class Lines:
 def _repeat(instance: Instance) -> None:
     """Print the log of a flow in one piece, as the log of its build shows it."""
     lines = IndentedLines(spec_of_instance(instance))
-    with instance.run_folder.log.open(encoding="utf-8", errors="replace", newline="") as log:
+    opened = regular_file(instance.run_folder.log)
+    with io.TextIOWrapper(opened, encoding="utf-8", errors="replace", newline="") as log:
         while text := log.read(_PIECE):
             lines(text)
     lines.close()

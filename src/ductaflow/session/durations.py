@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
+from ductaflow.common.files import read_regular
 from ductaflow.common.paths import RESULT
 from ductaflow.project.instances import Instance
 from ductaflow.session.request import placed
@@ -131,7 +132,7 @@ def _is_good(text: bytes) -> bool:
 
 def _text(file: Path) -> bytes:
     try:
-        return file.read_bytes()
+        return read_regular(file)
     except OSError:
         # There is no run, or its result cannot be read: whoever needs the result itself reports that.
         return b""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from ductaflow.common.errors import DuctaflowError
+from ductaflow.common.files import regular_file
 from ductaflow.common.paths import LOGS
 from ductaflow.common.renamed import also_named
 from ductaflow.common.text import strip_ansi
@@ -45,7 +46,7 @@ def log_lines(path: Path) -> Iterator[str]:
     """
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     kept = ""
-    with path.open("rb") as file:
+    with regular_file(path) as file:
         while True:
             raw = file.read(_CHUNK)
             text = decoder.decode(raw, final=not raw)
