@@ -8,10 +8,12 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from support import TinyProject
 
+from ductaflow.common.machine import Memory
 from ductaflow.execution.recorded_run import RecordedRun
 from ductaflow.project.instances import load_stored
 from ductaflow.project.settings import Project
@@ -75,6 +77,25 @@ def test_files_of_ours_that_the_flow_removed_come_back(
     assert ["Warning: kept"] == [warning.text for warning in result.warnings if "kept" in warning.text]
     assert "Warning: kept" in spec.log.read_text()
     assert spec.run_folder.config.is_file()
+
+
+@pytest.mark.parametrize(
+    ("kills", "told"), [(0, None), (None, None), (1, "killed a process"), (2, "killed 2 processes")]
+)
+def test_a_process_that_was_killed_for_memory_beside_the_run(
+    spec: RunSpec, monkeypatch: pytest.MonkeyPatch, kills: int | None, told: str | None
+) -> None:
+    """A run that failed meanwhile says so, with its peak and what there is."""
+    machine = SimpleNamespace(
+        memory_kills=lambda: kills, memory=lambda: Memory(8 * 10**9, 0), processors=lambda: 4
+    )
+    with RecordedRun(spec) as run:
+        monkeypatch.setattr("ductaflow.execution.recorded_run.this_machine", lambda: machine)
+        run._memory_kills = 0
+        result = run.conclude(run.told(), ChildEnd(1, peak_memory=3 * 10**9))
+    memory = "its peak was 3.0 GB, the machine has 8.0 GB"
+    expected = f"; the system {told} for memory while it ran; {memory}" if told else ""
+    assert result.message.endswith(f", before the run was finished{expected}")
 
 
 def test_a_run_that_cannot_begin_gives_its_folder_free(

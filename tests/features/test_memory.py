@@ -61,6 +61,24 @@ def control_group() -> Iterator[Path]:
 
 
 @pytest.mark.slow
+def test_a_kernel_that_the_system_kills_for_memory(project: TinyProject, control_group: Path) -> None:
+    """The process of the run lives on and says what it knows: the peak, the kernel's too, and the limit."""
+    project.settings("html = false")
+    project.flow("fit", GREEDY)
+    project.config("flows/fit.json", _run={"engine": "kernel"})
+    ductaflow(project, 'echo $$ > "$0/cgroup.procs" && exec "$@"', control_group, "run", "fit")
+
+    result = project.result("fit", "default")
+    assert ("signal", "SIGKILL") == (result.cause, result.signal)
+    killed, told, memory = result.message.split("; ")
+    assert "DeadKernelError: the kernel was killed by SIGKILL" in killed
+    assert "the system killed a process for memory while it ran" == told
+    assert memory.startswith("its peak was ")
+    assert memory.endswith(" MB, its control group has 400 MB")
+    assert 200_000_000 < (result.peak_memory or 0) < 500_000_000
+
+
+@pytest.mark.slow
 def test_a_run_that_the_system_kills_for_memory(project: TinyProject, control_group: Path) -> None:
     """It says so, with its peak and the limit of its control group; the session goes on."""
     project.settings("html = false")

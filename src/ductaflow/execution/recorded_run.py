@@ -356,13 +356,16 @@ class RecordedRun:
 
 def _notes_of_memory(end: Ending) -> Iterator[str]:
     """Yield what is known of the memory of a run that failed, where that may be why."""
-    if end.told.failure and end.told.failure.ename.endswith("MemoryError"):
-        yield memory_of(end.peak_memory, this_machine().memory())
-        if limit := address_space_limit():
-            yield f"the address space of a process is limited to {size(limit)} (ulimit -v)"
-    if end.memory_kills and end.signal != "SIGKILL":
+    has_none_left = bool(end.told.failure and end.told.failure.ename.endswith("MemoryError"))
+    # The kernel of a flow, or a process of a pool. Of the run itself the verdict says it.
+    is_other_killed = bool(end.memory_kills and end.signal != "SIGKILL")
+    if is_other_killed:
         what = "a process" if end.memory_kills == 1 else f"{end.memory_kills} processes"
         yield f"the system killed {what} {KILLED_FOR_MEMORY}"
+    if has_none_left or is_other_killed:
+        yield memory_of(end.peak_memory, this_machine().memory())
+    if has_none_left and (limit := address_space_limit()):
+        yield f"the address space of a process is limited to {size(limit)} (ulimit -v)"
 
 
 def _beyond(spec: RunSpec) -> Iterator[str]:
