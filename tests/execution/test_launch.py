@@ -11,11 +11,11 @@ from support import TinyProject, wait_until
 from ductaflow.common import host
 from ductaflow.execution import launch as launch_module
 from ductaflow.execution import warm
-from ductaflow.execution.launch import launch
+from ductaflow.execution.launch import StopWithReason, launch
 from ductaflow.project.instances import load_stored
 from ductaflow.project.settings import Project
 from ductaflow.session.request import spec_of_instance
-from ductaflow.store.result import Status
+from ductaflow.store.result import Result, Status, write_result
 
 
 @pytest.mark.skipif(not warm.is_possible(), reason="no warm server on this platform")
@@ -33,6 +33,29 @@ def test_an_answer_that_breaks_off_is_the_end_of_its_supervisor(
     supervisor.close()
     result = launch(spec)
     assert (Status.ERROR, "lost") == (result.status, result.cause)
+
+
+@pytest.mark.skipif(not warm.is_possible(), reason="no warm server on this platform")
+@pytest.mark.parametrize("has_ended", [True, False])
+def test_a_run_may_be_faster_than_what_is_told_of_it(
+    project: TinyProject, monkeypatch: pytest.MonkeyPatch, *, has_ended: bool
+) -> None:
+    """A session that has to stop then, on a busy machine, has the result that is there."""
+    project.flow("f", "print(1)")
+    project.config("flows/f/a.json")
+    spec = spec_of_instance(load_stored(Project.at(project.root), "f/a"))
+    ours, supervisor = socket.socketpair()
+    monkeypatch.setattr(warm, "connect", lambda *args, **options: ours)
+    if has_ended:
+        done = Result("f", "a", "flow", Status.SUCCESS, None, "", run_id=spec.run_id)
+        project.folder("f", "a").mkdir(parents=True)
+        write_result(done, project.folder("f", "a"))
+    stop = StopWithReason("it took too long")
+    stop.set()
+    with supervisor:
+        result = launch(spec, stop=stop, await_page=False)
+    expected = (Status.SUCCESS, "") if has_ended else (Status.NOT_RUN, "it took too long")
+    assert expected == (result.status, result.message)
 
 
 @pytest.mark.slow

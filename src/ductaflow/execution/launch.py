@@ -400,13 +400,18 @@ def _from_answer(spec: RunSpec, answer: Answer | None, supervisor: Supervisor) -
     # The supervisor is gone: the processes that it left are found by their environment.
     ending = supervisor.ending()
     host.sweep(CONTEXT, functools.partial(is_below, Path(spec.folder)))
-    recorded = readable_result(Path(spec.folder))
-    if recorded is not None and recorded.run_id == spec.run_id:
+    if recorded := _recorded(spec):
         # It had judged the run already, and others read that verdict.
         return recorded
     message = f"the process that looked after the run was ended ({ending})"
     lost = Result(spec.flow, spec.instance, spec.kind, Status.ERROR, "lost", message, spec.session_id)
     return replace(lost, run_id=spec.run_id, folder=Path(spec.folder))
+
+
+def _recorded(spec: RunSpec) -> Result | None:
+    """Return the result that a run has written; None if it has not."""
+    found = readable_result(Path(spec.folder))
+    return found if found is not None and found.run_id == spec.run_id else None
 
 
 def _stop(spec: RunSpec, supervisor: Supervisor, answers: Answers, *, why: str = "") -> Result:
@@ -421,6 +426,9 @@ def _stop(spec: RunSpec, supervisor: Supervisor, answers: Answers, *, why: str =
     if isinstance(supervisor, _Forked) and supervisor.pid is None:
         # It still waits for the server, and is not wanted when that is ready.
         supervisor.close()
+        if recorded := _recorded(spec):
+            # On a busy machine a run may be faster than what is told of it.
+            return recorded
         message = why or "the session ended before the run began"
         return Result(spec.flow, spec.instance, spec.kind, Status.NOT_RUN, None, message)
     while True:
