@@ -92,6 +92,7 @@ class InstanceHooks:
             gc.unfreeze()
 
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        self._signals.rest()
         if exitstatus != pytest.ExitCode.INTERRUPTED:
             await_pages()
         if (output := getattr(session.config, "workeroutput", None)) is not None:

@@ -1,8 +1,9 @@
 """How a session ends early: Ctrl-C and SIGTERM, in any of its processes.
 
 Every process of a session turns the first of these signals into KeyboardInterrupt, as pytest expects, and
-ignores further ones while it cleans up. A controller interrupts its workers at once, since xdist alone would
-wait until they notice. A worker whose controller is gone stops as if it had been interrupted.
+ignores further ones while it cleans up; all those that come after its last test, where pytest expects none.
+A controller interrupts its workers at once, since xdist alone would wait until they notice. A worker whose
+controller is gone stops as if it had been interrupted.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from ductaflow.common.host import when_gone
 
 #: Seconds that a worker has to end its run before it is killed.
 WORKER_SECONDS = 3.5
-#: Seconds after the first signal in which further ones are ignored.
+#: Seconds after the first signal, or the last test, in which further ones are ignored.
 DEAF_SECONDS = 5.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -43,6 +44,10 @@ class Signals:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before.clear()
+
+    def rest(self) -> None:
+        """The last test has ended, and the session ends by itself: ignore signals meanwhile."""
+        self._first = time.monotonic()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()

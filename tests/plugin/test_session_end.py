@@ -266,3 +266,21 @@ def test_a_killed_session_leaves_nothing_and_the_next_one_says_so(
     assert "unfinished" not in session.out
     statuses = session.statuses()
     assert (statuses["wait/b"], statuses["wait/c"]) == ("success", "success")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+@pytest.mark.parametrize("args", [(), ("-n", "2")], ids=["serial", "parallel"])
+def test_ctrl_c_when_all_has_run_changes_nothing(project: TinyProject, args: tuple[str, ...]) -> None:
+    """The session ends by itself, with its summary and its page."""
+    project.flow("fit", PLAIN)
+    project.config("flows/fit/a.json")
+    (project.root / "conftest.py").write_text(
+        "import os, pytest, signal\n"
+        "@pytest.hookimpl(trylast=True)\n"
+        "def pytest_sessionfinish(session):\n"
+        "    if not hasattr(session.config, 'workerinput'):\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+    )
+    session = run_pytest(project.root, *args)
+    assert (0, True) == (session.code, "1 passed" in session.out), session.out
+    assert session.report()["finished"]
