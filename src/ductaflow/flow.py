@@ -310,9 +310,10 @@ def record(
     """Keep numbers that say what a run found, in `metrics.json` of its run folder.
 
     Metrics are in the result of the run, at the end of its log, on the status page, and side by side in
-    `ductaflow results`. What the file holds already stays. It is written at most once a second and at the
-    end, so write a file of your own where you want to read it again in the same run. Processes that the run
-    starts may record too. Outside a run nothing is written, and a line says so.
+    `ductaflow results`. What the run has put into the file already stays; one from before the run is set
+    aside, and a line says so. It is written at most once a second and at the end, so write a file of your own
+    where you want to read it again in the same run. Processes that the run starts may record too. Outside a
+    run nothing is written, and a line says so.
 
     Args:
         name: of one metric, then its value; or several by name. Nested mappings get dotted names.

@@ -554,6 +554,32 @@ def test_what_is_seen_of_it(desk: Desk) -> None:
     assert (1, True) == ((done := desk.cli("status")).exit_code, "1 of 2 metrics differ" in done.output)
 
 
+def test_what_a_plan_says_of_it(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is unchanged will be judged again if something else is expected of it; the plan judges nothing."""
+    # A run that was not made left no record of what it read.
+    monkeypatch.setattr("ductaflow.session.decide.changes", lambda _spec: ())
+    told = "will be judged again, since its expectation changed"
+    desk.ran({"rmse": 0.347})
+    desk.ran({"rmse": 0.347}, id="fit/b", expect={"metrics": {"rmse": {"max": 0.3}}})
+    desk.accept()
+
+    def planned() -> dict[str, list[str]]:
+        before = _tree(desk.root)
+        found = json.loads(desk.output("plan", "--json"))["instances"]
+        assert before == _tree(desk.root)
+        assert {"unchanged"} == {one["would"] for one in found}
+        return {one["id"]: one["why"] for one in found}
+
+    assert {"fit/a": [], "fit/b": [told]} == planned()
+    file = desk.expect("fit/a/metrics.json", '{"rmse": 0.312}')
+    assert {"fit/a": [told], "fit/b": [told]} == planned()
+    assert f"unchanged   fit/a  {told}\n" in desk.output("plan")
+    file.unlink()
+    assert [told] == planned()["fit/a"]
+    desk.accept()
+    assert [] == planned()["fit/a"]
+
+
 def test_named_instances(desk: Desk) -> None:
     """What comes first are instances, the rest are files, also if one is called like a flow."""
     desk.ran({"n": 1}, id="fit/a")

@@ -114,6 +114,63 @@ def test_the_flows_of_a_build_keep_their_folders(folder: RunFolder, runs: Path) 
     claim.release(finished=True)
 
 
+def rewritten(folder: RunFolder, runs: Path, name: str = "history.csv", text: str = "new") -> Result:
+    """A run that writes over a file that was there before."""
+    path = folder.path / name
+    claim = Claim.take(folder, runs, owner())
+    os.utime(path, ns=(0, 0))
+    path.write_text(text)
+    outputs = tuple(claim.outputs([]))
+    kept = claim.kept_files(outputs)
+    result = Result("fit", "a", "flow", Status.SUCCESS, outputs=outputs, kept_files=kept)
+    write_result(result, folder.path)
+    claim.release(finished=True)
+    return result
+
+
+def test_a_file_that_a_run_writes_over_is_its_output_and_stays(folder: RunFolder, runs: Path) -> None:
+    """Whoever made it, its content is this run's; the next run leaves it, and keeps a copy."""
+    folder.path.mkdir(parents=True)
+    path = folder.path / "history.csv"
+    path.write_text("mine")
+    for text in ("1", "12"):
+        result = rewritten(folder, runs, text=text)
+        assert ["history.csv"] == [output["path"] for output in result.outputs]
+        assert ("history.csv",) == result.kept_files
+    # By hand a person adds to it: it stays all the same.
+    path.write_text("12 and more")
+    rewritten(folder, runs, text="12 and more, 3")
+    claim = Claim.take(folder, runs, owner())
+    kept = previous_folder(runs, folder.path) / "history.csv"
+    assert ["12 and more, 3"] * 2 == [kept.read_text(), path.read_text()]
+    path.write_text("4")
+    assert "12 and more, 3" == kept.read_text()
+    claim.release(finished=True)
+    # A run that leaves it alone has not written it.
+    claim = Claim.take(folder, runs, owner())
+    assert [] == claim.outputs([])
+    claim.release(finished=True)
+
+
+@pytest.mark.parametrize("left", [None, "", '{"schema": '])
+def test_outputs_after_a_lost_result(folder: RunFolder, runs: Path, left: str | None) -> None:
+    """What is written anew is an output, also with the same content; what is not written is none."""
+    run_once(folder, runs, {"x.csv": "1", "y.csv": "2", "metrics.json": "{}"})
+    for file in (folder.log, folder.config):
+        file.write_text("{}")
+    folder.result.unlink()
+    if left is not None:
+        folder.result.write_text(left)
+    result = rewritten(folder, runs, "x.csv", "1")
+    assert ["x.csv"] == [output["path"] for output in result.outputs]
+    result = rewritten(folder, runs, "metrics.json", "{}")
+    assert ["metrics.json"] == [output["path"] for output in result.outputs]
+    # Metrics are always the run's own: the next run begins without them.
+    assert () == result.kept_files
+    Claim.take(folder, runs, owner()).release(finished=True)
+    assert ["x.csv", "y.csv"] == sorted(snapshot(folder.path))
+
+
 def test_a_held_folder_is_refused_with_the_holder(folder: RunFolder, runs: Path) -> None:
     """The second one is told who holds the folder; nothing is touched."""
     claim = Claim.take(folder, runs, owner())

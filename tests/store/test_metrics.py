@@ -11,8 +11,11 @@ import pytest
 from support import TinyProject
 
 from ductaflow import ConfigError, DuctaflowError, record
+from ductaflow.common.paths import CONTEXT, RunFolder
 from ductaflow.store import metrics
+from ductaflow.store.folder import Claim, Owner
 from ductaflow.store.metrics import MAX_METRICS, Metrics, Recorder, read_metrics, record_metrics
+from ductaflow.store.spec import RunSpec
 
 #: What a file holds: its metrics, its warnings, its notes.
 FILES: dict[str, tuple[str | bytes, dict[str, object], str, str]] = {
@@ -153,6 +156,37 @@ def test_recording_over_something_else(tmp_path: Path, content: str) -> None:
         record_metrics(tmp_path, {"b": 5})
 
     assert content == (tmp_path / "metrics.json").read_text()
+
+
+def test_recording_over_an_earlier_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What lies there since before the run is set aside, once: no metric of it is one of this run."""
+    folder, runs = tmp_path / "runs/fit/a", tmp_path / "runs"
+    folder.mkdir(parents=True)
+    (folder / "metrics.json").write_text('{"a": 1')
+    owner = Owner("fit", "a", "r", "s", os.uname().nodename, os.getpid(), "2026-01-01T00:00:00Z")
+    claim = Claim.take(RunFolder(folder, "fit"), runs, owner)
+    spec = RunSpec(
+        kind="flow",
+        flow="fit",
+        instance="a",
+        source="fit.py",
+        folder=str(folder),
+        runs_root=str(runs),
+        project_root=str(tmp_path),
+        session_id="s",
+        run_id="r",
+        events=str(claim.events_file),
+    )
+    monkeypatch.setenv(CONTEXT, spec.environment()[CONTEXT])
+    record_metrics(folder, {"b": 2})
+    record_metrics(folder, {"c": 3})
+
+    assert {"b": 2, "c": 3} == json.loads((folder / "metrics.json").read_text())
+    assert '{"a": 1' == (folder / "metrics.flow.json").read_text()
+    outputs = claim.outputs([])
+    assert ["metrics.json"] == [output["path"] for output in outputs]
+    assert () == claim.kept_files(outputs)
+    claim.release(finished=True)
 
 
 def test_two_folders_of_one_process(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -322,3 +356,34 @@ def test_metrics_of_somebody_else(project: TinyProject) -> None:
 
     assert {} == result.metrics
     assert "metrics.json was there before the run" in result.message
+
+
+WRITES = {
+    "record": "from ductaflow import record\nrecord(v=1.5)",
+    "its own file": 'open("metrics.json", "w").write(\'{"v": 1.5}\')',
+    "another name": 'open("numbers.json", "w").write(\'{"v": 1.5}\')',
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("left", [None, "", '{"schema": '])
+@pytest.mark.parametrize("writes", WRITES)
+def test_metrics_after_a_lost_result(project: TinyProject, writes: str, left: str | None) -> None:
+    """What a run has written anew is its own, whoever's file lay there; what it leaves alone is not."""
+    project.settings('metrics = ["metrics.json", "numbers.json"]')
+    code = f"# %%\n{WRITES[writes]}\nopen('x.csv', 'w').write('x')\n"
+    engine = "kernel" if left == "" else "warm"
+    project.run_code(code, engine=engine, timeout=100)
+    for _ in range(2):
+        result = project.folder("fit", "a") / "result.json"
+        result.unlink()
+        if left is not None:
+            result.write_text(left)
+        again = project.run_code(code, engine=engine, timeout=100)
+        assert ("success", {"v": 1.5}) == (str(again.status), again.metrics)
+        assert "x.csv" in [output["path"] for output in again.outputs]
+        assert "was there before" not in again.message
+    result.unlink()
+    idle = project.run_code("# %%\nx = 1\n")
+    assert ({}, ()) == (idle.metrics, idle.outputs)
+    assert ".json was there before the run" in idle.message

@@ -185,7 +185,8 @@ class RecordedRun:
         )
         with suppress(OSError):
             # What it wrote is listed all the same: the next run has to know whose files these are.
-            less = replace(less, outputs=result.outputs or tuple(self.claim.outputs(told.children)))
+            outputs = result.outputs or tuple(self.claim.outputs(told.children))
+            less = replace(less, outputs=outputs, kept_files=self.claim.kept_files(outputs))
             self.claim.make_room()
             write_result(less, spec.run_folder.path)
             self._is_written = True
@@ -290,6 +291,7 @@ class RecordedRun:
             lineage=record.lineage,
             children=tuple(told.children),
             kept_folders=self.claim.kept_folders(record.outputs),
+            kept_files=self.claim.kept_files(record.outputs),
             # The flows of a build are no children of its process where a server has forked them.
             peak_memory=max(
                 filter(None, [end.peak_memory, *(flow.peak_memory for flow in children)]), default=None

@@ -1,7 +1,8 @@
 """Forecast a session without running it: the decision about each instance, and how long it all takes.
 
 An instance that reads from one that runs may run: it does if that one writes something else than before.
-`Beyond` qualifies `unchanged`: it names what has changed further above and is not selected.
+`unchanged` is qualified by what has changed further above and is not selected (`Beyond`), and where the last
+run will be judged again, since something else is expected of it.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from ductaflow.common.text import listed
 from ductaflow.project.instances import Instance, Instances
 from ductaflow.session.decide import Decision, Readiness, Would, compared, decide
 from ductaflow.session.durations import UNKNOWN, likely
+from ductaflow.session.last_runs import WILL_BE_JUDGED, is_judged
 from ductaflow.session.resources import RoomHere
 from ductaflow.session.scheduler import Policy, ReadyQueue
+from ductaflow.store.result import readable_result
 
 #: How many instances are named beside a hint that they share.
 _NAMED = 5
@@ -90,8 +93,8 @@ def forecast(readiness: Readiness, instances: Sequence[Instance], *, only_change
             running = next((id for id, upstream in above.items() if upstream.would.takes_time), None)
             if running:
                 decision = replace(decision, would=Would.MAY_RUN, reasons=(f"reads from {running}",))
-            elif far := beyond.told(here[id]):
-                decision = replace(decision, reasons=(*decision.reasons, far))
+            elif told := "; ".join(filter(None, [_judging(here[id]), beyond.told(here[id])])):
+                decision = replace(decision, reasons=(*decision.reasons, told))
         found[id] = decision
     if not any(one.would.takes_time for one in found.values()):
         return [found[one.id] for one in instances]
@@ -103,6 +106,12 @@ def forecast(readiness: Readiness, instances: Sequence[Instance], *, only_change
         else found[one.id]
         for place, (one, seconds) in enumerate(zip(instances, known.seconds, strict=True))
     ]
+
+
+def _judging(instance: Instance) -> str:
+    """What comes of an unchanged instance besides: whether it is as expected now shows when it is judged."""
+    last = readable_result(instance.run_folder.path)
+    return "" if last is None or is_judged(instance, last) else WILL_BE_JUDGED
 
 
 @dataclass(frozen=True, slots=True)

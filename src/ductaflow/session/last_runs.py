@@ -16,6 +16,7 @@ from ductaflow.store.record import Site
 from ductaflow.store.result import Result, Status, read_result
 
 NOT_JUDGED = "not judged since its expectation changed"
+WILL_BE_JUDGED = "will be judged again, since its expectation changed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,18 +72,19 @@ def _finished(one: Instance | Orphan) -> LastRun:
         problem = one.problem if isinstance(one, Instance) else None
         return LastRun(one.shown, "never", message=problem.message if problem else "")
     notes = [*(one.notes or ())] if isinstance(one, Instance) else []
-    judged = not isinstance(one, Instance) or _is_judged(one, result)
+    judged = not isinstance(one, Instance) or is_judged(one, result)
     message = "; ".join(filter(None, [result.message, *notes, "" if judged else NOT_JUDGED]))
     return LastRun(one.shown, result.status.value, result.finished, message, result, judged)
 
 
-def _is_judged(one: Instance, result: Result) -> bool:
+def is_judged(one: Instance, result: Result) -> bool:
+    """Whether the last run of an instance was judged by what is expected of it now; judges nothing."""
     known = one.options.expect or result.judged or one.project.expected_dir.is_dir()
     if not known or not result.is_complete or one.problem:
         return True
     # most projects expect nothing
-    from ductaflow.store.expected import is_judged
+    from ductaflow.store import expected
 
     spec = spec_of_instance(one, with_git=False)
     rules, site = one.options.expectations, Site.of(spec)
-    return not spec.expected or is_judged(result, Path(spec.expected), rules, site)
+    return not spec.expected or expected.is_judged(result, Path(spec.expected), rules, site)

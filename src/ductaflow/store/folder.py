@@ -31,6 +31,7 @@ from ductaflow.common import host
 from ductaflow.common.decode import RefusedError, UnreadableError, read_json
 from ductaflow.common.errors import DuctaflowError, RunFolderError
 from ductaflow.common.files import (
+    PathState,
     Snapshot,
     set_aside,
     snapshot,
@@ -39,7 +40,7 @@ from ductaflow.common.files import (
     unlock,
     write_atomic,
 )
-from ductaflow.common.paths import CACHE_DIR, CONTEXT, TEMP_PREFIX, RunFolder, ran_among, relative
+from ductaflow.common.paths import CACHE_DIR, CONTEXT, METRICS, TEMP_PREFIX, RunFolder, ran_among, relative
 from ductaflow.notebook.export import end_announcement
 from ductaflow.project.strict_json import LONE_SURROGATE
 from ductaflow.store.previous import keep, nested_runs, previous_folder, refuse_links, remove
@@ -133,6 +134,7 @@ class Claim:
         self.before = before
         self._folders_before = _folders_in(before)
         self.edited: tuple[str, ...] = ()
+        self._kept_before: tuple[str, ...] = ()
         self.notes: list[str] = []
         self._marker = marker
         self._lock = lock
@@ -183,6 +185,7 @@ class Claim:
             else:
                 now = _older(now, _last_sign_of_life(marker))
         mine, good = _written_by_last_run(folder, now, stale, last)
+        kept = last.kept_files if last and not stale else ()
         stay = _folders_in(stale.before) if stale else last.kept_folders if last else ()
         before = {name: entry for name, entry in snapshot(folder.path).items() if name not in mine}
         for name in stay:
@@ -196,8 +199,9 @@ class Claim:
         claim.notes = notes
         try:
             claim.edited = _edited(folder, now, _taken_up_by_hand(marker), last)
+            claim._kept_before = kept
             if good:
-                keep(folder.path, mine, previous_folder(runs_root, folder.path))
+                keep(folder.path, mine, previous_folder(runs_root, folder.path), shared=now.keys() & kept)
             remove(folder.path, mine, but=stay)
         except BaseException:
             if last is not None and stale is None and folder.result.exists():
@@ -217,15 +221,16 @@ class Claim:
             os.utime(self._marker)
 
     def outputs(self, children: Iterable[str]) -> list[FileEntry]:
-        """Return what the run wrote: entries that are new, not ours nor of its flows (`children`)."""
+        """Return what the run wrote: new or other entries, not ours nor of its flows (`children`)."""
         own = {path.name for path in self.folder.own_files}
         theirs = tuple(f"{child}/" for child in children)
         found = []
         for name, entry in sorted(snapshot(self.folder.path).items()):
             if name in own or name.startswith(theirs) or name in self._folders_before:
                 continue
-            if name in self.before and not (name in self.edited and entry.is_other_than(self.before[name])):
-                # A person's own file stays theirs; a file from work by hand is the run's once rewritten.
+            if name in self.before and not entry.is_other_than(self.before[name]):
+                continue
+            if self._is_set_aside(name, entry):
                 continue
             if name.rpartition("/")[2].startswith(TEMP_PREFIX):
                 (self.folder.path / name).unlink(missing_ok=True)
@@ -237,6 +242,21 @@ class Claim:
                 output["target"] = entry.target
             found.append(output)
         return found
+
+    def _is_set_aside(self, name: str, entry: PathState) -> bool:
+        """Return whether this is what lay in the place of the metrics, moved out of the way by `record`."""
+        there = self.before.get(METRICS)
+        return there is not None and name != METRICS and not entry.is_other_than(there)
+
+    def kept_files(self, outputs: Iterable[FileEntry]) -> tuple[str, ...]:
+        """Return the outputs that the run wrote over what was there before: the next run leaves them there.
+
+        They may hold what a person wrote. A file from work by hand is the run's once rewritten, and so are
+        metrics: what lay in their place has another name.
+        """
+        run_owned = {METRICS, *self.edited} - {*self._kept_before}
+        names = {output["path"] for output in outputs}
+        return tuple(sorted(names & self.before.keys() - run_owned))
 
     def kept_folders(self, outputs: Iterable[FileEntry]) -> tuple[str, ...]:
         """Return the folders with outputs that were there before the run: a person's, which stay."""
@@ -518,7 +538,7 @@ def _written_by_last_run(
         return (new | own) & now.keys(), False
     if last is None:
         return own & now.keys(), False
-    written = own | {output["path"] for output in last.outputs}
+    written = own | {output["path"] for output in last.outputs}.difference(last.kept_files)
     return written & now.keys(), last.is_complete
 
 

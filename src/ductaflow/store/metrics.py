@@ -23,13 +23,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ductaflow.common.errors import DuctaflowError
-from ductaflow.common.files import write_atomic
+from ductaflow.common.files import set_aside, state_of, write_atomic
 from ductaflow.common.json_tree import JsonValue
 from ductaflow.common.paths import METRICS
 from ductaflow.common.text import number, quoted, shorten, size
 from ductaflow.project.strict_json import json_kind, read_text
 from ductaflow.store.logs import is_warning_line
 from ductaflow.store.result import Metric
+from ductaflow.store.spec import current_run
 
 MAX_METRICS = 1000
 #: No file of 1,000 metrics comes near this size, in bytes.
@@ -178,17 +179,34 @@ def numbers_in(metrics: Mapping[str, Metric]) -> dict[str, float]:
 def record_metrics(folder: Path, values: Mapping[str, JsonValue]) -> None:
     """Add metrics to `metrics.json` of a folder, or change them there; all others stay.
 
-    Several processes of a run may do so at the same time.
+    Several processes of a run may do so at the same time. What lies there since before the run is none of it,
+    and is set aside.
 
     Raises:
         DuctaflowError: what is there is no JSON object.
         OSError: it cannot be written.
     """
     with _held(folder):
+        _set_aside_others(folder)
         known = _known(folder / METRICS)
         for name, value in values.items():
             _put(known, name, value)
         write_atomic(folder / METRICS, json.dumps(known, indent=1) + "\n", sync=False)
+
+
+def _set_aside_others(folder: Path) -> None:
+    """Set aside a `metrics.json` that is not of this run: its values would count as those of the run."""
+    run = current_run() if os.path.lexists(folder / METRICS) else None
+    if run is None or not run.events or Path(run.folder) != folder:
+        return
+    # Only here: most runs find nothing there.
+    from ductaflow.store.folder import Marker
+
+    marker = Marker.load(Path(run.events).with_suffix(".json"))
+    there = marker and marker.before.get(METRICS)
+    if there and not state_of(os.fspath(folder / METRICS)).is_other_than(there):
+        aside = set_aside(folder / METRICS)
+        print(f"record: {METRICS} was there before the run: it is kept as {aside.name}", flush=True)
 
 
 def _known(path: Path) -> dict[str, JsonValue]:

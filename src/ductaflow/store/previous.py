@@ -65,10 +65,16 @@ def nested_runs(names: Iterable[str]) -> tuple[str, ...]:
     )
 
 
-def keep(folder: Path, names: Collection[str], kept: Path) -> None:
+def keep(folder: Path, names: Collection[str], kept: Path, *, shared: Collection[str] = ()) -> None:
     """Replace what is kept of a run folder by these entries of it; the folder stays as it is.
 
     Pipes, sockets and devices are nothing to keep.
+
+    Args:
+        folder: the run folder.
+        names: its entries that go away afterwards.
+        kept: where they are kept.
+        shared: entries to keep that do not go away: a run may write over them, so they get no hard link.
 
     Raises:
         OSError: the disk is full, or a file cannot be read.
@@ -77,19 +83,21 @@ def keep(folder: Path, names: Collection[str], kept: Path) -> None:
     nested = nested_runs(older)
     remove(kept, [name for name in older if not name.startswith(nested)])
     with ExitStack() as until:
-        for name in sorted(names, key=lambda name: (name == RESULT, name)):
+        for name in sorted({*names, *shared}, key=lambda name: (name == RESULT, name)):
             source, target = os.path.join(folder, name), os.path.join(kept, name)
             os.makedirs(os.path.dirname(target), exist_ok=True)
             unlock(os.path.dirname(source), os.X_OK, until)
-            _keep_one(state_of(source), source, target)
+            _keep_one(state_of(source), source, target, is_shared=name in shared)
 
 
-def _keep_one(entry: PathState, source: str, target: str) -> None:
+def _keep_one(entry: PathState, source: str, target: str, *, is_shared: bool) -> None:
     match entry.kind:
         case "folder":
             os.mkdir(target)
         case "link":
             os.symlink(entry.target, target)
+        case "file" if is_shared:
+            shutil.copy2(source, target)
         case "file":
             try:
                 os.link(source, target)

@@ -323,7 +323,8 @@ class Result:
     build takes at least as much as each of its flows. Paths of
     `inputs` are relative to the project, those of `outputs` to the run folder. `lineage` is None for a run
     that ended in an error. `children` are run folders of a build's flows, relative to the run folder;
-    `kept_folders` are folders in it that hold outputs and that the run has not made.
+    `kept_folders` are folders in it that hold outputs and that the run has not made; `kept_files` are outputs
+    that it wrote over what was there before.
 
     `run_status` is what running gave, and `status` that after judging its results. A run whose results are
     not as expected is complete: it keeps its record, and others may read what it wrote.
@@ -353,6 +354,7 @@ class Result:
     lineage: Lineage | None = None
     children: tuple[str, ...] = ()
     kept_folders: tuple[str, ...] = ()
+    kept_files: tuple[str, ...] = ()
     peak_memory: int | None = None
     environment: Environment = field(default_factory=Environment)
     folder: Path | None = None
