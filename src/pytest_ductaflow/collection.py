@@ -62,7 +62,7 @@ class InstanceHooks:
         needed_by = update if config.getoption("ductaflow_durations_update") else None
         self.durations = _file(self.asked, "durations", needed_by=needed_by)
         self.sharding = _sharding(config, self.projects, self.durations)
-        self._signals = Signals()
+        self.signals = Signals()
         self._unlisted: set[Path] = set()
         #: Whether a worker met a project; the controller of workers collects nothing itself.
         self.met_one = False
@@ -71,7 +71,7 @@ class InstanceHooks:
         # after all others have ended: see `pytest_collection_finish`
         config.add_cleanup(self._unfreeze)
         if not config.option.collectonly:
-            self._signals.install()
+            self.signals.install()
         if hasattr(config, "workerinput") and self.options.owner_pid:
             stop_without(self.options.owner_pid)
 
@@ -85,14 +85,14 @@ class InstanceHooks:
         return arguments
 
     def pytest_unconfigure(self) -> None:
-        self._signals.restore()
+        self.signals.restore()
 
     def _unfreeze(self) -> None:
         if self._is_frozen:
             gc.unfreeze()
 
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
-        self._signals.rest()
+        self.signals.rest()
         if exitstatus != pytest.ExitCode.INTERRUPTED:
             await_pages()
         if (output := getattr(session.config, "workeroutput", None)) is not None:

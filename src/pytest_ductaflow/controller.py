@@ -197,6 +197,12 @@ class ControllerHooks:
         if self._baseline and (kinds := report.__dict__.pop("ductaflow_kinds", None)):
             self._baseline.see(report.nodeid, kinds, self._projects)
 
+    @pytest.hookimpl(wrapper=True, tryfirst=True, specname="pytest_runtest_logreport")
+    def pytest_runtest_logreport_whole(self) -> Generator[None, object, object]:
+        """Ctrl-C waits: a report that somebody has taken in by half would be missing on the page."""
+        with self._common.signals.held():
+            return (yield)
+
     @pytest.hookimpl(trylast=True, specname="pytest_runtest_logreport")
     def pytest_runtest_logreport_last(self, report: pytest.TestReport) -> None:
         """When all plugins have seen it: what the reports of an item have alike, they have once."""

@@ -14,7 +14,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 from ductaflow.common.host import when_gone
@@ -32,6 +33,8 @@ class Signals:
     def __init__(self) -> None:
         self._before: dict[signal.Signals, Callable[[int, FrameType | None], object] | int | None] = {}
         self._first: float | None = None
+        self._is_held = False
+        self._held_back: int | None = None
 
     def install(self) -> None:
         if threading.current_thread() is not threading.main_thread():
@@ -49,7 +52,22 @@ class Signals:
         """The last test has ended, and the session ends by itself: ignore signals meanwhile."""
         self._first = time.monotonic()
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Let a signal wait until something is done as a whole, which takes milliseconds."""
+        self._is_held = True
+        try:
+            yield
+        finally:
+            self._is_held = False
+            number, self._held_back = self._held_back, None
+            if number is not None:
+                self._handle(number, None)
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._is_held:
+            self._held_back = number
+            return
         now = time.monotonic()
         if self._first is None or now - self._first > DEAF_SECONDS:
             self._first = now

@@ -284,3 +284,26 @@ def test_ctrl_c_when_all_has_run_changes_nothing(project: TinyProject, args: tup
     session = run_pytest(project.root, *args)
     assert (0, True) == (session.code, "1 passed" in session.out), session.out
     assert session.report()["finished"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+@pytest.mark.parametrize("args", [(), ("-n", "2")], ids=["serial", "parallel"])
+def test_ctrl_c_while_a_result_is_taken_in(project: TinyProject, args: tuple[str, ...]) -> None:
+    """The session ends, and this result is on its page and in its summary."""
+    project.flow("fit", PLAIN)
+    project.config("flows/fit/a.json")
+    project.config("flows/fit/b.json", _run={"needs": ["fit/a"]})
+    (project.root / "conftest.py").write_text(
+        "import os, signal\n"
+        "from ductaflow.report.live import LiveReport\n"
+        "made = LiveReport._lines_of\n"
+        "def lines_of(report, entry):\n"
+        "    if entry.result.run_id and entry.result.instance == 'a':\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "    return made(report, entry)\n"
+        "LiveReport._lines_of = lines_of\n"
+    )
+    session = run_pytest(project.root, *args)
+    assert (2, True) == (session.code, "1 passed" in session.out), session.out
+    assert "success" == session.statuses()["fit/a"]
+    assert session.report()["finished"]
