@@ -143,7 +143,7 @@ class InstanceHooks:
         if self.projects.is_results(path) or self.projects.is_sources(path):
             closed: pytest.Collector = ClosedFolder.from_parent(parent, path=path)
             return closed
-        if self.projects.is_stored_in(path) and not (path / "__init__.py").exists():
+        if self.projects.is_stored_in(path):
             folder: pytest.Collector = InstanceFolder.from_parent(
                 parent, path=path, flows=self.flows, own=self
             )

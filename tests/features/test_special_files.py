@@ -82,3 +82,13 @@ def test_an_instance_that_is_no_file_is_collected(project: TinyProject) -> None:
     left_out = [f"--ignore={stored / name}" for name in ("fit/lost.json", "fit/circle.json", "fit/pipe.json")]
     left_out += [f"--ignore={stored / name}" for name in ("plot", "fit.csv", "show.csv")]
     assert 0 == project.pytest(*left_out).code
+
+
+def test_a_lost_link_beside_an_init_file_is_collected(project: TinyProject) -> None:
+    """For pytest the folder is a package, whose collector passes over it too."""
+    project.flow("fit", "")
+    folder = project.config("flows/fit/good.json").parent
+    (folder / "__init__.py").touch()
+    (folder / "lost.json").symlink_to("gone.json")
+    session = project.pytest()
+    assert {"fit/good": "success", "fit/lost": "error"} == session.statuses()

@@ -22,6 +22,8 @@ from ductaflow.common.errors import ConfigError, DuctaflowError, InstanceError
 from ductaflow.common.paths import RunFolder
 from ductaflow.project.instances import Instance
 from ductaflow.project.settings import Settings
+from ductaflow.report.live import LiveReport
+from ductaflow.report.twin import Entry
 from ductaflow.session.conductor import conduct
 from ductaflow.session.decide import NOT_STARTED
 from ductaflow.session.scheduler import Threads
@@ -663,3 +665,22 @@ def test_a_bar_is_shown_when_asked_for(
     assert fake.options["echo"] is False
     conduct(table("a"), "fit", project_root=project.root, progress=False)
     assert ("", "") == capsys.readouterr()
+
+
+def test_ctrl_c_while_a_result_is_taken_in(project: TinyProject, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This result is on the page, as the run has ended."""
+    made, raised = LiveReport._lines_of, list[str]()
+
+    def lines_of(live: LiveReport, entry: Entry) -> object:
+        if entry.result.id == "fit/a" and entry.result.run_id and not raised:
+            raised.append(entry.result.id)
+            raise KeyboardInterrupt
+        return made(live, entry)
+
+    monkeypatch.setattr(LiveReport, "_lines_of", lines_of)
+    project.flow("fit", "")
+    for name in "ab":
+        project.config(f"flows/fit/{name}.json")
+    assert "Interrupted." in project.cli("run", "fit").output
+    statuses = {entry["id"]: entry["status"] for entry in report(project)["instances"]}
+    assert {"fit/a": "success", "fit/b": "not_run"} == statuses

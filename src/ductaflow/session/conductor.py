@@ -479,13 +479,14 @@ class _Session:
         if build and result.status.is_error and not result.run_id:
             # it has no run folder by which the build would know it
             tell(build, event="refused", id=result.id, message=result.message)
+        if self.page:
+            self.page.update(instance, outcome)
+        # Only now it is settled: what Ctrl-C breaks off before is settled again at the end.
         self._results[result.id] = result
         if result.status is Status.UNCHANGED:
             doubts = [f"but {note}" for note in instance.notes or ()]
             self._hints[result.id] = "; ".join(filter(None, [self._beyond.told(instance), *doubts]))
         self.console.show(instance, result)
-        if self.page:
-            self.page.update(instance, outcome)
 
     def _close(self, ended: Mapping[str, Outcome]) -> None:
         for id, outcome in ended.items():
