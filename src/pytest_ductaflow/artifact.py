@@ -164,8 +164,7 @@ class Artifact:
 
     def status_of(self, nodeid: str) -> Status | None:
         """Return the status of an instance; None if it has none yet, or is no instance."""
-        tree = self._tree_of.get(nodeid)
-        result = tree.results.get(nodeid) if tree else None
+        result = self.result_of(nodeid)
         return result.status if result else None
 
     def result_of(self, nodeid: str) -> Result | None:

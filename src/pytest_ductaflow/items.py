@@ -28,6 +28,7 @@ import pytest
 
 from ductaflow.common.decode import decode
 from ductaflow.common.errors import DuctaflowError, FlowWarning, InstanceError
+from ductaflow.common.files import kind_of
 from ductaflow.common.text import clean
 from ductaflow.project.instances import Instance, Instances
 from ductaflow.session.decide import UNFINISHED, Decision, SharedSession, Would, refused
@@ -288,7 +289,7 @@ class InstanceFolder(pytest.Directory):
             entries = sorted(found, key=lambda entry: entry.name)
         stored = self._stored() if not by_file and nobody_else_collects(self._own, self) else None
         for entry in entries:
-            is_folder, is_file = _kind_of(entry)
+            is_folder, is_file = kind_of(entry)
             instances = stored.in_file(entry.path) if stored and entry.name.endswith(".json") else ()
             if instances and not self.session.isinitpath(own := instances[0].file):
                 yield from map(InstanceFile.of(self, own, self.flows, entry.name).item, instances)
@@ -319,14 +320,6 @@ class InstanceFolder(pytest.Directory):
         if root is None or projects.instances_in(self.path):
             return None
         return projects.at(root).instances
-
-
-def _kind_of(entry: os.DirEntry[str]) -> tuple[bool, bool]:
-    """Return whether an entry is a folder, and whether it is a file; a link in a circle is neither."""
-    try:
-        return entry.is_dir(), entry.is_file()
-    except OSError:
-        return False, False
 
 
 class RunFailed(pytest.fail.Exception):  # type: ignore[name-defined, misc]

@@ -16,6 +16,16 @@ from ductaflow.project.instances import load_stored
 from ductaflow.project.settings import Project
 from ductaflow.session.request import spec_of_instance
 from ductaflow.store.result import Result, Status, write_result
+from ductaflow.store.spec import RunSpec
+
+
+def asked(project: TinyProject, monkeypatch: pytest.MonkeyPatch) -> tuple[RunSpec, socket.socket]:
+    """What a run is asked to do, and the end of its connection on which its supervisor would answer."""
+    project.flow("f", "print(1)")
+    project.config("flows/f/a.json")
+    ours, supervisor = socket.socketpair()
+    monkeypatch.setattr(warm, "connect", lambda *args, **options: ours)
+    return spec_of_instance(load_stored(Project.at(project.root), "f/a")), supervisor
 
 
 @pytest.mark.skipif(not warm.is_possible(), reason="no warm server on this platform")
@@ -24,11 +34,7 @@ def test_an_answer_that_breaks_off_is_the_end_of_its_supervisor(
     project: TinyProject, monkeypatch: pytest.MonkeyPatch, rest: bytes
 ) -> None:
     """A supervisor that is killed while it writes: the run is lost, and the session goes on."""
-    project.flow("f", "print(1)")
-    project.config("flows/f/a.json")
-    spec = spec_of_instance(load_stored(Project.at(project.root), "f/a"))
-    ours, supervisor = socket.socketpair()
-    monkeypatch.setattr(warm, "connect", lambda *args, **options: ours)
+    spec, supervisor = asked(project, monkeypatch)
     supervisor.sendall(b'{"event": "started", "pid": %d}\n' % os.getpid() + rest)
     supervisor.close()
     result = launch(spec)
@@ -41,11 +47,7 @@ def test_a_run_may_be_faster_than_what_is_told_of_it(
     project: TinyProject, monkeypatch: pytest.MonkeyPatch, *, has_ended: bool
 ) -> None:
     """A session that has to stop then, on a busy machine, has the result that is there."""
-    project.flow("f", "print(1)")
-    project.config("flows/f/a.json")
-    spec = spec_of_instance(load_stored(Project.at(project.root), "f/a"))
-    ours, supervisor = socket.socketpair()
-    monkeypatch.setattr(warm, "connect", lambda *args, **options: ours)
+    spec, supervisor = asked(project, monkeypatch)
     if has_ended:
         done = Result("f", "a", "flow", Status.SUCCESS, None, "", run_id=spec.run_id)
         project.folder("f", "a").mkdir(parents=True)

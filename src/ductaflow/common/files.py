@@ -307,12 +307,15 @@ def folders_in(folder: str | os.PathLike[str]) -> list[str]:
     if not os.path.isdir(folder):
         return []
     with os.scandir(folder) as entries:
-        return sorted(entry.name for entry in entries if entry.name[0] != "." and _is_folder(entry))
+        return sorted(entry.name for entry in entries if entry.name[0] != "." and kind_of(entry)[0])
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    # of a link in a circle its entry raises
-    return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
+def kind_of(entry: os.DirEntry[str]) -> tuple[bool, bool]:
+    """Return whether an entry is a folder, and whether it is a file; a link in a circle is neither."""
+    try:
+        return entry.is_dir(), entry.is_file()
+    except OSError:
+        return False, False
 
 
 def stamp_of_file(path: str | os.PathLike[str]) -> Stamp | None:

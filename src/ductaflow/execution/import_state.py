@@ -174,6 +174,7 @@ class ImportWatch:
         """Return what values of modules are of this process."""
         folder, days, pid = os.getcwd(), _days(), os.getpid()
         has_pid = re.compile(rf"(?<!\d){pid}(?!\d)").search
+        may_name_pid = self._is_pid_asked and pid > _SMALLEST_PID
         windows = list(zip(self._times, self._ended, strict=True))
         kinds = set()
         for package, value in ((_package(module), value) for module in modules for value in _values(module)):
@@ -186,16 +187,13 @@ class ImportWatch:
                 text = os.fsdecode(value)
                 if len(folder) > 1 and folder in text:
                     kinds.add("the working directory")
-                elif self._may_name(pid) and has_pid(text) and package not in NAMES_SURVIVE:
+                elif may_name_pid and has_pid(text) and package not in NAMES_SURVIVE:
                     kinds.add("the process id")
                 elif any(day in text for day in days):
                     kinds.add("the time")
             elif isinstance(value, datetime.date | time.struct_time) and _day_of(value) in days:
                 kinds.add("the time")
         return kinds
-
-    def _may_name(self, pid: int) -> bool:
-        return self._is_pid_asked and pid > _SMALLEST_PID
 
 
 class _FilesMade:
